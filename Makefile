@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both build .venv from constraints.txt first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check bench clean
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[rl,train,test,dev]"
+	touch $@
+
+demo: .venv/.ready  ## rank treatments for the default patient; prints a table, saves a picture
+	$(BIN)/ecg-gym demo --out out/demo
+
+test: .venv/.ready  ## the fast tests (under 2 minutes)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: .venv/.ready  ## everything, studies included
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/.ready  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.ready  ## speeds as ratios, measured side by side
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean:
+	rm -rf .venv build *.egg-info out
