@@ -1,0 +1,109 @@
+"""The nouns: leads, doses, states. Symmetries and closed forms."""
+
+import numpy as np
+import pytest
+
+from ecg_gym.core import (
+    ECG,
+    LEADS,
+    MODEL_SAMPLES,
+    Dose,
+    Patient,
+    State,
+    Treatment,
+    concatenate,
+    independent_from_leads,
+    limb_from_independent,
+    parse_dose,
+    row_generators,
+)
+
+
+def a_state(n: int) -> State:
+    return State(
+        ecg=np.arange(n, dtype=np.float32)[:, None, None] * np.ones((1, 12, MODEL_SAMPLES), np.float32),
+        patients=tuple(Patient(age_years=20 + i) for i in range(n)),
+        taken=tuple(() for _ in range(n)),
+        hours=np.arange(n, dtype=float),
+        alive=np.ones(n, bool),
+        inner={"latent": np.arange(n)[:, None] * np.ones((1, 4))},
+    )
+
+
+def test_einthoven_and_goldberger_hold_exactly() -> None:
+    independent = np.random.default_rng(0).standard_normal((3, 8, 50))
+    ecg = ECG(limb_from_independent(independent), 100.0)
+    one, two, three = (ecg.lead(name) for name in ("I", "II", "III"))
+    np.testing.assert_allclose(two, one + three, atol=1e-6)
+    np.testing.assert_allclose(ecg.lead("aVR") + ecg.lead("aVL") + ecg.lead("aVF"), 0, atol=1e-6)
+    np.testing.assert_allclose(ecg.lead("aVF"), (two + three) / 2, atol=1e-6)
+    np.testing.assert_allclose(independent_from_leads(ecg.signal), independent, atol=1e-6)
+
+
+def test_leads_are_taken_by_name_in_any_order() -> None:
+    rows = {lead: np.full(10, i, float) for i, lead in enumerate(LEADS)}
+    shuffled = {lead: rows[lead] for lead in sorted(rows)}
+    np.testing.assert_array_equal(ECG.from_leads(rows, 500).signal, ECG.from_leads(shuffled, 500).signal)
+
+
+@pytest.mark.parametrize(
+    ("signal", "rate", "words"),
+    [
+        (np.zeros((3, 100)), 500, "expected \\(12, T\\)"),
+        (np.zeros(100), 500, "expected \\(12, T\\)"),
+        (np.zeros((12, 100)), 0, "positive sampling rate"),
+    ],
+)
+def test_an_ecg_of_the_wrong_form_is_refused(signal: np.ndarray, rate: float, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ECG(signal, rate)
+
+
+def test_missing_or_strange_leads_are_named() -> None:
+    with pytest.raises(ValueError, match="leads are"):
+        ECG.from_leads({"I": np.zeros(10), "MLII": np.zeros(10)}, 360)
+
+
+def test_state_rows_repeat_and_where() -> None:
+    state = a_state(4)
+    assert len(state[2]) == 1
+    assert state[2].patients[0].age_years == 22
+    assert state.repeat(2).hours.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    swapped = state.where(np.array([True, False, True, False]), state[::-1])
+    assert swapped.hours.tolist() == [0, 2, 2, 0]
+    assert swapped.inner["latent"][:, 0].tolist() == [0, 2, 2, 0]
+    assert concatenate([state[:1], state[3:]]).hours.tolist() == [0, 3]
+
+
+def test_a_treatment_is_a_set() -> None:
+    a, b = Dose("a", 1, "mg", "PO"), Dose("b", 2, "mg", "IV")
+    assert Treatment((a, b)) == Treatment((b, a))
+    assert str(Treatment()) == "watch and wait"
+    assert not Treatment()
+
+
+@pytest.mark.parametrize(
+    ("text", "dose"),
+    [
+        ("dofetilide 0.5 mg PO", Dose("dofetilide", 0.5, "mg", "PO")),
+        ("Potassium chloride 20 mmol iv over 60 min", Dose("potassium_chloride", 20, "mmol", "IV", 1.0)),
+        ("esmolol .5 mg/kg IV", Dose("esmolol", 0.5, "mg/kg", "IV")),
+        ("dofetilide 500 µg", Dose("dofetilide", 500, "mcg", "")),
+    ],
+)
+def test_doses_are_read_from_words(text: str, dose: Dose) -> None:
+    assert parse_dose(text) == dose
+
+
+@pytest.mark.parametrize("text", ["", "dofetilide", "0.5 mg", "dofetilide -1 mg PO", "dofetilide 1 mg by mouth"])
+def test_what_is_no_dose_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected 'DRUG AMOUNT UNIT"):
+        parse_dose(text)
+
+
+def test_row_generators_do_not_depend_on_the_batch() -> None:
+    whole = [g.standard_normal() for g in row_generators(np.random.default_rng(5), 6)]
+    seeds = np.random.default_rng(5).integers(0, 2**63, size=6)
+    assert [np.random.default_rng(s).standard_normal() for s in seeds] == whole
+    with pytest.raises(ValueError, match="expected one per row"):
+        row_generators([np.random.default_rng(0)], 2)
