@@ -1,7 +1,7 @@
 """From a WFDB record to a ranked plan: everything that can be refused is refused in ``prepare``, before any work.
 
-    prepared = prepare(Path("records/0001"), patient_words="age=71,sex=F")
-    plan = run(prepared, k=16, risk_aversion=0.6, seed=0)
+prepared = prepare(Path("records/0001"), patient_words="age=71,sex=F")
+plan = run(prepared, k=16, risk_aversion=0.6, seed=0)
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""``ecg-gym``: plan for a record, show the demo, train each learned thing, run each study.
+
+What the user gets wrong ends with exit code 2 and one message; tracebacks are for our own mistakes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(
+    help="Drug intervention on the electrocardiogram. Research only, never bedside.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
+_SAY = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Say one message on stderr and leave with exit code 2."""
+    _SAY.print(f"[bold red]refused[/] {_escape(str(error))}")
+    raise typer.Exit(2)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def entrance() -> Iterator[None]:
+    """Inside, a ValueError or a missing file is the user's; outside, it is ours and keeps its traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        refuse(error)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_SAY, transient=True)
+
+
+Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+Samples = Annotated[int, typer.Option(min=1, max=1024, help="Post-dose ECGs drawn per candidate (K).")]
+RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S = mean risk + lambda x SD.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+
+
+@app.command()
+def plan(
+    record: Annotated[Path, typer.Option(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    scenario: Annotated[
+        str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
+    ] = None,
+    patient: Annotated[str | None, typer.Option(help="age=71,sex=F,K=3.1,conditions=... or a YAML/JSON file.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
+    ] = None,
+    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    samples: Samples = 16,
+    risk_aversion: RiskAversion = 0.6,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+    paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
+    allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+) -> None:
+    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    from training.journey import prepare, run
+
+    k = 3 if paper else samples
+    with entrance():
+        folder = _writable(out or Path("out") / record.name)
+        prepared = prepare(
+            record,
+            scenario=scenario,
+            patient_words=patient,
+            given_words=given or (),
+            drugs_words=drugs,
+            model_path=model,
+            allow_missing_leads=allow_missing_leads,
+            preset="paper" if paper else "default",
+        )
+    for remark in prepared.record.remarks:
+        _SAY.print(f"[yellow]note[/] {_escape(remark)}")
+    with progress_bar() as bar:
+        task = bar.add_task("candidates", total=None)
+        result = run(
+            prepared,
+            k=k,
+            risk_aversion=risk_aversion,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    figure_path, json_path = _save(result, prepared, folder)
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json_dict(), indent=2) + "\n")
+        return
+    from planners.report import plan_table
+
+    Console(width=max(120, Console().width)).print(plan_table(result))
+    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, if files could be made there; nothing is made yet."""
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out is {folder}; expected a folder that can be written; {nearest} is not: choose another")
+    return folder
+
+
+def _save(result, prepared, folder: Path) -> tuple[Path, Path]:
+    from planners.report import plan_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure_path, json_path = folder / "plan.png", folder / "plan.json"
+    figure = plan_figure(result, prepared.state)
+    aside = folder / ".plan.png.part"
+    figure.savefig(aside, dpi=150, format="png")
+    aside.replace(figure_path)
+    aside = folder / ".plan.json.part"
+    aside.write_text(json.dumps(result.to_json_dict(), indent=2) + "\n")
+    aside.replace(json_path)
+    return figure_path, json_path
