@@ -1,0 +1,207 @@
+"""Trained weights on disk: one safetensors file that says what it is, and refuses to be mistaken for another.
+
+A checkpoint holds tensors and one JSON document (kind, config, leads, rate, data and licence, revision, metrics).
+Nothing here can run code while it is read: no pickle, ever. The hashes of the files that ship with the package
+stand in ``assets/manifest.json``, so that a changed or half-copied file is noticed before it speaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+
+FORMAT = 1  # raise it when a reader of the old form would misread the new one
+ASSETS = Path(__file__).parents[1] / "assets"
+REQUIRED = ("format", "kind", "config", "leads", "rate_hz", "samples", "data", "metrics")
+_KEY = "ecg_gym"  # one metadata entry only: safetensors does not keep the order of several, and hashes would differ
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file held: tensors in the precision of the file, the JSON document, and the hash of the bytes."""
+
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, Any]
+    sha256: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration the network was built with, for ``Config(**checkpoint.config)``."""
+        return dict(self.metadata["config"])
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(
+    path: str | Path,
+    kind: str,
+    tensors: Mapping[str, torch.Tensor],
+    config: Any,
+    *,
+    data: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    half: bool = True,
+    **more: Any,
+) -> str:
+    """Write a checkpoint aside, rename it into place, and return its SHA-256.
+
+    ``config`` is a dataclass or a mapping; ``data`` names the training data with their licences; ``more`` is any
+    further JSON (revision, version, seeds). ``half`` stores floating-point tensors as float16: half the size, and a
+    relative rounding of 5e-4, far below what training leaves undecided.
+    """
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else dict(config),
+        "leads": list(INDEPENDENT_LEADS),
+        "rate_hz": MODEL_RATE_HZ,
+        "samples": MODEL_SAMPLES,
+        "data": dict(data),
+        "metrics": dict(metrics),
+        **more,
+    }
+    stored = {name: _to_disk(tensor, half) for name, tensor in sorted(tensors.items())}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(stored, aside, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return sha256(path)
+
+
+def load(path: str | Path, kind: str, expected_sha256: str | None = None) -> Checkpoint:
+    """The checkpoint at ``path``, after checking its bytes, its document and its kind; raises ValueError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"no file at {path}; expected {kind} weights; train them with `ecg-gym train` or mend the path"
+        )
+    digest = sha256(path)
+    if expected_sha256 is not None and digest != expected_sha256:
+        raise ValueError(
+            f"{path} has SHA-256 {digest[:12]}...; expected {expected_sha256[:12]}...; the file was changed or copied "
+            "in part: fetch it again, or pass your own file by its path"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            document = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} cannot be read as safetensors ({error}); expected {kind} weights; the file is damaged or of "
+            "another format: fetch it again"
+        ) from None
+    return Checkpoint(path, tensors, _checked(document, kind, path), digest)
+
+
+def restore(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
+    """``module`` with the checkpoint's tensors in it, as float32 and in evaluation mode.
+
+    Every name and shape must agree; ValueError names the first ones that do not.
+    """
+    wanted, found = module.state_dict(), checkpoint.tensors
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise ValueError(
+            f"{checkpoint.path} lacks {_some(missing)}; expected the {len(wanted)} tensors of "
+            f"{type(module).__name__}; the weights belong to another version: retrain or fetch matching ones"
+        )
+    if surplus := sorted(found.keys() - wanted.keys()):
+        raise ValueError(
+            f"{checkpoint.path} also holds {_some(surplus)}; expected only the {len(wanted)} tensors of "
+            f"{type(module).__name__}; the weights belong to another version: retrain or fetch matching ones"
+        )
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise ValueError(
+                f"{name} in {checkpoint.path} has shape {tuple(found[name].shape)}; expected {tuple(tensor.shape)}; "
+                "config and weights do not belong together: retrain or fetch matching ones"
+            )
+        if not torch.isfinite(found[name]).all():
+            raise ValueError(
+                f"{name} in {checkpoint.path} has values that are not finite; expected finite weights; "
+                "the training diverged: take an earlier checkpoint"
+            )
+    module.load_state_dict({name: found[name].to(tensor.dtype) for name, tensor in wanted.items()})
+    return module.eval()
+
+
+def load_packaged(name: str, kind: str) -> Checkpoint:
+    """The checkpoint that ships as ``assets/<name>``, its bytes checked against ``assets/manifest.json``."""
+    expected = manifest().get(name)
+    if expected is None:
+        raise ValueError(
+            f"{name} is not in {ASSETS / 'manifest.json'}; expected one of {sorted(manifest())}; "
+            "pass the path of your own weights instead"
+        )
+    return load(ASSETS / name, kind, expected)
+
+
+def manifest() -> dict[str, str]:
+    """File name to SHA-256 of everything trained that ships with the package; empty before the first is added."""
+    path = ASSETS / "manifest.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def add_to_manifest(path: str | Path) -> str:
+    """Enter a file of the assets folder, as it is now, into the manifest; returns its SHA-256."""
+    path = Path(path)
+    digest = sha256(path)
+    target = path.parent / "manifest.json"
+    entries = json.loads(target.read_text()) if target.is_file() else {}
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside.write_text(json.dumps(dict(sorted({**entries, path.name: digest}.items())), indent=2) + "\n")
+    os.replace(aside, target)
+    return digest
+
+
+def _to_disk(tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    tensor = tensor.detach().cpu().contiguous().clone()
+    return tensor.half() if half and tensor.is_floating_point() else tensor
+
+
+def _checked(document: str | None, kind: str, path: Path) -> dict[str, Any]:
+    """The JSON document, after checking that it is complete, of the right kind and made for this model grid."""
+    metadata = _parsed(document)
+    if absent := [key for key in REQUIRED if key not in metadata]:
+        raise ValueError(
+            f"{path} says nothing about {absent}; expected a checkpoint of this package with {list(REQUIRED)}; "
+            "write it with ecg_gym.world_model.checkpoint.save"
+        )
+    grid = (FORMAT, kind, list(INDEPENDENT_LEADS), MODEL_RATE_HZ, MODEL_SAMPLES)
+    for key, value in zip(("format", "kind", "leads", "rate_hz", "samples"), grid):
+        if metadata[key] != value:
+            raise ValueError(
+                f"{path} has {key} {metadata[key]!r}; expected {value!r}; pass a file made for this use and version"
+            )
+    return metadata
+
+
+def _parsed(document: str | None) -> dict[str, Any]:
+    try:
+        metadata = json.loads(document or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
