@@ -95,14 +95,22 @@ def test_heun_equals_diffusers(normal):
 
 
 def test_ancestral_equals_diffusers(normal):
-    noise = normal(3, 4, 16).float()
+    noise = normal(3, 4, 16)
     schedule = linear_schedule(50, 0.001, 0.2)
     options = {"num_train_timesteps": 50, "beta_start": 0.001, "beta_end": 0.2, "clip_sample": False}
     theirs = run_independent(
         independent("DDPMScheduler", **options), noise.clone(), 50, generator=torch.Generator().manual_seed(3)
     )
     fresh = torch.Generator().manual_seed(3)
-    ours = sample(bent, noise, schedule, "ddpm", 50, rho=None, fresh=lambda: torch.randn(noise.shape, generator=fresh))
+    ours = sample(
+        bent,
+        noise,
+        schedule,
+        "ddpm",
+        50,
+        rho=None,
+        fresh=lambda: torch.randn(noise.shape, generator=fresh, dtype=noise.dtype),
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
