@@ -187,11 +187,6 @@ def same(a: State, b: State) -> bool:
         return False
     inner = [(a.inner[name], b.inner[name]) for name in a.inner]
     pairs = [(a.ecg, b.ecg), (a.hours, b.hours), (a.alive, b.alive), *inner]
-        (a.ecg, b.ecg),
-        (a.hours, b.hours),
-        (a.alive, b.alive),
-        *((a.inner[name], b.inner[name]) for name in a.inner),
-    ]
     return all(np.array_equal(x, y, equal_nan=np.issubdtype(x.dtype, np.floating)) for x, y in pairs)
 
 

@@ -26,7 +26,9 @@ from ecg_gym.core import (
     limb_from_independent,
     row_generators,
 )
+from ecg_gym.waveform.intervals import Intervals
 
+SEEN = ("hr_bpm", "qtcf_ms")  # the intervals an analytic strip has; the others are not measured
 QRS_ONSET_S, T_TAIL_S = 0.045, 0.09  # QT = QRS onset .. T peak + two widths of the T wave
 WAVES = {  # wave: (centre after R [s], width [s], amplitude [mV] in I, II, V1..V6)
     "P": (-0.16, 0.020, (0.08, 0.12, 0.04, 0.06, 0.06, 0.06, 0.06, 0.06)),
@@ -159,26 +161,13 @@ class AnalyticWorld:
 
 
 @dataclass(frozen=True)
-class AnalyticIntervals:
-    """The intervals the analytic strip has; the others are NaN, as they are for a failed measurement."""
-
-    hr_bpm: np.ndarray
-    qtcf_ms: np.ndarray
-
-    def row(self, i: int) -> dict[str, float]:
-        """One patient's intervals by name."""
-        unknown = dict.fromkeys(("pr_ms", "qrs_ms", "qt_ms", "jtpeakc_ms", "tpeak_tend_ms"), float("nan"))
-        return {"hr_bpm": float(self.hr_bpm[i]), "qtcf_ms": float(self.qtcf_ms[i]), **unknown}
-
-
-@dataclass(frozen=True)
 class AnalyticRiskResult:
     """The fields of ``ecg_gym.risk.Risk`` that planners and the env read."""
 
     total: np.ndarray
     cost: np.ndarray
     terms: dict[str, np.ndarray]
-    intervals: AnalyticIntervals
+    intervals: Intervals
     probabilities: np.ndarray
     finite: np.ndarray
 
@@ -203,7 +192,7 @@ class AnalyticRisk:
             total=total,
             cost=np.where(bad, 1.0, qtc),
             terms={"qtc": np.where(bad, 1.0, qtc), "rate": np.where(bad, 1.0, rate)},
-            intervals=AnalyticIntervals(seen[:, 0], seen[:, 1]),
+            intervals=Intervals.from_rows([dict(zip(SEEN, row)) for row in seen], [""] * len(seen)),
             probabilities=np.full((len(after), 17), np.nan),
             finite=finite,
         )
