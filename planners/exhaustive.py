@@ -1,0 +1,185 @@
+"""``plan(world, state)`` ranks every allowed treatment by S = mean risk + lambda x SD over K sampled futures.
+
+This is the paper's ranking (mean-variance, lambda = 0.6) with what it takes to believe it: common random numbers across
+candidates, K = 16 instead of 3, paired intervals, ties called ties, and futures that are not finite counted as worst.
+The spread is the world's own sampling spread; it knows nothing of errors of the world itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import WATCH, State, Treatment, World
+from planners.plan import Candidate, Change, Excluded, Plan, Preference
+from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
+from planners.scoring import interval, lambda_intervals, mean_and_sd, paired_bootstrap, score, ties
+
+INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
+Rules = Callable[..., Sequence[Any]]  # the shape of ecg_gym.pharmacology.violations
+
+
+def plan(
+    world: World,
+    state: State,
+    candidates: Iterable[Treatment] | None = None,
+    risk: RiskFunction | None = None,
+    k: int = 16,
+    risk_aversion: float = 0.6,
+    seed: int = 0,
+    progress: Progress | None = None,
+    horizon: int = 1,
+    *,
+    drugs: Sequence[str] | None = None,
+    record: str = "",
+    rules: Rules | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> Plan:
+    """The allowed ``candidates`` (default: the formulary's menu for ``drugs``) for one patient, best S first.
+
+    "Watch and wait" is always among them. Each is given once, then watched until ``horizon`` steps have passed; its
+    risk is the mean over the steps, judged against ``state.ecg`` (which ``World.observe`` has already passed through
+    the world's own codec). ``progress(done, total)`` is told about rows as they finish. The ranking depends neither
+    on the order of ``candidates`` nor on ``batch_rows``. A ``k`` of 1 has no spread: the lambda term is left out, with
+    a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
+    ``risk_aversion`` out of range.
+    """
+    _check(state, k, risk_aversion, horizon)
+    risk = _default_risk() if risk is None else risk
+    now = risk(state.ecg, state.ecg, state.patients, state.alive)
+    intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
+    asked = _menu(drugs) if candidates is None else candidates
+    allowed, excluded = admit(asked, state, intervals, rules)
+    seeds = common_seeds(seed, k)
+    sampled = futures(
+        world, state, list(allowed), seeds, risk,
+        horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress,
+    )  # fmt: skip
+    ranked, preferences = rank(allowed, sampled, intervals, risk_aversion, seed)
+    best = list(allowed).index(ranked[0].treatment)
+    return Plan(
+        candidates=ranked,
+        excluded=excluded,
+        preferences=preferences,
+        patient=state.patients[0],
+        record=record,
+        k=k,
+        risk_aversion=risk_aversion,
+        seed=seed,
+        seeds=seeds,
+        horizon=horizon,
+        dt_hours=float(world.dt_hours),
+        intervals=intervals,
+        risk_now=float(now.total[0]),
+        model_sha256=str(getattr(world, "sha256", "")),
+        risk_sha256=str(getattr(risk, "sha256", "")),
+        model_calls=sampled.model_calls,
+        warnings=_remarks(ranked, k),
+        before=state.ecg[0],
+        samples=sampled.ecg[best],
+    )
+
+
+def admit(
+    treatments: Iterable[Treatment], state: State, intervals: Mapping[str, float], rules: Rules | None = None
+) -> tuple[dict[Treatment, tuple[str, ...]], tuple[Excluded, ...]]:
+    """The treatments this patient may have, with what speaks against each, and the forbidden ones with the reasons."""
+    rules = _default_rules() if rules is None else rules
+    allowed: dict[Treatment, tuple[str, ...]] = {WATCH: ()}
+    excluded = []
+    for treatment in sorted(set(treatments) - {WATCH}, key=str):
+        broken = rules(treatment, state.patients[0], intervals, state.taken[0], float(state.hours[0]))
+        if hard := tuple(v.sentence for v in broken if v.hard):
+            excluded.append(Excluded(treatment, hard))
+        else:
+            allowed[treatment] = tuple(v.sentence for v in broken)
+    return allowed, tuple(excluded)
+
+
+def rank(
+    allowed: Mapping[Treatment, tuple[str, ...]],
+    sampled: Futures,
+    intervals: Mapping[str, float],
+    risk_aversion: float,
+    seed: int,
+) -> tuple[tuple[Candidate, ...], tuple[Preference, ...]]:
+    """The candidates, best first, and which of them wins for which lambda.
+
+    Candidates with futures that are not finite come after all others, whatever their S: nobody knows what they do.
+    Equal scores are ordered by name, watch and wait first.
+    """
+    treatments = list(allowed)
+    mean, sd = mean_and_sd(sampled.risks)
+    scores = score(sampled.risks, risk_aversion)
+    draws = paired_bootstrap(sampled.risks, risk_aversion, seed)
+    lost = (~sampled.finite).sum(axis=1)
+    order = sorted(range(len(treatments)), key=lambda c: (lost[c], scores[c], bool(treatments[c]), str(treatments[c])))
+    group = ties(order, draws)
+    best = order[0]
+    rows = tuple(
+        Candidate(
+            treatment=treatments[c],
+            mean=float(mean[c]),
+            sd=float(sd[c]),
+            score=float(scores[c]),
+            score_ci=interval(draws[c]),
+            difference=float(scores[c] - scores[best]),
+            difference_ci=interval(draws[c] - draws[best]),
+            tie=int(group[c]),
+            n_nonfinite=int(lost[c]),
+            n_lethal=int((~sampled.alive[c]).sum()),
+            changes={name: Change.between(intervals.get(name, np.nan), x[c]) for name, x in sampled.intervals.items()},
+            remarks=allowed[treatments[c]],
+            risks=tuple(map(float, sampled.risks[c])),
+        )
+        for c in order
+    )
+    finite = [c for c in order if lost[c] == lost[best]]
+    winners = lambda_intervals(mean, sd, finite)
+    return rows, tuple(Preference(w.low, w.high, treatments[w.winner]) for w in winners)
+
+
+def _check(state: State, k: int, risk_aversion: float, horizon: int) -> None:
+    if len(state) != 1:
+        raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
+    if not state.alive[0]:
+        raise ValueError("the patient is not alive; expected a living one; start from another state")
+    if k < 1 or horizon < 1:
+        raise ValueError(f"k is {k} and horizon {horizon}; expected at least 1 each; pass k=16, horizon=1")
+    if not 0 <= risk_aversion < np.inf:
+        raise ValueError(f"risk_aversion is {risk_aversion}; expected a finite number from 0 up; the paper's is 0.6")
+    if k == 1:
+        sentence = "k is 1; a spread needs at least 2 futures; the lambda term is left out, pass k=16 to have it"
+        warnings.warn(sentence, stacklevel=3)
+
+
+def _remarks(ranked: Sequence[Candidate], k: int) -> tuple[str, ...]:
+    """What a reader of the plan must be told."""
+    said = ["One future per candidate: no spread, no intervals, nothing can be told apart."] if k == 1 else []
+    lost = sum(c.n_nonfinite for c in ranked)
+    if lost:
+        said.append(f"{lost} of {k * len(ranked)} futures were not finite; they count as risk 1 and rank last.")
+    if len(tied := [c for c in ranked if c.tie == ranked[0].tie]) > 1:
+        said.append(f"{len(tied)} candidates cannot be told from the best.")
+    return tuple(said)
+
+
+def _menu(drugs: Sequence[str] | None) -> tuple[Treatment, ...]:
+    from ecg_gym.pharmacology import FORMULARY
+
+    return FORMULARY.menu(drugs)
+
+
+def _default_rules() -> Rules:
+    from ecg_gym.pharmacology import violations
+
+    return violations
+
+
+def _default_risk() -> RiskFunction:
+    from ecg_gym.risk import RiskModel  # loads torch, so only when it is needed
+
+    return RiskModel.load()

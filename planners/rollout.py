@@ -1,0 +1,97 @@
+"""``futures(world, state, treatments, seeds, risk)`` returns K sampled futures of one patient under each treatment.
+
+Future k of every treatment is drawn with the same seed (common random numbers), and each row carries its own generator,
+so a row's result depends neither on the batch it stood in nor on which other treatments were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ecg_gym.core import WATCH, Patient, State, Treatment, World
+
+BATCH_ROWS = 128
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+
+class RiskFunction(Protocol):
+    """Anything that judges strips ``after`` against ``before``, such as :class:`ecg_gym.risk.RiskModel`."""
+
+    def __call__(
+        self, before: np.ndarray, after: np.ndarray, patients: Sequence[Patient], alive: np.ndarray | None = None
+    ) -> Any:
+        """From (B, 12, 1024) [mV] a result with ``total (B,)`` in [0, 1], ``intervals`` of ``after``, ``finite``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Futures:
+    """K futures of C treatments, one row per treatment."""
+
+    risks: np.ndarray  # (C, K) in [0, 1]: mean over the steps of the horizon; 1 where not finite or not alive
+    finite: np.ndarray  # (C, K) bool
+    alive: np.ndarray  # (C, K) bool, at the end
+    intervals: Mapping[str, np.ndarray]  # name -> (C, K), measured at the end; NaN where not measurable
+    ecg: np.ndarray  # (C, K, 12, 1024) float32 [mV], at the end
+    model_calls: int  # rows times steps asked of the world
+
+
+def common_seeds(seed: int, k: int) -> tuple[int, ...]:
+    """``k`` seeds out of one; the first three of sixteen are the three of three."""
+    return tuple(int(s) for s in np.random.SeedSequence(seed).generate_state(k))
+
+
+def futures(
+    world: World,
+    state: State,
+    treatments: Sequence[Treatment],
+    seeds: Sequence[int],
+    risk: RiskFunction,
+    *,
+    horizon: int = 1,
+    names: Sequence[str] = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms"),
+    batch_rows: int = BATCH_ROWS,
+    progress: Progress | None = None,
+) -> Futures:
+    """Each treatment given once, then watching up to ``horizon`` [steps]; every step judged against ``state.ecg``."""
+    if len(state) != 1:
+        raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
+    rows = [(treatment, seed) for treatment in treatments for seed in seeds]
+    parts = []
+    for start in range(0, len(rows), batch_rows):
+        parts.append(_roll(world, state, rows[start : start + batch_rows], risk, horizon, names))
+        if progress is not None:
+            progress(min(start + batch_rows, len(rows)), len(rows))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    grid = {name: x.reshape(len(treatments), len(seeds), *x.shape[1:]) for name, x in joined.items()}
+    measured = {name: grid[name] for name in names}
+    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, grid["ecg"], len(rows) * horizon)
+
+
+def _roll(
+    world: World,
+    state: State,
+    rows: Sequence[tuple[Treatment, int]],
+    risk: RiskFunction,
+    horizon: int,
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """One batch of futures, an array (rows, ...) per quantity."""
+    crowd, generators = state.repeat(len(rows)), [np.random.default_rng(seed) for _, seed in rows]
+    before, given = crowd.ecg, [treatment for treatment, _ in rows]
+    total, finite = np.zeros(len(rows)), np.ones(len(rows), bool)
+    for _ in range(horizon):
+        crowd = world.step(crowd, given, generators)
+        judged = risk(before, crowd.ecg, crowd.patients, crowd.alive)
+        sound = np.asarray(judged.finite) & np.isfinite(judged.total) & np.isfinite(crowd.ecg).all(axis=(1, 2))
+        total += np.where(sound & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)  # unknown is the worst, not 0
+        finite &= sound
+        given = [WATCH] * len(rows)
+    measured = [judged.intervals.row(i) for i in range(len(rows))]
+    table = {name: np.array([row.get(name, np.nan) for row in measured], dtype=float) for name in names}
+    risks = np.where(finite, total / horizon, 1.0)
+    return {"risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **table}
