@@ -22,11 +22,18 @@ from ecg_gym.physiology.mcsharry import TANGENT_TAIL, P, Q, S, T, Waves
 Modulations = Modulation | Sequence[Modulation]
 
 
-def apply(waves: Waves, rr_s: np.ndarray, after: Modulations, before: Modulations = REST) -> tuple[Waves, np.ndarray]:
+def apply(
+    waves: Waves,
+    rr_s: np.ndarray,
+    after: Modulations,
+    before: Modulations = REST,
+    rr_after_s: np.ndarray | None = None,
+) -> tuple[Waves, np.ndarray]:
     """The waves ``(B, 5)`` and mean RR ``(B,)`` [s] of the same hearts once ``before`` has given way to ``after``.
 
     ``waves`` are those seen at ``rr_s (B,)`` [s] while ``before`` acted, so only the difference counts: equal
-    modulations change nothing. One ``Modulation`` stands for every row.
+    modulations change nothing. One ``Modulation`` stands for every row. Where ``rr_after_s (B,)`` [s] is finite it is
+    the RR to expect, whatever the modulation says of the rate.
     """
     rr_s = np.atleast_1d(np.asarray(rr_s, dtype=float))
     change = _Change(before, after, len(rr_s))
@@ -41,6 +48,8 @@ def apply(waves: Waves, rr_s: np.ndarray, after: Modulations, before: Modulation
     _repolarise(centre, width, height, change, later_s=new_end - end)
     _conduct_atria(centre, width, height, change, pr_s, new_onset)
     new_rr_s = rr_s / change.factor("sinus_rate")
+    if rr_after_s is not None:
+        new_rr_s = np.where(np.isfinite(rr_after_s), rr_after_s, new_rr_s)
     _follow_rate(centre, width, new_onset, new_rr_s / rr_s)
     return mcsharry.from_times(centre, width, height, new_rr_s), new_rr_s
 
