@@ -1,0 +1,7 @@
+"""How dangerous a strip is: interval limits and 17 findings, two channels and one number. Research only."""
+
+from ecg_gym.risk.aggregate import AGGREGATES, FINDINGS
+from ecg_gym.risk.limits import LIMITS, Limit, interval_terms
+from ecg_gym.risk.model import Risk, RiskModel
+
+__all__ = ["AGGREGATES", "FINDINGS", "LIMITS", "Limit", "Risk", "RiskModel", "interval_terms"]

@@ -1,0 +1,115 @@
+"""Seventeen findings from a strip: a small one-dimensional convolutional network with calibrated probabilities.
+
+Eight independent leads of the model grid go in (the other four follow from them), 17 logits come out; a sigmoid of
+``slope * logit + intercept``, fitted per finding on people held out from training (Platt 1999), is the probability.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES, independent_from_leads
+from ecg_gym.risk.aggregate import FINDINGS
+from ecg_gym.world_model import checkpoint
+
+KIND = "risk"
+PACKAGED = "risk.safetensors"
+LARGEST_MV = 8.0  # beyond is an artefact; clipping keeps it from drowning the rest
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class FindingsConfig:
+    """Size of the network."""
+
+    width: int = 32  # channels after the stem; the last stage has 4 times as many
+    kernel: int = 7  # samples, in every block
+    blocks: int = 2  # per stage, dilated 1, 4, 16, ...
+    dropout: float = 0.1  # of whole features before the head, in training
+
+
+class Block(nn.Module):
+    """Depthwise convolution over time, then a two-layer mix of channels, added to its input; ``(B, C, L)``."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        reach = dilation * (kernel // 2)
+        self.over_time = nn.Conv1d(channels, channels, kernel, padding=reach, dilation=dilation, groups=channels)
+        self.norm = nn.GroupNorm(1, channels)
+        self.widen = nn.Conv1d(channels, 2 * channels, 1)
+        self.narrow = nn.Conv1d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(functional.gelu(self.widen(self.norm(self.over_time(x)))))
+
+
+class FindingsNet(nn.Module):
+    """Logits ``(B, 17)`` from ``(B, 8, 1024)`` [mV]: four stages, each half as long, then mean and maximum."""
+
+    def __init__(self, config: FindingsConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or FindingsConfig()
+        c, kernel = self.config.width, self.config.kernel
+        widths = (c, 2 * c, 3 * c, 4 * c)
+        layers: list[nn.Module] = []
+        before = len(INDEPENDENT_LEADS)
+        for stage, channels in enumerate(widths):
+            layers += [
+                nn.Conv1d(before, channels, kernel if stage == 0 else 3, stride=2, padding=3 if stage == 0 else 1)
+            ]
+            layers += [Block(channels, kernel, 4**i) for i in range(self.config.blocks)]
+            before = channels
+        self.body = nn.Sequential(*layers)
+        self.norm = nn.LayerNorm(2 * before)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.head = nn.Linear(2 * before, len(FINDINGS))
+        self.slope: Tensor
+        self.intercept: Tensor
+        self.register_buffer("slope", torch.ones(len(FINDINGS)))  # Platt's calibration, part of the weights
+        self.register_buffer("intercept", torch.zeros(len(FINDINGS)))
+
+    def forward(self, strips: Tensor) -> Tensor:
+        """Uncalibrated logits."""
+        centred = strips - strips.median(dim=-1, keepdim=True).values
+        x = self.body(centred.clamp(-LARGEST_MV, LARGEST_MV))
+        return self.head(self.dropout(self.norm(torch.cat([x.mean(-1), x.amax(-1)], dim=1))))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities ``(B, 17)``."""
+        return torch.sigmoid(self.slope * logits + self.intercept)
+
+
+class Findings:
+    """The trained network behind a NumPy door."""
+
+    def __init__(self, network: FindingsNet, sha256: str = "", metadata: dict | None = None) -> None:
+        self.network = network.eval()
+        self.sha256 = sha256
+        self.metadata = metadata or {}
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Findings:
+        """The packaged weights, or those at ``path``; ValueError when the file is not what it should be."""
+        found = checkpoint.load_packaged(PACKAGED, KIND) if path is None else checkpoint.load(path, KIND)
+        network = FindingsNet(FindingsConfig(**found.config))
+        checkpoint.restore(network, found)
+        return cls(network, found.sha256, found.metadata)
+
+    @torch.no_grad()
+    def probabilities(self, strips: np.ndarray) -> np.ndarray:
+        """Probabilities ``(B, 17)`` float64 of strips ``(B, 12 or 8, 1024)`` [mV]."""
+        if strips.shape[1:] not in ((len(LEADS), MODEL_SAMPLES), (len(INDEPENDENT_LEADS), MODEL_SAMPLES)):
+            raise ValueError(
+                f"strips have shape {strips.shape}; expected (B, 12, {MODEL_SAMPLES}) or (B, 8, {MODEL_SAMPLES}) [mV]; "
+                "use ecg_gym.waveform.to_model_grid"
+            )
+        leads = independent_from_leads(strips) if strips.shape[1] == len(LEADS) else strips
+        rows = torch.from_numpy(np.ascontiguousarray(leads, dtype=np.float32))
+        parts = [self.network.probabilities(self.network(part)) for part in rows.split(BATCH)]
+        return torch.cat(parts).double().numpy() if parts else np.empty((0, len(FINDINGS)))

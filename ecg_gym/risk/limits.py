@@ -1,0 +1,93 @@
+"""The first channel of risk: smooth penalties on measured intervals, each a sourced row of ``limits.yaml``.
+
+It needs no learning and no torch, and sees what the 17 findings of the other channel are blind to: QT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ecg_gym.core import Patient
+from ecg_gym.waveform.intervals import Intervals
+
+TABLE = Path(__file__).with_name("limits.yaml")
+NO_BEATS = "no_beats"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One row: which quantity, from where it worries, how much."""
+
+    name: str
+    quantity: str  # a column of Intervals
+    of: str  # "value", or "change" against the strip before
+    side: str  # "high" or "low": the dangerous side
+    none: Mapping[str, float]  # by sex "F", "M", "unknown": penalty 0 up to here, in `unit`
+    half: float  # penalty 1/2 here, in `unit`
+    unit: str
+    severity: float  # what penalty 1 adds to the risk, in [0, 1]
+    unmeasurable: float  # penalty where the quantity is NaN although the heart beats
+    cost: bool  # counts into the safety cost
+    confidence: str
+    source: str
+    absent_without: str = ""  # a boolean column of Intervals; False there makes the quantity's absence neutral
+
+    def penalty(self, value: np.ndarray, sex: Sequence[str]) -> np.ndarray:
+        """In [0, 1), rising towards the dangerous side; NaN where ``value (B,)`` is."""
+        none = np.array([self.none[s] for s in sex])
+        steps = (np.asarray(value, dtype=float) - none) / (self.half - none)
+        return 1 - 2.0 ** -(np.maximum(steps, 0) ** 2)
+
+
+def _by_sex(none: float | Mapping[str, float]) -> Mapping[str, float]:
+    return none if isinstance(none, Mapping) else {"F": none, "M": none, "unknown": none}
+
+
+_table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+LIMITS = tuple(Limit(name=name, **{**row, "none": _by_sex(row["none"])}) for name, row in _table["limits"].items())
+FEWEST_BEATS = int(_table["fewest_beats"]["value"])
+
+
+def interval_terms(before: Intervals, after: Intervals, patients: Sequence[Patient]) -> dict[str, np.ndarray]:
+    """What each limit adds to the risk of ``after``, ``(B,)`` in [0, severity], by name; and ``no_beats``, 0 or 1.
+
+    A strip without beats is a standstill, or no ECG at all: ``no_beats`` is 1. An interval that cannot be read although
+    there are beats gets the limit's ``unmeasurable`` penalty, so that a treatment cannot look safe by blurring the T
+    wave; one that does not exist (PR without P waves) gets none.
+    """
+    if not len(before) == len(after) == len(patients):
+        raise ValueError(
+            f"{len(before)} strips before, {len(after)} after and {len(patients)} patients; expected the same number "
+            "of each; repeat the strip before for every sample"
+        )
+    sex = [patient.sex or "unknown" for patient in patients]
+    terms = {limit.name: limit.severity * _penalty(limit, before, after, sex) for limit in LIMITS}
+    beats = (after.n_beats >= FEWEST_BEATS) & np.isfinite(after.hr_bpm)
+    return terms | {NO_BEATS: np.where(beats, 0.0, 1.0)}
+
+
+def _penalty(limit: Limit, before: Intervals, after: Intervals, sex: Sequence[str]) -> np.ndarray:
+    value = np.asarray(getattr(after, limit.quantity), dtype=float)
+    if limit.of == "change":
+        value = value - getattr(before, limit.quantity)
+    penalty = limit.penalty(value, sex)
+    penalty = np.where(np.isfinite(penalty), penalty, limit.unmeasurable)
+    if limit.absent_without:
+        penalty = np.where(getattr(after, limit.absent_without), penalty, 0.0)
+    return penalty
+
+
+def together(terms: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One number ``(B,)`` in [0, 1] out of several: 1 - prod(1 - term); none is lost, none counts above 1."""
+    return 1 - np.prod([1 - np.asarray(term, dtype=float) for term in terms.values()], axis=0)
+
+
+def cost(terms: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The safety part ``(B,)`` of the risk in [0, 1]: the limits marked ``cost``, and standstill."""
+    harmful = {limit.name for limit in LIMITS if limit.cost} | {NO_BEATS}
+    return together({name: term for name, term in terms.items() if name in harmful})

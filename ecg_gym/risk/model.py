@@ -1,0 +1,131 @@
+"""``RiskModel``: strips before and after -> one number in [0, 1] per row, with everything it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
+from ecg_gym.risk import aggregate, limits
+from ecg_gym.waveform import measure
+from ecg_gym.waveform.intervals import Intervals
+
+if TYPE_CHECKING:
+    from ecg_gym.risk.classifier import Findings
+
+FINDINGS_TERM = "findings"
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The judgement of B strips."""
+
+    total: np.ndarray  # (B,) in [0, 1]; 1 where not finite or not alive
+    cost: np.ndarray  # (B,) in [0, 1]: the safety part, what a treatment can do harm by
+    terms: dict[str, np.ndarray]  # (B,) in [0, 1] each: every limit, no_beats, findings
+    intervals: Intervals  # of the strips after
+    probabilities: np.ndarray  # (B, 17) of the findings, in the order of aggregate.FINDINGS; NaN without a classifier
+    finite: np.ndarray  # (B,) bool: every sample of both strips is a number
+    readable: np.ndarray  # (B,) bool: poor data quality is not likely
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+
+class RiskModel:
+    """risk = 1 - prod(1 - term) over the interval limits and the aggregated findings.
+
+    Pass both strips through the same codec: a change of risk should not be an artefact of decoding.
+    """
+
+    def __init__(
+        self, classifier: Findings | None = None, aggregation: str = "adverse", use_limits: bool = True
+    ) -> None:
+        self.classifier = classifier
+        self.aggregation = aggregation
+        self.use_limits = use_limits
+        self._aggregate = aggregate.aggregate_named(aggregation)
+        if classifier is None and not use_limits:
+            raise ValueError(
+                "neither limits nor a classifier is in use; expected at least one channel; "
+                "use RiskModel.load(use_limits=False) for the findings alone"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, aggregation: str = "adverse", use_limits: bool = True) -> RiskModel:
+        """Both channels, with the packaged weights or those at ``path``.
+
+        ``aggregation="mean", use_limits=False`` is the paper's risk, literally.
+        """
+        from ecg_gym.risk.classifier import Findings  # torch, only here
+
+        return cls(Findings.load(path), aggregation, use_limits)
+
+    @classmethod
+    def limits_only(cls) -> RiskModel:
+        """The interval limits alone: no weights, no torch."""
+        return cls()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the classifier's weights; empty without one."""
+        return self.classifier.sha256 if self.classifier is not None else ""
+
+    def __call__(
+        self,
+        before: np.ndarray,  # (B, 12, 1024) [mV] on the model grid
+        after: np.ndarray,  # (B, 12, 1024) [mV]
+        patients: Sequence[Patient],
+        alive: np.ndarray | None = None,  # (B,) bool
+    ) -> Risk:
+        """The risk of ``after`` for hearts that showed ``before``."""
+        before, after = np.asarray(before), np.asarray(after)
+        _check(before, after, patients)
+        finite = np.isfinite(before).all(axis=(1, 2)) & np.isfinite(after).all(axis=(1, 2))
+        before, after = (np.where(finite[:, None, None], strips, 0) for strips in (before, after))
+        intervals = measure(ECG(after, MODEL_RATE_HZ))
+        terms: dict[str, np.ndarray] = {}
+        if self.use_limits:
+            terms |= limits.interval_terms(_measure_once_each(before), intervals, patients)
+        probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)
+        readable = np.ones(len(after), dtype=bool)
+        if self.classifier is not None:
+            probabilities = self.classifier.probabilities(after)
+            readable = aggregate.readable(probabilities)
+            terms[FINDINGS_TERM] = self._share() * self._aggregate(probabilities)
+        lost = ~finite if alive is None else ~finite | ~np.asarray(alive, dtype=bool)
+        return Risk(
+            total=np.where(lost, 1.0, limits.together(terms)),
+            cost=np.where(lost, 1.0, limits.cost(terms)) if self.use_limits else lost.astype(float),
+            terms=terms,
+            intervals=intervals,
+            probabilities=probabilities,
+            finite=finite,
+            readable=readable & finite,
+        )
+
+    def _share(self) -> float:
+        return aggregate.SHARE if self.use_limits else 1.0
+
+
+def _measure_once_each(strips: np.ndarray) -> Intervals:
+    """Intervals of each row, every different strip measured once: planners pass one strip a hundred times."""
+    known: dict[bytes, int] = {}
+    index = np.array([known.setdefault(strip.tobytes(), len(known)) for strip in strips], dtype=int)
+    _, first = np.unique(index, return_index=True)
+    different = measure(ECG(strips[first], MODEL_RATE_HZ))
+    rows = [different.row(i) for i in index]
+    return Intervals.from_rows(rows, [different.reason[i] for i in index])
+
+
+def _check(before: np.ndarray, after: np.ndarray, patients: Sequence[Patient]) -> None:
+    shape = (len(patients), len(LEADS), MODEL_SAMPLES)
+    if before.shape != shape or after.shape != shape:
+        raise ValueError(
+            f"before has shape {before.shape} and after {after.shape} for {len(patients)} patients; expected {shape} "
+            "in mV on the model grid, a strip before for every strip after; use ecg_gym.waveform.to_model_grid"
+        )
