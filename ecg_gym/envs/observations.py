@@ -1,0 +1,188 @@
+"""What an agent sees: a flat vector of named features, or the strip or the latent beside it. Never the hidden truth.
+
+Every feature is scaled to [-1, 1] over its stated range (clipped beyond it), and is 0 where it is not known; a second
+feature, ``<name>_known``, says which it is. :func:`describe` turns a vector back into numbers with units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Patient, State, Treatment
+
+MODES = ("features", "waveform", "latent")
+STRIP_LIMIT_MV = 10.0  # strips are clipped here, so that the space has finite bounds
+LATENT_LIMIT = 10.0  # standard deviations; latents are standardised
+DOSE_WINDOWS_HOURS = (2.0, 24.0)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number of the observation: the range that becomes [-1, 1], in its own unit."""
+
+    name: str
+    low: float
+    high: float
+    optional: bool = False  # may be unknown, and is followed by <name>_known
+
+    def scale(self, values: np.ndarray) -> np.ndarray:
+        """[-1, 1], or 0 for NaN."""
+        centred = (2 * np.asarray(values, dtype=float) - self.low - self.high) / (self.high - self.low)
+        return np.nan_to_num(np.clip(centred, -1, 1), nan=0.0)
+
+    def unscale(self, value: float) -> float:
+        """The number in its own unit."""
+        return (value * (self.high - self.low) + self.low + self.high) / 2
+
+
+MEASURED = (
+    Feature("hr_bpm", 20, 250, True),
+    Feature("pr_ms", 80, 400, True),
+    Feature("qrs_ms", 40, 240, True),
+    Feature("qt_ms", 200, 700, True),
+    Feature("qtcf_ms", 300, 700, True),
+    Feature("jtpeakc_ms", 100, 450, True),
+    Feature("tpeak_tend_ms", 20, 250, True),
+    Feature("r_amplitude_mv", 0, 5, True),
+    Feature("t_amplitude_mv", 0, 2, True),
+    Feature("p_present", 0, 1),
+    Feature("regular", 0, 1),
+)
+CHANGES = (  # since the first strip of the episode, against which risk is judged
+    Feature("hr_bpm_change", -100, 100, True),
+    Feature("pr_ms_change", -150, 150, True),
+    Feature("qrs_ms_change", -100, 100, True),
+    Feature("qtcf_ms_change", -150, 150, True),
+)
+TOLD = (
+    Feature("age_years", 0, 100, True),
+    Feature("female", 0, 1, True),
+    Feature("weight_kg", 30, 200, True),
+    Feature("potassium", 2, 8, True),
+    Feature("magnesium", 0.2, 2.5, True),
+    Feature("calcium", 1.5, 3.5, True),
+    Feature("creatinine_clearance", 0, 150, True),
+)
+CLOCK = (
+    Feature("hours", 0, 24),
+    Feature("dt_hours", 0, 24),
+    Feature("steps_left", 0, 1),  # share of the horizon
+    Feature("risk", 0, 1),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which features an env shows: the same for every world, it depends on the drugs of the menu alone."""
+
+    menu: tuple[Treatment, ...]
+    findings: tuple[str, ...]  # finding_*
+    conditions: tuple[str, ...]
+
+    @property
+    def drugs(self) -> tuple[str, ...]:
+        """The drugs of the menu, in its order."""
+        return tuple(dict.fromkeys(dose.drug for treatment in self.menu for dose in treatment.doses))
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """All features in the order of the vector, without their known flags."""
+        findings = tuple(Feature(name, 0, 1) for name in self.findings)
+        conditions = tuple(Feature(f"condition_{name}", 0, 1) for name in self.conditions)
+        taken = tuple(Feature(f"{drug}_{w:g}h", 0, 4) for drug in self.drugs for w in DOSE_WINDOWS_HOURS)
+        return MEASURED + CHANGES + findings + TOLD + conditions + CLOCK + taken
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per number of the vector."""
+        return tuple(n for f in self.features for n in ((f.name, f"{f.name}_known") if f.optional else (f.name,)))
+
+    @property
+    def space(self) -> spaces.Box:
+        """``Box(-1, 1, (d,), float32)``."""
+        return spaces.Box(-1.0, 1.0, (len(self.names),), np.float32)
+
+    def vector(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The features ``(B, d)`` float32 out of one array ``(B,)`` per feature, in its own unit; NaN is unknown."""
+        parts = []
+        for feature in self.features:
+            values = np.asarray(columns[feature.name], dtype=float)
+            parts.append(feature.scale(values))
+            if feature.optional:
+                parts.append(np.isfinite(values).astype(float))
+        return np.stack(parts, axis=-1).astype(np.float32)
+
+
+def describe(layout: Layout, vector: np.ndarray) -> dict[str, float]:
+    """The known features of one vector ``(d,)`` by name, in their own units (clipped to their ranges)."""
+    value = dict(zip(layout.names, map(float, vector)))
+    known = [f for f in layout.features if not f.optional or value[f"{f.name}_known"] > 0.5]
+    return {f.name: f.unscale(value[f.name]) for f in known}
+
+
+def space(mode: str, layout: Layout, latent_shape: tuple[int, ...] | None) -> spaces.Space:
+    """The space of a mode: ``features`` a Box; ``waveform`` and ``latent`` a Dict with the features beside."""
+    if mode == "features":
+        return layout.space
+    if mode == "waveform":
+        strip = spaces.Box(-STRIP_LIMIT_MV, STRIP_LIMIT_MV, (len(LEADS), MODEL_SAMPLES), np.float32)
+        return spaces.Dict({"ecg": strip, "features": layout.space})
+    if mode == "latent":
+        if latent_shape is None:
+            raise ValueError(
+                "obs is 'latent' and this world has no latent; expected a world model, whose states carry one; "
+                "pass obs='features' or obs='waveform', or use the env with world='model'"
+            )
+        return spaces.Dict(
+            {"latent": spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, latent_shape, np.float32), "features": layout.space}
+        )
+    raise ValueError(f"obs is {mode!r}; expected one of {MODES}; pass obs='features'")
+
+
+def told(patients: Sequence[Patient], conditions: Sequence[str]) -> dict[str, np.ndarray]:
+    """What is known about the people, one array ``(B,)`` per feature; NaN is unknown."""
+    sexes = {"F": 1.0, "M": 0.0, None: np.nan}
+    columns = {"female": np.array([sexes[p.sex] for p in patients])}
+    for feature in TOLD:
+        if feature.name != "female":
+            values = [getattr(p, feature.name) for p in patients]
+            columns[feature.name] = np.array([np.nan if v is None else v for v in values], dtype=float)
+    for name in conditions:
+        columns[f"condition_{name}"] = np.array([float(name in p.conditions) for p in patients])
+    return columns
+
+
+def doses_taken(state: State, menu: Sequence[Treatment]) -> dict[str, np.ndarray]:
+    """Doses of each drug within each window before now ``(B,)``, in multiples of the menu's largest of that drug."""
+    largest = _largest(menu)
+    columns = {}
+    for drug in dict.fromkeys(drug for drug, _, _ in largest):
+        for window in DOSE_WINDOWS_HOURS:
+            columns[f"{drug}_{window:g}h"] = np.array(
+                [_recent(taken, now, drug, window, largest) for taken, now in zip(state.taken, state.hours)]
+            )
+    return columns
+
+
+def _largest(menu: Sequence[Treatment]) -> dict[tuple[str, str, str], float]:
+    largest: dict[tuple[str, str, str], float] = {}
+    for dose in (dose for treatment in menu for dose in treatment.doses):
+        key = (dose.drug, dose.unit, dose.route)
+        largest[key] = max(largest.get(key, 0.0), dose.amount)
+    return largest
+
+
+def _recent(
+    taken: Sequence[Administration],
+    now: float,
+    drug: str,
+    window: float,
+    largest: Mapping[tuple[str, str, str], float],
+) -> float:
+    """Multiples of the largest menu dose; a dose in a unit or by a route that the menu lacks counts as one."""
+    recent = [a.dose for a in taken if a.dose.drug == drug and now - a.hours <= window]
+    return sum(d.amount / largest.get((d.drug, d.unit, d.route), d.amount) if d.amount else 0.0 for d in recent)

@@ -1,0 +1,80 @@
+"""Where an episode starts: ``reset(options={...})`` made into a State of one patient. Unknown words are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import ECG, Administration, Patient, State, World, parse_dose
+from ecg_gym.envs.scenarios import Scenario, scenario_named
+
+OPTIONS = ("patient", "ecg", "scenario", "given")
+_FIELDS = tuple(f.name for f in fields(Patient))
+
+
+def start(
+    world: World, scenario: Scenario, rng: np.random.Generator, options: Mapping[str, Any] | None = None
+) -> State:
+    """The state an episode begins with, a batch of one.
+
+    ``options`` may hold ``scenario`` (its population; the drugs on offer stay those of the env), ``patient`` (a
+    :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
+    episode) and, with ``ecg``, ``given`` (doses already taken: ``Administration`` or ``{"dose": "...", "hours": -2}``).
+    """
+    options = dict(options or {})
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise ValueError(f"options hold {unknown}; expected keys out of {OPTIONS}; check the spelling")
+    if "scenario" in options:
+        scenario = scenario_named(options["scenario"])
+    patient = _patient(options.get("patient"))
+    if options.get("ecg") is not None:
+        ecg, patient = _record(options["ecg"], patient)
+        return world.observe(ecg, patient or Patient(), _given(options.get("given", scenario.given)))
+    if "given" in options:
+        raise ValueError(
+            "options hold 'given' without 'ecg'; expected the strip of the person who took it; "
+            "pass options={'ecg': ...} too, or choose a scenario that starts with doses on board"
+        )
+    told = {} if patient is None else {name: getattr(patient, name) for name in _FIELDS}
+    who = {name: value for name, value in told.items() if value is not None and value != frozenset()}
+    return world.initial(1, [rng], **{**scenario.population, **who})
+
+
+def _patient(told: Any) -> Patient | None:
+    if told is None or isinstance(told, Patient):
+        return told
+    if not isinstance(told, Mapping):
+        raise TypeError(f"patient is a {type(told).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
+    if unknown := sorted(set(told) - set(_FIELDS)):
+        raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
+    return Patient(**told)
+
+
+def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
+    """The strip, and whom its header names if nobody else did."""
+    if isinstance(ecg, ECG):
+        return ecg, patient
+    if not isinstance(ecg, str | Path):
+        raise TypeError(f"ecg is a {type(ecg).__name__}; expected an ECG or the path of a record; use ECG(signal, hz)")
+    from ecg_gym.datasets import read_record
+
+    record = read_record(Path(ecg))
+    return record.ecg, patient if patient is not None else record.patient
+
+
+def _given(told: Sequence[Any]) -> tuple[Administration, ...]:
+    given = []
+    for entry in told:
+        if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
+            entry = Administration(float(entry["hours"]), parse_dose(entry["dose"]))
+        if not isinstance(entry, Administration):
+            raise ValueError(
+                f"given holds {entry!r}; expected an Administration or a dict with 'dose' and 'hours'; "
+                "write {'dose': 'dofetilide 0.5 mg PO', 'hours': -2}"
+            )
+        given.append(entry)
+    return tuple(sorted(given))
