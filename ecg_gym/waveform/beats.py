@@ -1,0 +1,149 @@
+"""Beats: where the R peaks are, and what the typical beat of a strip looks like.
+
+Both use the 8 independent leads together, so that a low-voltage lead, a ventricular extrasystole of another polarity or
+a tall T wave in one lead does not decide. Beats are found on the spatial QRS envelope (norm over leads of the 7-30 Hz
+band); the median beat is taken over the largest family of beats that look alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import signal as sp
+
+from ecg_gym.core import ECG, independent_from_leads
+from ecg_gym.waveform.filters import spectral
+
+RATE_HZ = 500.0  # every measurement is made on this grid: 2 ms
+BEFORE_S, AFTER_S = 0.40, 0.80  # the median beat reaches from 0.4 s before R to 0.8 s behind it
+WANDER_HZ = (0.2, 0.6)  # baseline wander is taken out below these edges
+NOISE_HZ = (35.0, 50.0)  # and mains, muscle and everything a 102.4 Hz grid cannot hold above these
+QRS_HZ = ((5.0, 9.0), (25.0, 35.0))  # the band in which QRS complexes stand out from P and T
+REFRACTORY_S = 0.20  # no ventricle beats twice within this time
+T_WAVE_S = 0.36  # a much smaller bump within this time of a beat is its T wave (Pan 1985 doi:10.1109/TBME.1985.325532)
+CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall out of cache
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The typical beat of one strip, and the beats it was made of."""
+
+    signal: np.ndarray  # (8, W) [mV] median beat of the independent leads at RATE_HZ; R at column `r`
+    singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it is the median of
+    r: int  # column of the R peak
+    peaks: np.ndarray  # (N,) [samples at RATE_HZ] every R peak of the strip, whatever its kind
+    kept: np.ndarray  # (N,) bool: which of them went into the median
+
+
+def conditioned(ecg: ECG) -> np.ndarray:
+    """The 8 independent leads at 500 Hz between 0.6 and 35 Hz, zero phase: ``(B, 8, T)`` [mV]."""
+    signal = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
+    return spectral(independent_from_leads(signal), ecg.rate_hz, RATE_HZ, low=WANDER_HZ, high=NOISE_HZ)
+
+
+def find_r_peaks(ecg: ECG) -> list[np.ndarray]:
+    """Sample numbers of the R peaks on the strip's own grid, one int array per row (empty where no beat was found)."""
+    leads = conditioned(ecg)
+    return [np.round(peaks * (ecg.rate_hz / RATE_HZ)).astype(int) for peaks in r_peaks_of(leads)]
+
+
+def median_beat(ecg: ECG) -> list[Beat | None]:
+    """The typical beat of each row, or ``None`` where no two beats look alike."""
+    leads = conditioned(ecg)
+    return [typical_beat(row, peaks) for row, peaks in zip(leads, r_peaks_of(leads))]
+
+
+def r_peaks_of(leads: np.ndarray) -> list[np.ndarray]:
+    """R peaks ``(N,)`` [samples] of conditioned leads ``(B, 8, T)``: the largest vector magnitude within each QRS."""
+    band = spectral(leads, RATE_HZ, RATE_HZ / 2, low=QRS_HZ[0], high=QRS_HZ[1])
+    envelope = _smooth(np.sqrt(np.einsum("blt,blt->bt", band, band)), round(0.06 * RATE_HZ / 2) | 1)
+    magnitude = np.sqrt(np.einsum("blt,blt->bt", leads, leads))
+    return [_to_largest(2 * _beats_on(row), size) for row, size in zip(envelope, magnitude)]
+
+
+def _smooth(x: np.ndarray, width: int) -> np.ndarray:
+    """``(B, T)`` convolved with a Hann window of ``width`` samples and unit area."""
+    window = np.hanning(width + 2)[1:-1]
+    return sp.oaconvolve(x, (window / window.sum())[None], mode="same", axes=-1)
+
+
+def _beats_on(envelope: np.ndarray) -> np.ndarray:
+    """Beats ``(N,)`` [samples at 250 Hz] on one QRS envelope ``(T,)`` [mV]; empty for a flat or noise-only strip."""
+    rate = RATE_HZ / 2
+    candidates, _ = sp.find_peaks(envelope, distance=round(REFRACTORY_S * rate))
+    if len(candidates) == 0:
+        return candidates
+    height = envelope[candidates]
+    # At 36/min a 10 s strip holds six beats: the typical QRS is the median of at least that many top candidates.
+    typical = np.median(np.sort(height)[-max(3, round(len(envelope) / rate * 0.6)) :])
+    if typical < LEAST_ENVELOPE_MV or typical < LEAST_CONTRAST * np.percentile(envelope, 25):
+        return candidates[:0]
+    candidates = candidates[height > 0.3 * typical]
+    return _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
+
+
+LEAST_ENVELOPE_MV = 0.02  # the smallest QRS that is believed
+LEAST_CONTRAST = 2.5  # QRS over the quiet quarter of the strip; white noise on 8 leads stays below 2
+
+
+def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.ndarray:
+    """The peaks without those that follow a more than twice as tall one within ``reach`` samples."""
+    keep: list[int] = []
+    for i in range(len(peaks)):
+        if keep and peaks[i] - peaks[keep[-1]] < reach and height[i] < 0.5 * height[keep[-1]]:
+            continue
+        keep.append(i)
+    return peaks[keep]
+
+
+def _to_largest(peaks: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+    """Each peak moved to the largest vector magnitude within 50 ms."""
+    reach = round(0.05 * RATE_HZ)
+    window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, len(magnitude) - 1)
+    return window[np.arange(len(peaks)), np.argmax(magnitude[window], axis=1)] if len(peaks) else peaks
+
+
+def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat | None:
+    """The median over the largest family of look-alike beats in ``(8, T)`` [mV], or ``None`` if there is no family.
+
+    Two beats look alike if their QRS correlate above 0.9 over all leads at the best lag (within 24 ms). The beat with
+    the best company leads the family; the others are shifted to fit it.
+    """
+    before, after = round(BEFORE_S * RATE_HZ), round(AFTER_S * RATE_HZ)
+    whole = np.flatnonzero((peaks >= before) & (peaks + min(after, 300) <= leads.shape[-1]))
+    if len(whole) > most:  # a long strip does not need every beat
+        whole = whole[np.linspace(0, len(whole) - 1, most).round().astype(int)]
+    if len(whole) < 2:
+        return None
+    alike, lag = _alikeness(leads, peaks[whole])
+    company = np.where(alike > 0.9, alike, 0).sum(axis=0)
+    leader = int(np.argmax(company))
+    family = np.flatnonzero(alike[:, leader] > 0.9)
+    if len(family) < 2:
+        return None
+    kept = np.zeros(len(peaks), dtype=bool)
+    kept[whole[family]] = True
+    at = peaks[whole[family]] + lag[family, leader]
+    columns = np.clip(at[:, None] + np.arange(-before, after), 0, leads.shape[-1] - 1)
+    singles = leads[:, columns].transpose(1, 0, 2)
+    # wander that the filter left must not blur the median: every beat starts from its own level before the QRS
+    singles = singles - singles[:, :, before - 60 : before - 30].mean(axis=-1, keepdims=True)
+    return Beat(np.median(singles, axis=0), singles, before, peaks, kept)
+
+
+def _alikeness(leads: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation ``(N, N)`` of every QRS with every other at the best lag, and that lag ``(N, N)`` [samples].
+
+    Entry (i, j) says how far beat i must be shifted to look like beat j, and how much it then does.
+    """
+    lags = np.arange(-12, 13)
+    window = np.arange(-40, 41, 2)
+    columns = np.clip(peaks[:, None, None] + lags[:, None] + window, 0, leads.shape[-1] - 1)
+    pieces = leads[:, columns].transpose(1, 2, 0, 3)  # (N, lags, 8, window)
+    pieces = pieces - pieces.mean(axis=-1, keepdims=True)
+    pieces = pieces.reshape(len(peaks), len(lags), -1)
+    pieces /= np.linalg.norm(pieces, axis=-1, keepdims=True) + 1e-9
+    match = pieces @ pieces[:, len(lags) // 2].T  # (N, lags, N)
+    best = np.argmax(match, axis=1)
+    return np.take_along_axis(match, best[:, None], axis=1)[:, 0], lags[best]

@@ -1,0 +1,70 @@
+"""Intervals: what a cardiologist reads off a strip, one row per strip, in milliseconds and millivolts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+JTPEAK_EXPONENT = 0.58  # J-Tpeak/RR^0.58 in FDA's crossover trials; Johannesen 2014 doi:10.1038/clpt.2014.155
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """One measured row per strip. What could not be measured is NaN (or False), and ``reason`` says why."""
+
+    hr_bpm: np.ndarray  # (B,) [1/min] 60000 / rr_ms
+    rr_ms: np.ndarray  # (B,) [ms] mean RR of the strip, so that hr_bpm counts beats also in AF
+    pr_ms: np.ndarray  # (B,) [ms] P onset to QRS onset; NaN without P waves
+    qrs_ms: np.ndarray  # (B,) [ms] earliest onset to latest end over the leads
+    qt_ms: np.ndarray  # (B,) [ms] QRS onset to T end
+    qtcf_ms: np.ndarray  # (B,) [ms] QT / (RR/s)^(1/3), Fridericia 1920
+    qtcb_ms: np.ndarray  # (B,) [ms] QT / (RR/s)^(1/2), Bazett 1920
+    jtpeak_ms: np.ndarray  # (B,) [ms] QRS end to T peak of the vector magnitude
+    jtpeakc_ms: np.ndarray  # (B,) [ms] J-Tpeak / (RR/s)^0.58
+    tpeak_tend_ms: np.ndarray  # (B,) [ms] T peak to T end
+    r_amplitude_mv: np.ndarray  # (B,) [mV] largest vector magnitude within the QRS
+    t_amplitude_mv: np.ndarray  # (B,) [mV] vector magnitude at the T peak
+    p_present: np.ndarray  # (B,) bool
+    regular: np.ndarray  # (B,) bool; False also where fewer than three beats were found
+    n_beats: np.ndarray  # (B,) int, all beats, whatever their kind
+    reason: tuple[str, ...]  # (B,) "" or what could not be measured and why
+
+    def __len__(self) -> int:
+        return len(self.reason)
+
+    def row(self, index: int) -> dict[str, float]:
+        """One strip's numbers by name; booleans as 0 and 1, ``reason`` left out."""
+        return {name: float(getattr(self, name)[index]) for name in NUMERIC}
+
+    def as_array(self, names: Sequence[str]) -> np.ndarray:
+        """The named columns side by side, ``(B, len(names))`` float64."""
+        if unknown := [name for name in names if name not in NUMERIC]:
+            raise ValueError(f"columns {unknown} were asked for; expected names out of {NUMERIC}; check the spelling")
+        columns = [np.asarray(getattr(self, name), dtype=float) for name in names]
+        return np.stack(columns, axis=-1) if columns else np.empty((len(self), 0))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, float]], reasons: Sequence[str]) -> Intervals:
+        """A batch from one mapping per strip; a name that a row does not hold is NaN (or False, or 0)."""
+        columns = {
+            name: np.array([row.get(name, _ABSENT.get(name, np.nan)) for row in rows], dtype=_DTYPES.get(name, float))
+            for name in NUMERIC
+        }
+        return cls(**columns, reason=tuple(reasons))
+
+
+NUMERIC = tuple(f.name for f in fields(Intervals) if f.name != "reason")
+_DTYPES: dict[str, type] = {"p_present": bool, "regular": bool, "n_beats": int}
+_ABSENT: dict[str, float] = {"p_present": False, "regular": False, "n_beats": 0}
+
+
+def corrected(qt_ms: float, jtpeak_ms: float, rr_ms: float) -> dict[str, float]:
+    """QT (Fridericia, Bazett) and J-Tpeak referred to a rate of 60/min [ms]."""
+    rr_s = rr_ms / 1000
+    return {
+        "qtcf_ms": qt_ms / rr_s ** (1 / 3),
+        "qtcb_ms": qt_ms / rr_s**0.5,
+        "jtpeakc_ms": jtpeak_ms / rr_s**JTPEAK_EXPONENT,
+    }

@@ -1,0 +1,75 @@
+"""measure: intervals of every strip in a batch, from the 12-lead median beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ecg_gym.core import ECG
+from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
+from ecg_gym.waveform.fiducials import fiducials
+from ecg_gym.waveform.intervals import Intervals, corrected
+
+METHODS = ("global", "neurokit")
+
+
+def measure(ecg: ECG, method: str = "global") -> Intervals:
+    """Intervals of each strip of a batch ``(B, 12, T)`` (one strip is a batch of one), at any rate from 100 Hz.
+
+    ``"global"`` measures all leads together on the median beat; ``"neurokit"`` is NeuroKit2's ``dwt`` on lead II, a
+    second opinion (slow, and the package must be installed). What cannot be measured is NaN with a reason, never a
+    number: a strip without beats has ``reason == "no beats found"``. Non-finite samples count as no strip at all.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {METHODS}; 'global' is the reference of this package")
+    batch = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
+    if method == "neurokit":
+        from ecg_gym.waveform.second_opinion import neurokit_row
+
+        measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
+    else:
+        measured = [
+            row for i in range(0, len(batch), CHUNK) for row in _measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz))
+        ]
+    return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
+
+
+def _measure_chunk(ecg: ECG) -> list[tuple[dict[str, float], str]]:
+    """One (row, reason) per strip."""
+    finite = np.isfinite(ecg.signal).all(axis=(1, 2))
+    leads = conditioned(ECG(np.where(finite[:, None, None], ecg.signal, 0), ecg.rate_hz))
+    rows = [measure_row(row, peaks) for row, peaks in zip(leads, r_peaks_of(leads))]
+    return [row if ok else ({}, "samples that are not finite") for ok, row in zip(finite, rows)]
+
+
+def measure_row(leads: np.ndarray, peaks: np.ndarray) -> tuple[dict[str, float], str]:
+    """The intervals of conditioned leads ``(8, T)`` [mV] with R peaks ``(N,)`` [samples], and what is missing."""
+    if len(peaks) < 2:
+        return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "only one beat found"
+    rr = np.diff(peaks) * (1000 / RATE_HZ)
+    row: dict[str, float] = {"n_beats": len(peaks), "rr_ms": rr.mean(), "hr_bpm": 60000 / rr.mean()}
+    row["regular"] = len(rr) >= 2 and is_regular(rr)
+    beat = typical_beat(leads, peaks)
+    if beat is None:
+        return row, "no two beats look alike"
+    found = fiducials(beat, float(np.median(rr)))
+    per_ms = 1000 / RATE_HZ
+    row |= {
+        "pr_ms": (found.qrs_onset - found.p_onset) * per_ms,
+        "qrs_ms": (found.qrs_end - found.qrs_onset) * per_ms,
+        "qt_ms": (found.t_end - found.qrs_onset) * per_ms,
+        "jtpeak_ms": (found.t_peak - found.qrs_end) * per_ms,
+        "tpeak_tend_ms": (found.t_end - found.t_peak) * per_ms,
+        "r_amplitude_mv": found.r_amplitude_mv,
+        "t_amplitude_mv": found.t_amplitude_mv,
+        "p_present": bool(np.isfinite(found.p_onset)),
+    }
+    return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), found.reason
+
+
+def is_regular(rr_ms: np.ndarray) -> bool:
+    """Whether RR intervals keep time: the median change from beat to beat is at most 6 % of the median RR.
+
+    The median forgives a single extrasystole; atrial fibrillation changes every beat. 6 % separates the AF records of
+    LUDB from its sinus rhythms (respiratory arrhythmia included); it is a description, not a diagnosis.
+    """
+    return bool(np.median(np.abs(np.diff(rr_ms))) <= 0.06 * np.median(rr_ms))
