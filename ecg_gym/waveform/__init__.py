@@ -3,6 +3,6 @@
 from ecg_gym.waveform.beats import Beat, find_r_peaks, median_beat
 from ecg_gym.waveform.filters import bandpass, remove_baseline, resample
 from ecg_gym.waveform.intervals import Intervals
-from ecg_gym.waveform.measure import measure
+from ecg_gym.waveform.measurement import measure
 
 __all__ = ["Beat", "Intervals", "bandpass", "find_r_peaks", "measure", "median_beat", "remove_baseline", "resample"]
