@@ -172,6 +172,11 @@ def _relaxed_areas(waves: Waves, phase: Phase, h: float, kappa: float) -> np.nda
     return np.exp(-kappa * h) * area
 
 
+def mean_level_mv(waves: Waves) -> np.ndarray:
+    """The mean of the Gaussian sum over a turn ``(B, 1)`` [mV]; relaxing towards it keeps the isoelectric line at 0."""
+    return (waves.amplitude_mv * waves.b).sum(axis=-1, keepdims=True) / np.sqrt(_TURN)
+
+
 def solve_exact(
     waves: Waves,
     beats_s: np.ndarray,  # (B, K) [s]
