@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +19,7 @@ from ecg_gym.envs.resolve import load_risk, load_world
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.envs.start import start
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 RENDER_MODES = ("rgb_array", "ansi")
@@ -38,7 +38,7 @@ class ECGInterventionEnv(gym.Env):
     Reward          minus the risk of the new strip against the episode's first, in [-1, 0]; a lethal rhythm costs
                     ``-(horizon + steps left)``, which is worse than any survival.
     Ends            ``terminated`` at a lethal rhythm (or a strip that is not finite); truncated after 8 steps by
-                    ``gym.make``'s TimeLimit.
+                    ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``).
     Info            the same keys at reset and step: risk and its terms, cost, intervals with known flags, hours, what
                     was given, whether it was refused, the hash of the weights. ``privileged=True`` adds
                     ``info["truth_*"]`` where the world knows the truth.
@@ -59,7 +59,7 @@ class ECGInterventionEnv(gym.Env):
         actions: str = "discrete",  # or "multidiscrete"
         obs: str = "features",  # or "waveform", "latent"
         invalid_action: str = "noop",  # or "terminate", "raise"
-        horizon: int = 8,  # [steps] used when no TimeLimit says otherwise
+        horizon: int = HORIZON,  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
         dt_hours: float | None = None,  # [h] of a step; None is the world's own
         samples: int = 1,  # futures judged per step; the first is the one that happens
         risk_aversion: float = 0.0,  # weight of the SD of those futures in the reward
@@ -93,6 +93,11 @@ class ECGInterventionEnv(gym.Env):
     def menu(self) -> tuple[Treatment, ...]:
         """The treatments behind the actions, watch and wait first."""
         return self._task.menu
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers of the feature vector mean; see :func:`ecg_gym.envs.observations.describe`."""
+        return self._task.layout
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -143,9 +148,6 @@ class ECGInterventionEnv(gym.Env):
         super().reset(seed=seed)
         rng = row_generators(self.np_random, 1)[0]
         state = start(self.world, self._scenario, rng, options)
-        limit = self.spec.max_episode_steps if self.spec is not None else None
-        if limit is not None and limit != self._task.horizon:
-            self._task = replace(self._task, horizon=limit)  # known only once gym.make has put its TimeLimit around us
         self._episode, self._outcome = course.begin(self._task, state), None
         return self._observation(), self._info()
 
