@@ -27,16 +27,16 @@ def beats(centre: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarr
     return (height[..., None] * np.exp(-0.5 * ((TIME - centre[..., None]) / width[..., None]) ** 2)).sum(axis=1)
 
 
-def test_clean_waves_are_found_exactly() -> None:
-    centre, width, height = people(32)
+def test_clean_waves_are_found_but_for_the_weak_expectation() -> None:
+    """Every one of 64 people: P, Q, S within 1.2 ms, R 0.5 ms and T 0.1 ms of where they are."""
+    centre, width, height = people(64)
     fit = fitting.fit(beats(centre, width, height) + 0.05, RATE_HZ, R_INDEX)
-    assert (fit.r2 > 0.999).all()
-    found = fit.r2 > 1 - 1e-9  # a small Q beside a tall R may be traded for a wider R; nearly all are exact
-    assert found.mean() > 0.9
-    np.testing.assert_allclose(fit.centre_s[found], centre[found], atol=1e-4)
-    np.testing.assert_allclose(fit.width_s[found], width[found], atol=1e-4)
-    np.testing.assert_allclose(fit.amplitude_mv[found], height[found], atol=1e-3)
-    np.testing.assert_allclose(fit.offset_mv[found], 0.05, atol=1e-4)
+    assert (fit.r2 > 0.9999).all()
+    error_ms = 1e3 * np.abs(fit.centre_s - centre).max(axis=0)
+    assert (error_ms < [1.2, 1.2, 0.5, 1.2, 0.1]).all()
+    np.testing.assert_allclose(fit.width_s, width, atol=1e-3)
+    np.testing.assert_allclose(fit.amplitude_mv[:, [P, T]], height[:, [P, T]], atol=5e-3)
+    np.testing.assert_allclose(fit.offset_mv, 0.05, atol=2e-3)
 
 
 def test_noise_of_ten_microvolts_moves_p_and_t_by_milliseconds() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.physiology import fitting, mcsharry, modulation, parameters
+from ecg_gym.physiology.mcsharry import P
 from ecg_gym.waveform.beats import find_r_peaks
 from ecg_gym.waveform.filters import spectral
 
@@ -121,6 +122,7 @@ def _abstains(
     """Rows ``(B,)`` in which five waves per beat are no description of the heart."""
     sinus = np.array([bool(row["p_present"]) and bool(row["regular"]) for row in intervals])
     blocked = np.array([m.av_block > parameters.value("abstain", "strongest_av_block") for m in after])
+    sinus &= fit.amplitude_mv[:, P] >= parameters.value("abstain", "smallest_p")
     explained = np.nan_to_num(fit.r2) >= parameters.value("abstain", "lowest_r2")
     enough = n_beats >= parameters.value("abstain", "fewest_beats")
     return ~(sinus & explained & enough & np.isfinite(rr_s) & ~blocked)

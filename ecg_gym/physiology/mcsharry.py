@@ -239,7 +239,8 @@ def solve_rk4(
 
 def qrs_limits_s(centre_s: np.ndarray, width_s: np.ndarray, amplitude_mv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Onset and end ``(B,)`` [s after R] of the QRS by the tangent: two widths out from its outermost waves."""
-    there = amplitude_mv[:, Q : S + 1] != 0  # an absent Q or S does not lengthen the QRS
+    least = parameters.value("abstain", "smallest_wave") * np.abs(amplitude_mv[:, [R]])
+    there = np.abs(amplitude_mv[:, Q : S + 1]) >= least  # a Q or S too small to see does not lengthen the QRS
     onset = np.where(there, (centre_s - TANGENT_TAIL * width_s)[:, Q : S + 1], np.inf)
     end = np.where(there, (centre_s + TANGENT_TAIL * width_s)[:, Q : S + 1], -np.inf)
     return onset.min(axis=1), end.max(axis=1)
