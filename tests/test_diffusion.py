@@ -108,7 +108,6 @@ def test_ancestral_equals_diffusers(normal):
         schedule,
         "ddpm",
         50,
-        rho=None,
         fresh=lambda: torch.randn(noise.shape, generator=fresh, dtype=noise.dtype),
     )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -127,7 +126,7 @@ def test_samples_of_a_gaussian_world_have_its_moments(normal, sampler, steps):
 def test_second_order_samplers_converge_faster(normal):
     noise = normal(500, 1)
     model = gaussian_world(0.5, 0.5)
-    exact = sample(model, noise, SCHEDULE, "ddim", 1000, rho=None)
+    exact = sample(model, noise, SCHEDULE, "ddim", taus=time_grid(SCHEDULE, 1000, rho=None))
     errors = {
         name: (sample(model, noise, SCHEDULE, name, steps) - exact).abs().mean().item()
         for name, steps in (("ddim", 40), ("dpm++", 40), ("heun", 20))
@@ -203,7 +202,7 @@ def spread_after_training(weighting, c=0.25, sd=0.5, mean=1.0):
         return torch.randn(4000, 1, generator=generator, dtype=torch.float64)
 
     return {
-        "ddpm": sample(optimum, normal(), SCHEDULE, "ddpm", 1000, fresh=normal, rho=None).std().item() / sd,
+        "ddpm": sample(optimum, normal(), SCHEDULE, "ddpm", 1000, fresh=normal).std().item() / sd,
         "dpm++": sample(optimum, normal(), SCHEDULE, "dpm++", 30).std().item() / sd,
     }
 
@@ -264,6 +263,9 @@ def test_time_grid_ends_clean_and_covers_the_schedule():
 
 def test_ten_steps_keep_fine_structure_only_if_spaced_in_sigma(normal):
     noise, model = normal(4000, 1), gaussian_world(1.0, 0.1)
-    kept = {rho: sample(model, noise, SCHEDULE, "dpm++", 10, rho=rho).std().item() / 0.1 for rho in (None, 7.0)}
+    kept = {
+        rho: sample(model, noise, SCHEDULE, "dpm++", taus=time_grid(SCHEDULE, 10, rho)).std().item() / 0.1
+        for rho in (None, 7.0)
+    }
     assert kept[None] < 0.3
     assert kept[7.0] > 0.85

@@ -179,38 +179,47 @@ def denoise(
         yield x * schedule.at(torch.tensor([tau_next]), x).sqrt()
 
 
-SAMPLERS = {  # name -> (order, eta)
-    "ddpm": ("1", 1.0),  # ancestral, the paper's (Eq. 31)
-    "ddim": ("1", 0.0),
-    "dpm++": ("2m", 0.0),
-    "heun": ("heun", 0.0),  # two model calls a step
+@dataclass(frozen=True)
+class Sampler:
+    """How to walk from noise to a sample; see :func:`denoise` and :func:`time_grid`."""
+
+    order: str  # "1", "2m" or "heun"
+    eta: float  # share of the removed noise that is put back
+    rho: float | None  # spacing of the time grid
+    steps: int  # how many, if nobody says
+
+
+SAMPLERS = {
+    "ddpm": Sampler("1", 1.0, None, 1000),  # ancestral through every step, the paper's (Eq. 31)
+    "ddim": Sampler("1", 0.0, 7.0, 50),
+    "dpm++": Sampler("2m", 0.0, 7.0, 10),
+    "heun": Sampler("heun", 0.0, 7.0, 6),  # two model calls a step
 }
 
 
 def sample(
-    model: Model, noise: Tensor, schedule: Schedule, sampler: str = "dpm++", steps: int = 10, *,
-    eta: float | None = None, fresh: Noise | None = None, rho: float | None = 7.0,
+    model: Model, noise: Tensor, schedule: Schedule, sampler: str = "dpm++", steps: int | None = None, *,
+    eta: float | None = None, fresh: Noise | None = None, taus: list[int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Clean latents ``(B, ...)`` from ``noise`` ``(B, ...)``; see ``SAMPLERS`` and :func:`denoise`.
+    """Clean latents ``(B, ...)`` from ``noise`` ``(B, ...)``; ``None`` means the sampler's own choice.
 
     ``fresh`` is needed where noise goes back in (``ddpm``, or ``eta`` > 0) and hands out standard normals shaped like
-    ``noise``: the caller owns the randomness.
+    ``noise``: the caller owns the randomness. ``taus`` replaces the time grid.
     """
     _check("sampler", sampler, tuple(SAMPLERS))
-    order, default_eta = SAMPLERS[sampler]
-    eta = default_eta if eta is None else eta
+    chosen = SAMPLERS[sampler]
+    eta = chosen.eta if eta is None else eta
     if not 0 <= eta <= 1:
-        raise ValueError(
-            f"eta is {eta}; expected 0 (deterministic) to 1 (ancestral); leave it out for the sampler's own"
-        )
-    if eta and order != "1":
+        raise ValueError(f"eta is {eta}; expected 0 (deterministic) to 1 (ancestral); leave it out for the usual one")
+    if eta and chosen.order != "1":
         raise ValueError(f"eta is {eta} with {sampler}; expected 0 for second-order samplers; use sampler='ddim'")
     if eta and fresh is None:
         raise ValueError(
-            f"fresh is None with eta {eta}; expected a source of noise; pass fresh=lambda: torch.randn(...)"
+            f"fresh is None with eta {eta}; expected a source of noise; pass fresh=lambda: torch.randn(2, 4)"
         )
+    taus = time_grid(schedule, chosen.steps if steps is None else steps, chosen.rho) if taus is None else taus
     latent = noise
-    for latent in denoise(model, noise, schedule, time_grid(schedule, steps, rho), order, eta, fresh):  # noqa: B007
+    for latent in denoise(model, noise, schedule, taus, chosen.order, eta, fresh):  # noqa: B007
         pass
     return latent
 
