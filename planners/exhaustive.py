@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
-from planners.plan import Candidate, Change, Excluded, Plan, Preference
+from planners.decision import Candidate, Change, Excluded, Plan, Preference
 from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
 from planners.scoring import interval, lambda_intervals, mean_and_sd, paired_bootstrap, score, ties
 

@@ -92,7 +92,8 @@ def lambda_intervals(mean: np.ndarray, sd: np.ndarray, eligible: Sequence[int]) 
     """
     slope = np.nan_to_num(sd)
     winner = min(eligible, key=lambda c: (mean[c], slope[c]))
-    found, low = [], 0.0
+    found: list[LambdaInterval] = []
+    low = 0.0
     while True:
         flatter = [c for c in eligible if slope[c] < slope[winner]]
         crossing = {c: (mean[c] - mean[winner]) / (slope[winner] - slope[c]) for c in flatter}

@@ -17,7 +17,8 @@ INSIDE = (
     ("registration",),
     ("pharmacology", "waveform", "datasets"),
     ("virtual_patient", "physiology"),
-    ("world_model", "risk"),
+    ("world_model",),
+    ("risk",),
     ("envs",),
     ("checks",),
 )

@@ -25,16 +25,15 @@ def load_world(name: str, dt_hours: float | None = None) -> World:
         return VirtualPatient() if dt_hours is None else VirtualPatient(dt_hours=dt_hours)
     if ":" in name and not Path(name).exists():
         return _with_dt(_imported(name), name, dt_hours)
-    from ecg_gym.world_model import WorldModel  # loads torch, so only when it is needed
-
-    if name == "model":
-        return _with_dt(WorldModel.load(), name, dt_hours)
-    if not Path(name).exists():
+    path = None if name == "model" else Path(name)
+    if path is not None and not path.exists():
         raise ValueError(
             f"world is {name!r}; expected 'model', 'oracle', a path to weights or 'package.module:Name'; "
             "check the spelling and the folder you are in"
         )
-    return _with_dt(WorldModel.load(Path(name)), name, dt_hours)
+    from ecg_gym.world_model import WorldModel  # loads torch, so only when it is needed
+
+    return _with_dt(WorldModel.load(path), name, dt_hours)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,85 @@
+"""What every planner can do: ``act`` for loops of your own, ``predict`` shaped like Stable-Baselines3's.
+
+A planner sits beside an env and imagines from the env's state (``env.unwrapped.state``), which a learned policy never
+sees. Give it another world to imagine in, and it starts from what can be observed instead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Administration, State, Treatment, World
+
+if TYPE_CHECKING:
+    from ecg_gym.envs import ECGInterventionEnv
+    from planners.decision import Plan
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """What a decision cost and how sound it was."""
+
+    treatment: Treatment = WATCH
+    model_calls: int = 0  # rows times steps asked of a world
+    n_nonfinite: int = 0  # futures that were not finite
+    plan: Plan | None = None  # the whole ranking, where there is one
+
+
+class Planner(ABC):
+    """Chooses treatments for the env (or for each env of an SB3 ``DummyVecEnv``) it was made for."""
+
+    def __init__(self, env: Any) -> None:
+        self.envs: list[ECGInterventionEnv] = [e.unwrapped for e in getattr(env, "envs", [env])]
+
+    @abstractmethod
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """The treatment for a state (a batch of one) of the env, out of what its mask allows now."""
+        ...
+
+    def reset(self, seed: int | None = None) -> None:  # noqa: B027 - most planners keep nothing between decisions
+        """Forget the episode; with a seed, also start the planner's own randomness again."""
+
+    def act(
+        self, obs: Any = None, info: Mapping[str, Any] | None = None, state: State | None = None
+    ) -> tuple[Any, PlanInfo]:
+        """The action for the first env and what it cost; ``state`` stands in for the env's own. ``obs`` is not read."""
+        env = self.envs[0]
+        decided = self.choose(env, env.state if state is None else state)
+        return env.action(decided.treatment), decided
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        """The actions for a batch of observations, or for one; row i belongs to env i. Shaped as SB3's ``predict``."""
+        actions = [env.action(self.choose(env, env.state).treatment) for env in self.envs]
+        return np.asarray(actions if self._batched(observation) else actions[0]), state
+
+    def _batched(self, observation: Any) -> bool:
+        space = self.envs[0].observation_space
+        leaf, expected = observation, space
+        if isinstance(observation, Mapping):
+            name = next(iter(observation))
+            leaf, expected = observation[name], space[name]  # type: ignore[index]
+        return np.ndim(leaf) > len(expected.shape or ())
+
+
+def allowed(env: ECGInterventionEnv) -> tuple[Treatment, ...]:
+    """The treatments that the env's clinical rules allow now, in the order of its menu."""
+    return tuple(t for t, yes in zip(env.menu, env.episode.allowed[0]) if yes)
+
+
+def believe(world: World, env: ECGInterventionEnv, state: State) -> State:
+    """What ``world`` makes of the env's state: the state itself if it is the env's own world, else its strip observed.
+
+    Planning in the env's own world uses that world's inner knowledge of the patient: in the virtual patient, the truth.
+    """
+    if world is env.world:
+        return state
+    now = float(state.hours[0])
+    taken = tuple(Administration(a.hours - now, a.dose) for a in state.taken[0])
+    return world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], taken)

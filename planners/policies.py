@@ -1,0 +1,121 @@
+"""Planners that choose by themselves: exhaustive ranking, and the anchors every study needs to be read against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_gym.core import WATCH, State, Treatment, World
+from planners.base import PlanInfo, Planner, allowed, believe
+from planners.exhaustive import plan
+from planners.rollout import RiskFunction
+
+if TYPE_CHECKING:
+    from ecg_gym.envs import ECGInterventionEnv
+
+
+class ExhaustivePlanner(Planner):
+    """Ranks everything that is allowed, and takes the best.
+
+    ``world`` is where it imagines (default: the env's own, which for the virtual patient makes it an oracle); ``risk``
+    is what judges (default: the env's own).
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        world: World | None = None,
+        risk: RiskFunction | None = None,
+        k: int = 16,
+        risk_aversion: float = 0.6,
+        horizon: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(env)
+        self.world, self.risk = world, risk
+        self.k, self.risk_aversion, self.horizon, self.seed = k, risk_aversion, horizon, seed
+
+    def reset(self, seed: int | None = None) -> None:
+        """With a seed, imagine with that one from now on."""
+        self.seed = self.seed if seed is None else seed
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """The best of the allowed, with its plan."""
+        world = env.world if self.world is None else self.world
+        ranked = plan(
+            world,
+            believe(world, env, state),
+            allowed(env),
+            env.risk if self.risk is None else self.risk,
+            k=self.k,
+            risk_aversion=self.risk_aversion,
+            seed=self.seed,
+            horizon=self.horizon,
+            rules=_already_masked,
+        )
+        lost = sum(candidate.n_nonfinite for candidate in ranked.candidates)
+        return PlanInfo(ranked.best.treatment, ranked.model_calls, lost, ranked)
+
+
+class RandomPlanner(Planner):
+    """Anything that is allowed, each with the same probability."""
+
+    def __init__(self, env: Any, seed: int = 0) -> None:
+        super().__init__(env)
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """With a seed, draw from its beginning."""
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """One draw from the allowed treatments."""
+        options = allowed(env)
+        return PlanInfo(options[self.rng.integers(len(options))])
+
+
+class WatchAndWait(Planner):
+    """Nothing, ever: the anchor that says what the drugs are good for."""
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """Watch and wait."""
+        return PlanInfo(WATCH)
+
+
+class BestConstant(Planner):
+    """One treatment whenever it is allowed, and watching otherwise; :meth:`search` finds which."""
+
+    def __init__(self, env: Any, treatment: Treatment = WATCH) -> None:
+        super().__init__(env)
+        self.treatment = treatment
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """The treatment, if the mask allows it."""
+        return PlanInfo(self.treatment if self.treatment in allowed(env) else WATCH)
+
+    @classmethod
+    def search(cls, env: Any, episodes: int = 4, seed: int = 0) -> BestConstant:
+        """The constant with the highest mean return over the same ``episodes`` seeds; equal ones: first of the menu."""
+        menu = env.unwrapped.menu
+        returns = [
+            np.mean([episode_return(env, cls(env, treatment), seed + i) for i in range(episodes)]) for treatment in menu
+        ]
+        return cls(env, menu[int(np.argmax(returns))])
+
+
+def episode_return(env: Any, planner: Planner, seed: int) -> float:
+    """The undiscounted return of one episode; ``env`` must end by itself (``gym.make`` puts a TimeLimit around it)."""
+    obs, info = env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        action, _ = planner.act(obs, info)
+        obs, earned, terminated, truncated, info = env.step(action)
+        total, over = total + float(earned), terminated or truncated
+    return total
+
+
+def _already_masked(*_: Any, **__: Any) -> tuple[()]:
+    """The env's own mask has asked the clinical rules before."""
+    return ()
