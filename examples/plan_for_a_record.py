@@ -16,10 +16,10 @@ from ecg_gym.world_model import WorldModel
 from planners import Plan, plan
 from planners.report import plan_figure, plan_table
 
+DRUGS = ("dofetilide", "verapamil", "metoprolol")  # None is the whole formulary
 
-def main(
-    path: str, picture: str, drugs: tuple[str, ...] = ("dofetilide", "verapamil", "metoprolol"), k: int = 16
-) -> Plan:
+
+def main(path: str, picture: str, drugs: tuple[str, ...] = DRUGS, k: int = 16) -> Plan:
     record = read_record(path)
     world = WorldModel.load()
     state = world.observe(record.ecg, record.patient)

@@ -44,9 +44,8 @@ class StillWorld:
 def main(drugs: tuple[str, ...] = ("dofetilide", "metoprolol"), k: int = 8) -> Plan:
     world = StillWorld()
     check_world(world)
-    ranked = plan(
-        world, world.initial(1, np.random.default_rng(0)), FORMULARY.menu(drugs), RiskModel.limits_only(), k=k
-    )
+    state = world.initial(1, np.random.default_rng(0))
+    ranked = plan(world, state, FORMULARY.menu(drugs), RiskModel.limits_only(), k=k)
     for row in ranked.candidates:
         print(f"{row.treatment!s:28s} S {row.score:.3f}  {'tied with the best' if row.tie == 1 else ''}")
     return ranked

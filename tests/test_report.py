@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from rich.console import Console
 from test_planners import ATROPINE, DOFETILIDE, MENU, PLACEBO, Objection, planned, start
@@ -12,7 +14,7 @@ from planners.report import plan_figure, plan_table
 
 
 def text(plan, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(plan_table(plan))
     return console.export_text()
 
