@@ -169,7 +169,7 @@ def report_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Tabl
     for column in ("finding", "strips of", "n", "cases", "AUROC", "Brier", "Brier of prevalence", "ECE"):
         table.add_column(column, justify="left" if column in ("finding", "strips of") else "right")
     for origin, rows in found.items():
-        for name, score in rows.items():
+        for name, score in sorted(rows.items(), key=lambda item: FINDINGS.index(item[0])):
             figures = (score.get(key) for key in ("auroc", "brier", "brier_of_prevalence", "ece"))
             shown = ["-" if x is None else f"{x:.3f}" for x in figures]
             table.add_row(name, origin, f"{score['n']:.0f}", f"{score['cases']:.0f}", *shown)
