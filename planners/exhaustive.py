@@ -47,12 +47,14 @@ def plan(
     a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
+    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
+
     _check(state, k, risk_aversion, horizon)
     risk = _default_risk() if risk is None else risk
     now = risk(state.ecg, state.ecg, state.patients, state.alive)
     intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
     asked = _menu(drugs) if candidates is None else candidates
-    allowed, excluded = admit(asked, state, intervals, rules)
+    allowed, excluded = admit(asked, state, intervals, rules, likely(now.probabilities[0]))
     seeds = common_seeds(seed, k)
     sampled = futures(
         world, state, list(allowed), seeds, risk,
@@ -84,14 +86,19 @@ def plan(
 
 
 def admit(
-    treatments: Iterable[Treatment], state: State, intervals: Mapping[str, float], rules: Rules | None = None
+    treatments: Iterable[Treatment],
+    state: State,
+    intervals: Mapping[str, float],
+    rules: Rules | None = None,
+    findings: frozenset[str] = frozenset(),
 ) -> tuple[dict[Treatment, tuple[str, ...]], tuple[Excluded, ...]]:
     """The treatments this patient may have, with what speaks against each, and the forbidden ones with the reasons."""
     rules = _default_rules() if rules is None else rules
     allowed: dict[Treatment, tuple[str, ...]] = {WATCH: ()}
     excluded = []
+    patient, given, now = state.patients[0], state.taken[0], float(state.hours[0])
     for treatment in sorted(set(treatments) - {WATCH}, key=str):
-        broken = rules(treatment, state.patients[0], intervals, state.taken[0], float(state.hours[0]))
+        broken = rules(treatment, patient, intervals, given, now, findings=findings)
         if hard := tuple(v.sentence for v in broken if v.hard):
             excluded.append(Excluded(treatment, hard))
         else:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Patient, State, Treatment, World
 
-BATCH_ROWS = 128
+BATCH_ROWS = 64
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 

@@ -15,10 +15,11 @@ PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
     ("core",),
     ("registration",),
-    ("pharmacology", "waveform", "datasets"),
+    ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),
     ("world_model",),
     ("risk",),
+    ("datasets",),  # virtual trials are written in the words of the world model
     ("envs",),
     ("checks",),
 )

@@ -114,11 +114,16 @@ def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
     """Menu entries that the clinical rules allow now, ``(B, n)`` bool; watch and wait always."""
     masks = []
     for row in range(len(state)):
-        likely = frozenset(n for n, column in zip(FINDINGS, finding_names()) if reading[column][row] >= LIKELY)
+        findings = likely(np.array([reading[name][row] for name in finding_names()]))
         intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
         given, now = state.taken[row], float(state.hours[row])
-        masks.append(action_mask(task.menu, state.patients[row], intervals, given, now, findings=likely))
+        masks.append(action_mask(task.menu, state.patients[row], intervals, given, now, findings=findings))
     return np.stack(masks)
+
+
+def likely(probabilities: np.ndarray) -> frozenset[str]:
+    """The findings that are more likely than not, out of one row of probabilities (17,); none where they are NaN."""
+    return frozenset(name for name, probability in zip(FINDINGS, probabilities) if probability >= LIKELY)
 
 
 def features(task: Task, episode: Episode) -> np.ndarray:
