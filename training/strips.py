@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
 
 MAX_PEAKS = 40  # 240 beats a minute for 10 s; unused places hold -1
+ARRAYS = ("signal", "peaks", "record", "split")
 _SEAM = 20  # samples over which a rolled strip's two ends are cross-faded
 _ROWS = np.arange(len(INDEPENDENT_LEADS))
 
@@ -44,12 +45,19 @@ class Strips:
         return [{"strips": len(self), "sources": list(self.sources), "sha256_of_samples": digest}] if len(self) else []
 
 
+def concatenate(parts: Sequence[Strips]) -> Strips:
+    """All strips in one set, each source named once."""
+    signal, peaks, record, split = (np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS)
+    return Strips(
+        signal, peaks, record, split, tuple(dict.fromkeys(source for part in parts for source in part.sources))
+    )
+
+
 def save_strips(strips: Strips, path: Path) -> None:
     """Write a compressed npz, aside and renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}.{path.name}")
-    arrays = {name: getattr(strips, name) for name in ("signal", "peaks", "record", "split")}
-    np.savez_compressed(aside, **arrays, sources=np.array(strips.sources))
+    np.savez_compressed(aside, **{name: getattr(strips, name) for name in ARRAYS}, sources=np.array(strips.sources))
     os.replace(aside, path)
 
 

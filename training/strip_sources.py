@@ -1,0 +1,102 @@
+"""Where strips come from: folders of real records, and virtual patients before and after a treatment."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, independent_from_leads
+from ecg_gym.datasets import splits
+from training.strips import MAX_PEAKS, Strips, concatenate
+
+SOURCES = {  # folder under the data directory: what to say about it
+    "ptbxl_100hz": "PTB-XL 1.0.3, CC BY 4.0, Wagner 2020 doi:10.1038/s41597-020-0495-6",
+    "ludb": "LUDB 1.0.1, ODC-By 1.0, Kalyakulina 2020 doi:10.1109/ACCESS.2020.3029211",
+    "challenge_2020_2021": "Challenge 2020-2021, CC BY 4.0, Perez Alday 2020 doi:10.1088/1361-6579/abc960",
+}
+VIRTUAL_SOURCE = "virtual patients of this package, Apache-2.0"
+_CHUNK = 64  # virtual patients made together
+
+
+def real_strips(data: Path) -> Strips:
+    """Every usable record of the known folders under ``data``, one strip each, split by patient.
+
+    Left out: records without 12 finite leads, without beats, or shorter than a strip needs. Raises ValueError when
+    ``data`` holds none of the folders.
+    """
+    found = [folder for folder in SOURCES if (data / folder).is_dir()]
+    if not found:
+        raise ValueError(f"{data} has none of {list(SOURCES)}; expected at least one; pass the folder with --data")
+    parts = []
+    for folder in found:
+        signals, records, sides = [], [], []
+        for name, split, header in _records(data / folder):
+            if (signal := _on_grid(header)) is not None:
+                signals.append(signal)
+                records.append(f"{folder}/{name}")
+                sides.append(split)
+        parts.append(strips_of(np.stack(signals), np.array(records), np.array(sides), SOURCES[folder]))
+    return concatenate(parts)
+
+
+def virtual_strips(n: int, seed: int) -> Strips:
+    """About ``n`` strips of virtual patients: each one before, and after a treatment drawn from the menu.
+
+    Both strips of a patient fall on the same side of the split.
+    """
+    from ecg_gym.pharmacology import FORMULARY
+    from ecg_gym.virtual_patient import VirtualPatient
+
+    world, menu, parts = VirtualPatient(), FORMULARY.menu(), []
+    for start in range(0, (n + 1) // 2, _CHUNK):
+        rng = np.random.default_rng([seed, start])
+        before = world.initial(min(_CHUNK, (n + 1) // 2 - start), rng)
+        after = world.step(before, [menu[i] for i in rng.integers(len(menu), size=len(before))], rng)
+        names = np.array([f"virtual/{seed}-{start + i}" for i in range(len(before))])
+        sides = np.array([splits.by_hash(name) for name in names])
+        for state, rows in ((before, before.alive), (after, after.alive)):
+            parts.append(strips_of(state.ecg[rows], names[rows], sides[rows], VIRTUAL_SOURCE))
+    return concatenate(parts)
+
+
+def strips_of(leads: np.ndarray, records: np.ndarray, sides: np.ndarray, source: str) -> Strips:
+    """Strips from 12 leads ``(N, 12, 1024)`` [mV] on the model grid, with their R peaks."""
+    from ecg_gym.waveform import find_r_peaks
+
+    peaks = np.full((len(leads), MAX_PEAKS), -1, np.int16)
+    if len(leads):
+        for row, places in enumerate(find_r_peaks(ECG(leads, MODEL_RATE_HZ))):
+            kept = np.asarray(places)[:MAX_PEAKS]
+            peaks[row, : len(kept)] = kept
+    signal = independent_from_leads(leads).astype(np.float16)
+    return Strips(signal, peaks, records, sides, (source,))
+
+
+def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
+    """Name, split and path (without suffix) of each record of a folder."""
+    folds = {}
+    if (folder / "labels.csv").is_file():
+        with (folder / "labels.csv").open(newline="") as file:
+            folds = {int(row["ecg_id"]): int(row["strat_fold"]) for row in csv.DictReader(file)}
+    for header in sorted(folder.rglob("*.hea")):
+        name = header.stem
+        if name.startswith("HR") and name[2:].isdigit() and int(name[2:]) < 2000:
+            continue  # the Challenge's copies of PTB-XL records: they would cross the split
+        number = int(name.split("_")[0]) if folds else 0
+        split = splits.by_fold(folds[number]) if folds else splits.by_hash(f"{folder.name}/{name}")
+        yield name, split, header.with_suffix("")
+
+
+def _on_grid(path: Path) -> np.ndarray | None:
+    """The record on the model grid, ``(12, 1024)`` [mV], or None if it cannot be used."""
+    from ecg_gym.datasets import read_record
+    from ecg_gym.waveform import to_model_grid
+
+    try:
+        signal = to_model_grid(read_record(path).ecg).signal.reshape(12, MODEL_SAMPLES)
+    except (ValueError, OSError):
+        return None
+    return signal if np.isfinite(signal).all() and signal.std(axis=1).min() > 1e-3 else None
