@@ -401,5 +401,31 @@ def test_the_text_rendering_tells_the_dose_and_the_intervals() -> None:
     assert "PR -" in text
 
 
+def test_many_envs_at_once_through_gymnasium() -> None:
+    envs = gym.make_vec(IDS[0], num_envs=3, vectorization_mode="sync", **NAMED)
+    seen, infos = envs.reset(seed=0)
+    assert seen.shape == (3, len(plain().feature_names))
+    for _ in range(9):
+        seen, earned, *_, infos = envs.step(np.zeros(3, dtype=int))
+    assert np.isfinite(earned).all()
+    assert infos["action_mask"].shape == (3, len(plain().menu))
+
+
+def test_a_step_takes_as_long_as_it_is_told_to() -> None:
+    env = plain(dt_hours=0.5)
+    env.reset(seed=0)
+    assert env.step(0)[4]["hours"] == 0.5
+    assert env.world.dt_hours == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actions", ["discrete", "multidiscrete"])
+def test_maskable_ppo_learns_from_it(actions) -> None:
+    contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
+    model = contrib.MaskablePPO("MlpPolicy", make(actions=actions), n_steps=32, batch_size=16, n_epochs=1, seed=0)
+    model.learn(64)
+    assert model.num_timesteps == 64
+
+
 def test_specs_survive_the_journey_through_json() -> None:
     assert EnvSpec.from_json(make(actions="multidiscrete").spec.to_json()).kwargs["actions"] == "multidiscrete"

@@ -19,12 +19,14 @@ from ecg_gym.risk import RiskModel
 @lru_cache(maxsize=8)
 def load_world(name: str, dt_hours: float | None = None) -> World:
     """The world called ``name``, with steps of ``dt_hours`` (default: its own)."""
+    if dt_hours is not None:
+        return _with_dt(load_world(name), name, dt_hours)  # the weights are shared between time steps
     if name == "oracle":
         from ecg_gym.virtual_patient import VirtualPatient
 
-        return VirtualPatient() if dt_hours is None else VirtualPatient(dt_hours=dt_hours)
+        return VirtualPatient()
     if ":" in name and not Path(name).exists():
-        return _with_dt(_imported(name), name, dt_hours)
+        return _imported(name)
     path = None if name == "model" else Path(name)
     if path is not None and not path.exists():
         raise ValueError(
@@ -33,7 +35,7 @@ def load_world(name: str, dt_hours: float | None = None) -> World:
         )
     from ecg_gym.world_model import WorldModel  # loads torch, so only when it is needed
 
-    return _with_dt(WorldModel.load(path), name, dt_hours)
+    return WorldModel.load(path)
 
 
 @lru_cache(maxsize=8)
@@ -56,8 +58,8 @@ def _imported(name: str) -> Any:
         ) from error
 
 
-def _with_dt(world: Any, name: str, dt_hours: float | None) -> World:
-    if dt_hours is None or dt_hours == world.dt_hours:
+def _with_dt(world: Any, name: str, dt_hours: float) -> World:
+    if dt_hours == world.dt_hours:
         return world
     try:
         return replace(world, dt_hours=dt_hours)
