@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, independent_from_leads
 from ecg_gym.datasets import splits
-from training.strips import MAX_PEAKS, Strips, concatenate
+from training.strips import MAX_PEAKS, Strips, concatenate, load_strips, save_strips
 
 SOURCES = {  # folder under the data directory: what to say about it
     "ptbxl_100hz": "PTB-XL 1.0.3, CC BY 4.0, Wagner 2020 doi:10.1038/s41597-020-0495-6",
@@ -100,3 +100,18 @@ def _on_grid(path: Path) -> np.ndarray | None:
     except (ValueError, OSError):
         return None
     return signal if np.isfinite(signal).all() and signal.std(axis=1).min() > 1e-3 else None
+
+
+def strips_for(n_virtual: int, seed: int, data: Path | None, folder: Path) -> tuple[Strips, Strips]:
+    """Real strips (none without ``data``) and virtual ones, kept in ``folder`` once made."""
+    real_path, virtual_path = folder / "strips_real.npz", folder / f"strips_virtual_{n_virtual}_{seed}.npz"
+    if not virtual_path.is_file():
+        save_strips(virtual_strips(n_virtual, seed), virtual_path)
+    virtual = load_strips(virtual_path)
+    if data is None:
+        return virtual.where(np.arange(0)), virtual
+    if not real_path.is_file():
+        real = real_strips(data)
+        save_strips(real, real_path)
+        splits.write(folder / "strips_real_split.json", dict(zip(real.record.tolist(), real.split.tolist())))
+    return load_strips(real_path), virtual

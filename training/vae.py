@@ -31,9 +31,9 @@ class Objective:
     """Weights of the loss; every error is in mV, so the terms compare."""
 
     small_wave: float = 0.2  # [mV] extra weight 0.2 / (0.1 + local amplitude): 2 on a flat line, 0.2 on a QRS
-    square: float = 2.0  # [1/mV] keeps large errors rare
+    square: float = 4.0  # [1/mV] keeps large errors rare
     slope: float = 1.5  # error of the sample-to-sample difference
-    beat: float = 2.0  # error averaged over the beats of the strip
+    beat: float = 3.0  # error averaged over the beats of the strip
     kl: float = 5e-4  # per latent number; small: the latent should be smooth, not normal
 
 

@@ -1,0 +1,1 @@
+"""Studies: what is claimed, measured beside trivial baselines."""
