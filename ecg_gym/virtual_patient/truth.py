@@ -1,0 +1,94 @@
+"""``Truth``: what is known about a strip because it was made, not measured; for tests, oracles and labels only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.rhythm import Train, rhythms
+
+FINDINGS = (
+    "Poor data quality",
+    "Sinus rhythm",
+    "Premature ventricular contraction",
+    "Tachycardia",
+    "Ventricular tachycardia",
+    "Supraventricular tachycardia with aberrancy",
+    "Atrial fibrillation",
+    "Atrial flutter",
+    "Bradycardia",
+    "Accessory pathway conduction",
+    "Atrioventricular block",
+    "1st degree atrioventricular block",
+    "Bifascicular block",
+    "Right bundle branch block",
+    "Left bundle branch block",
+    "Infarction",
+    "Electronic pacemaker",
+)  # the order of the 17 labels of ECG-FM (Oh 2024 and its label table)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of one strip."""
+
+    rhythm: str
+    qrs_s: np.ndarray  # (M,) onset of each ventricular beat [s] from the start of the strip
+    kinds: tuple[str, ...]  # (M,) activation map of each beat
+    p_s: np.ndarray  # (P,) onset of each P wave [s]
+    intervals: Mapping[str, float]  # the names of waveform.Intervals, of the noise-free typical beat; NaN where absent
+    findings: np.ndarray  # (17,) bool, in the order of FINDINGS
+    hazard_per_hour: Mapping[str, float]  # torsade, vt_vf, asystole
+
+
+def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.ndarray:
+    """``(17,)`` bool: which findings a careful reader would report."""
+    row, hr, pr = rhythms()[heart.rhythm], intervals["hr_bpm"], intervals["pr_ms"]
+    degree = row.get("av_block", 1)
+    found = {
+        "Poor data quality": heart.noise > 3,
+        "Sinus rhythm": row["leader"] == "sinus" and degree < 3,
+        "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
+        "Tachycardia": hr > 100,
+        "Ventricular tachycardia": row["leader"] == "ventricular",
+        "Supraventricular tachycardia with aberrancy": row["leader"] == "reentry",
+        "Atrial fibrillation": train.fibrillatory == "fibrillation",
+        "Atrial flutter": train.fibrillatory == "flutter",
+        "Bradycardia": hr < 60,
+        "Accessory pathway conduction": "preexcited" in train.kind,
+        "Atrioventricular block": degree > 1 or pr > 200 or "escape" in train.kind,
+        "1st degree atrioventricular block": degree == 1 and pr > 200,
+        "Bifascicular block": "bifascicular" in train.kind,
+        "Right bundle branch block": bool({"rbbb", "bifascicular"} & set(train.kind)),
+        "Left bundle branch block": "lbbb" in train.kind,
+        "Infarction": bool(heart.scar or heart.injury),
+        "Electronic pacemaker": row["leader"] == "paced",
+    }
+    return np.array([bool(found[name]) for name in FINDINGS])
+
+
+def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], potassium: float) -> dict[str, float]:
+    """Hazards [1/h] of a lethal rhythm: monotone in what is known to matter; figures and sources in the heart's table.
+
+    Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
+    rates; VT/VF with scar, injury, sodium block and a potassium out of range; asystole with block and extreme slowness.
+    """
+    h = {name: entry["value"] for name, entry in heart_table()["hazards"].items()}
+    qtcf, hr = (np.nan_to_num(intervals[name], nan=h["typical_" + name]) for name in ("qtcf_ms", "hr_bpm"))
+    low_k, high_k = max(0.0, 3.5 - potassium), max(0.0, potassium - 6.0)
+    unopposed = max(0.0, change.ikr_block - change.ical_block - change.inal_block)
+    torsade = h["torsade"] * np.exp(h["torsade_per_10_ms"] * max(0.0, qtcf - 410) / 10)
+    torsade *= 1 + h["torsade_above_500"] / (1 + np.exp(-(qtcf - 500) / 8))
+    torsade *= (1 + 2 * unopposed) * (1 + low_k) * (1 + max(0.0, 60 - hr) / 30)
+    ischaemic = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
+    ischaemic += h["running_vt"] if heart.rhythm == "vt" else 0.0
+    vt = (h["vt_vf"] + ischaemic * change.ectopy) * (1 + 4 * change.ina_block) * (1 + 2 * high_k + low_k)
+    asystole = (
+        h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(max(0.0, 40 - hr) / 4) * (1 + high_k)
+    )
+    return {"torsade": float(torsade), "vt_vf": float(vt), "asystole": float(asystole)}

@@ -1,0 +1,239 @@
+"""``VirtualPatient``: a World of mechanism. No learning, no torch; the truth that learned worlds are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import (
+    ECG,
+    MODEL_RATE_HZ,
+    MODEL_SAMPLES,
+    R_PEAK_OFFSET_S,
+    Administration,
+    Patient,
+    Randomness,
+    State,
+    Treatment,
+    row_generators,
+)
+from ecg_gym.pharmacology import Sensitivity, exposure, modulate
+from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.heart import Heart, draw_heart
+from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.strip import RATE_HZ, synthesise
+from ecg_gym.virtual_patient.truth import Truth
+
+_SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
+_SPARE_S = 3.0  # simulated on top, so that a beat to begin with can be found
+_STRIDE = round(RATE_HZ / MODEL_RATE_HZ)
+
+
+class VirtualPatient:
+    """A population of mechanistic hearts behind the World interface.
+
+    Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it.
+    """
+
+    def __init__(self, dt_hours: float = 1.0) -> None:
+        if not dt_hours > 0:
+            raise ValueError(f"dt_hours is {dt_hours}; expected a positive time in hours; pass dt_hours=1.0")
+        self.dt_hours = dt_hours
+
+    def initial(
+        self,
+        n: int,
+        rng: Randomness,
+        *,
+        patient: Patient | Sequence[Patient] | None = None,
+        given: Sequence[Administration] = (),
+        healthy: bool = False,
+        rhythm: str | None = None,
+        conduction: str | None = None,
+        scar: str | None = None,
+        **known: Any,
+    ) -> State:
+        """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
+
+        ``known`` are fields of Patient. Raises ValueError for an unknown rhythm, TypeError for an unknown field.
+        """
+        generators = row_generators(rng, n)
+        people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
+        hearts = []
+        for person, generator in zip(people, generators):
+            told = replace(person or Patient(), **known)
+            hearts.append(draw_heart(generator, told, rhythm, conduction, scar, healthy))
+        state = _blank(hearts, tuple(sorted(given)))
+        return self._observe_all(state, hearts, generators)
+
+    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+        """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
+        an average adult; its strips will not look like the record's. For comparisons, not for care.
+
+        Raises ValueError if no beats can be found.
+        """
+        from ecg_gym.waveform import measure, to_model_grid
+
+        strip = to_model_grid(ecg)
+        heart = _twin(measure(strip).row(0), patient)
+        generator = np.random.default_rng(0)
+        state = self._observe_all(_blank([heart], tuple(sorted(given))), [heart], [generator])
+        return replace(state, ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        """``dt_hours`` later. Each row depends on its own generator only."""
+        if len(treatments) != len(state):
+            raise ValueError(
+                f"{len(treatments)} treatments for {len(state)} patients; expected one each; repeat or index the state"
+            )
+        generators = row_generators(rng, len(state))
+        hours = np.where(state.alive, state.hours + self.dt_hours, state.hours)
+        taken = tuple(
+            before + tuple(Administration(float(now), dose) for dose in treatment.doses) if alive else before
+            for before, treatment, now, alive in zip(state.taken, treatments, state.hours, state.alive)
+        )
+        later = replace(state, hours=hours, taken=taken)
+        hearts, alive, fatal = list(state.inner["heart"]), state.alive.copy(), [""] * len(state)
+        for i in np.flatnonzero(state.alive):
+            change = self._modulation(later, i)
+            hearts[i] = _changed_rhythm(hearts[i], change, self.dt_hours, generators[i])
+            fatal[i] = _lethal(state.inner["truth"][i], self.dt_hours, generators[i])
+            if fatal[i]:
+                hearts[i], alive[i] = replace(hearts[i], rhythm=fatal[i]), False
+        moved = self._observe_all(replace(later, alive=alive), hearts, generators, np.flatnonzero(state.alive))
+        return moved
+
+    def truth(self, state: State) -> list[Truth]:
+        """The truth of every row; for oracles, studies and tests, never for an agent."""
+        return list(state.inner["truth"])
+
+    def _observe_all(
+        self,
+        state: State,
+        hearts: list[Heart],
+        generators: Sequence[np.random.Generator],
+        rows: Sequence[int] | np.ndarray | None = None,
+    ) -> State:
+        """The state with new strips and truths in ``rows`` (default all)."""
+        ecg, truth = state.ecg.copy(), state.inner["truth"].copy()
+        for i in range(len(state)) if rows is None else rows:
+            change, serum = self._modulation_and_potassium(state, int(i))
+            ecg[i], truth[i] = model_strip(hearts[i], change, generators[i], serum)
+        return replace(state, ecg=ecg, inner={"heart": _objects(hearts), "truth": truth})
+
+    def _modulation(self, state: State, row: int) -> Modulation:
+        return self._modulation_and_potassium(state, row)[0]
+
+    def _modulation_and_potassium(self, state: State, row: int) -> tuple[Modulation, float]:
+        patient, hours = state.patients[row], float(state.hours[row])
+        sensitivity = state.inner["heart"][row].sensitivity
+        now = exposure(state.taken[row], patient, hours, sensitivity)
+        return modulate(now, patient, sensitivity, clock_hours=hours), float(now.potassium)
+
+
+def model_strip(
+    heart: Heart, change: Modulation, rng: np.random.Generator, potassium: float | None = None
+) -> tuple[np.ndarray, Truth]:
+    """A strip on the model grid, ``(12, 1024)`` float32 [mV], R_PEAK_OFFSET_S before an R peak, and its truth."""
+    signal, truth = synthesise(heart, change, rng, RATE_HZ, _SECONDS + _SPARE_S, potassium)
+    first = _first_r(signal, truth)
+    start = first - round(R_PEAK_OFFSET_S * RATE_HZ)
+    grid = _decimate(signal)  # band-limited, at every phase: pick the columns that put R on its place
+    columns = start + _STRIDE * np.arange(MODEL_SAMPLES)
+    shift = start / RATE_HZ
+    moved = replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift)
+    return grid[:, columns], moved
+
+
+def _first_r(signal: np.ndarray, truth: Truth) -> int:
+    """Column of the first R peak that leaves room before it; without beats, a fixed place."""
+    offset = R_PEAK_OFFSET_S + 0.05
+    usable = truth.qrs_s[(truth.qrs_s > offset) & (truth.qrs_s < offset + _SPARE_S - 0.6)]
+    if not len(usable):
+        return round((offset + 0.1) * RATE_HZ)
+    at = round(float(usable[0]) * RATE_HZ)
+    window = signal[:, at : at + round(0.16 * RATE_HZ)]
+    return at + int(np.argmax(np.sum(np.gradient(window, axis=1) ** 2, axis=0)))
+
+
+def _decimate(signal: np.ndarray) -> np.ndarray:
+    """The signal without anything above 0.45 of the model rate, at its own rate: ready to be subsampled by five."""
+    spectrum = np.fft.rfft(signal, axis=1)
+    hz = np.fft.rfftfreq(signal.shape[1], 1 / RATE_HZ)
+    low, high = 0.42 * MODEL_RATE_HZ, 0.5 * MODEL_RATE_HZ
+    keep = 0.5 * (1 + np.cos(np.pi * np.clip((hz - low) / (high - low), 0, 1)))
+    return np.fft.irfft(spectrum * keep, signal.shape[1], axis=1).astype(np.float32)
+
+
+def _blank(hearts: list[Heart], given: tuple[Administration, ...]) -> State:
+    n = len(hearts)
+    return State(
+        ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
+        patients=tuple(heart.patient for heart in hearts),
+        taken=(given,) * n,
+        hours=np.zeros(n),
+        alive=np.ones(n, bool),
+        inner={"heart": _objects(hearts), "truth": np.empty(n, object)},
+    )
+
+
+def _objects(items: Sequence[Any]) -> np.ndarray:
+    out = np.empty(len(items), object)
+    out[:] = items
+    return out
+
+
+def _changed_rhythm(heart: Heart, change: Modulation, hours: float, rng: np.random.Generator) -> Heart:
+    """The heart after a chance of conversion; the hazard depends on what drives the rhythm."""
+    row = rhythms()[heart.rhythm]
+    hazard = {
+        "reentry": change.reentry_termination_per_hour,
+        "ventricular": change.vt_termination_per_hour,
+        "atrial": change.af_conversion_per_hour,
+    }.get(row["leader"], 0.0)
+    return heart.converted() if rng.random() < -np.expm1(-hazard * hours) else heart
+
+
+def _lethal(truth: Truth, hours: float, rng: np.random.Generator) -> str:
+    """ "", "vf" or "asystole": whether the hazards of the strip before struck during the step."""
+    rates = truth.hazard_per_hour
+    total = sum(rates.values())
+    struck, which = rng.random() < -np.expm1(-total * hours), rng.random() * total
+    return "" if not struck else "asystole" if which < rates["asystole"] else "vf"
+
+
+def _twin(measured: dict[str, float], patient: Patient) -> Heart:
+    """An average adult with the measured rate, rhythm class, PR, QRS, QT and T width."""
+    if not np.isfinite(measured["hr_bpm"]):
+        raise ValueError(
+            f"no beats were found ({measured.get('reason', '')}); expected a strip with at least three; "
+            "use another part of the record"
+        )
+    average = draw_heart(np.random.default_rng(0), patient, "sinus", "normal", "", healthy=True)
+
+    def known(name: str, low: float, high: float, otherwise: float) -> float:
+        value = measured[name]
+        return float(np.clip(value, low, high)) if np.isfinite(value) else otherwise
+
+    rate = known("hr_bpm", 30, 200, 70.0)
+    irregular = not bool(measured.get("p_present", True)) and not bool(measured.get("regular", True))
+    wide = known("qrs_ms", 70, 200, 95.0) > 120
+    return replace(
+        average,
+        rhythm=("af_rapid" if rate > 110 else "af") if irregular else "sinus",
+        rate_bpm=rate,
+        pr_ms=known("pr_ms", 110, 380, 160.0),
+        qrs_ms=95.0 if wide else known("qrs_ms", 75, 120, 95.0),
+        conduction="lbbb" if wide else "normal",
+        qtcf_ms=known("qtcf_ms", 340, 520, 410.0) - (35.0 if wide else 0.0),
+        tpeak_tend_ms=known("tpeak_tend_ms", 55, 140, 75.0),
+        sensitivity=Sensitivity.typical(),
+        pose=0,
+        r_gain=1.0,
+        t_gain=1.0,
+        p_gain=1.0,
+        noise=0.7,
+    )
