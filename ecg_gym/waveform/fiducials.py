@@ -35,15 +35,15 @@ class Fiducials:
 class Rules:
     """The few numbers the fiducials hang on; tuned on the even-numbered records of LUDB, checked on the odd ones."""
 
-    velocity_fraction: float = 0.04  # of the peak spatial velocity: below it the QRS is over
-    velocity_floors: float = 2.0  # times the floor of spatial velocity before (behind) the QRS
-    quiet_ms: float = 8.0  # and it stays below for this long
-    p_fraction: float = 0.25  # of the peak P velocity over its floor: below it the P wave has not begun
-    p_quiet_ms: float = 16.0  # and it was below for this long: the notch between the atria is shorter
-    p_smooth_ms: float = 4.0  # Gaussian smoothing before the P velocity
-    p_likeness: float = 0.5  # mean correlation of the single P waves with the rest
-    least_p_mv: float = 0.02
-    least_t_mv: float = 0.04
+    qrs_smooth_ms: float = 7.0  # Gaussian smoothing before the spatial velocity of the QRS
+    velocity_fraction: float = 0.03  # of the peak spatial velocity, above its floor: below it the QRS is over
+    quiet_ms: float = 4.0  # and it stays below for this long
+    p_smooth_ms: float = 8.0  # Gaussian smoothing before the P wave is read
+    p_fraction: float = 0.06  # of the P height: below it the P wave has not begun
+    p_likeness: float = 0.4  # mean correlation of the single P waves with the others
+    least_p_mv: float = 0.02  # vector magnitude of the smallest P wave that is believed
+    t_smooth_ms: float = 10.0  # Gaussian smoothing of the vector magnitude of the T wave
+    least_t_mv: float = 0.04  # vector magnitude of the smallest T wave that is believed
 
 
 RULES = Rules()
@@ -52,20 +52,16 @@ NAN = float("nan")
 
 def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     """The fiducials of one median beat whose typical RR is ``rr_ms`` [ms]."""
-    leads = ndimage.gaussian_filter1d(beat.signal, 1.0 * MS, axis=-1)
-    velocity = _norm(np.gradient(leads, axis=-1)) * MS * 1000  # [mV/s]
-    onset, end = _qrs(velocity, beat.r, rules)
-    if not np.isfinite(onset + end):
+    bounds = _qrs(beat, rules)
+    if bounds is None:
         return Fiducials(NAN, NAN, NAN, NAN, NAN, NAN, NAN, "QRS boundaries not found")
-    onset, end = int(onset), int(end)
-    iso = leads[:, max(0, onset - round(12 * MS)) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
-    leads = leads - iso
-    r_amplitude = float(_norm(leads[:, onset:end]).max())
+    onset, end = bounds
+    leads = beat.signal - beat.signal[:, onset - round(12 * MS) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
     p_onset, p_reason = _p(beat, leads, onset, rr_ms, rules)
-    before_next = beat.r + (rr_ms * MS - (beat.r - (p_onset if np.isfinite(p_onset) else onset)))
-    t_peak, t_end, t_amplitude, t_reason = _t(leads, end, before_next, rr_ms, rules)
-    reason = "; ".join(r for r in (p_reason, t_reason) if r)
-    return Fiducials(p_onset, float(onset), float(end), t_peak, t_end, r_amplitude, t_amplitude, reason)
+    first_of_next = p_onset if np.isfinite(p_onset) else onset - round(20 * MS)
+    t_peak, t_end, t_mv, t_reason = _t(leads, end, int(first_of_next + rr_ms * MS), rules)
+    reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
+    return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
 
 def _norm(leads: np.ndarray) -> np.ndarray:
@@ -73,19 +69,19 @@ def _norm(leads: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("lt,lt->t", leads, leads))
 
 
-def _qrs(velocity: np.ndarray, r: int, rules: Rules) -> tuple[float, float]:
+def _qrs(beat: Beat, rules: Rules) -> tuple[int, int] | None:
     """QRS onset and end: first and last column around R where spatial velocity leaves its floor and stays away."""
-    around = velocity[r - round(60 * MS) : r + round(60 * MS)]
-    peak = around.max()
-    centre = r - round(60 * MS) + int(np.argmax(around))
+    leads = ndimage.gaussian_filter1d(beat.signal, rules.qrs_smooth_ms * MS, axis=-1)
+    velocity, r = _norm(np.gradient(leads, axis=-1)), beat.r
+    around = slice(r - round(60 * MS), r + round(60 * MS))
+    steepest = around.start + int(np.argmax(velocity[around]))
+    share = rules.velocity_fraction * velocity[steepest]
     floor_before = np.percentile(velocity[r - round(200 * MS) : r - round(50 * MS)], 20)
     floor_behind = np.percentile(velocity[r + round(60 * MS) : r + round(200 * MS)], 20)
-    quiet = round(rules.quiet_ms * MS)
-    low_before = velocity < rules.velocity_fraction * peak + rules.velocity_floors * floor_before
-    low_behind = velocity < rules.velocity_fraction * peak + rules.velocity_floors * floor_behind
-    onset = _run(low_before[::-1], len(velocity) - 1 - centre, quiet)
-    end = _run(low_behind, centre, quiet)
-    return len(velocity) - 1 - onset, end
+    quiet, mirrored = round(rules.quiet_ms * MS), len(velocity) - 1
+    onset = mirrored - _run((velocity < share + floor_before)[::-1], mirrored - steepest, quiet)
+    end = _run(velocity < share + floor_behind, steepest, quiet)
+    return (int(onset), int(end)) if onset > round(20 * MS) and np.isfinite(end) else None
 
 
 def _run(low: np.ndarray, start: int, quiet: int) -> float:
@@ -97,21 +93,21 @@ def _run(low: np.ndarray, start: int, quiet: int) -> float:
 def _p(beat: Beat, leads: np.ndarray, qrs_onset: int, rr_ms: float, rules: Rules) -> tuple[float, str]:
     """P onset [column], or NaN and why.
 
-    A P wave is the tallest bump between the T wave before and the QRS; it must stand above the beat-to-beat noise of
-    the median and look the same in the single beats, which fibrillatory waves and dissociated P waves do not.
+    A P wave is the tallest bump between the T wave before and the QRS; it must have a size, and look the same in the
+    single beats, which fibrillatory waves and dissociated P waves do not.
     """
     first = max(round(20 * MS), beat.r - round(min(370, 0.52 * rr_ms) * MS))
-    last = qrs_onset - round(20 * MS)
+    last = qrs_onset - round(12 * MS)
     if last - first < round(30 * MS):
         return NAN, "no room for a P wave before the QRS"
     half = round(36 * MS)
-    size = _norm(_bump(leads, half))
+    size = _norm(_bump(leads[:, : qrs_onset - 1], half))
     peak = first + int(np.argmax(size[first:last]))
-    span = slice(max(0, peak - half), min(peak + half, qrs_onset - round(8 * MS)))
-    singles = _bump(beat.singles[:, :, : qrs_onset], half)[:, :, span].reshape(len(beat.singles), -1)
+    around = slice(max(0, peak - 2 * half), min(peak + 2 * half, qrs_onset - 1))
+    singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
         return NAN, "no P wave that every beat repeats"
-    return _p_onset(leads, peak, qrs_onset, rules), ""
+    return _p_onset(leads[:, : qrs_onset - 1], peak, rules), ""
 
 
 def _likeness(singles: np.ndarray) -> float:
@@ -124,19 +120,23 @@ def _likeness(singles: np.ndarray) -> float:
     return float(np.mean(dot / (np.linalg.norm(singles, axis=1) * np.linalg.norm(others, axis=1) + 1e-9)))
 
 
-def _p_onset(leads: np.ndarray, peak: int, qrs_onset: int, rules: Rules) -> float:
-    """Column where the P wave leaves its floor: spatial velocity below a fraction of its peak for some time."""
+def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
+    """Column where the P wave begins to rise, read along its own direction in lead space ``(8, to QRS onset)``.
+
+    A projection keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest
+    within 90 ms before the P peak, because the T wave before may still be falling.
+    """
     smooth = ndimage.gaussian_filter1d(leads, rules.p_smooth_ms * MS, axis=-1)
-    start, stop = max(0, peak - round(120 * MS)), min(peak + round(60 * MS), qrs_onset - round(16 * MS))
-    velocity = _norm(np.gradient(smooth[:, start:stop], axis=-1))
-    rising = velocity[: peak - start + round(10 * MS)]
-    steepest = int(np.argmax(rising))
-    floor = np.percentile(velocity, 10)
-    low = rising < floor + rules.p_fraction * (rising[steepest] - floor)
-    quiet = _run(low[::-1], len(rising) - 1 - steepest, round(rules.p_quiet_ms * MS))
-    if not np.isfinite(quiet):
-        return float(start + np.argmin(velocity[: steepest + 1]))
-    return float(start + len(rising) - 1 - quiet)
+    wing = round(24 * MS)
+    far = smooth[:, max(0, peak - round(110 * MS)) : max(1, peak - round(90 * MS))].mean(axis=-1)
+    near = smooth[:, -round(10 * MS) :].mean(axis=-1)
+    along = smooth[:, max(0, peak - wing) : peak + wing].mean(axis=-1) - (far + near) / 2
+    wave = along @ smooth
+    top = max(0, peak - round(20 * MS)) + int(np.argmax(wave[max(0, peak - round(20 * MS)) : peak + round(20 * MS)]))
+    start = max(0, top - round(90 * MS))
+    bottom = start + int(np.argmin(wave[start : top + 1]))
+    low = wave[bottom : top + 1] < wave[bottom] + rules.p_fraction * (wave[top] - wave[bottom])
+    return float(bottom + np.flatnonzero(low)[-1]) if low.any() else float(bottom)
 
 
 def _bump(leads: np.ndarray, half: int) -> np.ndarray:
@@ -146,31 +146,20 @@ def _bump(leads: np.ndarray, half: int) -> np.ndarray:
     return smooth - 0.5 * (padded[..., : -2 * half] + padded[..., 2 * half :])
 
 
-def _t(leads: np.ndarray, j: int, limit: float, rr_ms: float, rules: Rules) -> tuple[float, float, float, str]:
-    """T peak and T end [columns], amplitude [mV], and why not."""
-    magnitude = ndimage.gaussian_filter1d(_norm(leads), 5 * MS)
-    first, last = j + round(50 * MS), int(min(limit, leads.shape[-1] - round(10 * MS)))
-    if last - first < round(80 * MS):
-        return NAN, NAN, NAN, "no room for a T wave"
-    reach = magnitude[first:last]
-    tops, _ = signal.find_peaks(reach)
+def _t(leads: np.ndarray, j: int, limit: int, rules: Rules) -> tuple[float, float, float, str]:
+    """T peak and T end [columns], amplitude [mV], and why not; nothing at or behind ``limit`` belongs to this beat."""
+    magnitude = ndimage.gaussian_filter1d(_norm(leads), rules.t_smooth_ms * MS)
+    first, last = j + round(50 * MS), min(limit, leads.shape[-1] - round(10 * MS))
+    tops = signal.find_peaks(magnitude[first:last])[0] if last - first > round(60 * MS) else np.empty(0, int)
     if len(tops) == 0:
-        return NAN, NAN, NAN, "no T peak"
-    peak = first + int(tops[np.argmax(reach[tops])])
-    if magnitude[peak] < rules.least_t_mv:
+        return NAN, NAN, NAN, "no T peak before the next beat"
+    peak = first + int(tops[np.argmax(magnitude[first + tops])])
+    height = float(magnitude[peak])
+    if height < rules.least_t_mv:
         return NAN, NAN, NAN, f"T wave below {1000 * rules.least_t_mv:.0f} uV"
-    end = _t_end(magnitude, peak, last)
-    return float(peak), end, float(magnitude[peak]), "" if np.isfinite(end) else "T end not found"
-
-
-def _t_end(magnitude: np.ndarray, peak: int, last: int) -> float:
-    """Where the steepest tangent behind the T peak meets the level behind the T wave."""
-    slope = np.gradient(magnitude)
-    stop = min(last, peak + round(200 * MS))
-    if stop - peak < round(30 * MS):
-        return NAN
-    steepest = peak + int(np.argmin(slope[peak:stop]))
-    level = magnitude[steepest:last].min()
-    if slope[steepest] >= 0:
-        return NAN
-    return steepest + (level - magnitude[steepest]) / slope[steepest]
+    descent = np.gradient(magnitude[peak : min(last, peak + round(200 * MS))])
+    steepest = peak + int(np.argmin(descent))
+    fall, level = descent.min(), magnitude[steepest : min(last, steepest + round(200 * MS))].min()
+    if fall >= 0 or height - level < 0.3 * height:
+        return float(peak), NAN, height, "T wave does not come down before the next beat"
+    return float(peak), float(steepest + (level - magnitude[steepest]) / fall), height, ""
