@@ -1,0 +1,27 @@
+"""Doses -> exposure -> ``Modulation``; and the clinical rules that say what may be given."""
+
+from ecg_gym.pharmacology.effects import channel_block, modulate
+from ecg_gym.pharmacology.exposure import Exposure, concentrations, exposure, population_exposure
+from ecg_gym.pharmacology.formulary import FORMULARY, Formulary
+from ecg_gym.pharmacology.modulation import REST, Modulation
+from ecg_gym.pharmacology.rules import CONDITIONS, Violation, action_mask, violations
+from ecg_gym.pharmacology.sensitivity import Sensitivity, draw_sensitivities
+
+__all__ = [
+    "CONDITIONS",
+    "FORMULARY",
+    "REST",
+    "Exposure",
+    "Formulary",
+    "Modulation",
+    "Sensitivity",
+    "Violation",
+    "action_mask",
+    "channel_block",
+    "concentrations",
+    "draw_sensitivities",
+    "exposure",
+    "modulate",
+    "population_exposure",
+    "violations",
+]

@@ -1,0 +1,47 @@
+"""How a heart drifts over an ordinary day without any drug: meals and the circadian rhythm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ecg_gym.pharmacology.figures import Block, read_table
+
+_PERIOD_HOURS = 24.0
+_UNITS = {"sinus_rate": "1", "conduction": "1", "pr_ms": "ms", "jtpeak_ms": "ms", "tpeak_tend_ms": "ms"}
+
+
+@dataclass(frozen=True)
+class _Day:
+    meals: np.ndarray  # (m,) [h] after the morning's zero
+    meal_time: float  # [h]
+    coefficients: dict[str, np.ndarray]  # name -> (3,): meal, turn, lean
+
+
+@cache
+def _day() -> _Day:
+    block = Block.of("laws", read_table("laws.yaml")).block("day")
+    block.expect({"meals", "meal_time", *_UNITS})
+    meals = [block.parse(m, "h", f"{block.path}.meals[{i}]").value for i, m in enumerate(block.data["meals"])]
+    return _Day(
+        meals=np.array(meals),
+        meal_time=block.number("meal_time", "h"),
+        coefficients={
+            name: np.array([block.block(name).number(part, unit) for part in ("meal", "turn", "lean")])
+            for name, unit in _UNITS.items()
+        },
+    )
+
+
+def drift(clock_hours: float) -> dict[str, float]:
+    """Changes since the morning: ``sinus_rate`` and ``conduction`` as shares, PR, J-Tpeak and Tpeak-Tend in ms.
+
+    ``clock_hours`` counts from a fasting morning at rest (about 8 o'clock), where all are zero; the next day repeats.
+    """
+    day, hour = _day(), clock_hours % _PERIOD_HOURS
+    since = np.maximum(hour - day.meals, 0.0) / day.meal_time
+    angle = 2 * np.pi * hour / _PERIOD_HOURS
+    shape = np.array([(since * np.exp(1 - since)).sum(), (1 - np.cos(angle)) / 2, np.sin(angle)])
+    return {name: float(weights @ shape) for name, weights in day.coefficients.items()}

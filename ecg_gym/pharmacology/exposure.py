@@ -1,0 +1,166 @@
+"""``exposure``: what was given, and when -> what is in the blood and at the effect site now, electrolytes included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+
+import numpy as np
+
+from ecg_gym.core import Administration, Patient
+from ecg_gym.pharmacology.doses import milligrams, weight_kg
+from ecg_gym.pharmacology.drugs import ELECTROLYTES, Drug
+from ecg_gym.pharmacology.figures import Block, read_table
+from ecg_gym.pharmacology.formulary import FORMULARY
+from ecg_gym.pharmacology.interactions import clearance_changes
+from ecg_gym.pharmacology.kinetics import OUTPUTS, Compartments, outputs
+from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
+
+_REFERENCE_WEIGHT = 70.0  # [kg] of the formulary's parameters
+_REFERENCE_CLEARANCE = 100.0  # [mL/min] of creatinine
+_RENAL_RANGE = (0.05, 1.5)  # of the reference clearance: dialysis to hyperfiltration
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Concentrations in the order of ``FORMULARY.names``, and serum electrolytes, at one hour."""
+
+    plasma: np.ndarray  # (n_drugs,) [ng/mL]
+    effect: np.ndarray  # (n_drugs,) [ng/mL] at the effect site
+    metabolite: np.ndarray  # (n_drugs,) [ng/mL] of each drug's active metabolite
+    potassium: float  # [mmol/L], absolute
+    magnesium: float  # [mmol/L]
+    calcium: float  # [mmol/L], total
+
+    def of(self, drug: str) -> float:
+        """Plasma concentration of one drug [ng/mL]."""
+        return float(self.plasma[..., FORMULARY.index[drug]])
+
+
+def exposure(
+    given: Sequence[Administration], patient: Patient, hours: float, sensitivity: Sensitivity = TYPICAL
+) -> Exposure:
+    """What this person has on board at ``hours`` on their own clock. Later doses are not looked at.
+
+    Unknown electrolytes start from the reference values, unknown weight is 70 kg, unknown creatinine clearance 100
+    mL/min.
+    """
+    profile = concentrations(given, patient, np.array([hours]), sensitivity)
+    plasma, effect, metabolite = profile[0, 0], profile[1, 0], profile[2, 0]
+    return Exposure(plasma, effect, metabolite, **electrolytes(plasma, effect, patient, sensitivity))
+
+
+def population_exposure(given: Sequence[Administration], patient: Patient, hours: float) -> Exposure:
+    """What the typical person of this weight and kidney function has on board: no hidden truth in it."""
+    return exposure(given, patient, hours, TYPICAL)
+
+
+def concentrations(
+    given: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
+) -> np.ndarray:
+    """Plasma, effect-site and metabolite concentrations ``(3, T, n_drugs)`` [ng/mL] at ``hours (T,)``."""
+    hours = np.asarray(hours, dtype=float)
+    result = np.zeros((len(OUTPUTS), len(hours), len(FORMULARY)))
+    for name in dict.fromkeys(a.dose.drug for a in given):
+        drug = FORMULARY[name]
+        for route in dict.fromkeys(a.dose.route for a in given if a.dose.drug == name):
+            doses = [
+                (a.hours, milligrams(a.dose, drug, patient), _duration(a, drug))
+                for a in given
+                if a.dose.drug == name and a.dose.route == route
+            ]
+            own = personal(drug, route, weight_kg(patient), patient.creatinine_clearance, sensitivity)
+            changes = clearance_changes(name, given, patient)
+            systems = [(at, own.cleared(factor)) for at, factor in changes]
+            result[:, :, FORMULARY.index[name]] += outputs(systems, doses, hours)
+    _neutralise(result)
+    return result[:3]
+
+
+def _duration(administration: Administration, drug: Drug) -> float:
+    """The dose's own duration; an oral dose is never an infusion."""
+    return 0.0 if administration.dose.route == "PO" else administration.dose.duration_hours
+
+
+@lru_cache(maxsize=65536)
+def personal(
+    drug: Drug, route: str, weight: float, creatinine_clearance: float | None, sensitivity: Sensitivity
+) -> Compartments:
+    """The drug's parameters in one person: allometry (clearance ^0.75, volume ^1), kidneys, metabolism and chance.
+
+    Weight [kg], creatinine clearance [mL/min]. Allometric exponents: Anderson & Holford 2008,
+    doi:10.1146/annurev.pharmtox.48.113006.094708.
+    """
+    usual, spread, size = drug.compartments[route], drug.spread, weight / _REFERENCE_WEIGHT
+    kidney = 1.0 if creatinine_clearance is None else creatinine_clearance / _REFERENCE_CLEARANCE
+    kidney = float(np.clip(kidney, *_RENAL_RANGE)) * np.exp(spread.clearance * sensitivity.renal)
+    liver = np.exp(spread.clearance * getattr(sensitivity, drug.pathway))
+    if sensitivity.poor_metaboliser:
+        liver *= drug.poor_metaboliser
+    clearance = (1 - drug.renal) * liver + drug.renal * kidney
+    volume = size * np.exp(spread.volume * sensitivity.volume)
+    flow = size**0.75
+    return replace(
+        usual,
+        clearance=float(usual.clearance * size**0.75 * clearance),
+        volume=float(usual.volume * volume),
+        flow_2=float(usual.flow_2 * flow),
+        volume_2=float(usual.volume_2 * volume),
+        flow_3=float(usual.flow_3 * flow),
+        volume_3=float(usual.volume_3 * volume),
+        absorption=float(usual.absorption * np.exp(spread.absorption * sensitivity.absorption)),
+        fraction=float(usual.fraction * np.exp(spread.fraction * sensitivity.fraction)),
+        equilibration=float(usual.equilibration * sensitivity.equilibration),
+        metabolite_clearance=float(usual.metabolite_clearance * size**0.75 * kidney),
+        metabolite_volume=float(usual.metabolite_volume * volume),
+    )
+
+
+def _neutralise(result: np.ndarray) -> None:
+    """Take the bound share of a drug away, in place, where its antidote is on board ((4, T, n): OUTPUTS order)."""
+    for name in _antidotes():
+        target, per_mg = FORMULARY[name].neutralises or ("", 0.0)
+        antidote, victim = FORMULARY.index[name], FORMULARY.index[target]
+        arrived = result[1, :, antidote] / np.maximum(result[0, :, antidote], 1e-12)  # share in the tissue
+        bound = result[3, :, antidote] * np.minimum(arrived, 1.0) * per_mg
+        free = np.clip(1 - bound / np.maximum(result[3, :, victim], 1e-12), 0.0, 1.0)
+        result[:, :, victim] *= np.where(result[3, :, victim] > 0, free, 1.0)
+
+
+@cache
+def _antidotes() -> tuple[str, ...]:
+    return tuple(name for name, drug in FORMULARY.items() if drug.neutralises)
+
+
+@cache
+def reference_electrolytes() -> dict[str, float]:
+    """Serum values [mmol/L] that stand for a patient's unknown ones, and at which a ``Modulation`` changes nothing."""
+    block = Block.of("laws", read_table("laws.yaml")).block("reference")
+    return {name: block.number(name, "mmol/L") for name in ELECTROLYTES}
+
+
+def electrolytes(
+    plasma: np.ndarray, effect: np.ndarray, patient: Patient, sensitivity: Sensitivity
+) -> dict[str, float]:
+    """Serum potassium, magnesium and calcium now [mmol/L]: the patient's own, what was given, and what drugs shift."""
+    values = {}
+    for name, usual in reference_electrolytes().items():
+        own = getattr(patient, name)
+        values[name] = usual if own is None else own
+    for i in np.flatnonzero(plasma + effect):
+        drug = FORMULARY[FORMULARY.names[i]]
+        if drug.supplies:
+            values[drug.supplies] += float(plasma[i]) / drug.molar_mass / 1000  # ng/mL = ug/L
+        for law in drug.laws:
+            if law.target in values:
+                level = float(plasma[i] if law.site == "plasma" else effect[i])
+                values[law.target] += law.emax * saturation(level, law.ec50, law.hill) * sensitivity.electrolyte
+    return {name: max(value, 0.1) for name, value in values.items()}
+
+
+def saturation(level: float, half: float, hill: float) -> float:
+    """The Hill curve c^h / (c^h + half^h), between 0 and 1."""
+    if level <= 0:
+        return 0.0
+    return 1.0 / (1.0 + (half / level) ** hill)

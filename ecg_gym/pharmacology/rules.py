@@ -1,0 +1,241 @@
+"""The clinical mask: what speaks against a treatment for this person now, and which treatments remain.
+
+``violations`` says it in words, ``action_mask`` in booleans. Watch and wait is always allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import Administration, Dose, Patient, Treatment
+from ecg_gym.pharmacology.doses import milligrams, per_kg
+from ecg_gym.pharmacology.figures import read_table, sources
+from ecg_gym.pharmacology.formulary import FORMULARY
+
+CONDITIONS = (
+    "asthma",
+    "atrial_fibrillation",
+    "av_block_2_3",
+    "bifascicular_block",
+    "cardiogenic_shock",
+    "cirrhosis",
+    "congenital_long_qt",
+    "coronary_disease",
+    "digoxin_toxicity",
+    "heart_failure",
+    "heart_transplant",
+    "hypotension",
+    "lupus",
+    "myasthenia_gravis",
+    "myocardial_infarction",
+    "pacemaker",
+    "poor_metaboliser_cyp2d6",
+    "pre_excitation",
+    "renal_failure",
+    "sick_sinus",
+    "structural_heart_disease",
+    "torsade",
+    "wide_complex_tachycardia",
+)
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Why a treatment is not allowed (hard), or what to mind (not hard)."""
+
+    rule: str
+    sentence: str
+    source: str  # citation in full
+    hard: bool
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Everything a condition may ask about."""
+
+    dose: Dose
+    treatment: Treatment
+    patient: Patient
+    intervals: Mapping[str, float]
+    given: tuple[Administration, ...]
+    hours: float
+    findings: frozenset[str]
+
+
+def violations(
+    treatment: Treatment,
+    patient: Patient,
+    intervals_row: Mapping[str, float],
+    given: Sequence[Administration],
+    hours: float,
+    findings: frozenset[str] = frozenset(),
+) -> tuple[Violation, ...]:
+    """All that speaks against ``treatment`` at ``hours``, hard ones first. Watch and wait has none.
+
+    ``intervals_row`` holds the measured intervals by their names in ``Intervals`` (NaN where unmeasurable: such a rule
+    stays silent); ``findings`` the names of the findings present, spelled as the risk model spells them.
+    """
+    found: dict[str, Violation] = {}
+    for dose in treatment.doses:
+        case = _Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
+        for violation in (*_limits(case), *_clinical(case)):
+            found.setdefault(violation.rule, violation)
+    return tuple(sorted(found.values(), key=lambda v: not v.hard))
+
+
+def action_mask(
+    menu: Sequence[Treatment],
+    patient: Patient,
+    intervals_row: Mapping[str, float],
+    given: Sequence[Administration],
+    hours: float,
+    findings: frozenset[str] = frozenset(),
+) -> np.ndarray:
+    """Which treatments of ``menu`` are allowed, ``(len(menu),)`` bool. Watch and wait always is."""
+    allowed = [
+        not t or not any(v.hard for v in violations(t, patient, intervals_row, given, hours, findings)) for t in menu
+    ]
+    return np.array(allowed, dtype=bool)
+
+
+def _clinical(case: _Case) -> list[Violation]:
+    return [
+        Violation(rule.id, f"{case.dose.drug}: {rule.says}", sources()[rule.source], rule.hard)
+        for rule in _rules_of(case.dose.drug)
+        if _holds(rule.when, case) and not (rule.unless and _holds(rule.unless, case))
+    ]
+
+
+def _limits(case: _Case) -> list[Violation]:
+    """The formulary's own limits: single dose, 24 h, interval; and the remark that a weight was assumed."""
+    drug = FORMULARY[case.dose.drug]
+    route = drug.routes[case.dose.route]
+    citation = sources()[route.source]
+    name, found = drug.name, []
+
+    def say(rule: str, sentence: str, hard: bool = True) -> None:
+        found.append(Violation(rule, f"{name}: {sentence}", citation, hard))
+
+    def mass(dose: Dose) -> float:
+        return milligrams(dose, drug, case.patient)
+
+    def limit(value: float, rate_hours: float) -> float:
+        return mass(Dose(name, value, route.unit, route.name, rate_hours))
+
+    before = [a for a in case.given if a.dose.drug == name and a.hours <= case.hours]
+    same_route = [a for a in before if a.dose.route == route.name]
+    beside = [d for d in case.treatment.doses if d.drug == name]
+    if mass(case.dose) > limit(route.max_single, case.dose.duration_hours) * (1 + _TOLERANCE):
+        say("max-single", f"more than {route.max_single:g} {route.unit} at once")
+    day = sum(mass(a.dose) for a in before if case.hours - a.hours < 24) + sum(map(mass, beside))
+    if day > limit(route.max_24h, 1.0) * (1 + _TOLERANCE):
+        say("max-24h", f"more than {route.max_24h:g} {route.unit} in 24 hours")
+    if same_route:
+        since = case.hours - max(a.hours for a in same_route)
+        if since < route.min_interval_hours - _TOLERANCE:
+            say("min-interval", f"the last dose was {since:.2g} h ago, the least is {route.min_interval_hours:.2g} h")
+    if len(beside) > 1:
+        say("twice", "named twice in one treatment")
+    if per_kg(case.dose) and case.patient.weight_kg is None:
+        say("weight-assumed", "the dose depends on a weight that is unknown; 70 kg were assumed", hard=False)
+    return found
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of ``rules.yaml``."""
+
+    id: str
+    drugs: tuple[str, ...]
+    when: Mapping[str, Any]
+    unless: Mapping[str, Any] | None
+    hard: bool
+    says: str
+    source: str
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """All clinical rules, checked: known drugs, conditions, sources and forms of condition."""
+    table = read_table("rules.yaml")
+    groups = table["groups"]
+    return tuple(_parse(row, groups) for row in table["rules"])
+
+
+@cache
+def _rules_of(drug: str) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules() if drug in rule.drugs)
+
+
+def _parse(row: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> Rule:
+    missing = [key for key in ("id", "drugs", "when", "hard", "says", "source") if key not in row]
+    if missing:
+        raise ValueError(f"rule {row.get('id', row)} lacks {missing}; expected all of them; see the head of rules.yaml")
+    if row["source"] not in sources():
+        raise ValueError(f"rule {row['id']} cites {row['source']!r}; expected a key of sources.yaml; add the citation")
+    when, unless = (_expanded(row.get(key), groups, row["id"]) for key in ("when", "unless"))
+    return Rule(row["id"], _names(row["drugs"], groups), when, unless, bool(row["hard"]), row["says"], row["source"])
+
+
+def _names(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Drug names with ``@group`` spelled out."""
+    return tuple(n for name in names for n in (groups[name[1:]] if name.startswith("@") else [name]))
+
+
+_LEAVES = {"interval", "patient", "condition", "finding", "with", "dose_above_mg"}
+
+
+def _expanded(node: Any, groups: Mapping[str, Sequence[str]], rule: str) -> Any:
+    """The condition tree with groups spelled out; raises ValueError for a form nobody understands."""
+    if node is None:
+        return None
+    if "all" in node or "any" in node:
+        return {key: [_expanded(child, groups, rule) for child in children] for key, children in node.items()}
+    if "not" in node:
+        return {"not": _expanded(node["not"], groups, rule)}
+    if not _LEAVES & set(node):
+        raise ValueError(f"rule {rule} has {node}; expected all, any, not or one of {sorted(_LEAVES)}; rewrite it")
+    if "condition" in node and node["condition"] not in CONDITIONS:
+        raise ValueError(f"rule {rule} names {node['condition']!r}; expected one of CONDITIONS; check the spelling")
+    return {**node, "with": _names(node["with"], groups)} if "with" in node else node
+
+
+def _holds(node: Mapping[str, Any], case: _Case) -> bool:
+    """Whether a condition is true of a case."""
+    if "all" in node:
+        return all(_holds(child, case) for child in node["all"])
+    if "any" in node:
+        return any(_holds(child, case) for child in node["any"])
+    if "not" in node:
+        return not _holds(node["not"], case)
+    if "interval" in node:
+        return _beyond(case.intervals.get(node["interval"]), node)
+    if "patient" in node:
+        return _beyond(getattr(case.patient, node["patient"]), node)
+    if "condition" in node:
+        return node["condition"] in case.patient.conditions
+    if "finding" in node:
+        return node["finding"] in case.findings
+    if "dose_above_mg" in node:
+        return milligrams(case.dose, FORMULARY[case.dose.drug], case.patient) > node["dose_above_mg"]
+    return bool(_company(case, float(node.get("within", 24))) & set(node["with"]))
+
+
+def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
+    """A known value outside its limit; NaN compares false, so what could not be measured stays silent."""
+    if value is None:
+        return False
+    return bool(value > node.get("above", float("inf")) or value < node.get("below", float("-inf")))
+
+
+def _company(case: _Case, within: float) -> set[str]:
+    """Other drugs beside this dose: proposed with it, given within so many hours, or in the medication."""
+    together = {d.drug for d in case.treatment.doses}
+    recent = {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}
+    return (together | recent | case.patient.medication) - {case.dose.drug}
