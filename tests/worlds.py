@@ -96,17 +96,16 @@ class AnalyticWorld:
     responses: Mapping[str, Response] = field(default_factory=lambda: RESPONSES)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` adults; ``who`` may fix ``hr_bpm``, ``qtcf_ms`` or any field of ``Patient``."""
+        """``n`` adults; ``who`` may fix ``hr_bpm``, ``qtcf_ms``, ``patient``, ``given``; the rest says nothing."""
         generators = row_generators(rng, n)
         rest = np.array(
             [[who.get("hr_bpm", g.normal(70, 5)), who.get("qtcf_ms", g.normal(410, 8))] for g in generators]
         )
-        told = {name: value for name, value in who.items() if name not in ("hr_bpm", "qtcf_ms")}
-        person = Patient(**{"age_years": 50.0, "sex": "F", "weight_kg": 70.0, **told})
+        person = who.get("patient", Patient(age_years=50.0, sex="F", weight_kg=70.0))
         state = State(
             ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
             patients=(person,) * n,
-            taken=((),) * n,
+            taken=(tuple(who.get("given", ())),) * n,
             hours=np.zeros(n),
             alive=np.ones(n, bool),
             inner={"rest": rest},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -50,10 +49,11 @@ def information(
 
 
 def truth(task: Task, episode: Episode, row: int = 0) -> dict[str, Any]:
-    """What the world knows and no observer can, as ``truth_*``: numbers only; nothing where the world does not say."""
+    """What the world knows and no observer can, as ``truth_*``; nothing where the world does not say."""
     if not hasattr(task.world, "truth"):
         return {}
     known = task.world.truth(episode.state[row])[0]
-    pairs = [(f.name, getattr(known, f.name)) for f in fields(known)] if is_dataclass(known) else []
-    numbers = {name: value for name, value in pairs if isinstance(value, int | float | np.number)}
-    return {f"truth_{name}": float(np.nan_to_num(value)) for name, value in numbers.items()}
+    numbers = {**known.intervals, **{f"{name}_per_hour": rate for name, rate in known.hazard_per_hour.items()}}
+    return {"truth_rhythm": str(known.rhythm)} | {
+        f"truth_{name}": float(np.nan_to_num(value)) for name, value in sorted(numbers.items())
+    }

@@ -19,12 +19,12 @@ from ecg_gym.risk import RiskModel
 @lru_cache(maxsize=8)
 def load_world(name: str, dt_hours: float | None = None) -> World:
     """The world called ``name``, with steps of ``dt_hours`` (default: its own)."""
-    if dt_hours is not None:
-        return _with_dt(load_world(name), name, dt_hours)  # the weights are shared between time steps
     if name == "oracle":
         from ecg_gym.virtual_patient import VirtualPatient
 
-        return VirtualPatient()
+        return VirtualPatient() if dt_hours is None else VirtualPatient(dt_hours=dt_hours)
+    if dt_hours is not None:
+        return _with_dt(load_world(name), name, dt_hours)  # the weights are shared between time steps
     if ":" in name and not Path(name).exists():
         return _imported(name)
     path = None if name == "model" else Path(name)

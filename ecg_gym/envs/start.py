@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def start(
 
     ``options`` may hold ``scenario`` (its population; the drugs on offer stay those of the env), ``patient`` (a
     :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
-    episode) and, with ``ecg``, ``given`` (doses already taken: ``Administration`` or ``{"dose": "...", "hours": -2}``).
+    episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
     """
     options = dict(options or {})
     if unknown := sorted(set(options) - set(OPTIONS)):
@@ -31,17 +31,17 @@ def start(
     if "scenario" in options:
         scenario = scenario_named(options["scenario"])
     patient = _patient(options.get("patient"))
+    given = _given(options.get("given", scenario.given))
     if options.get("ecg") is not None:
         ecg, patient = _record(options["ecg"], patient)
-        return world.observe(ecg, patient or Patient(), _given(options.get("given", scenario.given)))
-    if "given" in options:
-        raise ValueError(
-            "options hold 'given' without 'ecg'; expected the strip of the person who took it; "
-            "pass options={'ecg': ...} too, or choose a scenario that starts with doses on board"
-        )
-    told = {} if patient is None else {name: getattr(patient, name) for name in _FIELDS}
-    who = {name: value for name, value in told.items() if value is not None and value != frozenset()}
-    return world.initial(1, [rng], **{**scenario.population, **who})
+        return world.observe(ecg, patient or Patient(), given)
+    who = dict(scenario.population)
+    if scenario.conditions or patient is not None:
+        patient = patient or Patient()
+        who["patient"] = replace(patient, conditions=patient.conditions | scenario.conditions)
+    if given:
+        who["given"] = given
+    return world.initial(1, [rng], **who)
 
 
 def _patient(told: Any) -> Patient | None:
