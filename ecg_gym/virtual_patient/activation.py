@@ -37,8 +37,15 @@ def ventricular_map(kind: str) -> np.ndarray:
 def atrial_map() -> np.ndarray:
     """``(N,)`` activation times [ms] of the atrial nodes after the sinus node fires, left atrium through Bachmann."""
     table, tissue = heart_table()["atria"], atria()
-    sinus = int(np.argmin(np.linalg.norm(tissue.position - np.array(table["sinus_node_mm"]), axis=1)))
-    times = _travel(tissue, np.full(len(tissue.pairs), table["speed_m_per_s"]), [sinus], [0.0])
+    scale = heart_table()["scale"]
+
+    def node(place_mm: list[float], right: bool) -> int:
+        distance = np.linalg.norm(tissue.position - scale * np.array(place_mm), axis=1)
+        return int(np.argmin(np.where(tissue.right == right, distance, np.inf)))
+
+    bridge = table["bachmann"]
+    starts = [node(table["sinus_node_mm"], True), node(bridge["left_mm"], False)]
+    times = _travel(tissue, np.full(len(tissue.pairs), table["speed_m_per_s"]), starts, [0.0, bridge["delay_ms"]])
     return times - times.min()
 
 

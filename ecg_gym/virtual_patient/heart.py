@@ -95,7 +95,7 @@ def draw_heart(
         qrs_ms=float(np.clip(normal(table["qrs_ms"][patient.sex or "F"]), 78, 118)),
         qtcf_ms=float(np.clip(normal(table["qtcf_ms"][patient.sex or "F"]), 365, 465)),
         tpeak_tend_ms=float(np.clip(normal(table["tpeak_tend_ms"]), 60, 95)),
-        sensitivity=draw_sensitivities(patient, rng),
+        sensitivity=draw_sensitivities((patient,), [rng])[0],
         conduction=conduction or ("normal" if healthy else path),
         scar=scar if scar is not None else ("" if healthy else scars),
         injury="" if healthy or scar or scars else injured,

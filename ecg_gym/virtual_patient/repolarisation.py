@@ -49,11 +49,18 @@ def rate_factor(rr_s: np.ndarray, memory_s: np.ndarray) -> np.ndarray:
 
 
 def electrode_strip(
-    rows: np.ndarray, beats: list[Beat], rate_hz: float, samples: int, start_s: float, phase3_ms: float
+    rows: np.ndarray,
+    beats: list[Beat],
+    rate_hz: float,
+    samples: int,
+    start_s: float,
+    phase3_ms: float,
+    upstroke_ms: float | None = None,
 ) -> np.ndarray:
     """Electrode potentials ``(E, samples)`` [mV] from ``start_s`` on, given electrode ``rows (E, N)``.
 
-    ``phase3_ms`` is the time scale of the final repolarisation: longer makes T wider.
+    ``phase3_ms`` is the time scale of the final repolarisation: longer makes T wider. ``upstroke_ms`` that of the
+    upstroke; the default is that of the ventricles.
     """
     table = heart_table()["action_potential"]
     ramp = table["plateau_fall"]
@@ -68,7 +75,7 @@ def electrode_strip(
     slope = share * (ramp * height / last)
     plateau = np.cumsum(_histogram(fire, slope, samples) - _histogram(fire + last, slope, samples), axis=1)
     velocity = (
-        _smear(depolarise - notch, table["upstroke_ms"] / step_ms)
+        _smear(depolarise - notch, (upstroke_ms or table["upstroke_ms"]) / step_ms)
         - (1 - ramp) * _smear(fall, phase3_ms / step_ms)
         - _smear(plateau, phase3_ms / step_ms)
     )

@@ -173,7 +173,7 @@ def _atrial(
         stays = np.full(len(fire), table["apd_ms"])
         beats = [Beat(p, fire, stays) for p in train.p_s]
         rows = atrial_rows(heart.pose) * (heart.p_gain * change.atrial_conduction)
-        total += electrode_strip(rows, beats, rate_hz, samples, 0.0, table["phase3_ms"])
+        total += electrode_strip(rows, beats, rate_hz, samples, 0.0, table["phase3_ms"], table["upstroke_ms"])
     if train.fibrillatory:
         total += _fibrillate(heart, train.fibrillatory, rng, rate_hz, samples)
     for spike in train.spikes_s:

@@ -1,8 +1,8 @@
 """Fiducials of one noise-free beat, by the definitions the delineator uses on recordings.
 
-QRS begins with the first and ends with the last activated node (plus the upstroke); the T peak is the largest vector
-magnitude of the 8 independent leads behind it; the T end is where the steepest tangent of the magnitude behind the
-peak meets the level behind the T wave.
+QRS begins where the spatial velocity of the 8 independent leads first exceeds 4 % of its peak and ends where it last
+does; the T peak is the largest vector magnitude behind it; the T end is where the steepest tangent of the magnitude
+behind the peak meets the level behind the T wave.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from ecg_gym.core import independent_from_leads
-from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.lead_field import leads_from_electrodes
 from ecg_gym.virtual_patient.repolarisation import Beat, electrode_strip
 
 RATE_HZ = 500.0
 _BEFORE_S = 0.05
+VELOCITY_FRACTION = 0.04  # of the peak spatial velocity, as in waveform.fiducials
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,29 @@ def typical_beat(rows: np.ndarray, beat: Beat, phase3_ms: float) -> Fiducials:
     strip = electrode_strip(
         rows, [Beat(_BEFORE_S, beat.activation_ms, beat.duration_ms, beat.plateau)], RATE_HZ, samples, 0.0, phase3_ms
     )
-    magnitude = np.linalg.norm(independent_from_leads(leads_from_electrodes(strip)), axis=0)
-    magnitude = gaussian_filter1d(magnitude, 0.005 * RATE_HZ)
-    qrs_ms = float(np.ptp(beat.activation_ms)) + heart_table()["qrs_beyond_activation_ms"]
-    j = round((_BEFORE_S + qrs_ms / 1000 + 0.04) * RATE_HZ)
+    leads = independent_from_leads(leads_from_electrodes(strip))
+    onset, j = _qrs(leads, float(np.ptp(beat.activation_ms)) / 1000)
+    to_ms = 1000 / RATE_HZ
+    qrs_ms = (j - onset) * to_ms
+    magnitude = gaussian_filter1d(np.linalg.norm(leads, axis=0), 0.005 * RATE_HZ)
+    j = round(j + 0.03 * RATE_HZ)
     peak = j + int(np.argmax(magnitude[j:]))
     slope = np.gradient(magnitude)
     steepest = peak + int(np.argmin(slope[peak:]))
     if slope[steepest] >= 0:
         return Fiducials(qrs_ms, float("nan"), float("nan"), float("nan"))
     end = steepest + (magnitude[steepest:].min() - magnitude[steepest]) / slope[steepest]
-    onset = _BEFORE_S * RATE_HZ
-    to_ms = 1000 / RATE_HZ
     return Fiducials(
         qrs_ms, (_vertex(magnitude, peak) - onset) * to_ms - qrs_ms, (end - onset) * to_ms, float(magnitude[peak])
     )
+
+
+def _qrs(leads: np.ndarray, activation_s: float) -> tuple[float, float]:
+    """QRS onset and end [samples] of noise-free ``leads (8, T)`` whose nodes fire within ``activation_s``."""
+    velocity = np.linalg.norm(np.gradient(gaussian_filter1d(leads, 0.002 * RATE_HZ, axis=1), axis=1), axis=0)
+    last = round((_BEFORE_S + activation_s + 0.02) * RATE_HZ)  # the T wave may be fast too: look no further
+    loud = np.flatnonzero(velocity[:last] > VELOCITY_FRACTION * velocity[:last].max())
+    return float(loud[0]), float(loud[-1] + 1)
 
 
 def _vertex(y: np.ndarray, top: int) -> float:

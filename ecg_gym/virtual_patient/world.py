@@ -18,6 +18,7 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
+    independent_from_leads,
     row_generators,
 )
 from ecg_gym.pharmacology import Sensitivity, exposure, modulate
@@ -155,8 +156,8 @@ def _first_r(signal: np.ndarray, truth: Truth) -> int:
     if not len(usable):
         return round((offset + 0.1) * RATE_HZ)
     at = round(float(usable[0]) * RATE_HZ)
-    window = signal[:, at : at + round(0.16 * RATE_HZ)]
-    return at + int(np.argmax(np.sum(np.gradient(window, axis=1) ** 2, axis=0)))
+    window = independent_from_leads(signal[:, at : at + round(0.16 * RATE_HZ)])
+    return at + int(np.argmax(np.linalg.norm(window, axis=0)))
 
 
 def _decimate(signal: np.ndarray) -> np.ndarray:
