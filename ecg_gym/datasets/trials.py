@@ -194,7 +194,7 @@ def _transitions(
 
 def _truths(world: Any, state: State) -> np.ndarray:
     """What the virtual patient knows of its own strips, ``(B, 7)``."""
-    rows = [[getattr(truth, name, None) for name in TRUTHS] for truth in world.truth(state)]
+    rows = [[truth.intervals[name] for name in TRUTHS] for truth in world.truth(state)]
     return np.array(rows, dtype=np.float32).reshape(len(state), len(TRUTHS))
 
 

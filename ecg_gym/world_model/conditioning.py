@@ -17,7 +17,8 @@ from functools import lru_cache
 import numpy as np
 
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, Patient
-from ecg_gym.pharmacology import CONDITIONS, FORMULARY, Modulation, exposure, modulate
+from ecg_gym.pharmacology import CONDITIONS, FORMULARY, exposure, modulate
+from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.waveform import Intervals, measure
 
 MEASURED = (
@@ -180,7 +181,7 @@ def _on_board(given: History, patient: Patient, hours: float) -> tuple[np.ndarra
     Kept, because K samples of a candidate share one history.
     """
     now = exposure(given, patient, hours)
-    modulation = modulate(now, patient)
+    modulation = modulate(now, patient, clock_hours=hours)
     ions = [getattr(now, ion) for ion in ELECTROLYTES]
     words = [getattr(modulation, word) for word in MODULATION]
     return np.concatenate([now.plasma, now.effect, ions, words]), modulation

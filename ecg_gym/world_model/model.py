@@ -75,6 +75,11 @@ class WorldModel:
                 "expected > 0, within [0, 1], and >= 0; leave out what you do not want to turn"
             )
 
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Channels and columns of ``state.inner["latent"]``."""
+        return LATENT_CHANNELS, LATENT_LENGTH
+
     @classmethod
     def load(cls, path: str | Path | None = None, **knobs: Any) -> WorldModel:
         """The world of the packaged weights, of a folder of weights, or of one file with its codec beside it.
