@@ -17,6 +17,8 @@ from ecg_gym.core import MODEL_SAMPLES, independent_from_leads
 from ecg_gym.risk.aggregate import FINDINGS
 
 UNKNOWN = -1
+CHUNK = 32  # virtual people made together
+STRIPS_EACH = 5  # a new person costs as much as four strips
 SCP_TABLE = Path(__file__).with_name("scp_findings.yaml")
 PTBXL_SOURCE = "PTB-XL 1.0.3, CC BY 4.0, Wagner 2020 doi:10.1038/s41597-020-0495-6"
 VIRTUAL_SOURCE = "virtual patients of this package, Apache-2.0"
@@ -57,15 +59,29 @@ def empty() -> Labelled:
 
 
 def virtual(n: int, seed: int) -> Labelled:
-    """``n`` strips of different virtual people, a tenth each held out for calibration and for the test."""
+    """About ``n`` strips of virtual people: before, and hour by hour under treatments drawn from the menu.
+
+    Of every eight people one is held out for calibration and one for the test, with all of their strips.
+    """
+    people = -(-n // STRIPS_EACH)
+    sizes = [min(CHUNK, people - start) for start in range(0, people, CHUNK)]
+    return concatenate([virtual_chunk(size, seed, i) for i, size in enumerate(sizes)]) if sizes else empty()
+
+
+def virtual_chunk(people: int, seed: int, index: int) -> Labelled:
+    """The strips of ``people`` virtual people; the same for the same seed and index."""
+    from ecg_gym.pharmacology import FORMULARY
     from ecg_gym.virtual_patient import VirtualPatient
 
-    world, chunk, parts = VirtualPatient(), 64, []
-    for start in range(0, n, chunk):
-        state = world.initial(min(chunk, n - start), np.random.default_rng([seed, start]))
+    world, menu, rng = VirtualPatient(), FORMULARY.menu(), np.random.default_rng([seed, index])
+    split = np.array([{6: "val", 7: "test"}.get(person % 8, "train") for person in range(people)])
+    state, parts = world.initial(people, rng), []
+    for hour in range(STRIPS_EACH):
+        if hour > 0:
+            state = world.step(state, [menu[i] for i in rng.integers(len(menu), size=people)], rng)
         truth = np.array([t.findings for t in world.truth(state)], dtype=np.int8)
-        parts.append(_labelled(state.ecg, truth, np.arange(start, start + len(state)), real=False))
-    return concatenate(parts) if parts else empty()
+        parts.append(_labelled(state.ecg, truth, split, real=False).where(state.alive))
+    return concatenate(parts)
 
 
 def ptbxl(folder: Path) -> Labelled:
@@ -90,8 +106,7 @@ def ptbxl(folder: Path) -> Labelled:
         signals.append(ecg.signal.reshape(12, MODEL_SAMPLES))
         labels.append(findings_of(row["scp_codes"].split(";")))
         splits.append(held_out.get(int(row["strat_fold"]), "train"))
-    signal = independent_from_leads(np.stack(signals)).astype(np.float16)
-    return Labelled(signal, np.array(labels, np.int8), np.array(splits), np.ones(len(signal), bool))
+    return _labelled(np.stack(signals), np.array(labels, np.int8), np.array(splits), real=True)
 
 
 def findings_of(statements: Sequence[str]) -> list[int]:
@@ -115,10 +130,8 @@ def _scp_table() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(SCP_TABLE.read_text(encoding="utf-8"))
 
 
-def _labelled(ecg: np.ndarray, findings: np.ndarray, people: np.ndarray, real: bool) -> Labelled:
-    split = np.array([{8: "val", 9: "test"}.get(person % 10, "train") for person in people])
-    signal = independent_from_leads(ecg).astype(np.float16)
-    return Labelled(signal, findings, split, np.full(len(signal), real))
+def _labelled(ecg: np.ndarray, findings: np.ndarray, split: np.ndarray, real: bool) -> Labelled:
+    return Labelled(independent_from_leads(ecg).astype(np.float16), findings, split, np.full(len(ecg), real))
 
 
 def save(strips: Labelled, path: Path) -> None:

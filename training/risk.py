@@ -38,7 +38,7 @@ class RiskPreset:
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: int = 32  # strips
     real_fraction: float = 0.4  # of a batch, where there are real strips; the rest is virtual
-    virtual_strips: int = 12_000  # how many are synthesised
+    virtual_strips: int = 6000  # how many are synthesised
 
 
 PRESETS = {
