@@ -95,3 +95,21 @@ def test_strips_are_in_millivolts_and_know_their_truth(tmp_path):
     measured = made.features[:, made.feature_names.index("measured.hr_bpm")]
     known = np.isfinite(rate) & np.isfinite(measured)
     assert np.median(np.abs(rate[known] - measured[known])) < 3
+
+
+@pytest.mark.slow
+def test_two_steps_told_as_one_agree_with_a_world_that_skips():
+    made = trials.make_shard(0, TrialDesign(patients=6, steps=3))
+    first, last = trials.chains(made)
+    assert len(first) == len(made)  # of three steps: 0 to 2, 1 to 3, 0 to 3 (when nobody dies)
+    skips = trials.skipping(made, first, last)
+    told = dict(zip(made.feature_names, skips.features.T))
+    np.testing.assert_array_equal(skips.patient, made.patient[last])
+    np.testing.assert_array_equal(skips.after, made.after[last])
+    np.testing.assert_allclose(told["clock.step_hours"], skips.hours[:, 1] - skips.hours[:, 0])
+    np.testing.assert_allclose(told["clock.elapsed_hours"], skips.hours[:, 1])
+    # A row skipped to its own end is itself, its trace too (up to the rounding of stored strips).
+    rows = np.arange(len(made))
+    same = trials.skipping(made, rows, rows)
+    np.testing.assert_allclose(same.features, made.features, rtol=1e-5, atol=1e-5)
+    assert np.abs(same.trace.astype(float) - made.trace.astype(float)).max() < 0.05

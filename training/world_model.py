@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 import ecg_gym
 from ecg_gym.core import INDEPENDENT_LEADS
-from ecg_gym.datasets.trials import TrialDesign, Trials, make_shards, read_trials, split_of
+from ecg_gym.datasets.trials import (
+    TrialDesign,
+    Trials,
+    chains,
+    concatenate,
+    make_shards,
+    read_trials,
+    skipping,
+    split_of,
+)
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
 from ecg_gym.world_model.conditioning import EPK_STRENGTH, FeatureScale
@@ -198,6 +207,20 @@ def _encode(vae: VAE, strips: np.ndarray, missing: np.ndarray, chunk: int) -> np
     return np.concatenate(parts).astype(np.float32)
 
 
+def with_skips(data: LatentTrials) -> LatentTrials:
+    """The transitions, and every run of consecutive ones told as one."""
+    first, last = chains(data.trials)
+    if not len(first):
+        return data
+    return LatentTrials(
+        concatenate([data.trials, skipping(data.trials, first, last)]),
+        np.concatenate([data.before, data.before[first]]),
+        np.concatenate([data.after, data.after[last]]),
+        np.concatenate([data.masked, data.masked[first]]),
+        np.concatenate([data.missing, data.missing[first]]),
+    )
+
+
 def new_forecaster(preset: WorldModelPreset, data: LatentTrials) -> Forecaster:
     """An untrained forecaster whose features are scaled to the training data."""
     names = data.trials.feature_names
@@ -272,6 +295,7 @@ def run(
     data = {split: cached_latents(network, codec, trials, split, folder) for split in ("train", "validation")}
     last = time.monotonic()
     path = folder / WEIGHTS
+    data["train"] = with_skips(data["train"])
     for step, logs, averaged in train(preset, data["train"], folder, show):
         finished = step == preset.loop.steps
         if finished or time.monotonic() - last > publish_every_s:

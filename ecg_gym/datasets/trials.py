@@ -20,10 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import WATCH, Dose, Patient, State, Treatment, World, independent_from_leads
-from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.core import (
+    WATCH,
+    Dose,
+    Patient,
+    State,
+    Treatment,
+    World,
+    independent_from_leads,
+    limb_from_independent,
+)
+from ecg_gym.pharmacology import FORMULARY, Modulation
 
 SPLITS = ("train", "validation", "test")
+_CLOCK = ("clock.elapsed_hours", "clock.sine", "clock.cosine")
 TRUTHS = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms")  # names of Intervals
 
 
@@ -146,6 +156,72 @@ def concatenate(parts: Sequence[Trials]) -> Trials:
     return Trials(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
         feature_names=parts[0].feature_names,
+    )
+
+
+def chains(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """First and last row ``(M,)`` of every run of two or more consecutive steps of one patient."""
+    begins = {(int(p), float(h)): row for row, (p, h) in enumerate(zip(trials.patient, trials.hours[:, 0]))}
+    follows = [begins.get((int(p), float(h)), -1) for p, h in zip(trials.patient, trials.hours[:, 1])]
+    first, last, reached = [], [], follows
+    while any(row >= 0 for row in reached):
+        found = [row for row, then in enumerate(reached) if then >= 0]
+        first += found
+        last += [reached[row] for row in found]
+        reached = [follows[then] if then >= 0 else -1 for then in reached]
+    return np.array(first, dtype=int), np.array(last, dtype=int)
+
+
+def skipping(trials: Trials, first: np.ndarray, last: np.ndarray) -> Trials:
+    """Steps told as one, from the strip before row ``first`` to the strip after row ``last``: twice the pairs for free.
+
+    The condition speaks of what is on board before and after, so it does not matter that a dose came in between. The
+    EPK trace is solved anew.
+    """
+    from ecg_gym.world_model.conditioning import EPK_STRENGTH
+
+    start, end, names = trials[first], trials[last], trials.feature_names
+    raw = start.features.copy()
+    later = [i for i, name in enumerate(names) if name.startswith("after.") or name in _CLOCK]
+    raw[:, later] = end.features[:, later]
+    raw[:, names.index("clock.step_hours")] = end.hours[:, 1] - start.hours[:, 0]
+    trace, known = _traces_again(start.before, raw, names)
+    raw[:, names.index(EPK_STRENGTH)] = known
+    return replace(
+        start,
+        after=end.after,
+        features=raw,
+        trace=trace,
+        truth_after=end.truth_after,
+        treatment=np.array([f"{a} then {b}" for a, b in zip(start.treatment, end.treatment)]),
+        hours=np.stack([start.hours[:, 0], end.hours[:, 1]], axis=1),
+        held_out=start.held_out | end.held_out,
+    )
+
+
+def _traces_again(before: np.ndarray, raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """EPK traces ``(M, 1024)`` and whether there is one, out of stored strips and features."""
+    from ecg_gym.physiology import epk_traces
+
+    column = dict(zip(names, raw.T))
+    then, now = (
+        [
+            Modulation(**{f.name: float(column[f"{when}.modulation.{f.name}"][i]) for f in fields(Modulation)})
+            for i in range(len(raw))
+        ]
+        for when in ("before", "after")
+    )
+    intervals = [
+        {"rr_ms": 60000.0 / rate, "p_present": bool(p), "regular": bool(regular)}
+        for rate, p, regular in zip(column["measured.hr_bpm"], column["sign.p_present"], column["sign.regular"])
+    ]
+    parts = [
+        epk_traces(limb_from_independent(before[c].astype(np.float32)), intervals[c], then[c], now[c])
+        for c in (slice(start, start + 256) for start in range(0, len(raw), 256))
+    ]
+    return (
+        np.concatenate([part.trace_mv for part in parts]).astype(np.float16),
+        ~np.concatenate([part.abstained for part in parts]),
     )
 
 

@@ -182,9 +182,9 @@ def latent_errors(drawn: np.ndarray, before: np.ndarray, after: np.ndarray) -> d
 
 def _drug(words: str) -> str:
     """The drug of a treatment of one dose, "watch and wait", or nothing for a pair."""
-    if words == "watch and wait" or not words:
-        return "watch and wait"
-    return "" if " + " in words else words.split(" ", 1)[0]
+    if words == "watch and wait":
+        return words
+    return "" if " + " in words or " then " in words else words.split(" ", 1)[0]
 
 
 def _with_board_of(trials: Trials, rows: np.ndarray) -> Trials:
