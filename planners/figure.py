@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS_SHOWN = 14  # of the ranking; watch and wait is always among them
-PANEL_SECONDS = 2.5  # of each lead, as on a printed strip
+PANEL_SECONDS, GAP_MM = 2.5, 2.5  # of each lead, as on a printed strip; between leads
 BEST, OTHER = "#1f5fa8", "0.55"
-STRIPS = {"hspace": 0.05, "wspace": 0.03, "top": 0.9, "bottom": 0.02, "left": 0.02, "right": 0.98}
 RANKING = {"width_ratios": (2.2, 1.2, 1.2), "wspace": 0.05, "left": 0.24, "right": 0.98}
-STRIPS_INCHES, RANKING_INCHES, ROW_INCHES = 6.4, 1.3, 0.28  # heights: the strips, the frame of the ranking, each row
+STRIPS_INCHES, RANKING_INCHES, ROW_INCHES = 4.9, 1.3, 0.28  # heights: the strips, the frame of the ranking, each row
 
 
 def plan_figure(plan: Plan, state: State | None = None) -> Figure:
@@ -49,32 +48,25 @@ def rows_shown(plan: Plan) -> list[Candidate]:
 
 def _draw_strips(figure: Any, before: np.ndarray, samples: np.ndarray, plan: Plan) -> None:
     """Twelve leads in three rows of four, 2.5 s each; all strips begin at the same distance before an R peak."""
-    from ecg_gym.waveform.plotting import draw_paper
+    from ecg_gym.waveform.plotting import MM_PER_MV, MM_PER_S, ROW_MM, STANDARD_LAYOUT, draw_paper
 
     n = int(PANEL_SECONDS * MODEL_RATE_HZ)
-    time = np.arange(n) / MODEL_RATE_HZ
-    axes = figure.subplots(3, 4, gridspec_kw=STRIPS)
-    low, high = _limits(before, samples, n)
-    for lead, ax in zip(LEADS, axes.T.flat):
-        draw_paper(ax, PANEL_SECONDS, (low, high))
-        row = LEADS.index(lead)
-        for sample in samples[:, row, :n]:
-            ax.plot(time, sample, color=BEST, lw=0.6, alpha=min(1.0, 4 / max(len(samples), 1)), zorder=3)
-        ax.plot(time, before[row, :n], color="black", lw=1.0, zorder=4)
-        ax.text(0.04, high - 0.06 * (high - low), lead, weight="bold", va="top", zorder=5)
-    ties = f"  (tied with {len(plan.tied) - 1} more)" if len(plan.tied) > 1 else ""
-    whose = f"{plan.record}   " if plan.record else ""
-    figure.text(0.02, 0.955, f"{whose}black: before", fontsize=12, va="center")
-    words = f"blue: {len(samples)} futures {plan.horizon * plan.dt_hours:g} h after {plan.best.treatment}{ties}"
+    x, panel = np.arange(n) / MODEL_RATE_HZ * MM_PER_S, PANEL_SECONDS * MM_PER_S + GAP_MM
+    ax = figure.add_axes((0.02, 0.01, 0.96, 0.91))
+    draw_paper(ax, 4 * panel - GAP_MM, 3 * ROW_MM)
+    for row, names in enumerate(STANDARD_LAYOUT):
+        for column, lead in enumerate(names):
+            level, start, i = ROW_MM * (2.45 - row), column * panel, LEADS.index(lead)
+            strips = [(strip, BEST, 0.8 if k == 0 else 0.2, 3) for k, strip in enumerate(samples[:, i])]
+            for strip, color, alpha, order in [*strips, (before[i], "black", 1.0, 4)]:
+                millimetres = level + MM_PER_MV * (strip - np.median(strip))  # NaN draws nothing
+                ax.plot(start + x, millimetres[:n], color=color, alpha=alpha, lw=0.8, zorder=order)
+            ax.text(start + 1.5, level + 11, lead, weight="bold", fontsize=9, va="center", zorder=5)
+    tied = f"  (tied with {len(plan.tied) - 1} more)" if len(plan.tied) > 1 else ""
+    figure.text(0.02, 0.955, f"{plan.record}   black: before".strip(), fontsize=12, va="center")
+    after = f"{plan.horizon * plan.dt_hours:g} h after {plan.best.treatment}{tied}"
+    words = f"blue: {len(samples)} futures (one of them darker) {after}"
     figure.text(0.98, 0.955, words, fontsize=12, va="center", ha="right", color=BEST)
-
-
-def _limits(before: np.ndarray, samples: np.ndarray, n: int) -> tuple[float, float]:
-    """A common range [mV] on whole half millivolts that holds nearly everything."""
-    values = np.concatenate([before[None, :, :n], samples[:, :, :n]]) if len(samples) else before[None, :, :n]
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [0.001, 0.999]) if values.size else (-1.0, 1.0)
-    return math.floor(2 * low) / 2, math.ceil(2 * high) / 2
 
 
 def _draw_ranking(figure: Any, inches: float, shown: list[Candidate], plan: Plan) -> None:

@@ -65,7 +65,9 @@ def footnotes(plan: Plan) -> str:
     now = ", ".join(f"{short} {number(plan.intervals.get(name, math.nan), '.0f')}" for name, short, _ in COLUMNS)
     lines = [f"Before: {now}; risk {plan.risk_now:.3f}. HR, PR, QRS, QTcF: predicted changes over the futures."]
     lines += [f"{i}: {sentence}" for i, sentence in enumerate(noted(plan), start=1)]
-    lines += [f"Not allowed: {e.treatment} ({'; '.join(e.reasons)})" for e in plan.excluded]
+    for reasons in dict.fromkeys(e.reasons for e in plan.excluded):
+        alike = ", ".join(str(e.treatment) for e in plan.excluded if e.reasons == reasons)
+        lines.append(f"Not allowed: {alike} ({'; '.join(reasons)})")
     if len(stretches := [p for p in plan.preferences if p.low <= LAMBDA_SHOWN]) > 1:
         lines.append("Best by lambda: " + ", ".join(map(preference, stretches)) + ".")
     if len(plan.tied) > 1:

@@ -65,6 +65,20 @@ def test_a_world_that_writes_into_its_input_is_caught() -> None:
         check_world(Spoilt(spoil=spoil), TREATMENTS)
 
 
+@pytest.mark.slow
+def test_the_virtual_patient_keeps_every_promise() -> None:
+    from ecg_gym.virtual_patient import VirtualPatient
+
+    check_world(VirtualPatient())
+
+
+@pytest.mark.slow
+def test_the_world_model_keeps_every_promise() -> None:
+    from ecg_gym.world_model import WorldModel
+
+    check_world(WorldModel.load())
+
+
 def test_something_that_is_no_world_is_caught() -> None:
     with pytest.raises(AssertionError, match="lacks"):
         check_world(object(), TREATMENTS)

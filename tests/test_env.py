@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pickle
 import random
@@ -20,7 +21,7 @@ from gymnasium.utils.env_match import check_environments_match
 from worlds import AnalyticRisk, AnalyticWorld
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient
-from ecg_gym.envs import ECGInterventionEnv
+from ecg_gym.envs import ECGInterventionEnv, load_scenarios
 from ecg_gym.envs.actions import action_code
 from ecg_gym.envs.observations import describe
 from ecg_gym.envs.reward import mean_variance, reward
@@ -54,7 +55,7 @@ MODES = [
 def test_gymnasium_finds_nothing_to_say(kwargs) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(plain(**kwargs), skip_render_check=True)
+        check_env(plain(**kwargs))
 
 
 @pytest.mark.parametrize("kwargs", MODES, ids=str)
@@ -65,6 +66,48 @@ def test_stable_baselines_finds_nothing_to_say(kwargs) -> None:
         warnings.filterwarnings("ignore", message=".*unconventional shape.*")  # (12, 1024) is no image; it is a strip
         checker.check_env(plain(**kwargs))
         checker.check_env(make(**kwargs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", load_scenarios())
+@pytest.mark.parametrize(("name", "risk"), [(IDS[0], "adverse"), (IDS[1], "limits")])
+def test_the_registered_envs_pass_in_every_scenario(name, risk, scenario) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker", reason="stable-baselines3 is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gym.make(name, scenario=scenario, risk=risk)
+        check_env(env.unwrapped, skip_render_check=True)
+        checker.check_env(env)
+
+
+def test_both_ids_have_the_same_spaces() -> None:
+    modes = itertools.product(("features", "waveform"), ("discrete", "multidiscrete"))
+    kinds = [{"obs": obs, "actions": actions} for obs, actions in modes]
+    for kind in kinds:
+        ours, oracle = (ECGInterventionEnv(world=w, risk="limits", **kind) for w in ("worlds:AnalyticWorld", "oracle"))
+        assert ours.observation_space == oracle.observation_space
+        assert ours.action_space == oracle.action_space
+
+
+@pytest.mark.parametrize("scenario", load_scenarios())
+def test_every_scenario_starts_in_the_virtual_patient_and_watching_survives_a_step(scenario) -> None:
+    env = gym.make(IDS[1], scenario=scenario, risk="limits").unwrapped
+    seen, info = env.reset(seed=1)
+    assert env.observation_space.contains(seen)
+    assert info["hr_bpm_known"]
+    assert len(env.menu) > 3
+    assert tuple(env.state.taken[0]) == load_scenarios()[scenario].given
+    _, earned, _, _, info = env.step(0)
+    assert earned == 0.0 - info["risk"]
+
+
+def test_privileged_shows_the_truth_of_the_virtual_patient() -> None:
+    env = gym.make(IDS[1], risk="limits", privileged=True)
+    _, info = env.reset(seed=0)
+    assert info["truth_rhythm"] == "sinus"
+    assert info["truth_qtcf_ms"] == pytest.approx(info["qtcf_ms"], abs=25)
+    assert env.step(0)[4].keys() == info.keys()
+    assert not [key for key in gym.make(IDS[1], risk="limits").reset(seed=0)[1] if key.startswith("truth")]
 
 
 def test_two_envs_with_one_seed_match() -> None:
@@ -169,10 +212,6 @@ def test_waveform_shows_the_strip_itself() -> None:
 def test_a_world_without_latents_refuses_latent_observations() -> None:
     with pytest.raises(ValueError, match=r"latent.*no latent.*waveform"):
         plain(obs="latent")
-
-
-def test_hidden_truth_is_shown_only_when_privileged() -> None:
-    assert not [key for key in plain().reset(seed=0)[1] if key.startswith("truth")]
 
 
 # --- reward and ending ----------------------------------------------------------------------------------------------
@@ -363,6 +402,8 @@ def test_an_episode_can_start_from_a_strip_a_patient_and_doses_taken() -> None:
         ({"patient": {"age": 3}}, r"\['age'\].*expected fields"),
         ({"scenario": "nonsense"}, "expected one of"),
         ({"ecg": ECG(np.zeros((12, 1024)), MODEL_RATE_HZ), "given": ["aspirin"]}, "given holds 'aspirin'"),
+        ({"given": [{"dose": "aspirin 100 mg PO", "hours": -1}]}, "drug is 'aspirin'"),
+        ({"given": [{"dose": "metoprolol 25 mg PO", "hours": 1}]}, "expected hours <= 0"),
     ],
 )
 def test_unknown_words_at_reset_are_refused(options, words) -> None:
@@ -426,6 +467,19 @@ def test_maskable_ppo_learns_from_it(actions) -> None:
     model = contrib.MaskablePPO("MlpPolicy", make(actions=actions), n_steps=32, batch_size=16, n_epochs=1, seed=0)
     model.learn(64)
     assert model.num_timesteps == 64
+
+
+def test_the_picture_is_an_image_that_changes_with_the_strip() -> None:
+    env = make(render_mode="rgb_array")
+    env.reset(seed=0)
+    first = env.render()
+    env.step(entry(env.unwrapped, "metoprolol"))
+    second = env.render()
+    assert first.dtype == np.uint8
+    assert first.shape == second.shape
+    assert first.shape[2] == 3
+    assert (first != second).any()
+    assert first.std() > 5, "ink on paper"
 
 
 def test_specs_survive_the_journey_through_json() -> None:

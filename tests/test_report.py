@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from test_planners import ATROPINE, DOFETILIDE, MENU, PLACEBO, Objection, planned, start
 
-from ecg_gym.core import WATCH
+from ecg_gym.core import LEADS, WATCH
 from planners.figure import rows_shown
 from planners.report import plan_figure, plan_table
 
@@ -58,10 +58,10 @@ def test_one_future_has_dashes_for_what_is_not_known() -> None:
 def test_the_picture_shows_twelve_leads_all_futures_and_one_line_per_candidate() -> None:
     plan = planned(k=4)
     figure = plan_figure(plan, start())
-    axes = [ax for half in figure.subfigs for ax in half.axes]
-    assert len(axes) == 12 + 3
-    assert all(len(ax.lines) >= 4 + 1 for ax in axes[:12]), "four futures and the strip before"
-    names = [label.get_text() for label in axes[12].get_yticklabels()]
+    strips, *ranking = [ax for half in figure.subfigs for ax in half.axes]
+    assert len(strips.lines) == 12 * (4 + 1), "in each lead four futures and the strip before"
+    assert {text.get_text() for text in strips.texts} == set(LEADS)
+    names = [label.get_text() for label in ranking[0].get_yticklabels()]
     assert names == [str(c.treatment) for c in plan.candidates]
     figure.canvas.draw()
 

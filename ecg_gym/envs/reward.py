@@ -14,7 +14,7 @@ def reward(risk: np.ndarray, lost: np.ndarray, steps: np.ndarray, horizon: int) 
     short. From any step on, under any discount, dying now is worse than every way to survive.
     """
     remaining = np.maximum(horizon - steps, 1)
-    return np.where(lost, -(horizon + remaining).astype(float), -np.clip(risk, 0.0, 1.0))
+    return np.where(lost, -(horizon + remaining).astype(float), 0.0 - np.clip(risk, 0.0, 1.0))
 
 
 def mean_variance(risks: np.ndarray, risk_aversion: float) -> np.ndarray:

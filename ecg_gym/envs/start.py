@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, Administration, Patient, State, World, parse_dose
 from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.pharmacology import FORMULARY
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
 _FIELDS = tuple(f.name for f in fields(Patient))
@@ -31,7 +32,7 @@ def start(
     if "scenario" in options:
         scenario = scenario_named(options["scenario"])
     patient = _patient(options.get("patient"))
-    given = _given(options.get("given", scenario.given))
+    given = _given(options.get("given", scenario.given), patient or Patient())
     if options.get("ecg") is not None:
         ecg, patient = _record(options["ecg"], patient)
         return world.observe(ecg, patient or Patient(), given)
@@ -66,7 +67,8 @@ def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
     return record.ecg, patient if patient is not None else record.patient
 
 
-def _given(told: Sequence[Any]) -> tuple[Administration, ...]:
+def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
+    """Doses already taken, in the formulary's own spelling."""
     given = []
     for entry in told:
         if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
@@ -76,5 +78,9 @@ def _given(told: Sequence[Any]) -> tuple[Administration, ...]:
                 f"given holds {entry!r}; expected an Administration or a dict with 'dose' and 'hours'; "
                 "write {'dose': 'dofetilide 0.5 mg PO', 'hours': -2}"
             )
-        given.append(entry)
+        if entry.hours > 0:
+            raise ValueError(
+                f"{entry.dose} was given at {entry.hours:g} h; expected hours <= 0; the episode starts at 0"
+            )
+        given.append(replace(entry, dose=FORMULARY.check(entry.dose, patient)))
     return tuple(sorted(given))
