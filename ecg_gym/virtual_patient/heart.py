@@ -14,7 +14,7 @@ from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.rhythm import rhythms
 
-N_POSES = 64  # electrode matrices are kept, so people share a library of poses
+N_POSES = 32  # electrode matrices are kept, so people share a library of poses
 
 
 @dataclass(frozen=True)

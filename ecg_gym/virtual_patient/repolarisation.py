@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import convolve1d
 from scipy.signal import fftconvolve
+from scipy.sparse import csr_matrix
 
 from ecg_gym.virtual_patient.anatomy import heart_table, ventricles
 
@@ -68,38 +70,39 @@ def electrode_strip(
     fire = np.concatenate([b.activation_ms + 1000 * (b.start_s - start_s) for b in beats]) / step_ms
     last = np.concatenate([b.duration_ms for b in beats]) / step_ms
     height = np.concatenate([np.ones(rows.shape[1]) if b.plateau is None else b.plateau for b in beats])
-    share = np.tile(rows, len(beats))
-    depolarise = _histogram(fire, share, samples)
-    fall = _histogram(fire + last, share * height, samples)
-    notch = _histogram(fire + 8.0 / step_ms, share * (1 - height), samples)  # injured cells drop to their plateau early
-    slope = share * (ramp * height / last)
-    plateau = np.cumsum(_histogram(fire, slope, samples) - _histogram(fire + last, slope, samples), axis=1)
-    velocity = (
-        _smear(depolarise - notch, (upstroke_ms or table["upstroke_ms"]) / step_ms)
-        - (1 - ramp) * _smear(fall, phase3_ms / step_ms)
-        - _smear(plateau, phase3_ms / step_ms)
-    )
-    return np.cumsum(velocity, axis=1)
+    injured = any(b.plateau is not None for b in beats)
+    share = np.tile(rows, len(beats)).T  # (M, E)
+    at_fire, at_last = _shared_between_samples(fire, samples), _shared_between_samples(fire + last, samples)
+    depolarise = at_fire @ share
+    if injured:  # injured cells drop to their lower plateau early
+        depolarise -= _shared_between_samples(fire + 8.0 / step_ms, samples) @ (share * (1 - height)[:, None])
+    slope = share * (ramp * height / last)[:, None]
+    fall = (1 - ramp) * (at_last @ (share * height[:, None]))
+    fall += np.cumsum(at_fire @ slope - at_last @ slope, axis=0)
+    velocity = _smear(depolarise, (upstroke_ms or table["upstroke_ms"]) / step_ms) - _smear(fall, phase3_ms / step_ms)
+    return np.cumsum(velocity, axis=0).T
 
 
-def _histogram(at: np.ndarray, weights: np.ndarray, samples: int) -> np.ndarray:
-    """``(E, samples)``: weights ``(E, M)`` put at the fractional samples ``at (M,)``, shared between neighbours.
+def _shared_between_samples(at: np.ndarray, samples: int) -> csr_matrix:
+    """``(samples, M)``: column m puts the event at fractional sample ``at[m]`` on the two samples around it.
 
-    What happens before the first sample counts as having happened at it, so that potentials start where they should.
+    What happens before the first sample counts as having happened at it; what happens behind the last is left out.
     """
     at = np.clip(at, 0, None)
-    low = np.floor(at).astype(int)
+    low = np.floor(at).astype(np.int64)
+    part = at - low
+    column = np.arange(len(at))
     inside = low < samples - 1
-    low, part, weights = low[inside], (at - np.floor(at))[inside], weights[:, inside]
-    both, shares = np.r_[low, low + 1], (1 - part, part)
-    return np.stack(
-        [np.bincount(both, np.r_[w * shares[0], w * shares[1]], minlength=samples)[:samples] for w in weights]
-    )
+    row = np.concatenate([low[inside], low[inside] + 1])
+    value = np.concatenate([1 - part[inside], part[inside]])
+    return csr_matrix((value, (row, np.tile(column[inside], 2))), shape=(samples, len(at)))
 
 
 def _smear(events: np.ndarray, scale: float) -> np.ndarray:
-    """Events convolved with the derivative of a logistic step of time constant ``scale`` [samples]; area is kept."""
+    """Events ``(T, E)`` convolved with the derivative of a logistic step of time constant ``scale`` [samples]."""
     reach = int(np.ceil(9 * scale)) + 1
-    x = np.arange(-reach, reach + 1) / scale
-    kernel = 1 / np.cosh(x / 2) ** 2
-    return fftconvolve(events, (kernel / kernel.sum())[None], mode="same", axes=1)
+    kernel = 1 / np.cosh(np.arange(-reach, reach + 1) / (2 * scale)) ** 2
+    kernel /= kernel.sum()
+    if reach < 16:
+        return convolve1d(events, kernel, axis=0, mode="constant")
+    return fftconvolve(events, kernel[:, None], mode="same", axes=0)

@@ -56,8 +56,9 @@ def synthesise(
 @lru_cache(maxsize=512)
 def ventricular_rows(pose: int, scar: str) -> np.ndarray:
     """``(9, N)``: what the electrodes see of each ventricular node of a heart in that pose, with that scar."""
-    rows = electrode_matrix(ventricles(), poses()[pose])
-    return activation.inert(activation.region(scar), rows) if scar else rows
+    if scar:
+        return activation.inert(activation.region(scar), ventricular_rows(pose, ""))
+    return electrode_matrix(ventricles(), poses()[pose])
 
 
 @lru_cache(maxsize=128)

@@ -98,7 +98,7 @@ class VirtualPatient:
         )
         later = replace(state, hours=hours, taken=taken)
         hearts, alive, fatal = list(state.inner["heart"]), state.alive.copy(), [""] * len(state)
-        for i in np.flatnonzero(state.alive):
+        for i in map(int, np.flatnonzero(state.alive)):
             change = self._modulation(later, i)
             hearts[i] = _changed_rhythm(hearts[i], change, self.dt_hours, generators[i])
             fatal[i] = _lethal(state.inner["truth"][i], self.dt_hours, generators[i])
