@@ -1,8 +1,9 @@
 """Doses -> exposure -> ``Modulation``; and the clinical rules that say what may be given."""
 
 from ecg_gym.pharmacology.effects import channel_block, modulate
-from ecg_gym.pharmacology.exposure import Exposure, concentrations, exposure, population_exposure
+from ecg_gym.pharmacology.exposure import Exposure, concentrations, exposure, exposure_at, population_exposure
 from ecg_gym.pharmacology.formulary import FORMULARY, Formulary
+from ecg_gym.pharmacology.hazards import termination
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.pharmacology.rules import CONDITIONS, Violation, action_mask, violations
 from ecg_gym.pharmacology.sensitivity import Sensitivity, draw_sensitivities
@@ -21,7 +22,9 @@ __all__ = [
     "concentrations",
     "draw_sensitivities",
     "exposure",
+    "exposure_at",
     "modulate",
     "population_exposure",
+    "termination",
     "violations",
 ]

@@ -51,7 +51,7 @@ def modulate(
     today = {name: sensitivity.day * change for name, change in _today(clock_hours).items()}
     c = coefficients()
     excess = _potassium_excess(exposure)
-    ikr, jtpeak, tpeak_tend = _repolarise(block, exposure)
+    ikr, jtpeak, tpeak_tend = _repolarise(block, exposure, sensitivity)
     return Modulation(
         sinus_rate=_clip(law["sinus_rate"] * (1 + today.get("sinus_rate", 0.0)), c.sinus_rate_low, c.sinus_rate_high),
         av_rate=_clip(law["av_rate"], c.av_rate_low, c.av_rate_high),
@@ -133,7 +133,7 @@ def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, float]:
     return value
 
 
-def _repolarise(block: dict[str, float], exposure: Exposure) -> tuple[float, float, float]:
+def _repolarise(block: dict[str, float], exposure: Exposure, sensitivity: Sensitivity) -> tuple[float, float, float]:
     """IKr block after potassium (negative when potassium opens more than drugs close), dJTpeak and dTpeak-Tend [ms].
 
     K = 1 - (1 - B_IKr) sqrt([K]o / 4.2), f(K) = K / (1 - 0.76 K).
@@ -144,9 +144,10 @@ def _repolarise(block: dict[str, float], exposure: Exposure) -> tuple[float, flo
     strength = ikr / (1 - c.saturation * ikr)
     if strength > 0:  # magnesium shortens only what is long
         strength *= max(1 + c.magnesium_share * (exposure.magnesium - reference["magnesium"]), 0.0)
-    jtpeak = c.ikr_jtpeak * strength + c.ical_jtpeak * block["ICaL"] + c.inal_jtpeak * block["INaL"]
+    moved = sensitivity.notch * (c.ikr_jtpeak + c.ikr_tpeak_tend) * strength
+    jtpeak = c.ikr_jtpeak * strength - moved + c.ical_jtpeak * block["ICaL"] + c.inal_jtpeak * block["INaL"]
     jtpeak += c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
-    return ikr, jtpeak, c.ikr_tpeak_tend * strength + c.ical_tpeak_tend * block["ICaL"]
+    return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block["ICaL"]
 
 
 def _potassium_excess(exposure: Exposure) -> float:

@@ -46,9 +46,18 @@ def exposure(
     Unknown electrolytes start from the reference values, unknown weight is 70 kg, unknown creatinine clearance 100
     mL/min.
     """
-    profile = concentrations(given, patient, np.array([hours]), sensitivity)
-    plasma, effect, metabolite = profile[0, 0], profile[1, 0], profile[2, 0]
-    return Exposure(plasma, effect, metabolite, **electrolytes(plasma, effect, patient, sensitivity))
+    return exposure_at(given, patient, np.array([hours]), sensitivity)[0]
+
+
+def exposure_at(
+    given: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
+) -> list[Exposure]:
+    """One ``Exposure`` for each of ``hours (T,)``, all from one pass through the kinetics."""
+    profile = concentrations(given, patient, hours, sensitivity)
+    return [
+        Exposure(plasma, effect, metabolite, **electrolytes(plasma, effect, patient, sensitivity))
+        for plasma, effect, metabolite in zip(*profile)
+    ]
 
 
 def population_exposure(given: Sequence[Administration], patient: Patient, hours: float) -> Exposure:
@@ -163,4 +172,7 @@ def saturation(level: float, half: float, hill: float) -> float:
     """The Hill curve c^h / (c^h + half^h), between 0 and 1."""
     if level <= 0:
         return 0.0
-    return 1.0 / (1.0 + (half / level) ** hill)
+    if level < half:  # a tiny level underflows to 0 this way round, and would overflow the other
+        ratio = (level / half) ** hill
+        return ratio / (1 + ratio)
+    return 1 / (1 + (half / level) ** hill)

@@ -1,7 +1,7 @@
 """How much drug is where, and when: linear compartments solved exactly by their eigenvalues.
 
-A drug in a person is a linear system ``x' = A x + b u``. With ``A = -V diag(rates) V^-1`` one mg is answered by a sum of
-exponentials, ``y_o(t) = sum_k W[o, k] exp(-rates[k] t)``, and an infusion by its integral. What costs time (the
+A drug in a person is a linear system ``x' = A x + b u``. With ``A = -V diag(rates) V^-1`` one mg is answered by a sum
+of exponentials, ``y_o(t) = sum_k W[o, k] exp(-rates[k] t)``, and an infusion by its integral. What costs time (the
 eigenvectors) is done once per drug, route and person; a concentration is then one small matrix product.
 
 States: depot, centre, two peripheral compartments, effect compartment, metabolite. Amounts in mg, volumes in L, time in

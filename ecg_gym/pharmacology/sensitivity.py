@@ -14,7 +14,10 @@ from ecg_gym.pharmacology.figures import Block, read_table
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One person's differences. Kinetic entries are standard normal scores, the others factors; typical is 0 and 1."""
+    """One person's differences. Kinetic entries are standard normal scores, the others factors; typical is 0 and 1.
+
+    ``notch`` is a share around 0.
+    """
 
     cyp3a: float = 0.0  # score of clearance by this pathway
     cyp2d6: float = 0.0
@@ -30,6 +33,7 @@ class Sensitivity:
     ina: float = 1.0
     av_node: float = 1.0  # factor on effects on AV delay and AV conduction
     sinus_node: float = 1.0  # factor on effects on the sinus rate
+    notch: float = 0.0  # share of the IKr prolongation that a notched T wave moves from J-Tpeak to Tpeak-Tend
     electrolyte: float = 1.0  # factor on shifts of electrolytes into and out of cells
     equilibration: float = 1.0  # factor on ke0
     day: float = 1.0  # factor on the drift over the day
@@ -59,9 +63,10 @@ _FACTORS = ("ikr", "ical", "inal", "ina", "av_node", "sinus_node", "electrolyte"
 def _spread() -> dict[str, float]:
     """SD of the logarithm of each factor, and the share of poor metabolisers."""
     table = Block.of("sensitivity", read_table("sensitivity.yaml"))
-    table.expect({*_FACTORS, "poor_metaboliser_cyp2d6"})
+    table.expect({*_FACTORS, "notch", "poor_metaboliser_cyp2d6"})
     spread = {name: table.number(name, "ln") for name in _FACTORS}
-    return spread | {"poor_metaboliser": table.number("poor_metaboliser_cyp2d6", "1")}
+    shares = {"notch": table.number("notch", "1"), "poor_metaboliser": table.number("poor_metaboliser_cyp2d6", "1")}
+    return spread | shares
 
 
 def draw_sensitivities(patients: Sequence[Patient], rng: Randomness) -> tuple[Sensitivity, ...]:
@@ -76,6 +81,7 @@ def _draw(patient: Patient, rng: np.random.Generator) -> Sensitivity:
     spread = _spread()
     scores = dict(zip(_SCORES, map(float, rng.standard_normal(len(_SCORES)))))
     factors = {name: float(np.exp(spread[name] * rng.standard_normal())) for name in _FACTORS}
+    notch = float(spread["notch"] * rng.standard_normal())
     named = "poor_metaboliser_cyp2d6" in patient.conditions
     poor = float(rng.random() < spread["poor_metaboliser"] or named)
-    return Sensitivity(**scores, **factors, poor_metaboliser=poor)
+    return Sensitivity(**scores, **factors, notch=notch, poor_metaboliser=poor)
