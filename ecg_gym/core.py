@@ -220,10 +220,13 @@ def row_generators(rng: Randomness, n: int) -> list[np.random.Generator]:
 class World(Protocol):
     """Anything that can say what a heart looks like after a treatment."""
 
-    dt_hours: float  # clinical time of one step [h]
+    @property
+    def dt_hours(self) -> float:
+        """Clinical time of one step [h]; a plain attribute will do."""
+        ...
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` patients drawn from the world's population; ``who`` narrows it (``scenario=...``, ``age_years=...``)."""
+        """``n`` patients drawn from the world's population; ``who`` narrows it (``rhythm="af"``, ``patient=...``)."""
         ...
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:

@@ -15,13 +15,13 @@ from planners.policies import episode_return
 
 
 class RateRule(Planner):
-    """A beta blocker above 110/min, atropine below 50/min."""
+    """A beta blocker above 110/min, atropine below 50/min, as much as is allowed."""
 
     def choose(self, env, state):
         rate = env.episode.now["hr_bpm"][0]  # what was measured on the strip; NaN compares as neither
         wanted = {"metoprolol"} if rate > 110 else {"atropine"} if rate < 50 else set()
         options = [t for t in allowed(env) if wanted & {dose.drug for dose in t.doses}]
-        return PlanInfo(options[0] if options else WATCH)
+        return PlanInfo(max(options, key=lambda t: t.doses[0].amount, default=WATCH))
 
 
 def main(scenario: str = "af_rapid_response", episodes: int = 5) -> dict[str, float]:
