@@ -17,6 +17,7 @@ SOURCES = {  # folder under the data directory: what to say about it
     "ludb": "LUDB 1.0.1, ODC-By 1.0, Kalyakulina 2020 doi:10.1109/ACCESS.2020.3029211",
     "challenge_2020_2021": "Challenge 2020-2021, CC BY 4.0, Perez Alday 2020 doi:10.1088/1361-6579/abc960",
 }
+REAL_SPLIT = Path(splits.__file__).with_name("split_real.json")  # what the shipped codec was trained and tested on
 VIRTUAL_SOURCE = "virtual patients of this package, Apache-2.0"
 _CHUNK = 64  # virtual patients made together
 
@@ -77,6 +78,7 @@ def strips_of(leads: np.ndarray, records: np.ndarray, sides: np.ndarray, source:
 
 def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Name, split and path (without suffix) of each record of a folder."""
+    stored = splits.read(REAL_SPLIT)
     folds = {}
     if (folder / "labels.csv").is_file():
         with (folder / "labels.csv").open(newline="") as file:
@@ -85,9 +87,9 @@ def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
         name = header.stem
         if name.startswith("HR") and name[2:].isdigit() and int(name[2:]) < 2000:
             continue  # the Challenge's copies of PTB-XL records: they would cross the split
-        number = int(name.split("_")[0]) if folds else 0
-        split = splits.by_fold(folds[number]) if folds else splits.by_hash(f"{folder.name}/{name}")
-        yield name, split, header.with_suffix("")
+        record = f"{folder.name}/{name}"
+        by_rule = splits.by_fold(folds[int(name.split("_")[0])]) if folds else splits.by_hash(record)
+        yield name, stored.get(record, by_rule), header.with_suffix("")
 
 
 def _on_grid(path: Path) -> np.ndarray | None:
@@ -111,7 +113,5 @@ def strips_for(n_virtual: int, seed: int, data: Path | None, folder: Path) -> tu
     if data is None:
         return virtual.where(np.arange(0)), virtual
     if not real_path.is_file():
-        real = real_strips(data)
-        save_strips(real, real_path)
-        splits.write(folder / "strips_real_split.json", dict(zip(real.record.tolist(), real.split.tolist())))
+        save_strips(real_strips(data), real_path)
     return load_strips(real_path), virtual

@@ -7,7 +7,7 @@ more: that part is systematic, and it is what moves an interval measured on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -158,7 +158,9 @@ def measure_latent_scale(vae: VAE, *sets: Strips) -> None:
     vae.set_latent_scale(latents.mean(dim=(0, 2)), latents.std(dim=(0, 2)))
 
 
-def save(vae: VAE, path: Path, preset: VAEPreset, sets: list[Strips], metrics: dict[str, object]) -> str:
+def save(
+    vae: VAE, path: Path, preset: VAEPreset, sets: list[Strips], metrics: Mapping[str, object], **more: object
+) -> str:
     """Write the codec with everything needed to know where it came from; returns the SHA-256."""
     return checkpoint.save(
         path,
@@ -172,6 +174,7 @@ def save(vae: VAE, path: Path, preset: VAEPreset, sets: list[Strips], metrics: d
         latent_std=vae.latent_std.flatten().tolist(),
         revision=loop.git_revision(),
         version=ecg_gym.__version__,
+        **more,
     )
 
 
