@@ -209,6 +209,14 @@ def test_waveform_shows_the_strip_itself() -> None:
     assert not np.shares_memory(seen["ecg"], env.state.ecg)
 
 
+def test_latent_shows_the_latent_of_the_world_beside_the_features() -> None:
+    env = plain(world="worlds:LatentWorld", obs="latent")
+    check_env(env)
+    seen, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(seen["latent"], env.state.inner["latent"][0])
+    assert seen["latent"].shape == (4, 128)
+
+
 def test_a_world_without_latents_refuses_latent_observations() -> None:
     with pytest.raises(ValueError, match=r"latent.*no latent.*waveform"):
         plain(obs="latent")

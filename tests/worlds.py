@@ -195,3 +195,23 @@ class AnalyticRisk:
             probabilities=np.full((len(after), 17), np.nan),
             finite=finite,
         )
+
+
+@dataclass(frozen=True)
+class LatentWorld(AnalyticWorld):
+    """The same hearts with a latent beside the strip, as a world model has: lead II in 4 rows of 128 means."""
+
+    latent_shape: tuple[int, int] = (4, 128)
+
+    def initial(self, n: int, rng: Randomness, **who: Any) -> State:
+        """As the analytic world, with a latent."""
+        return _with_latent(super().initial(n, rng, **who))
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        """As the analytic world, with a latent."""
+        return _with_latent(super().step(state, treatments, rng))
+
+
+def _with_latent(state: State) -> State:
+    latent = state.ecg[:, 1].reshape(len(state), 4, 128, 2).mean(axis=-1)
+    return replace(state, inner={**state.inner, "latent": latent})
