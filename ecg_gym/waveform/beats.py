@@ -22,6 +22,9 @@ NOISE_HZ = (35.0, 50.0)  # and mains, muscle and everything a 102.4 Hz grid cann
 QRS_HZ = ((5.0, 9.0), (25.0, 35.0))  # the band in which QRS complexes stand out from P and T
 REFRACTORY_S = 0.20  # no ventricle beats twice within this time
 T_WAVE_S = 0.36  # a much smaller bump within this time of a beat is its T wave (Pan 1985 doi:10.1109/TBME.1985.325532)
+EDGE_S = 0.04  # a complex that the edge of the strip cuts through cannot be told from a glitch of the recorder
+LEAST_ENVELOPE_MV = 0.02  # the smallest QRS that is believed
+LEAST_CONTRAST = 2.5  # QRS over the quiet quarter of the strip; white noise on 8 leads stays below 2
 CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall out of cache
 
 
@@ -79,12 +82,9 @@ def _beats_on(envelope: np.ndarray) -> np.ndarray:
     typical = np.median(np.sort(height)[-max(3, round(len(envelope) / rate * 0.6)) :])
     if typical < LEAST_ENVELOPE_MV or typical < LEAST_CONTRAST * np.percentile(envelope, 25):
         return candidates[:0]
-    candidates = candidates[height > 0.3 * typical]
+    edge = round(EDGE_S * rate)
+    candidates = candidates[(height > 0.3 * typical) & (candidates >= edge) & (candidates < len(envelope) - edge)]
     return _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
-
-
-LEAST_ENVELOPE_MV = 0.02  # the smallest QRS that is believed
-LEAST_CONTRAST = 2.5  # QRS over the quiet quarter of the strip; white noise on 8 leads stays below 2
 
 
 def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.ndarray:

@@ -41,9 +41,11 @@ class Rules:
     p_smooth_ms: float = 8.0  # Gaussian smoothing before the P wave is read
     p_fraction: float = 0.06  # of the P height: below it the P wave has not begun
     p_likeness: float = 0.4  # mean correlation of the single P waves with the others
-    least_p_mv: float = 0.02  # vector magnitude of the smallest P wave that is believed
+    least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 10.0  # Gaussian smoothing of the vector magnitude of the T wave
-    least_t_mv: float = 0.04  # vector magnitude of the smallest T wave that is believed
+    usual_t_peak_s: float = 0.28  # times sqrt(RR/s) after R; only to choose between candidates
+    t_peak_spread_s: float = 0.15  # and this far around it a candidate counts as much as one 1.6 times as high
+    least_t_mv: float = 0.05  # vector magnitude of the smallest T wave that is believed
 
 
 RULES = Rules()
@@ -59,7 +61,9 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     leads = beat.signal - beat.signal[:, onset - round(12 * MS) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
     p_onset, p_reason = _p(beat, leads, onset, rr_ms, rules)
     first_of_next = p_onset if np.isfinite(p_onset) else onset - round(20 * MS)
-    t_peak, t_end, t_mv, t_reason = _t(leads, end, int(first_of_next + rr_ms * MS), rules)
+    limit = int(first_of_next + rr_ms * MS)
+    usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
+    t_peak, t_end, t_mv, t_reason = _t(leads, usual, end, limit, rules)
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -102,7 +106,10 @@ def _p(beat: Beat, leads: np.ndarray, qrs_onset: int, rr_ms: float, rules: Rules
         return NAN, "no room for a P wave before the QRS"
     half = round(36 * MS)
     size = _norm(_bump(leads[:, : qrs_onset - 1], half))
-    peak = first + int(np.argmax(size[first:last]))
+    tops = first + signal.find_peaks(size[first:last])[0]  # a shoulder of the T wave before is no top
+    if len(tops) == 0:
+        return NAN, "no P wave"
+    peak = int(tops[np.argmax(size[tops])])
     around = slice(max(0, peak - 2 * half), min(peak + 2 * half, qrs_onset - 1))
     singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
@@ -146,14 +153,23 @@ def _bump(leads: np.ndarray, half: int) -> np.ndarray:
     return smooth - 0.5 * (padded[..., : -2 * half] + padded[..., 2 * half :])
 
 
-def _t(leads: np.ndarray, j: int, limit: int, rules: Rules) -> tuple[float, float, float, str]:
+def _usual_t_peak(width: int, r: int, rr_ms: float, rules: Rules) -> np.ndarray:
+    """How usual each column is for a T peak, ``(width,)`` in (0, 1]: a broad bell in time after R over sqrt(RR).
+
+    It decides between T and a U wave, wander or a plateau of the ST segment, and moves no fiducial.
+    """
+    seconds = (np.arange(width) - r) / RATE_HZ / (rr_ms / 1000) ** 0.5
+    return np.exp(-0.5 * ((seconds - rules.usual_t_peak_s) / rules.t_peak_spread_s) ** 2)
+
+
+def _t(leads: np.ndarray, usual: np.ndarray, j: int, limit: int, rules: Rules) -> tuple[float, float, float, str]:
     """T peak and T end [columns], amplitude [mV], and why not; nothing at or behind ``limit`` belongs to this beat."""
     magnitude = ndimage.gaussian_filter1d(_norm(leads), rules.t_smooth_ms * MS)
     first, last = j + round(50 * MS), min(limit, leads.shape[-1] - round(10 * MS))
-    tops = signal.find_peaks(magnitude[first:last])[0] if last - first > round(60 * MS) else np.empty(0, int)
+    tops = first + signal.find_peaks(magnitude[first:last])[0] if last - first > round(60 * MS) else np.empty(0, int)
     if len(tops) == 0:
         return NAN, NAN, NAN, "no T peak before the next beat"
-    peak = first + int(tops[np.argmax(magnitude[first + tops])])
+    peak = int(tops[np.argmax(magnitude[tops] * usual[tops])])
     height = float(magnitude[peak])
     if height < rules.least_t_mv:
         return NAN, NAN, NAN, f"T wave below {1000 * rules.least_t_mv:.0f} uV"

@@ -68,3 +68,14 @@ def corrected(qt_ms: float, jtpeak_ms: float, rr_ms: float) -> dict[str, float]:
         "qtcb_ms": qt_ms / rr_s**0.5,
         "jtpeakc_ms": jtpeak_ms / rr_s**JTPEAK_EXPONENT,
     }
+
+def is_regular(rr_ms: np.ndarray) -> bool:
+    """Whether RR intervals keep time: the median change from beat to beat is at most 6 % of the median RR.
+
+    The median forgives a single extrasystole; atrial fibrillation changes every beat. 6 % separates the AF records of
+    LUDB from its sinus rhythms (respiratory arrhythmia included); it is a description, not a diagnosis. Two intervals
+    are needed to say anything: fewer are not regular.
+    """
+    if len(rr_ms) < 2:
+        return False
+    return bool(np.median(np.abs(np.diff(rr_ms))) <= 0.06 * np.median(rr_ms))

@@ -7,7 +7,7 @@ import numpy as np
 from ecg_gym.core import ECG
 from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
 from ecg_gym.waveform.fiducials import fiducials
-from ecg_gym.waveform.intervals import Intervals, corrected
+from ecg_gym.waveform.intervals import Intervals, corrected, is_regular
 
 METHODS = ("global", "neurokit")
 
@@ -47,7 +47,7 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray) -> tuple[dict[str, float],
         return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "only one beat found"
     rr = np.diff(peaks) * (1000 / RATE_HZ)
     row: dict[str, float] = {"n_beats": len(peaks), "rr_ms": rr.mean(), "hr_bpm": 60000 / rr.mean()}
-    row["regular"] = len(rr) >= 2 and is_regular(rr)
+    row["regular"] = is_regular(rr)
     beat = typical_beat(leads, peaks)
     if beat is None:
         return row, "no two beats look alike"
@@ -64,12 +64,3 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray) -> tuple[dict[str, float],
         "p_present": bool(np.isfinite(found.p_onset)),
     }
     return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), found.reason
-
-
-def is_regular(rr_ms: np.ndarray) -> bool:
-    """Whether RR intervals keep time: the median change from beat to beat is at most 6 % of the median RR.
-
-    The median forgives a single extrasystole; atrial fibrillation changes every beat. 6 % separates the AF records of
-    LUDB from its sinus rhythms (respiratory arrhythmia included); it is a description, not a diagnosis.
-    """
-    return bool(np.median(np.abs(np.diff(rr_ms))) <= 0.06 * np.median(rr_ms))

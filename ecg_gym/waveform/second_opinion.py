@@ -10,7 +10,7 @@ from ecg_gym.core import ECG, LEADS
 from ecg_gym.waveform.beats import RATE_HZ, r_peaks_of
 from ecg_gym.waveform.beats import conditioned as condition
 from ecg_gym.waveform.filters import resample
-from ecg_gym.waveform.intervals import corrected
+from ecg_gym.waveform.intervals import corrected, is_regular
 
 LEAD = LEADS.index("II")
 
@@ -30,6 +30,7 @@ def neurokit_row(signal: np.ndarray, rate_hz: float) -> tuple[dict[str, float], 
         return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "fewer than three beats found"
     rr = np.diff(peaks) * (1000 / RATE_HZ)
     row: dict[str, float] = {"n_beats": len(peaks), "rr_ms": rr.mean(), "hr_bpm": 60000 / rr.mean()}
+    row["regular"] = is_regular(rr)
     lead = resample(signal[LEAD], rate_hz, RATE_HZ).astype(float)
     try:
         with warnings.catch_warnings():
