@@ -10,6 +10,7 @@ import torch
 
 from ecg_gym.core import LEADS, MODEL_SAMPLES, independent_from_leads, limb_from_independent
 from ecg_gym.datasets import splits
+from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE, VAEConfig, expand_leads
 from training import vae as training
 from training.strips import MAX_PEAKS, Strips, augment, load_strips, save_strips
@@ -192,3 +193,12 @@ def test_splits_keep_a_person_on_one_side(tmp_path) -> None:
     assert [splits.by_fold(fold) for fold in (1, 8, 9, 10)] == ["train", "train", "val", "test"]
     with pytest.raises(ValueError, match="strat_fold is 11"):
         splits.by_fold(11)
+
+
+@pytest.mark.slow
+def test_the_whole_run_on_virtual_patients_ends_in_weights_with_a_study(tmp_path) -> None:
+    path = training.run(training.PRESETS["tiny"], None, tmp_path, show=False)
+    metrics = checkpoint.load(path, "vae").metadata["metrics"]["held_out_virtual"]
+    assert 0 < metrics["mae_mv"]["value"] < 1
+    assert set(metrics["mae_mv"]["baselines"]) >= {"flat line", "DCT, 64 per lead"}
+    VAE.load(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import KIND, VAE, VAEConfig
 from training import loop
 from training.loop import Batch, Logs, LoopConfig
+from training.strip_sources import strips_for
 from training.strips import Strips, augment
 
+PACKAGED = "vae.safetensors"
 BEAT_SAMPLES = (-30, 62)  # around each R peak: 0.29 s before to 0.61 s after, P onset to T end at most rates
 
 
@@ -143,7 +146,29 @@ def train(
     yield from loop.report(steps, preset.loop, "vae", folder) if show else steps
     averaged: VAE = state.ema.vae.cpu()  # type: ignore[assignment]
     measure_latent_scale(averaged, real, virtual)
-    save(averaged, folder / "vae.safetensors", preset, [real, virtual], {})
+    save(averaged, folder / PACKAGED, preset, [real, virtual], {})
+
+
+def run(preset: VAEPreset, data: Path | None, folder: Path, show: bool = True) -> Path:
+    """Make or find the strips, train, study what the codec keeps, and return the path of the weights in ``folder``.
+
+    ``data`` holds folders of real records (see ``strip_sources.SOURCES``); without it only virtual strips are used.
+    """
+    from training.studies import codec
+
+    real, virtual = strips_for(preset.virtual_strips, preset.loop.seed, data, folder)
+    learned = [real.of("train"), virtual.of("train")]
+    for _ in train(preset, learned[0], learned[1], folder, show):
+        pass
+    path = folder / PACKAGED
+    vae, metrics = VAE.load(path), {}
+    for name, strips, shown in (("real", real, learned[0]), ("virtual", virtual, learned[1])):
+        held_out = strips.where(strips.split != "train")
+        if len(held_out) and len(shown):
+            metrics[f"held_out_{name}"] = codec.study(vae, path, shown, held_out, preset.loop.seed)["metrics"]
+            codec.draw(vae, held_out, folder / f"codec_{name}.png")
+    save(vae, path, preset, learned, metrics)
+    return path
 
 
 @torch.no_grad()
@@ -159,7 +184,7 @@ def measure_latent_scale(vae: VAE, *sets: Strips) -> None:
 
 
 def save(
-    vae: VAE, path: Path, preset: VAEPreset, sets: list[Strips], metrics: Mapping[str, object], **more: object
+    vae: VAE, path: Path, preset: VAEPreset, sets: list[Strips], metrics: Mapping[str, object], **more: Any
 ) -> str:
     """Write the codec with everything needed to know where it came from; returns the SHA-256."""
     return checkpoint.save(
