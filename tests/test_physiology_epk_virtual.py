@@ -26,7 +26,7 @@ def test_it_follows_sinus_rhythm_and_keeps_silent_in_fibrillation() -> None:
 
 @pytest.mark.slow
 def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
-    """QT and Tpeak-Tend two hours after 0.5 mg: the prior errs by less than 40 % of the change and ranks people alike."""
+    """QT and Tpeak-Tend two hours after 0.5 mg: the prior errs by less than 40 % of it and ranks people alike."""
     world = VirtualPatient(dt_hours=2.0)
     before = world.initial(N, np.random.default_rng(3), healthy=True)
     dose = FORMULARY.check(parse_dose("dofetilide 0.5 mg PO"), Patient())

@@ -59,8 +59,8 @@ def test_slowing_a_racing_heart_is_better_than_watching_and_stopping_it_is_not()
 def test_missing_p_waves_are_not_a_long_pr() -> None:
     without = strip(p_mv=0.0)
     risk = RiskModel.limits_only()(batch(without), batch(without), [MAN])
-    assert not risk.intervals.p_present[0]
     assert risk.terms["pr_long"][0] == 0
+    assert risk.total[0] < 0.02
 
 
 def test_what_is_not_finite_or_not_alive_is_risk_one() -> None:
@@ -94,7 +94,7 @@ def test_rows_do_not_touch_each_other() -> None:
     np.testing.assert_allclose(shuffled.probabilities, straight.probabilities[order], atol=1e-6)
     for name in straight.terms:
         np.testing.assert_allclose(shuffled.terms[name], straight.terms[name][order], atol=1e-6)
-    assert shuffled.intervals.qtcf_ms[0] == pytest.approx(straight.intervals.qtcf_ms[2])
+    np.testing.assert_allclose(shuffled.intervals.qtcf_ms, straight.intervals.qtcf_ms[order])
 
 
 @pytest.mark.parametrize("name", list(aggregate.AGGREGATES))
