@@ -39,7 +39,7 @@ _GIVEN = re.compile(r"^(?P<dose>.+?)\s*@\s*(?P<hours>[-+]?\d+(?:\.\d+)?)\s*h?$")
 def parse_patient(text: str, start: Patient | None = None) -> Patient:
     """A patient from ``"age=71,sex=F,K=3.1,conditions=heart_failure+asthma"`` or from a YAML or JSON file.
 
-    ``start`` holds what the record already says; the words override it. A file has the same keys. Unknown keys are errors.
+    ``start`` holds what the record already says; the words override it. Unknown keys are errors.
     """
     values = _read_mapping(text)
     known: dict[str, Any] = {}

@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+import ecg_gym
+
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
     no_args_is_help=True,
@@ -56,6 +58,20 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout 
 Samples = Annotated[int, typer.Option(min=1, max=1024, help="Post-dose ECGs drawn per candidate (K).")]
 RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S = mean risk + lambda x SD.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
+Run = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of the run; the same folder resumes it. Default runs/<kind>-<preset>."),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+]
+
+train = typer.Typer(help="Train one learned thing; stop it any time, the same command resumes.", no_args_is_help=True)
+study = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
+app.add_typer(train, name="train")
+app.add_typer(study, name="study")
 
 
 @app.command()
@@ -136,3 +152,57 @@ def _save(result, prepared, folder: Path) -> tuple[Path, Path]:
     aside.write_text(json.dumps(result.to_json_dict(), indent=2) + "\n")
     aside.replace(json_path)
     return figure_path, json_path
+
+
+DEMO = Path(ecg_gym.__file__).parent / "assets" / "default_patient"
+
+
+@app.command()
+def demo(out: Out = Path("out/demo"), samples: Samples = 16, seed: Seed = 0) -> None:
+    """The main job on the virtual patient that ships with the package: rank treatments, save the picture."""
+    scenario = DEMO.with_suffix(".scenario").read_text().strip()
+    plan(record=DEMO, scenario=scenario, out=out, samples=samples, seed=seed)
+
+
+@train.command("vae")
+def train_vae(preset: Preset = "default", out: Run = None, data: Data = None, device: Device = None) -> None:
+    """The codec between strips and latents."""
+    from training import vae
+
+    with entrance():
+        chosen = vae.preset_named(preset, device)
+    _trained(vae.run(chosen, data, out or Path("runs") / f"vae-{preset}"))
+
+
+@train.command("world-model")
+def train_world_model(
+    preset: Preset = "default",
+    out: Run = None,
+    trials: Annotated[
+        Path | None, typer.Option(help="Folder of virtual trials; made if missing. Default OUT/trials.")
+    ] = None,
+    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    device: Device = None,
+) -> None:
+    """The denoiser and the EPK projection, on virtual trials; the codec stays as it is."""
+    from training import world_model
+
+    with entrance():
+        chosen = world_model.preset_named(preset, device)
+    folder = out or Path("runs") / f"world-model-{preset}"
+    shards = world_model.trials_for(chosen, trials or folder / "trials")
+    _trained(world_model.run(chosen, shards, folder, vae=codec))
+
+
+@train.command("risk")
+def train_risk(preset: Preset = "default", out: Run = None, data: Data = None, device: Device = None) -> None:
+    """The classifier of the 17 findings, calibrated on people it never saw."""
+    from training import risk
+
+    with entrance():
+        chosen = risk.preset_named(preset, device)
+    _trained(risk.run(chosen, data, out or Path("runs") / f"risk-{preset}"))
+
+
+def _trained(path: Path) -> None:
+    _SAY.print(f"weights  {path}")
