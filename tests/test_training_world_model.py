@@ -30,7 +30,9 @@ TINY = replace(PRESETS["tiny"], loop=LoopConfig(steps=8, warmup=2, save_every=4)
 def data():
     rng, names = np.random.default_rng(0), feature_names()
     raw = rng.standard_normal((N, len(names))).astype(np.float32)
-    raw[:, [i for i, name in enumerate(names) if name.startswith(("known.", "missing."))]] = 1.0
+    raw[:, [i for i, name in enumerate(names) if name.startswith(("known.", "missing.")) or ".modulation." in name]] = (
+        1.0
+    )
     raw[:, names.index(EPK_STRENGTH)] = np.arange(N) % 2
     strips, labels = np.zeros((N, 8, 1024), np.float16), np.array([""] * N)
     truth = np.zeros((N, len(TRUTHS)), np.float32)

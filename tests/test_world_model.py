@@ -15,6 +15,7 @@ from ecg_gym.world_model.conditioning import (
     EPK_STRENGTH,
     FeatureScale,
     Step,
+    complete,
     feature_names,
     measure_strips,
     raw_features,
@@ -67,8 +68,9 @@ def world():
     torch.manual_seed(0)
     vae = loosened(VAE(VAEConfig(width=16, fine_width=8, dilations=(1,))))
     names = feature_names()
-    size = DenoiserConfig(len(names), width=32, blocks=2, condition_width=16, kernel=3)
-    forecaster = Forecaster(size, ProjectionConfig(width=8, blocks=1), FeatureScale.fit(names, some_features()[1]))
+    features = FeatureScale.fit(names, some_features()[1])
+    size = DenoiserConfig(len(features.names), width=32, blocks=2, condition_width=16, kernel=3)
+    forecaster = Forecaster(size, ProjectionConfig(width=8, blocks=1), features)
     return WorldModel(vae, loosened(forecaster, 0.15), steps=3)
 
 
@@ -268,11 +270,30 @@ def test_scaling_makes_rare_and_common_features_equally_loud():
     rng = np.random.default_rng(0)
     rare = np.where(rng.random(5000) < 0.02, 3000.0, 0.0)
     common = 60 + 8 * rng.standard_normal(5000)
-    scaled = FeatureScale.fit(["a", "b"], np.stack([rare, common], axis=1))(
-        np.stack([rare, common], axis=1), ["a", "b"]
-    )
-    assert np.abs(scaled[rare > 0, 0]).mean() == pytest.approx(0.88, abs=0.01)  # asinh(1)
-    assert scaled[:, 1].std() == pytest.approx(0.8, abs=0.1)
+    names, raw = feature_names(), np.tile(some_features()[1][:1], (5000, 1))
+    drug, rate = names.index("after.plasma.dofetilide"), names.index("measured.hr_bpm")
+    raw[:, drug], raw[:, rate] = rare, common
+    scaled = FeatureScale.fit(names, raw)(raw, names)
+    assert np.abs(scaled[rare > 0, drug]).mean() == pytest.approx(0.88, abs=0.01)  # asinh(1)
+    assert scaled[:, rate].std() == pytest.approx(0.8, abs=0.1)
+
+
+def test_expected_intervals_follow_from_the_measured_ones():
+    names, (_, raw) = feature_names(), some_features()
+    for word, before, after in (
+        ("sinus_rate", 1.0, 1.25), ("jtpeak_ms", 5.0, 30.0), ("tpeak_tend_ms", 0.0, 15.0), ("pr_ms", 0.0, 12.0),
+        ("conduction", 1.0, 0.8),
+    ):  # fmt: skip
+        raw[:, names.index(f"before.modulation.{word}")] = before
+        raw[:, names.index(f"after.modulation.{word}")] = after
+    filled, all_names = complete(raw, names)
+    told = dict(zip(all_names, filled.T))
+    np.testing.assert_allclose(told["expected.hr_bpm"], 1.25 * told["measured.hr_bpm"], rtol=1e-6)
+    np.testing.assert_allclose(told["expected.pr_ms"], told["measured.pr_ms"] + 12, rtol=1e-6)
+    np.testing.assert_allclose(told["expected.qrs_ms"], told["measured.qrs_ms"] / 0.8, rtol=1e-6)
+    longer = 25 + 15 + 0.25 * told["measured.qrs_ms"]
+    np.testing.assert_allclose(told["expected.qtcf_ms"], told["measured.qtcf_ms"] + longer, rtol=1e-6)
+    np.testing.assert_allclose(told["expected.qt_ms"], (told["measured.qt_ms"] + longer) / 1.25 ** (1 / 3), rtol=1e-6)
 
 
 @pytest.mark.slow

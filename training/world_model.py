@@ -76,7 +76,7 @@ class WorldModelPreset:
     objective: Objective = field(default_factory=Objective)
     hiding: Hiding = field(default_factory=Hiding)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    batch: int = 128
+    batch: int = 64
     shards: int = 140  # of virtual trials, `design.patients * design.steps` transitions each
     design: TrialDesign = field(default_factory=TrialDesign)
 
@@ -92,7 +92,7 @@ PRESETS = {
         design=TrialDesign(patients=4, steps=2),
     ),
     "default": WorldModelPreset(  # about 40 minutes on two cores with bf16
-        loop=LoopConfig(steps=6000, warmup=200, learning_rate=1.2e-3, ema_decay=0.998, bf16=True, save_every=200),
+        loop=LoopConfig(steps=9000, warmup=300, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
         projection=ProjectionConfig(kernel=1, blocks=0),
@@ -225,7 +225,9 @@ def new_forecaster(preset: WorldModelPreset, data: LatentTrials) -> Forecaster:
     """An untrained forecaster whose features are scaled to the training data."""
     names = data.trials.feature_names
     features = FeatureScale.fit(names, data.trials.features)
-    denoiser = DenoiserConfig(len(names), width=preset.width, blocks=preset.blocks, prediction=preset.prediction)
+    denoiser = DenoiserConfig(
+        len(features.names), width=preset.width, blocks=preset.blocks, prediction=preset.prediction
+    )
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     return Forecaster(denoiser, preset.projection, features)
 

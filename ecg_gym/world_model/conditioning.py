@@ -20,6 +20,7 @@ from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, 
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY, exposure, modulate
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.waveform import Intervals, measure
+from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 MEASURED = (
     "hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms", "r_amplitude_mv", "t_amplitude_mv",
@@ -114,6 +115,35 @@ def measure_strips(ecg: np.ndarray) -> Intervals:
     return measure(ECG(ecg, MODEL_RATE_HZ))
 
 
+def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Raw features and, as further columns, the intervals that follow from them for an average heart.
+
+    Measured interval, plus or times what the modulation says has changed since, with QT on Fridericia's law. The
+    network could find this out; told, it spends its training on how people differ from it. NaN where not known.
+    """
+    column = dict(zip(names, raw.T.astype(float)))
+
+    def change(word: str) -> np.ndarray:
+        return column[f"after.modulation.{word}"] - column[f"before.modulation.{word}"]
+
+    def factor(word: str) -> np.ndarray:
+        return column[f"after.modulation.{word}"] / column[f"before.modulation.{word}"]
+
+    faster = np.where(column["sign.p_present"] > 0, factor("sinus_rate"), factor("av_rate"))
+    wider_ms = column["measured.qrs_ms"] * (1 / factor("conduction") - 1)
+    longer_ms = change("jtpeak_ms") + change("tpeak_tend_ms") + wider_ms
+    expected = {
+        "expected.hr_bpm": column["measured.hr_bpm"] * faster,
+        "expected.pr_ms": column["measured.pr_ms"] + change("pr_ms"),
+        "expected.qrs_ms": column["measured.qrs_ms"] + wider_ms,
+        "expected.qt_ms": (column["measured.qt_ms"] + longer_ms) * faster ** (-1 / 3),
+        "expected.qtcf_ms": column["measured.qtcf_ms"] + longer_ms,
+        "expected.jtpeak_ms": (column["measured.jtpeak_ms"] + change("jtpeak_ms")) * faster**-JTPEAK_EXPONENT,
+        "expected.tpeak_tend_ms": column["measured.tpeak_tend_ms"] + change("tpeak_tend_ms"),
+    }
+    return np.concatenate([raw, np.stack(list(expected.values()), axis=1)], axis=1), (*names, *expected)
+
+
 @dataclass(frozen=True)
 class FeatureScale:
     """From raw features to the network's: ``asinh((x - offset) / scale)``, 0 where unknown.
@@ -129,7 +159,8 @@ class FeatureScale:
 
     @classmethod
     def fit(cls, names: Sequence[str], raw: np.ndarray) -> FeatureScale:
-        """Offset and scale of raw features ``(N, F)``; a column that never varies gets a scale of 1."""
+        """Offset and scale of raw features ``(N, F)``, completed; a column that never varies gets a scale of 1."""
+        raw, names = complete(raw, names)
         finite = np.isfinite(raw)
         offset = np.array([np.median(column[ok]) if ok.any() else 0.0 for column, ok in zip(raw.T, finite.T)])
         difference = np.where(finite, raw - offset, 0.0).astype(float)
@@ -143,6 +174,7 @@ class FeatureScale:
         Columns are matched by name. A feature that has gone since training stands at rest. A drug that has come since
         training may be in the formulary, but not on board: ValueError, because the weights never met it.
         """
+        raw, names = complete(raw, names)
         column = {name: i for i, name in enumerate(names)}
         for name in [n for n in names if n not in self._known and _is_drug(n)]:
             if np.any(raw[:, column[name]] > 0):
