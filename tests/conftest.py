@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def data_folders() -> list[Path]:
-    """Where real data may lie, first come first served: ECG_GYM_DATA, ``data/`` or ``../shared/data`` beside the root."""
+    """Where real data may lie, the first that exists: ECG_GYM_DATA, ``data/`` or ``../shared/data`` beside the root."""
     named = os.environ.get("ECG_GYM_DATA")
     return [*([Path(named)] if named else []), ROOT / "data", ROOT.parent / "shared" / "data"]
 

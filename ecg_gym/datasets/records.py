@@ -20,7 +20,7 @@ RATES_HZ = (100.0, 1000.0)
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "microv": 1e-3, "nv": 1e-6}
 SUFFIXES = (".hea", ".dat", ".mat")
 FLAT_MV = 0.005  # a lead that moves less than this from peak to peak was not connected
-BYTES_PER_SAMPLE = {"8": 1, "80": 1, "16": 2, "61": 2, "160": 2, "24": 3, "32": 4, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
+BYTES_PER_SAMPLE = {"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "24": 3.0, "32": 4.0, "212": 1.5}
 
 _SPELLINGS = {lead.lower(): lead for lead in LEADS}
 _SPELLINGS |= {f"d{roman}": roman.upper() for roman in ("i", "ii", "iii")}  # derivation I, II, III
@@ -52,8 +52,8 @@ def read_record(path: str | os.PathLike[str], allow_missing_leads: bool = False)
     """The 12 leads of a WFDB record by name, in mV, with what was done to them as remarks.
 
     ``path`` may carry ``.hea``, ``.dat``, ``.mat`` or nothing. Leads may come in any order, more than 12 channels are
-    fine, spellings in use are understood (``avr``, ``AVR``, ``Lead II``, ``MDC_ECG_LEAD_V1``, ``C1``; ``-aVR`` is turned
-    round). Limb leads that follow from two others are computed. Of a longer record the best 10 s are taken.
+    fine, spellings in use are understood (``avr``, ``AVR``, ``Lead II``, ``MDC_ECG_LEAD_V1``, ``C1``; ``-aVR`` is
+    turned round). Limb leads that follow from two others are computed. Of a longer record the best 10 s are taken.
 
     Raises FileNotFoundError (no header, no signal file) or ValueError (truncated signal, rate, unit, length, missing,
     duplicate, flat or NaN leads, no beats). With ``allow_missing_leads`` a missing, flat or NaN lead becomes zeros and
@@ -117,7 +117,7 @@ def _check_rate_and_length(header: Any, base: Path) -> None:
 
 
 def lead_of(label: str) -> str | None:
-    """The lead that a channel label means, as spelled in ``LEADS``, or None for another channel (Frank X, MLII, PLETH)."""
+    """The lead that a channel label means, as spelled in ``LEADS``; None for another channel (Frank X, MLII, PLETH)."""
     plain = re.sub(r"^(mdc[_ ]ecg[_ ])?(ecg[_ ]?)?(lead|derivation)?[_ ]?", "", label.strip().lower().lstrip("+"))
     return _SPELLINGS.get(re.sub(r"[ _]?(lead|ecg)$", "", plain).strip())
 
@@ -279,8 +279,8 @@ def _with_derived(signals: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray]
 
 
 def _patient(comments: Sequence[str]) -> tuple[Patient, list[str]]:
-    """Age and sex out of header comments such as ``Age: 74``, ``<sex>: F``, ``sex: female``; None where they are silent."""
-    said = {}
+    """Age and sex out of header comments such as ``Age: 74``, ``<sex>: F``, ``sex: female``; None where unsaid."""
+    said: dict[str, str] = {}
     for comment in comments:
         if match := re.match(r"\s*#?\s*<?(age|sex|gender)>?\s*[:=]\s*(\S+)", comment, re.IGNORECASE):
             said.setdefault(match[1].lower().replace("gender", "sex"), match[2].lower())
@@ -294,7 +294,9 @@ def _patient(comments: Sequence[str]) -> tuple[Patient, list[str]]:
     return Patient(age_years=age, sex=sex) if age >= 0 else Patient(sex=sex), []
 
 
-def write_record(path: str | os.PathLike[str], ecg: ECG, comments: Sequence[str] = (), patient: Patient | None = None) -> Path:
+def write_record(
+    path: str | os.PathLike[str], ecg: ECG, comments: Sequence[str] = (), patient: Patient | None = None
+) -> Path:
     """The path of the header written: one strip ``(12, T)`` as WFDB, 16 bits at 1 uV; written aside, then renamed.
 
     The header comes last, so that a record either is there as a whole or not at all.

@@ -7,7 +7,7 @@ magnitude as in Johannesen 2014 doi:10.1038/clpt.2014.155). P: a bump that every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage, signal
@@ -35,20 +35,22 @@ class Fiducials:
 class Rules:
     """The few numbers the fiducials hang on; tuned on the even-numbered records of LUDB, checked on the odd ones."""
 
-    qrs_smooth_ms: float = 7.0  # Gaussian smoothing before the spatial velocity of the QRS
+    qrs_smooth_ms: float = 2.5  # Gaussian smoothing before the spatial velocity of the QRS
     velocity_fraction: float = 0.03  # of the peak spatial velocity, above its floor: below it the QRS is over
-    quiet_ms: float = 4.0  # and it stays below for this long
+    quiet_ms: float = 6.0  # and it stays below for this long
     p_smooth_ms: float = 8.0  # Gaussian smoothing before the P wave is read
-    p_fraction: float = 0.06  # of the P height: below it the P wave has not begun
-    p_likeness: float = 0.4  # mean correlation of the single P waves with the others
+    p_fraction: float = 0.045  # of the P height: below it the P wave has not begun
+    p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
-    t_smooth_ms: float = 10.0  # Gaussian smoothing of the vector magnitude of the T wave
+    t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
     usual_t_peak_s: float = 0.28  # times sqrt(RR/s) after R; only to choose between candidates
     t_peak_spread_s: float = 0.15  # and this far around it a candidate counts as much as one 1.6 times as high
+    t_tail: float = 1.0  # 1 is the tangent; a reader's "return to the baseline" lies further along it, see MANUAL
     least_t_mv: float = 0.05  # vector magnitude of the smallest T wave that is believed
 
 
 RULES = Rules()
+MANUAL = replace(RULES, t_tail=1.75)  # where the cardiologists of LUDB put the T end, on average (its even records)
 NAN = float("nan")
 
 
@@ -178,4 +180,4 @@ def _t(leads: np.ndarray, usual: np.ndarray, j: int, limit: int, rules: Rules) -
     fall, level = descent.min(), magnitude[steepest : min(last, steepest + round(200 * MS))].min()
     if fall >= 0 or height - level < 0.3 * height:
         return float(peak), NAN, height, "T wave does not come down before the next beat"
-    return float(peak), float(steepest + (level - magnitude[steepest]) / fall), height, ""
+    return float(peak), float(steepest + rules.t_tail * (level - magnitude[steepest]) / fall), height, ""

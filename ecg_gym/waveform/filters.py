@@ -34,7 +34,7 @@ def remove_baseline(signal: np.ndarray, rate_hz: float, low: tuple[float, float]
 
 
 def bandpass(signal: np.ndarray, rate_hz: float, low: tuple[float, float], high: tuple[float, float]) -> np.ndarray:
-    """The strip between two raised-cosine shoulders [Hz]: gain 0 up to low[0], 1 from low[1] to high[0], 0 at high[1]."""
+    """The strip between two raised-cosine shoulders [Hz]: gain 0 up to low[0], 1 in low[1]..high[0], 0 from high[1]."""
     return spectral(signal, rate_hz, rate_hz, low=low, high=high)
 
 
@@ -45,7 +45,7 @@ def spectral(
     low: tuple[float, float] | None = None,
     high: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Filter and resample in one pass: ``(..., T)`` -> ``(..., floor(T target/rate))``; see the three above for words."""
+    """Filter and resample in one pass: ``(..., T)`` -> ``(..., floor(T target/rate))``; the three above say how."""
     extended, start = _extend(signal, rate_hz, target_hz)
     n_in = extended.shape[-1]
     n_out = round(n_in * target_hz / rate_hz)

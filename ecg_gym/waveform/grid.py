@@ -25,7 +25,8 @@ def to_model_grid(ecg: ECG, remove_wander: bool = True) -> ECG:
     """
     if ecg.seconds < SHORTEST_S - 0.5 / ecg.rate_hz:
         raise ValueError(
-            f"the strip lasts {ecg.seconds:.2f} s; expected at least {SHORTEST_S:g} s; record or synthesise a longer one"
+            f"the strip lasts {ecg.seconds:.2f} s; expected at least {SHORTEST_S:g} s; "
+            "record or synthesise a longer one"
         )
     batch = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
     if not np.isfinite(batch).all():
@@ -35,7 +36,8 @@ def to_model_grid(ecg: ECG, remove_wander: bool = True) -> ECG:
         )
     peaks = find_r_peaks(ecg)
     calm = remove_baseline(batch, ecg.rate_hz) if remove_wander else batch
-    windows = [_window(row, r, ecg.rate_hz, _best_start(raw, r, ecg.rate_hz)) for row, raw, r in zip(calm, batch, peaks)]
+    rate = ecg.rate_hz
+    windows = [_window(row, r, rate, _best_start(raw, r, rate)) for row, raw, r in zip(calm, batch, peaks)]
     signal = resample(np.stack(windows), ecg.rate_hz, MODEL_RATE_HZ)[..., :MODEL_SAMPLES]
     return ECG(signal if ecg.signal.ndim == 3 else signal[0], MODEL_RATE_HZ, ecg.missing)
 
@@ -61,7 +63,8 @@ def _best_start(signal: np.ndarray, peaks: np.ndarray, rate_hz: float) -> int:
     if len(whole) <= 1:
         return int(starts[0])
     disturbance = signal - bandpass(signal, rate_hz, (0.3, 0.6), (min(35.0, 0.3 * rate_hz), min(45.0, 0.4 * rate_hz)))
-    return int(min(whole, key=lambda start: round(float(disturbance[:, start : start + length].std(axis=-1).mean()), 3)))
+    worth = [round(float(disturbance[:, start : start + length].std(axis=-1).mean()), 3) for start in whole]
+    return int(whole[np.argmin(worth)])
 
 
 def _window(signal: np.ndarray, peaks: np.ndarray, rate_hz: float, start: int) -> np.ndarray:

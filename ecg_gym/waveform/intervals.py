@@ -48,7 +48,7 @@ class Intervals:
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, float]], reasons: Sequence[str]) -> Intervals:
         """A batch from one mapping per strip; a name that a row does not hold is NaN (or False, or 0)."""
-        columns = {
+        columns: dict[str, np.ndarray] = {
             name: np.array([row.get(name, _ABSENT.get(name, np.nan)) for row in rows], dtype=_DTYPES.get(name, float))
             for name in NUMERIC
         }

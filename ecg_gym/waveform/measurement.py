@@ -6,7 +6,7 @@ import numpy as np
 
 from ecg_gym.core import ECG
 from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
-from ecg_gym.waveform.fiducials import fiducials
+from ecg_gym.waveform.fiducials import RULES, Rules, fiducials
 from ecg_gym.waveform.intervals import Intervals, corrected, is_regular
 
 METHODS = ("global", "neurokit")
@@ -41,7 +41,7 @@ def _measure_chunk(ecg: ECG) -> list[tuple[dict[str, float], str]]:
     return [row if ok else ({}, "samples that are not finite") for ok, row in zip(finite, rows)]
 
 
-def measure_row(leads: np.ndarray, peaks: np.ndarray) -> tuple[dict[str, float], str]:
+def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> tuple[dict[str, float], str]:
     """The intervals of conditioned leads ``(8, T)`` [mV] with R peaks ``(N,)`` [samples], and what is missing."""
     if len(peaks) < 2:
         return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "only one beat found"
@@ -51,7 +51,7 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray) -> tuple[dict[str, float],
     beat = typical_beat(leads, peaks)
     if beat is None:
         return row, "no two beats look alike"
-    found = fiducials(beat, float(np.median(rr)))
+    found = fiducials(beat, float(np.median(rr)), rules)
     per_ms = 1000 / RATE_HZ
     row |= {
         "pr_ms": (found.qrs_onset - found.p_onset) * per_ms,

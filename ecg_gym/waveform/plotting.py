@@ -45,7 +45,7 @@ def draw_strip(
     label: str = "",
     alpha: float = 1.0,
 ) -> None:
-    """Draw some leads of one strip ``(12, T)`` above each other on ECG paper; call again with ``paper=False`` to overlay.
+    """Draw some leads of one strip ``(12, T)`` above each other on ECG paper; ``paper=False`` overlays another.
 
     Coordinates are millimetres of paper: 25 to the second, 10 to the millivolt, ``ROW_MM`` from lead to lead.
     """

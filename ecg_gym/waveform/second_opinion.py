@@ -24,7 +24,7 @@ def neurokit_row(signal: np.ndarray, rate_hz: float) -> tuple[dict[str, float], 
     try:
         import neurokit2
     except ImportError as error:
-        raise ImportError("neurokit2 is not installed; method='neurokit' needs it; run: pip install neurokit2") from error
+        raise ImportError("neurokit2 is not here; method='neurokit' needs it; run: pip install neurokit2") from error
     peaks = r_peaks_of(condition(ECG(signal, rate_hz)))[0]
     if len(peaks) < 3:
         return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "fewer than three beats found"
