@@ -1,0 +1,103 @@
+"""Twelve-lead pictures of every rhythm and finding the virtual patient knows, on ECG paper, for eyes and documentation.
+
+    python -m ecg_gym.virtual_patient.gallery docs/gallery
+
+The titles carry the truth of each strip. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import ECG, Patient
+from ecg_gym.pharmacology.modulation import REST, Modulation
+from ecg_gym.virtual_patient.heart import Heart, draw_heart
+from ecg_gym.virtual_patient.strip import synthesise
+from ecg_gym.virtual_patient.truth import FINDINGS, Truth
+from ecg_gym.waveform.plotting import draw_twelve_leads
+
+RATE_HZ = 500.0
+
+# name -> (what differs from an average adult, what differs from rest)
+CASES: dict[str, tuple[dict[str, Any], Modulation]] = {
+    "normal": ({}, REST),
+    "sinus_bradycardia": ({"rhythm": "sinus_bradycardia", "rate_bpm": 42.0}, REST),
+    "sinus_tachycardia": ({"rhythm": "sinus_tachycardia", "rate_bpm": 115.0}, REST),
+    "lbbb": ({"conduction": "lbbb"}, REST),
+    "rbbb": ({"conduction": "rbbb"}, REST),
+    "bifascicular": ({"conduction": "bifascicular"}, REST),
+    "preexcited": ({"conduction": "preexcited"}, REST),
+    "av_block_1": ({"rhythm": "av_block_1", "pr_ms": 240.0}, REST),
+    "av_block_2": ({"rhythm": "av_block_2", "rate_bpm": 75.0, "pr_ms": 180.0}, REST),
+    "av_block_3": ({"rhythm": "av_block_3", "rate_bpm": 80.0}, REST),
+    "af": ({"rhythm": "af", "rate_bpm": 88.0}, REST),
+    "af_rapid": ({"rhythm": "af_rapid", "rate_bpm": 140.0}, REST),
+    "flutter": ({"rhythm": "flutter", "rate_bpm": 145.0}, REST),
+    "svt": ({"rhythm": "svt", "rate_bpm": 175.0}, REST),
+    "pvc": ({"rhythm": "pvc", "rate_bpm": 70.0}, REST),
+    "bigeminy": ({"rhythm": "bigeminy", "rate_bpm": 74.0}, REST),
+    "vt": ({"rhythm": "vt", "rate_bpm": 165.0}, REST),
+    "paced": ({"rhythm": "paced", "rate_bpm": 68.0}, REST),
+    "old_anterior_infarction": ({"scar": "anterior"}, REST),
+    "old_inferior_infarction": ({"scar": "inferior"}, REST),
+    "acute_anterior_injury": ({"injury": "anterior"}, REST),
+    "acute_inferior_injury": ({"injury": "inferior"}, REST),
+    "dofetilide_like": ({}, Modulation(jtpeak_ms=40.0, tpeak_tend_ms=40.0, ikr_block=0.4)),
+    "hyperkalaemia_like": (
+        {},
+        Modulation(
+            conduction=0.75, atrial_conduction=0.6, pr_ms=40.0, jtpeak_ms=-20.0, tpeak_tend_ms=-12.0, t_amplitude=1.6
+        ),
+    ),
+    "vf": ({"rhythm": "vf"}, REST),
+    "poor_quality": ({"noise": 6.0}, REST),
+}  # fmt: skip
+
+
+def average_heart(**changes: Any) -> Heart:
+    """An average adult in the default pose and sinus rhythm at 62/min, recorded well, with ``changes``."""
+    heart = draw_heart(np.random.default_rng(3), Patient(sex="F"), "sinus", "normal", "", healthy=True)
+    usual: dict[str, Any] = {
+        "pose": 0, "rate_bpm": 62.0, "pr_ms": 160.0, "qrs_ms": 92.0, "qtcf_ms": 410.0, "tpeak_tend_ms": 75.0,
+        "r_gain": 1.0, "t_gain": 1.0, "p_gain": 1.0, "noise": 0.7,
+    }  # fmt: skip
+    return replace(heart, **{**usual, **changes})
+
+
+def example(name: str, seed: int = 0) -> tuple[np.ndarray, Truth]:
+    """The strip ``(12, 5000)`` [mV] at 500 Hz of one of ``CASES``, and its truth. KeyError for an unknown name."""
+    changes, modulation = CASES[name]
+    return synthesise(average_heart(**changes), modulation, np.random.default_rng(seed), RATE_HZ)
+
+
+def describe(name: str, truth: Truth) -> str:
+    """One line: the case, its true intervals and findings."""
+    value = truth.intervals
+    numbers = ", ".join(f"{k.split('_')[0].upper()} {value[k]:.0f}" for k in _SHOWN if np.isfinite(value[k]))
+    found = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
+    return f"{name.replace('_', ' ')}   {numbers}   [{found}]"
+
+
+_SHOWN = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms")
+
+
+def save_gallery(folder: Path, names: Sequence[str] = tuple(CASES)) -> list[Path]:
+    """The paths of one PNG per case, written into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in names:
+        signal, truth = example(name)
+        paths.append(folder / f"{name}.png")
+        draw_twelve_leads(ECG(signal, RATE_HZ), describe(name, truth)).savefig(paths[-1], dpi=100)
+    return paths
+
+
+if __name__ == "__main__":
+    for path in save_gallery(Path(sys.argv[1] if len(sys.argv) > 1 else "gallery")):
+        print(path)
