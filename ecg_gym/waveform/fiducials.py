@@ -61,11 +61,13 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
         return Fiducials(NAN, NAN, NAN, NAN, NAN, NAN, NAN, "QRS boundaries not found")
     onset, end = bounds
     leads = beat.signal - beat.signal[:, onset - round(12 * MS) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
-    p_onset, p_reason = _p(beat, leads, onset, rr_ms, rules)
-    first_of_next = p_onset if np.isfinite(p_onset) else onset - round(20 * MS)
-    limit = int(first_of_next + rr_ms * MS)
     usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
-    t_peak, t_end, t_mv, t_reason = _t(leads, usual, end, limit, rules)
+    next_beat = rr_ms * MS
+    # T first without knowing where the next P begins, P behind that T, and T again up to that P
+    guess = _t(leads, usual, end, int(onset - round(20 * MS) + next_beat), rules)[1]
+    p_onset, p_reason = _p(beat, leads, onset, guess - next_beat, rr_ms, rules)
+    limit = (p_onset if np.isfinite(p_onset) else onset - round(20 * MS)) + next_beat
+    t_peak, t_end, t_mv, t_reason = _t(leads, usual, end, int(limit), rules)
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -96,17 +98,21 @@ def _run(low: np.ndarray, start: int, quiet: int) -> float:
     return start + int(np.argmax(runs)) if runs.any() else NAN
 
 
-def _p(beat: Beat, leads: np.ndarray, qrs_onset: int, rr_ms: float, rules: Rules) -> tuple[float, str]:
-    """P onset [column], or NaN and why.
+def _p(
+    beat: Beat, leads: np.ndarray, qrs_onset: int, last_t_end: float, rr_ms: float, rules: Rules
+) -> tuple[float, str]:
+    """P onset [column], or NaN and why; the T wave of the beat before ends at ``last_t_end`` (NaN if unknown).
 
     A P wave is the tallest bump between the T wave before and the QRS; it must have a size, and look the same in the
     single beats, which fibrillatory waves and dissociated P waves do not.
     """
     first = max(round(20 * MS), beat.r - round(min(370, 0.52 * rr_ms) * MS))
     last = qrs_onset - round(12 * MS)
+    half = round(36 * MS)
+    if np.isfinite(last_t_end):
+        first = max(first, round(last_t_end) + half)
     if last - first < round(30 * MS):
         return NAN, "no room for a P wave before the QRS"
-    half = round(36 * MS)
     size = _norm(_bump(leads[:, : qrs_onset - 1], half))
     tops = first + signal.find_peaks(size[first:last])[0]  # a shoulder of the T wave before is no top
     if len(tops) == 0:
@@ -116,7 +122,8 @@ def _p(beat: Beat, leads: np.ndarray, qrs_onset: int, rr_ms: float, rules: Rules
     singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
         return NAN, "no P wave that every beat repeats"
-    return _p_onset(leads[:, : qrs_onset - 1], peak, rules), ""
+    onset = _p_onset(leads[:, : qrs_onset - 1], peak, rules)
+    return onset, "" if np.isfinite(onset) else "no P wave that ends before the QRS"
 
 
 def _likeness(singles: np.ndarray) -> float:
@@ -132,6 +139,8 @@ def _likeness(singles: np.ndarray) -> float:
 def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
     """Column where the P wave begins to rise, read along its own direction in lead space ``(8, to QRS onset)``.
 
+    NaN if it does not come down again: then it was the foot of the QRS.
+
     A projection keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest
     within 90 ms before the P peak, because the T wave before may still be falling.
     """
@@ -144,6 +153,8 @@ def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
     top = max(0, peak - round(20 * MS)) + int(np.argmax(wave[max(0, peak - round(20 * MS)) : peak + round(20 * MS)]))
     start = max(0, top - round(90 * MS))
     bottom = start + int(np.argmin(wave[start : top + 1]))
+    if wave[top] - wave[top:].min() < 0.2 * (wave[top] - wave[bottom]):
+        return NAN
     low = wave[bottom : top + 1] < wave[bottom] + rules.p_fraction * (wave[top] - wave[bottom])
     return float(bottom + np.flatnonzero(low)[-1]) if low.any() else float(bottom)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+REGULAR_WITHIN = 0.06  # of the median RR; between the sinus rhythms and the atrial fibrillations of LUDB
 JTPEAK_EXPONENT = 0.58  # J-Tpeak/RR^0.58 in FDA's crossover trials; Johannesen 2014 doi:10.1038/clpt.2014.155
 
 
@@ -69,13 +70,13 @@ def corrected(qt_ms: float, jtpeak_ms: float, rr_ms: float) -> dict[str, float]:
         "jtpeakc_ms": jtpeak_ms / rr_s**JTPEAK_EXPONENT,
     }
 
-def is_regular(rr_ms: np.ndarray) -> bool:
-    """Whether RR intervals keep time: the median change from beat to beat is at most 6 % of the median RR.
 
-    The median forgives a single extrasystole; atrial fibrillation changes every beat. 6 % separates the AF records of
-    LUDB from its sinus rhythms (respiratory arrhythmia included); it is a description, not a diagnosis. Two intervals
-    are needed to say anything: fewer are not regular.
+def is_regular(rr_ms: np.ndarray) -> bool:
+    """Whether RR intervals keep time: half of them lie within 6 % of their median.
+
+    A single extrasystole is forgiven; bigeminy and atrial fibrillation are not. A description, not a diagnosis. Two
+    intervals are needed to say anything: fewer are not regular.
     """
     if len(rr_ms) < 2:
         return False
-    return bool(np.median(np.abs(np.diff(rr_ms))) <= 0.06 * np.median(rr_ms))
+    return bool(np.median(np.abs(rr_ms - np.median(rr_ms))) <= REGULAR_WITHIN * np.median(rr_ms))
