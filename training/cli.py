@@ -160,8 +160,9 @@ DEMO = Path(ecg_gym.__file__).parent / "assets" / "default_patient"
 @app.command()
 def demo(out: Out = Path("out/demo"), samples: Samples = 16, seed: Seed = 0) -> None:
     """The main job on the virtual patient that ships with the package: rank treatments, save the picture."""
-    scenario = DEMO.with_suffix(".scenario").read_text().strip()
-    plan(record=DEMO, scenario=scenario, out=out, samples=samples, seed=seed)
+    from training.default_patient import SCENARIO
+
+    plan(record=DEMO, scenario=SCENARIO, patient=str(DEMO.with_suffix(".yaml")), out=out, samples=samples, seed=seed)
 
 
 @train.command("vae")
