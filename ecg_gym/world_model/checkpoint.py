@@ -82,6 +82,7 @@ def save(
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(stored, aside, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
+        aside.chmod(0o644)  # the library writes 0600, which an installed package's other users could not read
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
