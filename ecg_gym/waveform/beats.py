@@ -61,8 +61,7 @@ def r_peaks_of(leads: np.ndarray) -> list[np.ndarray]:
     """R peaks ``(N,)`` [samples] of conditioned leads ``(B, 8, T)``: the largest vector magnitude within each QRS."""
     band = spectral(leads, RATE_HZ, RATE_HZ / 2, low=QRS_HZ[0], high=QRS_HZ[1])
     envelope = _smooth(np.sqrt(np.einsum("blt,blt->bt", band, band)), round(0.06 * RATE_HZ / 2) | 1)
-    magnitude = np.sqrt(np.einsum("blt,blt->bt", leads, leads))
-    return [_to_largest(2 * _beats_on(row), size) for row, size in zip(envelope, magnitude)]
+    return [_to_largest(2 * _beats_on(row), strip) for row, strip in zip(envelope, leads)]
 
 
 def _smooth(x: np.ndarray, width: int) -> np.ndarray:
@@ -97,11 +96,19 @@ def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.
     return peaks[keep]
 
 
-def _to_largest(peaks: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-    """Each peak moved to the largest vector magnitude within 50 ms."""
-    reach = round(0.05 * RATE_HZ)
-    window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, len(magnitude) - 1)
-    return window[np.arange(len(peaks)), np.argmax(magnitude[window], axis=1)] if len(peaks) else peaks
+def _to_largest(peaks: np.ndarray, leads: np.ndarray) -> np.ndarray:
+    """Each peak moved to the largest vector magnitude of ``leads (8, T)`` within 50 ms.
+
+    The magnitude is taken over the mean of the levels 80 ms before and behind, so that wander, a steep ST segment or
+    the end of the strip does not choose between R and S.
+    """
+    if len(peaks) == 0:
+        return peaks
+    reach, aside, last = round(0.05 * RATE_HZ), round(0.08 * RATE_HZ), leads.shape[-1] - 1
+    window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, last)
+    level = (leads[:, np.clip(peaks - aside, 0, last)] + leads[:, np.clip(peaks + aside, 0, last)]) / 2
+    height = ((leads[:, window] - level[:, :, None]) ** 2).sum(axis=0)
+    return window[np.arange(len(peaks)), np.argmax(height, axis=1)]
 
 
 def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat | None:

@@ -1,7 +1,7 @@
 """Zero-phase filtering and band-limited resampling: one multiplication of the spectrum, so that no fiducial moves.
 
-A strip is not periodic, so it is first continued at both ends by point reflection (``2 x[0] - x[k]``, about the median
-of the last 20 ms), which keeps level and slope continuous; the continuation is cut off again afterwards.
+A strip is not periodic, so it is first continued at both ends by point reflection (``2 x[0] - x[k]``, about the mean of
+the last 20 ms), which keeps level and slope continuous; the continuation is cut off again afterwards.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ def _extend(signal: np.ndarray, rate_hz: float, target_hz: float) -> tuple[np.nd
         total += step
     back = total - t - front
     reach = t - 1
-    # the level to reflect about is not left to a single sample: recorders like to end on a glitch
+    # the level to reflect about is not left to a single sample: recorders like to end on a glitch (and a median
+    # would not be linear: Einthoven must survive)
     edge = max(1, min(t, round(0.02 * rate_hz)))
-    first, last = (np.median(end, axis=-1, keepdims=True) for end in (signal[..., :edge], signal[..., -edge:]))
+    first, last = (end.mean(axis=-1, keepdims=True) for end in (signal[..., :edge], signal[..., -edge:]))
     before = 2 * first - signal[..., np.minimum(np.arange(front, 0, -1), reach)]
     after = 2 * last - signal[..., reach - np.minimum(np.arange(1, back + 1), reach)]
     return np.concatenate([before, signal, after], axis=-1), front
