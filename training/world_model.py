@@ -276,11 +276,10 @@ def validate(forecaster: Forecaster, data: LatentTrials, rows: int = 512, seed: 
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
 
 
-def trials_for(preset: WorldModelPreset, folder: Path) -> Path:
-    """The folder of virtual trials, after making the shards that are not there yet."""
+def make_trials(preset: WorldModelPreset, folder: Path) -> None:
+    """Make the preset's shards of virtual trials that are not in ``folder`` yet (about 0.05 s a transition)."""
     for _ in make_shards(folder, range(preset.shards), preset.design):
         pass
-    return folder
 
 
 def run(
@@ -289,10 +288,11 @@ def run(
 ) -> Path:  # fmt: skip
     """Train (or go on training) in ``folder`` and write ``world_model.safetensors``; returns its path.
 
-    ``trials`` is a folder of shards. With ``publish`` the averaged weights so far are also written there every few
+    ``trials`` is a folder of shards; those of the preset that are missing are made first. With ``publish`` the averaged weights so far are also written there every few
     minutes (and entered into the manifest, if it is the package's assets), so that the best so far can be used.
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
+    make_trials(preset, trials)
     network = VAE.load(codec)
     data = {split: cached_latents(network, codec, trials, split, folder) for split in ("train", "validation")}
     last = time.monotonic()
