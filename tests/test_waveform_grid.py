@@ -42,7 +42,7 @@ def test_the_grid_begins_before_an_r_peak(rate_hz: float, seconds: float) -> Non
     assert ecg.rate_hz == MODEL_RATE_HZ
     peaks = find_r_peaks(ecg)[0]
     assert peaks[0] / MODEL_RATE_HZ == pytest.approx(R_PEAK_OFFSET_S, abs=1.1 / MODEL_RATE_HZ)
-    assert np.diff(peaks) / MODEL_RATE_HZ == pytest.approx(0.73, abs=2.1 / MODEL_RATE_HZ)  # whole beats, also at the seam
+    assert np.diff(peaks) / MODEL_RATE_HZ == pytest.approx(0.73, abs=2.1 / MODEL_RATE_HZ)  # also at the seam
 
 
 def test_the_grid_keeps_einthoven_missing_leads_and_batches() -> None:

@@ -174,7 +174,8 @@ def test_no_beats_no_numbers(kind: str) -> None:
     }[kind]
     intervals = measure(ECG(signal, 500.0))
     assert intervals.reason == ("no beats found",)
-    assert np.isnan(intervals.as_array(["hr_bpm", "rr_ms", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "t_amplitude_mv"])).all()
+    numbers = ["hr_bpm", "rr_ms", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "t_amplitude_mv"]
+    assert np.isnan(intervals.as_array(numbers)).all()
     assert intervals.n_beats[0] == 0
 
 
@@ -196,7 +197,7 @@ def test_as_array_knows_its_columns() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match="method is 'best'; expected one of .*; 'global'"):
+    with pytest.raises(ValueError, match=r"method is 'best'; expected one of .*; 'global'"):
         measure(analytic(), method="best")
 
 
@@ -226,10 +227,11 @@ def test_neurokit_agrees_on_rate_and_roughly_on_qt() -> None:
 def test_manual_marks_of_ludb(real_data) -> None:
     from training.studies.delineation import compare
 
-    table = {(row["interval"], row["records"], row["method"]): row for row in compare(real_data("ludb"), methods=("global",))}
-    for interval, bias, sd in (("pr_ms", 4, 14), ("qrs_ms", 5, 12)):
-        row = table[interval, "all but paced", "global"]
+    rows = [row for row in compare(real_data("ludb"), methods=("global",)) if row["reference"] == "global"]
+    table = {(row["interval"], row["records"]): row for row in rows}
+    for interval, bias, sd in (("pr_ms", 4, 14), ("qrs_ms", 4, 12)):
+        row = table[interval, "all but paced"]
         assert abs(row["bias_ms"]) <= bias
         assert row["sd_ms"] <= sd
         assert row["failures"] <= 0.02 * row["n"]
-    assert table["qt_ms", "all but paced", "global"]["sd_ms"] <= 20
+    assert table["qt_ms", "all but paced"]["sd_ms"] <= 20

@@ -325,3 +325,43 @@ def write_record(
         for suffix in (".dat", ".hea"):
             os.replace(Path(aside) / f"{base.name}{suffix}", base.parent / f"{base.name}{suffix}")
     return base.parent / f"{base.name}.hea"
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One wave as a reader marked it in one lead; a boundary that was not marked is NaN."""
+
+    kind: str  # "p", "N" (QRS) or "t", as in WFDB
+    onset_s: float  # [s] from the start of the file, like the other two
+    peak_s: float
+    end_s: float
+
+
+def read_marks(path: str | os.PathLike[str]) -> dict[str, list[Wave]]:
+    """The waves marked in each lead of a record, by annotators named after the leads, as in LUDB; may be empty."""
+    import wfdb
+
+    header, base = _header(path)
+    marks: dict[str, list[Wave]] = {}
+    for file in sorted(base.parent.glob(f"{base.name}.*")):
+        lead = lead_of(file.suffix[1:])
+        if lead is None or file.suffix in SUFFIXES:
+            continue
+        annotation = wfdb.rdann(str(base), file.suffix[1:])
+        marks[lead] = _waves(annotation.symbol, np.asarray(annotation.sample) / header.fs)
+    return marks
+
+
+def _waves(symbols: Sequence[str], seconds: np.ndarray) -> list[Wave]:
+    """Waves out of the sequence ``( p ) ( N ) ( t )``; a bracket belongs to the peak next to it."""
+    last = len(symbols) - 1
+    return [
+        Wave(
+            symbol,
+            float(seconds[i - 1]) if i > 0 and symbols[i - 1] == "(" else float("nan"),
+            float(seconds[i]),
+            float(seconds[i + 1]) if i < last and symbols[i + 1] == ")" else float("nan"),
+        )
+        for i, symbol in enumerate(symbols)
+        if symbol in ("p", "N", "t")
+    ]

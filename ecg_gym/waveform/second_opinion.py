@@ -36,6 +36,7 @@ def neurokit_row(signal: np.ndarray, rate_hz: float) -> tuple[dict[str, float], 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             clean = neurokit2.ecg_clean(lead, sampling_rate=int(RATE_HZ))
+            peaks = _to_extreme(clean, peaks)
             _, waves = neurokit2.ecg_delineate(clean, peaks, sampling_rate=int(RATE_HZ), method="dwt")
     except Exception as error:
         return row, f"NeuroKit2 gave up ({type(error).__name__})"
@@ -51,6 +52,13 @@ def neurokit_row(signal: np.ndarray, rate_hz: float) -> tuple[dict[str, float], 
     missing = [name for name in ("pr_ms", "qrs_ms", "qt_ms") if not np.isfinite(row[name])]
     row |= corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"])
     return row, f"NeuroKit2 found no {', '.join(missing)}" if missing else ""
+
+
+def _to_extreme(lead: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Our R peaks moved to where this one lead ``(T,)`` deflects most, within 50 ms: there NeuroKit2 expects them."""
+    reach = round(0.05 * RATE_HZ)
+    window = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, len(lead) - 1)
+    return window[np.arange(len(peaks)), np.argmax(np.abs(lead[window]), axis=1)]
 
 
 def _between(at: dict[str, np.ndarray], first: str, last: str) -> float:
