@@ -288,8 +288,9 @@ def run(
 ) -> Path:  # fmt: skip
     """Train (or go on training) in ``folder`` and write ``world_model.safetensors``; returns its path.
 
-    ``trials`` is a folder of shards; those of the preset that are missing are made first. With ``publish`` the averaged weights so far are also written there every few
-    minutes (and entered into the manifest, if it is the package's assets), so that the best so far can be used.
+    ``trials`` is a folder of shards; those of the preset that are missing are made first. With ``publish`` the averaged
+    weights so far are also written there every few minutes (and entered into the manifest, if it is the package's
+    assets), so that the best so far can be used.
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
