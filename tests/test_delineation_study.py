@@ -27,7 +27,8 @@ def annotated(folder: Path, pr_ms: float = 160.0, qt_ms: float = 400.0) -> Path:
         marks += [("(", r + onset + qt_ms - 180), ("t", r + onset + qt_ms - 80), (")", r + onset + qt_ms)]
     symbols, at = zip(*marks)
     for lead in LEADS:
-        wfdb.wrann("r1", lead.lower(), np.round(np.array(at) / 2).astype(int), list(symbols), write_dir=str(folder))
+        wfdb.wrann("r1", "lead", np.round(np.array(at) / 2).astype(int), list(symbols), write_dir=str(folder))
+        (folder / "r1.lead").rename(folder / f"r1.{lead.lower()}")  # wfdb writes no digits in an extension, LUDB does
     return folder
 
 
