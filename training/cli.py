@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ecg_gym
+from training.console import SAY as _SAY
+from training.console import entrance
+from training.studies.cli import app as studies
 
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
@@ -25,26 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
-_SAY = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-def refuse(error: Exception) -> NoReturn:
-    """Say one message on stderr and leave with exit code 2."""
-    _SAY.print(f"[bold red]refused[/] {_escape(str(error))}")
-    raise typer.Exit(2)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-@contextmanager
-def entrance() -> Iterator[None]:
-    """Inside, a ValueError or a missing file is the user's; outside, it is ours and keeps its traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        refuse(error)
 
 
 def progress_bar() -> Progress:
@@ -69,9 +51,8 @@ Data = Annotated[
 ]
 
 train = typer.Typer(help="Train one learned thing; stop it any time, the same command resumes.", no_args_is_help=True)
-study = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
 app.add_typer(train, name="train")
-app.add_typer(study, name="study")
+app.add_typer(studies, name="study")
 
 
 @app.command()
@@ -111,7 +92,7 @@ def plan(
             preset="paper" if paper else "default",
         )
     for remark in prepared.record.remarks:
-        _SAY.print(f"[yellow]note[/] {_escape(remark)}")
+        _SAY.print(f"[yellow]note[/] {escape(remark)}")
     with progress_bar() as bar:
         task = bar.add_task("candidates", total=None)
         result = run(
@@ -191,8 +172,7 @@ def train_world_model(
     with entrance():
         chosen = world_model.preset_named(preset, device)
     folder = out or Path("runs") / f"world-model-{preset}"
-    shards = world_model.trials_for(chosen, trials or folder / "trials")
-    _trained(world_model.run(chosen, shards, folder, vae=codec))
+    _trained(world_model.run(chosen, trials or folder / "trials", folder, vae=codec))
 
 
 @train.command("risk")

@@ -92,7 +92,7 @@ PRESETS = {
         design=TrialDesign(patients=4, steps=2),
     ),
     "default": WorldModelPreset(  # about 40 minutes on two cores with bf16
-        loop=LoopConfig(steps=9000, warmup=300, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
+        loop=LoopConfig(steps=5600, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
         projection=ProjectionConfig(kernel=1, blocks=0),

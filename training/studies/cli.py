@@ -1,0 +1,129 @@
+"""``ecg-gym study ...``: each study prints a table, or with ``--json`` one document on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.console import SAY, entrance
+
+app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+
+
+@app.command()
+def delineation(
+    records: Annotated[Path, typer.Option(help="Folder of WFDB records with marks in .i .ii ... .v6, such as LUDB's.")],
+    methods: Annotated[str, typer.Option(help="Comma separated; a NeuroKit2 method is its second opinion.")] = "",
+    rates: Annotated[str, typer.Option(help="Sampling rates to measure at [Hz], comma separated.")] = "500,102.4",
+    as_json: Json = False,
+) -> None:
+    """PR, QRS and QT against a cardiologist's marks: bias, SD and failures per method [ms]."""
+    from training.studies import delineation as module
+
+    with entrance():
+        chosen = methods.split(",") if methods else module.METHODS
+        document = module.study(records, chosen, [float(rate) for rate in rates.split(",")])
+    _show(document, document["rows"], as_json)
+
+
+@app.command()
+def codec(
+    run: Annotated[Path, typer.Option(help="Folder of a `train vae` run: its strips and split.")],
+    weights: Annotated[Path | None, typer.Option(help="Codec to judge; default the package's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
+    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.world_model.vae import VAE
+    from training.strips import load_strips
+    from training.studies import codec as module
+
+    with entrance():
+        path = weights or ASSETS / "vae.safetensors"
+        vae = VAE.load(path)
+        found = sorted(run.glob("strips_*.npz"))
+        if not found:
+            raise ValueError(f"{run} holds no strips_*.npz; expected the folder of a run; make one with train vae")
+    for strips_path in found:
+        strips = load_strips(strips_path)
+        held_out = strips.where(strips.split != "train")
+        document = module.study(vae, path, strips.of("train"), held_out)
+        document["strips"] = strips_path.name
+        rows = [{"metric": name, **_flat(value)} for name, value in document["metrics"].items()]
+        _show(document, rows, as_json)
+
+
+@app.command()
+def forecast(
+    trials: Annotated[Path, typer.Option(help="Folder of virtual trials; missing test shards are made.")] = Path(
+        "runs/trials"
+    ),
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Futures drawn per transition.")] = 8,
+    rows: Annotated[int, typer.Option(min=8, help="Held-out transitions.")] = 384,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Predicted against true changes of the intervals in virtual patients the model never met."""
+    from ecg_gym.datasets.trials import TrialDesign, make_shards, read_trials, split_of
+    from ecg_gym.world_model import WorldModel
+    from training.studies import forecast as module
+    from training.world_model import encode_trials
+
+    with entrance():
+        world = WorldModel.load(model)
+    shards = list(trials.glob("trials_*.npz")) if trials.is_dir() else []
+    if not any(split_of(int(path.stem.split("_")[1])) == "test" for path in shards):
+        SAY.print(f"making virtual trials in {trials} (about two minutes)")
+        for _ in make_shards(trials, (0, 1, 9, 19), TrialDesign()):
+            pass
+    test = encode_trials(world.vae, read_trials(trials, "test"))
+    document = module.study(world, read_trials(trials, "train"), test, samples, rows, seed)
+    if as_json:
+        _print_json(document)
+    else:
+        Console(width=160).print("\n".join(module.lines(document)), highlight=False, markup=False)
+
+
+def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+        return
+    table = Table(title=f"study {document['study']}")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
+    for row in rows:
+        table.add_row(*[_cell(row.get(name)) for name in names])
+    Console(width=160).print(table)
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    """One level of a metric: ``value``, ``ci95`` and each baseline by name."""
+    if not isinstance(value, dict):
+        return {"value": value}
+    baselines = value.get("baselines", {})
+    usual = {key: item for key, item in value.items() if key != "baselines"}
+    return usual | {name: item["value"] if isinstance(item, dict) else item for name, item in baselines.items()}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return " .. ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
