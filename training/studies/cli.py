@@ -93,6 +93,26 @@ def forecast(
         Console(width=160).print("\n".join(module.lines(document)), highlight=False, markup=False)
 
 
+@app.command("drug-effects")
+def drug_effects(
+    data: Annotated[Path, typer.Option(help="Folder of the ECGRDVQ tables.")],
+    world: Annotated[str, typer.Option(help="Only `virtual` so far.")] = "virtual",
+    seeds: Annotated[int, typer.Option(min=1, help="How often the trial's people are drawn.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """The virtual trial beside the real one: placebo-corrected effects at the nominal peak, measured from waveforms."""
+    from training.studies import drug_effects as module
+
+    with entrance():
+        if world != "virtual":
+            raise ValueError(f"world is {world!r}; expected virtual; the learned world has its own study, forecast")
+        document = module.study(data, seeds)
+    _show(document, document["pairs"], as_json)
+    if not as_json:
+        inside, trivial = document["inside_count"], document["no_effect_inside_count"]
+        SAY.print(f"inside the real interval: {inside} of {document['of']}; saying 'no effect' would be {trivial}")
+
+
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         _print_json(document)
