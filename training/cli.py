@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ import ecg_gym
 from training.console import SAY as _SAY
 from training.console import entrance
 from training.studies.cli import app as studies
+
+if TYPE_CHECKING:
+    from planners import Plan
 
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
@@ -102,7 +105,7 @@ def plan(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    figure_path, json_path = _save(result, prepared, folder)
+    figure_path, json_path = _save(result, folder)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2) + "\n")
         return
@@ -120,12 +123,12 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _save(result, prepared, folder: Path) -> tuple[Path, Path]:
+def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
     from planners.report import plan_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     figure_path, json_path = folder / "plan.png", folder / "plan.json"
-    figure = plan_figure(result, prepared.state)
+    figure = plan_figure(result)
     aside = folder / ".plan.png.part"
     figure.savefig(aside, dpi=150, format="png")
     aside.replace(figure_path)
@@ -183,6 +186,28 @@ def train_risk(preset: Preset = "default", out: Run = None, data: Data = None, d
     with entrance():
         chosen = risk.preset_named(preset, device)
     _trained(risk.run(chosen, data, out or Path("runs") / f"risk-{preset}"))
+
+
+@app.command()
+def weights(as_json: Json = False) -> None:
+    """What the shipped weights are: hash, size, training data with licences, and what was measured at the time."""
+    from ecg_gym.world_model import checkpoint
+
+    rows = []
+    for name, sha256 in checkpoint.manifest().items():
+        with entrance():
+            metadata = checkpoint.load(checkpoint.ASSETS / name, name.split(".")[0], sha256).metadata
+        megabytes = round((checkpoint.ASSETS / name).stat().st_size / 1e6, 2)
+        rows.append({"file": name, "sha256": sha256, "megabytes": megabytes, **metadata})
+    text = json.dumps(rows, indent=2, sort_keys=True)
+    if as_json:
+        sys.stdout.write(text + "\n")
+        return
+    for row in rows:
+        _SAY.print(f"[bold]{row['file']}[/] {row['megabytes']} MB  sha256 {row['sha256']}")
+        Console().print_json(
+            data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
+        )
 
 
 def _trained(path: Path) -> None:
