@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ecg_gym
 from training.console import SAY as _SAY
-from training.console import entrance
+from training.console import entrance, progress_bar
 from training.studies.cli import app as studies
 
 if TYPE_CHECKING:
@@ -30,12 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
-
-
-def progress_bar() -> Progress:
-    """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=_SAY, transient=True)
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]

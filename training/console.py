@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SAY = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -26,3 +27,9 @@ def entrance() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         refuse(error)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=SAY, transient=True)

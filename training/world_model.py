@@ -91,8 +91,8 @@ PRESETS = {
         shards=10,
         design=TrialDesign(patients=4, steps=2),
     ),
-    "default": WorldModelPreset(  # about 40 minutes on two cores with bf16
-        loop=LoopConfig(steps=5600, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
+    "default": WorldModelPreset(  # about 30 minutes on two quiet cores with bf16
+        loop=LoopConfig(steps=8400, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
         projection=ProjectionConfig(kernel=1, blocks=0),

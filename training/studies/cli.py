@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.console import SAY, entrance
+from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
@@ -111,6 +111,29 @@ def drug_effects(
     if not as_json:
         inside, trivial = document["inside_count"], document["no_effect_inside_count"]
         SAY.print(f"inside the real interval: {inside} of {document['of']}; saying 'no effect' would be {trivial}")
+
+
+@app.command()
+def plans(
+    scenarios: Annotated[str, typer.Option(help="Comma separated; default all.")] = "",
+    patients: Annotated[int, typer.Option(min=2, help="Virtual people per scenario.")] = 8,
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Futures per candidate (K), in either world.")] = 8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """One decision in the learned world, judged in the virtual patient, beside watching, chance and the oracle."""
+    from ecg_gym.envs.scenarios import load_scenarios, scenario_named
+    from ecg_gym.world_model import WorldModel
+    from training.studies import plans as module
+
+    with entrance():
+        chosen = [scenario_named(name).name for name in scenarios.split(",")] if scenarios else list(load_scenarios())
+        world = WorldModel.load(model)
+    with progress_bar() as bar:
+        task = bar.add_task("people", total=patients * len(chosen))
+        document = module.study(world, chosen, patients, samples, seed=seed, progress=lambda: bar.advance(task))
+    _show(document, document["rows"], as_json)
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
