@@ -136,6 +136,27 @@ def plans(
     _show(document, document["rows"], as_json)
 
 
+@app.command("zero-dose")
+def zero_dose(
+    records: Annotated[Path, typer.Option(help="Folder of WFDB records of real people.")],
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Records taken, at random.")] = 60,
+    samples: Annotated[int, typer.Option(min=2, help="Futures per record.")] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """What the learned world does to real strips when nothing is given; a perfect one would do nothing."""
+    from ecg_gym.world_model import WorldModel
+    from training.studies import zero_dose as module
+
+    with entrance():
+        world = WorldModel.load(model)
+        with progress_bar() as bar:
+            task = bar.add_task("draws", total=2 * samples)
+            document = module.study(world, records, limit, samples, seed, progress=lambda: bar.advance(task))
+    _show(document, document["rows"], as_json)
+
+
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         _print_json(document)
