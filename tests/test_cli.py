@@ -31,7 +31,8 @@ def signal() -> np.ndarray:
 def a_record(folder: Path, signal: np.ndarray, **more: object) -> Path:
     import wfdb
 
-    usual = {"fs": 500, "units": ["mV"] * 12, "sig_name": list(LEADS), "fmt": ["16"] * 12, **more}
+    plain = {"fmt": ["16"] * 12, "adc_gain": [1000.0] * 12, "baseline": [0] * 12}
+    usual = {"fs": 500, "units": ["mV"] * 12, "sig_name": list(LEADS), **plain, **more}
     wfdb.wrsamp("r", p_signal=signal.T, write_dir=str(folder), **usual)
     return folder / "r"
 

@@ -11,7 +11,7 @@ anchor, with another patient's anchor, with another treatment's condition, and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,32 +116,41 @@ def scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, dict[str, float
     """Per interval, from samples of its change ``(K, B, 4)`` and the true change ``(B, 4)``.
 
     ``mae``, ``bias`` and ``correlation`` are of the mean of the samples, ``crps`` is of the samples (Gneiting 2007, the
-    fair estimator), ``spread`` is the SD of samples over the error of their mean, both corrected for K.
+    fair estimator), ``spread`` is the SD of samples over the error of their mean, both corrected for K. A transition
+    counts when at least half of its samples could be measured; the others are ``n_failed``. ``unmeasured`` is the
+    share of all samples that could not be, although the true change could.
     """
     found: dict[str, dict[str, float | int | None]] = {}
     for i, name in enumerate(CHANGES):
-        samples, truth = predicted[:, :, i], true[:, i]
-        ok = np.isfinite(samples).all(axis=0) & np.isfinite(truth)
-        failed = int((np.isfinite(truth) & ~np.isfinite(samples).all(axis=0)).sum())
-        found[name] = {"n": int(ok.sum()), "n_failed": failed}
+        known = np.isfinite(true[:, i])
+        samples, truth = predicted[:, known, i], true[known, i]
+        measured_of = np.isfinite(samples).sum(axis=0)
+        ok = measured_of >= max(2, len(samples) / 2)
+        found[name] = {"n": int(ok.sum()), "n_failed": int((~ok).sum())}
+        found[name]["unmeasured"] = float(1 - measured_of.sum() / max(1, samples.size))
         if ok.sum() >= 10:
-            found[name] |= _distribution_scores(samples[:, ok], truth[ok])
+            found[name] |= _distribution_scores([s[np.isfinite(s)] for s in samples[:, ok].T], truth[ok])
     return found
 
 
-def _distribution_scores(samples: np.ndarray, truth: np.ndarray) -> dict[str, float | int | None]:
-    k, mean = len(samples), samples.mean(axis=0)
-    pairs = np.abs(samples[:, None] - samples[None]).sum(axis=(0, 1)) / (2 * k * (k - 1))
+def _distribution_scores(samples: Sequence[np.ndarray], truth: np.ndarray) -> dict[str, float | int | None]:
+    """Scores of each transition's measured samples against its true change, averaged over transitions."""
+    mean = np.array([s.mean() for s in samples])
     moves = mean.std() > 1e-9 and truth.std() > 1e-9
-    skill = np.sqrt(np.mean((mean - truth) ** 2))
-    spread = np.sqrt(samples.var(axis=0, ddof=1).mean() * (1 + 1 / k))
+    variance = np.mean([s.var(ddof=1) * (1 + 1 / len(s)) for s in samples])
     return {
         "mae": float(np.abs(mean - truth).mean()),
         "bias": float((mean - truth).mean()),
         "correlation": float(np.corrcoef(mean, truth)[0, 1]) if moves else None,
-        "crps": float((np.abs(samples - truth).mean(axis=0) - pairs).mean()),
-        "spread": float(spread / skill) if spread > 0 else 0.0,
+        "crps": float(np.mean([_fair_crps(s, t) for s, t in zip(samples, truth)])),
+        "spread": float(np.sqrt(variance / np.mean((mean - truth) ** 2))),
     }
+
+
+def _fair_crps(samples: np.ndarray, truth: float) -> float:
+    k = len(samples)
+    pairs = np.abs(samples[:, None] - samples).sum() / (2 * k * (k - 1))
+    return float(np.abs(samples - truth).mean() - pairs)
 
 
 def by_treatment(trials: Trials, predicted: np.ndarray, true: np.ndarray) -> dict[str, dict[str, Any]]:
