@@ -10,8 +10,8 @@ import numpy as np
 
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
-from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.lead_field import Pose
+from ecg_gym.virtual_patient.population import factor, kind, normal, population, within
 from ecg_gym.virtual_patient.rhythm import rhythms
 
 N_POSES = 32  # electrode matrices are kept, so people share a library of poses
@@ -47,10 +47,11 @@ class Heart:
 
 @cache
 def poses() -> tuple[Pose, ...]:
-    """The library: how hearts turn and shift between adults (about 12 degrees and 8 mm SD; own judgement, L)."""
-    rng = np.random.default_rng(20)
+    """The library: how hearts turn and shift between adults; the first is the default heart's own."""
+    rng, table = np.random.default_rng(20), population()["pose"]
+    turn, shift = table["turn"]["sd"], table["shift"]["sd"]
     drawn = [
-        Pose(tuple(rng.normal(0, 0.2, 3)), tuple(rng.normal(0, (8, 10, 5))), float(np.exp(rng.normal(0, 0.04))))
+        Pose(tuple(rng.normal(0, turn, 3)), tuple(rng.normal(0, shift)), factor(rng, table["scale"]))
         for _ in range(N_POSES - 1)
     ]
     return (Pose(), *drawn)
@@ -64,12 +65,13 @@ def draw_heart(
     scar: str | None = None,
     healthy: bool = False,
 ) -> Heart:
-    """A person and a heart; what is given is kept, the rest is drawn from the spreads in ``default_heart.json``.
+    """A person and a heart; what is given is kept, the rest is drawn from ``population.yaml``.
 
-    ``healthy`` draws a trial volunteer: sinus rhythm, no block, no scar, good recording.
+    ``healthy`` draws a trial volunteer: sinus rhythm, no block, no scar, good recording. Raises ValueError for an
+    unknown rhythm.
     """
     patient = draw_patient(rng, patient)
-    table, row = heart_table()["population"], rhythms()
+    row, usual, sick, recording = rhythms(), *(population()[part] for part in ("heart", "disease", "recording"))
     if rhythm is None:
         names = [name for name, r in row.items() if r["share"] > 0]
         shares = np.array([row[name]["share"] for name in names])
@@ -77,56 +79,69 @@ def draw_heart(
         rhythm = "sinus" if healthy else drawn
     if rhythm not in row:
         raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(row)}; choose one of them")
-    normal = lambda mean_sd: float(rng.normal(*mean_sd))  # noqa: E731
-    sinus_rate = float(np.clip(normal(row["sinus"]["rate_bpm"]), 48, 95))
-    low, high = _rate_limits(row[rhythm])
-    paths = ["normal", "lbbb", "rbbb", "bifascicular", "preexcited"]
-    path = str(rng.choice(paths, p=[0.86, 0.045, 0.05, 0.025, 0.02]))
-    scars = str(rng.choice(["", "anterior", "inferior", "lateral"], p=[0.88, 0.045, 0.045, 0.03]))
-    injured = str(rng.choice(["", "anterior", "inferior"], p=[0.97, 0.015, 0.015]))
-    poor = rng.random() < 0.04
+    sex = patient.sex or "F"
+    sinus_rate = within(usual["sinus_rate_bpm"], rng.normal(*row["sinus"]["rate_bpm"]))
+    path, scars, injured = (kind(rng, sick[name]) for name in ("conduction", "scar", "injury"))
+    poor = rng.random() < recording["poor"]["value"]
     return Heart(
         patient=patient,
         rhythm=rhythm,
-        rate_bpm=sinus_rate if rhythm == "sinus" else float(np.clip(normal(row[rhythm]["rate_bpm"]), low, high)),
+        rate_bpm=sinus_rate if rhythm == "sinus" else _rate(rng, *row[rhythm]["rate_bpm"]),
         sinus_rate_bpm=sinus_rate,
-        pr_ms=float(np.clip(normal(row[rhythm].get("pr_ms", table["pr_ms"])), 115, 380)),
-        sdnn_ms=float(np.clip(normal(table["sdnn_ms"]), 8, 90)),
-        qrs_ms=float(np.clip(normal(table["qrs_ms"][patient.sex or "F"]), 78, 118)),
-        qtcf_ms=float(np.clip(normal(table["qtcf_ms"][patient.sex or "F"]), 365, 465)),
-        tpeak_tend_ms=float(np.clip(normal(table["tpeak_tend_ms"]), 60, 95)),
+        pr_ms=_pr_ms(rng, row[rhythm], usual["pr_ms"]),
+        sdnn_ms=normal(rng, usual["sdnn_ms"]),
+        qrs_ms=normal(rng, usual["qrs_ms"], sex),
+        qtcf_ms=normal(rng, usual["qtcf_ms"], sex),
+        tpeak_tend_ms=normal(rng, usual["tpeak_tend_ms"]),
         sensitivity=draw_sensitivities((patient,), [rng])[0],
         conduction=conduction or ("normal" if healthy else path),
         scar=scar if scar is not None else ("" if healthy else scars),
         injury="" if healthy or scar or scars else injured,
         pose=int(rng.integers(N_POSES)),
-        r_gain=float(np.exp(rng.normal(0, table["r_gain_ln_sd"]))),
-        t_gain=float(np.exp(rng.normal(0, table["t_gain_ln_sd"]))),
-        p_gain=float(np.exp(rng.normal(0, table["p_gain_ln_sd"]))),
-        noise=float(rng.uniform(4, 8)) if poor and not healthy else float(np.exp(rng.normal(-0.2, 0.35))),
+        r_gain=factor(rng, usual["r_gain"]),
+        t_gain=factor(rng, usual["t_gain"]),
+        p_gain=factor(rng, usual["p_gain"]),
+        noise=_noise(rng, recording, poor and not healthy),
     )
 
 
 def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Patient:
     """A person whose unknown facts are drawn (adults, electrolytes mostly normal); known ones are kept."""
+    table = population()["patient"]
+    age = table["age_years"]
     sex = str(rng.choice(["F", "M"]))
     drawn: dict[str, Any] = {
-        "age_years": float(np.round(rng.uniform(20, 85))),
+        "age_years": _rounded(rng.uniform(age["low"], age["high"]), 0),
         "sex": sex,
-        "weight_kg": float(np.clip(rng.normal(68 if sex == "F" else 80, 12), 42, 130).round(1)),
-        "height_cm": float(np.clip(rng.normal(164 if sex == "F" else 177, 7), 145, 205).round()),
-        "potassium": float(np.clip(rng.normal(4.2, 0.35), 2.8, 6.2).round(2)),
-        "magnesium": float(np.clip(rng.normal(0.85, 0.08), 0.5, 1.3).round(2)),
-        "calcium": float(np.clip(rng.normal(2.35, 0.1), 1.8, 2.9).round(2)),
+        "weight_kg": _rounded(normal(rng, table["weight_kg"], sex), 1),
+        "height_cm": _rounded(normal(rng, table["height_cm"], sex), 0),
+        **{name: _rounded(normal(rng, table[name]), 2) for name in ("potassium", "magnesium", "calcium")},
     }
-    drawn["creatinine_clearance"] = float(
-        np.clip(rng.normal(125 - 0.75 * max(0, drawn["age_years"] - 30), 15), 20, 160)
-    )
+    kidney = table["creatinine_clearance"]
+    aged = kidney["mean"] + kidney["per_year"] * max(0, drawn["age_years"] - kidney["from_years"])
+    drawn["creatinine_clearance"] = normal(rng, {**kidney, "mean": aged})
     if known is None:
         return Patient(**drawn)
     return replace(known, **{name: value for name, value in drawn.items() if getattr(known, name) is None})
 
 
-def _rate_limits(row: dict[str, Any]) -> tuple[float, float]:
-    mean, sd = row["rate_bpm"]
-    return mean - 2.5 * sd, mean + 2.5 * sd
+def _rounded(value: float, digits: int) -> float:
+    return float(np.round(value, digits))
+
+
+def _rate(rng: np.random.Generator, mean: float, sd: float) -> float:
+    """A rate [1/min] in a rhythm of that mean and SD."""
+    reach = population()["heart"]["rate_reach"]["value"] * sd
+    return normal(rng, {"mean": mean, "sd": sd, "low": mean - reach, "high": mean + reach})
+
+
+def _pr_ms(rng: np.random.Generator, rhythm: dict[str, Any], usual: dict[str, Any]) -> float:
+    """A PR [ms]: the rhythm's own distribution where it has one, within everybody's limits."""
+    mean, sd = rhythm.get("pr_ms", (usual["mean"], usual["sd"]))
+    return within(usual, rng.normal(mean, sd))
+
+
+def _noise(rng: np.random.Generator, recording: dict[str, Any], poor: bool) -> float:
+    """A factor on the electrode noise."""
+    level = recording["poor_level"]
+    return float(rng.uniform(level["low"], level["high"])) if poor else factor(rng, recording["level"])

@@ -16,8 +16,6 @@ import yaml
 
 from ecg_gym.pharmacology.modulation import Modulation
 
-RSA_SHARE = 0.6  # of the SDNN is respiratory; the rest is half slow (0.1 Hz), half white
-
 
 @dataclass(frozen=True)
 class Train:
@@ -32,9 +30,18 @@ class Train:
 
 
 @cache
-def rhythms() -> dict[str, dict[str, Any]]:
-    """The table of rhythms, by name."""
+def _table() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(Path(__file__).with_name("rhythms.yaml").read_text(encoding="utf-8"))
+
+
+def rhythms() -> dict[str, dict[str, Any]]:
+    """The rows of the table, by the name of the rhythm."""
+    return _table()["rhythms"]
+
+
+def timing(name: str) -> float:
+    """A figure that all rhythms share, in the table's unit."""
+    return _table()["timing"][name]["value"]
 
 
 def beat_train(
@@ -68,13 +75,14 @@ def _intervals(rate: float, sdnn_ms: float, rng: np.random.Generator, seconds: f
     rr = 60.0 / rate
     n = int(np.ceil(seconds / rr * 1.5)) + 4
     at = rr * np.arange(n)
-    sd = sdnn_ms / 1000 * min(1.0, rr) ** 1.5
-    breathing, slow = rng.uniform(0.2, 0.3), rng.uniform(0.08, 0.12)
+    sd = sdnn_ms / 1000 * min(1.0, rr) ** timing("sdnn_rr_exponent")
+    bands, share = _table()["timing"], timing("respiratory_share")
+    breathing, slow = (rng.uniform(bands[n]["low"], bands[n]["high"]) for n in ("breathing_hz", "slow_hz"))
     phase = rng.uniform(0, 2 * np.pi, 2)
-    respiratory = np.sqrt(2 * RSA_SHARE) * np.sin(2 * np.pi * breathing * at + phase[0])
-    rest = np.sqrt((1 - RSA_SHARE) / 2)
+    respiratory = np.sqrt(2 * share) * np.sin(2 * np.pi * breathing * at + phase[0])
+    rest = np.sqrt((1 - share) / 2)
     slow_part = rest * np.sqrt(2) * np.sin(2 * np.pi * slow * at + phase[1])
-    return np.maximum(0.25, rr + sd * (respiratory + slow_part + rest * rng.standard_normal(n)))
+    return np.maximum(timing("shortest_rr_s"), rr + sd * (respiratory + slow_part + rest * rng.standard_normal(n)))
 
 
 def _onsets(rr: np.ndarray, rng: np.random.Generator, seconds: float) -> np.ndarray:
@@ -89,10 +97,10 @@ def _sinus(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
     degree = row.get("av_block", 1)
     blocked = change.av_block > rng.random()
     if degree == 3 or blocked:
-        escape = row.get("escape_bpm", 35.0)
-        qrs = _onsets(_intervals(escape, 15.0, rng, seconds), rng, seconds)
+        escape = row.get("escape_bpm", timing("escape_bpm"))
+        qrs = _onsets(_intervals(escape, timing("escape_sdnn_ms"), rng, seconds), rng, seconds)
         return Train(qrs, ("escape",) * len(qrs), p, np.full(len(qrs), np.nan))
-    delay = pr + 0.005 * rng.standard_normal(len(p)) * (row.get("pr_sd_ms", 5) / 5)
+    delay = pr + timing("pr_sd_ms") / 1000 * rng.standard_normal(len(p))
     conducted = np.ones(len(p), bool)
     if degree == 2:
         cycle = row["conduct_of"]
@@ -101,13 +109,13 @@ def _sinus(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
         delay = delay + row.get("growth_ms", 0.0) / 1000 * place
     train = Train(p[conducted] + delay[conducted], (conduction,) * int(conducted.sum()), p, delay[conducted])
     share = row.get("ectopic_share", 0.0) * change.ectopy
-    return _with_ectopics(train, min(share, 0.5), row, rng) if share > 0 else train
+    return _with_ectopics(train, min(share, timing("largest_ectopic_share")), row, rng) if share > 0 else train
 
 
 def _with_ectopics(train: Train, share: float, row: dict[str, Any], rng: np.random.Generator) -> Train:
     """Some sinus beats replaced by early ectopic ones; the pause is compensatory, the P wave is buried."""
     n = len(train.qrs_s)
-    if row.get("every") and share >= 0.3:
+    if row.get("every") and share >= timing("regular_ectopy_from"):
         chosen = (np.arange(n) + rng.integers(row["every"])) % row["every"] == 0
     else:
         chosen = rng.random(n) < share
@@ -128,7 +136,8 @@ def _atrial_chaos(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> T
     if row["fibrillatory"] == "flutter":
         ratio = max(1, round(row["atrial_bpm"] / rate))
         mean = ratio * 60 / row["atrial_bpm"]
-        rr = np.full(int(seconds / mean) + 4, mean) + 0.004 * rng.standard_normal(int(seconds / mean) + 4)
+        n = int(seconds / mean) + 4
+        rr = np.full(n, mean) + timing("flutter_sd_ms") / 1000 * rng.standard_normal(n)
     else:
         mean, shape = 60.0 / rate, row["gamma_shape"]
         rr = np.maximum(row["refractory_s"], rng.gamma(shape, mean / shape, int(seconds / mean * 2) + 6))
@@ -141,18 +150,18 @@ def _atrial_chaos(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> T
 
 def _reentry(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
     """A supraventricular re-entry: fast, regular as a clock, P waves hidden."""
-    qrs = _onsets(_intervals(rate, 2.0, rng, seconds), rng, seconds)
+    qrs = _onsets(_intervals(rate, timing("reentry_sdnn_ms"), rng, seconds), rng, seconds)
     return Train(qrs, (conduction,) * len(qrs), np.empty(0), np.full(len(qrs), np.nan))
 
 
 def _ventricular(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
     """Ventricular tachycardia from one focus."""
-    qrs = _onsets(_intervals(rate, 4.0, rng, seconds), rng, seconds)
+    qrs = _onsets(_intervals(rate, timing("ventricular_sdnn_ms"), rng, seconds), rng, seconds)
     return Train(qrs, (row["focus"],) * len(qrs), np.empty(0), np.full(len(qrs), np.nan))
 
 
 def _paced(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
     """A ventricular pacemaker: spikes, a paced path, P waves that march through on their own."""
-    qrs = _onsets(_intervals(rate, 1.0, rng, seconds), rng, seconds)
+    qrs = _onsets(_intervals(rate, timing("paced_sdnn_ms"), rng, seconds), rng, seconds)
     p = _onsets(_intervals(row["atrial_bpm"], sdnn_ms, rng, seconds), rng, seconds)
-    return Train(qrs, ("paced",) * len(qrs), p, np.full(len(qrs), np.nan), spikes_s=qrs - 0.004)
+    return Train(qrs, ("paced",) * len(qrs), p, np.full(len(qrs), np.nan), spikes_s=qrs - timing("spike_ms") / 1000)

@@ -6,16 +6,19 @@ from functools import cache, lru_cache
 
 import numpy as np
 
+from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import activation, repolarisation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
 from ecg_gym.virtual_patient.heart import Heart, poses
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, electrode_matrix, leads_from_electrodes
 from ecg_gym.virtual_patient.noise import electrode_noise
+from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.repolarisation import Beat, electrode_strip
 from ecg_gym.virtual_patient.rhythm import Train, beat_train
 from ecg_gym.virtual_patient.template import Fiducials, typical_beat
 from ecg_gym.virtual_patient.truth import Truth, findings, hazards
+from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 RATE_HZ = 512.0  # five times the model grid
 _LEAD_IN_S = 1.2  # simulated before the strip, so that its first T wave has a beat to belong to
@@ -31,18 +34,18 @@ def synthesise(
 ) -> tuple[np.ndarray, Truth]:
     """The strip ``(12, T)`` float32 [mV] and its truth. Without ``rng`` the strip is the same every time."""
     rng = np.random.default_rng(0) if rng is None else rng
-    around = heart_table()["population"]
+    around = {name: row["sd"] for name, row in population()["strip"].items()}
     train = beat_train(
         heart.rhythm,
-        heart.rate_bpm * (1 + around["strip_rate_sd"] * rng.standard_normal()),
-        heart.pr_ms + around["strip_pr_ms"] * rng.standard_normal(),
+        heart.rate_bpm * (1 + around["rate"] * rng.standard_normal()),
+        heart.pr_ms + around["pr_ms"] * rng.standard_normal(),
         heart.sdnn_ms,
         heart.conduction,
         change,
         rng,
         seconds + _LEAD_IN_S,
     )
-    drift_ms = around["strip_apd_ms"] * rng.standard_normal()
+    drift_ms = around["apd_ms"] * rng.standard_normal()
     samples = round((seconds + _LEAD_IN_S) * rate_hz)
     potential = _ventricular(heart, change, train, drift_ms, rate_hz, samples)
     potential += _atrial(heart, change, train, rng, rate_hz, samples)
@@ -229,7 +232,7 @@ def _truth(
         pr_ms = 1000 * float(np.median(conducted)) if len(conducted) else float("nan")
         intervals |= interval_values(beat, float(np.mean(rr)), pr_ms)
     kept = Train(qrs, kinds, p, train.pr_s[inside], train.fibrillatory)
-    serum = potassium if potassium is not None else (heart.patient.potassium or 4.2)
+    serum = potassium if potassium is not None else (heart.patient.potassium or reference_electrolytes()["potassium"])
     return Truth(
         heart.rhythm, qrs - skip_s, kinds, p - skip_s, intervals,
         findings(heart, kept, intervals), hazards(heart, change, intervals, serum),
@@ -261,7 +264,7 @@ def interval_values(beat: Fiducials, rr_s: float, pr_ms: float) -> dict[str, flo
         "qtcf_ms": beat.qt_ms / np.cbrt(rr_s),
         "qtcb_ms": beat.qt_ms / np.sqrt(rr_s),
         "jtpeak_ms": beat.jtpeak_ms,
-        "jtpeakc_ms": beat.jtpeak_ms / rr_s**0.58,
+        "jtpeakc_ms": beat.jtpeak_ms / rr_s**JTPEAK_EXPONENT,
         "tpeak_tend_ms": beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms,
     }
 

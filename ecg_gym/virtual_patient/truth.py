@@ -49,20 +49,21 @@ class Truth:
 def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.ndarray:
     """``(17,)`` bool: which findings a careful reader would report."""
     row, hr, pr = rhythms()[heart.rhythm], intervals["hr_bpm"], intervals["pr_ms"]
-    degree = row.get("av_block", 1)
+    degree, limit = row.get("av_block", 1), _values("findings")
+    long_pr = pr > limit["av_block_pr_ms"]
     found = {
-        "Poor data quality": heart.noise > 3,
+        "Poor data quality": heart.noise > limit["poor_quality_noise"],
         "Sinus rhythm": row["leader"] == "sinus" and degree < 3,
         "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
-        "Tachycardia": hr > 100,
+        "Tachycardia": hr > limit["tachycardia_bpm"],
         "Ventricular tachycardia": row["leader"] == "ventricular",
         "Supraventricular tachycardia with aberrancy": row["leader"] == "reentry",
         "Atrial fibrillation": train.fibrillatory == "fibrillation",
         "Atrial flutter": train.fibrillatory == "flutter",
-        "Bradycardia": hr < 60,
+        "Bradycardia": hr < limit["bradycardia_bpm"],
         "Accessory pathway conduction": "preexcited" in train.kind,
-        "Atrioventricular block": degree > 1 or pr > 200 or "escape" in train.kind,
-        "1st degree atrioventricular block": degree == 1 and pr > 200,
+        "Atrioventricular block": degree > 1 or long_pr or "escape" in train.kind,
+        "1st degree atrioventricular block": degree == 1 and long_pr,
         "Bifascicular block": "bifascicular" in train.kind,
         "Right bundle branch block": bool({"rbbb", "bifascicular"} & set(train.kind)),
         "Left bundle branch block": "lbbb" in train.kind,
@@ -78,17 +79,23 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
     rates; VT/VF with scar, injury, sodium block and a potassium out of range; asystole with block and extreme slowness.
     """
-    h = {name: entry["value"] for name, entry in heart_table()["hazards"].items()}
+    h = _values("hazards")
     qtcf, hr = (np.nan_to_num(intervals[name], nan=h["typical_" + name]) for name in ("qtcf_ms", "hr_bpm"))
-    low_k, high_k = max(0.0, 3.5 - potassium), max(0.0, potassium - 6.0)
+    low_k, high_k = max(0.0, h["low_potassium"] - potassium), max(0.0, potassium - h["high_potassium"])
     unopposed = max(0.0, change.ikr_block - change.ical_block - change.inal_block)
-    torsade = h["torsade"] * np.exp(h["torsade_per_10_ms"] * max(0.0, qtcf - 410) / 10)
-    torsade *= 1 + h["torsade_above_500"] / (1 + np.exp(-(qtcf - 500) / 8))
-    torsade *= (1 + 2 * unopposed) * (1 + low_k) * (1 + max(0.0, 60 - hr) / 30)
+    torsade = h["torsade"] * np.exp(h["torsade_per_10_ms"] * max(0.0, qtcf - h["torsade_from_ms"]) / 10)
+    torsade *= 1 + h["torsade_above_500"] / (1 + np.exp(-(qtcf - h["torsade_level_ms"]) / h["torsade_level_width_ms"]))
+    slow = max(0.0, h["torsade_slow_from_bpm"] - hr) / h["torsade_slow_scale_bpm"]
+    torsade *= (1 + h["torsade_unopposed"] * unopposed) * (1 + low_k) * (1 + slow)
     ischaemic = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
     ischaemic += h["running_vt"] if heart.rhythm == "vt" else 0.0
-    vt = (h["vt_vf"] + ischaemic * change.ectopy) * (1 + 4 * change.ina_block) * (1 + 2 * high_k + low_k)
-    asystole = (
-        h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(max(0.0, 40 - hr) / 4) * (1 + high_k)
-    )
+    vt = (h["vt_vf"] + ischaemic * change.ectopy) * (1 + h["vt_ina_block"] * change.ina_block)
+    vt *= 1 + h["vt_high_potassium"] * high_k + low_k
+    slower = max(0.0, h["asystole_below_bpm"] - hr) / h["asystole_scale_bpm"]
+    asystole = h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(slower) * (1 + high_k)
     return {"torsade": float(torsade), "vt_vf": float(vt), "asystole": float(asystole)}
+
+
+def _values(section: str) -> dict[str, float]:
+    """The bare figures of a section of the heart's table."""
+    return {name: entry["value"] for name, entry in heart_table()[section].items()}

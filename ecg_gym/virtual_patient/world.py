@@ -24,6 +24,7 @@ from ecg_gym.core import (
 from ecg_gym.pharmacology import Sensitivity, exposure, modulate
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
+from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.rhythm import rhythms
 from ecg_gym.virtual_patient.strip import RATE_HZ, synthesise
 from ecg_gym.virtual_patient.truth import Truth
@@ -104,8 +105,7 @@ class VirtualPatient:
             fatal[i] = _lethal(state.inner["truth"][i], self.dt_hours, generators[i])
             if fatal[i]:
                 hearts[i], alive[i] = replace(hearts[i], rhythm=fatal[i]), False
-        moved = self._observe_all(replace(later, alive=alive), hearts, generators, np.flatnonzero(state.alive))
-        return moved
+        return self._observe_all(replace(later, alive=alive), hearts, generators, np.flatnonzero(state.alive))
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row; for oracles, studies and tests, never for an agent."""
@@ -215,26 +215,28 @@ def _twin(measured: dict[str, float], patient: Patient) -> Heart:
         )
     average = draw_heart(np.random.default_rng(0), patient, "sinus", "normal", "", healthy=True)
 
-    def known(name: str, low: float, high: float, otherwise: float) -> float:
-        value = measured[name]
-        return float(np.clip(value, low, high)) if np.isfinite(value) else otherwise
+    table = population()["twin"]
 
-    rate = known("hr_bpm", 30, 200, 70.0)
+    def known(name: str, measure: str = "") -> float:
+        value = measured[measure or name]
+        return within(table[name], value) if np.isfinite(value) else float(table[name]["otherwise"])
+
+    rate = known("rate_bpm", "hr_bpm")
     irregular = not bool(measured.get("p_present", True)) and not bool(measured.get("regular", True))
-    wide = known("qrs_ms", 70, 200, 95.0) > 120
+    wide = measured["qrs_ms"] > table["qrs_ms"]["high"]  # NaN is not wide
     return replace(
         average,
-        rhythm=("af_rapid" if rate > 110 else "af") if irregular else "sinus",
+        rhythm=("af_rapid" if rate > table["af_rapid_bpm"]["value"] else "af") if irregular else "sinus",
         rate_bpm=rate,
-        pr_ms=known("pr_ms", 110, 380, 160.0),
-        qrs_ms=95.0 if wide else known("qrs_ms", 75, 120, 95.0),
+        pr_ms=known("pr_ms"),
+        qrs_ms=float(table["qrs_ms"]["otherwise"]) if wide else known("qrs_ms"),
         conduction="lbbb" if wide else "normal",
-        qtcf_ms=known("qtcf_ms", 340, 520, 410.0) - (35.0 if wide else 0.0),
-        tpeak_tend_ms=known("tpeak_tend_ms", 55, 140, 75.0),
+        qtcf_ms=known("qtcf_ms") - (table["block_qtcf_ms"]["value"] if wide else 0.0),
+        tpeak_tend_ms=known("tpeak_tend_ms"),
         sensitivity=Sensitivity.typical(),
         pose=0,
         r_gain=1.0,
         t_gain=1.0,
         p_gain=1.0,
-        noise=0.7,
+        noise=table["noise"]["value"],
     )
