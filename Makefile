@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-slow test-all check clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,6 +15,9 @@ demo: .venv/.ready  ## rank treatments for the default patient; prints a table, 
 
 test: .venv/.ready  ## the fast tests (under 2 minutes)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/.ready  ## the slow ones alone: envs and checks on the trained weights (half a minute)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-all: .venv/.ready  ## everything, studies included
 	$(BIN)/python -m pytest -n 2
