@@ -97,6 +97,9 @@ class Patient:
     def __post_init__(self) -> None:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
+        for name in ("conditions", "medication"):
+            if isinstance(told := getattr(self, name), str):
+                raise TypeError(f"{name} is the word {told!r}; expected a set of words; pass {name}={{{told!r}}}")
         object.__setattr__(self, "conditions", frozenset(self.conditions))
         object.__setattr__(self, "medication", frozenset(self.medication))
 

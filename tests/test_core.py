@@ -64,6 +64,12 @@ def test_missing_or_strange_leads_are_named() -> None:
         ECG.from_leads({"I": np.zeros(10), "MLII": np.zeros(10)}, 360)
 
 
+def test_a_word_is_not_a_set_of_conditions() -> None:
+    with pytest.raises(TypeError, match=r"conditions is the word 'asthma'; expected a set of words; pass conditions="):
+        Patient(conditions="asthma")
+    assert Patient(conditions={"asthma"}).conditions == frozenset({"asthma"})
+
+
 def test_state_rows_repeat_and_where() -> None:
     state = a_state(4)
     assert len(state[2]) == 1

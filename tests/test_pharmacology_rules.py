@@ -159,3 +159,8 @@ def test_hard_ones_come_first_and_all_have_sentences() -> None:
         bites = violations(treatment, patient, strip, (), 0.0)
         assert [v.hard for v in bites] == sorted((v.hard for v in bites), reverse=True)
         assert all(v.sentence and v.source for v in bites)
+
+
+def test_a_misspelt_condition_is_refused_rather_than_overlooked() -> None:
+    with pytest.raises(ValueError, match=r"the patient has \['astma'\]; expected names out of asthma, .*; check"):
+        action_mask(MENU, replace(ADULT, conditions=frozenset({"astma"})), HEALTHY, (), 0.0)

@@ -79,8 +79,13 @@ def violations(
     """All that speaks against ``treatment`` at ``hours``, hard ones first. Watch and wait has none.
 
     ``intervals_row`` holds the measured intervals by their names in ``Intervals`` (NaN where unmeasurable: such a rule
-    stays silent); ``findings`` the names of the findings present, spelled as the risk model spells them.
+    stays silent); ``findings`` the names of the findings present, spelled as the risk model spells them. Raises
+    ValueError for a condition that is none of ``CONDITIONS``.
     """
+    if unknown := patient.conditions.difference(CONDITIONS):  # a misspelt condition must not lift a rule
+        raise ValueError(
+            f"the patient has {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; check the spelling"
+        )
     found: dict[str, Violation] = {}
     for dose in treatment.doses:
         case = _Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))

@@ -11,7 +11,7 @@ import numpy as np
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
 from ecg_gym.virtual_patient.lead_field import Pose
-from ecg_gym.virtual_patient.population import factor, kind, normal, population, within
+from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
 from ecg_gym.virtual_patient.rhythm import rhythms
 
 N_POSES = 32  # electrode matrices are kept, so people share a library of poses
@@ -68,7 +68,7 @@ def draw_heart(
     """A person and a heart; what is given is kept, the rest is drawn from ``population.yaml``.
 
     ``healthy`` draws a trial volunteer: sinus rhythm, no block, no scar, good recording. Raises ValueError for an
-    unknown rhythm.
+    unknown rhythm, conduction or scar.
     """
     patient = draw_patient(rng, patient)
     row, usual, sick, recording = rhythms(), *(population()[part] for part in ("heart", "disease", "recording"))
@@ -79,6 +79,9 @@ def draw_heart(
         rhythm = "sinus" if healthy else drawn
     if rhythm not in row:
         raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(row)}; choose one of them")
+    for name, told in (("conduction", conduction), ("scar", scar)):
+        if told and told not in (known := kinds(sick[name])):
+            raise ValueError(f"{name} is {told!r}; expected one of {', '.join(known)}; choose one of them")
     sex = patient.sex or "F"
     sinus_rate = within(usual["sinus_rate_bpm"], rng.normal(*row["sinus"]["rate_bpm"]))
     path, scars, injured = (kind(rng, sick[name]) for name in ("conduction", "scar", "injury"))

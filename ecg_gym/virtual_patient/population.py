@@ -35,8 +35,12 @@ def factor(rng: np.random.Generator, row: Mapping[str, Any]) -> float:
     return float(np.exp(rng.normal(row.get("mean", 0), row["sd"])))
 
 
+def kinds(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kinds a row gives shares of, in its order; ``none`` stands for none of them."""
+    return tuple(name for name in row if name not in _MARKS)
+
+
 def kind(rng: np.random.Generator, row: Mapping[str, Any]) -> str:
     """One of the row's kinds, by their shares; "" for ``none``."""
-    shares = {name: share for name, share in row.items() if name not in _MARKS}
-    drawn = str(rng.choice(list(shares), p=list(shares.values())))
+    drawn = str(rng.choice(kinds(row), p=[row[name] for name in kinds(row)]))
     return "" if drawn == "none" else drawn

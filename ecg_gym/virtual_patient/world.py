@@ -60,7 +60,8 @@ class VirtualPatient:
     ) -> State:
         """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
 
-        ``known`` are fields of Patient. Raises ValueError for an unknown rhythm, TypeError for an unknown field.
+        ``known`` are fields of Patient. Raises ValueError for an unknown rhythm, conduction or scar,
+        TypeError for an unknown field.
         """
         generators = row_generators(rng, n)
         people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
