@@ -66,13 +66,6 @@ def test_a_world_that_writes_into_its_input_is_caught() -> None:
 
 
 @pytest.mark.slow
-def test_the_virtual_patient_keeps_every_promise() -> None:
-    from ecg_gym.virtual_patient import VirtualPatient
-
-    check_world(VirtualPatient())
-
-
-@pytest.mark.slow
 def test_the_world_model_keeps_every_promise() -> None:
     from ecg_gym.world_model import WorldModel
 

@@ -51,7 +51,7 @@ def prepare(
 
     Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
     """
-    from ecg_gym.envs.scenarios import load_scenarios
+    from ecg_gym.envs.scenarios import scenario_named
     from ecg_gym.risk import RiskModel
     from ecg_gym.world_model import WorldModel
 
@@ -59,10 +59,7 @@ def prepare(
     patient, drugs = record.patient, drugs_words
     given: tuple[Administration, ...] = ()
     if scenario is not None:
-        scenarios = load_scenarios()
-        if scenario not in scenarios:
-            raise ValueError(f"scenario is {scenario!r}; expected one of {', '.join(scenarios)}; choose one of them")
-        patient, given, offered = scenarios[scenario].lend(patient)
+        patient, given, offered = scenario_named(scenario).lend(patient)
         drugs = drugs if drugs is not None else offered
     if patient_words is not None:
         patient = parse_patient(patient_words, patient)

@@ -75,9 +75,7 @@ def _decide(
     imagined, judged, oracle = ranked(world, seen, 0), ranked(truth, state, 1), ranked(truth, state, 2)
     true = {str(row.treatment): row.mean for row in judged.candidates}
     expected = {str(row.treatment): row.mean for row in imagined.candidates}
-    common = [
-        name for name in expected if name in true
-    ]  # the two see slightly different strips, so slightly other rules
+    common = [name for name in expected if name in true]  # the strips differ a little, so the rules may too
     choice = next(str(row.treatment) for row in imagined.candidates if str(row.treatment) in true)
     return {
         "model": true[choice],
