@@ -164,3 +164,9 @@ def test_hard_ones_come_first_and_all_have_sentences() -> None:
 def test_a_misspelt_condition_is_refused_rather_than_overlooked() -> None:
     with pytest.raises(ValueError, match=r"the patient has \['astma'\]; expected names out of asthma, .*; check"):
         action_mask(MENU, replace(ADULT, conditions=frozenset({"astma"})), HEALTHY, (), 0.0)
+
+
+@pytest.mark.parametrize("dose", [Dose("dofetilide", 0.5, "mg", ""), Dose("snake_oil", 1, "mg", "PO")])
+def test_a_dose_that_was_not_checked_is_refused(dose: Dose) -> None:
+    with pytest.raises(ValueError, match=r"dose is .*; expected a drug and a route .*; pass FORMULARY\.check"):
+        violations(Treatment((dose,)), ADULT, HEALTHY, (), 0.0)

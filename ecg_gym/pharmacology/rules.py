@@ -80,7 +80,7 @@ def violations(
 
     ``intervals_row`` holds the measured intervals by their names in ``Intervals`` (NaN where unmeasurable: such a rule
     stays silent); ``findings`` the names of the findings present, spelled as the risk model spells them. Raises
-    ValueError for a condition that is none of ``CONDITIONS``.
+    ValueError for a condition that is none of ``CONDITIONS`` and for a dose that ``FORMULARY.check`` has not seen.
     """
     if unknown := patient.conditions.difference(CONDITIONS):  # a misspelt condition must not lift a rule
         raise ValueError(
@@ -119,6 +119,11 @@ def _clinical(case: _Case) -> list[Violation]:
 
 def _limits(case: _Case) -> list[Violation]:
     """The formulary's own limits: single dose, 24 h, interval; and the remark that a weight was assumed."""
+    if case.dose.drug not in FORMULARY or case.dose.route not in FORMULARY[case.dose.drug].routes:
+        raise ValueError(
+            f"dose is {case.dose}; expected a drug and a route as the formulary spells them; "
+            "pass FORMULARY.check(dose, patient), which fills in what is left out"
+        )
     drug = FORMULARY[case.dose.drug]
     route = drug.routes[case.dose.route]
     citation = sources()[route.source]
