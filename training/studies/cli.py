@@ -52,13 +52,17 @@ def codec(
         found = sorted(run.glob("strips_*.npz"))
         if not found:
             raise ValueError(f"{run} holds no strips_*.npz; expected the folder of a run; make one with train vae")
+    document: dict[str, Any] = {"study": "codec", "strips": {}}
     for strips_path in found:
         strips = load_strips(strips_path)
         held_out = strips.where(strips.split != "train")
-        document = module.study(vae, path, strips.of("train"), held_out)
-        document["strips"] = strips_path.name
-        rows = [{"metric": name, **_flat(value)} for name, value in document["metrics"].items()]
-        _show(document, rows, as_json)
+        document["strips"][strips_path.stem] = module.study(vae, path, strips.of("train"), held_out)
+    rows = [
+        {"strips": name, "metric": metric, **_flat(value)}
+        for name, part in document["strips"].items()
+        for metric, value in part["metrics"].items()
+    ]
+    _show(document, rows, as_json)
 
 
 @app.command()
