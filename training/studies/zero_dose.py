@@ -78,6 +78,9 @@ def _changes(world: World, state: State, k: int, seed: int, progress: Callable[[
         known = np.isfinite(change[..., column])
         person = np.array([c[m].mean() for c, m in zip(change[..., column].T, known.T) if m.any()])
         spread = [c[m].std(ddof=1) for c, m in zip(change[..., column].T, known.T) if m.sum() > 1]
+        if not len(person):  # nobody's could be measured: there is no mean to speak of
+            yield {"interval": name, "n": 0, "unmeasured": 1.0}
+            continue
         means = person[rng.integers(len(person), size=(2000, len(person)))].mean(axis=1)
         yield {
             "interval": name,

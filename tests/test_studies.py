@@ -1,0 +1,85 @@
+"""Studies end in documents whose numbers can be checked against what they are made of."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.world_model.checkpoint import ASSETS
+from training.cli import app
+from training.studies import drug_effects, plans, zero_dose
+from training.studies.forecast import scores
+
+
+def test_an_oracle_planning_for_itself_has_little_regret_and_orders_well() -> None:
+    """With the virtual patient in the model's place only sampling noise is left between model and oracle."""
+    document = plans.study(VirtualPatient(), ["bradycardia"], patients=3, k=4)
+    (row,) = document["rows"]
+    assert row["n_patients"] == 3
+    assert row["regret"] < 0.05
+    assert row["order"] > 0.5
+    assert row["oracle"] <= row["random"] + 0.02
+    low, high = row["model_ci"]
+    assert low <= row["model"] <= high
+
+
+def test_zero_dose_reads_a_folder_and_judges_a_world(tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        shutil.copy(ASSETS / f"default_patient{suffix}", tmp_path)
+    (tmp_path / "broken.hea").write_text("not a header\n")
+    document = zero_dose.study(VirtualPatient(), tmp_path, limit=2, k=2)
+    assert document["n_patients"] == 1
+    assert document["n_refused"] == 1
+    assert {(row["strips"], row["interval"]) for row in document["rows"]} >= {
+        ("real", "hr_bpm"),
+        ("virtual", "qtcf_ms"),
+    }
+    with pytest.raises(ValueError, match="expected a folder of records"):
+        zero_dose.study(VirtualPatient(), tmp_path / "nothing")
+
+
+def test_drug_effects_says_where_to_find_its_tables(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["study", "drug-effects", "--data", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "ECGRDVQ" in result.stderr
+    result = CliRunner().invoke(app, ["study", "drug-effects", "--data", str(tmp_path), "--world", "flat"])
+    assert result.exit_code == 2
+    assert "flat" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_virtual_trial_lands_where_the_real_one_landed(real_data) -> None:
+    document = drug_effects.study(real_data("ecgrdvq"), seeds=1)
+    assert document["of"] == 24
+    assert document["inside_count"] >= 21  # of 24; saying "no effect" would be 10
+    assert document["no_effect_inside_count"] < 12
+    effect = {(pair["drug"], pair["endpoint"]): pair["virtual_mean"] for pair in document["pairs"]}
+    assert effect["dofetilide", "QTcF"] > 50
+    assert effect["verapamil", "PR"] > 15
+
+
+def test_scores_of_known_distributions() -> None:
+    """A Gaussian forecast that is right has spread 1 and the CRPS of theory, sigma / sqrt(pi)."""
+    rng = np.random.default_rng(0)
+    centre = rng.normal(0, 5, (4000, 4))
+    truth = centre + rng.normal(0, 3, centre.shape)
+    found = scores(centre + rng.normal(0, 3, (8, *centre.shape)), truth)["hr_bpm"]
+    assert found["spread"] == pytest.approx(1, abs=0.03)
+    assert found["crps"] == pytest.approx(3 / np.sqrt(np.pi), rel=0.04)
+    sure = scores(centre + rng.normal(0, 0.3, (8, *centre.shape)), truth)["hr_bpm"]
+    assert sure["spread"] < 0.15
+    half = centre + rng.normal(0, 3, (8, *centre.shape))
+    half[:5, 0] = np.nan
+    assert scores(half, truth)["hr_bpm"]["n_failed"] == 1
+    assert scores(half, truth)["hr_bpm"]["unmeasured"] == pytest.approx(5 / (8 * 4000))
+
+
+def test_weights_are_listed_with_their_licences() -> None:
+    rows = json.loads(CliRunner().invoke(app, ["weights", "--json"]).stdout)
+    assert {row["file"] for row in rows} == {"vae.safetensors", "world_model.safetensors", "risk.safetensors"}
+    assert sum(row["megabytes"] for row in rows) < 12
+    assert "CC BY 4.0" in json.dumps(rows)
