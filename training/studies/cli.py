@@ -15,6 +15,7 @@ from rich.table import Table
 from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
+STUDY_SHARDS = (*range(10), *range(19, 140, 10))  # the test shards of the default preset, and some that it trained on
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
@@ -86,8 +87,8 @@ def forecast(
         world = WorldModel.load(model)
     shards = list(trials.glob("trials_*.npz")) if trials.is_dir() else []
     if not any(split_of(int(path.stem.split("_")[1])) == "test" for path in shards):
-        SAY.print(f"making virtual trials in {trials} (about two minutes)")
-        for _ in make_shards(trials, (0, 1, 9, 19), TrialDesign()):
+        SAY.print(f"making {len(STUDY_SHARDS)} shards of virtual trials in {trials} (two or three minutes)")
+        for _ in make_shards(trials, STUDY_SHARDS, TrialDesign()):
             pass
     test = encode_trials(world.vae, read_trials(trials, "test"))
     document = module.study(world, read_trials(trials, "train"), test, samples, rows, seed)
