@@ -137,12 +137,17 @@ def _distribution_scores(samples: Sequence[np.ndarray], truth: np.ndarray) -> di
     """Scores of each transition's measured samples against its true change, averaged over transitions."""
     mean = np.array([s.mean() for s in samples])
     moves = mean.std() > 1e-9 and truth.std() > 1e-9
+    crps = np.array([_fair_crps(s, t) for s, t in zip(samples, truth)])
+    draws = np.random.default_rng(0).integers(len(crps), size=(1000, len(crps)))
+    low, high = np.quantile(crps[draws].mean(axis=1), [0.025, 0.975])
     variance = np.mean([s.var(ddof=1) * (1 + 1 / len(s)) for s in samples])
     return {
         "mae": float(np.abs(mean - truth).mean()),
         "bias": float((mean - truth).mean()),
         "correlation": float(np.corrcoef(mean, truth)[0, 1]) if moves else None,
-        "crps": float(np.mean([_fair_crps(s, t) for s, t in zip(samples, truth)])),
+        "crps": float(crps.mean()),
+        "crps_low": float(low),  # 95 % bootstrap interval over transitions
+        "crps_high": float(high),
         "spread": float(np.sqrt(variance / np.mean((mean - truth) ** 2))),
     }
 
