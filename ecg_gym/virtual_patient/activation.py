@@ -17,12 +17,21 @@ from ecg_gym.virtual_patient.anatomy import Tissue, atria, heart_table, ventricl
 
 
 @cache
-def ventricular_map(kind: str) -> np.ndarray:
+def ventricular_map(kind: str, fusion_ms: float = 0.0) -> np.ndarray:
     """``(N,)`` activation times [ms] of the ventricular nodes after the first of them.
 
     ``kind`` is a key of ``sources`` in ``default_heart.json``: normal, lbbb, rbbb, bifascicular, preexcited, paced, or
-    an ectopic focus.
+    an ectopic focus. A pre-excited beat is a race: the normal path arrives ``fusion_ms`` after the accessory one.
     """
+    if kind == "preexcited":
+        times = np.minimum(_alone(kind), _alone("normal") + fusion_ms)
+        return times - times.min()
+    return _alone(kind)
+
+
+@cache
+def _alone(kind: str) -> np.ndarray:
+    """``(N,)`` activation times [ms] from the sources of one kind."""
     table, tissue = heart_table(), ventricles()
     sources = table["sources"][kind]
     sites = {site["name"]: site for site in table["purkinje_sites"]} | {s["name"]: s for s in table["other_sites"]}

@@ -28,7 +28,7 @@ class Heart:
     pr_ms: float
     sdnn_ms: float
     qrs_ms: float  # of a normally conducted beat
-    qtcf_ms: float  # at rest; the truth of a strip is measured, not read here
+    qtcf_ms: float  # at rest, a congenital long QT included; the truth of a strip is measured, not read here
     tpeak_tend_ms: float
     sensitivity: Sensitivity
     conduction: str = "normal"  # normal, lbbb, rbbb, bifascicular, preexcited
@@ -49,12 +49,12 @@ class Heart:
 def poses() -> tuple[Pose, ...]:
     """The library: how hearts turn and shift between adults; the first is the default heart's own."""
     rng, table = np.random.default_rng(20), population()["pose"]
-    turn, shift = table["turn"]["sd"], table["shift"]["sd"]
+    turn, shift, left_out = table["turn"]["sd"], table["shift"]["sd"], table["left_out"]["value"]
     drawn = [
         Pose(tuple(rng.normal(0, turn, 3)), tuple(rng.normal(0, shift)), factor(rng, table["scale"]))
-        for _ in range(N_POSES - 1)
+        for _ in range(N_POSES + len(left_out) - 1)
     ]
-    return (Pose(), *drawn)
+    return (Pose(), *(pose for number, pose in enumerate(drawn, 1) if number not in left_out))
 
 
 def draw_heart(
@@ -86,6 +86,9 @@ def draw_heart(
     sinus_rate = within(usual["sinus_rate_bpm"], rng.normal(*row["sinus"]["rate_bpm"]))
     path, scars, injured = (kind(rng, sick[name]) for name in ("conduction", "scar", "injury"))
     poor = rng.random() < recording["poor"]["value"]
+    long_qt = _long_qt_ms(rng, sick["long_qt"], patient, healthy)
+    if long_qt:
+        patient = replace(patient, conditions=patient.conditions | {"congenital_long_qt"})
     return Heart(
         patient=patient,
         rhythm=rhythm,
@@ -94,10 +97,10 @@ def draw_heart(
         pr_ms=_pr_ms(rng, row[rhythm], usual["pr_ms"]),
         sdnn_ms=normal(rng, usual["sdnn_ms"]),
         qrs_ms=normal(rng, usual["qrs_ms"], sex),
-        qtcf_ms=normal(rng, usual["qtcf_ms"], sex),
+        qtcf_ms=_qtcf_ms(rng, row[rhythm], usual["qtcf_ms"], sex, long_qt),
         tpeak_tend_ms=normal(rng, usual["tpeak_tend_ms"]),
         sensitivity=draw_sensitivities((patient,), [rng])[0],
-        conduction=conduction or ("normal" if healthy else path),
+        conduction=row[rhythm].get("conduction") or conduction or ("normal" if healthy else path),
         scar=scar if scar is not None else ("" if healthy else scars),
         injury="" if healthy or scar or scars else injured,
         pose=int(rng.integers(N_POSES)),
@@ -142,6 +145,22 @@ def _pr_ms(rng: np.random.Generator, rhythm: dict[str, Any], usual: dict[str, An
     """A PR [ms]: the rhythm's own distribution where it has one, within everybody's limits."""
     mean, sd = rhythm.get("pr_ms", (usual["mean"], usual["sd"]))
     return within(usual, rng.normal(mean, sd))
+
+
+def _qtcf_ms(
+    rng: np.random.Generator, rhythm: dict[str, Any], usual: dict[str, Any], sex: str, longer_ms: float
+) -> float:
+    """A QTcF [ms]: the rhythm's own distribution where it has one, longer by what was inherited."""
+    if "qtcf_ms" in rhythm:
+        return float(rng.normal(*rhythm["qtcf_ms"]))
+    return normal(rng, usual, sex) + longer_ms
+
+
+def _long_qt_ms(rng: np.random.Generator, row: dict[str, Any], patient: Patient, healthy: bool) -> float:
+    """How much longer [ms] a congenital long QT makes it: for those who are told to have one, and a share of others."""
+    longer, by_chance = normal(rng, row), rng.random() < row["share"]
+    told = "congenital_long_qt" in patient.conditions
+    return longer if told or (by_chance and not healthy) else 0.0
 
 
 def _noise(rng: np.random.Generator, recording: dict[str, Any], poor: bool) -> float:

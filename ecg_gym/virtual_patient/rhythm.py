@@ -6,27 +6,61 @@ A rhythm is a row of the table (who leads, how fast, how irregular, what conduct
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from ecg_gym.pharmacology.modulation import Modulation
 
+if TYPE_CHECKING:
+    from ecg_gym.virtual_patient.heart import Heart
+
+TORSADE = "torsade"  # the kind of a beat that is a wave, not an activation of known order
+_NONE = np.empty(0)
+
 
 @dataclass(frozen=True)
 class Train:
     """The events of a strip, in seconds from its start; ventricular beats in order."""
 
-    qrs_s: np.ndarray  # (M,) onset of each ventricular beat
-    kind: tuple[str, ...]  # (M,) key of an activation map
-    p_s: np.ndarray  # (P,) onset of each P wave
-    pr_s: np.ndarray  # (M,) PR of the beats a P wave conducted to; NaN otherwise
-    fibrillatory: str = ""  # "", "fibrillation", "flutter", "ventricular"
-    spikes_s: np.ndarray = field(default_factory=lambda: np.empty(0))  # pacing spikes
+    qrs_s: np.ndarray  # (M,) the first ventricular cell fires
+    kind: tuple[str, ...]  # (M,) key of an activation map, or "torsade"
+    p_s: np.ndarray  # (P,) the first atrial cell fires
+    pr_s: np.ndarray  # (M,) from P to QRS where a P wave conducted; NaN otherwise
+    fusion_ms: np.ndarray  # (M,) how long after an accessory pathway the normal path arrives; 0 for other kinds
+    waves: str = ""  # "", "fibrillation", "flutter", "ventricular", "torsade": see ``waves``
+    spikes_s: np.ndarray = field(default_factory=lambda: _NONE)  # pacing spikes
+
+    @property
+    def cycles_s(self) -> np.ndarray:
+        """When each wave of torsade begins [s]."""
+        return self.qrs_s[np.array([kind == TORSADE for kind in self.kind], dtype=bool)]
+
+    def where(self, beats: np.ndarray, p: np.ndarray, start_s: float) -> Train:
+        """The chosen beats (M,) and P waves (P,) on a clock that begins at ``start_s``."""
+        kept = tuple(kind for kind, chosen in zip(self.kind, beats) if chosen)
+        qrs, p_waves = self.qrs_s[beats] - start_s, self.p_s[p] - start_s
+        return Train(qrs, kept, p_waves, self.pr_s[beats], self.fusion_ms[beats], self.waves)
+
+
+def train_of(
+    qrs: np.ndarray,
+    kind: str,
+    p: np.ndarray = _NONE,
+    pr: np.ndarray | None = None,
+    fusion_ms: float | np.ndarray = 0.0,
+    waves: str = "",
+    spikes: np.ndarray = _NONE,
+) -> Train:
+    """Beats ``qrs (M,)`` [s] all of one kind."""
+    nothing = np.full(len(qrs), np.nan)
+    fusion = np.broadcast_to(np.asarray(fusion_ms, float), qrs.shape).copy()
+    return Train(qrs, (kind,) * len(qrs), p, nothing if pr is None else pr, fusion, waves, spikes)
 
 
 @cache
@@ -44,30 +78,46 @@ def timing(name: str) -> float:
     return _table()["timing"][name]["value"]
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """What the makers of trains need to know."""
+
+    row: Mapping[str, Any]
+    rate: float  # of the leader under the drugs [1/min]
+    pr_s: float  # under the drugs
+    sdnn_ms: float
+    conduction: str
+    change: Modulation
+    rng: np.random.Generator
+    seconds: float
+
+    @property
+    def path(self) -> str:
+        """The path beats take through the AV node."""
+        return "normal" if self.conduction == "preexcited" else self.conduction
+
+
 def beat_train(
-    rhythm: str,
-    rate_bpm: float,
-    pr_ms: float,
-    sdnn_ms: float,
-    conduction: str,
-    change: Modulation,
-    rng: np.random.Generator,
-    seconds: float,
+    heart: Heart, change: Modulation, rate_bpm: float, pr_ms: float, rng: np.random.Generator, seconds: float
 ) -> Train:
-    """One strip's worth of beats. ``rate_bpm`` is this person's in this rhythm before any drug; ``conduction`` the path
-    (normal, lbbb, rbbb ...) that supraventricular beats take."""
-    row = rhythms()[rhythm]
-    if (leader := row["leader"]) == "none":
-        return Train(np.empty(0), (), np.empty(0), np.empty(0), row.get("fibrillatory", ""))
+    """One strip's worth of beats of a heart whose rate and PR, before any drug, are those of this minute."""
+    row = rhythms()[heart.rhythm]
+    leader = row["leader"]
+    factor = {"sinus": change.sinus_rate, "torsade": change.sinus_rate, "atrial": change.av_rate,
+              "pathway": getattr(change, "pathway_rate", 1.0)}.get(leader, 1.0)  # fmt: skip
+    strip = _Strip(row, rate_bpm * factor, (pr_ms + change.pr_ms) / 1000, heart.sdnn_ms, heart.conduction, change, rng,
+                   seconds)  # fmt: skip
     makers = {
         "sinus": _sinus,
-        "atrial": _atrial_chaos,
+        "atrial": _atrial,
+        "pathway": _pathway,
         "reentry": _reentry,
         "ventricular": _ventricular,
+        "torsade": _torsade,
         "paced": _paced,
+        "none": lambda s: train_of(_NONE, "", waves=s.row.get("waves", "")),
     }
-    rate = rate_bpm * (change.sinus_rate if leader == "sinus" else change.av_rate if leader == "atrial" else 1.0)
-    return makers[leader](row, rate, pr_ms / 1000 + change.pr_ms / 1000, sdnn_ms, conduction, change, rng, seconds)
+    return makers[leader](strip)
 
 
 def _intervals(rate: float, sdnn_ms: float, rng: np.random.Generator, seconds: float) -> np.ndarray:
@@ -91,77 +141,160 @@ def _onsets(rr: np.ndarray, rng: np.random.Generator, seconds: float) -> np.ndar
     return times[times < seconds]
 
 
-def _sinus(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
-    """Sinus rhythm: normal, slow, fast, with AV block of any degree, with premature ventricular beats."""
-    p = _onsets(_intervals(rate, sdnn_ms, rng, seconds), rng, seconds)
-    degree = row.get("av_block", 1)
-    blocked = change.av_block > rng.random()
-    if degree == 3 or blocked:
-        escape = row.get("escape_bpm", timing("escape_bpm"))
-        qrs = _onsets(_intervals(escape, timing("escape_sdnn_ms"), rng, seconds), rng, seconds)
-        return Train(qrs, ("escape",) * len(qrs), p, np.full(len(qrs), np.nan))
-    delay = pr + timing("pr_sd_ms") / 1000 * rng.standard_normal(len(p))
+def _sinus(s: _Strip) -> Train:
+    """Sinus rhythm: normal, slow, fast, with AV block of any degree, pre-excited, with premature ventricular beats."""
+    p = _onsets(_intervals(s.rate, s.sdnn_ms, s.rng, s.seconds), s.rng, s.seconds)
+    complete = s.change.av_block > s.rng.random()
+    escape = _escape(s)  # drawn whether needed or not, so that a drug does not change the draws that follow
+    delay = s.pr_s + timing("pr_sd_ms") / 1000 * s.rng.standard_normal(len(p))
+    place = s.rng.integers(1 << 20) + np.arange(len(p))
+    if s.conduction == "preexcited":
+        return _with_ectopics(_preexcited(s, p, delay, complete), s)
+    cycle = _conducted_of(s)
+    if complete or cycle < 2:
+        return train_of(*escape, p)
     conducted = np.ones(len(p), bool)
-    if degree == 2:
-        cycle = row["conduct_of"]
-        place = (np.arange(len(p)) + rng.integers(cycle)) % cycle
-        conducted = place < cycle - 1
-        delay = delay + row.get("growth_ms", 0.0) / 1000 * place
-    train = Train(p[conducted] + delay[conducted], (conduction,) * int(conducted.sum()), p, delay[conducted])
-    share = row.get("ectopic_share", 0.0) * change.ectopy
-    return _with_ectopics(train, min(share, timing("largest_ectopic_share")), row, rng) if share > 0 else train
+    if np.isfinite(cycle):
+        place = place % int(cycle)
+        conducted = place == 0 if s.row.get("infranodal") else place < int(cycle) - 1
+        delay = delay + s.row.get("growth_ms", 0.0) / 1000 * np.where(conducted, place, 0)
+    return _with_ectopics(train_of((p + delay)[conducted], s.path, p, delay[conducted]), s)
 
 
-def _with_ectopics(train: Train, share: float, row: dict[str, Any], rng: np.random.Generator) -> Train:
-    """Some sinus beats replaced by early ectopic ones; the pause is compensatory, the P wave is buried."""
-    n = len(train.qrs_s)
-    if row.get("every") and share >= timing("regular_ectopy_from"):
-        chosen = (np.arange(n) + rng.integers(row["every"])) % row["every"] == 0
-    else:
-        chosen = rng.random(n) < share
-        chosen[1:] &= ~chosen[:-1]
-    chosen[:1] = False
-    if not chosen.any():
+def _conducted_of(s: _Strip) -> float:
+    """After how many P waves conduction starts anew (one of them is blocked); inf for 1:1, below 2 for none at all.
+
+    A block in the node follows the drugs that speed or slow the node; one below it does not, and passes at most so many
+    beats a minute: a faster sinus node then means a worse ratio.
+    """
+    row, most = s.row, timing("longest_wenckebach")
+    if row.get("infranodal"):
+        return np.ceil(s.rate / row["passes_bpm"]) if "passes_bpm" in row else 0.0
+    if "conduct_of" not in row:
+        return np.inf
+    cycle = round(row["conduct_of"] * s.change.av_rate ** timing("block_exponent"))
+    return np.inf if cycle > most else float(cycle)
+
+
+def _escape(s: _Strip) -> tuple[np.ndarray, str]:
+    """Beats and kind of the focus that takes over when nothing is conducted."""
+    rate = s.row.get("escape_bpm", timing("escape_bpm")) * getattr(s.change, "escape_rate", 1.0)
+    qrs = _onsets(_intervals(rate, timing("escape_sdnn_ms"), s.rng, s.seconds), s.rng, s.seconds)
+    return qrs, s.path if s.row.get("escape") == "junctional" else "escape"
+
+
+def _preexcited(s: _Strip, p: np.ndarray, delay: np.ndarray, complete: bool) -> Train:
+    """Sinus beats that reach the ventricles through an accessory pathway before they do through the AV node."""
+    through = timing("pathway_pr_ms") / 1000
+    fusion = np.full(len(p), timing("whole_fusion_ms")) if complete else 1000 * (delay - through)
+    early = fusion > 0
+    fusion = _rounded_fusion(np.where(early, fusion, 0.0))
+    pr = np.where(early, through, delay)
+    kind = tuple("preexcited" if e else "normal" for e in early)
+    return Train(p + pr, kind, p, pr, fusion)
+
+
+def _rounded_fusion(fusion_ms: np.ndarray) -> np.ndarray:
+    """Fusion in steps, so that few activation maps are needed, up to where the normal path comes too late to matter."""
+    step = timing("fusion_step_ms")
+    return np.clip(np.round(fusion_ms / step) * step, 0.0, timing("whole_fusion_ms"))
+
+
+def _with_ectopics(train: Train, s: _Strip) -> Train:
+    """Early ventricular beats, single or in runs; the sinus beats they pre-empt are gone, their P waves are buried."""
+    share = min(s.row.get("ectopic_share", 0.0) * s.change.ectopy, timing("largest_ectopic_share"))
+    if share <= 0 or len(train.qrs_s) < 3:
         return train
-    rr = np.median(np.diff(train.qrs_s))
-    early = train.qrs_s[:-1] + row["coupling"] * rr
-    qrs = np.where(chosen, np.r_[0.0, early], train.qrs_s)
-    kind = tuple(row["focus"] if c else k for c, k in zip(chosen, train.kind))
-    buried = np.isin(train.p_s, (train.qrs_s - train.pr_s)[chosen])
-    return Train(qrs, kind, train.p_s[~buried], np.where(chosen, np.nan, train.pr_s))
-
-
-def _atrial_chaos(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
-    """Atrial fibrillation (gamma-distributed RR) or flutter (a ratio of the atrial cycle)."""
-    if row["fibrillatory"] == "flutter":
-        ratio = max(1, round(row["atrial_bpm"] / rate))
-        mean = ratio * 60 / row["atrial_bpm"]
-        n = int(seconds / mean) + 4
-        rr = np.full(n, mean) + timing("flutter_sd_ms") / 1000 * rng.standard_normal(n)
-    else:
-        mean, shape = 60.0 / rate, row["gamma_shape"]
-        rr = np.maximum(row["refractory_s"], rng.gamma(shape, mean / shape, int(seconds / mean * 2) + 6))
-        rr *= mean / rr.mean()
-    qrs = _onsets(rr, rng, seconds)
+    n, row = len(train.qrs_s), s.row
+    regular = row.get("every") and share >= timing("regular_ectopy_from")
+    begins = (np.arange(n) + s.rng.integers(row.get("every", 1))) % row.get("every", 1) == 0
+    begins = begins if regular else s.rng.random(n) < share
+    shortest, longest = row.get("run", (1, 1))
+    rr = float(np.median(np.diff(train.qrs_s)))
+    within_run = 60 / row["run_bpm"] if "run_bpm" in row else row["coupling"] * rr
+    kept, early, until = np.ones(n, bool), [], -np.inf
+    for i in range(n - 1):
+        length = int(s.rng.integers(shortest, longest + 1))
+        if not begins[i] or train.qrs_s[i] < until or not kept[i]:
+            continue
+        times = train.qrs_s[i] + row["coupling"] * rr + within_run * np.arange(length)
+        until = float(times[-1]) + timing("after_ectopic") * rr
+        kept[(train.qrs_s > train.qrs_s[i]) & (train.qrs_s < until)] = False
+        early.extend(times[times < s.seconds])
+    buried = np.isin(train.p_s, (train.qrs_s - train.pr_s)[~kept])
+    qrs = np.concatenate([train.qrs_s[kept], early])
+    order = np.argsort(qrs, kind="stable")
+    kinds = [k for k, there in zip(train.kind, kept) if there] + [row["focus"]] * len(early)
+    pad = np.zeros(len(early))
     return Train(
-        qrs, (row.get("path", conduction),) * len(qrs), np.empty(0), np.full(len(qrs), np.nan), row["fibrillatory"]
-    )
+        qrs[order], tuple(kinds[i] for i in order), train.p_s[~buried],
+        np.concatenate([train.pr_s[kept], pad + np.nan])[order], np.concatenate([train.fusion_ms[kept], pad])[order],
+    )  # fmt: skip
 
 
-def _reentry(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
-    """A supraventricular re-entry: fast, regular as a clock, P waves hidden."""
-    qrs = _onsets(_intervals(rate, timing("reentry_sdnn_ms"), rng, seconds), rng, seconds)
-    return Train(qrs, (conduction,) * len(qrs), np.empty(0), np.full(len(qrs), np.nan))
+def _atrial(s: _Strip) -> Train:
+    """Atrial fibrillation (gamma-distributed RR) or flutter (a ratio of the atrial cycle)."""
+    row, complete, escape = s.row, s.change.av_block > s.rng.random(), _escape(s)
+    if row["waves"] == "flutter":
+        mean = max(1, round(row["atrial_bpm"] / s.rate)) * 60 / row["atrial_bpm"]
+        n = int(s.seconds / mean) + 4
+        rr = np.full(n, mean) + timing("flutter_sd_ms") / 1000 * s.rng.standard_normal(n)
+    else:
+        rr = _irregular(s)
+    qrs = _onsets(rr, s.rng, s.seconds)
+    return train_of(*escape, waves=row["waves"]) if complete else train_of(qrs, s.path, waves=row["waves"])
 
 
-def _ventricular(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
+def _irregular(s: _Strip) -> np.ndarray:
+    """RR [s] of a fibrillating atrium: gamma-distributed, not below the refractory period, with the rate as mean."""
+    mean, shape = 60.0 / s.rate, s.row["gamma_shape"]
+    refractory = s.row["refractory_s"]
+    rr = np.maximum(refractory, s.rng.gamma(shape, mean / shape, int(s.seconds / mean * 2) + 6))
+    return rr * (mean / rr.mean())
+
+
+def _pathway(s: _Strip) -> Train:
+    """Atrial fibrillation through an accessory pathway: fast, irregular, every beat fused to another degree."""
+    qrs = _onsets(_irregular(s), s.rng, s.seconds)
+    low, high = s.row["fusion_ms"]
+    fusion = _rounded_fusion(s.rng.uniform(low, high, len(qrs)))
+    return train_of(qrs, "preexcited", fusion_ms=fusion, waves=s.row["waves"])
+
+
+def _reentry(s: _Strip) -> Train:
+    """A supraventricular re-entry through the AV node: fast, regular as a clock, P waves hidden."""
+    return train_of(_onsets(_intervals(s.rate, timing("reentry_sdnn_ms"), s.rng, s.seconds), s.rng, s.seconds), s.path)
+
+
+def _ventricular(s: _Strip) -> Train:
     """Ventricular tachycardia from one focus."""
-    qrs = _onsets(_intervals(rate, timing("ventricular_sdnn_ms"), rng, seconds), rng, seconds)
-    return Train(qrs, (row["focus"],) * len(qrs), np.empty(0), np.full(len(qrs), np.nan))
+    rr = _intervals(s.rate, timing("ventricular_sdnn_ms"), s.rng, s.seconds)
+    return train_of(_onsets(rr, s.rng, s.seconds), s.row["focus"])
 
 
-def _paced(row, rate, pr, sdnn_ms, conduction, change, rng, seconds) -> Train:
+def _torsade(s: _Strip) -> Train:
+    """Slow sinus beats with a long QT, an early beat on the T wave after a pause, then a run of torsade."""
+    p = _onsets(_intervals(s.rate, s.sdnn_ms, s.rng, s.seconds), s.rng, s.seconds)
+    begin = s.rng.uniform(*s.row["begins_s"])
+    end = begin + s.rng.uniform(*s.row["lasts_s"])
+    first = s.rng.uniform(*s.row["cycle_s"], int(s.seconds / s.row["cycle_s"][0]) + 1)
+    cycles = begin + np.cumsum(first)
+    cycles = cycles[(cycles < end) & (cycles < s.seconds)]
+    sinus = (p + s.pr_s < begin - s.row["pause_s"]) | (p > end + s.row["pause_s"])
+    qrs, kind = p[sinus] + s.pr_s, [s.path] * int(sinus.sum())
+    pr = np.full(len(qrs), s.pr_s)
+    every = np.concatenate([qrs, [begin], cycles])
+    order = np.argsort(every, kind="stable")
+    kinds = [*kind, s.row["focus"], *[TORSADE] * len(cycles)]
+    nothing = np.full(len(cycles) + 1, np.nan)
+    return Train(
+        every[order], tuple(kinds[i] for i in order), p[sinus], np.concatenate([pr, nothing])[order],
+        np.zeros(len(every)), s.row["waves"],
+    )  # fmt: skip
+
+
+def _paced(s: _Strip) -> Train:
     """A ventricular pacemaker: spikes, a paced path, P waves that march through on their own."""
-    qrs = _onsets(_intervals(rate, timing("paced_sdnn_ms"), rng, seconds), rng, seconds)
-    p = _onsets(_intervals(row["atrial_bpm"], sdnn_ms, rng, seconds), rng, seconds)
-    return Train(qrs, ("paced",) * len(qrs), p, np.full(len(qrs), np.nan), spikes_s=qrs - timing("spike_ms") / 1000)
+    qrs = _onsets(_intervals(s.rate, timing("paced_sdnn_ms"), s.rng, s.seconds), s.rng, s.seconds)
+    p = _onsets(_intervals(s.row["atrial_bpm"], s.sdnn_ms, s.rng, s.seconds), s.rng, s.seconds)
+    return train_of(qrs, "paced", p, spikes=qrs - timing("spike_ms") / 1000)

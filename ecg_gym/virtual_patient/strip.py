@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -10,18 +11,20 @@ from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import activation, repolarisation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
+from ecg_gym.virtual_patient.beat import BeatShape, beat_shape, electrode_strip
 from ecg_gym.virtual_patient.heart import Heart, poses
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, electrode_matrix, leads_from_electrodes
 from ecg_gym.virtual_patient.noise import electrode_noise
 from ecg_gym.virtual_patient.population import population
-from ecg_gym.virtual_patient.repolarisation import Beat, electrode_strip
-from ecg_gym.virtual_patient.rhythm import Train, beat_train
-from ecg_gym.virtual_patient.template import Fiducials, typical_beat
+from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
+from ecg_gym.virtual_patient.template import Fiducials, p_wave, typical_beat
 from ecg_gym.virtual_patient.truth import Truth, findings, hazards
+from ecg_gym.virtual_patient.waves import continuous_waves
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 RATE_HZ = 512.0  # five times the model grid
-_LEAD_IN_S = 1.2  # simulated before the strip, so that its first T wave has a beat to belong to
+_NEAR_MS = 20.0  # mean action potential durations at which fiducials are read off a beat
+LEAD_IN_S = 1.2  # simulated before the strip, so that its first T wave has a beat to belong to
 
 
 def synthesise(
@@ -34,26 +37,40 @@ def synthesise(
 ) -> tuple[np.ndarray, Truth]:
     """The strip ``(12, T)`` float32 [mV] and its truth. Without ``rng`` the strip is the same every time."""
     rng = np.random.default_rng(0) if rng is None else rng
-    around = {name: row["sd"] for name, row in population()["strip"].items()}
-    train = beat_train(
-        heart.rhythm,
-        heart.rate_bpm * (1 + around["rate"] * rng.standard_normal()),
-        heart.pr_ms + around["pr_ms"] * rng.standard_normal(),
-        heart.sdnn_ms,
-        heart.conduction,
-        change,
-        rng,
-        seconds + _LEAD_IN_S,
-    )
-    drift_ms = around["apd_ms"] * rng.standard_normal()
-    samples = round((seconds + _LEAD_IN_S) * rate_hz)
-    potential = _ventricular(heart, change, train, drift_ms, rate_hz, samples)
-    potential += _atrial(heart, change, train, rng, rate_hz, samples)
-    potential *= heart.r_gain
+    minute = _this_minute(heart, rng)
+    train = beat_train(heart, change, minute["rate"], minute["pr_ms"], rng, seconds + LEAD_IN_S)
+    samples = round((seconds + LEAD_IN_S) * rate_hz)
+    mean_ms = mean_apds(heart, change, train, minute["apd_ms"])
+    beats = [
+        (ventricular_shape(heart, change, kind, fusion, rate_hz), start, mean)
+        for start, kind, fusion, mean in zip(train.qrs_s, train.kind, train.fusion_ms, mean_ms)
+        if kind != TORSADE
+    ]
+    if len(train.p_s):
+        atrial, stays = atrial_shape(heart, change, rate_hz), heart_table()["atria"]["apd_ms"]
+        beats += [(atrial, start, stays) for start in train.p_s]
+    potential = electrode_strip(beats, len(ELECTRODES), rate_hz, samples)
+    if train.waves:
+        rows, position = _chamber(heart, train.waves)
+        potential += continuous_waves(train.waves, rows, position, rng, rate_hz, samples, train.cycles_s)
+    for spike in train.spikes_s:
+        at = round(spike * rate_hz)
+        if 0 <= at < samples - 2:
+            potential[:, at : at + 2] += np.array(heart_table()["spike_mv"])[:, None]
+    potential *= np.float32(heart.r_gain)
     potential += electrode_noise(rng, len(ELECTRODES), samples, rate_hz, heart.noise)
-    skip = round(_LEAD_IN_S * rate_hz)
-    signal = leads_from_electrodes(potential)[:, skip:].astype(np.float32)
-    return signal, _truth(heart, change, train, drift_ms, skip / rate_hz, seconds, potassium)
+    signal = leads_from_electrodes(potential[:, round(LEAD_IN_S * rate_hz) :]).astype(np.float32)
+    return signal, _truth(heart, change, train, mean_ms, minute["apd_ms"], rate_hz, seconds, potassium)
+
+
+def _this_minute(heart: Heart, rng: np.random.Generator) -> dict[str, float]:
+    """How this strip differs from the heart's average: ``rate`` [1/min], ``pr_ms``, ``apd_ms``; population.yaml."""
+    around = {name: row["sd"] * rng.standard_normal() for name, row in population()["strip"].items()}
+    return {
+        "rate": heart.rate_bpm * (1 + around["rate"]),
+        "pr_ms": heart.pr_ms + around["pr_ms"],
+        "apd_ms": around["apd_ms"],
+    }
 
 
 @lru_cache(maxsize=512)
@@ -70,36 +87,78 @@ def atrial_rows(pose: int) -> np.ndarray:
     return electrode_matrix(atria(), poses()[pose])
 
 
+def _chamber(heart: Heart, waves: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the electrodes see ``(9, N)`` of the chamber these waves run in, and where its nodes are ``(N, 3)`` [mm]."""
+    if heart_table()["waves"][waves]["chamber"] == "ventricles":
+        return ventricular_rows(heart.pose, heart.scar), ventricles().position
+    return atrial_rows(heart.pose), atria().position
+
+
 @cache
-def _pattern(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Activation times and the APD pattern they go with, both ``(N,)`` [ms].
+def _longer() -> np.ndarray:
+    """``(N,)`` [ms] how much longer than the mean action potentials last, always by the order of normal conduction.
 
-    The APD pattern is always that of normal conduction: cells keep their repolarisation when the path changes, and that
-    is where the secondary T waves of bundle branch block come from.
+    Cells keep their repolarisation when the path changes, and that is where the secondary T waves of bundle branch
+    block come from.
     """
-    return activation.ventricular_map(kind), repolarisation.apd_pattern(activation.ventricular_map("normal"))
+    return repolarisation.apd_pattern(activation.ventricular_map("normal"))
 
 
-def _speed(heart: Heart, change: Modulation) -> float:
-    """Factor on ventricular conduction times (above 1 is slower)."""
-    span = float(np.ptp(activation.ventricular_map("normal"))) + heart_table()["qrs_beyond_activation_ms"]
-    return heart.qrs_ms / span / change.conduction
+@lru_cache(maxsize=256)
+def ventricular_shape(heart: Heart, change: Modulation, kind: str, fusion_ms: float, rate_hz: float) -> BeatShape:
+    """The shape of one kind of ventricular beat of this heart; ``fusion_ms`` only matters to pre-excited ones."""
+    slow = slowness(heart, change)
+    _, phase3, dispersion = _repolarise(heart, change)
+    shorter, plateau = _injured(heart.injury)
+    fire = activation.ventricular_map(kind, round(fusion_ms / slow)) * slow
+    rows = ventricular_rows(heart.pose, heart.scar)
+    return beat_shape(rows, fire, dispersion * _longer() - shorter, rate_hz, phase3, plateau=plateau)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
+def atrial_shape(heart: Heart, change: Modulation, rate_hz: float) -> BeatShape:
+    """The shape of a P wave of this heart."""
+    table, fire = heart_table()["atria"], activation.atrial_map() / change.atrial_conduction
+    rows = atrial_rows(heart.pose) * (heart.p_gain * change.atrial_conduction)
+    return beat_shape(rows, fire, np.zeros(len(fire)), rate_hz, table["phase3_ms"], table["upstroke_ms"])
+
+
+def slowness(heart: Heart, change: Modulation) -> float:
+    """Factor on ventricular conduction times (above 1 is slower) that shows the QRS this heart has in sinus rhythm."""
+    stops, qrs, _ = _conduction_shown(heart.pose)
+    beyond = max(1.0, heart.qrs_ms / float(qrs[-1]))
+    return float(np.interp(heart.qrs_ms, qrs, stops)) * beyond / change.conduction
+
+
+@lru_cache(maxsize=128)
+def _conduction_shown(pose: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the slowness of conduction: its stops, and QRS and J-Tpeak [ms] they show in this pose, without a scar."""
+    table = heart_table()
+    stops, fire = np.array(table["slowness_stops"]), activation.ventricular_map("normal")
+    mean, phase3, rows = table["repolarisation_knob"]["reference_apd_ms"], _phase3_ms(0.0), ventricular_rows(pose, "")
+    shown = []
+    for stop in stops:
+        shape = beat_shape(rows, fire * stop, _longer(), RATE_HZ, phase3)
+        beat = typical_beat(shape, mean, float(np.ptp(fire)) * stop, RATE_HZ)
+        shown.append((beat.qrs_ms, beat.jtpeak_ms))
+    qrs, jtpeak = np.array(shown).T
+    return stops, np.maximum.accumulate(qrs), jtpeak
+
+
+@lru_cache(maxsize=8192)
 def _knob(pose: int, scar: str, t_gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the knob x: its stops, and the Tpeak-Tend and J-Tpeak [ms] they give in this heart at the reference APD.
 
     Both depend on how the heart lies, so each pose is measured on its own noise-free beat; what is asked of a heart is
     then what it shows.
     """
-    table = heart_table()["repolarisation_knob"]
-    fire, pattern = _pattern("normal")
-    rows, stops = ventricular_rows(pose, scar), np.array(table["x"])
+    table, fire = heart_table()["repolarisation_knob"], activation.ventricular_map("normal")
+    mean, rows, stops = table["reference_apd_ms"], ventricular_rows(pose, scar), np.array(table["x"])
     shown = []
     for x in stops:
-        duration = table["reference_apd_ms"] + _dispersion(x, t_gain) * pattern
-        beat = typical_beat(rows, Beat(0.0, fire, duration), _phase3_ms(x))
+        phase3 = _phase3_ms(x)
+        shape = beat_shape(rows, fire, _dispersion(x, t_gain) * _longer(), RATE_HZ, phase3)
+        beat = typical_beat(shape, mean, float(np.ptp(fire)), RATE_HZ)
         shown.append((beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms, beat.jtpeak_ms))
     tpeak_tend, jtpeak = np.array(shown).T
     return stops, np.maximum.accumulate(tpeak_tend), jtpeak
@@ -116,46 +175,21 @@ def _dispersion(x: float, t_gain: float) -> float:
 def _repolarise(heart: Heart, change: Modulation) -> tuple[float, float, float]:
     """Mean APD [ms] at 60/min, phase-3 time scale [ms] and dispersion factor that show what is asked of the T wave.
 
-    One knob x widens phase 3 (1 + x) and dispersion (1 + 0.3 x) together for Tpeak-Tend; what it does to J-Tpeak is
-    taken back from the mean APD, which moves J-Tpeak one to one.
+    One knob x widens phase 3 (1 + x) and dispersion (1 + 0.3 x) together for Tpeak-Tend; what it and slow conduction do
+    to J-Tpeak is taken back from the mean APD, which moves J-Tpeak one to one.
     """
     t_gain = round(heart.t_gain * change.t_amplitude, 1)
     stops, tpeak_tend, jtpeak = _knob(heart.pose, heart.scar, t_gain)
     x = float(np.interp(heart.tpeak_tend_ms + change.tpeak_tend_ms, tpeak_tend, stops))
     asked = heart.qtcf_ms - heart.qrs_ms - heart.tpeak_tend_ms + change.jtpeak_ms
-    mean = heart_table()["repolarisation_knob"]["reference_apd_ms"] + asked - float(np.interp(x, stops, jtpeak))
-    return mean, _phase3_ms(x), _dispersion(x, t_gain)
-
-
-def ventricular_beats(heart: Heart, change: Modulation, train: Train, drift_ms: float) -> tuple[list[Beat], float]:
-    """The beats of a train as events, and their phase-3 time scale [ms]; APDs follow the rate with memory."""
-    law = heart_table()["rate_law"]
-    mean, phase3, dispersion = _repolarise(heart, change)
-    rr = np.diff(train.qrs_s, prepend=np.nan)
-    typical = float(np.nanmedian(rr)) if len(rr) > 1 else 60 / max(heart.rate_bpm, 20)
-    rr = np.where(np.isfinite(rr), rr, typical)
-    memory = rr.copy()
-    for i in range(1, len(rr)):
-        memory[i] = memory[i - 1] + (rr[i] - memory[i - 1]) / law["memory_beats"]
-    memory += typical - memory[:1].sum() / max(1, len(memory[:1]))
-    slow = _speed(heart, change)
-    shorter, plateau = _injured(heart.injury)
-    beats = []
-    for start, kind, previous, remembered in zip(train.qrs_s, train.kind, rr, memory):
-        fire, pattern = _pattern(kind)
-        duration = (mean + drift_ms) * repolarisation.rate_factor(previous, remembered) + dispersion * pattern - shorter
-        beats.append(Beat(start, fire * slow, np.maximum(duration, 60.0), plateau))
-    return beats, phase3
-
-
-def _ventricular(
-    heart: Heart, change: Modulation, train: Train, drift_ms: float, rate_hz: float, samples: int
-) -> np.ndarray:
-    """Electrode potentials ``(9, samples)`` [mV] of the ventricles."""
-    if not train.kind:
-        return np.zeros((len(ELECTRODES), samples))
-    beats, phase3 = ventricular_beats(heart, change, train, drift_ms)
-    return electrode_strip(ventricular_rows(heart.pose, heart.scar), beats, rate_hz, samples, 0.0, phase3)
+    speeds, _, jtpeak_by_speed = _conduction_shown(heart.pose)
+    later = float(np.diff(np.interp([1.0, slowness(heart, change)], speeds, jtpeak_by_speed))[0])
+    shown = float(np.interp(x, stops, jtpeak)) + later
+    return (
+        heart_table()["repolarisation_knob"]["reference_apd_ms"] + asked - shown,
+        _phase3_ms(x),
+        _dispersion(x, t_gain),
+    )
 
 
 def _injured(territory: str) -> tuple[np.ndarray | float, np.ndarray | None]:
@@ -166,81 +200,86 @@ def _injured(territory: str) -> tuple[np.ndarray | float, np.ndarray | None]:
     return np.where(inside, table["shorter_ms"], 0.0), np.where(inside, 1 - table["plateau_loss"], 1.0)
 
 
-def _atrial(
-    heart: Heart, change: Modulation, train: Train, rng: np.random.Generator, rate_hz: float, samples: int
-) -> np.ndarray:
-    """Electrode potentials ``(9, samples)`` [mV] of the atria: P waves, fibrillation or flutter; and pacing spikes."""
-    table = heart_table()["atria"]
-    total = np.zeros((len(ELECTRODES), samples))
-    if len(train.p_s):
-        fire = activation.atrial_map() / change.atrial_conduction
-        stays = np.full(len(fire), table["apd_ms"])
-        beats = [Beat(p, fire, stays) for p in train.p_s]
-        rows = atrial_rows(heart.pose) * (heart.p_gain * change.atrial_conduction)
-        total += electrode_strip(rows, beats, rate_hz, samples, 0.0, table["phase3_ms"], table["upstroke_ms"])
-    if train.fibrillatory:
-        total += _fibrillate(heart, train.fibrillatory, rng, rate_hz, samples)
-    for spike in train.spikes_s:
-        at = round(spike * rate_hz)
-        if 0 <= at < samples - 2:
-            total[:, at : at + 2] += np.array(heart_table()["spike_mv"])[:, None]
-    return total
-
-
-def _fibrillate(heart: Heart, kind: str, rng: np.random.Generator, rate_hz: float, samples: int) -> np.ndarray:
-    """Three orthogonal dipoles that turn at a wandering frequency: f waves, sawtooth, or ventricular fibrillation."""
-    row = heart_table()["fibrillation"][kind]
-    tissue, rows = (
-        (ventricles(), ventricular_rows(heart.pose, heart.scar))
-        if kind == "ventricular"
-        else (atria(), atrial_rows(heart.pose))
-    )
-    seen = rows @ (tissue.position - tissue.position.mean(axis=0))  # (9, 3)
-    seen *= row["amplitude_mv"] / np.linalg.norm(leads_from_electrodes(seen), axis=1).max()
-    time = np.arange(samples) / rate_hz
-    frequency = rng.uniform(*row["hz"])
-    wander = np.cumsum(rng.standard_normal((3, samples)), axis=1) * row["wander"] / np.sqrt(rate_hz)
-    phase = (
-        2 * np.pi * frequency * time + np.cumsum(wander, axis=1) / rate_hz * 2 * np.pi + rng.uniform(0, 6.28, (3, 1))
-    )
-    if row["coherent"]:
-        phase = phase[:1] + np.array([0.0, 1.2, 2.4])[:, None]
-    wave = sum(np.sin(k * phase + 0.7 * k) * row["harmonics"][k - 1] for k in range(1, len(row["harmonics"]) + 1))
-    swell = 1 + row["swell"] * np.sin(2 * np.pi * rng.uniform(0.1, 0.4, (3, 1)) * time + rng.uniform(0, 6.28, (3, 1)))
-    return seen @ (wave * swell)
+def mean_apds(heart: Heart, change: Modulation, train: Train, drift_ms: float) -> np.ndarray:
+    """``(M,)`` mean action potential duration [ms] of each beat of a train; it follows the rate with memory."""
+    law, mean = heart_table()["rate_law"], _repolarise(heart, change)[0]
+    if not len(train.qrs_s):
+        return np.empty(0)
+    rr = np.diff(train.qrs_s, prepend=np.nan)
+    typical = float(np.nanmedian(rr)) if len(rr) > 1 else 60 / max(heart.rate_bpm, law["slowest_bpm"])
+    rr = np.where(np.isfinite(rr), rr, typical)
+    memory = np.empty(len(rr))
+    memory[0] = typical  # the strip is cut out of a longer one
+    for i in range(1, len(rr)):
+        memory[i] = memory[i - 1] + (rr[i] - memory[i - 1]) / law["memory_beats"]
+    shortest = heart_table()["action_potential"]["shortest_ms"]
+    return np.maximum((mean + drift_ms) * repolarisation.rate_factor(rr, memory), shortest)
 
 
 def _truth(
     heart: Heart,
     change: Modulation,
     train: Train,
+    mean_ms: np.ndarray,
     drift_ms: float,
-    skip_s: float,
+    rate_hz: float,
     seconds: float,
     potassium: float | None,
 ) -> Truth:
-    inside = (train.qrs_s >= skip_s) & (train.qrs_s < skip_s + seconds)
-    qrs, kinds = train.qrs_s[inside], tuple(k for k, i in zip(train.kind, inside) if i)
-    p = train.p_s[(train.p_s >= skip_s) & (train.p_s < skip_s + seconds)]
-    rr = np.diff(qrs)
-    intervals = dict.fromkeys(INTERVALS, float("nan"))
-    if len(rr):
-        beat = typical_beat_of(heart, change, usual_kind(kinds), float(np.median(rr)), drift_ms)
-        pr = train.pr_s[inside]
-        conducted = pr[np.isfinite(pr)]
-        pr_ms = 1000 * float(np.median(conducted)) if len(conducted) else float("nan")
-        intervals |= interval_values(beat, float(np.mean(rr)), pr_ms)
-    kept = Train(qrs, kinds, p, train.pr_s[inside], train.fibrillatory)
+    inside = (train.qrs_s >= LEAD_IN_S) & (train.qrs_s < LEAD_IN_S + seconds)
+    inside_p = (train.p_s >= LEAD_IN_S) & (train.p_s < LEAD_IN_S + seconds)
+    kept = train.where(inside, inside_p, LEAD_IN_S)
+    intervals, marks = dict.fromkeys(INTERVALS, float("nan")), {}
+    if len(kept.qrs_s):
+        marks = _marks(heart, change, kept, mean_ms[inside], rate_hz)
+    if len(kept.qrs_s) > 1:
+        rr = np.diff(kept.qrs_s)
+        kind, fusion = usual_beat(kept)
+        intervals |= {"hr_bpm": 60 / float(np.mean(rr)), "rr_ms": 1000 * float(np.mean(rr))}
+        if kind != TORSADE:
+            beat = typical_beat_of(heart, change, kind, float(np.median(rr)), drift_ms, fusion, rate_hz)
+            pr = kept.pr_s[np.isfinite(kept.pr_s)]
+            visible = _p_marks(heart, change, rate_hz)[0] if len(pr) else 0.0
+            pr_ms = 1000 * float(np.median(pr)) + beat.onset_ms - visible if len(pr) else float("nan")
+            intervals |= interval_values(beat, float(np.mean(rr)), pr_ms)
     serum = potassium if potassium is not None else (heart.patient.potassium or reference_electrolytes()["potassium"])
     return Truth(
-        heart.rhythm, qrs - skip_s, kinds, p - skip_s, intervals,
-        findings(heart, kept, intervals), hazards(heart, change, intervals, serum),
+        heart.rhythm, kept.qrs_s, kept.kind, kept.p_s, intervals,
+        findings(heart, kept, intervals), hazards(heart, change, intervals, serum), marks,
     )  # fmt: skip
 
 
-def usual_kind(kinds: tuple[str, ...]) -> str:
-    """The most frequent kind of beat; of equally frequent ones the first to come, whatever the process's hash seed."""
-    return max(dict.fromkeys(kinds), key=kinds.count)
+def _marks(
+    heart: Heart, change: Modulation, train: Train, mean_ms: np.ndarray, rate_hz: float
+) -> dict[str, np.ndarray]:
+    """Where each wave of each beat begins, peaks and ends [s], by the definitions of ``template``."""
+    names = ("qrs_onset", "r_peak", "qrs_end", "t_peak", "t_end")
+    rows = np.full((len(train.qrs_s), len(names)), np.nan)
+    for i, (start, kind, fusion, mean) in enumerate(zip(train.qrs_s, train.kind, train.fusion_ms, mean_ms)):
+        if kind == TORSADE:
+            rows[i, 0] = start
+            continue
+        beat = _fiducials(heart, change, kind, mean, fusion, rate_hz)
+        offsets = (0.0, beat.r_peak_ms, beat.qrs_ms, beat.qrs_ms + beat.jtpeak_ms, beat.qt_ms)
+        rows[i] = start + (beat.onset_ms + np.array(offsets)) / 1000
+    marks = dict(zip(names, rows.T))
+    if len(train.p_s):
+        visible = _p_marks(heart, change, rate_hz)
+        marks |= {name: train.p_s + ms / 1000 for name, ms in zip(("p_onset", "p_peak", "p_end"), visible)}
+    return marks
+
+
+@lru_cache(maxsize=256)
+def _p_marks(heart: Heart, change: Modulation, rate_hz: float) -> tuple[float, float, float]:
+    """Onset, peak and end [ms] of this heart's P wave after its first cell fired."""
+    width = float(np.ptp(activation.atrial_map())) / change.atrial_conduction
+    return p_wave(atrial_shape(heart, change, rate_hz), heart_table()["atria"]["apd_ms"], width, rate_hz)
+
+
+def usual_beat(train: Train) -> tuple[str, float]:
+    """Kind and fusion [ms] of the most frequent sort of beat; of equally frequent ones the first to come."""
+    beats = list(zip(train.kind, train.fusion_ms.tolist()))
+    return max(dict.fromkeys(beats), key=beats.count)
 
 
 INTERVALS = (
@@ -273,14 +312,38 @@ def interval_values(beat: Fiducials, rr_s: float, pr_ms: float) -> dict[str, flo
     }
 
 
-def typical_beat_of(heart: Heart, change: Modulation, kind: str, rr_s: float, drift_ms: float = 0.0) -> Fiducials:
+def typical_beat_of(
+    heart: Heart,
+    change: Modulation,
+    kind: str,
+    rr_s: float,
+    drift_ms: float = 0.0,
+    fusion_ms: float = 0.0,
+    rate_hz: float = RATE_HZ,
+) -> Fiducials:
     """Fiducials of the noise-free beat of that kind at a steady RR [s]."""
-    train = Train(np.array([0.0]), (kind,), np.empty(0), np.array([np.nan]))
-    (beat,), phase3 = ventricular_beats(heart, change, train, drift_ms)
-    _, pattern = _pattern(kind)
-    mean, _, dispersion = _repolarise(heart, change)
-    shorter, _ = _injured(heart.injury)
-    steady = (mean + drift_ms) * float(repolarisation.rate_factor(np.array(rr_s), np.array(rr_s)))
-    duration = np.maximum(steady + dispersion * pattern - shorter, 60.0)
-    beat = Beat(0.0, beat.activation_ms, duration, beat.plateau)
-    return typical_beat(ventricular_rows(heart.pose, heart.scar), beat, phase3)
+    mean = (_repolarise(heart, change)[0] + drift_ms) * float(repolarisation.rate_factor(*np.array([rr_s, rr_s])))
+    return _fiducials(heart, change, kind, mean, fusion_ms, rate_hz)
+
+
+def _fiducials(
+    heart: Heart, change: Modulation, kind: str, mean_ms: float, fusion_ms: float, rate_hz: float
+) -> Fiducials:
+    """Fiducials of a beat whose action potentials last ``mean_ms`` on average.
+
+    They are read off a beat with nearly that duration; over the rest the T wave moves one to one.
+    """
+    mean_ms = max(mean_ms, heart_table()["action_potential"]["shortest_ms"])
+    near = round(mean_ms / _NEAR_MS) * _NEAR_MS
+    beat = _fiducials_near(heart, change, kind, near, fusion_ms, rate_hz)
+    later = mean_ms - near
+    return replace(beat, jtpeak_ms=beat.jtpeak_ms + later, qt_ms=beat.qt_ms + later)
+
+
+@lru_cache(maxsize=1024)
+def _fiducials_near(
+    heart: Heart, change: Modulation, kind: str, mean_ms: float, fusion_ms: float, rate_hz: float
+) -> Fiducials:
+    slow = slowness(heart, change)
+    width = float(np.ptp(activation.ventricular_map(kind, round(fusion_ms / slow)))) * slow
+    return typical_beat(ventricular_shape(heart, change, kind, fusion_ms, rate_hz), mean_ms, width, rate_hz)

@@ -2,7 +2,7 @@
 
 QRS begins where the spatial velocity of the 8 independent leads first exceeds 4 % of its peak and ends where it last
 does; the T peak is the largest vector magnitude behind it; the T end is where the steepest tangent of the magnitude
-behind the peak meets the level behind the T wave.
+behind the peak meets the level behind the T wave. P lasts while its vector magnitude exceeds 4.5 % of its peak.
 """
 
 from __future__ import annotations
@@ -13,54 +13,77 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from ecg_gym.core import independent_from_leads
-from ecg_gym.virtual_patient.lead_field import leads_from_electrodes
-from ecg_gym.virtual_patient.repolarisation import Beat, electrode_strip
+from ecg_gym.virtual_patient.beat import BeatShape, electrode_strip
+from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
 
-RATE_HZ = 500.0
-_BEFORE_S = 0.05
 VELOCITY_FRACTION = 0.04  # of the peak spatial velocity, as in waveform.fiducials
+P_FRACTION = 0.045  # of the P wave's height, as in waveform.fiducials
+_BEFORE_S = 0.05
 
 
 @dataclass(frozen=True)
 class Fiducials:
     """Lengths of one beat [ms] from its QRS onset; NaN where there is no T wave to speak of."""
 
+    onset_ms: float  # of the QRS, after the first cell fired
     qrs_ms: float
+    r_peak_ms: float
     jtpeak_ms: float
     qt_ms: float
     t_amplitude_mv: float
 
 
-def typical_beat(rows: np.ndarray, beat: Beat, phase3_ms: float) -> Fiducials:
-    """The fiducials of ``beat`` seen through electrode ``rows (9, N)``."""
-    longest = float(beat.activation_ms.max() + beat.duration_ms.max()) / 1000
-    samples = round((_BEFORE_S + longest + 12 * phase3_ms / 1000) * RATE_HZ)
-    strip = electrode_strip(
-        rows, [Beat(_BEFORE_S, beat.activation_ms, beat.duration_ms, beat.plateau)], RATE_HZ, samples, 0.0, phase3_ms
-    )
-    leads = independent_from_leads(leads_from_electrodes(strip))
-    onset, j = _qrs(leads, float(np.ptp(beat.activation_ms)) / 1000)
-    to_ms = 1000 / RATE_HZ
-    qrs_ms = (j - onset) * to_ms
-    magnitude = gaussian_filter1d(np.linalg.norm(leads, axis=0), 0.005 * RATE_HZ)
-    j = round(j + 0.03 * RATE_HZ)
-    peak = j + int(np.argmax(magnitude[j:]))
+def typical_beat(shape: BeatShape, mean_ms: float, activation_ms: float, rate_hz: float) -> Fiducials:
+    """The fiducials of a beat whose nodes fire within ``activation_ms`` and last ``mean_ms`` on average.
+
+    ``rate_hz`` is the rate that ``shape`` was made for.
+    """
+    samples = round((_BEFORE_S + mean_ms / 1000) * rate_hz) + shape.last.steps.shape[2]
+    strip = electrode_strip([(shape, _BEFORE_S, mean_ms)], len(ELECTRODES), rate_hz, samples)
+    leads = independent_from_leads(leads_from_electrodes(strip)).astype(float)
+    onset, j = _qrs(leads, activation_ms / 1000, rate_hz)
+    to_ms = 1000 / rate_hz
+    qrs_ms, onset_ms = (j - onset) * to_ms, (onset - _BEFORE_S * rate_hz) * to_ms
+    plain = np.linalg.norm(leads, axis=0)
+    r_ms = (int(np.argmax(plain[: round(j) + 1])) - onset) * to_ms
+    magnitude = gaussian_filter1d(plain, 0.005 * rate_hz)
+    first = round(j + 0.03 * rate_hz)
+    peak = first + int(np.argmax(magnitude[first:]))
     slope = np.gradient(magnitude)
     steepest = peak + int(np.argmin(slope[peak:]))
     if slope[steepest] >= 0:
-        return Fiducials(qrs_ms, float("nan"), float("nan"), float("nan"))
+        return Fiducials(onset_ms, qrs_ms, r_ms, float("nan"), float("nan"), float("nan"))
     end = steepest + (magnitude[steepest:].min() - magnitude[steepest]) / slope[steepest]
-    return Fiducials(
-        qrs_ms, (_vertex(magnitude, peak) - onset) * to_ms - qrs_ms, (end - onset) * to_ms, float(magnitude[peak])
-    )
+    jtpeak_ms = (_vertex(magnitude, peak) - j) * to_ms
+    return Fiducials(onset_ms, qrs_ms, r_ms, jtpeak_ms, (end - onset) * to_ms, float(magnitude[peak]))
 
 
-def _qrs(leads: np.ndarray, activation_s: float) -> tuple[float, float]:
+def p_wave(shape: BeatShape, mean_ms: float, activation_ms: float, rate_hz: float) -> tuple[float, float, float]:
+    """Onset, peak and end [ms] of a noise-free P wave after the first atrial cell fired."""
+    samples = round((2 * _BEFORE_S + activation_ms / 1000) * rate_hz)
+    strip = electrode_strip([(shape, _BEFORE_S, mean_ms)], len(ELECTRODES), rate_hz, samples)
+    size = np.linalg.norm(independent_from_leads(leads_from_electrodes(strip)), axis=0).astype(float)
+    onset, end = _crossings(size, P_FRACTION)
+    to_ms = 1000 / rate_hz
+    before = _BEFORE_S * rate_hz
+    return (onset - before) * to_ms, (float(np.argmax(size)) - before) * to_ms, (end - before) * to_ms
+
+
+def _qrs(leads: np.ndarray, activation_s: float, rate_hz: float) -> tuple[float, float]:
     """QRS onset and end [samples] of noise-free ``leads (8, T)`` whose nodes fire within ``activation_s``."""
-    velocity = np.linalg.norm(np.gradient(gaussian_filter1d(leads, 0.002 * RATE_HZ, axis=1), axis=1), axis=0)
-    last = round((_BEFORE_S + activation_s + 0.02) * RATE_HZ)  # the T wave may be fast too: look no further
-    loud = np.flatnonzero(velocity[:last] > VELOCITY_FRACTION * velocity[:last].max())
-    return float(loud[0]), float(loud[-1] + 1)
+    velocity = np.linalg.norm(np.gradient(gaussian_filter1d(leads, 0.002 * rate_hz, axis=1), axis=1), axis=0)
+    last = round((_BEFORE_S + activation_s + 0.02) * rate_hz)  # the T wave may be fast too: look no further
+    return _crossings(velocity[:last], VELOCITY_FRACTION)
+
+
+def _crossings(y: np.ndarray, fraction: float) -> tuple[float, float]:
+    """Where ``y (T,)`` first and last crosses a fraction of its peak [samples], between samples."""
+    level = fraction * y.max()
+    loud = np.flatnonzero(y > level)
+    first, last = int(loud[0]), int(loud[-1])
+    onset = first - (y[first] - level) / (y[first] - y[first - 1]) if first > 0 else float(first)
+    end = last + (y[last] - level) / (y[last] - y[last + 1]) if last + 1 < len(y) else float(last)
+    return float(onset), float(end)
 
 
 def _vertex(y: np.ndarray, top: int) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -44,6 +45,8 @@ class Truth:
     intervals: Mapping[str, float]  # the names of waveform.Intervals, of the noise-free typical beat; NaN where absent
     findings: np.ndarray  # (17,) bool, in the order of FINDINGS
     hazard_per_hour: Mapping[str, float]  # torsade, vt_vf, asystole
+    fiducials: Mapping[str, np.ndarray] = field(default_factory=dict)  # (M,) and for P (P,) each [s]; NaN where absent
+    concentrations: Mapping[str, float] = field(default_factory=dict)  # plasma [ng/mL], what is on board only
 
 
 def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.ndarray:
@@ -53,13 +56,13 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
     long_pr = pr > limit["av_block_pr_ms"]
     found = {
         "Poor data quality": heart.noise > limit["poor_quality_noise"],
-        "Sinus rhythm": row["leader"] == "sinus" and degree < 3,
+        "Sinus rhythm": row["leader"] == "sinus" and not (degree == 3 and not np.isfinite(train.pr_s).any()),
         "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
         "Tachycardia": hr > limit["tachycardia_bpm"],
-        "Ventricular tachycardia": row["leader"] == "ventricular",
+        "Ventricular tachycardia": row["leader"] in ("ventricular", "torsade") or _longest_run(train.kind) >= 3,
         "Supraventricular tachycardia with aberrancy": row["leader"] == "reentry",
-        "Atrial fibrillation": train.fibrillatory == "fibrillation",
-        "Atrial flutter": train.fibrillatory == "flutter",
+        "Atrial fibrillation": train.waves == "fibrillation",
+        "Atrial flutter": train.waves == "flutter",
         "Bradycardia": hr < limit["bradycardia_bpm"],
         "Accessory pathway conduction": "preexcited" in train.kind,
         "Atrioventricular block": degree > 1 or long_pr or "escape" in train.kind,
@@ -71,6 +74,11 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
         "Electronic pacemaker": row["leader"] == "paced",
     }
     return np.array([bool(found[name]) for name in FINDINGS])
+
+
+def _longest_run(kinds: tuple[str, ...]) -> int:
+    """The most ectopic ventricular beats in a row; three are a run of ventricular tachycardia."""
+    return max((len(list(run)) for ectopic, run in groupby(kinds, key=lambda k: "ectopic" in k) if ectopic), default=0)
 
 
 def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], potassium: float) -> dict[str, float]:

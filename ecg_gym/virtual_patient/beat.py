@@ -1,0 +1,147 @@
+"""Action potentials as events: a beat is when each node fires and when it repolarises, seen through the electrodes.
+
+    V_i(t) = h_i [up(t - T_i) - drop_i down(t - RT_i)] - h_i ramp (t - T_i)/m   for T_i < t < RT_i
+    RT_i = T_i + m + d_i,   drop_i = 1 - ramp (m + d_i)/m
+
+T_i is when node i fires, m the mean action potential duration of this beat (it follows the rate), d_i how much longer
+node i lasts than the mean, h_i its plateau. The ECG is linear in V, so a beat of one kind needs only three curves,
+made once: what the electrodes see of all T_i, and of all RT_i with weights h_i and h_i d_i. A strip shifts them to
+where its beats are, with m beat by beat, and integrates; there is no time loop over nodes. T waves are not drawn; they
+emerge, also after a bundle branch block or a PVC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.sparse import csc_matrix
+
+from ecg_gym.virtual_patient.anatomy import heart_table
+
+_FINE_FIRE, _FINE_LAST = 8, 4  # curves are kept on grids this much finer than the strip's, and shifted to the nearest
+_REACH = 7.0  # time constants after which a logistic step is over
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a beat adds to the electrodes, sample by sample, for an event at any of ``fine`` places between samples."""
+
+    steps: np.ndarray  # (fine, E, k) [mV] increments per sample
+    first: int  # fine sample of the first column of phase 0, relative to the event
+
+    def at(self, event: float) -> tuple[int, np.ndarray]:
+        """First sample and the increments ``(E, k)`` per sample, for an event at sample ``event``."""
+        fine = len(self.steps)
+        begin = round(event * fine) + self.first
+        sample = -(-begin // fine)  # the first sample at or behind the beginning
+        return sample, self.steps[sample * fine - begin]
+
+
+@dataclass(frozen=True)
+class BeatShape:
+    """One kind of beat of one heart, whenever it comes and however long its action potentials last."""
+
+    fire: Curve  # what the electrodes see of the upstrokes
+    plateau: Curve  # of the upstrokes' plateaus; the same curve unless tissue is injured
+    last: Curve  # of the repolarisations, T_i + d_i, stacked: weights h and h d [ms]
+    ramp: float  # share of the plateau that is lost before the final repolarisation
+
+
+def beat_shape(
+    rows: np.ndarray,
+    activation_ms: np.ndarray,
+    longer_ms: np.ndarray,
+    rate_hz: float,
+    phase3_ms: float,
+    upstroke_ms: float | None = None,
+    plateau: np.ndarray | None = None,
+) -> BeatShape:
+    """The shape of a beat for strips of ``rate_hz``, seen through electrode ``rows (E, N)``.
+
+    ``activation_ms (N,)`` are firing times, ``longer_ms (N,)`` how much longer than the mean each action potential
+    lasts, ``phase3_ms`` the time constant of the final repolarisation (longer makes T wider), ``upstroke_ms`` that of
+    the upstroke (default the ventricles'), ``plateau (N,)`` a factor below 1 where tissue is injured.
+    """
+    table = heart_table()["action_potential"]
+    upstroke = upstroke_ms or table["upstroke_ms"]
+    if plateau is None:
+        fire = _curve(rows, activation_ms, upstroke, rate_hz, _FINE_FIRE)
+        level = fire
+        weights = rows
+    else:  # injured cells fall to their lower plateau early
+        weights = rows * plateau
+        early = heart_table()["injury"]["early_fall_ms"]
+        both = np.concatenate([rows, weights - rows], axis=1), np.concatenate([activation_ms, activation_ms + early])
+        fire = _curve(*both, upstroke, rate_hz, _FINE_FIRE)
+        level = _curve(weights, activation_ms, upstroke, rate_hz, _FINE_FIRE)
+    ends = np.concatenate([weights, weights * longer_ms])
+    last = _curve(ends, activation_ms + longer_ms, phase3_ms, rate_hz, _FINE_LAST)
+    return BeatShape(fire, level, last, table["plateau_fall"])
+
+
+def electrode_strip(
+    beats: Sequence[tuple[BeatShape, float, float]], electrodes: int, rate_hz: float, samples: int
+) -> np.ndarray:
+    """Electrode potentials ``(electrodes, samples)`` [mV] of ``beats``: (shape, onset [s], mean APD [ms]) each.
+
+    Potentials begin at zero with the strip; what a beat did before the first sample is left out.
+    """
+    jump, slope = np.zeros((2, electrodes, samples + 1), np.float32)
+    for shape, onset_s, mean_ms in beats:
+        at = onset_s * rate_hz
+        per_sample = shape.ramp * 1000 / rate_hz / mean_ms
+        start, fire = shape.fire.at(at)
+        _add(jump, start, fire)
+        if shape.plateau is shape.fire:
+            _add(slope, start, fire, -per_sample)
+        else:
+            _add(slope, *shape.plateau.at(at), -per_sample)
+        start, last = shape.last.at(at + mean_ms / 1000 * rate_hz)
+        plain, longer = last[:electrodes], last[electrodes:]
+        _add(jump, start, (shape.ramp / mean_ms) * longer - (1 - shape.ramp) * plain)
+        _add(slope, start, plain, per_sample)
+    jump[:, 1:] += np.cumsum(slope, axis=1)[:, :-1]
+    return np.cumsum(jump, axis=1)[:, :samples]
+
+
+def _add(total: np.ndarray, start: int, part: np.ndarray, factor: float = 1.0) -> None:
+    """Add ``part (E, k)`` at column ``start``; what sticks out on the left is gathered in column 0."""
+    if start >= total.shape[1]:
+        return
+    end = min(start + part.shape[1], total.shape[1])
+    if end <= 0:
+        total[:, 0] += factor * part.sum(axis=1)
+        return
+    if start < 0:
+        total[:, 0] += factor * part[:, :-start].sum(axis=1)
+        part, start = part[:, -start:], 0
+    total[:, start:end] += factor * part[:, : end - start] if factor != 1.0 else part[:, : end - start]
+
+
+def _curve(weights: np.ndarray, at_ms: np.ndarray, scale_ms: float, rate_hz: float, fine: int) -> Curve:
+    """Sum over events of ``weights (E, N)`` times a logistic step of time constant ``scale_ms`` at ``at_ms (N,)``."""
+    per_ms = fine * rate_hz / 1000
+    at, scale = at_ms * per_ms, scale_ms * per_ms
+    reach = int(np.ceil(_REACH * scale)) + 1
+    first = int(np.floor(at.min())) - reach
+    place = at - first
+    low = place.astype(np.int64)
+    part = place - low
+    n = -(-(int(low.max()) + 2 + reach) // fine) * fine
+    events = csc_matrix(
+        (np.stack([1 - part, part], 1).ravel(), np.stack([low, low + 1], 1).ravel(), 2 * np.arange(len(at) + 1)),
+        shape=(n, len(at)),
+    )
+    density = np.ascontiguousarray((events @ weights.T).T, np.float32)  # (E, n)
+    kernel = 1 / np.cosh(np.arange(-reach, reach + 1) / (2 * scale)) ** 2
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    size = next_fast_len(n + 2 * reach, real=True)
+    spread = irfft(rfft(density, size) * rfft(kernel, size), size)[:, reach : reach + n]
+    value = np.cumsum(spread, axis=1).reshape(len(weights), n // fine, fine).transpose(2, 0, 1)
+    steps = np.empty_like(value, order="C")
+    steps[:, :, 0] = value[:, :, 0]
+    np.subtract(value[:, :, 1:], value[:, :, :-1], out=steps[:, :, 1:])
+    return Curve(steps, first)
