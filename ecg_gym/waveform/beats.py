@@ -14,6 +14,7 @@ from scipy import signal as sp
 
 from ecg_gym.core import ECG, independent_from_leads
 from ecg_gym.waveform.filters import spectral
+from ecg_gym.waveform.spikes import without_spikes
 
 RATE_HZ = 500.0  # every measurement is made on this grid: 2 ms
 BEFORE_S, AFTER_S = 0.40, 0.80  # the median beat reaches from 0.4 s before R to 0.8 s behind it
@@ -25,6 +26,10 @@ T_WAVE_S = 0.36  # a much smaller bump within this time of a beat is its T wave 
 EDGE_S = 0.04  # a complex that the edge of the strip cuts through cannot be told from a glitch of the recorder
 LEAST_ENVELOPE_MV = 0.02  # the smallest QRS that is believed
 LEAST_CONTRAST = 2.5  # QRS over the quiet quarter of the strip; white noise on 8 leads stays below 2
+LIKE = 0.9  # correlation of two QRS over all leads from which on they are of one family
+LEAST_FAMILY = 0.2  # of the beats: in ventricular fibrillation two of many look alike by chance
+SECOND_FAMILY = 0.4  # of the largest family: a family of this size may be the one to measure
+NARROWER = 0.85  # if its QRS is narrower than that
 CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall out of cache
 
 
@@ -32,17 +37,24 @@ CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall 
 class Beat:
     """The typical beat of one strip, and the beats it was made of."""
 
-    signal: np.ndarray  # (8, W) [mV] median beat of the independent leads at RATE_HZ; R at column `r`
+    signal: np.ndarray  # (8, W) [mV] middle beat (interquartile mean) of the independent leads at RATE_HZ; R at column `r`
     singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it is the median of
     r: int  # column of the R peak
     peaks: np.ndarray  # (N,) [samples at RATE_HZ] every R peak of the strip, whatever its kind
     kept: np.ndarray  # (N,) bool: which of them went into the median
 
+    @property
+    def next_rr_ms(self) -> float:
+        """Median RR [ms] behind the kept beats: in bigeminy much shorter than the one before them."""
+        rr = np.diff(self.peaks)[self.kept[:-1]]
+        return float(np.median(rr if len(rr) else np.diff(self.peaks))) * 1000 / RATE_HZ
+
 
 def conditioned(ecg: ECG) -> np.ndarray:
-    """The 8 independent leads at 500 Hz between 0.6 and 35 Hz, zero phase: ``(B, 8, T)`` [mV]."""
+    """The 8 independent leads at 500 Hz between 0.6 and 35 Hz, zero phase, without spikes: ``(B, 8, T)`` [mV]."""
     signal = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
-    return spectral(independent_from_leads(signal), ecg.rate_hz, RATE_HZ, low=WANDER_HZ, high=NOISE_HZ)
+    leads = without_spikes(independent_from_leads(signal), ecg.rate_hz)
+    return spectral(leads, ecg.rate_hz, RATE_HZ, low=WANDER_HZ, high=NOISE_HZ)
 
 
 def find_r_peaks(ecg: ECG) -> list[np.ndarray]:
@@ -83,7 +95,8 @@ def _beats_on(envelope: np.ndarray) -> np.ndarray:
         return candidates[:0]
     edge = round(EDGE_S * rate)
     candidates = candidates[(height > 0.3 * typical) & (candidates >= edge) & (candidates < len(envelope) - edge)]
-    return _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
+    candidates = _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
+    return _without_tall_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
 
 
 def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.ndarray:
@@ -94,6 +107,26 @@ def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.
             continue
         keep.append(i)
     return peaks[keep]
+
+
+def _without_tall_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.ndarray:
+    """The peaks without T waves as tall as their wide QRS: every other peak, always as soon after the one before.
+
+    A premature beat can follow as soon, but not every time within the T wave, and it is rarely the smaller one.
+    """
+    if len(peaks) < 5:
+        return peaks
+    gap = np.diff(peaks)
+    follows = np.flatnonzero((gap[:-1] < reach) & (gap[:-1] < 0.75 * gap[1:])) + 1
+    if len(follows) < 0.4 * len(peaks) or (np.diff(follows) == 1).any():
+        return peaks
+    coupling = gap[follows - 1]
+    alternate = np.subtract(*np.percentile(coupling, [75, 25])) < 0.1 * np.median(coupling)
+    if not alternate or np.median(height[follows]) >= np.median(height[follows - 1]):
+        return peaks
+    usual = np.median(coupling)
+    waves = np.flatnonzero(np.abs(gap - usual) < 0.15 * usual) + 1
+    return np.delete(peaks, waves)
 
 
 def _to_largest(peaks: np.ndarray, leads: np.ndarray) -> np.ndarray:
@@ -115,7 +148,8 @@ def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat |
     """The median over the largest family of look-alike beats in ``(8, T)`` [mV], or ``None`` if there is no family.
 
     Two beats look alike if their QRS correlate above 0.9 over all leads at the best lag (within 24 ms). The beat with
-    the best company leads the family; the others are shifted to fit it.
+    the best company leads the family; the others are shifted to fit it. Where a second family is almost as large and
+    its QRS clearly narrower, that one is taken: in bigeminy the conducted beat is measured, not the ectopic one.
     """
     before, after = round(BEFORE_S * RATE_HZ), round(AFTER_S * RATE_HZ)
     whole = np.flatnonzero((peaks >= before) & (peaks + min(after, 300) <= leads.shape[-1]))
@@ -124,10 +158,8 @@ def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat |
     if len(whole) < 2:
         return None
     alike, lag = _alikeness(leads, peaks[whole])
-    company = np.where(alike > 0.9, alike, 0).sum(axis=0)
-    leader = int(np.argmax(company))
-    family = np.flatnonzero(alike[:, leader] > 0.9)
-    if len(family) < 2:
+    leader, family = _family(alike, leads, peaks[whole])
+    if len(family) < max(2, LEAST_FAMILY * len(whole)):
         return None
     kept = np.zeros(len(peaks), dtype=bool)
     kept[whole[family]] = True
@@ -136,7 +168,41 @@ def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat |
     singles = leads[:, columns].transpose(1, 0, 2)
     # wander that the filter left must not blur the median: every beat starts from its own level before the QRS
     singles = singles - singles[:, :, before - 60 : before - 30].mean(axis=-1, keepdims=True)
-    return Beat(np.median(singles, axis=0), singles, before, peaks, kept)
+    return Beat(_middle(singles), singles, before, peaks, kept)
+
+
+def _middle(singles: np.ndarray) -> np.ndarray:
+    """Interquartile mean over beats ``(n, 8, W)``: ignores a stray beat as the median does, averages noise better."""
+    n = len(singles)
+    cut = n // 4
+    if cut == 0:
+        return np.median(singles, axis=0)
+    return np.partition(singles, (cut, n - cut - 1), axis=0)[cut : n - cut].mean(axis=0)
+
+
+def _family(alike: np.ndarray, leads: np.ndarray, peaks: np.ndarray) -> tuple[int, np.ndarray]:
+    """The leader of the chosen family, and its members, as indices into ``peaks``."""
+    close = alike > LIKE
+    company = np.where(close, alike, 0).sum(axis=0)
+    leader = int(np.argmax(company))
+    family = np.flatnonzero(close[:, leader])
+    others = np.setdiff1d(np.arange(len(peaks)), family)
+    if len(others) < max(2, SECOND_FAMILY * len(family)):
+        return leader, family
+    second = int(others[np.argmax(company[others])])
+    rest = np.intersect1d(np.flatnonzero(close[:, second]), others)
+    if len(rest) < max(2, SECOND_FAMILY * len(family)):
+        return leader, family
+    if _width(leads, peaks[rest]) < NARROWER * _width(leads, peaks[family]):
+        return second, rest
+    return leader, family
+
+
+def _width(leads: np.ndarray, peaks: np.ndarray) -> float:
+    """Mean width [samples] of these QRS: area of the spatial velocity over its height."""
+    columns = np.clip(peaks[:, None] + np.arange(-60, 61), 0, leads.shape[-1] - 1)
+    velocity = np.linalg.norm(np.diff(leads[:, columns], axis=-1), axis=0)
+    return float((velocity.sum(axis=-1) / (velocity.max(axis=-1) + 1e-9)).mean())
 
 
 def _alikeness(leads: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

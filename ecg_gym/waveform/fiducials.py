@@ -41,8 +41,13 @@ class Rules:
     qrs_smooth_ms: float = 2.5  # Gaussian smoothing before the spatial velocity of the QRS
     velocity_fraction: float = 0.03  # of the peak spatial velocity, above its floor: below it the QRS is over
     quiet_ms: float = 6.0  # and it stays below for this long
-    p_smooth_ms: float = 8.0  # Gaussian smoothing before the P wave is read
-    p_fraction: float = 0.045  # of the P height: below it the P wave has not begun
+    largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
+    longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
+    p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
+    p_slope: float = 0.3  # of its steepest slope: before it is reached the P wave has not begun
+    usual_p_peak_ms: float = 150.0  # before the QRS onset; only to choose between candidates
+    p_peak_spread_ms: float = 65.0  # and this far around it a candidate counts as much as one 1.6 times as high
+    foot_of_t: float = 0.5  # cosine: a bump that turns this much against the T wave at its end is its foot
     p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
@@ -64,14 +69,17 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
         return Fiducials(NAN, NAN, NAN, NAN, NAN, NAN, NAN, "QRS boundaries not found")
     onset, end = bounds
     leads = beat.signal - beat.signal[:, onset - round(12 * MS) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
-    usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
     next_beat = rr_ms * MS
+    magnitude = _norm(ndimage.gaussian_filter1d(leads, rules.t_smooth_ms * MS, axis=-1))
+    usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
     # T first without knowing where the next P begins, P behind that T, and T again up to that P
-    tangent = replace(rules, t_tail=1.0)
-    guess = _t(leads, usual, end, int(onset - round(20 * MS) + next_beat), tangent)[1]
-    p_onset, p_reason = _p(beat, leads, onset, guess - next_beat, rr_ms, rules)
-    limit = (p_onset if np.isfinite(p_onset) else onset - round(20 * MS)) + next_beat
-    t_peak, t_end, t_mv, t_reason = _t(leads, usual, end, int(limit), rules)
+    guess = _t(magnitude, usual, end, int(onset - round(20 * MS) + beat.next_rr_ms * MS), 1.0, rules, one_hump=True)
+    p_onset, p_reason = _p(beat, leads, onset, guess[0] - next_beat, guess[1] - next_beat, rr_ms, rules)
+    found_p = bool(np.isfinite(p_onset))
+    behind = beat.next_rr_ms * MS
+    conducted = found_p and behind > 0.9 * next_beat  # a premature beat behind has no P wave that could bound this T
+    limit = (p_onset if conducted else onset - round(20 * MS)) + behind
+    t_peak, t_end, t_mv, t_reason = _t(magnitude, usual, end, int(limit), rules.t_tail, rules, one_hump=not conducted)
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -82,18 +90,39 @@ def _norm(leads: np.ndarray) -> np.ndarray:
 
 
 def _qrs(beat: Beat, rules: Rules) -> tuple[int, int] | None:
-    """QRS onset and end: first and last column around R where spatial velocity leaves its floor and stays away."""
+    """QRS onset and end: first and last column around R where spatial velocity leaves its floor and stays away.
+
+    Where it never does (a fast ventricular rhythm has no flat ST segment), the calmest moment within reach is taken.
+    """
     leads = ndimage.gaussian_filter1d(beat.signal, rules.qrs_smooth_ms * MS, axis=-1)
     velocity, r = _norm(np.gradient(leads, axis=-1)), beat.r
     around = slice(r - round(60 * MS), r + round(60 * MS))
     steepest = around.start + int(np.argmax(velocity[around]))
     share = rules.velocity_fraction * velocity[steepest]
-    floor_before = np.percentile(velocity[r - round(200 * MS) : r - round(50 * MS)], 20)
-    floor_behind = np.percentile(velocity[r + round(60 * MS) : r + round(200 * MS)], 20)
-    quiet, mirrored = round(rules.quiet_ms * MS), len(velocity) - 1
-    onset = mirrored - _run((velocity < share + floor_before)[::-1], mirrored - steepest, quiet)
-    end = _run(velocity < share + floor_behind, steepest, quiet)
-    return (int(onset), int(end)) if onset > round(20 * MS) and np.isfinite(end) else None
+    floor_before = _quantile(velocity[r - round(200 * MS) : r - round(50 * MS)], 0.2)
+    floor_behind = _quantile(velocity[r + round(60 * MS) : r + round(200 * MS)], 0.2)
+    largest = rules.largest_floor * velocity[steepest]
+    before, behind = velocity[steepest::-1], velocity[steepest:]
+    to_onset = _calm(before, share + min(floor_before, largest), rules)
+    to_end = _calm(behind, share + min(floor_behind, largest), rules)
+    onset, end = steepest - to_onset, steepest + to_end
+    return (onset, end) if onset > round(20 * MS) else None
+
+
+def _calm(velocity: np.ndarray, level: float, rules: Rules) -> int:
+    """How many columns from the first on ``velocity`` needs to fall below ``level`` and to stay there for a while."""
+    quiet, reach = round(rules.quiet_ms * MS), round(rules.longest_half_qrs_ms * MS)
+    found = _run(velocity[:reach] < level, 0, quiet)
+    if np.isfinite(found):
+        return int(found)
+    nearest = round(30 * MS)
+    return nearest + int(np.argmin(ndimage.uniform_filter1d(velocity[nearest:reach], quiet)))
+
+
+def _quantile(x: np.ndarray, share: float) -> float:
+    """The value below which ``share`` of ``x`` lies, without interpolation."""
+    k = int(share * (len(x) - 1))
+    return float(np.partition(x, k)[k])
 
 
 def _run(low: np.ndarray, start: int, quiet: int) -> float:
@@ -103,25 +132,36 @@ def _run(low: np.ndarray, start: int, quiet: int) -> float:
 
 
 def _p(
-    beat: Beat, leads: np.ndarray, qrs_onset: int, last_t_end: float, rr_ms: float, rules: Rules
+    beat: Beat, leads: np.ndarray, qrs_onset: int, last_t_peak: float, last_t_end: float, rr_ms: float, rules: Rules
 ) -> tuple[float, str]:
-    """P onset [column], or NaN and why; the T wave of the beat before ends at ``last_t_end`` (NaN if unknown).
+    """P onset [column], or NaN and why; the T wave of the beat before has its peak and end there (NaN if unknown).
 
-    A P wave is the tallest bump between the T wave before and the QRS; it must have a size, and look the same in the
-    single beats, which fibrillatory waves and dissociated P waves do not.
+    A P wave is the tallest bump between the T wave before and the QRS; it may ride on the descent of that T but not be
+    its foot, must have a size, and look the same in the single beats, which fibrillatory waves and dissociated P waves
+    do not.
     """
+    next_beat = rr_ms * MS
     first = max(round(20 * MS), beat.r - round(min(370, 0.52 * rr_ms) * MS))
     last = qrs_onset - round(12 * MS)
     half = round(36 * MS)
     if np.isfinite(last_t_end):
-        first = max(first, round(last_t_end) + half)
+        first = max(first, round((last_t_peak + last_t_end) / 2))
+    elif np.isfinite(last_t_peak):
+        first = max(first, round(last_t_peak) + half)
     if last - first < round(30 * MS):
         return NAN, "no room for a P wave before the QRS"
-    size = _norm(_bump(leads[:, : qrs_onset - 1], half))
+    bump = _bump(leads[:, : qrs_onset - 1], half)
+    size = _norm(bump)
     tops = first + signal.find_peaks(size[first:last])[0]  # a shoulder of the T wave before is no top
+    if np.isfinite(last_t_end) and last_t_peak + next_beat < leads.shape[-1]:
+        t_wave = leads[:, round(last_t_peak + next_beat)]
+        towards = (t_wave @ bump[:, tops]) / (np.linalg.norm(t_wave) * size[tops] + 1e-9)
+        tops = tops[(towards > -rules.foot_of_t) | (tops > last_t_end + 2 * half)]
     if len(tops) == 0:
         return NAN, "no P wave"
-    peak = int(tops[np.argmax(size[tops])])
+    ahead_ms = (qrs_onset - tops) / MS
+    usual = np.exp(-0.5 * ((ahead_ms - rules.usual_p_peak_ms) / rules.p_peak_spread_ms) ** 2)
+    peak = int(tops[np.argmax(size[tops] * usual)])
     around = slice(max(0, peak - 2 * half), min(peak + 2 * half, qrs_onset - 1))
     singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
@@ -159,8 +199,11 @@ def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
     bottom = start + int(np.argmin(wave[start : top + 1]))
     if wave[top] - wave[top:].min() < 0.2 * (wave[top] - wave[bottom]):
         return NAN
-    low = wave[bottom : top + 1] < wave[bottom] + rules.p_fraction * (wave[top] - wave[bottom])
-    return float(bottom + np.flatnonzero(low)[-1]) if low.any() else float(bottom)
+    height, slope = wave[bottom : top + 1] - wave[bottom], np.gradient(wave[start : top + 1])
+    half_way = bottom - start + int(np.argmax(height >= 0.5 * (wave[top] - wave[bottom])))
+    steepest = min(bottom - start + int(np.argmax(slope[bottom - start :])), half_way + round(8 * MS))
+    gentle = np.flatnonzero(slope[:steepest] < rules.p_slope * slope[bottom - start :].max())
+    return float(start + gentle[-1]) if len(gentle) else float(start)
 
 
 def _bump(leads: np.ndarray, half: int) -> np.ndarray:
@@ -179,20 +222,42 @@ def _usual_t_peak(width: int, r: int, rr_ms: float, rules: Rules) -> np.ndarray:
     return np.exp(-0.5 * ((seconds - rules.usual_t_peak_s) / rules.t_peak_spread_s) ** 2)
 
 
-def _t(leads: np.ndarray, usual: np.ndarray, j: int, limit: int, rules: Rules) -> tuple[float, float, float, str]:
-    """T peak and T end [columns], amplitude [mV], and why not; nothing at or behind ``limit`` belongs to this beat."""
-    magnitude = ndimage.gaussian_filter1d(_norm(leads), rules.t_smooth_ms * MS)
-    first, last = j + round(50 * MS), min(limit, leads.shape[-1] - round(10 * MS))
-    tops = first + signal.find_peaks(magnitude[first:last])[0] if last - first > round(60 * MS) else np.empty(0, int)
+def _t(
+    magnitude: np.ndarray, usual: np.ndarray, j: int, limit: int, tail: float, rules: Rules, one_hump: bool
+) -> tuple[float, float, float, str]:
+    """T peak and T end [columns], amplitude [mV], and why not; nothing at or behind ``limit`` belongs to this beat.
+
+    ``one_hump``: the wave ends with its first deep valley, because a P wave may hide behind it.
+    """
+    last = min(limit, len(magnitude) - round(10 * MS))
+    tops = _tops(magnitude, j + round(50 * MS), last)
+    if len(tops) == 0:  # a fast ventricular rhythm has no ST segment
+        tops = _tops(magnitude, j + round(10 * MS), last)
     if len(tops) == 0:
         return NAN, NAN, NAN, "no T peak before the next beat"
     peak = int(tops[np.argmax(magnitude[tops] * usual[tops])])
     height = float(magnitude[peak])
     if height < rules.least_t_mv:
         return NAN, NAN, NAN, f"T wave below {1000 * rules.least_t_mv:.0f} uV"
-    descent = np.gradient(magnitude[peak : min(last, peak + round(200 * MS))])
+    stop = min(last, peak + round(200 * MS))
+    if one_hump:
+        stop = min(stop, peak + _first_valley(magnitude[peak:last]) + 1)
+    descent = np.gradient(magnitude[peak : max(stop, peak + 2)])
     steepest = peak + int(np.argmin(descent))
     fall, level = descent.min(), magnitude[steepest : min(last, steepest + round(200 * MS))].min()
     if fall >= 0 or height - level < 0.3 * height:
         return float(peak), NAN, height, "T wave does not come down before the next beat"
-    return float(peak), float(steepest + rules.t_tail * (level - magnitude[steepest]) / fall), height, ""
+    return float(peak), float(steepest + tail * (level - magnitude[steepest]) / fall), height, ""
+
+
+def _tops(x: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Local maxima of ``x`` between two columns; none where there is not room for a T wave."""
+    return first + signal.find_peaks(x[first:last])[0] if last - first > round(60 * MS) else np.empty(0, int)
+
+
+def _first_valley(magnitude: np.ndarray) -> int:
+    """How far behind the peak, which comes first, the first minimum lies that is more than half way down."""
+    low = (magnitude[0] + magnitude.min()) / 2
+    inner = magnitude[1:-1]
+    valleys = np.flatnonzero((inner < low) & (inner <= magnitude[:-2]) & (inner <= magnitude[2:]))
+    return int(valleys[0]) + 1 if len(valleys) else len(magnitude) - 1
