@@ -48,25 +48,28 @@ class Record:
     remarks: tuple[str, ...] = ()  # everything done to the record that its reader should know
 
 
-def read_record(path: str | os.PathLike[str], allow_missing_leads: bool = False) -> Record:
+def read_record(
+    path: str | os.PathLike[str], allow_missing_leads: bool = False, start_s: float | None = None
+) -> Record:
     """The 12 leads of a WFDB record by name, in mV, with what was done to them as remarks.
 
     ``path`` may carry ``.hea``, ``.dat``, ``.mat`` or nothing. Leads may come in any order, more than 12 channels are
     fine, spellings in use are understood (``avr``, ``AVR``, ``Lead II``, ``MDC_ECG_LEAD_V1``, ``C1``; ``-aVR`` is
-    turned round). Limb leads that follow from two others are computed. Of a longer record the best 10 s are taken.
+    turned round). Limb leads that follow from two others are computed. Of a longer record the best 10 s are taken,
+    or those from ``start_s`` [s] on.
 
     Raises FileNotFoundError (no header, no signal file) or ValueError (truncated signal, rate, unit, length, missing,
     duplicate, flat or NaN leads, no beats). With ``allow_missing_leads`` a missing, flat or NaN lead becomes zeros and
     is named in ``ecg.missing``.
     """
-    header, base = _header(path)
+    header, base = record_header(path)
     _check_rate_and_length(header, base)
     channels, inverted, remarks = _channels(header, base)
     signals = _signals(header, base, channels)
     for lead in inverted:
         signals[lead] = -signals[lead]
         remarks.append(f"channel -{lead} was turned round to {lead}")
-    signals, start_s, total_s, cut = _best_window(signals, float(header.fs), base)
+    signals, start_s, total_s, cut = _best_window(signals, float(header.fs), base, start_s)
     ecg, repairs = _complete(signals, float(header.fs), base, allow_missing_leads)
     if len(find_r_peaks(ecg)[0]) < 2:
         raise ValueError(
@@ -77,7 +80,7 @@ def read_record(path: str | os.PathLike[str], allow_missing_leads: bool = False)
     return Record(base.name, ecg, start_s, total_s, patient, (*remarks, *cut, *repairs, *doubts))
 
 
-def _header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
+def record_header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
     """The wfdb header and the path without suffix."""
     import wfdb
 
@@ -203,7 +206,7 @@ def _check_files(header: Any, base: Path, channels: dict[str, int]) -> None:
 Window = tuple[dict[str, np.ndarray], float, float, list[str]]
 
 
-def _best_window(signals: dict[str, np.ndarray], rate_hz: float, base: Path) -> Window:
+def _best_window(signals: dict[str, np.ndarray], rate_hz: float, base: Path, start_s: float | None = None) -> Window:
     """The best 10 s of every lead, where they begin [s], how long the file was [s], and a remark when it was cut."""
     total = len(next(iter(signals.values())))
     if total / rate_hz < SHORTEST_S:
@@ -213,12 +216,16 @@ def _best_window(signals: dict[str, np.ndarray], rate_hz: float, base: Path) -> 
     length = round(WINDOW_S * rate_hz)
     if total <= length:
         return signals, 0.0, total / rate_hz, []
-    filled = {lead: np.nan_to_num(signal) for lead, signal in signals.items()}
-    first, last = _longest_finite(signals, length)
-    whole = np.stack([filled.get(lead, np.zeros(total))[first:last] for lead in LEADS])
-    start = first + round(best_start(ECG(whole, rate_hz)) * rate_hz)
+    if start_s is None:
+        filled = {lead: np.nan_to_num(signal) for lead, signal in signals.items()}
+        first, last = _longest_finite(signals, length)
+        whole = np.stack([filled.get(lead, np.zeros(total))[first:last] for lead in LEADS])
+        start = first + round(best_start(ECG(whole, rate_hz)) * rate_hz)
+    else:
+        start = max(0, round(start_s * rate_hz))
     start = min(start, total - length)
-    cut = [f"best 10 s of {total / rate_hz:.1f} s taken: {start / rate_hz:.2f} to {(start + length) / rate_hz:.2f} s"]
+    how = "best 10 s" if start_s is None else "10 s"
+    cut = [f"{how} of {total / rate_hz:.1f} s taken: {start / rate_hz:.2f} to {(start + length) / rate_hz:.2f} s"]
     return {k: s[start : start + length] for k, s in signals.items()}, start / rate_hz, total / rate_hz, cut
 
 
@@ -325,43 +332,3 @@ def write_record(
         for suffix in (".dat", ".hea"):
             os.replace(Path(aside) / f"{base.name}{suffix}", base.parent / f"{base.name}{suffix}")
     return base.parent / f"{base.name}.hea"
-
-
-@dataclass(frozen=True)
-class Wave:
-    """One wave as a reader marked it in one lead; a boundary that was not marked is NaN."""
-
-    kind: str  # "p", "N" (QRS) or "t", as in WFDB
-    onset_s: float  # [s] from the start of the file, like the other two
-    peak_s: float
-    end_s: float
-
-
-def read_marks(path: str | os.PathLike[str]) -> dict[str, list[Wave]]:
-    """The waves marked in each lead of a record, by annotators named after the leads, as in LUDB; may be empty."""
-    import wfdb
-
-    header, base = _header(path)
-    marks: dict[str, list[Wave]] = {}
-    for file in sorted(base.parent.glob(f"{base.name}.*")):
-        lead = lead_of(file.suffix[1:])
-        if lead is None or file.suffix in SUFFIXES:
-            continue
-        annotation = wfdb.rdann(str(base), file.suffix[1:])
-        marks[lead] = _waves(annotation.symbol, np.asarray(annotation.sample) / header.fs)
-    return marks
-
-
-def _waves(symbols: Sequence[str], seconds: np.ndarray) -> list[Wave]:
-    """Waves out of the sequence ``( p ) ( N ) ( t )``; a bracket belongs to the peak next to it."""
-    last = len(symbols) - 1
-    return [
-        Wave(
-            symbol,
-            float(seconds[i - 1]) if i > 0 and symbols[i - 1] == "(" else float("nan"),
-            float(seconds[i]),
-            float(seconds[i + 1]) if i < last and symbols[i + 1] == ")" else float("nan"),
-        )
-        for i, symbol in enumerate(symbols)
-        if symbol in ("p", "N", "t")
-    ]

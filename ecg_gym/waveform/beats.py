@@ -37,11 +37,13 @@ CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall 
 class Beat:
     """The typical beat of one strip, and the beats it was made of."""
 
-    signal: np.ndarray  # (8, W) [mV] middle beat (interquartile mean) of the independent leads at RATE_HZ; R at column `r`
-    singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it is the median of
+    signal: (
+        np.ndarray
+    )  # (8, W) [mV] interquartile mean over beats, independent leads, RATE_HZ; R at `r`
+    singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it was made of
     r: int  # column of the R peak
     peaks: np.ndarray  # (N,) [samples at RATE_HZ] every R peak of the strip, whatever its kind
-    kept: np.ndarray  # (N,) bool: which of them went into the median
+    kept: np.ndarray  # (N,) bool: which of them went into it
 
     @property
     def next_rr_ms(self) -> float:

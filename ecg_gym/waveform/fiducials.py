@@ -244,10 +244,16 @@ def _t(
         stop = min(stop, peak + _first_valley(magnitude[peak:last]) + 1)
     descent = np.gradient(magnitude[peak : max(stop, peak + 2)])
     steepest = peak + int(np.argmin(descent))
-    fall, level = descent.min(), magnitude[steepest : min(last, steepest + round(200 * MS))].min()
+    fall, level = descent.min(), _lowest(magnitude[steepest : min(last, steepest + round(200 * MS))])
     if fall >= 0 or height - level < 0.3 * height:
         return float(peak), NAN, height, "T wave does not come down before the next beat"
     return float(peak), float(steepest + tail * (level - magnitude[steepest]) / fall), height, ""
+
+
+def _lowest(x: np.ndarray, share: float = 0.1) -> float:
+    """The mean of the lowest tenth, which noise moves less than it moves the minimum."""
+    count = max(1, int(share * len(x)))
+    return float(np.partition(x, count - 1)[:count].mean())
 
 
 def _tops(x: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Spikes: a pacemaker's stimulus or a recorder's glitch, a few milliseconds wide, taken out before anything is filtered.
+"""Spikes: a pacemaker's stimulus or a recorder's glitch, a few milliseconds wide, taken out before filtering.
 
 A filter would smear a spike over 40 ms and the QRS would seem to begin there. A spike rises and falls within 6 ms in
 one piece out of a calm neighbourhood, which no QRS does: 6 ms beside the top of an R wave of 40 ms it has lost a fifth.
