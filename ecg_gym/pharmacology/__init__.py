@@ -3,7 +3,7 @@
 from ecg_gym.pharmacology.effects import channel_block, modulate
 from ecg_gym.pharmacology.exposure import Exposure, concentrations, exposure, exposure_at, population_exposure
 from ecg_gym.pharmacology.formulary import FORMULARY, Formulary
-from ecg_gym.pharmacology.hazards import termination
+from ecg_gym.pharmacology.hazards import Course, course, termination
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.pharmacology.rules import CONDITIONS, Violation, action_mask, violations
 from ecg_gym.pharmacology.sensitivity import Sensitivity, draw_sensitivities
@@ -12,6 +12,7 @@ __all__ = [
     "CONDITIONS",
     "FORMULARY",
     "REST",
+    "Course",
     "Exposure",
     "Formulary",
     "Modulation",
@@ -20,6 +21,7 @@ __all__ = [
     "action_mask",
     "channel_block",
     "concentrations",
+    "course",
     "draw_sensitivities",
     "exposure",
     "exposure_at",

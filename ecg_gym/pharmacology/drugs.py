@@ -29,6 +29,9 @@ LAW_UNITS = {  # what a law may act on, and the unit of its Emax
     "reentry_termination_per_hour": "1/h",
     "af_conversion_per_hour": "1/h",
     "vt_termination_per_hour": "1/h",
+    "escape_rate": "1",
+    "pathway_rate": "1",
+    "torsade_termination_per_hour": "1/h",
     "potassium": "mmol/L",
     "magnesium": "mmol/L",
     "calcium": "mmol/L",
@@ -214,18 +217,32 @@ def _metabolite(block: Block) -> Metabolite:
 
 
 def _channels(block: Block) -> dict[str, ChannelBlock]:
-    block.expect(set(CHANNELS))
-    return {name: _channel(block.block(name)) for name in block.entries()}
+    """Channels of one molecule; a potency of the whole block holds where a channel has none of its own."""
+    block.expect({*CHANNELS, "potency"})
+    shared = block.number("potency", "1", 1.0)
+    return {name: _channel(block.block(name), shared) for name in block.entries() if name != "potency"}
 
 
-def _channel(block: Block) -> ChannelBlock:
-    block.expect({"ic50", "hill", "potency", "hill_factor", "use_dependence"})
+def _channel(block: Block, shared: float) -> ChannelBlock:
+    block.expect({"ic50", "hill", "potency", "use_dependence"})
     return ChannelBlock(
-        ic50_nm=block.number("ic50", "nM"),
-        hill=block.number("hill", "1", 1.0) * block.number("hill_factor", "1", 1.0),
-        potency=block.number("potency", "1", 1.0),
+        ic50_nm=_published(block, "ic50", "nM"),
+        hill=_published(block, "hill", "1", 1.0),
+        potency=block.number("potency", "1", shared),
         use_dependence=block.number("use_dependence", "1", 0.0),
     )
+
+
+def _published(block: Block, key: str, unit: str, default: float | None = None) -> float:
+    """A figure that stays within the ``low`` and ``high`` laboratories published, where they are given."""
+    value, row = block.number(key, unit, default), block.data.get(key) or {}
+    low, high = (float(row.get(end, value)) for end in ("low", "high"))
+    if not low <= value <= high:
+        raise ValueError(
+            f"{block.path}.{key} is {value:g} {unit}; expected the published {low:g} to {high:g}; "
+            "put what is known of people into potency"
+        )
+    return value
 
 
 def _law(drug: Block, index: int, data: Any) -> Law:

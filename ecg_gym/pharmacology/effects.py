@@ -23,7 +23,16 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
 
 RESTING_RATE = 60.0  # [bpm] at which use dependence is neutral
-_FACTORS = ("sinus_rate", "av_rate", "conduction", "atrial_conduction", "t_amplitude", "ectopy")
+_FACTORS = (
+    "sinus_rate",
+    "av_rate",
+    "conduction",
+    "atrial_conduction",
+    "t_amplitude",
+    "ectopy",
+    "escape_rate",
+    "pathway_rate",
+)
 _SENSITIVITY_OF = {
     "sinus_rate": "sinus_node",
     "pr_ms": "av_node",
@@ -75,6 +84,9 @@ def modulate(
         ical_block=block["ICaL"],
         inal_block=block["INaL"],
         ina_block=block["INa"],
+        escape_rate=_clip(law["escape_rate"], c.escape_rate_low, c.escape_rate_high),
+        pathway_rate=_clip(law["pathway_rate"], c.pathway_rate_low, c.pathway_rate_high),
+        torsade_termination_per_hour=law["torsade_termination_per_hour"],
     )
 
 

@@ -39,6 +39,10 @@ _UNITS = {
         "av_rate_low": "1",
         "av_rate_high": "1",
         "pr_low": "ms",
+        "escape_rate_low": "1",
+        "escape_rate_high": "1",
+        "pathway_rate_low": "1",
+        "pathway_rate_high": "1",
     },
 }
 
@@ -74,6 +78,10 @@ class Coefficients:
     av_rate_low: float
     av_rate_high: float
     pr_low: float
+    escape_rate_low: float
+    escape_rate_high: float
+    pathway_rate_low: float
+    pathway_rate_high: float
 
 
 @cache

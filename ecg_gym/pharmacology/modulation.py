@@ -34,6 +34,10 @@ class Modulation:
     ical_block: float = 0.0  # 0..1
     inal_block: float = 0.0  # 0..1
     ina_block: float = 0.0  # 0..1
+    # rhythms that need words of their own
+    escape_rate: float = 1.0  # factor on the rate of a focus that takes over when nothing is conducted
+    pathway_rate: float = 1.0  # factor on the ventricular rate an accessory pathway lets through in AF
+    torsade_termination_per_hour: float = 0.0  # hazard of ending a bout of torsade for good [1/h]
 
 
 REST = Modulation()

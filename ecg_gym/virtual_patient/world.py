@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,17 +21,26 @@ from ecg_gym.core import (
     independent_from_leads,
     row_generators,
 )
-from ecg_gym.pharmacology import Sensitivity, exposure, modulate
-from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.pharmacology import FORMULARY, Course, Exposure, Sensitivity, course, exposure, modulate
+from ecg_gym.pharmacology.hazards import integral
+from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.rhythm import rhythms
 from ecg_gym.virtual_patient.strip import RATE_HZ, synthesise
-from ecg_gym.virtual_patient.truth import Truth
+from ecg_gym.virtual_patient.truth import Truth, hazards
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 _SPARE_S = 3.0  # simulated on top, so that a beat to begin with can be found
 _STRIDE = round(RATE_HZ / MODEL_RATE_HZ)
+_ENDED_BY = {  # leader of a rhythm -> the hazard that ends it
+    "reentry": "reentry_termination_per_hour",
+    "ventricular": "vt_termination_per_hour",
+    "torsade": "torsade_termination_per_hour",
+    "atrial": "af_conversion_per_hour",
+    "pathway": "af_conversion_per_hour",
+}
+_PACED_BY = {"sinus": "sinus_rate", "torsade": "sinus_rate", "atrial": "av_rate", "pathway": "pathway_rate"}
 
 
 class VirtualPatient:
@@ -87,7 +96,13 @@ class VirtualPatient:
         return replace(state, ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
-        """``dt_hours`` later. Each row depends on its own generator only."""
+        """``dt_hours`` later. Each row depends on its own generator only and draws from it equally often whatever the
+        treatment, so that common random numbers compare treatments.
+
+        Whether a rhythm ends, and whether a lethal one begins, is drawn from hazards integrated over the step, so that
+        a minute of adenosine counts. Between two strips the intervals that the hazards ask for are those of the strip
+        before, moved by what the ``Modulation`` has changed since; after a conversion they are the heart's own at rest.
+        """
         if len(treatments) != len(state):
             raise ValueError(
                 f"{len(treatments)} treatments for {len(state)} patients; expected one each; repeat or index the state"
@@ -99,13 +114,15 @@ class VirtualPatient:
             for before, treatment, now, alive in zip(state.taken, treatments, state.hours, state.alive)
         )
         later = replace(state, hours=hours, taken=taken)
-        hearts, alive, fatal = list(state.inner["heart"]), state.alive.copy(), [""] * len(state)
+        hearts, alive = list(state.inner["heart"]), state.alive.copy()
         for i in map(int, np.flatnonzero(state.alive)):
-            change = self._modulation(later, i)
-            hearts[i] = _changed_rhythm(hearts[i], change, self.dt_hours, generators[i])
-            fatal[i] = _lethal(state.inner["truth"][i], self.dt_hours, generators[i])
-            if fatal[i]:
-                hearts[i], alive[i] = replace(hearts[i], rhythm=fatal[i]), False
+            heart, patient = hearts[i], state.patients[i]
+            span = course(taken[i], patient, float(state.hours[i]), float(hours[i]), heart.sensitivity, day=True)
+            hearts[i], at = _changed_rhythm(heart, span, generators[i])
+            rates = _lethal_rates(heart, hearts[i], at, self._now(state, i)[0], state.inner["truth"][i], span)
+            expected = {name: float(integral(rate, span.hours)[-1]) for name, rate in rates.items()}
+            if fatal := _lethal(expected, generators[i]):
+                hearts[i], alive[i] = replace(hearts[i], rhythm=fatal), False
         return self._observe_all(replace(later, alive=alive), hearts, generators, np.flatnonzero(state.alive))
 
     def truth(self, state: State) -> list[Truth]:
@@ -122,18 +139,18 @@ class VirtualPatient:
         """The state with new strips and truths in ``rows`` (default all)."""
         ecg, truth = state.ecg.copy(), state.inner["truth"].copy()
         for i in range(len(state)) if rows is None else rows:
-            change, serum = self._modulation_and_potassium(state, int(i))
-            ecg[i], truth[i] = model_strip(hearts[i], change, generators[i], serum)
+            change, now = self._now(state, int(i))
+            own = np.random.default_rng(generators[i].integers(2**63))  # a strip's draws depend on its rhythm
+            ecg[i], seen = model_strip(hearts[i], change, own, float(now.potassium))
+            truth[i] = replace(seen, concentrations=_on_board(now))
         return replace(state, ecg=ecg, inner={"heart": _objects(hearts), "truth": truth})
 
-    def _modulation(self, state: State, row: int) -> Modulation:
-        return self._modulation_and_potassium(state, row)[0]
-
-    def _modulation_and_potassium(self, state: State, row: int) -> tuple[Modulation, float]:
+    def _now(self, state: State, row: int) -> tuple[Modulation, Exposure]:
+        """What acts on one heart at this hour."""
         patient, hours = state.patients[row], float(state.hours[row])
         sensitivity = state.inner["heart"][row].sensitivity
         now = exposure(state.taken[row], patient, hours, sensitivity)
-        return modulate(now, patient, sensitivity, clock_hours=hours), float(now.potassium)
+        return modulate(now, patient, sensitivity, clock_hours=hours), now
 
 
 def model_strip(
@@ -146,8 +163,13 @@ def model_strip(
     grid = _decimate(signal)  # band-limited, at every phase: pick the columns that put R on its place
     columns = start + _STRIDE * np.arange(MODEL_SAMPLES)
     shift = start / RATE_HZ
-    moved = replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift)
-    return grid[:, columns], moved
+    marks = {name: times - shift for name, times in truth.fiducials.items()}
+    return grid[:, columns], replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift, fiducials=marks)
+
+
+def _on_board(now: Exposure) -> dict[str, float]:
+    """Plasma concentrations [ng/mL] of the drugs there are."""
+    return {FORMULARY.names[i]: float(now.plasma[i]) for i in np.flatnonzero(now.plasma)}
 
 
 def _first_r(signal: np.ndarray, truth: Truth) -> int:
@@ -188,23 +210,44 @@ def _objects(items: Sequence[Any]) -> np.ndarray:
     return out
 
 
-def _changed_rhythm(heart: Heart, change: Modulation, hours: float, rng: np.random.Generator) -> Heart:
-    """The heart after a chance of conversion; the hazard depends on what drives the rhythm."""
-    row = rhythms()[heart.rhythm]
-    hazard = {
-        "reentry": change.reentry_termination_per_hour,
-        "ventricular": change.vt_termination_per_hour,
-        "atrial": change.af_conversion_per_hour,
-    }.get(row["leader"], 0.0)
-    return heart.converted() if rng.random() < -np.expm1(-hazard * hours) else heart
+def _changed_rhythm(heart: Heart, span: Course, rng: np.random.Generator) -> tuple[Heart, float]:
+    """The heart after the span, and the hour at which its rhythm ended (inf if it did not)."""
+    limit = -np.log1p(-rng.random())  # drawn whatever the rhythm
+    hazard = _ENDED_BY.get(rhythms()[heart.rhythm]["leader"])
+    passed = span.accumulated(hazard) if hazard else np.zeros(1)
+    if passed[-1] <= limit:
+        return heart, np.inf
+    return heart.converted(), float(np.interp(limit, passed, span.hours))
 
 
-def _lethal(truth: Truth, hours: float, rng: np.random.Generator) -> str:
-    """ "", "vf" or "asystole": whether the hazards of the strip before struck during the step."""
-    rates = truth.hazard_per_hour
-    total = sum(rates.values())
-    struck, which = rng.random() < -np.expm1(-total * hours), rng.random() * total
-    return "" if not struck else "asystole" if which < rates["asystole"] else "vf"
+def _lethal_rates(
+    before: Heart, after: Heart, at: float, change: Modulation, truth: Truth, span: Course
+) -> dict[str, np.ndarray]:
+    """Hazards ``(T,)`` [1/h] of each lethal rhythm along a span that began with this strip, under this ``change``."""
+    looks = []
+    for hour, now, potassium in zip(span.hours, span.modulations, span.potassium):
+        if hour < at:
+            looks.append(hazards(before, now, _moved(truth.intervals, before, change, now), float(potassium)))
+        else:
+            rest = {**truth.intervals, "hr_bpm": after.rate_bpm, "qtcf_ms": after.qtcf_ms}
+            looks.append(hazards(after, now, _moved(rest, after, REST, now), float(potassium)))
+    return {name: np.array([look[name] for look in looks]) for name in looks[0]}
+
+
+def _moved(intervals: Mapping[str, float], heart: Heart, then: Modulation, now: Modulation) -> dict[str, float]:
+    """The intervals of a strip taken under ``then`` as they would be under ``now``: rate and QTcF."""
+    wider_ms = heart.qrs_ms * (1 / now.conduction - 1 / then.conduction)
+    longer_ms = now.jtpeak_ms - then.jtpeak_ms + now.tpeak_tend_ms - then.tpeak_tend_ms + wider_ms
+    factor = _PACED_BY.get(rhythms()[heart.rhythm]["leader"])
+    faster = getattr(now, factor) / getattr(then, factor) if factor else 1.0
+    return {**intervals, "hr_bpm": intervals["hr_bpm"] * faster, "qtcf_ms": intervals["qtcf_ms"] + longer_ms}
+
+
+def _lethal(expected: dict[str, float], rng: np.random.Generator) -> str:
+    """ "", "vf" or "asystole": whether hazards that add up to ``expected`` struck; two draws, always."""
+    total = sum(expected.values())
+    struck, which = rng.random() < -np.expm1(-total), rng.random() * total
+    return "" if not struck else "asystole" if which < expected["asystole"] else "vf"
 
 
 def _twin(measured: dict[str, float], patient: Patient) -> Heart:
