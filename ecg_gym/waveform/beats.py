@@ -37,9 +37,7 @@ CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall 
 class Beat:
     """The typical beat of one strip, and the beats it was made of."""
 
-    signal: (
-        np.ndarray
-    )  # (8, W) [mV] interquartile mean over beats, independent leads, RATE_HZ; R at `r`
+    signal: np.ndarray  # (8, W) [mV] interquartile mean over beats, independent leads, RATE_HZ; R at `r`
     singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it was made of
     r: int  # column of the R peak
     peaks: np.ndarray  # (N,) [samples at RATE_HZ] every R peak of the strip, whatever its kind

@@ -41,13 +41,14 @@ class Rules:
     qrs_smooth_ms: float = 2.5  # Gaussian smoothing before the spatial velocity of the QRS
     velocity_fraction: float = 0.03  # of the peak spatial velocity, above its floor: below it the QRS is over
     quiet_ms: float = 6.0  # and it stays below for this long
-    largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
+    largest_floor: float = 0.03  # of the peak spatial velocity: a higher floor is a wave, not noise
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
     p_slope: float = 0.3  # of its steepest slope: before it is reached the P wave has not begun
     usual_p_peak_ms: float = 150.0  # before the QRS onset; only to choose between candidates
     p_peak_spread_ms: float = 65.0  # and this far around it a candidate counts as much as one 1.6 times as high
-    foot_of_t: float = 0.5  # cosine: a bump that turns this much against the T wave at its end is its foot
+    p_away: float = 0.5  # of a candidate's bend it must stand away from the level before the QRS
+    foot_within_ms: float = 120.0  # of a taller wave: a bump that turns against it is only its foot
     p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
@@ -140,7 +141,6 @@ def _p(
     its foot, must have a size, and look the same in the single beats, which fibrillatory waves and dissociated P waves
     do not.
     """
-    next_beat = rr_ms * MS
     first = max(round(20 * MS), beat.r - round(min(370, 0.52 * rr_ms) * MS))
     last = qrs_onset - round(12 * MS)
     half = round(36 * MS)
@@ -153,10 +153,7 @@ def _p(
     bump = _bump(leads[:, : qrs_onset - 1], half)
     size = _norm(bump)
     tops = first + signal.find_peaks(size[first:last])[0]  # a shoulder of the T wave before is no top
-    if np.isfinite(last_t_end) and last_t_peak + next_beat < leads.shape[-1]:
-        t_wave = leads[:, round(last_t_peak + next_beat)]
-        towards = (t_wave @ bump[:, tops]) / (np.linalg.norm(t_wave) * size[tops] + 1e-9)
-        tops = tops[(towards > -rules.foot_of_t) | (tops > last_t_end + 2 * half)]
+    tops = tops[_are_waves(leads, bump, size, tops, rules)]
     if len(tops) == 0:
         return NAN, "no P wave"
     ahead_ms = (qrs_onset - tops) / MS
@@ -168,6 +165,21 @@ def _p(
         return NAN, "no P wave that every beat repeats"
     onset = _p_onset(leads[:, : qrs_onset - 1], peak, rules)
     return onset, "" if np.isfinite(onset) else "no P wave that ends before the QRS"
+
+
+def _are_waves(leads: np.ndarray, bump: np.ndarray, size: np.ndarray, tops: np.ndarray, rules: Rules) -> np.ndarray:
+    """Which ``tops`` are waves and not the feet of waves, ``(len(tops),)`` bool.
+
+    A wave stands away from the level before the QRS in the direction in which it is bent, and is no bend the other way
+    beside a taller wave.
+    """
+    away = np.einsum("lt,lt->t", leads[:, tops], bump[:, tops]) > rules.p_away * size[tops] ** 2
+    against = bump[:, tops].T @ bump[:, tops] < -0.5 * np.outer(size[tops], size[tops])
+    near = np.abs(np.subtract.outer(tops, tops)) < rules.foot_within_ms * MS
+    waves = np.zeros(len(tops), dtype=bool)
+    for i in np.argsort(-size[tops]):
+        waves[i] = away[i] and not (waves & near[i] & against[i]).any()
+    return waves
 
 
 def _likeness(singles: np.ndarray) -> float:
