@@ -44,6 +44,7 @@ class Rules:
     largest_floor: float = 0.03  # of the peak spatial velocity: a higher floor is a wave, not noise
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
+    p_half_ms: float = 36.0  # a P wave is bent against the line between points this far to either side
     p_slope: float = 0.3  # of its steepest slope: before it is reached the P wave has not begun
     usual_p_peak_ms: float = 150.0  # before the QRS onset; only to choose between candidates
     p_peak_spread_ms: float = 65.0  # and this far around it a candidate counts as much as one 1.6 times as high
@@ -74,13 +75,13 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     magnitude = _norm(ndimage.gaussian_filter1d(leads, rules.t_smooth_ms * MS, axis=-1))
     usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
     # T first without knowing where the next P begins, P behind that T, and T again up to that P
-    guess = _t(magnitude, usual, end, int(onset - round(20 * MS) + beat.next_rr_ms * MS), 1.0, rules, one_hump=True)
-    p_onset, p_reason = _p(beat, leads, onset, guess[0] - next_beat, guess[1] - next_beat, rr_ms, rules)
-    found_p = bool(np.isfinite(p_onset))
     behind = beat.next_rr_ms * MS
-    conducted = found_p and behind > 0.9 * next_beat  # a premature beat behind has no P wave that could bound this T
-    limit = (p_onset if conducted else onset - round(20 * MS)) + behind
-    t_peak, t_end, t_mv, t_reason = _t(magnitude, usual, end, int(limit), rules.t_tail, rules, one_hump=not conducted)
+    last = int(onset - round(20 * MS) + behind)
+    guess = _t(magnitude, usual, end, last, None, replace(rules, t_tail=1.0))
+    p_onset, p_reason = _p(beat, leads, onset, guess[0] - next_beat, guess[1] - next_beat, rr_ms, rules)
+    # a premature beat behind has no P wave that could bound this T
+    next_p = int(p_onset + behind) if np.isfinite(p_onset) and behind > 0.9 * next_beat else None
+    t_peak, t_end, t_mv, t_reason = _t(magnitude, usual, end, last, next_p, rules)
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -143,7 +144,7 @@ def _p(
     """
     first = max(round(20 * MS), beat.r - round(min(370, 0.52 * rr_ms) * MS))
     last = qrs_onset - round(12 * MS)
-    half = round(36 * MS)
+    half = round(rules.p_half_ms * MS)
     if np.isfinite(last_t_end):
         first = max(first, round((last_t_peak + last_t_end) / 2))
     elif np.isfinite(last_t_peak):
@@ -163,7 +164,8 @@ def _p(
     singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
         return NAN, "no P wave that every beat repeats"
-    onset = _p_onset(leads[:, : qrs_onset - 1], peak, rules)
+    on_t = bool(np.isfinite(last_t_end)) and peak - round(100 * MS) < last_t_end
+    onset = _p_onset(leads[:, : qrs_onset - 1], peak, on_t, rules)
     return onset, "" if np.isfinite(onset) else "no P wave that ends before the QRS"
 
 
@@ -192,19 +194,25 @@ def _likeness(singles: np.ndarray) -> float:
     return float(np.mean(dot / (np.linalg.norm(singles, axis=1) * np.linalg.norm(others, axis=1) + 1e-9)))
 
 
-def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
+def _p_onset(leads: np.ndarray, peak: int, on_t: bool, rules: Rules) -> float:
     """Column where the P wave begins to rise, read along its own direction in lead space ``(8, to QRS onset)``.
 
     NaN if it does not come down again: then it was the foot of the QRS.
 
-    A projection keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest
-    within 90 ms before the P peak, because the T wave before may still be falling.
+    Its direction is that of the peak against the levels before and behind it, or, where a T wave is still coming down
+    (``on_t``), that of its bend; there its rise may be hidden, and is taken to be no shorter than its fall. A projection
+    keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest within 90 ms
+    before the P peak, because the T wave before may still be falling.
     """
     smooth = ndimage.gaussian_filter1d(leads, rules.p_smooth_ms * MS, axis=-1)
     wing = round(24 * MS)
-    far = smooth[:, max(0, peak - round(110 * MS)) : max(1, peak - round(90 * MS))].mean(axis=-1)
-    near = smooth[:, -round(10 * MS) :].mean(axis=-1)
-    along = smooth[:, max(0, peak - wing) : peak + wing].mean(axis=-1) - (far + near) / 2
+    around = slice(max(0, peak - wing), peak + wing)
+    if on_t:
+        along = _bump(smooth, round(rules.p_half_ms * MS))[:, around].mean(axis=-1)
+    else:
+        far = smooth[:, max(0, peak - round(110 * MS)) : max(1, peak - round(90 * MS))].mean(axis=-1)
+        near = smooth[:, -round(10 * MS) :].mean(axis=-1)
+        along = smooth[:, around].mean(axis=-1) - (far + near) / 2
     wave = along @ smooth
     top = max(0, peak - round(20 * MS)) + int(np.argmax(wave[max(0, peak - round(20 * MS)) : peak + round(20 * MS)]))
     start = max(0, top - round(90 * MS))
@@ -215,7 +223,16 @@ def _p_onset(leads: np.ndarray, peak: int, rules: Rules) -> float:
     half_way = bottom - start + int(np.argmax(height >= 0.5 * (wave[top] - wave[bottom])))
     steepest = min(bottom - start + int(np.argmax(slope[bottom - start :])), half_way + round(8 * MS))
     gentle = np.flatnonzero(slope[:steepest] < rules.p_slope * slope[bottom - start :].max())
-    return float(start + gentle[-1]) if len(gentle) else float(start)
+    onset = start + int(gentle[-1]) if len(gentle) else start
+    return float(min(onset, top - _fall(wave[top:], rules)) if on_t else onset)
+
+
+def _fall(wave: np.ndarray, rules: Rules) -> int:
+    """How many columns behind its top, which comes first, a P wave has come down: where its slope has become gentle."""
+    slope = -np.gradient(wave)
+    steepest = int(np.argmax(slope[: round(90 * MS)]))
+    gentle = np.flatnonzero(slope[steepest:] < rules.p_slope * slope[steepest])
+    return steepest + int(gentle[0]) if len(gentle) else 0
 
 
 def _bump(leads: np.ndarray, half: int) -> np.ndarray:
@@ -235,16 +252,18 @@ def _usual_t_peak(width: int, r: int, rr_ms: float, rules: Rules) -> np.ndarray:
 
 
 def _t(
-    magnitude: np.ndarray, usual: np.ndarray, j: int, limit: int, tail: float, rules: Rules, one_hump: bool
+    magnitude: np.ndarray, usual: np.ndarray, j: int, last: int, next_p: int | None, rules: Rules
 ) -> tuple[float, float, float, str]:
-    """T peak and T end [columns], amplitude [mV], and why not; nothing at or behind ``limit`` belongs to this beat.
+    """T peak and T end [columns], amplitude [mV], and why not; nothing from ``last`` on belongs to this beat.
 
-    ``one_hump``: the wave ends with its first deep valley, because a P wave may hide behind it.
+    T peaks before the next P wave begins (``next_p``) and falls before that one peaks; where none was found, T ends
+    with its first deep valley, because one may hide behind it.
     """
-    last = min(limit, len(magnitude) - round(10 * MS))
-    tops = _tops(magnitude, j + round(50 * MS), last)
+    last = min(last, len(magnitude) - round(10 * MS))
+    before = last if next_p is None else min(last, next_p)
+    tops = _tops(magnitude, j + round(50 * MS), before)
     if len(tops) == 0:  # a fast ventricular rhythm has no ST segment
-        tops = _tops(magnitude, j + round(10 * MS), last)
+        tops = _tops(magnitude, j + round(10 * MS), before)
     if len(tops) == 0:
         return NAN, NAN, NAN, "no T peak before the next beat"
     peak = int(tops[np.argmax(magnitude[tops] * usual[tops])])
@@ -252,14 +271,16 @@ def _t(
     if height < rules.least_t_mv:
         return NAN, NAN, NAN, f"T wave below {1000 * rules.least_t_mv:.0f} uV"
     stop = min(last, peak + round(200 * MS))
-    if one_hump:
+    if next_p is None:
         stop = min(stop, peak + _first_valley(magnitude[peak:last]) + 1)
+    else:
+        stop = min(stop, next_p + round(rules.p_half_ms * MS))
     descent = np.gradient(magnitude[peak : max(stop, peak + 2)])
     steepest = peak + int(np.argmin(descent))
     fall, level = descent.min(), _lowest(magnitude[steepest : min(last, steepest + round(200 * MS))])
     if fall >= 0 or height - level < 0.3 * height:
         return float(peak), NAN, height, "T wave does not come down before the next beat"
-    return float(peak), float(steepest + tail * (level - magnitude[steepest]) / fall), height, ""
+    return float(peak), float(steepest + rules.t_tail * (level - magnitude[steepest]) / fall), height, ""
 
 
 def _lowest(x: np.ndarray, share: float = 0.1) -> float:
