@@ -37,7 +37,7 @@ def test_the_normal_case_is_normal() -> None:
     assert [f for f, present in zip(FINDINGS, truth.findings) if present] == ["Sinus rhythm"]
 
 
-@pytest.mark.parametrize("case", ["normal", "av_block_1", "sinus_bradycardia", "dofetilide_like"])
+@pytest.mark.parametrize("case", ["normal", "av_block_1", "sinus_bradycardia", "acquired_long_qt"])
 def test_a_reader_with_a_ruler_finds_the_truth(case: str) -> None:
     signal, truth = example(case)
     measured = measure(ECG(signal, 500.0)).row(0)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import ECG, Patient
+from ecg_gym.pharmacology import exposure, modulate
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.strip import synthesise
@@ -24,7 +25,7 @@ from ecg_gym.waveform.plotting import draw_twelve_leads
 
 RATE_HZ = 500.0
 
-# name -> (what differs from an average adult, what differs from rest)
+# name -> (what differs from an average adult, serum potassium included [mmol/L]; what differs from rest)
 CASES: dict[str, tuple[dict[str, Any], Modulation]] = {
     "normal": ({}, REST),
     "sinus_bradycardia": ({"rhythm": "sinus_bradycardia", "rate_bpm": 42.0}, REST),
@@ -35,27 +36,34 @@ CASES: dict[str, tuple[dict[str, Any], Modulation]] = {
     "preexcited": ({"conduction": "preexcited"}, REST),
     "av_block_1": ({"rhythm": "av_block_1", "pr_ms": 240.0}, REST),
     "av_block_2": ({"rhythm": "av_block_2", "rate_bpm": 75.0, "pr_ms": 180.0}, REST),
+    "av_block_2_mobitz2": ({"rhythm": "av_block_2_mobitz2", "rate_bpm": 75.0, "conduction": "rbbb"}, REST),
+    "av_block_3_nodal": ({"rhythm": "av_block_3_nodal", "rate_bpm": 80.0}, REST),
     "av_block_3": ({"rhythm": "av_block_3", "rate_bpm": 80.0}, REST),
+    "af_slow": ({"rhythm": "af_slow", "rate_bpm": 62.0}, REST),
     "af": ({"rhythm": "af", "rate_bpm": 88.0}, REST),
     "af_rapid": ({"rhythm": "af_rapid", "rate_bpm": 140.0}, REST),
+    "af_preexcited": ({"rhythm": "af_preexcited", "rate_bpm": 190.0, "conduction": "preexcited"}, REST),
     "flutter": ({"rhythm": "flutter", "rate_bpm": 145.0}, REST),
+    "flutter_slow": ({"rhythm": "flutter_slow", "rate_bpm": 73.0}, REST),
     "svt": ({"rhythm": "svt", "rate_bpm": 175.0}, REST),
     "pvc": ({"rhythm": "pvc", "rate_bpm": 70.0}, REST),
     "bigeminy": ({"rhythm": "bigeminy", "rate_bpm": 74.0}, REST),
+    "couplets": ({"rhythm": "couplets", "rate_bpm": 74.0}, REST),
+    "vt_runs": ({"rhythm": "vt_runs", "rate_bpm": 74.0}, REST),
     "vt": ({"rhythm": "vt", "rate_bpm": 165.0}, REST),
+    "torsade": ({"rhythm": "torsade", "rate_bpm": 52.0, "qtcf_ms": 540.0}, REST),
+    "vf": ({"rhythm": "vf"}, REST),
     "paced": ({"rhythm": "paced", "rate_bpm": 68.0}, REST),
     "old_anterior_infarction": ({"scar": "anterior"}, REST),
     "old_inferior_infarction": ({"scar": "inferior"}, REST),
+    "old_lateral_infarction": ({"scar": "lateral"}, REST),
     "acute_anterior_injury": ({"injury": "anterior"}, REST),
     "acute_inferior_injury": ({"injury": "inferior"}, REST),
-    "dofetilide_like": ({}, Modulation(jtpeak_ms=40.0, tpeak_tend_ms=40.0, ikr_block=0.4)),
-    "hyperkalaemia_like": (
-        {},
-        Modulation(
-            conduction=0.75, atrial_conduction=0.6, pr_ms=40.0, jtpeak_ms=-20.0, tpeak_tend_ms=-12.0, t_amplitude=1.6
-        ),
-    ),
-    "vf": ({"rhythm": "vf"}, REST),
+    "acute_lateral_injury": ({"injury": "lateral"}, REST),
+    "hyperkalaemia": ({"potassium": 7.4}, REST),
+    "hypokalaemia": ({"potassium": 2.5}, REST),
+    "congenital_long_qt": ({"qtcf_ms": 495.0}, REST),
+    "acquired_long_qt": ({}, Modulation(jtpeak_ms=40.0, tpeak_tend_ms=40.0, ikr_block=0.4)),
     "poor_quality": ({"noise": 6.0}, REST),
 }  # fmt: skip
 
@@ -73,7 +81,13 @@ def average_heart(**changes: Any) -> Heart:
 def example(name: str, seed: int = 0) -> tuple[np.ndarray, Truth]:
     """The strip ``(12, 5000)`` [mV] at 500 Hz of one of ``CASES``, and its truth. KeyError for an unknown name."""
     changes, modulation = CASES[name]
-    return synthesise(average_heart(**changes), modulation, np.random.default_rng(seed), RATE_HZ)
+    changes = dict(changes)
+    potassium = changes.pop("potassium", None)
+    heart = average_heart(**changes)
+    if potassium is not None:
+        patient = Patient(sex="F", potassium=potassium)
+        modulation = modulate(exposure((), patient, 0.0), patient)
+    return synthesise(heart, modulation, np.random.default_rng(seed), RATE_HZ, potassium=potassium)
 
 
 def describe(name: str, truth: Truth) -> str:

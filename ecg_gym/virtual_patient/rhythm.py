@@ -34,12 +34,8 @@ class Train:
     pr_s: np.ndarray  # (M,) from P to QRS where a P wave conducted; NaN otherwise
     fusion_ms: np.ndarray  # (M,) how long after an accessory pathway the normal path arrives; 0 for other kinds
     waves: str = ""  # "", "fibrillation", "flutter", "ventricular", "torsade": see ``waves``
+    cycles_s: np.ndarray = field(default_factory=lambda: _NONE)  # when each wave of flutter or torsade begins
     spikes_s: np.ndarray = field(default_factory=lambda: _NONE)  # pacing spikes
-
-    @property
-    def cycles_s(self) -> np.ndarray:
-        """When each wave of torsade begins [s]."""
-        return self.qrs_s[np.array([kind == TORSADE for kind in self.kind], dtype=bool)]
 
     def where(self, beats: np.ndarray, p: np.ndarray, start_s: float) -> Train:
         """The chosen beats (M,) and P waves (P,) on a clock that begins at ``start_s``."""
@@ -55,12 +51,13 @@ def train_of(
     pr: np.ndarray | None = None,
     fusion_ms: float | np.ndarray = 0.0,
     waves: str = "",
+    cycles: np.ndarray = _NONE,
     spikes: np.ndarray = _NONE,
 ) -> Train:
     """Beats ``qrs (M,)`` [s] all of one kind."""
     nothing = np.full(len(qrs), np.nan)
     fusion = np.broadcast_to(np.asarray(fusion_ms, float), qrs.shape).copy()
-    return Train(qrs, (kind,) * len(qrs), p, nothing if pr is None else pr, fusion, waves, spikes)
+    return Train(qrs, (kind,) * len(qrs), p, nothing if pr is None else pr, fusion, waves, cycles, spikes)
 
 
 @cache
@@ -104,7 +101,7 @@ def beat_train(
     row = rhythms()[heart.rhythm]
     leader = row["leader"]
     factor = {"sinus": change.sinus_rate, "torsade": change.sinus_rate, "atrial": change.av_rate,
-              "pathway": getattr(change, "pathway_rate", 1.0)}.get(leader, 1.0)  # fmt: skip
+              "pathway": change.pathway_rate}.get(leader, 1.0)  # fmt: skip
     strip = _Strip(row, rate_bpm * factor, (pr_ms + change.pr_ms) / 1000, heart.sdnn_ms, heart.conduction, change, rng,
                    seconds)  # fmt: skip
     makers = {
@@ -178,7 +175,7 @@ def _conducted_of(s: _Strip) -> float:
 
 def _escape(s: _Strip) -> tuple[np.ndarray, str]:
     """Beats and kind of the focus that takes over when nothing is conducted."""
-    rate = s.row.get("escape_bpm", timing("escape_bpm")) * getattr(s.change, "escape_rate", 1.0)
+    rate = s.row.get("escape_bpm", timing("escape_bpm")) * s.change.escape_rate
     qrs = _onsets(_intervals(rate, timing("escape_sdnn_ms"), s.rng, s.seconds), s.rng, s.seconds)
     return qrs, s.path if s.row.get("escape") == "junctional" else "escape"
 
@@ -233,16 +230,21 @@ def _with_ectopics(train: Train, s: _Strip) -> Train:
 
 
 def _atrial(s: _Strip) -> Train:
-    """Atrial fibrillation (gamma-distributed RR) or flutter (a ratio of the atrial cycle)."""
+    """Atrial fibrillation (gamma-distributed RR) or flutter (every second, third, fourth ... wave is conducted)."""
     row, complete, escape = s.row, s.change.av_block > s.rng.random(), _escape(s)
+    cycles = _NONE
     if row["waves"] == "flutter":
-        mean = max(1, round(row["atrial_bpm"] / s.rate)) * 60 / row["atrial_bpm"]
-        n = int(s.seconds / mean) + 4
-        rr = np.full(n, mean) + timing("flutter_sd_ms") / 1000 * s.rng.standard_normal(n)
+        atrial = s.rng.normal(*row["atrial_bpm"])
+        cycles = 60 / atrial * (np.arange(int((s.seconds + 2) * atrial / 60)) - s.rng.uniform(1, 2))
+        every = max(1, round(atrial / s.rate))
+        qrs = cycles[int(s.rng.integers(every)) :: every] + row["conducts_ms"] / 1000
+        qrs = qrs + timing("flutter_sd_ms") / 1000 * s.rng.standard_normal(len(qrs))
+        qrs = qrs[(qrs > 0) & (qrs < s.seconds)]
     else:
-        rr = _irregular(s)
-    qrs = _onsets(rr, s.rng, s.seconds)
-    return train_of(*escape, waves=row["waves"]) if complete else train_of(qrs, s.path, waves=row["waves"])
+        qrs = _onsets(_irregular(s), s.rng, s.seconds)
+    if complete:
+        return train_of(*escape, waves=row["waves"], cycles=cycles)
+    return train_of(qrs, s.path, waves=row["waves"], cycles=cycles)
 
 
 def _irregular(s: _Strip) -> np.ndarray:
@@ -277,8 +279,8 @@ def _torsade(s: _Strip) -> Train:
     p = _onsets(_intervals(s.rate, s.sdnn_ms, s.rng, s.seconds), s.rng, s.seconds)
     begin = s.rng.uniform(*s.row["begins_s"])
     end = begin + s.rng.uniform(*s.row["lasts_s"])
-    first = s.rng.uniform(*s.row["cycle_s"], int(s.seconds / s.row["cycle_s"][0]) + 1)
-    cycles = begin + np.cumsum(first)
+    shortest, longest = s.row["cycle_s"]
+    cycles = begin + np.cumsum(s.rng.uniform(shortest, longest, int(s.seconds / shortest) + 1))
     cycles = cycles[(cycles < end) & (cycles < s.seconds)]
     sinus = (p + s.pr_s < begin - s.row["pause_s"]) | (p > end + s.row["pause_s"])
     qrs, kind = p[sinus] + s.pr_s, [s.path] * int(sinus.sum())
@@ -289,7 +291,7 @@ def _torsade(s: _Strip) -> Train:
     nothing = np.full(len(cycles) + 1, np.nan)
     return Train(
         every[order], tuple(kinds[i] for i in order), p[sinus], np.concatenate([pr, nothing])[order],
-        np.zeros(len(every)), s.row["waves"],
+        np.zeros(len(every)), s.row["waves"], cycles,
     )  # fmt: skip
 
 

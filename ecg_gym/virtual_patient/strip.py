@@ -60,7 +60,7 @@ def synthesise(
     potential *= np.float32(heart.r_gain)
     potential += electrode_noise(rng, len(ELECTRODES), samples, rate_hz, heart.noise)
     signal = leads_from_electrodes(potential[:, round(LEAD_IN_S * rate_hz) :]).astype(np.float32)
-    return signal, _truth(heart, change, train, mean_ms, minute["apd_ms"], rate_hz, seconds, potassium)
+    return signal, _truth(heart, change, train, mean_ms, rate_hz, seconds, potassium)
 
 
 def _this_minute(heart: Heart, rng: np.random.Generator) -> dict[str, float]:
@@ -221,7 +221,6 @@ def _truth(
     change: Modulation,
     train: Train,
     mean_ms: np.ndarray,
-    drift_ms: float,
     rate_hz: float,
     seconds: float,
     potassium: float | None,
@@ -237,7 +236,8 @@ def _truth(
         kind, fusion = usual_beat(kept)
         intervals |= {"hr_bpm": 60 / float(np.mean(rr)), "rr_ms": 1000 * float(np.mean(rr))}
         if kind != TORSADE:
-            beat = typical_beat_of(heart, change, kind, float(np.median(rr)), drift_ms, fusion, rate_hz)
+            own = [k == kind and f == fusion for k, f in zip(kept.kind, kept.fusion_ms)]
+            beat = _fiducials(heart, change, kind, float(np.median(mean_ms[inside][own])), fusion, rate_hz)
             pr = kept.pr_s[np.isfinite(kept.pr_s)]
             visible = _p_marks(heart, change, rate_hz)[0] if len(pr) else 0.0
             pr_ms = 1000 * float(np.median(pr)) + beat.onset_ms - visible if len(pr) else float("nan")
@@ -277,9 +277,14 @@ def _p_marks(heart: Heart, change: Modulation, rate_hz: float) -> tuple[float, f
 
 
 def usual_beat(train: Train) -> tuple[str, float]:
-    """Kind and fusion [ms] of the most frequent sort of beat; of equally frequent ones the first to come."""
+    """Kind and fusion [ms] of the beat that intervals are read from: the most frequent, of equals the first to come.
+
+    Beats that a P wave conducted to count before others as soon as they are a third: a reader measures those.
+    """
     beats = list(zip(train.kind, train.fusion_ms.tolist()))
-    return max(dict.fromkeys(beats), key=beats.count)
+    conducted = [beat for beat, pr in zip(beats, train.pr_s) if np.isfinite(pr)]
+    chosen = conducted if 3 * len(conducted) >= len(beats) else beats
+    return max(dict.fromkeys(chosen), key=chosen.count)
 
 
 INTERVALS = (

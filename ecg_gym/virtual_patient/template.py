@@ -1,8 +1,9 @@
 """Fiducials of one noise-free beat, by the definitions the delineator uses on recordings.
 
-QRS begins where the spatial velocity of the 8 independent leads first exceeds 4 % of its peak and ends where it last
-does; the T peak is the largest vector magnitude behind it; the T end is where the steepest tangent of the magnitude
-behind the peak meets the level behind the T wave. P lasts while its vector magnitude exceeds 4.5 % of its peak.
+QRS begins where the spatial velocity of the 8 independent leads first exceeds 3 % of its peak and ends where it last
+does; the T peak is the largest top of the vector magnitude behind it; the T end is where the steepest tangent of the
+magnitude behind the peak meets the level behind the T wave. P lasts while its vector magnitude exceeds 4.5 % of its
+peak.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 
 from ecg_gym.core import independent_from_leads
 from ecg_gym.virtual_patient.beat import BeatShape, electrode_strip
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
 
-VELOCITY_FRACTION = 0.04  # of the peak spatial velocity, as in waveform.fiducials
+VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.fiducials
 P_FRACTION = 0.045  # of the P wave's height, as in waveform.fiducials
 _BEFORE_S = 0.05
 
@@ -48,14 +50,16 @@ def typical_beat(shape: BeatShape, mean_ms: float, activation_ms: float, rate_hz
     r_ms = (int(np.argmax(plain[: round(j) + 1])) - onset) * to_ms
     magnitude = gaussian_filter1d(plain, 0.005 * rate_hz)
     first = round(j + 0.03 * rate_hz)
-    peak = first + int(np.argmax(magnitude[first:]))
+    tops = first + find_peaks(magnitude[first:])[0]  # an ST segment that falls from the J point has no top there
+    peak = int(tops[np.argmax(magnitude[tops])]) if len(tops) else first + int(np.argmax(magnitude[first:]))
     slope = np.gradient(magnitude)
     steepest = peak + int(np.argmin(slope[peak:]))
     if slope[steepest] >= 0:
         return Fiducials(onset_ms, qrs_ms, r_ms, float("nan"), float("nan"), float("nan"))
     end = steepest + (magnitude[steepest:].min() - magnitude[steepest]) / slope[steepest]
     jtpeak_ms = (_vertex(magnitude, peak) - j) * to_ms
-    return Fiducials(onset_ms, qrs_ms, r_ms, jtpeak_ms, (end - onset) * to_ms, float(magnitude[peak]))
+    qt_ms = float(end - onset) * to_ms
+    return Fiducials(onset_ms, qrs_ms, r_ms, float(jtpeak_ms), qt_ms, float(magnitude[peak]))
 
 
 def p_wave(shape: BeatShape, mean_ms: float, activation_ms: float, rate_hz: float) -> tuple[float, float, float]:

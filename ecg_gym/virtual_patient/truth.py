@@ -34,6 +34,9 @@ FINDINGS = (
 )  # the order of the 17 labels of ECG-FM (Oh 2024 and its label table)
 
 
+HAZARDS = ("torsade", "vt_vf", "asystole")
+
+
 @dataclass(frozen=True)
 class Truth:
     """The truth of one strip."""
@@ -44,7 +47,7 @@ class Truth:
     p_s: np.ndarray  # (P,) onset of each P wave [s]
     intervals: Mapping[str, float]  # the names of waveform.Intervals, of the noise-free typical beat; NaN where absent
     findings: np.ndarray  # (17,) bool, in the order of FINDINGS
-    hazard_per_hour: Mapping[str, float]  # torsade, vt_vf, asystole
+    hazard_per_hour: Mapping[str, float]  # the names of HAZARDS [1/h]
     fiducials: Mapping[str, np.ndarray] = field(default_factory=dict)  # (M,) and for P (P,) each [s]; NaN where absent
     concentrations: Mapping[str, float] = field(default_factory=dict)  # plasma [ng/mL], what is on board only
 

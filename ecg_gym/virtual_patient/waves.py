@@ -42,7 +42,8 @@ def continuous_waves(
     wave = np.zeros((3, samples))
     for k, height in enumerate(row["harmonics"], 1):
         wave += height * np.sin(k * phase + row["skew_rad"] * k)
-    slow = 2 * np.pi * rng.uniform(*row["swell_hz"], (3, 1)) * time + rng.uniform(0, 2 * np.pi, (3, 1))
+    slowest, fastest = row["swell_hz"]
+    slow = 2 * np.pi * rng.uniform(slowest, fastest, (3, 1)) * time + rng.uniform(0, 2 * np.pi, (3, 1))
     if row.get("twist"):  # the axis turns, so that the points twist about the baseline in every lead
         turn = slow[0]
         wave *= np.stack([np.cos(turn), np.sin(turn), np.cos(turn + row["twist"])])
