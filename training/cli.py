@@ -142,6 +142,69 @@ def demo(out: Out = Path("out/demo"), samples: Samples = 16, seed: Seed = 0) -> 
     plan(record=DEMO, scenario=SCENARIO, patient=str(DEMO.with_suffix(".yaml")), out=out, samples=samples, seed=seed)
 
 
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder of the shards; the same command resumes it.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Virtual ECGs.")] = 1000,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 2,
+    rhythm: Annotated[str | None, typer.Option(help="One rhythm only; default the whole population's.")] = None,
+    healthy: Annotated[bool, typer.Option("--healthy", help="Trial volunteers only.")] = False,
+    treated: Annotated[float, typer.Option(min=0, max=1, help="Share of people with drugs on board.")] = 0.5,
+    rate_hz: Annotated[float, typer.Option(help="Sampling rate [Hz].")] = 500.0,
+    seconds: Annotated[float, typer.Option(help="Length of a strip [s].")] = 10.0,
+) -> None:
+    """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
+    from ecg_gym.datasets import simulated
+    from ecg_gym.virtual_patient.rhythm import rhythms
+
+    with entrance():
+        _writable(out)
+        if rhythm is not None and rhythm not in rhythms():
+            raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
+        settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
+        steps = simulated.simulate(out, n, settings, workers)
+        there, _ = next(steps)
+    with progress_bar() as bar:
+        task = bar.add_task("ECGs", total=n, completed=there)
+        for there, _ in steps:
+            bar.update(task, completed=there)
+    _SAY.print(
+        f"shards  {out}/ecgs_*.npz (read with ecg_gym.datasets.read_simulated)\nlabels  {out}/{simulated.LABELS}"
+    )
+
+
+@app.command()
+def trial(
+    protocol: Annotated[str, typer.Argument(help="YAML file, or the name of a protocol in the package: ecgrdvq, ...")],
+    out: Annotated[Path, typer.Option(help="Folder for records, ecgs.csv, summary and figure; it resumes.")],
+    n: Annotated[int | None, typer.Option(min=1, help="People; default the protocol's own number.")] = None,
+    seed: Seed = 0,
+    waveforms: Annotated[bool, typer.Option(help="Write the WFDB records too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """A virtual trial: records, a table of every ECG, and placebo-corrected effects measured beside true."""
+    from ecg_gym.clinical_trial import load_protocol, run_trial
+    from ecg_gym.clinical_trial.report import effects_table, save_figure
+
+    with entrance():
+        parsed, folder = load_protocol(protocol), _writable(out)
+        with progress_bar() as bar:
+            task = bar.add_task("people", total=n or parsed.subjects)
+            result = run_trial(
+                parsed, n, seed, folder, waveforms, progress=lambda done, of: bar.update(task, completed=done, total=of)
+            )
+    picture = save_figure(result, folder / "effects.png")
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
+        return
+    for remark in parsed.remarks:
+        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+    Console(width=max(120, Console().width)).print(effects_table(result))
+    _SAY.print(f"table    {folder / 'ecgs.csv'}\nsummary  {folder / 'summary.json'}\npicture  {picture}")
+    _SAY.print(f"[dim]{RESEARCH_ONLY}[/]")
+
+
 @train.command("vae")
 def train_vae(preset: Preset = "default", out: Run = None, data: Data = None, device: Device = None) -> None:
     """The codec between strips and latents."""

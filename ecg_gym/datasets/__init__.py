@@ -2,5 +2,16 @@
 
 from ecg_gym.datasets.marks import Wave, read_marks
 from ecg_gym.datasets.records import Record, read_record, write_record
+from ecg_gym.datasets.simulated import Simulated, Simulation, read_simulated, simulate
 
-__all__ = ["Record", "Wave", "read_marks", "read_record", "write_record"]
+__all__ = [
+    "Record",
+    "Simulated",
+    "Simulation",
+    "Wave",
+    "read_marks",
+    "read_record",
+    "read_simulated",
+    "simulate",
+    "write_record",
+]

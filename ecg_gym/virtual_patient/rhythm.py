@@ -291,7 +291,7 @@ def _torsade(s: _Strip) -> Train:
     nothing = np.full(len(cycles) + 1, np.nan)
     return Train(
         every[order], tuple(kinds[i] for i in order), p[sinus], np.concatenate([pr, nothing])[order],
-        np.zeros(len(every)), s.row["waves"], cycles,
+        np.zeros(len(every)), s.row["waves"] if len(cycles) > 1 else "", cycles,
     )  # fmt: skip
 
 
