@@ -20,7 +20,7 @@ INSIDE = (
     ("world_model",),
     ("risk",),
     ("datasets",),  # virtual trials are written in the words of the world model
-    ("envs",),
+    ("envs", "clinical_trial"),
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")

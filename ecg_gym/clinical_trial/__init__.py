@@ -1,0 +1,24 @@
+"""Virtual drug trials: a protocol in YAML -> people, doses, ECGs -> WFDB records, one table, effects with intervals.
+
+from ecg_gym.clinical_trial import load_protocol, run_trial
+
+result = run_trial(load_protocol("ecgrdvq"), seed=0)
+result.summary  # placebo-corrected effects per arm, hour and endpoint: measured beside true
+"""
+
+from ecg_gym.clinical_trial.effects import ENDPOINTS, summarise
+from ecg_gym.clinical_trial.protocol import Arm, Given, Protocol, load_protocol, parse_protocol, shipped_protocols
+from ecg_gym.clinical_trial.trial import TrialResult, run_trial
+
+__all__ = [
+    "ENDPOINTS",
+    "Arm",
+    "Given",
+    "Protocol",
+    "TrialResult",
+    "load_protocol",
+    "parse_protocol",
+    "run_trial",
+    "shipped_protocols",
+    "summarise",
+]
