@@ -94,16 +94,17 @@ def parse_spread(place: Place, low: float, high: float) -> Spread:
         ends = [place.at(i).number(low, high) for i in (0, 1)]
         if ends[0] > ends[1]:
             raise place.error(place.shown, "[low, high] in that order", "swap them")
-        return Spread(*({"F": end, "M": end} for end in ends))
+        return Spread({"F": ends[0], "M": ends[0]}, {"F": ends[1], "M": ends[1]})
     if isinstance(place.value, Mapping):
         if set(place.value) == {"F", "M"}:
-            return Spread(*2 * (_by_sex(place, low, high),), _by_sex(place, low, high))
+            value_of = _by_sex(place, low, high)
+            return Spread(value_of, value_of)
         place.mapping({"mean", "sd", "low", "high", "unit", "source", "confidence"}, needed=("mean", "sd"))
         limits = [
             _by_sex(place.at(key), low, high) if key in place.value else {"F": end, "M": end}
             for key, end in (("low", low), ("high", high))
         ]
-        return Spread(*limits, _by_sex(place.at("mean"), low, high), place.at("sd").number(0, high))
+        return Spread(limits[0], limits[1], _by_sex(place.at("mean"), low, high), place.at("sd").number(0, high))
     value = place.number(low, high)
     return Spread({"F": value, "M": value}, {"F": value, "M": value})
 
@@ -131,7 +132,7 @@ def draw_person(people: Population, sex: str, rng: np.random.Generator, known: P
         patient = replace(patient, **given)
         sex = patient.sex or sex
     heart = draw_heart(rng, patient, rhythm=people.rhythm, healthy=people.healthy)
-    own = {name: spread.draw(rng, sex) for name, spread in people.heart.items()}
+    own: dict[str, Any] = {name: spread.draw(rng, sex) for name, spread in people.heart.items()}
     if people.poor_metaboliser is not None:
         poor_one = float("poor_metaboliser_cyp2d6" in conditions)
         heart = replace(heart, sensitivity=replace(heart.sensitivity, poor_metaboliser=poor_one))

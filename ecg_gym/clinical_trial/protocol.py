@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,12 @@ def shipped_protocols() -> dict[str, Path]:
 
 
 def load_protocol(named: str | Path) -> Protocol:
-    """The protocol of that name in the package, or in that YAML file. ValueError if there is neither, or it is wrong."""
+    """The protocol of that name in the package, or in that YAML file; ValueError if neither is there or it is wrong."""
     path = shipped_protocols().get(str(named), Path(named))
     if not path.is_file():
         raise ValueError(
-            f"protocol is {str(named)!r}; expected a YAML file or one of {', '.join(shipped_protocols())}; check the path"
+            f"protocol is {str(named)!r}; expected a YAML file or one of {', '.join(shipped_protocols())}; "
+            "check the path"
         )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -242,7 +244,7 @@ def _ecg(place: Place) -> tuple[tuple[float, ...], tuple[float, ...], int]:
 def _times(place: Place) -> tuple[float, ...]:
     values = place.value if isinstance(place.value, list) else [place.value]
     times = tuple(Place(f"{place.path}[{i}]", value).number(-168, 10_000) for i, value in enumerate(values))
-    for i, (before, after) in enumerate(zip(times, times[1:]), 1):
+    for i, (before, after) in enumerate(pairwise(times), 1):
         if after <= before:
             raise Place(f"{place.path}[{i}]", after).error(
                 f"{after:g} after {before:g}", "hours in order, each once", "sort them"

@@ -32,7 +32,9 @@ FIRST_ID = 1001  # RANDID of the first person
 MEASURED = {  # column of the table -> our name
     "RR": "rr_ms", "PR": "pr_ms", "QT": "qt_ms", "QRS": "qrs_ms", "JTPEAK": "jtpeak_ms", "TPEAKTEND": "tpeak_tend_ms",
 }  # fmt: skip
-NOT_MEASURED = ("TPEAKTPEAKP", "ERD_30", "LRD_30", "Twave_asymmetry", "Twave_flatness")  # columns of the trial: NA
+NOT_MEASURED = (  # columns of the trial that read shapes off its vector magnitude, which our delineator does not: NA
+    "TPEAKTPEAKP", "ERD_30", "LRD_30", "Twave_amplitude", "Twave_asymmetry", "Twave_flatness",
+)  # fmt: skip
 _PERSON, _VISIT, _HOUR, _DESIGN = range(4)  # streams of random numbers
 Row = dict[str, Any]
 
@@ -193,7 +195,11 @@ def _when(protocol: Protocol, arm: Arm, hour: float, now: Exposure) -> Row:
 def _intervals(measured: Intervals, i: int) -> Row:
     row = {column: _round(getattr(measured, name)[i]) for column, name in MEASURED.items()}
     row |= dict.fromkeys(NOT_MEASURED)
-    return {**row, "Twave_amplitude": _round(1000 * measured.t_amplitude_mv[i]), "remark": measured.reason[i] or None}
+    return {
+        **row,
+        "T_amplitude_8_leads_uV": _round(1000 * measured.t_amplitude_mv[i]),
+        "remark": measured.reason[i] or None,
+    }
 
 
 def _true(truth: Truth) -> Row:
