@@ -30,7 +30,7 @@ def milligrams(dose: Dose, drug: Drug, patient: Patient) -> float:
     """
     match = _UNIT.match(dose.unit)
     if match is None or (match["mass"] not in _MASS and match["mass"] not in drug.milligrams):
-        allowed = sorted({route.unit for route in drug.routes.values()} | set(drug.milligrams))
+        allowed = sorted({form.unit for route in drug.routes.values() for form in route.forms} | set(drug.milligrams))
         raise ValueError(f"unit of {drug.name} is {dose.unit!r}; expected {' or '.join(allowed)}; convert the dose")
     mass = dose.amount * (drug.milligrams.get(match["mass"]) or _MASS[match["mass"]])
     if match["per_kg"]:

@@ -6,7 +6,7 @@ Nothing here acts; ``kinetics``, ``exposure`` and ``effects`` do. Every number c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ecg_gym.pharmacology.figures import Block
@@ -15,6 +15,7 @@ from ecg_gym.pharmacology.kinetics import Compartments
 CHANNELS = ("IKr", "ICaL", "INaL", "INa")
 PATHWAYS = ("cyp3a", "cyp2d6", "renal", "other")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")  # [mmol/L]
+RATES = ("/min", "/h")  # a unit that ends so is a rate
 LAW_UNITS = {  # what a law may act on, and the unit of its Emax
     "sinus_rate": "1",
     "av_rate": "1",
@@ -50,6 +51,16 @@ class Route:
     min_interval_hours: float  # between the starts of two doses
     duration_hours: float  # of one administration; 0 is a tablet or a push
     source: str
+    infusion: Route | None = None  # limits of running it in, where they are others than those of a bolus
+
+    def form(self, unit: str) -> Route:
+        """What holds for a dose in this unit: the infusion's own row for a rate, where there is one."""
+        return self.infusion if self.infusion is not None and unit.endswith(RATES) else self
+
+    @property
+    def forms(self) -> tuple[Route, ...]:
+        """This, and its infusion if it has one."""
+        return (self,) if self.infusion is None else (self, self.infusion)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Metabolite:
     molar_mass: float  # [g/mol]
     unbound: float
     channels: dict[str, ChannelBlock] = field(default_factory=dict)
+    poor_metaboliser: float = 1.0  # factor on its formation in CYP2D6 poor metabolisers
 
 
 @dataclass(frozen=True)
@@ -160,10 +172,10 @@ def parse_drug(name: str, data: Any) -> Drug:
 
 
 def _route(name: str, block: Block) -> Route:
-    block.expect({"unit", "usual", "max_single", "max_24h", "min_interval", "duration"})
+    block.expect({"unit", "usual", "max_single", "max_24h", "min_interval", "duration", "infusion"})
     name = _one_of(name, ("PO", "IV", "SC"), block.path)
     unit = str(block.data.get("unit"))
-    total = f"{unit} h" if unit.endswith(("/h", "/min")) else unit
+    total = f"{unit} h" if unit.endswith(RATES) else unit
     return Route(
         name=name,
         unit=unit,
@@ -173,6 +185,7 @@ def _route(name: str, block: Block) -> Route:
         min_interval_hours=block.hours("min_interval", 0.0),
         duration_hours=block.hours("duration", 0.0),
         source=str(block.source),
+        infusion=_route(name, replace(block.block("infusion"), path=block.path)) if "infusion" in block else None,
     )
 
 
@@ -207,12 +220,13 @@ def _compartments(common: Block, route: Block, metabolite: Block) -> Compartment
 
 
 def _metabolite(block: Block) -> Metabolite:
-    block.expect({"name", "molar_mass", "unbound", "fraction", "clearance", "volume", "channels"})
+    block.expect({"name", "molar_mass", "unbound", "fraction", "clearance", "volume", "channels", "poor_metaboliser"})
     return Metabolite(
         name=str(block.data.get("name")),
         molar_mass=block.number("molar_mass", "g/mol"),
         unbound=block.number("unbound", "1"),
         channels=_channels(block.block("channels")),
+        poor_metaboliser=block.number("poor_metaboliser", "1", 1.0),
     )
 
 

@@ -13,7 +13,7 @@ from ecg_gym.pharmacology.doses import milligrams, weight_kg
 from ecg_gym.pharmacology.drugs import ELECTROLYTES, Drug
 from ecg_gym.pharmacology.figures import Block, read_table
 from ecg_gym.pharmacology.formulary import FORMULARY
-from ecg_gym.pharmacology.interactions import clearance_changes
+from ecg_gym.pharmacology.interactions import changes
 from ecg_gym.pharmacology.kinetics import OUTPUTS, Compartments, outputs
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
 
@@ -80,8 +80,7 @@ def concentrations(
                 if a.dose.drug == name and a.dose.route == route
             ]
             own = personal(drug, route, weight_kg(patient), patient.creatinine_clearance, sensitivity)
-            changes = clearance_changes(name, given, patient)
-            systems = [(at, own.cleared(factor)) for at, factor in changes]
+            systems = [(at, own.changed(*factors)) for at, *factors in changes(name, given, patient)]
             result[:, :, FORMULARY.index[name]] += outputs(systems, doses, hours)
     _neutralise(result)
     return result[:3]
@@ -105,8 +104,10 @@ def personal(
     kidney = 1.0 if creatinine_clearance is None else creatinine_clearance / _REFERENCE_CLEARANCE
     kidney = float(np.clip(kidney, *_RENAL_RANGE)) * np.exp(spread.clearance * sensitivity.renal)
     liver = np.exp(spread.clearance * getattr(sensitivity, drug.pathway))
+    formed = 1.0
     if sensitivity.poor_metaboliser:
         liver *= drug.poor_metaboliser
+        formed = drug.metabolite.poor_metaboliser if drug.metabolite else 1.0
     clearance = (1 - drug.renal) * liver + drug.renal * kidney
     volume = size * np.exp(spread.volume * sensitivity.volume)
     flow = size**0.75
@@ -121,7 +122,8 @@ def personal(
         absorption=float(usual.absorption * np.exp(spread.absorption * sensitivity.absorption)),
         fraction=float(usual.fraction * np.exp(spread.fraction * sensitivity.fraction)),
         equilibration=float(usual.equilibration * sensitivity.equilibration),
-        metabolite_clearance=float(usual.metabolite_clearance * size**0.75 * kidney),
+        metabolite_fraction=float(usual.metabolite_fraction * formed),
+        metabolite_clearance=float(usual.metabolite_clearance * size**0.75 * (kidney if drug.renal > 0 else liver)),
         metabolite_volume=float(usual.metabolite_volume * volume),
     )
 

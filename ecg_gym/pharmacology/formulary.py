@@ -61,13 +61,13 @@ class Formulary(Mapping[str, Drug]):
                 "add it to formulary.yaml if it is missing"
             )
         drug = self[name]
-        route = self._route(drug, dose)
+        unit = dose.unit.strip()
+        route = self._route(drug, dose).form(unit)
         if not 0 <= dose.amount < float("inf"):
             raise ValueError(f"amount of {name} is {dose.amount}; expected a number from 0; correct the dose")
         if not 0 <= dose.duration_hours < float("inf"):
             raise ValueError(f"{name} runs for {dose.duration_hours} h; expected 0 or longer; correct the duration")
         duration = dose.duration_hours or route.duration_hours
-        unit = dose.unit.strip()
         if route.unit.split("/")[1:] == unit.split("/")[1:]:  # the same kind, such as mcg for mg
             amount = amount_in(route.unit, replace(dose, unit=unit, duration_hours=duration), drug, patient)
             unit = route.unit
@@ -86,12 +86,12 @@ class Formulary(Mapping[str, Drug]):
 
     def usual_doses(self, name: str) -> tuple[Dose, ...]:
         """The standard doses of one drug, by all its routes."""
-        routes = self[name].routes.values()
-        return tuple(Dose(name, amount, r.unit, r.name, r.duration_hours) for r in routes for amount in r.usual)
+        forms = [form for route in self[name].routes.values() for form in route.forms]
+        return tuple(Dose(name, amount, f.unit, f.name, f.duration_hours) for f in forms for amount in f.usual)
 
     def _route(self, drug: Drug, dose: Dose) -> Route:
         if not dose.route:  # the first route in whose unit the dose can be written
-            fitting = [r for r in drug.routes.values() if r.unit == dose.unit]
+            fitting = [r for r in drug.routes.values() if r.form(dose.unit).unit == dose.unit]
             return (fitting or list(drug.routes.values()))[0]
         route = drug.routes.get(dose.route.upper())
         if route is None:

@@ -1,4 +1,4 @@
-"""Drugs that slow the elimination of others: exposure multipliers that come and go with the inhibitor."""
+"""Drugs that change the elimination or absorption of others: multipliers that come and go with the culprit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from ecg_gym.pharmacology.figures import Block, read_table
 
 @dataclass(frozen=True)
 class Interaction:
-    """While ``by`` is on board, exposure to ``of`` is multiplied: its clearance is divided by ``exposure``."""
+    """While ``by`` is on board, exposure to ``of`` is multiplied: its clearance is divided by ``exposure``.
+
+    ``absorption`` multiplies the rate of absorption, which raises the peak and leaves the area.
+    """
 
     by: str  # may be a drug outside the formulary, from ``Patient.medication``
     of: str
     exposure: float
-    lasts_hours: float  # after the inhibitor's last dose
+    absorption: float
+    lasts_hours: float  # after the culprit's last dose
     source: str
 
 
@@ -29,11 +33,12 @@ def interactions() -> tuple[Interaction, ...]:
 
 def _parse(index: int, row: object) -> Interaction:
     block = Block.of(f"interactions[{index}]", row)
-    block.expect({"by", "of", "exposure", "lasts"})
+    block.expect({"by", "of", "exposure", "absorption", "lasts"})
     return Interaction(
         by=str(block.data["by"]),
         of=str(block.data["of"]),
         exposure=block.number("exposure", "1"),
+        absorption=block.number("absorption", "1", 1.0),
         lasts_hours=block.number("lasts", "h"),
         source=str(block.source),
     )
@@ -44,26 +49,23 @@ def _on(drug: str) -> tuple[Interaction, ...]:
     return tuple(i for i in interactions() if i.of == drug)
 
 
-def clearance_changes(drug: str, given: Sequence[Administration], patient: Patient) -> list[tuple[float, float]]:
-    """Factors on the clearance of ``drug`` over time: ``(from_hours, factor)``, the first from minus infinity.
+def changes(drug: str, given: Sequence[Administration], patient: Patient) -> list[tuple[float, float, float]]:
+    """Factors on clearance and absorption of ``drug`` over time: ``(from_hours, clearance, absorption)``.
 
-    Several inhibitors multiply. One in ``patient.medication`` is always on board.
+    The first is from minus infinity. Several culprits multiply; one in ``patient.medication`` is always on board.
     """
-    always, switches = 1.0, []
+    always, switches = (1.0, 1.0), []
     for interaction in _on(drug):
-        factor = 1 / interaction.exposure
+        clearance, absorption = 1 / interaction.exposure, interaction.absorption
         if interaction.by in patient.medication:
-            always *= factor
+            always = (always[0] * clearance, always[1] * absorption)
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
-            switches += [
-                (at, f)
-                for start, end in _spans(times, interaction.lasts_hours)
-                for at, f in ((start, factor), (end, 1 / factor))
-            ]
-    changes = [(float("-inf"), always)]
-    for at, factor in sorted(switches):
-        changes.append((at, changes[-1][1] * factor))
-    return changes
+            for start, end in _spans(times, interaction.lasts_hours):
+                switches += [(start, clearance, absorption), (end, 1 / clearance, 1 / absorption)]
+    found = [(float("-inf"), *always)]
+    for at, clearance, absorption in sorted(switches):
+        found.append((at, found[-1][1] * clearance, found[-1][2] * absorption))
+    return found
 
 
 def _spans(times: list[float], lasts: float) -> list[tuple[float, float]]:

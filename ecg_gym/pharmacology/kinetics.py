@@ -38,9 +38,9 @@ class Compartments:
     metabolite_clearance: float = 1.0  # [L/h]
     metabolite_volume: float = 1.0  # [L]
 
-    def cleared(self, factor: float) -> Compartments:
-        """The same person with clearance times ``factor`` (an inhibitor has a factor below one)."""
-        return replace(self, clearance=self.clearance * factor)
+    def changed(self, clearance: float, absorption: float = 1.0) -> Compartments:
+        """The same person with clearance and rate of absorption times a factor (an inhibitor's is below one)."""
+        return replace(self, clearance=self.clearance * clearance, absorption=self.absorption * absorption)
 
 
 @dataclass(frozen=True)

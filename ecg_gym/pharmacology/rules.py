@@ -14,6 +14,7 @@ import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient, Treatment
 from ecg_gym.pharmacology.doses import milligrams, per_kg
+from ecg_gym.pharmacology.drugs import RATES, Route
 from ecg_gym.pharmacology.figures import read_table, sources
 from ecg_gym.pharmacology.formulary import FORMULARY
 
@@ -125,7 +126,7 @@ def _limits(case: _Case) -> list[Violation]:
             "pass FORMULARY.check(dose, patient), which fills in what is left out"
         )
     drug = FORMULARY[case.dose.drug]
-    route = drug.routes[case.dose.route]
+    route = drug.routes[case.dose.route].form(case.dose.unit)
     citation = sources()[route.source]
     name, found = drug.name, []
 
@@ -139,15 +140,21 @@ def _limits(case: _Case) -> list[Violation]:
         return mass(Dose(name, value, route.unit, route.name, rate_hours))
 
     before = [a for a in case.given if a.dose.drug == name and a.hours <= case.hours]
-    same_route = [a for a in before if a.dose.route == route.name]
+    same_form = [a for a in before if drug.routes[a.dose.route].form(a.dose.unit) is route]
     beside = [d for d in case.treatment.doses if d.drug == name]
     if mass(case.dose) > limit(route.max_single, case.dose.duration_hours) * (1 + _TOLERANCE):
         say("max-single", f"more than {route.max_single:g} {route.unit} at once")
-    day = sum(mass(a.dose) for a in before if case.hours - a.hours < 24) + sum(map(mass, beside))
-    if day > limit(route.max_24h, 1.0) * (1 + _TOLERANCE):
-        say("max-24h", f"more than {route.max_24h:g} {route.unit} in 24 hours")
-    if same_route:
-        since = case.hours - max(a.hours for a in same_route)
+    today = [a.dose for a in before if case.hours - a.hours < 24] + beside
+
+    def allowed(form: Route) -> float:
+        return mass(Dose(name, form.max_24h, form.unit, form.name, 1.0))
+
+    widest = max((drug.routes[d.route].form(d.unit) for d in today), key=allowed)
+    if sum(map(mass, today)) > allowed(widest) * (1 + _TOLERANCE):
+        of_day = f"{widest.unit} x h" if widest.unit.endswith(RATES) else widest.unit
+        say("max-24h", f"more than {widest.max_24h:g} {of_day} in 24 hours")
+    if same_form:
+        since = case.hours - max(a.hours for a in same_form)
         if since < route.min_interval_hours - _TOLERANCE:
             say("min-interval", f"the last dose was {since:.2g} h ago, the least is {route.min_interval_hours:.2g} h")
     if len(beside) > 1:
