@@ -98,6 +98,22 @@ def forecast(
         Console(width=160).print("\n".join(module.lines(document)), highlight=False, markup=False)
 
 
+@app.command()
+def pharmacology(as_json: Json = False) -> None:
+    """Published effects of drugs and pairs beside what the pharmacology says, typical person, no waveforms."""
+    from training.studies import pharmacology as module
+
+    document = module.study()
+    _show(document, [{key: row[key] for key in module.SHOWN} for row in document["rows"]], as_json)
+    if not as_json:
+        m = document["metrics"]
+        SAY.print(
+            f"inside: {m['inside']} of {m['of']}, of those nothing was fitted to {m['inside_not_fitted']} of "
+            f"{m['of_not_fitted']}; saying 'no effect' would be {m['no_effect_inside']} and "
+            f"{m['no_effect_inside_not_fitted']}"
+        )
+
+
 @app.command("drug-effects")
 def drug_effects(
     data: Annotated[Path, typer.Option(help="Folder of the ECGRDVQ tables.")],
