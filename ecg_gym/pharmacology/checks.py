@@ -1,7 +1,7 @@
-"""What the literature reports of drugs and pairs that were not in the calibrating trial, beside what this pharmacology says.
+"""What the literature reports of drugs and pairs outside the calibrating trial, beside what this pharmacology says.
 
-Everything is computed for the typical person at the level of ``Modulation``, without waveforms. ``checks.yaml`` says what
-was given, what was seen and whether a figure of the formulary was set with this very observation in view (``fitted``).
+Everything is computed for the typical person at the level of ``Modulation``, without waveforms. ``checks.yaml`` says
+what was given, what was seen and whether a figure of the formulary was set with this observation in view (``fitted``).
 """
 
 from __future__ import annotations
