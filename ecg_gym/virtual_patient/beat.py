@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -21,7 +23,8 @@ from scipy.sparse import csc_matrix
 
 from ecg_gym.virtual_patient.anatomy import heart_table
 
-_FINE_FIRE, _FINE_LAST = 8, 4  # curves are kept on grids this much finer than the strip's, and shifted to the nearest
+_FIRE_HZ, _LAST_HZ = 2000.0, 1000.0  # curves are kept at least this fine, and shifted to the nearest place
+_BLOCK = 16  # lengths of curves are multiples of so many samples, so that few transforms are needed
 _REACH = 7.0  # time constants after which a logistic step is over
 
 
@@ -66,19 +69,19 @@ def beat_shape(
     the upstroke (default the ventricles'), ``plateau (N,)`` a factor below 1 where tissue is injured.
     """
     table = heart_table()["action_potential"]
-    upstroke = upstroke_ms or table["upstroke_ms"]
+    upstroke, fine = upstroke_ms or table["upstroke_ms"], ceil(_FIRE_HZ / rate_hz)
     if plateau is None:
-        fire = _curve(rows, activation_ms, upstroke, rate_hz, _FINE_FIRE)
+        fire = _curve(rows, activation_ms, upstroke, rate_hz, fine)
         level = fire
         weights = rows
     else:  # injured cells fall to their lower plateau early
         weights = rows * plateau
         early = heart_table()["injury"]["early_fall_ms"]
         both = np.concatenate([rows, weights - rows], axis=1), np.concatenate([activation_ms, activation_ms + early])
-        fire = _curve(*both, upstroke, rate_hz, _FINE_FIRE)
-        level = _curve(weights, activation_ms, upstroke, rate_hz, _FINE_FIRE)
+        fire = _curve(*both, upstroke, rate_hz, fine)
+        level = _curve(weights, activation_ms, upstroke, rate_hz, fine)
     ends = np.concatenate([weights, weights * longer_ms])
-    last = _curve(ends, activation_ms + longer_ms, phase3_ms, rate_hz, _FINE_LAST)
+    last = _curve(ends, activation_ms + longer_ms, phase3_ms, rate_hz, ceil(_LAST_HZ / rate_hz))
     return BeatShape(fire, level, last, table["plateau_fall"])
 
 
@@ -130,18 +133,24 @@ def _curve(weights: np.ndarray, at_ms: np.ndarray, scale_ms: float, rate_hz: flo
     place = at - first
     low = place.astype(np.int64)
     part = place - low
-    n = -(-(int(low.max()) + 2 + reach) // fine) * fine
+    block = fine * _BLOCK
+    n = -(-(int(low.max()) + 2 + reach) // block) * block
     events = csc_matrix(
         (np.stack([1 - part, part], 1).ravel(), np.stack([low, low + 1], 1).ravel(), 2 * np.arange(len(at) + 1)),
         shape=(n, len(at)),
     )
     density = np.ascontiguousarray((events @ weights.T).T, np.float32)  # (E, n)
-    kernel = 1 / np.cosh(np.arange(-reach, reach + 1) / (2 * scale)) ** 2
-    kernel = (kernel / kernel.sum()).astype(np.float32)
     size = next_fast_len(n + 2 * reach, real=True)
-    spread = irfft(rfft(density, size) * rfft(kernel, size), size)[:, reach : reach + n]
+    spread = irfft(rfft(density, size) * _step_spectrum(scale, reach, size), size)[:, reach : reach + n]
     value = np.cumsum(spread, axis=1).reshape(len(weights), n // fine, fine).transpose(2, 0, 1)
     steps = np.empty_like(value, order="C")
     steps[:, :, 0] = value[:, :, 0]
     np.subtract(value[:, :, 1:], value[:, :, :-1], out=steps[:, :, 1:])
     return Curve(steps, first)
+
+
+@lru_cache(maxsize=256)
+def _step_spectrum(scale: float, reach: int, size: int) -> np.ndarray:
+    """Spectrum of the derivative of a logistic step of time constant ``scale`` [samples], ``reach`` to either side."""
+    kernel = 1 / np.cosh(np.arange(-reach, reach + 1) / (2 * scale)) ** 2
+    return rfft((kernel / kernel.sum()).astype(np.float32), size)

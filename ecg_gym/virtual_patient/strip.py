@@ -41,11 +41,9 @@ def synthesise(
     train = beat_train(heart, change, minute["rate"], minute["pr_ms"], rng, seconds + LEAD_IN_S)
     samples = round((seconds + LEAD_IN_S) * rate_hz)
     mean_ms = mean_apds(heart, change, train, minute["apd_ms"])
-    beats = [
-        (ventricular_shape(heart, change, kind, fusion, rate_hz), start, mean)
-        for start, kind, fusion, mean in zip(train.qrs_s, train.kind, train.fusion_ms, mean_ms)
-        if kind != TORSADE
-    ]
+    paths = list(zip(train.kind, train.fusion_ms.tolist()))
+    shapes = {path: ventricular_shape(heart, change, *path, rate_hz) for path in set(paths) if path[0] != TORSADE}
+    beats = [(shapes[p], start, mean) for p, start, mean in zip(paths, train.qrs_s, mean_ms) if p in shapes]
     if len(train.p_s):
         atrial, stays = atrial_shape(heart, change, rate_hz), heart_table()["atria"]["apd_ms"]
         beats += [(atrial, start, stays) for start in train.p_s]
@@ -249,19 +247,25 @@ def _truth(
     )  # fmt: skip
 
 
+_MOVES_WITH_APD = (0, 0, 0, 1, 1)  # a longer action potential moves the T peak and end, one to one
+
+
 def _marks(
     heart: Heart, change: Modulation, train: Train, mean_ms: np.ndarray, rate_hz: float
 ) -> dict[str, np.ndarray]:
     """Where each wave of each beat begins, peaks and ends [s], by the definitions of ``template``."""
     names = ("qrs_onset", "r_peak", "qrs_end", "t_peak", "t_end")
     rows = np.full((len(train.qrs_s), len(names)), np.nan)
-    for i, (start, kind, fusion, mean) in enumerate(zip(train.qrs_s, train.kind, train.fusion_ms, mean_ms)):
+    for kind, fusion in set(zip(train.kind, train.fusion_ms.tolist())):
+        alike = np.array([k == kind and f == fusion for k, f in zip(train.kind, train.fusion_ms)])
         if kind == TORSADE:
-            rows[i, 0] = start
+            rows[alike, 0] = train.qrs_s[alike]
             continue
-        beat = _fiducials(heart, change, kind, mean, fusion, rate_hz)
+        middle = float(np.median(mean_ms[alike]))
+        beat = _fiducials(heart, change, kind, middle, fusion, rate_hz)
         offsets = (0.0, beat.r_peak_ms, beat.qrs_ms, beat.qrs_ms + beat.jtpeak_ms, beat.qt_ms)
-        rows[i] = start + (beat.onset_ms + np.array(offsets)) / 1000
+        at = beat.onset_ms + np.array(offsets) + np.outer(mean_ms[alike] - middle, _MOVES_WITH_APD)
+        rows[alike] = train.qrs_s[alike, None] + at / 1000
     marks = dict(zip(names, rows.T))
     if len(train.p_s):
         visible = _p_marks(heart, change, rate_hz)
