@@ -1,17 +1,19 @@
 """Twelve-lead pictures of every rhythm and finding the virtual patient knows, on ECG paper, for eyes and documentation.
 
-    python -m ecg_gym.virtual_patient.gallery docs/gallery
+    python -m ecg_gym.virtual_patient.gallery docs/gallery              # every case, a picture each
+    python -m ecg_gym.virtual_patient.gallery docs/some.png normal vt   # some of them, on one sheet
 
 The titles carry the truth of each strip. Needs matplotlib.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +24,10 @@ from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.strip import synthesise
 from ecg_gym.virtual_patient.truth import FINDINGS, Truth
 from ecg_gym.waveform.plotting import draw_twelve_leads
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
 
 RATE_HZ = 500.0
 
@@ -93,12 +99,16 @@ def example(name: str, seed: int = 0) -> tuple[np.ndarray, Truth]:
 def describe(name: str, truth: Truth) -> str:
     """One line: the case, its true intervals and findings."""
     value = truth.intervals
-    numbers = ", ".join(f"{k.split('_')[0].upper()} {value[k]:.0f}" for k in _SHOWN if np.isfinite(value[k]))
+    numbers = ", ".join(f"{word} {value[key]:.0f}" for key, word in _SHOWN.items() if np.isfinite(value[key]))
     found = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
     return f"{name.replace('_', ' ')}   {numbers}   [{found}]"
 
 
-_SHOWN = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms")
+_SHOWN = {
+    "hr_bpm": "HR", "pr_ms": "PR", "qrs_ms": "QRS", "qt_ms": "QT", "qtcf_ms": "QTcF", "jtpeak_ms": "JTp",
+    "tpeak_tend_ms": "TpTe",
+}  # fmt: skip
+_DPI, _COLOURS = 80, 32  # of a picture: small enough to keep forty of them
 
 
 def save_gallery(folder: Path, names: Sequence[str] = tuple(CASES)) -> list[Path]:
@@ -108,10 +118,44 @@ def save_gallery(folder: Path, names: Sequence[str] = tuple(CASES)) -> list[Path
     for name in names:
         signal, truth = example(name)
         paths.append(folder / f"{name}.png")
-        draw_twelve_leads(ECG(signal, RATE_HZ), describe(name, truth)).savefig(paths[-1], dpi=100)
+        _save(_picture(draw_twelve_leads(ECG(signal, RATE_HZ), describe(name, truth))), paths[-1])
     return paths
 
 
+def save_sheet(path: Path, names: Sequence[str], columns: int = 2) -> None:
+    """One PNG of several cases side by side."""
+    from PIL import Image
+
+    pictures = []
+    for name in names:
+        signal, truth = example(name)
+        pictures.append(_picture(draw_twelve_leads(ECG(signal, RATE_HZ), describe(name, truth))))
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (columns * width, -(-len(names) // columns) * height), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    _save(sheet, path)
+
+
+def _picture(figure: Figure) -> Image.Image:
+    from PIL import Image
+
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=_DPI, format="png")
+    return Image.open(whole).convert("RGB")
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """A PNG with few colours, written aside and renamed."""
+    aside = path.with_name(f".{path.name}.part")
+    picture.quantize(_COLOURS).save(aside, format="png", optimize=True)
+    aside.replace(path)
+
+
 if __name__ == "__main__":
-    for path in save_gallery(Path(sys.argv[1] if len(sys.argv) > 1 else "gallery")):
-        print(path)
+    where, *chosen = sys.argv[1:] or ["gallery"]
+    if chosen:
+        save_sheet(Path(where), chosen)
+    else:
+        for made in save_gallery(Path(where)):
+            print(made)
