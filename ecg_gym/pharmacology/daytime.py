@@ -1,4 +1,4 @@
-"""How a heart drifts over an ordinary day without any drug: meals and the circadian rhythm."""
+"""How a heart drifts over an ordinary day without any drug: meals, sleep and the circadian rhythm."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from ecg_gym.pharmacology.figures import Block, read_table
 
 _PERIOD_HOURS = 24.0
+_PARTS = ("meal", "turn", "lean", "sleep")
 _UNITS = {"sinus_rate": "1", "conduction": "1", "pr_ms": "ms", "jtpeak_ms": "ms", "tpeak_tend_ms": "ms"}
 
 
@@ -17,19 +18,21 @@ _UNITS = {"sinus_rate": "1", "conduction": "1", "pr_ms": "ms", "jtpeak_ms": "ms"
 class _Day:
     meals: np.ndarray  # (m,) [h] after the morning's zero
     meal_time: float  # [h]
-    coefficients: dict[str, np.ndarray]  # name -> (3,): meal, turn, lean
+    sleep: tuple[float, float, float]  # [h] from, until, time constant
+    coefficients: dict[str, np.ndarray]  # name -> (4,): _PARTS
 
 
 @cache
 def _day() -> _Day:
     block = Block.of("laws", read_table("laws.yaml")).block("day")
-    block.expect({"meals", "meal_time", *_UNITS})
+    block.expect({"meals", "meal_time", "sleep_from", "sleep_until", "sleep_time", *_UNITS})
     meals = [block.parse(m, "h", f"{block.path}.meals[{i}]").value for i, m in enumerate(block.data["meals"])]
     return _Day(
         meals=np.array(meals),
         meal_time=block.number("meal_time", "h"),
+        sleep=(block.number("sleep_from", "h"), block.number("sleep_until", "h"), block.number("sleep_time", "h")),
         coefficients={
-            name: np.array([block.block(name).number(part, unit) for part in ("meal", "turn", "lean")])
+            name: np.array([block.block(name).number(part, unit) for part in _PARTS])
             for name, unit in _UNITS.items()
         },
     )
@@ -43,5 +46,14 @@ def drift(clock_hours: float) -> dict[str, float]:
     day, hour = _day(), clock_hours % _PERIOD_HOURS
     since = np.maximum(hour - day.meals, 0.0) / day.meal_time
     angle = 2 * np.pi * hour / _PERIOD_HOURS
-    shape = np.array([(since * np.exp(1 - since)).sum(), (1 - np.cos(angle)) / 2, np.sin(angle)])
+    asleep = _asleep(hour, *day.sleep) - _asleep(0.0, *day.sleep)
+    shape = np.array([(since * np.exp(1 - since)).sum(), (1 - np.cos(angle)) / 2, np.sin(angle), asleep])
     return {name: float(weights @ shape) for name, weights in day.coefficients.items()}
+
+
+def _asleep(hour: float, begin: float, end: float, time: float) -> float:
+    """How far the heart is in its sleeping state, 0 to 1: a first-order response to falling asleep and waking up."""
+    if begin <= hour < end:
+        return float(1 - np.exp(-(hour - begin) / time))
+    whole = 1 - np.exp(-(end - begin) / time)
+    return float(whole * np.exp(-((hour - end) % _PERIOD_HOURS) / time))

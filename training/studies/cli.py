@@ -116,22 +116,32 @@ def pharmacology(as_json: Json = False) -> None:
 
 @app.command("drug-effects")
 def drug_effects(
-    data: Annotated[Path, typer.Option(help="Folder of the ECGRDVQ tables.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the ECGRDVQ tables; default ecgrdvq in $ECG_GYM_DATA, data, ...")
+    ] = None,
     world: Annotated[str, typer.Option(help="Only `virtual` so far.")] = "virtual",
     seeds: Annotated[int, typer.Option(min=1, help="How often the trial's people are drawn.")] = 3,
+    figure: Annotated[Path | None, typer.Option(help="PNG of real and virtual time courses side by side.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The virtual trial beside the real one: placebo-corrected effects at the nominal peak, measured from waveforms."""
+    """The virtual trial beside the real one, measured from waveforms: effects, levels, placebo drift, scatter."""
     from training.studies import drug_effects as module
 
     with entrance():
         if world != "virtual":
             raise ValueError(f"world is {world!r}; expected virtual; the learned world has its own study, forecast")
-        document = module.study(data, seeds)
-    _show(document, document["pairs"], as_json)
-    if not as_json:
-        inside, trivial = document["inside_count"], document["no_effect_inside_count"]
-        SAY.print(f"inside the real interval: {inside} of {document['of']}; saying 'no effect' would be {trivial}")
+        with progress_bar() as bar:
+            task = bar.add_task("people", total=module.PEOPLE * seeds)
+            done = module.study(data or module.default_data(), seeds, lambda: bar.advance(task))
+        if figure:
+            module.save_figure(done, figure)
+    document = done.document
+    if as_json:
+        _print_json(document)
+        return
+    for title, rows in module.tables(document).items():
+        _show({"study": f"{document['study']}: {title}"}, rows, as_json)
+    SAY.print("\n".join(module.lines(document)))
 
 
 @app.command()
