@@ -62,5 +62,5 @@ def test_the_study_scores_a_perfect_record_well(tmp_path: Path) -> None:
 
 def test_a_folder_without_marks_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path / "r1", analytic())
-    with pytest.raises(ValueError, match=r"holds no record with marks; expected .*; point --records"):
+    with pytest.raises(ValueError, match=r"holds no record with marks \(annotators found: none\); expected .*; point --records"):
         study(tmp_path)

@@ -82,7 +82,7 @@ def _by_channel(symbols: Sequence[str], seconds: np.ndarray, channel: np.ndarray
     for number in named:
         mine = np.flatnonzero(channel == number)
         label = header.sig_name[number] if number < len(header.sig_name) else str(number)
-        marks[lead_of(label) or label] = _waves([symbols[i] for i in mine], seconds[mine])
+        marks[lead_of(label) or label] = _waves([symbols[int(i)] for i in mine], seconds[mine])
     return marks
 
 

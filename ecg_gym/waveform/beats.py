@@ -17,9 +17,10 @@ from ecg_gym.waveform.filters import spectral
 from ecg_gym.waveform.spikes import without_spikes
 
 RATE_HZ = 500.0  # every measurement is made on this grid: 2 ms
-BEFORE_S, AFTER_S = 0.40, 0.80  # the median beat reaches from 0.4 s before R to 0.8 s behind it
+BEFORE_S, AFTER_S = 0.52, 0.80  # the typical beat reaches from this long before R to this long behind it
+LEAST_BEFORE_S, LEAST_AFTER_S = 0.40, 0.60  # a beat that the strip cuts off nearer to its R is not used
 WANDER_HZ = (0.2, 0.6)  # baseline wander is taken out below these edges
-NOISE_HZ = (35.0, 50.0)  # and mains, muscle and everything a 102.4 Hz grid cannot hold above these
+NOISE_HZ = (25.0, 60.0)  # and mains, muscle and more above these; a gentle slope, or the QRS would ring
 QRS_HZ = ((5.0, 9.0), (25.0, 35.0))  # the band in which QRS complexes stand out from P and T
 REFRACTORY_S = 0.20  # no ventricle beats twice within this time
 T_WAVE_S = 0.36  # a much smaller bump within this time of a beat is its T wave (Pan 1985 doi:10.1109/TBME.1985.325532)
@@ -27,7 +28,7 @@ EDGE_S = 0.04  # a complex that the edge of the strip cuts through cannot be tol
 LEAST_ENVELOPE_MV = 0.02  # the smallest QRS that is believed
 LEAST_CONTRAST = 2.5  # QRS over the quiet quarter of the strip; white noise on 8 leads stays below 2
 LIKE = 0.9  # correlation of two QRS over all leads from which on they are of one family
-LEAST_FAMILY = 0.2  # of the beats: in ventricular fibrillation two of many look alike by chance
+LEAST_FAMILY = 0.33  # of the beats: fibrillating ventricles repeat less, torsade as well
 SECOND_FAMILY = 0.4  # of the largest family: a family of this size may be the one to measure
 NARROWER = 0.85  # if its QRS is narrower than that
 CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall out of cache
@@ -51,7 +52,7 @@ class Beat:
 
 
 def conditioned(ecg: ECG) -> np.ndarray:
-    """The 8 independent leads at 500 Hz between 0.6 and 35 Hz, zero phase, without spikes: ``(B, 8, T)`` [mV]."""
+    """The 8 independent leads at 500 Hz, 0.4 to 42 Hz (half gain), zero phase, without spikes: ``(B, 8, T)`` [mV]."""
     signal = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
     leads = without_spikes(independent_from_leads(signal), ecg.rate_hz)
     return spectral(leads, ecg.rate_hz, RATE_HZ, low=WANDER_HZ, high=NOISE_HZ)
@@ -152,7 +153,8 @@ def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = 64) -> Beat |
     its QRS clearly narrower, that one is taken: in bigeminy the conducted beat is measured, not the ectopic one.
     """
     before, after = round(BEFORE_S * RATE_HZ), round(AFTER_S * RATE_HZ)
-    whole = np.flatnonzero((peaks >= before) & (peaks + min(after, 300) <= leads.shape[-1]))
+    first, last = round(LEAST_BEFORE_S * RATE_HZ), leads.shape[-1] - round(LEAST_AFTER_S * RATE_HZ)
+    whole = np.flatnonzero((peaks >= first) & (peaks <= last))
     if len(whole) > most:  # a long strip does not need every beat
         whole = whole[np.linspace(0, len(whole) - 1, most).round().astype(int)]
     if len(whole) < 2:

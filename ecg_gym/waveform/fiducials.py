@@ -39,17 +39,20 @@ class Rules:
     """
 
     qrs_smooth_ms: float = 2.5  # Gaussian smoothing before the spatial velocity of the QRS
-    velocity_fraction: float = 0.03  # of the peak spatial velocity, above its floor: below it the QRS is over
+    velocity_fraction: float = 0.025  # of the peak spatial velocity, above its floor: below it the QRS is over
     quiet_ms: float = 6.0  # and it stays below for this long
-    largest_floor: float = 0.03  # of the peak spatial velocity: a higher floor is a wave, not noise
+    largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
     p_half_ms: float = 36.0  # a P wave is bent against the line between points this far to either side
-    p_slope: float = 0.3  # of its steepest slope: before it is reached the P wave has not begun
+    p_slope: float = 0.36  # of its steepest slope: before it is reached the P wave has not begun
     usual_p_peak_ms: float = 150.0  # before the QRS onset; only to choose between candidates
     p_peak_spread_ms: float = 65.0  # and this far around it a candidate counts as much as one 1.6 times as high
     p_away: float = 0.5  # of a candidate's bend it must stand away from the level before the QRS
     foot_within_ms: float = 120.0  # of a taller wave: a bump that turns against it is only its foot
+    flutter_apart_ms: tuple[float, float] = (120.0, 320.0)  # a wave like the P wave this long before it is flutter
+    flutter_cosine: float = 0.8  # if it points the same way
+    flutter_size: float = 0.6  # and is at least this share of its size
     p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
@@ -164,6 +167,8 @@ def _p(
     singles = _bump(beat.singles[:, :, around], half).reshape(len(beat.singles), -1)
     if size[peak] < rules.least_p_mv or _likeness(singles) < rules.p_likeness:
         return NAN, "no P wave that every beat repeats"
+    if _flutters(leads, bump[:, peak], peak, last_t_end, rules):
+        return NAN, "no P wave but a wave that keeps coming"
     on_t = bool(np.isfinite(last_t_end)) and peak - round(100 * MS) < last_t_end
     onset = _p_onset(leads[:, : qrs_onset - 1], peak, on_t, rules)
     return onset, "" if np.isfinite(onset) else "no P wave that ends before the QRS"
@@ -184,6 +189,24 @@ def _are_waves(leads: np.ndarray, bump: np.ndarray, size: np.ndarray, tops: np.n
     return waves
 
 
+def _flutters(leads: np.ndarray, p_bump: np.ndarray, peak: int, last_t_end: float, rules: Rules) -> bool:
+    """Whether a bump like the P wave's, ``(8,)``, stands shortly before it and behind the T wave.
+
+    Sinus nodes do not fire twice within 320 ms; flutter does.
+    """
+    half = round(rules.p_half_ms * MS)
+    first = max(half, peak - round(rules.flutter_apart_ms[1] * MS))
+    first = max(first, round(last_t_end)) if np.isfinite(last_t_end) else first
+    last = peak - round(rules.flutter_apart_ms[0] * MS)
+    if last - first < 3:
+        return False
+    bump = _bump(leads[:, first - half : last + half], half)[:, half:-half]
+    height = float(np.linalg.norm(p_bump))
+    along = p_bump @ bump / height
+    like = along > rules.flutter_cosine * _norm(bump)
+    return bool((like & (along > rules.flutter_size * height)).any())
+
+
 def _likeness(singles: np.ndarray) -> float:
     """Mean correlation of each row ``(n, k)`` with the mean of the others; 0 for fewer than three rows."""
     n = len(singles)
@@ -200,9 +223,9 @@ def _p_onset(leads: np.ndarray, peak: int, on_t: bool, rules: Rules) -> float:
     NaN if it does not come down again: then it was the foot of the QRS.
 
     Its direction is that of the peak against the levels before and behind it, or, where a T wave is still coming down
-    (``on_t``), that of its bend; there its rise may be hidden, and is taken to be no shorter than its fall. A projection
-    keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest within 90 ms
-    before the P peak, because the T wave before may still be falling.
+    (``on_t``), that of its bend; there its rise may be hidden, and is taken to be no shorter than its fall. A
+    projection keeps the sign and averages the noise, which a norm rectifies; the level it rises from is the lowest
+    within 90 ms before the P peak, because the T wave before may still be falling.
     """
     smooth = ndimage.gaussian_filter1d(leads, rules.p_smooth_ms * MS, axis=-1)
     wing = round(24 * MS)

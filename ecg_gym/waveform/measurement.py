@@ -12,10 +12,11 @@ from ecg_gym.waveform.intervals import Intervals, corrected, is_regular
 METHODS = ("global", "neurokit")
 
 
-def measure(ecg: ECG, method: str = "global") -> Intervals:
+def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals:
     """Intervals of each strip of a batch ``(B, 12, T)`` (one strip is a batch of one), at any rate from 100 Hz.
 
-    ``"global"`` measures all leads together on the median beat; ``"neurokit"`` is NeuroKit2's ``dwt`` on lead II, a
+    ``"global"`` measures all leads together on the typical beat by ``rules`` (``fiducials.RULES``, or ``MANUAL`` for
+    the later T end of a human reader); ``"neurokit"`` is NeuroKit2's ``dwt`` on lead II, a
     second opinion (slow, and the package must be installed). What cannot be measured is NaN with a reason, never a
     number: a strip without beats has ``reason == "no beats found"``. Non-finite samples count as no strip at all.
     """
@@ -28,16 +29,18 @@ def measure(ecg: ECG, method: str = "global") -> Intervals:
         measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
     else:
         measured = [
-            row for i in range(0, len(batch), CHUNK) for row in _measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz))
+            row
+            for i in range(0, len(batch), CHUNK)
+            for row in _measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz), rules)
         ]
     return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
 
 
-def _measure_chunk(ecg: ECG) -> list[tuple[dict[str, float], str]]:
+def _measure_chunk(ecg: ECG, rules: Rules) -> list[tuple[dict[str, float], str]]:
     """One (row, reason) per strip."""
     finite = np.isfinite(ecg.signal).all(axis=(1, 2))
     leads = conditioned(ECG(np.where(finite[:, None, None], ecg.signal, 0), ecg.rate_hz))
-    rows = [measure_row(row, peaks) for row, peaks in zip(leads, r_peaks_of(leads))]
+    rows = [measure_row(row, peaks, rules) for row, peaks in zip(leads, r_peaks_of(leads))]
     return [row if ok else ({}, "samples that are not finite") for ok, row in zip(finite, rows)]
 
 
@@ -50,7 +53,7 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> t
     row["regular"] = is_regular(rr)
     beat = typical_beat(leads, peaks)
     if beat is None:
-        return row, "no two beats look alike"
+        return row, "too few beats look alike"
     found = fiducials(beat, float(np.median(rr)), rules)
     per_ms = 1000 / RATE_HZ
     row |= {

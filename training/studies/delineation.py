@@ -1,159 +1,219 @@
-"""How well intervals are measured: against cardiologists' marks in any folder of annotated WFDB records.
+"""How well intervals are measured: against cardiologists' marks in a folder of WFDB records, or against virtual truth.
 
-The global reference of a beat is the lower quartile over the leads of the marked onsets and the upper quartile of the
-marked ends (earliest and latest, robust to two stray leads of twelve), the reference of a record the median over its
-beats; lead II alone is scored beside it. A PR is expected where at least 60 % of the beats have a marked P wave. Paced
-records are listed apart: their marks begin at the spike or behind it, as the reader pleased.
+``study`` reads marks (``delineation_marks`` says how they become reference intervals), lead II scored beside the global
+reference; paced records are listed apart, since their marks begin at the spike or behind it, as the reader pleased.
+``virtual_study`` draws virtual strips per rhythm, conduction and noise level (``delineation_virtual``).
 
-Methods: ``global`` is ``waveform.measure``, whose T end is the foot of the steepest tangent; ``global, manual T end``
-goes 1.75 times as far along that tangent, where the readers of LUDB see the wave end; ``neurokit`` is NeuroKit2's dwt
-on lead II. The rules of ``global`` were chosen with all of LUDB in view, so on LUDB these figures are in-sample; even
-and odd records are listed apart to show how much they scatter.
+Methods: ``global`` is ``waveform.measure``, whose T end is the foot of the steepest tangent, as in the FDA's trials;
+``global, manual T end`` goes further along that tangent (``fiducials.MANUAL``), where the readers of LUDB see the wave
+end; ``neurokit dwt | cwt | peak | prominence`` are NeuroKit2's methods on lead II (``peak`` marks no QRS boundaries:
+its Q and S peaks stand in). The rules of ``global`` were chosen with all of LUDB in view, so there these figures are
+in-sample; ``cross_check`` chooses the rules again on the even records alone and scores them on the odd ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecg_gym.core import ECG
-from ecg_gym.datasets import Wave, read_marks, read_record
 from ecg_gym.waveform import measure, resample
-from ecg_gym.waveform.beats import conditioned, r_peaks_of
-from ecg_gym.waveform.fiducials import MANUAL
+from ecg_gym.waveform.fiducials import MANUAL, RULES, Rules
 from ecg_gym.waveform.intervals import Intervals
-from ecg_gym.waveform.measurement import measure_row
+from ecg_gym.waveform.second_opinion import neurokit_row
+from training.studies import delineation_virtual as virtual
+from training.studies.delineation_marks import INTERVALS, REFERENCES, Annotated, groups, load, reference_intervals
 
-INTERVALS = ("pr_ms", "qrs_ms", "qt_ms")
-METHODS = ("global", "global, manual T end", "neurokit")
-REFERENCES = ("global", "lead II")
-FEWEST_LEADS = 6  # a beat is scored if at least half the leads are marked
-P_SHARE = 0.6
+__all__ = ["METHODS", "QUICK_METHODS", "compare", "reference_intervals", "study", "virtual_study"]
+
+GLOBAL, MANUAL_T_END = "global", "global, manual T end"
+QUICK_METHODS = (GLOBAL, MANUAL_T_END, "neurokit dwt")
+METHODS = (*QUICK_METHODS, "neurokit cwt", "neurokit peak", "neurokit prominence")
+QUICK_RECORDS, QUICK_STRIPS = 20, 2
+RESAMPLES = 1000  # of the bootstrap over records
+CONVENTIONS = {
+    GLOBAL: f"foot of the steepest tangent of the vector magnitude (t_tail {RULES.t_tail:g})",
+    MANUAL_T_END: f"manual-like: {MANUAL.t_tail:g} times as far along that tangent",
+    "neurokit": "NeuroKit2's own, lead II",
+}
+GRID = {"t_tail": (1.25, 1.5, 1.75, 2.0), "p_slope": (0.2, 0.3, 0.4), "velocity_fraction": (0.02, 0.03, 0.04)}
+
+Progress = Callable[[], None]
 
 
 def study(
-    records: Path, methods: Sequence[str] = METHODS, rates_hz: Sequence[float] = (500.0, 102.4)
+    records: Path,
+    methods: Sequence[str] = METHODS,
+    rates_hz: Sequence[float] = (500.0, 102.4),
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """The study's document: one row per interval, group of records, method, reference and sampling rate."""
-    rows = compare(records, methods, rates_hz)
+    """The document of a folder of annotated records (the first ``limit`` by name).
+
+    ``rows``: one per interval, group of records, method, reference and sampling rate. ``summary``: the headline
+    figures of each method with 95 % bootstrap intervals over records. ``cross_check``: rules chosen on even records
+    and scored on odd ones.
+    """
+    annotated = load(records, limit)
+    measured = _measured(annotated, methods, rates_hz)
+    members = groups(annotated.names, annotated.headers)
     return {
         "study": "delineation",
-        "n_patients": max((row["n"] for row in rows), default=0),
-        "data": [str(records.name)],
+        "truth": "marks",
+        "n_patients": len(annotated.names),
+        "data": [records.name],
+        "skipped": list(annotated.skipped),
         "reference": "lower quartile of onsets and upper quartile of ends over the leads; median over beats",
-        "rows": rows,
+        "t_end": CONVENTIONS,
+        "summary": _summary(annotated, measured, members["all but paced"]),
+        "cross_check": _cross_check(annotated, members),
+        "rows": _rows(annotated, measured, members),
     }
 
 
 def compare(
     records: Path, methods: Sequence[str] = METHODS, rates_hz: Sequence[float] = (500.0,)
 ) -> list[dict[str, Any]]:
-    """Bias, SD and failures [ms] of each method against the marks, per group of records."""
-    names, strips, truths = _load(records)
-    groups = _groups(names, strips)
-    rows = []
+    """The rows alone: bias, SD and failures [ms] of each method against the marks, per group of records."""
+    annotated = load(records)
+    return _rows(annotated, _measured(annotated, methods, rates_hz), groups(annotated.names, annotated.headers))
+
+
+def virtual_study(
+    strips: int = 20,
+    seed: int = 0,
+    methods: Sequence[str] = METHODS,
+    rates_hz: Sequence[float] = (500.0, 102.4),
+    progress: Progress = lambda: None,
+) -> dict[str, Any]:
+    """The document of virtual strips: ``rows`` per interval, group, method and rate; ``summary`` of the population.
+
+    A manual-like T end has no place here: the truth's T end is the tangent's. ``found_without_marks`` counts what was
+    measured where nothing is to be found.
+    """
+    drawn = virtual.draw(strips, seed, progress=progress)
+    rows, summary = [], []
     for rate in rates_hz:
-        at_rate = [ECG(resample(ecg.signal, ecg.rate_hz, rate), rate) for _, ecg in strips]
-        for method in methods:
-            measured = Intervals.from_rows([_measure(ecg, method) for ecg in at_rate], [""] * len(at_rate))
-            for reference in REFERENCES:
-                for group, members in groups.items():
-                    for interval in INTERVALS:
-                        error = _error(getattr(measured, interval), truths[reference][interval], members)
-                        rows.append({"interval": interval, "records": group, "method": method,
-                                     "reference": reference, "rate_hz": rate, **error})  # fmt: skip
-    return rows
-
-
-def _load(records: Path) -> tuple[list[str], list[tuple[str, ECG]], dict[str, dict[str, np.ndarray]]]:
-    """Names, (header text, strip) and reference intervals of every record in the folder that has marks."""
-    names, strips = [], []
-    truths: dict[str, dict[str, list[float]]] = {name: {i: [] for i in INTERVALS} for name in REFERENCES}
-    for header in sorted(records.rglob("*.hea")):
-        marks = read_marks(header)
-        if not marks:
-            continue
-        record = read_record(header, allow_missing_leads=True)
-        names.append(record.name)
-        strips.append((header.read_text(encoding="utf-8", errors="replace"), record.ecg))
-        for reference, chosen in (("global", marks), ("lead II", {"II": marks["II"]} if "II" in marks else {})):
-            for interval, value in reference_intervals(chosen).items():
-                truths[reference][interval].append(value)
-    if not names:
-        raise ValueError(
-            f"{records} holds no record with marks; expected WFDB records with one annotation file per lead (.i .ii "
-            "... .v6); point --records at a folder such as LUDB's data"
-        )
-    return names, strips, {name: {i: np.array(v) for i, v in rows.items()} for name, rows in truths.items()}
-
-
-def _groups(names: Sequence[str], strips: Sequence[tuple[str, ECG]]) -> dict[str, np.ndarray]:
-    """Which records belong to which group."""
-    paced = np.array(["pacing" in text.lower() for text, _ in strips])
-    number = np.array([int("".join(c for c in name if c.isdigit()) or 0) for name in names])
-    fibrillating = np.array(["fibrillation" in text.lower() or "flutter" in text.lower() for text, _ in strips])
+        at_rate = ECG(resample(drawn.signal, virtual.RATE_HZ, rate), rate)
+        for method in (name for name in methods if name != MANUAL_T_END):
+            measured = _intervals([at_rate.signal], [rate], method)
+            for interval in virtual.INTERVALS:
+                values, truth = getattr(measured, interval), drawn.truth[interval]
+                for group in dict.fromkeys(drawn.group):
+                    mine = (drawn.group == group) & drawn.analysable
+                    hidden = int((mine & drawn.hidden).sum()) if interval in ("qt_ms", "tpeak_tend_ms") else 0
+                    unseen = mine & (~drawn.hidden if interval in ("qt_ms", "tpeak_tend_ms") else True)
+                    rows.append({"interval": interval, "strips": group, "method": method, "rate_hz": rate,
+                                 **_error(values, truth, unseen), "hidden": hidden})  # fmt: skip
+                mine = (drawn.group == "population") & drawn.analysable
+                summary.append({"interval": interval, "strips": "population", "method": method, "rate_hz": rate,
+                                **_headline(values, truth, mine)})  # fmt: skip
     return {
-        "all": np.ones(len(names), dtype=bool),
-        "all but paced": ~paced,
-        "even, not paced": ~paced & (number % 2 == 0),
-        "odd, not paced": ~paced & (number % 2 == 1),
-        "fibrillation or flutter": fibrillating,
-        "paced": paced,
+        "study": "delineation",
+        "truth": "virtual",
+        "n_patients": len(drawn.group),
+        "seed": seed,
+        "not_analysable": int((~drawn.analysable).sum()),
+        "t_end": CONVENTIONS,
+        "summary": summary,
+        "rows": rows,
     }
 
 
-def _measure(ecg: ECG, method: str) -> dict[str, float]:
-    """One row of numbers for one strip."""
-    if method == "global, manual T end":
-        leads = conditioned(ecg)
-        return measure_row(leads[0], r_peaks_of(leads)[0], MANUAL)[0]
-    return measure(ecg, method="neurokit" if method == "neurokit" else "global").row(0)
+def _measured(
+    annotated: Annotated, methods: Sequence[str], rates_hz: Sequence[float]
+) -> dict[tuple[str, float], Intervals]:
+    """What each method measures at each rate."""
+    found = {}
+    for rate in rates_hz:
+        signals = [resample(ecg.signal, ecg.rate_hz, rate) for ecg in annotated.strips]
+        for method in methods:
+            found[method, rate] = _intervals(signals, [rate] * len(signals), method)
+    return found
 
 
-def reference_intervals(marks: Mapping[str, Sequence[Wave]]) -> dict[str, float]:
-    """PR, QRS and QT [ms] of a record by its marks; NaN where too little was marked."""
-    found: dict[str, list[float]] = {name: [] for name in INTERVALS}
-    beats = list(_beats(marks))
-    for qrs, p, t in beats:
-        onset, end = _quartiles(qrs)
-        found["qrs_ms"].append(end - onset)
-        if len(p) >= min(FEWEST_LEADS, len(marks)):
-            found["pr_ms"].append(onset - _quartiles(p)[0])
-        if len(t) >= min(FEWEST_LEADS, len(marks)):
-            found["qt_ms"].append(_quartiles(t)[1] - onset)
-    if len(found["pr_ms"]) < P_SHARE * (len(beats) - 1):  # the first beat of a strip often has no marked P
-        found["pr_ms"] = []
-    return {name: 1000 * float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()}
+def _intervals(signals: Sequence[np.ndarray], rates_hz: Sequence[float], method: str) -> Intervals:
+    """One method on strips or batches of strips; raises ValueError for a method nobody knows."""
+    kind, _, how = method.partition(" ")
+    rows: list[dict[str, float]] = []
+    for signal, rate in zip(signals, rates_hz):
+        if kind == "neurokit":
+            batch = signal if signal.ndim == 3 else signal[None]
+            rows += [neurokit_row(strip, rate, how or "dwt")[0] for strip in batch]
+        elif method in (GLOBAL, MANUAL_T_END):
+            measured = measure(ECG(signal, rate), rules=RULES if method == GLOBAL else MANUAL)
+            rows += [measured.row(i) for i in range(len(measured))]
+        else:
+            raise ValueError(f"method is {method!r}; expected some of {METHODS}; check the spelling")
+    return Intervals.from_rows(rows, [""] * len(rows))
 
 
-def _beats(marks: Mapping[str, Sequence[Wave]]) -> Iterator[tuple[list[Wave], list[Wave], list[Wave]]]:
-    """QRS, P and T marks of each beat, one per lead that has it."""
-    waves = [wave for lead in marks.values() for wave in lead]
-    at = np.sort([wave.peak_s for wave in waves if wave.kind == "N"])
-    for group in np.split(at, np.flatnonzero(np.diff(at) > 0.12) + 1):
-        if len(group) < min(FEWEST_LEADS, len(marks)):
-            continue
-        r = float(np.median(group))
-        yield tuple(  # type: ignore[misc]
-            [wave for wave in waves if wave.kind == kind and first < wave.peak_s - r < last]
-            for kind, first, last in (("N", -0.12, 0.12), ("p", -0.50, -0.04), ("t", 0.04, 0.70))
-        )
+def _rows(
+    annotated: Annotated, measured: Mapping[tuple[str, float], Intervals], members: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    return [
+        {"interval": interval, "records": group, "method": method, "reference": reference, "rate_hz": rate,
+         **_error(getattr(values, interval), annotated.truths[reference][interval], chosen)}
+        for (method, rate), values in measured.items()
+        for reference in REFERENCES
+        for group, chosen in members.items()
+        for interval in INTERVALS
+    ]  # fmt: skip
 
 
-def _quartiles(waves: Sequence[Wave]) -> tuple[float, float]:
-    """Lower quartile of the onsets and upper quartile of the ends [s]."""
-    onsets = [wave.onset_s for wave in waves if np.isfinite(wave.onset_s)]
-    ends = [wave.end_s for wave in waves if np.isfinite(wave.end_s)]
-    return (
-        float(np.percentile(onsets, 25)) if onsets else float("nan"),
-        float(np.percentile(ends, 75)) if ends else float("nan"),
-    )
+def _summary(
+    annotated: Annotated, measured: Mapping[tuple[str, float], Intervals], chosen: np.ndarray
+) -> list[dict[str, Any]]:
+    return [
+        {"interval": interval, "records": "all but paced", "method": method, "reference": reference, "rate_hz": rate,
+         **_headline(getattr(values, interval), annotated.truths[reference][interval], chosen)}
+        for (method, rate), values in measured.items()
+        for reference in REFERENCES
+        for interval in INTERVALS
+    ]  # fmt: skip
 
 
-def _error(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, float]:
+def _cross_check(annotated: Annotated, members: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Rules chosen on the even records by the mean square error of all three intervals, and scored on the odd ones.
+
+    Beside them the shipped rules on the same odd records: the difference is what looking at all records has bought.
+    """
+    even, odd = members["even, not paced"], members["odd, not paced"]
+    if not even.any() or not odd.any():
+        return {"chosen_on": "even", "rules": {}, "rows": []}
+    candidates = [dict(zip(GRID, values)) for values in product(*GRID.values())]
+    measured = [_by_rules(annotated, replace(RULES, **candidate)) for candidate in candidates]  # type: ignore[arg-type]
+    truths = annotated.truths["global"]
+    cost = [
+        sum(_mean_square(getattr(values, interval), truths[interval], even) for interval in INTERVALS)
+        for values in measured
+    ]
+    best = int(np.argmin(cost))
+    rows = [
+        {"interval": interval, "records": "odd, not paced", "rules": name,
+         **_headline(getattr(values, interval), truths[interval], odd)}
+        for name, values in (("chosen on even", measured[best]), ("shipped", _by_rules(annotated, MANUAL)))
+        for interval in INTERVALS
+    ]  # fmt: skip
+    shipped = {name: asdict(MANUAL)[name] for name in GRID}
+    return {"chosen_on": "even, not paced", "rules": candidates[best], "shipped": shipped, "rows": rows}
+
+
+def _by_rules(annotated: Annotated, rules: Rules) -> Intervals:
+    rows = [measure(ecg, rules=rules).row(0) for ecg in annotated.strips]
+    return Intervals.from_rows(rows, [""] * len(rows))
+
+
+def _mean_square(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> float:
+    error = (measured - truth)[members]
+    return float(np.nanmean(error**2)) if np.isfinite(error).any() else 0.0
+
+
+def _error(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, float | None]:
     """Bias, SD, robust SD (interquartile range / 1.349), failures and false finds of one column [ms]."""
     known = members & np.isfinite(truth)
     error = (measured - truth)[known & np.isfinite(measured)]
@@ -161,9 +221,45 @@ def _error(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict
     return {
         "n": int(known.sum()),
         "failures": int((known & ~np.isfinite(measured)).sum()),
+        "without_truth": int((members & ~np.isfinite(truth)).sum()),
         "found_without_marks": int((members & ~np.isfinite(truth) & np.isfinite(measured)).sum()),
-        "bias_ms": round(float(error.mean()), 2) if len(error) else float("nan"),
-        "sd_ms": round(float(error.std()), 2) if len(error) else float("nan"),
-        "robust_sd_ms": round(float(spread), 2),
-        "mae_ms": round(float(np.abs(error).mean()), 2) if len(error) else float("nan"),
+        "bias_ms": _rounded(error.mean() if len(error) else np.nan),
+        "sd_ms": _rounded(error.std() if len(error) else np.nan),
+        "robust_sd_ms": _rounded(spread),
+        "mae_ms": _rounded(np.abs(error).mean() if len(error) else np.nan),
     }
+
+
+def _headline(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, Any]:
+    """Bias, SD, MAE [ms] and failure rate with 95 % bootstrap intervals over records."""
+    known = members & np.isfinite(truth)
+    failed = ~np.isfinite(measured[known])
+    error = (measured - truth)[known]
+    document: dict[str, Any] = {"n": int(known.sum())}
+    if not known.any():
+        return document
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(error), size=(RESAMPLES, len(error)))
+    document |= _with_interval("failure_rate", failed.astype(float), drawn, lambda x: np.mean(x, axis=-1), 4)
+    if failed.all():
+        return document
+    document |= _with_interval("bias_ms", error, drawn, lambda x: np.nanmean(x, axis=-1))
+    document |= _with_interval("sd_ms", error, drawn, lambda x: np.nanstd(x, axis=-1))
+    document |= _with_interval("mae_ms", error, drawn, lambda x: np.nanmean(np.abs(x), axis=-1))
+    return document
+
+
+def _with_interval(
+    name: str, values: np.ndarray, drawn: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], digits: int = 2
+) -> dict[str, Any]:
+    some = np.isfinite(values[drawn]).any(axis=-1)  # a resample of failures only says nothing about errors
+    low, high = np.quantile(statistic(values[drawn[some]]), [0.025, 0.975])
+    return {
+        name: _rounded(float(statistic(values)), digits),
+        f"{name}_ci95": [_rounded(low, digits), _rounded(high, digits)],
+    }
+
+
+def _rounded(value: float, digits: int = 2) -> float | None:
+    """A figure for JSON; None where there is none."""
+    return round(float(value), digits) if np.isfinite(value) else None
