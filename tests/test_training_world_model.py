@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from ecg_gym.datasets.trials import TRUTHS, Trials
+from ecg_gym.world_model import WorldModel
+from ecg_gym.world_model.checkpoint import ASSETS
 from ecg_gym.world_model.conditioning import EPK_STRENGTH, feature_names
 from training.loop import LoopConfig
 from training.world_model import (
@@ -127,6 +129,16 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_losses(data, tmp_path):
     again = {step: logs["loss"] for step, logs, _ in train(TINY, data, tmp_path / "cut", show=False)}
     assert sorted(again) == [5, 6, 7, 8]
     assert [again[step] for step in (5, 6, 7, 8)] == pytest.approx(whole[4:], rel=1e-6)
+
+
+def test_a_run_can_begin_with_weights_that_are_there(data, tmp_path):
+    """From the packaged ones: their sizes and features are kept, and step one is near them, not near random ones."""
+    packaged = WorldModel.load().forecaster
+    slow = replace(TINY, loop=replace(TINY.loop, steps=1, learning_rate=1e-6))
+    *_, (_, _, averaged) = train(slow, data, tmp_path, show=False, start=ASSETS)
+    assert averaged.features.names == packaged.features.names
+    for name, value in packaged.state_dict().items():
+        torch.testing.assert_close(averaged.state_dict()[name], value, atol=1e-3, rtol=0)
 
 
 def test_validation_prints_the_trivial_baselines(data):

@@ -223,6 +223,9 @@ def train_world_model(
         Path | None, typer.Option(help="Folder of virtual trials; made if missing. Default OUT/trials.")
     ] = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with, for --preset continued; default random.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """The denoiser and the EPK projection, on virtual trials; the codec stays as it is."""
@@ -231,7 +234,7 @@ def train_world_model(
     with entrance():
         chosen = world_model.preset_named(preset, device)
     folder = out or Path("runs") / f"world-model-{preset}"
-    _trained(world_model.run(chosen, trials or folder / "trials", folder, vae=codec))
+    _trained(world_model.run(chosen, trials or folder / "trials", folder, vae=codec, start=start))
 
 
 @train.command("risk")

@@ -35,7 +35,7 @@ from ecg_gym.world_model.conditioning import EPK_STRENGTH, FeatureScale
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
-from ecg_gym.world_model.model import WEIGHTS, save
+from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from ecg_gym.world_model.vae import VAE
 from training import loop
 from training.loop import Batch, Logs, LoopConfig
@@ -93,6 +93,9 @@ PRESETS = {
     ),
     "default": WorldModelPreset(  # about 30 minutes on two quiet cores with bf16
         loop=LoopConfig(steps=8400, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
+    ),
+    "continued": WorldModelPreset(  # from other weights (--start), on new trials: half the steps and the rate
+        loop=LoopConfig(steps=4200, warmup=200, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
         projection=ProjectionConfig(kernel=1, blocks=0),
@@ -233,10 +236,14 @@ def new_forecaster(preset: WorldModelPreset, data: LatentTrials) -> Forecaster:
 
 
 def train(
-    preset: WorldModelPreset, data: LatentTrials, folder: Path, show: bool = True
+    preset: WorldModelPreset, data: LatentTrials, folder: Path, show: bool = True, start: Path | None = None
 ) -> Iterator[tuple[int, Logs, Forecaster]]:
-    """Yields ``(step, logs, averaged forecaster)``; resumes from ``folder`` if a run of this preset stopped there."""
-    trainer = WorldModelTrainer(new_forecaster(preset, data), preset.objective)
+    """Yields ``(step, logs, averaged forecaster)``; resumes from ``folder`` if a run of this preset stopped there.
+
+    ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
+    """
+    forecaster = new_forecaster(preset, data) if start is None else WorldModel.load(start).forecaster
+    trainer = WorldModelTrainer(forecaster.requires_grad_(True).train(), preset.objective)
     features = trainer.forecaster.features
     state = loop.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, data, features, preset), folder)
@@ -285,12 +292,13 @@ def make_trials(preset: WorldModelPreset, folder: Path) -> None:
 def run(
     preset: WorldModelPreset, trials: Path, folder: Path, *,
     vae: Path | None = None, publish: Path | None = None, publish_every_s: float = 300.0, show: bool = True,
+    start: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train (or go on training) in ``folder`` and write ``world_model.safetensors``; returns its path.
 
     ``trials`` is a folder of shards; those of the preset that are missing are made first. With ``publish`` the averaged
     weights so far are also written there every few minutes (and entered into the manifest, if it is the package's
-    assets), so that the best so far can be used.
+    assets), so that the best so far can be used. ``start``: see ``train``.
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
@@ -299,14 +307,15 @@ def run(
     last = time.monotonic()
     path = folder / WEIGHTS
     data["train"] = with_skips(data["train"])
-    for step, logs, averaged in train(preset, data["train"], folder, show):
+    origin = {} if start is None else {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
+    for step, logs, averaged in train(preset, data["train"], folder, show, start):
         finished = step == preset.loop.steps
         if finished or time.monotonic() - last > publish_every_s:
             last = time.monotonic()
             metrics = {"step": step, "train": logs, "validation": validate(averaged, data["validation"])}
-            _write(path, averaged, codec, preset, data, metrics)
+            _write(path, averaged, codec, preset, data, metrics, origin)
             if publish is not None:
-                _write(publish, averaged, codec, preset, data, metrics)
+                _write(publish, averaged, codec, preset, data, metrics, origin)
                 if publish.parent.samefile(checkpoint.ASSETS):
                     checkpoint.add_to_manifest(publish)
             print(f"step {step}: {metrics['validation']}", flush=True)
@@ -327,7 +336,7 @@ def cached_latents(vae: VAE, codec: Path, trials: Path, split: str, folder: Path
 
 def _write(
     path: Path, forecaster: Forecaster, codec: Path, preset: WorldModelPreset, data: dict[str, LatentTrials],
-    metrics: dict[str, Any],
+    metrics: dict[str, Any], origin: dict[str, str],
 ) -> None:  # fmt: skip
     source = {
         "source": "virtual trials (ecg_gym.datasets.trials)",
@@ -344,6 +353,7 @@ def _write(
         training=asdict(preset),
         revision=loop.git_revision(),
         version=ecg_gym.__version__,
+        **origin,
     )
 
 
