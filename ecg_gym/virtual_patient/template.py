@@ -74,10 +74,19 @@ def p_wave(shape: BeatShape, mean_ms: float, activation_ms: float, rate_hz: floa
 
 
 def _qrs(leads: np.ndarray, activation_s: float, rate_hz: float) -> tuple[float, float]:
-    """QRS onset and end [samples] of noise-free ``leads (8, T)`` whose nodes fire within ``activation_s``."""
+    """QRS onset and end [samples] of noise-free ``leads (8, T)`` whose nodes fire within ``activation_s``.
+
+    Where the T wave begins before the velocity is quiet, the QRS ends at the turn between them: the slowest moment
+    within 20 ms of the last cell's firing.
+    """
     velocity = np.linalg.norm(np.gradient(gaussian_filter1d(leads, 0.002 * rate_hz, axis=1), axis=1), axis=0)
-    last = round((_BEFORE_S + activation_s + 0.02) * rate_hz)  # the T wave may be fast too: look no further
-    return _crossings(velocity[:last], VELOCITY_FRACTION)
+    fired, around = (_BEFORE_S + activation_s) * rate_hz, 0.02 * rate_hz
+    last = round(fired + around)  # the T wave may be fast too: look no further
+    onset, end = _crossings(velocity[:last], VELOCITY_FRACTION)
+    if velocity[last - 1] > VELOCITY_FRACTION * velocity[:last].max():
+        turn = max(0, round(fired - around))
+        end = float(turn + np.argmin(velocity[turn:last]))
+    return onset, end
 
 
 def _crossings(y: np.ndarray, fraction: float) -> tuple[float, float]:
