@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -30,6 +31,7 @@ def test_every_source_is_cited_somewhere() -> None:
     cited = {figure.source for table in TABLES for _, figure in figures_in(read_table(table))}
     cited |= {row["source"] for row in read_table("rules.yaml")["rules"]}
     cited |= {drug["source"] for drug in read_table("formulary.yaml").values()}
+    cited |= {check["source"] for check in read_table("checks.yaml")["checks"]}
     assert set(sources()) == cited
 
 
@@ -107,3 +109,38 @@ def test_a_wrong_table_names_the_place(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=r"dofetilide.*expected.*; ") as caught:
         Formulary({"dofetilide": entry}).names  # noqa: B018
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORMULARY.names)
+def test_in_vivo_potency_stays_within_a_factor_of_three(name: str) -> None:
+    drug = FORMULARY[name]
+    for molecule in filter(None, (drug, drug.metabolite)):
+        for channel, site in molecule.channels.items():
+            assert 1 / 3 <= site.potency <= 3, (name, channel)
+
+
+def test_a_channel_figure_outside_the_published_range_is_refused() -> None:
+    table = {"x": copy.deepcopy(read_table("formulary.yaml")["ranolazine"])}
+    table["x"]["channels"]["IKr"]["ic50"]["value"] = 20000
+    with pytest.raises(ValueError, match=r"x\.channels\.IKr\.ic50 is 20000 nM; expected the published 2566 to 8270"):
+        list(Formulary(table).values())
+
+
+def test_the_trial_drugs_have_published_ranges_for_every_channel() -> None:
+    for name in ("dofetilide", "quinidine", "ranolazine", "verapamil", "mexiletine", "sotalol", "ondansetron"):
+        channels = read_table("formulary.yaml")[name]["channels"]
+        for channel in FORMULARY[name].channels:
+            assert {"low", "high"} <= set(channels[channel]["ic50"]), (name, channel)
+            assert {"low", "high"} <= set(channels[channel]["hill"]), (name, channel)
+
+
+@pytest.mark.parametrize(
+    ("written", "hours"),
+    [("lidocaine 2 mg/min IV over 120 min", 2.0), ("diltiazem 10 mg/h IV", 1.0), ("insulin 0.1 U/kg/h IV", 1.0)],
+)
+def test_what_is_run_in_has_limits_of_its_own(written: str, hours: float) -> None:
+    dose = FORMULARY.check(parse_dose(written), ADULT)
+    assert dose.duration_hours == hours
+    assert FORMULARY.check(dose, ADULT) == dose
+    with pytest.raises(ValueError, match="expected at most 4 mg/min of lidocaine IV at once"):
+        FORMULARY.check(parse_dose("lidocaine 5 mg/min IV over 30 min"), ADULT)

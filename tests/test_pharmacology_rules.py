@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg_gym.core import WATCH, Administration, Dose, Patient, Treatment
+from ecg_gym.core import WATCH, Administration, Dose, Patient, Treatment, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY, action_mask, violations
 from ecg_gym.pharmacology.figures import sources
 from ecg_gym.pharmacology.rules import rules
@@ -170,3 +170,69 @@ def test_a_misspelt_condition_is_refused_rather_than_overlooked() -> None:
 def test_a_dose_that_was_not_checked_is_refused(dose: Dose) -> None:
     with pytest.raises(ValueError, match=r"dose is .*; expected a drug and a route .*; pass FORMULARY\.check"):
         violations(Treatment((dose,)), ADULT, HEALTHY, (), 0.0)
+
+
+@st.composite
+def histories(draw) -> tuple[Administration, ...]:
+    """Up to six doses of anything, at any hour of two days, in any amount that the formulary lets through."""
+    doses = draw(st.lists(st.sampled_from([t.doses[0] for t in MENU if t]), max_size=6))
+    return tuple(Administration(draw(st.floats(-48, 0)), dose) for dose in doses)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    histories(),
+    st.sets(st.sampled_from(CONDITIONS)),
+    st.sets(st.sampled_from(FINDINGS)),
+    st.dictionaries(st.sampled_from(sorted(HEALTHY)), st.one_of(st.floats(0, 900), st.just(float("nan")))),
+    st.fixed_dictionaries(
+        {
+            "potassium": st.one_of(st.none(), st.floats(1.5, 9)),
+            "magnesium": st.one_of(st.none(), st.floats(0.2, 3)),
+            "calcium": st.one_of(st.none(), st.floats(1, 4)),
+            "creatinine_clearance": st.one_of(st.none(), st.floats(0, 150)),
+            "weight_kg": st.one_of(st.none(), st.floats(35, 180)),
+        }
+    ),
+    st.sets(st.sampled_from(["ketoconazole", "rifampicin", "dipyridamole", "digoxin", "amiodarone"])),
+)
+def test_whoever_and_whatever_was_given_waiting_is_allowed_and_a_no_has_a_reason(
+    taken, conditions, findings, intervals, facts, medication
+) -> None:
+    patient = Patient(conditions=frozenset(conditions), medication=frozenset(medication), **facts)
+    mask = action_mask(MENU, patient, intervals, taken, 0.0, frozenset(findings))
+    assert mask[0]
+    for treatment, allowed in zip(MENU, mask):
+        reasons = violations(treatment, patient, intervals, taken, 0.0, frozenset(findings))
+        assert allowed == (not any(v.hard for v in reasons))
+        assert all(v.sentence and v.source for v in reasons)
+
+
+def test_a_course_of_boluses_has_a_limit_within_the_hour() -> None:
+    lidocaine = FORMULARY.usual_doses("lidocaine")[-1]  # 1.5 mg/kg; 3 mg/kg in all
+    earlier = [Administration(-0.5, lidocaine), Administration(-0.2, lidocaine)]
+    one, two = ({v.rule for v in violations(Treatment((lidocaine,)), ADULT, HEALTHY, earlier[:n], 0.0)} for n in (1, 2))
+    assert "max-1h" not in one
+    assert "max-1h" in two
+    assert "max-1h" not in {v.rule for v in violations(Treatment((lidocaine,)), ADULT, HEALTHY, earlier, 0.9)}
+
+
+def test_an_infusion_may_follow_a_bolus_at_once_and_counts_into_the_day() -> None:
+    bolus, infusion = (
+        FORMULARY.usual_doses("diltiazem")[0],
+        FORMULARY.check(parse_dose("diltiazem 15 mg/h over 60 min"), ADULT),
+    )
+    assert not any(
+        v.hard for v in violations(Treatment((infusion,)), ADULT, HEALTHY, [Administration(-0.05, bolus)], 0.0)
+    )
+    day = [Administration(-float(h), infusion) for h in range(1, 24)]
+    assert not any(v.hard for v in violations(Treatment((infusion,)), ADULT, HEALTHY, day, 0.0))
+    full = [*day, Administration(-0.5, bolus)]
+    assert "max-24h" in {v.rule for v in violations(Treatment((infusion,)), ADULT, HEALTHY, full, 0.0)}
+
+
+def test_measured_block_at_a_slow_rate_forbids_what_slows_the_node() -> None:
+    metoprolol, slow = Treatment(FORMULARY.usual_doses("metoprolol")[:1]), {**HEALTHY, "hr_bpm": 55.0}
+    block, first = "Atrioventricular block", "1st degree atrioventricular block"
+    for found, rule in (({block}, True), ({block, first}, False), ({block, "Electronic pacemaker"}, False)):
+        assert ("av-block" in {v.rule for v in violations(metoprolol, ADULT, slow, (), 0.0, frozenset(found))}) == rule

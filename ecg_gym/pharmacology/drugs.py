@@ -48,6 +48,7 @@ class Route:
     usual: tuple[float, ...]  # the menu's doses [unit]
     max_single: float  # [unit]
     max_24h: float  # [unit]; for rates, [unit x h]
+    max_1h: float  # the same within an hour
     min_interval_hours: float  # between the starts of two doses
     duration_hours: float  # of one administration; 0 is a tablet or a push
     source: str
@@ -172,7 +173,7 @@ def parse_drug(name: str, data: Any) -> Drug:
 
 
 def _route(name: str, block: Block) -> Route:
-    block.expect({"unit", "usual", "max_single", "max_24h", "min_interval", "duration", "infusion"})
+    block.expect({"unit", "usual", "max_single", "max_1h", "max_24h", "min_interval", "duration", "infusion"})
     name = _one_of(name, ("PO", "IV", "SC"), block.path)
     unit = str(block.data.get("unit"))
     total = f"{unit} h" if unit.endswith(RATES) else unit
@@ -182,6 +183,7 @@ def _route(name: str, block: Block) -> Route:
         usual=tuple(float(x) for x in block.data.get("usual") or ()),
         max_single=block.number("max_single", unit),
         max_24h=block.number("max_24h", total),
+        max_1h=block.number("max_1h", total, float("inf")),
         min_interval_hours=block.hours("min_interval", 0.0),
         duration_hours=block.hours("duration", 0.0),
         source=str(block.source),

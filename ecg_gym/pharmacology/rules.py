@@ -119,7 +119,7 @@ def _clinical(case: _Case) -> list[Violation]:
 
 
 def _limits(case: _Case) -> list[Violation]:
-    """The formulary's own limits: single dose, 24 h, interval; and the remark that a weight was assumed."""
+    """The formulary's own limits: single dose, 1 h, 24 h, interval; and the remark that a weight was assumed."""
     if case.dose.drug not in FORMULARY or case.dose.route not in FORMULARY[case.dose.drug].routes:
         raise ValueError(
             f"dose is {case.dose}; expected a drug and a route as the formulary spells them; "
@@ -153,6 +153,10 @@ def _limits(case: _Case) -> list[Violation]:
     if sum(map(mass, today)) > allowed(widest) * (1 + _TOLERANCE):
         of_day = f"{widest.unit} x h" if widest.unit.endswith(RATES) else widest.unit
         say("max-24h", f"more than {widest.max_24h:g} {of_day} in 24 hours")
+    hour = [a.dose for a in same_form if case.hours - a.hours < 1 - _TOLERANCE]
+    hour += [d for d in beside if drug.routes[d.route].form(d.unit) is route]
+    if np.isfinite(route.max_1h) and sum(map(mass, hour)) > limit(route.max_1h, 1.0) * (1 + _TOLERANCE):
+        say("max-1h", f"more than {route.max_1h:g} {route.unit} within an hour")
     if same_form:
         since = case.hours - max(a.hours for a in same_form)
         if since < route.min_interval_hours - _TOLERANCE:

@@ -1,8 +1,8 @@
 """Is the pharmacology right outside the trial it was calibrated on? Published effects beside ours, without waveforms.
 
 For the typical person; ``ecg_gym/pharmacology/checks.yaml`` holds what was reported and where. A check that a figure of
-the formulary was set by is marked ``fitted``; only the others say something about foresight. Beside the count stands what
-"no effect" would score.
+the formulary was set by is marked ``fitted``; only the others say something about foresight. Beside the count stands
+what "no effect" would score.
 """
 
 from __future__ import annotations
