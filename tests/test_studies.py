@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model.checkpoint import ASSETS
 from training.cli import app
-from training.studies import drug_effects, plans, zero_dose
+from training.studies import plans, zero_dose
 from training.studies.forecast import scores
 
 
@@ -40,26 +40,6 @@ def test_zero_dose_reads_a_folder_and_judges_a_world(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="expected a folder of records"):
         zero_dose.study(VirtualPatient(), tmp_path / "nothing")
-
-
-def test_drug_effects_says_where_to_find_its_tables(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["study", "drug-effects", "--data", str(tmp_path)])
-    assert result.exit_code == 2
-    assert "ECGRDVQ" in result.stderr
-    result = CliRunner().invoke(app, ["study", "drug-effects", "--data", str(tmp_path), "--world", "flat"])
-    assert result.exit_code == 2
-    assert "flat" in result.stderr
-
-
-@pytest.mark.slow
-def test_the_virtual_trial_lands_where_the_real_one_landed(real_data) -> None:
-    document = drug_effects.study(real_data("ecgrdvq"), seeds=1)
-    assert document["of"] == 24
-    assert document["inside_count"] >= 21  # of 24; saying "no effect" would be 10
-    assert document["no_effect_inside_count"] < 12
-    effect = {(pair["drug"], pair["endpoint"]): pair["virtual_mean"] for pair in document["pairs"]}
-    assert effect["dofetilide", "QTcF"] > 50
-    assert effect["verapamil", "PR"] > 15
 
 
 def test_scores_of_known_distributions() -> None:
