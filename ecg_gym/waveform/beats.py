@@ -179,7 +179,7 @@ def _middle(singles: np.ndarray) -> np.ndarray:
     cut = n // 4
     if cut == 0:
         return np.median(singles, axis=0)
-    return np.partition(singles, (cut, n - cut - 1), axis=0)[cut : n - cut].mean(axis=0)
+    return np.sort(singles, axis=0)[cut : n - cut].mean(axis=0)  # numpy sorts faster than it partitions
 
 
 def _family(alike: np.ndarray, leads: np.ndarray, peaks: np.ndarray) -> tuple[int, np.ndarray]:

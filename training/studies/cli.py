@@ -21,18 +21,36 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout 
 
 @app.command()
 def delineation(
-    records: Annotated[Path, typer.Option(help="Folder of WFDB records with marks in .i .ii ... .v6, such as LUDB's.")],
-    methods: Annotated[str, typer.Option(help="Comma separated; a NeuroKit2 method is its second opinion.")] = "",
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Folder of WFDB records with marks (LUDB's or QTDB's layout); default: virtual patients."),
+    ] = None,
+    strips: Annotated[int, typer.Option(min=1, help="Virtual strips per rhythm, conduction and noise level.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the virtual strips.")] = 0,
+    methods: Annotated[str, typer.Option(help="Some of global,manual,dwt,cwt,peak,prominence.")] = "",
     rates: Annotated[str, typer.Option(help="Sampling rates to measure at [Hz], comma separated.")] = "500,102.4",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Within a minute: few records or strips, no slow peer.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """PR, QRS and QT against a cardiologist's marks: bias, SD and failures per method [ms]."""
+    """PR, QRS, QT and Tpeak-Tend against cardiologists' marks or virtual truth: bias, SD, MAE and failures [ms]."""
     from training.studies import delineation as module
 
     with entrance():
-        chosen = methods.split(",") if methods else module.METHODS
-        document = module.study(records, chosen, [float(rate) for rate in rates.split(",")])
-    _show(document, document["rows"], as_json)
+        usual = module.QUICK_METHODS if quick else module.METHODS
+        chosen = [module.method_named(name.strip()) for name in methods.split(",")] if methods else usual
+        rates_hz = [float(rate) for rate in rates.split(",")]
+        if records is not None:
+            document = module.study(records, chosen, rates_hz, limit=module.QUICK_RECORDS if quick else None)
+        else:
+            each = min(strips, module.QUICK_STRIPS) if quick else strips
+            with progress_bar() as bar:
+                task = bar.add_task("strips", total=module.virtual_size(each))
+                document = module.virtual_study(each, seed, chosen, rates_hz, lambda: bar.advance(task))
+    _show(document, document["summary"], as_json)
+    if not as_json:
+        SAY.print("every rhythm, conduction, noise level or group of records: --json, under rows")
 
 
 @app.command()

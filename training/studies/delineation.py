@@ -25,11 +25,20 @@ from ecg_gym.core import ECG
 from ecg_gym.waveform import measure, resample
 from ecg_gym.waveform.fiducials import MANUAL, RULES, Rules
 from ecg_gym.waveform.intervals import Intervals
-from ecg_gym.waveform.second_opinion import neurokit_row
+from ecg_gym.waveform.second_opinion import NEUROKIT, neurokit_row
 from training.studies import delineation_virtual as virtual
 from training.studies.delineation_marks import INTERVALS, REFERENCES, Annotated, groups, load, reference_intervals
 
-__all__ = ["METHODS", "QUICK_METHODS", "compare", "reference_intervals", "study", "virtual_study"]
+__all__ = [
+    "METHODS",
+    "QUICK_METHODS",
+    "compare",
+    "method_named",
+    "reference_intervals",
+    "study",
+    "virtual_size",
+    "virtual_study",
+]
 
 GLOBAL, MANUAL_T_END = "global", "global, manual T end"
 QUICK_METHODS = (GLOBAL, MANUAL_T_END, "neurokit dwt")
@@ -43,7 +52,22 @@ CONVENTIONS = {
 }
 GRID = {"t_tail": (1.25, 1.5, 1.75, 2.0), "p_slope": (0.2, 0.3, 0.4), "velocity_fraction": (0.02, 0.03, 0.04)}
 
+ALIASES = {"global": GLOBAL, "manual": MANUAL_T_END, "neurokit": "neurokit dwt"}
+
 Progress = Callable[[], None]
+
+
+def method_named(name: str) -> str:
+    """A method by its short name (``global``, ``manual``, ``dwt`` ...) or its full one; raises ValueError."""
+    full = ALIASES.get(name, name if name in METHODS else f"neurokit {name}")
+    if full not in METHODS:
+        raise ValueError(f"method is {name!r}; expected some of {', '.join([*ALIASES, *NEUROKIT])}; check the spelling")
+    return full
+
+
+def virtual_size(strips: int) -> int:
+    """How many strips ``virtual_study`` draws for ``strips`` of each kind."""
+    return len(virtual.plan(strips))
 
 
 def study(

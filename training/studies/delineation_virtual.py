@@ -42,14 +42,20 @@ class VirtualStrips:
     hidden: np.ndarray  # (N,) bool: the T wave ends behind the next QRS
 
 
+def plan(strips: int) -> list[tuple[str, str | None, str | None, float | None]]:
+    """The group, rhythm, conduction and noise factor of every strip; None is drawn from the population."""
+    planned: list[tuple[str, str | None, str | None, float | None]] = [("population", None, None, None)] * (10 * strips)
+    planned += [(f"rhythm {name}", name, None, None) for name in rhythms() for _ in range(strips)]
+    planned += [(f"conduction {name}", "sinus", name, None) for name in CONDUCTIONS for _ in range(strips)]
+    planned += [(f"noise {factor:g}", "sinus", None, factor) for factor in NOISE_FACTORS for _ in range(strips)]
+    return planned
+
+
 def draw(strips: int, seed: int, seconds: float = 10.0, progress: Callable[[], None] = lambda: None) -> VirtualStrips:
-    """``strips`` of each rhythm, conduction and noise level, and five times as many of the population as it comes."""
-    plan: list[tuple[str, str | None, str | None, float | None]] = [("population", None, None, None)] * (5 * strips)
-    plan += [(f"rhythm {name}", name, None, None) for name in rhythms() for _ in range(strips)]
-    plan += [(f"conduction {name}", "sinus", name, None) for name in CONDUCTIONS for _ in range(strips)]
-    plan += [(f"noise {factor:g}", "sinus", None, factor) for factor in NOISE_FACTORS for _ in range(strips)]
+    """``strips`` of each rhythm, conduction and noise level, and ten times as many of the population as it comes."""
+    planned = plan(strips)
     signals, rows, analysable, hidden = [], [], [], []
-    for number, (_, rhythm, conduction, factor) in enumerate(plan):
+    for number, (_, rhythm, conduction, factor) in enumerate(planned):
         rng = np.random.default_rng([seed, number])
         heart = draw_heart(rng, rhythm=rhythm, conduction=conduction)
         if factor is not None:
@@ -65,7 +71,7 @@ def draw(strips: int, seed: int, seconds: float = 10.0, progress: Callable[[], N
         progress()
     return VirtualStrips(
         np.stack(signals),
-        np.array([group for group, *_ in plan]),
+        np.array([group for group, *_ in planned]),
         {name: np.array([row[name] for row in rows]) for name in INTERVALS},
         np.array(analysable),
         np.array(hidden),
