@@ -96,7 +96,8 @@ def compute(check: Check) -> float:
     given = tuple(_administration(text, patient) for text in check.given)
     kind, _, name = check.measure.partition(":")
     if kind == "ended":
-        return 100 * -float(np.expm1(-termination(given, patient, *check.hours)[name]))
+        start, end = check.hours
+        return 100 * -float(np.expm1(-termination(given, patient, start, end)[name]))
     values = []
     for hour in check.hours:
         now = _levels(exposure(given, patient, hour), check.beside, check.levels)
