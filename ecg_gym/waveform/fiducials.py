@@ -73,6 +73,9 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     if bounds is None:
         return Fiducials(NAN, NAN, NAN, NAN, NAN, NAN, NAN, "QRS boundaries not found")
     onset, end = bounds
+    # the least sizes are meant for all leads; a magnitude over fewer ones is smaller
+    present = np.sqrt((np.ptp(beat.signal, axis=-1) > 0).mean())
+    rules = replace(rules, least_p_mv=present * rules.least_p_mv, least_t_mv=present * rules.least_t_mv)
     leads = beat.signal - beat.signal[:, onset - round(12 * MS) : onset - round(2 * MS)].mean(axis=-1, keepdims=True)
     next_beat = rr_ms * MS
     magnitude = _norm(ndimage.gaussian_filter1d(leads, rules.t_smooth_ms * MS, axis=-1))

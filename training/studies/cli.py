@@ -27,7 +27,7 @@ def delineation(
     ] = None,
     strips: Annotated[int, typer.Option(min=1, help="Virtual strips per rhythm, conduction and noise level.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the virtual strips.")] = 0,
-    methods: Annotated[str, typer.Option(help="Some of global,manual,dwt,cwt,peak,prominence.")] = "",
+    methods: Annotated[str, typer.Option(help="Some of global,manual,lead-II,dwt,cwt,peak,prominence.")] = "",
     rates: Annotated[str, typer.Option(help="Sampling rates to measure at [Hz], comma separated.")] = "500,102.4",
     quick: Annotated[
         bool, typer.Option("--quick", help="Within a minute: few records or strips, no slow peer.")
