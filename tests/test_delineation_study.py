@@ -10,7 +10,9 @@ from test_waveform_measure import P_HALF_MS, QRS_MS, Q, S, analytic
 
 from ecg_gym.core import LEADS
 from ecg_gym.datasets import Wave, read_marks, write_record
-from training.studies.delineation import reference_intervals, study
+from training.studies import delineation_virtual as virtual
+from training.studies.delineation import METHODS, method_named, reference_intervals, study, virtual_study
+from training.studies.delineation_marks import load
 
 wfdb = pytest.importorskip("wfdb")
 
@@ -62,5 +64,150 @@ def test_the_study_scores_a_perfect_record_well(tmp_path: Path) -> None:
 
 def test_a_folder_without_marks_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path / "r1", analytic())
-    with pytest.raises(ValueError, match=r"holds no record with marks \(annotators found: none\); expected .*; point --records"):
+    with pytest.raises(
+        ValueError, match=r"holds no record with marks \(annotators found: none\); expected .*; point --records"
+    ):
         study(tmp_path)
+
+
+def one_file(folder: Path, extension: str, symbols: list[str], at_ms: np.ndarray, **options: object) -> Path:
+    """A record of analytic beats with a single annotator."""
+    write_record(folder / "r1", analytic(seconds=10.0))
+    samples = np.round(at_ms / 2).astype(int)
+    order = np.argsort(samples, kind="stable")
+    wfdb.wrann("r1", extension, samples[order], [symbols[i] for i in order], write_dir=str(folder), **options)
+    return folder
+
+
+def beat_marks(peaks: range) -> tuple[list[str], list[float]]:
+    """Symbols and times [ms] of the beats of an analytic record, T onsets left out as in QTDB."""
+    onset = Q[0] - Q[1]
+    marks = []
+    for r in peaks:
+        p = r + onset - 160
+        marks += [("(", p), ("p", p + P_HALF_MS), (")", p + 2 * P_HALF_MS), ("(", r + onset), ("N", r), (")", r + 50)]
+        marks += [("t", r + onset + 320), (")", r + onset + 400)]
+    symbols, at = zip(*marks)
+    return list(symbols), list(at)
+
+
+def test_one_annotator_for_all_leads_is_understood(tmp_path: Path) -> None:
+    symbols, at = beat_marks(range(450, 9300, 800))
+    annotated_once = load(one_file(tmp_path, "pu", symbols, np.array(at)))
+    truth = {name: values[0] for name, values in annotated_once.truths["global"].items()}
+    assert truth == pytest.approx({"pr_ms": 160, "qrs_ms": 96, "qt_ms": 400}, abs=2.1)
+
+
+def test_marks_of_each_channel_in_one_file(tmp_path: Path) -> None:
+    symbols, at = beat_marks(range(450, 9300, 800))
+    channels = np.repeat([1, 7], len(at))
+    samples = np.round(np.tile(at, 2) / 2).astype(int)
+    order = np.lexsort((channels, samples))
+    write_record(tmp_path / "r1", analytic())
+    wfdb.wrann("r1", "pu", samples[order], [(symbols * 2)[i] for i in order], chan=channels[order],
+               write_dir=str(tmp_path))  # fmt: skip
+    marks = read_marks(tmp_path / "r1")
+    assert set(marks) == {"II", "V2"}
+    assert marks["II"][1].end_s - marks["II"][1].onset_s == pytest.approx(0.096, abs=0.003)
+
+
+def test_beats_without_boundaries_are_refused_by_name(tmp_path: Path) -> None:
+    at = np.arange(450, 9300, 800.0)
+    folder = one_file(tmp_path, "atr", ["N"] * len(at), at)
+    with pytest.raises(
+        ValueError, match=r"only annotators without wave boundaries \(\.atr\).*expected WFDB records with"
+    ):
+        study(folder)
+
+
+def test_of_a_long_record_the_marked_stretch_is_measured(tmp_path: Path) -> None:
+    write_record(tmp_path / "r1", analytic(800, seconds=40.0))
+    symbols, at = beat_marks(range(28450, 34500, 800))
+    wfdb.wrann("r1", "qc", np.round(np.array(at) / 2).astype(int), symbols, write_dir=str(tmp_path))
+    (tmp_path / "r1.qc").rename(tmp_path / "r1.q1c")  # wfdb writes no digits in an extension, QTDB does
+    annotated_late = load(tmp_path)
+    assert annotated_late.strips[0].seconds == pytest.approx(10)
+    assert annotated_late.truths["global"]["qt_ms"][0] == pytest.approx(400, abs=2.1)
+
+
+def test_the_next_beats_t_wave_is_not_this_ones() -> None:
+    waves = [Wave("N", r - 0.05, r, r + 0.05) for r in (1.0, 1.42, 1.84)]
+    waves += [Wave("t", r + 0.15, r + 0.2, r + 0.26) for r in (1.0, 1.42, 1.84)]
+    assert reference_intervals(dict.fromkeys(LEADS, waves))["qt_ms"] == pytest.approx(310, abs=1e-6)
+
+
+def test_the_summary_has_intervals_and_the_cross_check_its_rules(tmp_path: Path) -> None:
+    for name, qt in (("r1", 400.0), ("r2", 380.0), ("r3", 420.0)):
+        folder = annotated(tmp_path / name, qt_ms=qt)
+        for file in folder.iterdir():
+            file.rename(tmp_path / file.name.replace("r1", name))
+        text = (tmp_path / f"{name}.hea").read_text().replace("r1", name)
+        (tmp_path / f"{name}.hea").write_text(text)
+    document = study(tmp_path, methods=("global", "global, manual T end"), rates_hz=(500.0,))
+    row = next(row for row in document["summary"] if row["interval"] == "qt_ms" and row["method"] == "global")
+    low, high = row["bias_ms_ci95"]
+    assert row["n"] == 3
+    assert low <= row["bias_ms"] <= high
+    assert row["failure_rate"] == 0
+    assert set(document["t_end"]) >= {"global", "global, manual T end"}
+    check = document["cross_check"]
+    assert set(check["rules"]) == set(check["shipped"])
+    assert {row["rules"] for row in check["rows"]} == {"chosen on even", "shipped"}
+    assert {row["n"] for row in check["rows"]} == {2}
+
+
+def test_methods_have_short_names() -> None:
+    assert [method_named(name) for name in ("global", "manual", "lead-II", "dwt", "peak")] == [
+        "global", "global, manual T end", "lead II alone, manual T end", "neurokit dwt", "neurokit peak"
+    ]  # fmt: skip
+    assert [method_named(name) for name in METHODS] == list(METHODS)
+    with pytest.raises(ValueError, match=r"method is 'best'; expected some of .*; check the spelling"):
+        method_named("best")
+
+
+@pytest.fixture(scope="module")
+def drawn() -> virtual.VirtualStrips:
+    return virtual.draw(1, seed=3)
+
+
+def test_virtual_strips_expect_a_pr_only_where_one_is(drawn: virtual.VirtualStrips) -> None:
+    def pr(group: str) -> np.ndarray:
+        return drawn.truth["pr_ms"][(drawn.group == f"rhythm {group}") & drawn.analysable]
+
+    for absent in ("af", "af_rapid", "flutter", "svt", "vt", "paced", "av_block_2", "vf", "asystole"):
+        assert np.isnan(pr(absent)).all(), absent
+    for present in ("sinus", "sinus_bradycardia", "av_block_1", "pvc"):
+        assert np.isfinite(pr(present)).all(), present
+
+
+def test_nothing_is_expected_of_strips_nobody_could_measure(drawn: virtual.VirtualStrips) -> None:
+    for rhythm in ("vf", "asystole"):
+        row = drawn.group == f"rhythm {rhythm}"
+        assert not drawn.analysable[row].any()
+        assert np.isnan(drawn.truth["qrs_ms"][row]).all()
+    assert np.isnan(drawn.truth["qt_ms"][drawn.hidden]).all()
+
+
+def test_the_conducted_kind_is_measured_if_it_is_a_third() -> None:
+    assert virtual.measured_kind(("ectopic_lv", "normal", "ectopic_lv", "normal")) == "normal"
+    assert virtual.measured_kind(("ectopic_lv",) * 6 + ("normal",)) == "ectopic_lv"
+    assert virtual.measured_kind(("torsade",) * 9 + ("normal",)) == ""
+    assert virtual.measured_kind(()) == ""
+
+
+def test_virtual_study_is_one_document() -> None:
+    document = virtual_study(strips=1, seed=1, methods=("global",), rates_hz=(500.0,))
+    assert document["truth"] == "virtual"
+    assert {row["interval"] for row in document["summary"]} == {"pr_ms", "qrs_ms", "qt_ms", "tpeak_tend_ms"}
+    groups = {row["strips"] for row in document["rows"]}
+    assert {"population", "rhythm af", "conduction lbbb", "noise 4"} <= groups
+    assert document == virtual_study(strips=1, seed=1, methods=("global",), rates_hz=(500.0,))
+
+
+@pytest.mark.slow
+def test_virtual_truth_is_met_in_the_population() -> None:
+    """The goals: MAE of QT and PR 4 ms, QRS and Tpeak-Tend 5 ms, at most 2 % of the analysable strips unmeasured."""
+    goals = {"pr_ms": 4, "qrs_ms": 5, "qt_ms": 4, "tpeak_tend_ms": 5}
+    for row in virtual_study(strips=20, seed=0, methods=("global",))["summary"]:
+        assert row["mae_ms"] <= goals[row["interval"]], row
+        assert row["failure_rate"] <= 0.02, row

@@ -225,13 +225,15 @@ def test_neurokit_agrees_on_rate_and_roughly_on_qt() -> None:
 
 @pytest.mark.slow
 def test_manual_marks_of_ludb(real_data) -> None:
+    """The goals: PR and QRS within 4 ms, SD 12; QT with a manual-like T end within 5 ms, SD 15."""
     from training.studies.delineation import compare
 
-    rows = [row for row in compare(real_data("ludb"), methods=("global",)) if row["reference"] == "global"]
-    table = {(row["interval"], row["records"]): row for row in rows}
-    for interval, bias, sd in (("pr_ms", 4, 14), ("qrs_ms", 4, 12)):
-        row = table[interval, "all but paced"]
+    methods = ("global", "global, manual T end")
+    rows = [row for row in compare(real_data("ludb"), methods=methods) if row["reference"] == "global"]
+    table = {(row["interval"], row["method"]): row for row in rows if row["records"] == "all but paced"}
+    for interval, bias, sd in (("pr_ms", 4, 12), ("qrs_ms", 4, 12), ("qt_ms", 5, 15)):
+        row = table[interval, "global, manual T end"]
         assert abs(row["bias_ms"]) <= bias
         assert row["sd_ms"] <= sd
         assert row["failures"] <= 0.02 * row["n"]
-    assert table["qt_ms", "all but paced"]["sd_ms"] <= 20
+    assert -32 <= table["qt_ms", "global"]["bias_ms"] <= -18  # the trials' tangent ends earlier than a reader's T wave

@@ -7,9 +7,9 @@ reference; paced records are listed apart, since their marks begin at the spike 
 Methods: ``global`` is ``waveform.measure``, whose T end is the foot of the steepest tangent, as in the FDA's trials;
 ``global, manual T end`` goes further along that tangent (``fiducials.MANUAL``), where the readers of LUDB see the wave
 end; ``lead II alone, manual T end`` sees nothing but lead II; ``neurokit dwt | cwt | peak | prominence`` are
-NeuroKit2's methods on lead II (``peak`` marks no QRS boundaries: its Q and S peaks stand in). The rules of ``global`` were chosen
-with all of LUDB in view, so there these figures are in-sample; ``cross_check`` chooses the rules again on the even
-records alone and scores them on the odd ones.
+NeuroKit2's methods on lead II (``peak`` marks no QRS boundaries: its Q and S peaks stand in). The rules of ``global``
+were chosen with all of LUDB in view, so there these figures are in-sample; ``cross_check`` chooses the rules again on
+the even records alone and scores them on the odd ones.
 """
 
 from __future__ import annotations
