@@ -24,6 +24,7 @@ from ecg_gym.clinical_trial import load_protocol, parse_protocol, run_trial, shi
 from ecg_gym.clinical_trial.effects import difference, interval
 from ecg_gym.clinical_trial.people import moved
 from ecg_gym.clinical_trial.sequences import assign, latin, williams
+from ecg_gym.clinical_trial.trial import subject_rows
 from ecg_gym.core import Patient
 from ecg_gym.datasets import read_record
 from ecg_gym.pharmacology import FORMULARY
@@ -117,6 +118,7 @@ def test_combinations_keep_their_hours() -> None:
         ("population.height_cm", {"F": 170}, "population.height_cm.F is an unknown key"),
         ("population.conditions", ["astma"], "protocol: population.conditions is ['astma']"),
         ("population.rhythm", "waltz", "protocol: population.rhythm is 'waltz'"),
+        ("population.scar", "deep", "protocol: population.scar is 'deep'"),
         ("population.healthy", "yes", "protocol: population.healthy is 'yes'; expected true or false"),
         ("population.heart", {"rate": 60}, "population.heart.rate is an unknown key"),
         ("endpoints", ["QTc"], "protocol: endpoints is ['QTc']"),
@@ -253,6 +255,8 @@ def test_the_same_seed_is_the_same_trial_and_people_do_not_depend_on_each_other(
     first, again = (run_trial(protocol, n=2, seed=5, waveforms=False).rows for _ in range(2))
     assert first == again
     assert run_trial(protocol, n=2, seed=6, waveforms=False).rows != first
+    second = [row for row in first if row["RANDID"] == 1002]
+    assert subject_rows(protocol, 1, second[0]["SEX"], ("active", "placebo"), 5) == second
 
 
 def test_it_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
@@ -314,7 +318,7 @@ def test_people_are_as_the_protocol_says() -> None:
     population = {
         "female": 0.25, "age_years": [60, 70], "weight_kg": {"mean": {"F": 60, "M": 80}, "sd": 0},
         "creatinine_clearance": 40, "rhythm": "af_rapid", "healthy": False, "poor_metaboliser_cyp2d6": 1,
-        "conditions": ["atrial_fibrillation"], "heart": {"qrs_ms": 120},
+        "conditions": ["atrial_fibrillation"], "conduction": "lbbb", "scar": "none", "heart": {"rate_bpm": [120, 130]},
     }  # fmt: skip
     protocol = replace(parse_protocol(changed("population", population)), replicates=1)
     rows = run_trial(protocol, n=4, seed=0, waveforms=False).rows
@@ -323,6 +327,8 @@ def test_people_are_as_the_protocol_says() -> None:
     assert all(60 <= row["AGE"] <= 70 for row in people)
     assert {(row["SEX"], row["WGHT"]) for row in people} == {("F", 60), ("M", 80)}
     assert {row["truth_rhythm"] for row in rows} == {"af_rapid"}
+    assert min(row["truth_QRS"] for row in rows) > 120
+    assert np.mean([60000 / row["truth_RR"] for row in rows]) == pytest.approx(125, abs=25)
 
 
 def test_days_hours_and_minutes_move_a_heart_as_the_table_says() -> None:

@@ -177,7 +177,10 @@ def simulate(
 @app.command()
 def trial(
     protocol: Annotated[str, typer.Argument(help="YAML file, or the name of a protocol in the package: ecgrdvq, ...")],
-    out: Annotated[Path, typer.Option(help="Folder for records, ecgs.csv, summary and figure; it resumes.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for records, ecgs.csv, summary and figure; it resumes. Default out/NAME."),
+    ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="People; default the protocol's own number.")] = None,
     seed: Seed = 0,
     waveforms: Annotated[bool, typer.Option(help="Write the WFDB records too.")] = True,
@@ -188,7 +191,8 @@ def trial(
     from ecg_gym.clinical_trial.report import effects_table, save_figure
 
     with entrance():
-        parsed, folder = load_protocol(protocol), _writable(out)
+        parsed = load_protocol(protocol)
+        folder = _writable(out or Path("out") / parsed.name)
         with progress_bar() as bar:
             task = bar.add_task("people", total=n or parsed.subjects)
             result = run_trial(

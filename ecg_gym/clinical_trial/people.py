@@ -12,7 +12,7 @@ from ecg_gym.clinical_trial.places import Place
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import CONDITIONS
 from ecg_gym.virtual_patient import Heart, draw_heart
-from ecg_gym.virtual_patient.population import population
+from ecg_gym.virtual_patient.population import kinds, population
 from ecg_gym.virtual_patient.rhythm import rhythms
 
 FACTS = {  # what may be said of the people, and the limits of what is believed
@@ -25,6 +25,7 @@ FACTS = {  # what may be said of the people, and the limits of what is believed
     "creatinine_clearance": (3.0, 200.0),
 }
 HEART = {  # what may be said of their hearts at rest
+    "rate_bpm": (25.0, 250.0),  # in the rhythm they come with
     "sinus_rate_bpm": (30.0, 150.0),
     "pr_ms": (90.0, 380.0),
     "qrs_ms": (60.0, 200.0),
@@ -60,12 +61,16 @@ class Population:
     conditions: frozenset[str] = frozenset()
     poor_metaboliser: float | None = None  # share of CYP2D6 poor metabolisers; None: as in sensitivity.yaml
     rhythm: str = "sinus"
+    conduction: str | None = None  # None: normal in the healthy, drawn in others
+    scar: str | None = None  # the same
     healthy: bool = True
 
 
 def parse_population(place: Place) -> Population:
     """The population of a protocol; ValueError names the place."""
-    place.mapping({"female", "conditions", "poor_metaboliser_cyp2d6", "rhythm", "healthy", "heart", *FACTS})
+    place.mapping(
+        {"female", "conditions", "poor_metaboliser_cyp2d6", "rhythm", "conduction", "scar", "healthy", "heart", *FACTS}
+    )
     told = place.value
     conditions = told.get("conditions") or []
     if not isinstance(conditions, list) or (unknown := [c for c in conditions if c not in CONDITIONS]):
@@ -82,8 +87,16 @@ def parse_population(place: Place) -> Population:
         conditions=frozenset(conditions),
         poor_metaboliser=place.at(share).number(0, 1) if share in told else None,
         rhythm=place.choice("rhythm", tuple(rhythms()), "sinus"),
+        conduction=_kind(place, "conduction"),
+        scar=_kind(place, "scar"),
         healthy=place.at("healthy").flag() if "healthy" in told else True,
     )
+
+
+def _kind(place: Place, name: str) -> str | None:
+    known = kinds(population()["disease"][name])
+    chosen = place.choice(name, known, "")
+    return {"": None, "none": ""}.get(chosen, chosen)
 
 
 def parse_spread(place: Place, low: float, high: float) -> Spread:
@@ -131,13 +144,15 @@ def draw_person(people: Population, sex: str, rng: np.random.Generator, known: P
         given = {name: getattr(known, name) for name in ("sex", *FACTS) if getattr(known, name) is not None}
         patient = replace(patient, **given)
         sex = patient.sex or sex
-    heart = draw_heart(rng, patient, rhythm=people.rhythm, healthy=people.healthy)
+    heart = draw_heart(
+        rng, patient, rhythm=people.rhythm, conduction=people.conduction, scar=people.scar, healthy=people.healthy
+    )
     own: dict[str, Any] = {name: spread.draw(rng, sex) for name, spread in people.heart.items()}
     if people.poor_metaboliser is not None:
         poor_one = float("poor_metaboliser_cyp2d6" in conditions)
         heart = replace(heart, sensitivity=replace(heart.sensitivity, poor_metaboliser=poor_one))
-    if "sinus_rate_bpm" in own and heart.rhythm == "sinus":
-        own["rate_bpm"] = own["sinus_rate_bpm"]
+    if heart.rhythm == "sinus" and (rate := own.get("rate_bpm", own.get("sinus_rate_bpm"))):
+        own |= {"rate_bpm": rate, "sinus_rate_bpm": rate}
     return replace(heart, **own)
 
 
