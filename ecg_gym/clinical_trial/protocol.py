@@ -207,7 +207,7 @@ def _given(place: Place) -> tuple[Given, list[str]]:
         place.at("infusion_h").number(0, 168) if "infusion_h" in place.value else 0.0,
     )
     try:
-        dose, most = _normalised(written), routes[route]
+        dose, most = _normalised(written), routes[route].form(written.unit)
         too_much = milligrams(dose, FORMULARY[drug], _FORMED) > (1 + 1e-9) * milligrams(
             replace(dose, amount=most.max_single, unit=most.unit), FORMULARY[drug], _FORMED
         )
