@@ -287,3 +287,56 @@ def _level(name: str, level: float) -> Exposure:
     amounts = np.zeros(len(FORMULARY))
     amounts[FORMULARY.index[name]] = level
     return replace(exposure((), ADULT, 0.0), plasma=amounts, effect=amounts)
+
+
+# --- pairs, metabolites, words for other rhythms ---
+
+
+def peak_and_area(
+    word: str, drug: str, patient: Patient = ADULT, before: tuple[Administration, ...] = ()
+) -> np.ndarray:
+    hours = np.linspace(0, 60, 1201)
+    taken = [*before, *dosed(word, patient=patient)]
+    level = np.array([e.of(drug) for e in exposure_at(taken, patient, hours)])
+    return np.array([level.max(), np.trapezoid(level, hours)])
+
+
+def test_verapamil_raises_dofetilides_peak_more_than_its_area() -> None:
+    """Label of dofetilide: peak +42 %, area not significantly."""
+    verapamil = tuple(a for t in (-8.0, 0.0, 8.0, 16.0) for a in dosed("verapamil 80 mg PO", at=t))
+    alone = peak_and_area("dofetilide 0.5 mg PO", "dofetilide")
+    peak, area = peak_and_area("dofetilide 0.5 mg PO", "dofetilide", before=verapamil) / alone
+    assert peak == pytest.approx(1.42, abs=0.05)
+    assert 1.0 < area < 1.2
+
+
+def test_an_inducer_leaves_little_and_an_inhibitor_much() -> None:
+    usual = peak_and_area("ranolazine 500 mg PO", "ranolazine")[1]
+    for other, low, high in (("rifampicin", 0.0, 0.1), ("clarithromycin", 2.5, 3.2)):
+        changed = peak_and_area("ranolazine 500 mg PO", "ranolazine", replace(ADULT, medication={other}))[1]
+        assert low < changed / usual < high, other
+
+
+def test_poor_metabolisers_form_hardly_any_5_hydroxypropafenone() -> None:
+    """Formed by CYP2D6: label of propafenone."""
+    taken, at = dosed("propafenone 300 mg PO"), FORMULARY.index["propafenone"]
+    usual, poor = (
+        max(e.metabolite[at] for e in exposure_at(taken, ADULT, np.linspace(0.5, 24, 48), person))
+        for person in (Sensitivity.typical(), replace(Sensitivity.typical(), poor_metaboliser=1.0))
+    )
+    assert usual > 5 * poor > 0
+
+
+def test_norverapamil_follows_a_tablet_and_not_a_bolus() -> None:
+    at = FORMULARY.index["verapamil"]
+    tablet, bolus = (exposure(dosed(w), ADULT, 8.0) for w in ("verapamil 120 mg PO", "verapamil 10 mg IV"))
+    assert tablet.metabolite[at] > tablet.plasma[at]
+    assert bolus.metabolite[at] < tablet.metabolite[at] / 5
+
+
+def test_the_newest_words_are_last_and_change_nothing_by_themselves() -> None:
+    newest = [f.name for f in fields(Modulation)][-3:]
+    assert newest == ["escape_rate", "pathway_rate", "torsade_termination_per_hour"]
+    assert [getattr(Modulation(), name) for name in newest] == [1.0, 1.0, 0.0]
+    assert after(0.3, "isoproterenol 5 mcg/min IV").escape_rate > 1.2
+    assert after(0.7, "procainamide 15 mg/kg IV").pathway_rate < 0.75
