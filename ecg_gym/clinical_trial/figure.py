@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LEAST_SPAN = 5.0  # of an axis, in the endpoint's unit
 PANELS = ("HR", "PR", "QRS", "QTcF", "JTpeakc", "TpTe")
 COLOURS = ("#3b6fb6", "#c8553d", "#2f8f6b", "#8a5fa8", "#b8860b", "#4a4a55", "#d16ba5", "#5aa9b8")
 
@@ -32,6 +33,7 @@ def trial_figure(protocol: Protocol, summary: Sequence[Mapping[str, Any]]) -> Fi
             rows = [r for r in summary if (r["effect"], r["arm"], r["endpoint"]) == (effect, arm.name, endpoint)]
             draw_course(ax, rows, colour, arm.label)
         finish(ax, f"{ENDPOINTS[endpoint].title} [{ENDPOINTS[endpoint].unit}]")
+        _look_at_means(ax, [r for r in summary if (r["effect"], r["endpoint"]) == (effect, endpoint)])
     for ax in grid[len(shown) :]:
         ax.set_visible(False)
     for ax in grid[3:]:
@@ -41,6 +43,17 @@ def trial_figure(protocol: Protocol, summary: Sequence[Mapping[str, Any]]) -> Fi
     what = "placebo-corrected change from baseline" if protocol.placebo else "change from baseline"
     figure.suptitle(f"{protocol.title or protocol.name}: {what}, mean and 95 % interval", fontsize=11)
     return figure
+
+
+def _look_at_means(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Limits that show the means and, unless a handful of people make them huge, the intervals."""
+    means = [0.0, *(row["mean"] for row in rows if row["mean"] is not None)]
+    if len(means) == 1:
+        ax.text(0.5, 0.5, "nothing to measure", transform=ax.transAxes, ha="center", color="#9a9aa5", fontsize=9)
+        return
+    span = max(max(means) - min(means), _LEAST_SPAN)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, min(means) - span), min(high, max(means) + span))
 
 
 def draw_course(
