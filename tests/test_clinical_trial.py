@@ -250,6 +250,15 @@ def test_records_table_and_summary_of_a_small_trial(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*part"))
 
 
+def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
+    half = tmp_path / "records" / "1001" / ".writing-xyz"
+    half.mkdir(parents=True)
+    protocol = replace(parse_protocol(SMALL), replicates=1)
+    run_trial(protocol, n=1, seed=0, out=tmp_path)
+    assert not half.exists()
+    assert len(list((tmp_path / "records" / "1001").glob("*.hea"))) == 4
+
+
 def test_the_same_seed_is_the_same_trial_and_people_do_not_depend_on_each_other() -> None:
     protocol = replace(parse_protocol(SMALL), sequences=(("active", "placebo"),))
     first, again = (run_trial(protocol, n=2, seed=5, waveforms=False).rows for _ in range(2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -143,6 +144,8 @@ def _period(
     if folder is not None:
         from ecg_gym.datasets import write_record
 
+        for stale in folder.glob(".writing-*"):  # of a run that was killed
+            shutil.rmtree(stale)
         for row, strip in zip(rows, strips):
             note = f"virtual trial {protocol.name}: {row['EXTRT']}, {row['TPT']:g} h"
             write_record(folder / row["EGREFID"], ECG(strip, RATE_HZ), [note], heart.patient)
