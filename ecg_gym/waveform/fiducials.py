@@ -40,7 +40,7 @@ class Rules:
 
     qrs_smooth_ms: float = 2.5  # Gaussian smoothing before the spatial velocity of the QRS
     velocity_fraction: float = 0.025  # of the peak spatial velocity, above its floor: below it the QRS is over
-    quiet_ms: float = 6.0  # and it stays below for this long
+    quiet_ms: float = 8.0  # and it stays below for this long
     largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
@@ -88,6 +88,9 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     # a premature beat behind has no P wave that could bound this T
     next_p = int(p_onset + behind) if np.isfinite(p_onset) and behind > 0.9 * next_beat else None
     t_peak, t_end, t_mv, t_reason = _t(magnitude, usual, end, last, next_p, rules)
+    if np.isfinite(p_onset) and p_onset <= guess[0] - next_beat:
+        p_onset, t_peak, t_end = NAN, NAN, NAN
+        t_reason = "the P wave begins before the T wave has peaked: they cannot be told apart"
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -173,7 +176,7 @@ def _p(
     if _flutters(leads, bump[:, peak], peak, last_t_end, rules):
         return NAN, "no P wave but a wave that keeps coming"
     on_t = bool(np.isfinite(last_t_end)) and peak - round(100 * MS) < last_t_end
-    onset = _p_onset(leads[:, : qrs_onset - 1], peak, on_t, rules)
+    onset = _p_onset(leads[:, : qrs_onset - 1], peak, on_t, last_t_peak, rules)
     return onset, "" if np.isfinite(onset) else "no P wave that ends before the QRS"
 
 
@@ -220,7 +223,7 @@ def _likeness(singles: np.ndarray) -> float:
     return float(np.mean(dot / (np.linalg.norm(singles, axis=1) * np.linalg.norm(others, axis=1) + 1e-9)))
 
 
-def _p_onset(leads: np.ndarray, peak: int, on_t: bool, rules: Rules) -> float:
+def _p_onset(leads: np.ndarray, peak: int, on_t: bool, last_t_peak: float, rules: Rules) -> float:
     """Column where the P wave begins to rise, read along its own direction in lead space ``(8, to QRS onset)``.
 
     NaN if it does not come down again: then it was the foot of the QRS.
@@ -250,7 +253,8 @@ def _p_onset(leads: np.ndarray, peak: int, on_t: bool, rules: Rules) -> float:
     steepest = min(bottom - start + int(np.argmax(slope[bottom - start :])), half_way + round(8 * MS))
     gentle = np.flatnonzero(slope[:steepest] < rules.p_slope * slope[bottom - start :].max())
     onset = start + int(gentle[-1]) if len(gentle) else start
-    return float(min(onset, top - _fall(wave[top:], rules)) if on_t else onset)
+    mirrored = top - _fall(wave[top:], rules) if on_t else onset
+    return float(min(onset, mirrored) if mirrored > last_t_peak else onset)
 
 
 def _fall(wave: np.ndarray, rules: Rules) -> int:
