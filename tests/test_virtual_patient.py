@@ -16,7 +16,8 @@ from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.lead_field import Pose, electrode_matrix
 from ecg_gym.virtual_patient.repolarisation import rate_factor
 from ecg_gym.virtual_patient.rhythm import Train, rhythms, train_of
-from ecg_gym.virtual_patient.strip import typical_beat_of, usual_beat
+from ecg_gym.virtual_patient.shapes import typical_beat_of
+from ecg_gym.virtual_patient.strip import usual_beat
 from ecg_gym.virtual_patient.truth import hazards
 
 
