@@ -140,7 +140,7 @@ def test_adenosine_ends_neither_fibrillation_nor_ventricular_tachycardia() -> No
 
 
 def test_in_preexcited_fibrillation_the_pathway_wants_procainamide_not_the_node() -> None:
-    state = people("af_preexcited", conduction="preexcited")
+    state = people("af_preexcited", 10, conduction="preexcited")
     assert change(state, 0.5, "procainamide 15 mg/kg IV over 25 min") < -25
     assert change(state, 0.5, "ibutilide 1 mg IV") < -25
     for harmful in ("verapamil 10 mg IV", "digoxin 0.5 mg IV", "diltiazem 0.25 mg/kg IV"):
