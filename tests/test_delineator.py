@@ -218,3 +218,10 @@ def test_broken_strips_never_raise(seed: int, kind: str) -> None:
     if kind in ("nan", "infinite"):
         assert intervals.reason[0] == "samples that are not finite"
     assert len(intervals) == 1
+
+
+def test_a_p_wave_that_begins_before_t_has_peaked_gives_neither() -> None:
+    """Both run into one wave: no PR and no QT rather than wrong ones."""
+    intervals = measure(analytic(400, 215, 330))
+    assert np.isnan(intervals.qt_ms[0]) or intervals.qt_ms[0] == pytest.approx(330, abs=12)
+    assert np.isnan(intervals.pr_ms[0]) or intervals.pr_ms[0] == pytest.approx(215, abs=15)

@@ -50,6 +50,12 @@ class Beat:
         rr = np.diff(self.peaks)[self.kept[:-1]]
         return float(np.median(rr if len(rr) else np.diff(self.peaks))) * 1000 / RATE_HZ
 
+    @property
+    def previous_rr_ms(self) -> float:
+        """Median RR [ms] before the kept beats."""
+        rr = np.diff(self.peaks)[self.kept[1:]]
+        return float(np.median(rr if len(rr) else np.diff(self.peaks))) * 1000 / RATE_HZ
+
 
 def conditioned(ecg: ECG) -> np.ndarray:
     """The 8 independent leads at 500 Hz, 0.4 to 42 Hz (half gain), zero phase, without spikes: ``(B, 8, T)`` [mV]."""

@@ -84,11 +84,12 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     behind = beat.next_rr_ms * MS
     last = int(onset - round(20 * MS) + behind)
     guess = _t(magnitude, usual, end, last, None, replace(rules, t_tail=1.0))
-    p_onset, p_reason = _p(beat, leads, onset, guess[0] - next_beat, guess[1] - next_beat, rr_ms, rules)
+    previous = beat.previous_rr_ms * MS
+    p_onset, p_reason = _p(beat, leads, onset, guess[0] - previous, guess[1] - previous, rr_ms, rules)
     # a premature beat behind has no P wave that could bound this T
     next_p = int(p_onset + behind) if np.isfinite(p_onset) and behind > 0.9 * next_beat else None
     t_peak, t_end, t_mv, t_reason = _t(magnitude, usual, end, last, next_p, rules)
-    if np.isfinite(p_onset) and p_onset <= guess[0] - next_beat:
+    if np.isfinite(p_onset) and p_onset <= guess[0] - previous:
         p_onset, t_peak, t_end = NAN, NAN, NAN
         t_reason = "the P wave begins before the T wave has peaked: they cannot be told apart"
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)

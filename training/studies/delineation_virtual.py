@@ -40,6 +40,7 @@ class VirtualStrips:
     truth: dict[str, np.ndarray]  # (N,) [ms] by interval, NaN where it is not expected
     analysable: np.ndarray  # (N,) bool
     hidden: np.ndarray  # (N,) bool: the T wave ends behind the next QRS
+    flutter: np.ndarray  # (N,) bool: waves of the atria never rest and keep step with the QRS
 
 
 def plan(strips: int) -> list[tuple[str, str | None, str | None, float | None]]:
@@ -54,7 +55,7 @@ def plan(strips: int) -> list[tuple[str, str | None, str | None, float | None]]:
 def draw(strips: int, seed: int, seconds: float = 10.0, progress: Callable[[], None] = lambda: None) -> VirtualStrips:
     """``strips`` of each rhythm, conduction and noise level, and ten times as many of the population as it comes."""
     planned = plan(strips)
-    signals, rows, analysable, hidden = [], [], [], []
+    signals, rows, analysable, hidden, flutter = [], [], [], [], []
     for number, (_, rhythm, conduction, factor) in enumerate(planned):
         rng = np.random.default_rng([seed, number])
         heart = draw_heart(rng, rhythm=rhythm, conduction=conduction)
@@ -68,6 +69,7 @@ def draw(strips: int, seed: int, seconds: float = 10.0, progress: Callable[[], N
         rows.append(intervals if can else dict.fromkeys(INTERVALS, float("nan")))
         analysable.append(can)
         hidden.append(is_hidden)
+        flutter.append(bool(truth.findings[FINDINGS.index("Atrial flutter")]))
         progress()
     return VirtualStrips(
         np.stack(signals),
@@ -75,6 +77,7 @@ def draw(strips: int, seed: int, seconds: float = 10.0, progress: Callable[[], N
         {name: np.array([row[name] for row in rows]) for name in INTERVALS},
         np.array(analysable),
         np.array(hidden),
+        np.array(flutter),
     )
 
 
