@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.datasets.records import SUFFIXES, lead_of, record_header
+from ecg_gym.datasets.records import SUFFIXES, lead_of, record_annotation, record_header
 
 ALL_LEADS = "all"  # the key of marks that were made once for all leads together
 MANUAL_FIRST = ("q1c", "q2c", "qt1", "qt2", "pu", "pu0")  # where several annotators marked all leads: QTDB's order
@@ -63,11 +63,8 @@ def _preference(file: Path) -> tuple[int, str]:
 
 def _read(base: Path, file: Path, header: Any) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Symbols, times [s] and channels of one annotator; nothing where the file holds no WFDB annotations."""
-    import wfdb
-
-    try:
-        annotation = wfdb.rdann(str(base), file.suffix[1:])
-    except Exception:
+    annotation = record_annotation(base, file.suffix[1:])
+    if annotation is None:
         return [], np.empty(0), np.empty(0, int)
     rate = annotation.fs or header.fs
     return list(annotation.symbol), np.asarray(annotation.sample) / rate, np.asarray(annotation.chan)

@@ -106,6 +106,16 @@ def record_header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
     return header, base
 
 
+def record_annotation(base: Path, extension: str) -> Any | None:
+    """The wfdb annotation of a record, or None where the file of that extension holds none."""
+    import wfdb
+
+    try:
+        return wfdb.rdann(str(base), extension)
+    except Exception:  # wfdb raises whatever it stumbles over in a file of another kind
+        return None
+
+
 def _check_rate_and_length(header: Any, base: Path) -> None:
     if not header.fs or not RATES_HZ[0] <= header.fs <= RATES_HZ[1]:
         raise ValueError(
