@@ -33,7 +33,7 @@ class Fiducials:
 
 @dataclass(frozen=True)
 class Rules:
-    """The few numbers the fiducials hang on; chosen on the 141 unpaced records of LUDB and 40 virtual sinus strips.
+    """The numbers the fiducials hang on; chosen on the 141 unpaced records of LUDB and virtual strips of all rhythms.
 
     All of LUDB was looked at while choosing: its figures are in-sample (training.studies.delineation).
     """
