@@ -96,9 +96,11 @@ def lambda_intervals(mean: np.ndarray, sd: np.ndarray, eligible: Sequence[int]) 
     low = 0.0
     while True:
         flatter = [c for c in eligible if slope[c] < slope[winner]]
-        crossing = {c: (mean[c] - mean[winner]) / (slope[winner] - slope[c]) for c in flatter}
+        with np.errstate(over="ignore"):  # slopes that differ by nothing cross nowhere
+            crossing = {c: float((mean[c] - mean[winner]) / (slope[winner] - slope[c])) for c in flatter}
+        crossing = {c: at for c, at in crossing.items() if math.isfinite(at)}
         if not crossing:
             return (*found, LambdaInterval(low, math.inf, winner))
-        following = min(flatter, key=lambda c: (crossing[c], slope[c]))
+        following = min(crossing, key=lambda c: (crossing[c], slope[c]))
         found.append(LambdaInterval(low, crossing[following], winner))
         low, winner = crossing[following], following

@@ -226,5 +226,10 @@ def test_breakpoints_in_lambda_are_exact(lines) -> None:
             assert values[part.winner] <= values.min() + 1e-6 * (1 + lam)
 
 
+def test_lines_that_are_as_good_as_parallel_cross_nowhere() -> None:
+    (only,) = lambda_intervals(np.array([1.0, 0.0]), np.array([0.0, 5e-324]), range(2))
+    assert (only.low, only.high, only.winner) == (0.0, math.inf, 1)
+
+
 def test_score_without_spread_is_the_mean() -> None:
     assert score(np.array([[0.25]]), 0.6).tolist() == [0.25]
