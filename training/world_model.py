@@ -94,8 +94,8 @@ PRESETS = {
     "default": WorldModelPreset(  # about 30 minutes on two quiet cores with bf16
         loop=LoopConfig(steps=8400, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
     ),
-    "continued": WorldModelPreset(  # from other weights (--start), on new trials: half the steps and the rate
-        loop=LoopConfig(steps=4200, warmup=200, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
+    "continued": WorldModelPreset(  # from other weights (--start), on new trials; 25 minutes on two quiet cores
+        loop=LoopConfig(steps=12_600, warmup=200, learning_rate=7e-4, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
         projection=ProjectionConfig(kernel=1, blocks=0),
