@@ -32,8 +32,7 @@ def _day() -> _Day:
         meal_time=block.number("meal_time", "h"),
         sleep=(block.number("sleep_from", "h"), block.number("sleep_until", "h"), block.number("sleep_time", "h")),
         coefficients={
-            name: np.array([block.block(name).number(part, unit) for part in _PARTS])
-            for name, unit in _UNITS.items()
+            name: np.array([block.block(name).number(part, unit) for part in _PARTS]) for name, unit in _UNITS.items()
         },
     )
 
