@@ -53,6 +53,25 @@ class BeatShape:
     ramp: float  # share of the plateau that is lost before the final repolarisation
 
 
+def upstrokes(
+    rows: np.ndarray,
+    activation_ms: np.ndarray,
+    rate_hz: float,
+    upstroke_ms: float | None = None,
+    plateau: np.ndarray | None = None,
+) -> tuple[Curve, Curve]:
+    """The first two curves of a ``BeatShape``: fire and plateau. The arguments are those of ``beat_shape``."""
+    upstroke = upstroke_ms or heart_table()["action_potential"]["upstroke_ms"]
+    fine = ceil(_FIRE_HZ / rate_hz)
+    if plateau is None:
+        fire = _curve(rows, activation_ms, upstroke, rate_hz, fine)
+        return fire, fire
+    weights = rows * plateau  # injured cells fall to their lower plateau early
+    early = heart_table()["injury"]["early_fall_ms"]
+    both = np.concatenate([rows, weights - rows], axis=1), np.concatenate([activation_ms, activation_ms + early])
+    return _curve(*both, upstroke, rate_hz, fine), _curve(weights, activation_ms, upstroke, rate_hz, fine)
+
+
 def beat_shape(
     rows: np.ndarray,
     activation_ms: np.ndarray,
@@ -61,36 +80,45 @@ def beat_shape(
     phase3_ms: float,
     upstroke_ms: float | None = None,
     plateau: np.ndarray | None = None,
+    fired: tuple[Curve, Curve] | None = None,
 ) -> BeatShape:
     """The shape of a beat for strips of ``rate_hz``, seen through electrode ``rows (E, N)``.
 
     ``activation_ms (N,)`` are firing times, ``longer_ms (N,)`` how much longer than the mean each action potential
     lasts, ``phase3_ms`` the time constant of the final repolarisation (longer makes T wider), ``upstroke_ms`` that of
-    the upstroke (default the ventricles'), ``plateau (N,)`` a factor below 1 where tissue is injured.
+    the upstroke (default the ventricles'), ``plateau (N,)`` a factor below 1 where tissue is injured. ``fired`` are the
+    ``upstrokes`` of the same arguments, if they are at hand.
     """
-    table = heart_table()["action_potential"]
-    upstroke, fine = upstroke_ms or table["upstroke_ms"], ceil(_FIRE_HZ / rate_hz)
-    if plateau is None:
-        fire = _curve(rows, activation_ms, upstroke, rate_hz, fine)
-        level = fire
-        weights = rows
-    else:  # injured cells fall to their lower plateau early
-        weights = rows * plateau
-        early = heart_table()["injury"]["early_fall_ms"]
-        both = np.concatenate([rows, weights - rows], axis=1), np.concatenate([activation_ms, activation_ms + early])
-        fire = _curve(*both, upstroke, rate_hz, fine)
-        level = _curve(weights, activation_ms, upstroke, rate_hz, fine)
+    fire, level = fired or upstrokes(rows, activation_ms, rate_hz, upstroke_ms, plateau)
+    weights = rows if plateau is None else rows * plateau
     ends = np.concatenate([weights, weights * longer_ms])
     last = _curve(ends, activation_ms + longer_ms, phase3_ms, rate_hz, ceil(_LAST_HZ / rate_hz))
-    return BeatShape(fire, level, last, table["plateau_fall"])
+    return BeatShape(fire, level, last, heart_table()["action_potential"]["plateau_fall"])
+
+
+def whole(shape: BeatShape, mean_ms: float, electrodes: int, rate_hz: float) -> Curve:
+    """A beat whose action potentials always last ``mean_ms`` on average, as one curve: the P wave."""
+    fine = len(shape.fire.steps)
+    lead = -(-max(-shape.fire.first, -shape.plateau.first) // fine)
+    after = ceil(mean_ms / 1000 * rate_hz) + shape.last.steps.shape[2] + shape.fire.steps.shape[2]
+    strips = [
+        electrode_strip([(shape, (lead - phase / fine) / rate_hz, mean_ms)], electrodes, rate_hz, lead + after)
+        for phase in range(fine)
+    ]
+    return Curve(np.stack([np.diff(strip, axis=1, prepend=0.0) for strip in strips]).astype(np.float32), -lead * fine)
 
 
 def electrode_strip(
-    beats: Sequence[tuple[BeatShape, float, float]], electrodes: int, rate_hz: float, samples: int
+    beats: Sequence[tuple[BeatShape, float, float]],
+    electrodes: int,
+    rate_hz: float,
+    samples: int,
+    others: Sequence[tuple[Curve, float]] = (),
 ) -> np.ndarray:
     """Electrode potentials ``(electrodes, samples)`` [mV] of ``beats``: (shape, onset [s], mean APD [ms]) each.
 
-    Potentials begin at zero with the strip; what a beat did before the first sample is left out.
+    ``others`` are (curve, onset [s]) of beats that are always the same. Potentials begin at zero with the strip; what a
+    beat did before the first sample is left out.
     """
     jump, slope = np.zeros((2, electrodes, samples + 1), np.float32)
     for shape, onset_s, mean_ms in beats:
@@ -106,6 +134,8 @@ def electrode_strip(
         plain, longer = last[:electrodes], last[electrodes:]
         _add(jump, start, (shape.ramp / mean_ms) * longer - (1 - shape.ramp) * plain)
         _add(slope, start, plain, per_sample)
+    for curve, onset_s in others:
+        _add(jump, *curve.at(onset_s * rate_hz))
     jump[:, 1:] += np.cumsum(slope, axis=1)[:, :-1]
     return np.cumsum(jump, axis=1)[:, :samples]
 

@@ -14,13 +14,14 @@ import numpy as np
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient import activation, repolarisation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
-from ecg_gym.virtual_patient.beat import BeatShape, beat_shape
+from ecg_gym.virtual_patient.beat import BeatShape, Curve, beat_shape, upstrokes, whole
 from ecg_gym.virtual_patient.heart import Heart, poses
-from ecg_gym.virtual_patient.lead_field import electrode_matrix
+from ecg_gym.virtual_patient.lead_field import ELECTRODES, electrode_matrix
 from ecg_gym.virtual_patient.rhythm import Train
 from ecg_gym.virtual_patient.template import Fiducials, p_wave, typical_beat
 
 _MAP_HZ = 512.0  # rate of the noise-free beats that poses are measured on
+_SPEEDS = 200  # steps of slowness per unit
 _NEAR_MS = 20.0  # mean action potential durations at which fiducials are read off a beat
 
 
@@ -56,22 +57,48 @@ def ventricular_shape(heart: Heart, change: Modulation, kind: str, fusion_ms: fl
     shorter, plateau = _injured(heart.injury)
     fire = activation.ventricular_map(kind, round(fusion_ms / slow)) * slow
     rows = ventricular_rows(heart.pose, heart.scar)
-    return beat_shape(rows, fire, dispersion * _longer() - shorter, rate_hz, phase3, plateau=plateau)
+    fired = _fired(heart.pose, heart.scar, heart.injury, kind, round(fusion_ms / slow), slow, rate_hz)
+    return beat_shape(rows, fire, dispersion * _longer() - shorter, rate_hz, phase3, plateau=plateau, fired=fired)
 
 
-@lru_cache(maxsize=256)
-def atrial_shape(heart: Heart, change: Modulation, rate_hz: float) -> BeatShape:
-    """The shape of a P wave of this heart."""
-    table, fire = heart_table()["atria"], activation.atrial_map() / change.atrial_conduction
-    rows = atrial_rows(heart.pose) * (heart.p_gain * change.atrial_conduction)
-    return beat_shape(rows, fire, np.zeros(len(fire)), rate_hz, table["phase3_ms"], table["upstroke_ms"])
+@lru_cache(maxsize=2048)
+def _fired(
+    pose: int, scar: str, injury: str, kind: str, fusion_ms: float, slow: float, rate_hz: float
+) -> tuple[Curve, Curve]:
+    """The upstrokes of one kind of beat, which many people share."""
+    _, plateau = _injured(injury)
+    fire = activation.ventricular_map(kind, fusion_ms) * slow
+    return upstrokes(ventricular_rows(pose, scar), fire, rate_hz, plateau=plateau)
+
+
+def p_curve(heart: Heart, change: Modulation, rate_hz: float) -> Curve:
+    """A P wave of this heart."""
+    curve = _p_curve(heart.pose, change.atrial_conduction, rate_hz)
+    return replace(curve, steps=curve.steps * np.float32(heart.p_gain * change.atrial_conduction))
+
+
+@lru_cache(maxsize=1024)
+def _p_curve(pose: int, conduction: float, rate_hz: float) -> Curve:
+    """A P wave of unit gain at that velocity of conduction."""
+    return whole(_atrial_shape(pose, conduction, rate_hz), heart_table()["atria"]["apd_ms"], len(ELECTRODES), rate_hz)
+
+
+def _atrial_shape(pose: int, conduction: float, rate_hz: float) -> BeatShape:
+    table, fire = heart_table()["atria"], activation.atrial_map() / conduction
+    return beat_shape(
+        atrial_rows(pose), fire, np.zeros(len(fire)), rate_hz, table["phase3_ms"], table["upstroke_ms"]
+    )  # fmt: skip
 
 
 def slowness(heart: Heart, change: Modulation) -> float:
-    """Factor on ventricular conduction times (above 1 is slower) that shows the QRS this heart has in sinus rhythm."""
+    """Factor on ventricular conduction times (above 1 is slower) that shows the QRS this heart has in sinus rhythm.
+
+    In steps of half a percent, a quarter of a millisecond of QRS either way, so that hearts share their upstrokes.
+    """
     stops, qrs, _ = _conduction_shown(heart.pose)
     beyond = max(1.0, heart.qrs_ms / float(qrs[-1]))
-    return float(np.interp(heart.qrs_ms, qrs, stops)) * beyond / change.conduction
+    slow = float(np.interp(heart.qrs_ms, qrs, stops)) * beyond / change.conduction
+    return max(1, round(slow * _SPEEDS)) / _SPEEDS
 
 
 @lru_cache(maxsize=128)
@@ -197,8 +224,12 @@ def _fiducials_near(
     return typical_beat(ventricular_shape(heart, change, kind, fusion_ms, rate_hz), mean_ms, width, rate_hz)
 
 
-@lru_cache(maxsize=256)
 def p_marks(heart: Heart, change: Modulation, rate_hz: float) -> tuple[float, float, float]:
     """Onset, peak and end [ms] of this heart's P wave after its first cell fired."""
-    width = float(np.ptp(activation.atrial_map())) / change.atrial_conduction
-    return p_wave(atrial_shape(heart, change, rate_hz), heart_table()["atria"]["apd_ms"], width, rate_hz)
+    return _p_marks(heart.pose, change.atrial_conduction, rate_hz)
+
+
+@lru_cache(maxsize=1024)
+def _p_marks(pose: int, conduction: float, rate_hz: float) -> tuple[float, float, float]:
+    width = float(np.ptp(activation.atrial_map())) / conduction
+    return p_wave(_atrial_shape(pose, conduction, rate_hz), heart_table()["atria"]["apd_ms"], width, rate_hz)

@@ -15,9 +15,9 @@ from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
 from ecg_gym.virtual_patient.shapes import (
     atrial_rows,
-    atrial_shape,
     fiducials_of,
     mean_apds,
+    p_curve,
     p_marks,
     ventricular_rows,
     ventricular_shape,
@@ -48,10 +48,9 @@ def synthesise(
     paths = list(zip(train.kind, train.fusion_ms.tolist()))
     shapes = {path: ventricular_shape(heart, change, *path, rate_hz) for path in set(paths) if path[0] != TORSADE}
     beats = [(shapes[p], start, mean) for p, start, mean in zip(paths, train.qrs_s, mean_ms) if p in shapes]
-    if len(train.p_s):
-        atrial, stays = atrial_shape(heart, change, rate_hz), heart_table()["atria"]["apd_ms"]
-        beats += [(atrial, start, stays) for start in train.p_s]
-    potential = electrode_strip(beats, len(ELECTRODES), rate_hz, samples)
+    atrial = p_curve(heart, change, rate_hz) if len(train.p_s) else None
+    p_waves = [(atrial, start) for start in train.p_s] if atrial else []
+    potential = electrode_strip(beats, len(ELECTRODES), rate_hz, samples, p_waves)
     if train.waves:
         rows, position = _chamber(heart, train.waves)
         potential += continuous_waves(train.waves, rows, position, rng, rate_hz, samples, train.cycles_s)
