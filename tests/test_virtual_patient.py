@@ -14,6 +14,8 @@ from ecg_gym.virtual_patient.anatomy import ventricles
 from ecg_gym.virtual_patient.beat import beat_shape, electrode_strip
 from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.lead_field import Pose, electrode_matrix
+from ecg_gym.virtual_patient.noise import electrode_noise
+from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.repolarisation import rate_factor
 from ecg_gym.virtual_patient.rhythm import Train, rhythms, train_of
 from ecg_gym.virtual_patient.shapes import typical_beat_of
@@ -372,3 +374,12 @@ def test_what_is_told_is_kept_and_what_is_wrong_is_refused() -> None:
         world.step(state, [WATCH], np.random.default_rng(0))
     with pytest.raises(ValueError, match="positive time"):
         VirtualPatient(dt_hours=0)
+
+
+def test_noise_has_the_power_of_the_table() -> None:
+    recording = population()["recording"]
+    noise = electrode_noise(np.random.default_rng(0), 9, 20_000, 500.0, level=2.0)
+    expected = 2.0 * np.hypot(recording["wander"]["rms_mv"], recording["muscle"]["rms_mv"])
+    assert noise.std() == pytest.approx(expected, rel=0.15)
+    assert np.abs(np.corrcoef(noise) - np.eye(9)).max() < 0.5
+    assert not electrode_noise(np.random.default_rng(0), 9, 100, 500.0, level=0.0).any()

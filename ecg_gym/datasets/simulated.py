@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import INDEPENDENT_LEADS, WATCH, Administration, independent_from_leads, limb_from_independent
+from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
+from ecg_gym.datasets.trials import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
 from ecg_gym.virtual_patient.strip import INTERVALS
@@ -100,7 +101,7 @@ def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: 
             done[_make(folder, settings, shard, shards[shard])] = shards[shard]
             yield sum(done.values()), n
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(_make, folder, settings, shard, shards[shard]) for shard in todo]
             for job in as_completed(jobs):
                 done[shard] = shards[shard := job.result()]
@@ -133,7 +134,7 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
     hours = 0.0
     given: tuple[Administration, ...] = ()
     if rng.random() < settings.treated:
-        treatment = _treatment(heart.patient, rng)
+        treatment, _ = draw_treatment(heart.patient, rng, TrialDesign(watch=0.0), "train")
         hours = float(rng.uniform(0, settings.longest_hours))
         given = tuple(Administration(0.0, dose) for dose in treatment.doses)
     now = exposure(given, heart.patient, hours, heart.sensitivity)
@@ -145,14 +146,6 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
         "given": "; ".join(f"{a.dose} {hours:.2f} h before" for a in given),
     }  # fmt: skip
     return signal, replace(truth, concentrations=on_board), person
-
-
-def _treatment(patient: Any, rng: np.random.Generator) -> Any:
-    from ecg_gym.datasets.trials import TrialDesign, draw_treatment
-
-    design = replace(TrialDesign(), watch=0.0)
-    treatment, _ = draw_treatment(patient, rng, design, "train")
-    return treatment or WATCH
 
 
 def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
@@ -192,12 +185,6 @@ def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
 def _counts(values: np.ndarray) -> np.ndarray:
     reach = np.iinfo(np.int16)
     return np.clip(np.round(values), reach.min, reach.max).astype(np.int16)
-
-
-def _one_thread() -> None:
-    """Workers are processes already; linear algebra in each shall not start threads of its own."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
 
 
 def _claim(folder: Path, settings: Simulation) -> None:

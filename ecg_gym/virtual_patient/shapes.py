@@ -187,18 +187,10 @@ def mean_apds(heart: Heart, change: Modulation, train: Train, drift_ms: float) -
     return np.maximum((mean + drift_ms) * repolarisation.rate_factor(rr, memory), shortest)
 
 
-def typical_beat_of(
-    heart: Heart,
-    change: Modulation,
-    kind: str,
-    rr_s: float,
-    drift_ms: float = 0.0,
-    fusion_ms: float = 0.0,
-    rate_hz: float = _MAP_HZ,
-) -> Fiducials:
+def typical_beat_of(heart: Heart, change: Modulation, kind: str, rr_s: float) -> Fiducials:
     """Fiducials of the noise-free beat of that kind at a steady RR [s]."""
-    mean = (_repolarise(heart, change)[0] + drift_ms) * float(repolarisation.rate_factor(*np.array([rr_s, rr_s])))
-    return fiducials_of(heart, change, kind, mean, fusion_ms, rate_hz)
+    mean = _repolarise(heart, change)[0] * float(repolarisation.rate_factor(*np.array([rr_s, rr_s])))
+    return fiducials_of(heart, change, kind, mean, 0.0, _MAP_HZ)
 
 
 def fiducials_of(
