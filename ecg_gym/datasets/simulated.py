@@ -134,7 +134,7 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
     hours = 0.0
     given: tuple[Administration, ...] = ()
     if rng.random() < settings.treated:
-        treatment, _ = draw_treatment(heart.patient, rng, TrialDesign(watch=0.0), "train")
+        treatment, _ = draw_treatment(heart.patient, rng, TrialDesign(watch=(0.0,)), "train")
         hours = float(rng.uniform(0, settings.longest_hours))
         given = tuple(Administration(0.0, dose) for dose in treatment.doses)
     now = exposure(given, heart.patient, hours, heart.sensitivity)

@@ -1,4 +1,4 @@
-"""Virtual trials as arrays: who took what, the strip before and the strip after; made once, kept in shards.
+"""Virtual trials as arrays: who took what, and the strip of every hour; made once, kept in shards.
 
 A shard is made from its number alone, so a folder of shards can be stopped and resumed, and two machines make the same
 one. Shards are disjoint in patients, and the split goes by shard: every tenth is for testing, every other tenth for
@@ -7,6 +7,7 @@ say so.
 
     make_shards(Path("data/trials"), range(40))
     trials = read_trials(Path("data/trials"), split="train")
+    before, after = trials.pairs()          # rows: every earlier and later strip of one person
 """
 
 from __future__ import annotations
@@ -20,20 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import (
-    WATCH,
-    Dose,
-    Patient,
-    State,
-    Treatment,
-    World,
-    independent_from_leads,
-    limb_from_independent,
-)
-from ecg_gym.pharmacology import FORMULARY, Modulation
+from ecg_gym.core import WATCH, Dose, Patient, State, Treatment, World, independent_from_leads
+from ecg_gym.core import concatenate as concatenate_states
+from ecg_gym.pharmacology import FORMULARY
 
 SPLITS = ("train", "validation", "test")
-_CLOCK = ("clock.elapsed_hours", "clock.sine", "clock.cosine")
 TRUTHS = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms")  # names of Intervals
 
 
@@ -42,40 +34,63 @@ class TrialDesign:
     """What is tried on whom. Everything a shard holds follows from this and its number."""
 
     patients: int = 64  # per shard
-    steps: int = 3  # transitions per patient
+    steps: tuple[int, ...] = (2, 4, 8)  # transitions per patient; one is drawn per shard
     dt_hours: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # one is drawn per shard [h]
-    watch: float = 0.2  # probability of giving nothing
+    scenarios: float = 0.3  # share of patients who start as an environment's scenario does; the rest are anybody
+    watch: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # probability of giving nothing; one is drawn per patient
     pair: float = 0.2  # probability of two drugs together
+    own_drugs: float = 0.5  # how often a scenario's patient gets one of its drugs instead of any
     levels: tuple[float, ...] = (0.5, 1.0, 1.0, 1.5, 2.0)  # factors on the menu's doses
     held_out_level: float = 0.75  # only in test shards
     held_out_pairs: int = 6  # one pair of drugs in this many is only in test shards
     held_out_share: float = 0.25  # of a test shard's doses and pairs
-    seed: int = 2026
+    seed: int = 2027
 
 
 @dataclass(frozen=True)
 class Trials:
-    """N transitions. Strips are on the model grid, independent leads only."""
+    """S strips, those of one person in a row and in time. Strips are on the model grid, independent leads only."""
 
-    before: np.ndarray  # (N, 8, 1024) float16 [mV]
-    after: np.ndarray  # (N, 8, 1024) float16 [mV]
-    features: np.ndarray  # (N, F) float32, raw, columns `feature_names`; epk.strength is 1 or 0
-    trace: np.ndarray  # (N, 1024) float16 [mV] EPK; 0 where it abstains
-    truth_before: np.ndarray  # (N, 7) float32, columns TRUTHS, by the virtual patient; NaN where there is none
-    truth_after: np.ndarray  # (N, 7) float32
-    treatment: np.ndarray  # (N,) str, what was given at the start of this step
-    rhythm: np.ndarray  # (N,) str, of the strip before
-    patient: np.ndarray  # (N,) int64, different in every shard
-    hours: np.ndarray  # (N, 2) float64 [h] before and after
-    held_out: np.ndarray  # (N,) bool: a dose level or a pair of drugs that training does not meet
-    feature_names: tuple[str, ...]
+    strips: np.ndarray  # (S, 8, 1024) float16 [mV]; zero for a person who died in the step before
+    observed: np.ndarray  # (S, O) float32, measured on the strip, columns conditioning.OBSERVED
+    board: np.ndarray  # (S, D) float32, what an average person has on board, columns conditioning.BOARD
+    ended: np.ndarray  # (S, 4) float32, integrated hazards of endings since the first strip, columns ENDINGS
+    person: np.ndarray  # (S, P) float32, columns conditioning.PEOPLE; NaN is unknown
+    truth: np.ndarray  # (S, 7) float32, columns TRUTHS, by the virtual patient; NaN where there is none
+    hazard: np.ndarray  # (S, 3) float32 [1/h], columns virtual_patient.truth.HAZARDS
+    alive: np.ndarray  # (S,) bool
+    treatment: np.ndarray  # (S,) str, what was given at the strip before; "" at the first
+    held_out: np.ndarray  # (S,) bool: a dose level or a pair of drugs that training does not meet was given by then
+    rhythm: np.ndarray  # (S,) str
+    patient: np.ndarray  # (S,) int64, different in every shard
+    hours: np.ndarray  # (S,) float64 [h]
+    columns: tuple[str, ...]  # of observed, board, ended and person, in this order
 
     def __len__(self) -> int:
         return len(self.patient)
 
     def __getitem__(self, rows: np.ndarray) -> Trials:
-        chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "feature_names"}
-        return Trials(**chosen, feature_names=self.feature_names)
+        chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "columns"}
+        return Trials(**chosen, columns=self.columns)
+
+    def first(self) -> np.ndarray:
+        """The row ``(S,)`` of each strip's own person's first strip."""
+        starts = np.flatnonzero(np.r_[True, self.patient[1:] != self.patient[:-1]])
+        return np.repeat(starts, np.diff(np.r_[starts, len(self)]))
+
+    def pairs(self, farthest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ``(N,)`` of an earlier strip and of a later one of the same person, at most ``farthest`` steps apart.
+
+        The later one may be of somebody who has died by then (``alive`` says so); nobody is followed any further.
+        """
+        place = np.arange(len(self)) - self.first()
+        longest = int(place.max(initial=0))
+        gaps = range(1, min(farthest or longest, longest) + 1)
+        later = [np.flatnonzero(place >= gap) for gap in gaps]
+        after = np.concatenate([*later, np.empty(0, int)])
+        before = np.concatenate([*[rows - gap for rows, gap in zip(later, gaps)], np.empty(0, int)])
+        order = np.lexsort((after, before))
+        return before[order], after[order]
 
 
 def split_of(shard: int) -> str:
@@ -94,32 +109,50 @@ def make_shards(folder: Path, shards: Iterable[int], design: TrialDesign | None 
 
 
 def make_shard(shard: int, design: TrialDesign) -> Trials:
-    """The transitions of one shard's patients; rows that end in death are left out."""
+    """The strips of one shard's patients; the last of somebody who dies is blank, and says so."""
     from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model.conditioning import endings
 
     rng = np.random.default_rng([design.seed, shard])
     world = VirtualPatient(dt_hours=float(rng.choice(design.dt_hours)))
-    state = world.initial(design.patients, rng)
-    parts = []
-    for _ in range(design.steps):
-        given, held_out = zip(*[draw_treatment(p, rng, design, split_of(shard)) for p in state.patients])
-        later = world.step(state, given, rng)
-        parts.append(_transitions(world, state, later, given, np.array(held_out), shard * design.patients))
-        state = later
-    return concatenate([part for part in parts if len(part)])
+    steps, split = int(rng.choice(design.steps)), split_of(shard)
+    state, drugs = _start(world, design, rng)
+    watch = rng.choice(design.watch, size=len(state))
+    ids = shard * design.patients + np.arange(len(state))
+    held_out = np.zeros(len(state), bool)
+    ended = np.zeros((len(state), 4))
+    looks = [_look(world, state, ids, np.full(len(state), ""), held_out, ended)]
+    for _ in range(steps):
+        there = np.flatnonzero(state.alive)
+        state, ids, held_out, watch, ended = state[there], ids[there], held_out[there], watch[there], ended[there]
+        drugs = [drugs[i] for i in there]
+        given, unusual = zip(
+            *[
+                draw_treatment(p, rng, replace(design, watch=(w,)), split, own)
+                for p, w, own in zip(state.patients, watch, drugs)
+            ]
+        )
+        was, state = state.hours, world.step(state, given, rng)
+        held_out = held_out | np.array(unusual)
+        ended = ended + endings(state.taken, state.patients, was, state.hours)
+        looks.append(_look(world, state, ids, np.array([str(g) for g in given]), held_out, ended))
+    made = concatenate(looks)
+    return made[np.lexsort((made.hours, made.patient))]
 
 
 def draw_treatment(
-    patient: Patient, rng: np.random.Generator, design: TrialDesign, split: str
+    patient: Patient, rng: np.random.Generator, design: TrialDesign, split: str, own: Sequence[str] = ()
 ) -> tuple[Treatment, bool]:
     """A treatment that the formulary allows this patient to be given, and whether it is held out from training.
 
-    Contraindications do not matter here: a model that shall warn of a drug must have seen what it does.
+    Contraindications do not matter here: a model that shall warn of a drug must have seen what it does. ``own`` are the
+    drugs of the patient's scenario.
     """
-    if rng.random() < design.watch:
+    if rng.random() < rng.choice(design.watch):
         return WATCH, False
     unusual = split == "test" and rng.random() < design.held_out_share
-    drugs: Sequence[str] = (str(rng.choice(FORMULARY.names)),)
+    names = tuple(own) if own and rng.random() < design.own_drugs else FORMULARY.names
+    drugs: Sequence[str] = (str(rng.choice(names)),)
     if rng.random() < design.pair:
         pairs = [p for p in combinations(FORMULARY.names, 2) if is_held_out(p, design) == unusual]
         drugs = pairs[int(rng.integers(len(pairs)))]
@@ -133,7 +166,12 @@ def is_held_out(pair: Sequence[str], design: TrialDesign) -> bool:
 
 
 def read_trials(folder: Path, split: str | None = None) -> Trials:
-    """All transitions of a split (or of all three) that are in the folder."""
+    """All strips of a split (or of all three) that are in the folder."""
+    return concatenate([read_shard(path) for path in shard_paths(folder, split)])
+
+
+def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
+    """The files of a split (or of all three); ValueError when there are none."""
     if split is not None and split not in SPLITS:
         raise ValueError(f"split is {split!r}; expected one of {SPLITS}; check the spelling")
     paths = sorted(folder.glob("trials_*.npz"))
@@ -143,86 +181,52 @@ def read_trials(folder: Path, split: str | None = None) -> Trials:
             f"{folder} holds no {split or 'trial'} shards; expected files trials_00000.npz and so on; "
             "make them with `ecg-gym train world-model`, or make_shards(folder, range(100))"
         )
-    return concatenate([_read(path) for path in chosen])
+    return chosen
+
+
+def read_shard(path: Path) -> Trials:
+    """One file of :func:`make_shards`; ValueError when it is of another version."""
+    with np.load(path, allow_pickle=False) as file:
+        if missing := [f.name for f in fields(Trials) if f.name not in file]:
+            raise ValueError(
+                f"{path} lacks {missing}; expected a shard of this version; remove the folder and make it again"
+            )
+        stored = {f.name: file[f.name] for f in fields(Trials)}
+    return Trials(**{**stored, "columns": tuple(stored["columns"].tolist())})
 
 
 def concatenate(parts: Sequence[Trials]) -> Trials:
-    """Several sets of transitions in one, all with the same feature names."""
-    if len({part.feature_names for part in parts}) != 1:
+    """Several sets of strips in one, all with the same columns."""
+    if len({part.columns for part in parts}) != 1:
         raise ValueError(
-            "shards disagree about their feature names; expected shards made with one formulary; remove the older ones"
+            "shards disagree about their columns; expected shards made with one formulary; remove the older ones"
         )
-    names = [f.name for f in fields(Trials) if f.name != "feature_names"]
+    names = [f.name for f in fields(Trials) if f.name != "columns"]
     return Trials(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
-        feature_names=parts[0].feature_names,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}, columns=parts[0].columns
     )
 
 
-def chains(trials: Trials) -> tuple[np.ndarray, np.ndarray]:
-    """First and last row ``(M,)`` of every run of two or more consecutive steps of one patient."""
-    begins = {(int(p), float(h)): row for row, (p, h) in enumerate(zip(trials.patient, trials.hours[:, 0]))}
-    follows = [begins.get((int(p), float(h)), -1) for p, h in zip(trials.patient, trials.hours[:, 1])]
-    first, last, reached = [], [], follows
-    while any(row >= 0 for row in reached):
-        found = [row for row, then in enumerate(reached) if then >= 0]
-        first += found
-        last += [reached[row] for row in found]
-        reached = [follows[then] if then >= 0 else -1 for then in reached]
-    return np.array(first, dtype=int), np.array(last, dtype=int)
+def _start(world: Any, design: TrialDesign, rng: np.random.Generator) -> tuple[State, list[tuple[str, ...]]]:
+    """Everybody's first hour, and the drugs on offer to those who start in a scenario."""
+    from ecg_gym.envs.scenarios import load_scenarios
 
-
-def skipping(trials: Trials, first: np.ndarray, last: np.ndarray) -> Trials:
-    """Steps told as one, from the strip before row ``first`` to the strip after row ``last``: twice the pairs for free.
-
-    The condition speaks of what is on board before and after, so it does not matter that a dose came in between. The
-    EPK trace is solved anew.
-    """
-    from ecg_gym.world_model.conditioning import EPK_STRENGTH
-
-    start, end, names = trials[first], trials[last], trials.feature_names
-    raw = start.features.copy()
-    later = [i for i, name in enumerate(names) if name.startswith("after.") or name in _CLOCK]
-    raw[:, later] = end.features[:, later]
-    raw[:, names.index("clock.step_hours")] = end.hours[:, 1] - start.hours[:, 0]
-    trace, known = _traces_again(start.before, raw, names)
-    raw[:, names.index(EPK_STRENGTH)] = known
-    return replace(
-        start,
-        after=end.after,
-        features=raw,
-        trace=trace,
-        truth_after=end.truth_after,
-        treatment=np.array([f"{a} then {b}" for a, b in zip(start.treatment, end.treatment)]),
-        hours=np.stack([start.hours[:, 0], end.hours[:, 1]], axis=1),
-        held_out=start.held_out | end.held_out,
-    )
-
-
-def _traces_again(before: np.ndarray, raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """EPK traces ``(M, 1024)`` and whether there is one, out of stored strips and features."""
-    from ecg_gym.physiology import epk_traces
-
-    column = dict(zip(names, raw.T))
-    then, now = (
-        [
-            Modulation(**{f.name: float(column[f"{when}.modulation.{f.name}"][i]) for f in fields(Modulation)})
-            for i in range(len(raw))
-        ]
-        for when in ("before", "after")
-    )
-    intervals = [
-        {"rr_ms": 60000.0 / rate, "p_present": bool(p), "regular": bool(regular)}
-        for rate, p, regular in zip(column["measured.hr_bpm"], column["sign.p_present"], column["sign.regular"])
-    ]
-    parts = [
-        epk_traces(limb_from_independent(before[c].astype(np.float32)), intervals[c], then[c], now[c])
-        for c in (slice(start, start + 256) for start in range(0, len(raw), 256))
-    ]
-    return (
-        np.concatenate([part.trace_mv for part in parts]).astype(np.float16),
-        ~np.concatenate([part.abstained for part in parts]),
-    )
+    scenarios = list(load_scenarios().values())
+    which = np.where(rng.random(design.patients) < design.scenarios, rng.integers(len(scenarios), size=design.patients), -1)
+    parts, drugs = [], []
+    for index in np.unique(which):
+        n = int((which == index).sum())
+        if index < 0:
+            parts.append(world.initial(n, rng))
+            drugs += [()] * n
+            continue
+        row = scenarios[index]
+        who = dict(row.population) | ({"given": row.given} if row.given else {})
+        if row.conditions:
+            who["patient"] = Patient(conditions=row.conditions)
+        parts.append(world.initial(n, rng, **who))
+        drugs += [row.drugs] * n
+    return concatenate_states(parts), drugs
 
 
 def _draw_dose(drug: str, patient: Patient, rng: np.random.Generator, levels: Sequence[float]) -> Dose:
@@ -235,43 +239,31 @@ def _draw_dose(drug: str, patient: Patient, rng: np.random.Generator, levels: Se
         return dose
 
 
-def _transitions(
-    world: World, before: State, after: State, given: Sequence[Treatment], held_out: np.ndarray, first_patient: int
+def _look(
+    world: World, state: State, ids: np.ndarray, given: np.ndarray, held_out: np.ndarray, ended: np.ndarray
 ) -> Trials:
-    from ecg_gym.physiology import epk_traces
-    from ecg_gym.world_model.conditioning import (
-        Step,
-        feature_names,
-        measure_strips,
-        population_modulations,
-        raw_features,
-    )
+    from ecg_gym.virtual_patient.truth import HAZARDS
+    from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, boards, observe_strips, people
 
-    rows = np.flatnonzero(before.alive & after.alive)
-    past, future = before[rows], after[rows]
-    step = Step(past.patients, past.taken, future.taken, past.hours, future.hours)
-    intervals = measure_strips(past.ecg)
-    epk = epk_traces(past.ecg, [intervals.row(i) for i in range(len(rows))], *population_modulations(step))
+    truths = world.truth(state)  # type: ignore[attr-defined]
+    there = state.alive[:, None]
+    intervals = np.array([[truth.intervals[name] for name in TRUTHS] for truth in truths], dtype=np.float32)
     return Trials(
-        before=independent_from_leads(past.ecg).astype(np.float16),
-        after=independent_from_leads(future.ecg).astype(np.float16),
-        features=raw_features(step, intervals, epk_strength=~epk.abstained),
-        trace=epk.trace_mv.astype(np.float16),
-        truth_before=_truths(world, past),
-        truth_after=_truths(world, future),
-        treatment=np.array([str(given[int(i)]) for i in rows]),
-        rhythm=np.array([str(truth.rhythm) for truth in world.truth(past)]),  # type: ignore[attr-defined]
-        patient=first_patient + rows.astype(np.int64),
-        hours=np.stack([past.hours, future.hours], axis=1),
-        held_out=held_out[rows],
-        feature_names=feature_names(),
+        strips=(independent_from_leads(state.ecg) * there[..., None]).astype(np.float16),
+        observed=np.where(there, observe_strips(state.ecg), np.nan).astype(np.float32),
+        board=boards(state.taken, state.patients, state.hours).astype(np.float32),
+        ended=ended.astype(np.float32),
+        person=people(state.patients).astype(np.float32),
+        truth=np.where(there, intervals, np.nan).astype(np.float32),
+        hazard=np.array([[t.hazard_per_hour[name] for name in HAZARDS] for t in truths], dtype=np.float32),
+        alive=state.alive.copy(),
+        treatment=given,
+        held_out=held_out.copy(),
+        rhythm=np.array([str(truth.rhythm) for truth in truths]),
+        patient=ids.astype(np.int64),
+        hours=state.hours.astype(float),
+        columns=(*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
     )
-
-
-def _truths(world: Any, state: State) -> np.ndarray:
-    """What the virtual patient knows of its own strips, ``(B, 7)``."""
-    rows = [[truth.intervals[name] for name in TRUTHS] for truth in world.truth(state)]
-    return np.array(rows, dtype=np.float32).reshape(len(state), len(TRUTHS))
 
 
 def _write(path: Path, trials: Trials) -> None:
@@ -282,9 +274,3 @@ def _write(path: Path, trials: Trials) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Trials:
-    with np.load(path, allow_pickle=False) as file:
-        stored = {f.name: file[f.name] for f in fields(Trials)}
-    return Trials(**{**stored, "feature_names": tuple(stored["feature_names"].tolist())})

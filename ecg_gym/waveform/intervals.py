@@ -17,6 +17,7 @@ class Intervals:
 
     hr_bpm: np.ndarray  # (B,) [1/min] 60000 / rr_ms
     rr_ms: np.ndarray  # (B,) [ms] mean RR of the strip, so that hr_bpm counts beats also in AF
+    rr_sd_ms: np.ndarray  # (B,) [ms] SD of the RR intervals of the strip, ectopic beats included
     pr_ms: np.ndarray  # (B,) [ms] P onset to QRS onset; NaN without P waves
     qrs_ms: np.ndarray  # (B,) [ms] earliest onset to latest end over the leads
     qt_ms: np.ndarray  # (B,) [ms] QRS onset to T end
