@@ -7,7 +7,8 @@
 
 A component is a module with ``loss(batch, rng) -> (loss, logs)``. ``draw(rng) -> batch`` makes one batch. All
 randomness of step n comes from ``(seed, n)`` alone, so a run killed at any moment repeats the same losses from its
-last saved state, and no generator needs saving. (A module must therefore draw from the ``rng`` it is given.)
+last saved state, and no generator needs saving. (A module must therefore draw from the ``rng`` it is given.) With
+``workers`` batches are drawn ahead in other processes, and stay the same. With ``devices`` each process draws its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from training import parallel
+from training.console import SAY
+
+LOSSES = "losses.jsonl"
+STATE = "state.safetensors"
+FREE = (
+    "device",
+    "save_every",
+    "workers",
+)  # fields that may change when a run goes on: the losses do not depend on them
 
 Batch = dict[str, Tensor]
 Logs = dict[str, float]
@@ -56,8 +69,10 @@ class LoopConfig:
     ema_decay: float = 0.999  # at the end; it rises from 0 so that early weights are forgotten
     seed: int = 0
     device: str = "cpu"  # or "cuda"
-    bf16: bool = False  # autocast; on CPUs with avx512_bf16 or AMX about twice as fast
+    bf16: bool = False  # autocast where it is fast (`precision`); on CPUs with avx512_bf16 or AMX about twice
     save_every: int = 250  # steps between saved states
+    workers: int | None = None  # processes that draw batches ahead; None is up to 8 beside a GPU and 0 beside a CPU
+    devices: int = 1  # processes that train together through Lightning Fabric, each with a batch of its own
 
 
 @dataclass
@@ -69,11 +84,28 @@ class TrainState:
     optimizer: torch.optim.AdamW
     config: LoopConfig
     step: int = 0
+    fabric: Any = None  # of several processes
+    wrapped: Any = None  # the component behind Fabric
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights of this process are."""
+        return torch.device(self.config.device) if self.fabric is None else self.fabric.device
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, 0 for the first or only one."""
+        return 0 if self.fabric is None else self.fabric.global_rank
 
 
-def start(component: nn.Module, config: LoopConfig) -> TrainState:
-    """A fresh state around ``component`` (moved to the device), its EMA and AdamW."""
-    component = component.to(config.device).train()
+def start(component: nn.Module, config: LoopConfig, fabric: Any = None) -> TrainState:
+    """A fresh state around ``component`` (moved to the device), its EMA and AdamW.
+
+    With ``config.devices`` above one the other processes are started here; ``fabric`` is one launched before.
+    """
+    if fabric is None and config.devices > 1:
+        fabric = parallel.launch(config.device, config.devices)
+    component = component.to(config.device if fabric is None else fabric.device).train()
     ema = copy.deepcopy(component).eval().requires_grad_(False)
     trainable = [p for p in component.parameters() if p.requires_grad]
     groups = [
@@ -81,27 +113,50 @@ def start(component: nn.Module, config: LoopConfig) -> TrainState:
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-    return TrainState(component, ema, optimizer, config)
+    wrapped = None if fabric is None else parallel.wrap(fabric, component)
+    return TrainState(component, ema, optimizer, config, fabric=fabric, wrapped=wrapped)
+
+
+def precision(config: LoopConfig) -> tuple[bool, str]:
+    """Whether the loss is computed under bf16 autocast, and why not where it was asked for (else an empty string).
+
+    It helps on GPUs that multiply bf16 and on CPUs with avx512_bf16 or AMX; elsewhere it is emulated, and slower.
+    """
+    if not config.bf16:
+        return False, ""
+    kind = torch.device(config.device).type
+    if kind == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        fast = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return fast, "" if fast else f"this {kind} does not multiply bf16 quickly: training in float32"
 
 
 def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> Iterator[tuple[int, Logs]]:
     """Yields ``(step, logs)`` after each optimiser step, from ``state.step`` to ``config.steps``.
 
-    With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps and at the end.
-    Raises FloatingPointError when a loss is not finite: the state on disk is then the last good one.
+    With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps and at the end, and the
+    logs of every step stand in ``losses.jsonl``. Raises FloatingPointError when a loss or a gradient is not finite: the
+    state on disk is then the last good one. Of several processes only the first yields and writes; the others leave
+    the program here when the last step is done, so that what follows is the first one's work alone.
     """
-    config = state.config
-    while state.step < config.steps:
-        loss, logs = _update(state, draw)
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of step {state.step} is {loss}; expected a finite number; lower learning_rate (now "
-                f"{config.learning_rate:g}) or look at the batch, then resume from the last saved state"
-            )
-        state.step += 1
-        if folder is not None and (state.step % config.save_every == 0 or state.step == config.steps):
-            save_state(state, folder)
-        yield state.step, {"loss": loss, **logs}
+    if state.rank > 0:
+        for _ in _steps(state, draw):
+            pass
+        parallel.part(state.fabric)
+        raise SystemExit(0)
+    config, rows = state.config, []
+    if folder is not None:
+        _forget_after(state.step, Path(folder) / LOSSES)
+    for step, logs in _steps(state, draw):
+        if folder is not None:
+            rows.append({"step": step, **logs})
+            if step % config.save_every == 0 or step == config.steps:
+                _append(rows, Path(folder) / LOSSES)
+                rows.clear()
+                save_state(state, folder)
+        yield step, logs
+    parallel.part(state.fabric)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -115,7 +170,7 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 def save_state(state: TrainState, folder: str | Path) -> Path:
     """Write the state as one safetensors file (tensors, and JSON for the rest), aside and renamed; returns its path."""
-    path = Path(folder) / "state.safetensors"
+    path = Path(folder) / STATE
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"component.{name}": value for name, value in state.component.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in state.ema.state_dict().items()}
@@ -133,14 +188,15 @@ def save_state(state: TrainState, folder: str | Path) -> Path:
 
 def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> TrainState:
     """The state saved in ``folder``, or a fresh one if there is none; ValueError when it was another run's."""
-    path = Path(folder) / "state.safetensors"
+    path = Path(folder) / STATE
+    if path.is_file():
+        _check_same_run(_document(path)["config"], config, path)
     state = start(component, config)
     if not path.is_file():
         return state
-    with safe_open(path, framework="pt", device=config.device) as file:
+    with safe_open(path, framework="pt", device=str(state.device)) as file:
         document = json.loads((file.metadata() or {})["training"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    _check_same_run(document["config"], config, path)
     state.component.load_state_dict(_under("component.", tensors))
     state.ema.load_state_dict(_under("ema.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
@@ -156,19 +212,29 @@ def report(
     steps: Iterable[tuple[int, Logs]], config: LoopConfig, title: str, folder: str | Path | None = None
 ) -> Iterator[tuple[int, Logs]]:
     """The same steps, shown on the way: a progress bar with the time that remains, and TensorBoard if installed."""
-    writer = _tensorboard(folder)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # Remaining time from the last minute only: a start-up or a busy neighbour should not be promised for ever.
-    with Progress(*columns, TimeRemainingColumn(), speed_estimate_period=60) as progress:
+    if not parallel.is_first():
+        yield from steps
+        return
+    if remark := precision(config)[1]:
+        SAY.print(f"[yellow]note[/] {remark}")
+    writer = None
+    with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
         for step, logs in steps:
             progress.update(task, completed=step, description=f"{title}  loss {logs['loss']:.4f}")
+            writer = writer or _tensorboard(folder, step)
             if writer is not None and step % 10 == 0:
                 for name, value in logs.items():
                     writer.add_scalar(name, value, step)
             yield step, logs
     if writer is not None:
         writer.close()
+
+
+def losses(folder: str | Path) -> list[dict[str, float]]:
+    """The logs of every step of a run so far, in order, each with its ``step``; empty before the first saved state."""
+    path = Path(folder) / LOSSES
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def git_revision() -> str:
@@ -182,25 +248,73 @@ def git_revision() -> str:
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
-def _update(state: TrainState, draw: Draw) -> tuple[float, Logs]:
-    """One optimiser step and one step of the average; all randomness from (seed, step)."""
-    config, step = state.config, state.step
-    batch = draw(np.random.default_rng([config.seed, step]))
-    batch = {name: value.to(config.device, non_blocking=True) for name, value in batch.items()}
-    rng = torch.Generator(config.device).manual_seed(int(np.random.default_rng([config.seed, step, 1]).integers(2**62)))
+def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
+    """Every step that remains, on this process; all processes together when there are several."""
+    config = state.config
+    for batch in _batches(state, draw):
+        logs = _update(state, batch)
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(logs[name]):
+                raise FloatingPointError(
+                    f"the {name.replace('_', ' ')} of step {state.step} is {logs[name]}; expected a finite number; "
+                    f"lower learning_rate (now {config.learning_rate:g}) or look at the batch, then resume from the "
+                    "last saved state"
+                )
+        state.step += 1
+        yield state.step, logs
+
+
+def _update(state: TrainState, batch: Batch) -> Logs:
+    """One optimiser step and one step of the average; left out when the loss or the gradient is not finite."""
+    config, step, device = state.config, state.step, state.device
+    batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    rng = torch.Generator(device).manual_seed(int(_random(config.seed, step, state.rank, 1).integers(2**62)))
+    component: Any = state.component if state.wrapped is None else state.wrapped
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
-    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.bf16):
-        loss, logs = state.component.loss(batch, rng)  # type: ignore[operator]
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
+        loss, parts = component.loss(batch, rng)
     state.optimizer.zero_grad(set_to_none=True)
-    if not torch.isfinite(loss):
-        return float(loss.detach()), {}
-    loss.backward()
+    values = torch.stack([loss.detach().double(), *(value.detach().double().mean() for value in parts.values())])
+    if state.fabric is None:
+        loss.backward()
+    else:
+        values = parallel.mean(state.fabric, values)
+        state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
-    state.optimizer.step()
-    _average(state)
-    scalars = {name: float(value.detach()) for name, value in logs.items()}
-    return float(loss.detach()), {**scalars, "gradient_norm": float(norm), "learning_rate": learning_rate(config, step)}
+    total, *scalars, norm_found = [*values.tolist(), float(norm)]
+    if math.isfinite(total) and math.isfinite(norm_found):
+        state.optimizer.step()
+        _average(state)
+    named = dict(zip(parts, scalars))
+    return {"loss": total, **named, "gradient_norm": norm_found, "learning_rate": learning_rate(config, step)}
+
+
+def _random(seed: int, step: int, rank: int, what: int) -> np.random.Generator:
+    """The randomness of a step on one process: ``what`` is 0 for the batch, 1 for the seed of the noise."""
+    return np.random.default_rng([seed, step, 2 * rank + what])
+
+
+class _Draws(Dataset):
+    """Batches by the number of their step."""
+
+    def __init__(self, draw: Draw, seed: int, rank: int) -> None:
+        self.draw, self.seed, self.rank = draw, seed, rank
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.draw(_random(self.seed, step, self.rank, 0))
+
+
+def _batches(state: TrainState, draw: Draw) -> Iterator[Batch]:
+    """The batches of the steps that remain, drawn ahead by ``config.workers`` processes."""
+    config, on_gpu = state.config, state.device.type == "cuda"
+    draws, remaining = _Draws(draw, config.seed, state.rank), range(state.step, config.steps)
+    ready = min(8, (os.cpu_count() or 1) // config.devices - 1) if on_gpu else 0
+    workers = max(0, ready if config.workers is None else config.workers)
+    if workers == 0 or not remaining:
+        yield from map(draws.__getitem__, remaining)
+        return
+    yield from DataLoader(draws, batch_size=None, sampler=remaining, num_workers=workers, pin_memory=on_gpu)
 
 
 @torch.no_grad()
@@ -213,9 +327,10 @@ def _average(state: TrainState) -> None:
 
 
 def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> None:
-    """Refuse to continue under settings that would change the losses; the device and the saving rhythm may differ."""
-    now = json.loads(json.dumps(asdict(config)))
-    differing = [key for key in now if key not in ("device", "save_every") and now[key] != stored.get(key)]
+    """Refuse to continue under settings that would change the losses; a field of a later version has its default."""
+    now, usual = (json.loads(json.dumps(asdict(c))) for c in (config, LoopConfig()))
+    stored = {**usual, **stored}
+    differing = [key for key in now if key not in FREE and now[key] != stored[key]]
     if differing:
         raise ValueError(
             f"{path} was trained with {[(key, stored.get(key)) for key in differing]}; expected "
@@ -231,11 +346,41 @@ def _entry(document: dict[str, Any]) -> dict[str, str]:
     return {"training": json.dumps(document)}
 
 
-def _tensorboard(folder: str | Path | None) -> Any:
+def _document(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {})["training"])
+
+
+def _append(rows: list[dict[str, Any]], path: Path) -> None:
+    """Before the state is saved, so that a kill in between leaves too many rows, never too few."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({key: value if math.isfinite(value) else None for key, value in row.items()}) for row in rows]
+    with path.open("a") as file:
+        file.write("".join(line + "\n" for line in lines))
+
+
+def _forget_after(step: int, path: Path) -> None:
+    """Drop the rows of steps that died with their process, and a last line that was cut."""
+    if not path.is_file():
+        return
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+    os.replace(aside, path)
+
+
+def _progress(clock: Callable[[], float] | None = None) -> Progress:
+    """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
+
+
+def _tensorboard(folder: str | Path | None, first_step: int) -> Any:
+    """A writer that begins at ``first_step``: curves of steps that died with their process are hidden."""
     if folder is None:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first_step)

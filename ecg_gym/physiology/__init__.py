@@ -1,21 +1,31 @@
 """McSharry's five-wave model of the ECG: the equation, what treatment does to it, and this patient's parameters."""
 
+from ecg_gym.physiology.beats import beats_of, draw_beats, recorded_beats, usual_sd_ms
 from ecg_gym.physiology.epk import Anchor, epk_trace, epk_traces
 from ecg_gym.physiology.fitting import Fit, fit
+from ecg_gym.physiology.leads import ASKED, LeadFit, anchor_traces, fit_leads
 from ecg_gym.physiology.mcsharry import WAVES, Waves, intervals_ms, solve_exact, solve_rk4, textbook
 from ecg_gym.physiology.modulation import apply
 
 __all__ = [
+    "ASKED",
     "WAVES",
     "Anchor",
     "Fit",
+    "LeadFit",
     "Waves",
+    "anchor_traces",
     "apply",
+    "beats_of",
+    "draw_beats",
     "epk_trace",
     "epk_traces",
     "fit",
+    "fit_leads",
     "intervals_ms",
+    "recorded_beats",
     "solve_exact",
     "solve_rk4",
     "textbook",
+    "usual_sd_ms",
 ]

@@ -204,6 +204,46 @@ def solve_exact(
     return total - np.concatenate([w_start[:, None], w], axis=1)
 
 
+def unit_waves(
+    centre_s: np.ndarray,  # (B, W) [s after R]
+    width_s: np.ndarray,  # (B, W) [s]
+    beats_s: np.ndarray,  # (B, K) [s]
+    *,
+    samples: int,
+    rate_hz: float,
+    first_s: float = 0.0,  # when the first beat's R peaks
+    relaxation_per_s: float | None = None,  # kappa; McSharry's 1/s if not given
+) -> np.ndarray:
+    """The trajectory ``(B, W, N)`` [mV] of each wave alone at a height of 1 mV, beats in milliseconds as they were.
+
+    The equation is linear in the amplitudes: gains mix these into any number of leads. The same closed form as
+    ``solve_exact`` of ``at_each_beat``, in seconds instead of radians: a wave's sigma is then its width in every beat.
+    Each wave relaxes towards its own mean over the strip, and starts on its Gaussian.
+    """
+    kappa = parameters.value("textbook", "relaxation") if relaxation_per_s is None else relaxation_per_s
+    start = np.full(len(beats_s), -_TURN * first_s) / np.asarray(beats_s)[:, 0]
+    phase = turn(beats_s, start, samples, rate_hz)
+    sigma = width_s[:, :, None]
+    rr = (_TURN / phase.omega)[:, None]
+    distance = (phase.theta / phase.omega)[:, None] - centre_s[:, :, None]
+    distance -= rr * np.round(distance / rr)
+    total = np.exp(-0.5 * (distance / sigma) ** 2)
+    if kappa == 0:
+        return total
+    h = 1 / rate_hz
+    reach = (distance / sigma - kappa * sigma) * np.sqrt(0.5)
+    value = erf(reach)
+    passed = value[..., 1:] - value[..., :-1]
+    wrapped = distance[..., 1:] <= distance[..., :-1]  # far from the wave: it goes on along its own turn
+    further = (reach[..., :-1] + h / sigma * np.sqrt(0.5))[wrapped]
+    passed[wrapped] = erf(further) - value[..., :-1][wrapped]
+    area = sigma * np.sqrt(np.pi / 2) * passed * np.exp(kappa * (kappa * sigma**2 / 2 - distance[..., :-1]))
+    keep = np.exp(-kappa * h)
+    baseline = sigma * phase.omega.mean(axis=1)[:, None, None] / np.sqrt(_TURN)
+    total[..., 1:] -= lfilter([1.0], [1.0, -keep], kappa * keep * area - (1 - keep) * baseline, axis=-1)
+    return total
+
+
 def solve_rk4(
     waves: Waves,
     beats_s: np.ndarray,

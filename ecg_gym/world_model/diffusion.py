@@ -194,6 +194,7 @@ SAMPLERS = {
     "ddim": Sampler("1", 0.0, 7.0, 50),
     "dpm++": Sampler("2m", 0.0, 7.0, 10),
     "heun": Sampler("heun", 0.0, 7.0, 6),  # two model calls a step
+    "student": Sampler("1", 0.0, None, 4),  # distilled weights at noise levels of their own, see `student.py`
 }
 
 
@@ -204,7 +205,7 @@ def sample(
     """Clean latents ``(B, ...)`` from ``noise`` ``(B, ...)``; ``None`` means the sampler's own choice.
 
     ``fresh`` is needed where noise goes back in (``ddpm``, or ``eta`` > 0) and hands out standard normals shaped like
-    ``noise``: the caller owns the randomness. ``taus`` replaces the time grid.
+    ``noise``: the caller owns the randomness. ``taus`` replaces the time grid; the student has no other.
     """
     _check("sampler", sampler, tuple(SAMPLERS))
     chosen = SAMPLERS[sampler]
@@ -216,6 +217,11 @@ def sample(
     if eta and fresh is None:
         raise ValueError(
             f"fresh is None with eta {eta}; expected a source of noise; pass fresh=lambda: torch.randn(2, 4)"
+        )
+    if sampler == "student" and taus is None:
+        raise ValueError(
+            "taus is None with the student; expected the noise levels it was distilled for; pass "
+            "taus=student.levels(4), or take WorldModel.load(sampler='student'), which does"
         )
     taus = time_grid(schedule, chosen.steps if steps is None else steps, chosen.rho) if taus is None else taus
     latent = noise

@@ -1,0 +1,131 @@
+"""Waves that all leads share: centres and widths common to the 8 independent leads, heights of each lead's own.
+
+Heights are linear, so they are solved for wherever the waves stand, and only centres and widths descend: variable
+projection (Golub & Pereyra 1973, doi:10.1137/0710036) with Kaufman's Jacobian (1975, doi:10.1007/BF01932995), batched
+Levenberg-Marquardt within the limits of ``theta.yaml``. What one lead calls Q another calls R; the lead's gain has the
+sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg_gym.physiology import parameters
+
+
+@dataclass(frozen=True)
+class SharedFit:
+    """W waves of B beats in L leads."""
+
+    centre_s: np.ndarray  # (B, W) [s after R]
+    width_s: np.ndarray  # (B, W) [s]
+    gain_mv: np.ndarray  # (B, L, W) [mV]
+    offset_mv: np.ndarray  # (B, L) [mV]
+    r2: np.ndarray  # (B,) part of the variance explained, over all leads; NaN where the beat is not finite
+
+
+def roles(name: str = "nine") -> tuple[str, ...]:
+    """Which part of the beat each wave of a set belongs to: P, Q, R, S or T."""
+    return tuple(parameters.row("leads", name)["role"])
+
+
+def fit_shared(
+    beats_mv: np.ndarray, time_s: np.ndarray, valid: np.ndarray, name: str = "nine", steps: int = 25
+) -> SharedFit:
+    """The waves nearest to beats ``(B, L, n)`` [mV] at ``time_s (n,)`` [s after R].
+
+    ``valid (B, n)`` bool marks their own samples. Rows with samples that are not finite get the expected waves at no
+    height and an R^2 of NaN.
+    """
+    weight = np.asarray(valid, dtype=float)[:, None]
+    sound = np.isfinite(np.where(weight > 0, beats_mv, 0)).all(axis=(1, 2)) & (weight.sum(axis=(1, 2)) > 0)
+    beat = np.where(sound[:, None, None] & (weight > 0), beats_mv, 0.0)
+    look = _descend(_Problem(beat, weight, time_s, name), steps)
+    w = len(roles(name))
+    mean = beat.sum(axis=-1, keepdims=True) / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
+    power = (((beat - mean) * weight) ** 2).sum(axis=(1, 2))
+    r2 = np.where(sound & (power > 0), 1 - (look.rest**2).sum(axis=(1, 2)) / np.where(power > 0, power, 1), np.nan)
+    gain = look.gain.transpose(0, 2, 1)
+    return SharedFit(look.x[:, :w], look.x[:, w:], gain[:, :, :w], gain[:, :, w], r2)
+
+
+class _Problem:
+    """Beats, limits and expectation."""
+
+    def __init__(self, beat: np.ndarray, weight: np.ndarray, time: np.ndarray, name: str) -> None:
+        self.beat, self.weight, self.time = beat, weight, time
+        table = parameters.row("leads", name)
+
+        def column(key: str) -> np.ndarray:
+            return 1e-3 * np.concatenate([table["centre"][key], table["width"][key]])
+
+        self.expected, self.lower, self.upper = column("value"), column("lower"), column("upper")
+        noise = parameters.value("start", "noise")
+        self.belief = (noise / column("sd")) ** 2
+        self.ridge = (noise / parameters.value("leads", "gain_sd")) ** 2
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The problem at one ``x (B, 2W)``: heights solved for."""
+
+    x: np.ndarray
+    distance: np.ndarray  # (B, W, n) in widths
+    basis: np.ndarray  # (B, W + 1, n) bells and the constant, zero outside the beat
+    gram: np.ndarray  # (B, W + 1, W + 1) with the ridge
+    gain: np.ndarray  # (B, W + 1, L)
+    rest: np.ndarray  # (B, L, n) beat minus model
+    cost: np.ndarray  # (B,)
+
+    def where(self, mask: np.ndarray, other: _Look) -> _Look:
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return _Look(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+def _look(problem: _Problem, x: np.ndarray) -> _Look:
+    w = x.shape[1] // 2
+    distance = (problem.time - x[:, :w, None]) / x[:, w:, None]
+    basis = np.concatenate([np.exp(-0.5 * distance**2) * problem.weight, problem.weight], axis=1)
+    gram = basis @ basis.transpose(0, 2, 1) + problem.ridge * np.eye(w + 1)
+    gain = np.linalg.solve(gram, basis @ problem.beat.transpose(0, 2, 1))
+    rest = problem.beat - gain.transpose(0, 2, 1) @ basis
+    cost = (rest**2).sum(axis=(1, 2)) + problem.ridge * (gain**2).sum(axis=(1, 2))
+    cost += (problem.belief * (x - problem.expected) ** 2).sum(axis=1)
+    return _Look(x, distance, basis, gram, gain, rest, cost)
+
+
+def _descend(problem: _Problem, steps: int) -> _Look:
+    """Levenberg-Marquardt, one damping per row, steps projected onto the limits; cost never rises."""
+    look = _look(problem, np.tile(problem.expected, (len(problem.beat), 1)))
+    damping = np.full(len(look.x), 1e-2)
+    for _ in range(steps):
+        normal, gradient = _normal_equations(problem, look)
+        stuck = (look.x <= problem.lower) & (gradient > 0) | (look.x >= problem.upper) & (gradient < 0)
+        free = ~stuck
+        normal *= free[:, :, None] & free[:, None, :]
+        scale = np.einsum("bii->bi", normal) * damping[:, None] + np.where(free, 1e-12, 1.0)
+        normal += scale[:, :, None] * np.eye(look.x.shape[1])
+        step = np.linalg.solve(normal, (gradient * free)[:, :, None])[..., 0]
+        trial = _look(problem, np.clip(look.x - step, problem.lower, problem.upper))
+        better = trial.cost < look.cost
+        look = trial.where(better, look)
+        damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-7, 1e6)
+    return look
+
+
+def _normal_equations(problem: _Problem, look: _Look) -> tuple[np.ndarray, np.ndarray]:
+    """J^T J ``(B, 2W, 2W)`` and J^T (model - beat) ``(B, 2W)`` of centres and widths, summed over the leads.
+
+    J of one lead is its gains times what the slopes of the bells have outside the span of the bells.
+    """
+    w = look.x.shape[1] // 2
+    by_centre = look.basis[:, :w] * look.distance / look.x[:, w:, None]
+    slope = np.concatenate([by_centre, by_centre * look.distance], axis=1)
+    gain = np.concatenate([look.gain[:, :w], look.gain[:, :w]], axis=1)
+    within = look.basis @ slope.transpose(0, 2, 1)
+    outside = slope @ slope.transpose(0, 2, 1) - within.transpose(0, 2, 1) @ np.linalg.solve(look.gram, within)
+    normal = outside * (gain @ gain.transpose(0, 2, 1)) + np.diag(problem.belief)
+    gradient = -((slope @ look.rest.transpose(0, 2, 1)) * gain).sum(axis=2)
+    return normal, gradient + problem.belief * (look.x - problem.expected)

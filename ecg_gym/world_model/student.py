@@ -1,0 +1,105 @@
+"""The few-step sampler that ships beside the weights: a denoiser that has learnt to take the teacher's long strides.
+
+A diffusion sampler in k steps is a list of noise levels and a network asked once at each. The student's network has the
+teacher's shape, but its answer at a level is no longer the expected clean latent: it is the point that the teacher's
+whole walk from this level to the student's next one heads for (``training.student``). It is therefore asked at its own
+levels only, by order-1 steps without noise.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ecg_gym.world_model import checkpoint
+from ecg_gym.world_model.denoiser import DenoiserConfig
+
+KIND = "student"
+WEIGHTS = "student.safetensors"
+STEPS = 4  # if nobody says
+
+
+@dataclass(frozen=True)
+class Student:
+    """A distilled forecaster and the noise levels it may be asked at."""
+
+    forecaster: nn.Module  # the teacher's kind, all but its denoiser a copy of the teacher's
+    taus: Mapping[int, tuple[int, ...]]  # number of steps -> levels from noise down to 0, for `sample(..., taus=...)`
+    sha256: str = ""  # of the student's weights
+
+    def levels(self, steps: int | None = None) -> list[int]:
+        """The noise levels of a walk of ``steps`` (None: 4, or the most there are); ValueError for any other."""
+        steps = min(STEPS, max(self.taus)) if steps is None else steps
+        if steps not in self.taus:
+            raise ValueError(
+                f"steps is {steps} with the student; expected one of {sorted(self.taus)}, the walks it has learnt; "
+                "leave it out, or use sampler='dpm++' for any number of steps"
+            )
+        return list(self.taus[steps])
+
+
+def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> Student:
+    """The student stored at ``path``, for the forecaster ``teacher`` whose weights have that SHA-256.
+
+    ``path`` is the file or a folder that holds ``student.safetensors``. ``teacher`` is not changed: the student is a
+    copy of it with a denoiser of its own. Raises ValueError if there is no such file or it learnt from other weights.
+    """
+    path = Path(path)
+    path = path / WEIGHTS if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(
+            f"no student at {path}; expected the few-step weights that belong to this world model; make them with "
+            "`ecg-gym train student`, or use sampler='dpm++', which needs none"
+        )
+    found = checkpoint.load(path, KIND, checkpoint.manifest().get(path.name) if _packaged(path) else None)
+    learnt_from = str(found.metadata.get("teacher_sha256"))
+    if learnt_from != teacher_sha256:
+        raise ValueError(
+            f"{path} learnt from the world model {learnt_from[:12]}...; expected {teacher_sha256[:12]}..., the one in "
+            "use; keep both files together, or distil again with `ecg-gym train student`"
+        )
+    pupil = copy.deepcopy(teacher)
+    checkpoint.restore(pupil.denoiser, found)  # type: ignore[arg-type]
+    taus = {int(steps): tuple(levels) for steps, levels in found.config["taus"].items()}
+    return Student(pupil.eval(), checked_taus(taus, teacher.schedule.n), found.sha256)  # type: ignore[union-attr, arg-type]
+
+
+def save_student(
+    path: str | Path, denoiser: nn.Module, taus: Mapping[int, Sequence[int]], teacher_sha256: str, *,
+    data: Mapping[str, Any], metrics: Mapping[str, Any], **more: Any,
+) -> str:  # fmt: skip
+    """Write a student's denoiser with its noise levels and its teacher's hash; returns the SHA-256 of the file."""
+    told: DenoiserConfig = denoiser.config  # type: ignore[assignment]
+    config = {"denoiser": asdict(told), "taus": {str(steps): list(levels) for steps, levels in taus.items()}}
+    tensors = denoiser.state_dict()
+    return checkpoint.save(
+        path, KIND, tensors, config, data=data, metrics=metrics, teacher_sha256=teacher_sha256, **more
+    )
+
+
+def checked_taus(taus: Mapping[int, Sequence[int]], n: int) -> dict[int, tuple[int, ...]]:
+    """The walks, after checking that each falls to 0 in as many steps as it says and that a level belongs to one."""
+    for steps, levels in taus.items():
+        falls = all(a > b for a, b in itertools.pairwise(levels))
+        if len(levels) != steps + 1 or levels[-1] != 0 or levels[0] > n or not falls:
+            raise ValueError(
+                f"taus[{steps}] is {list(levels)}; expected {steps} noise levels that fall from {n} at most, then 0; "
+                "mend the student's preset"
+            )
+    asked = [tau for levels in taus.values() for tau in levels[:-1]]
+    if len(set(asked)) < len(asked):
+        raise ValueError(
+            f"taus are {dict(taus)}; expected no level twice, because the student's answer at a level is one stride; "
+            "shift one of them by a step"
+        )
+    return {steps: tuple(levels) for steps, levels in taus.items()}
+
+
+def _packaged(path: Path) -> bool:
+    return path.parent.resolve() == checkpoint.ASSETS.resolve()
