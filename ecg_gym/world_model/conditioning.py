@@ -37,6 +37,7 @@ BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for w
 PEOPLE = (*[f"person.{name}" for name in PERSON], "person.female", *[f"condition.{name}" for name in CONDITIONS])
 ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)
 CLOCK = ("clock.step_hours", "clock.since_home_hours", "clock.sine", "clock.cosine")
+EPK_STRENGTH = "epk.strength"  # 0 where the prior abstains or is switched off
 DAY_HOURS = 24.0
 
 History = tuple[Administration, ...]
@@ -96,6 +97,42 @@ def raw_features(
         np.isfinite(told),
         ending,
         np.stack([after_hours - before.hours, after_hours - home.hours, np.sin(angle), np.cos(angle)], axis=1),
+    ]
+    return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
+
+
+def render_names(asked: bool = True) -> tuple[str, ...]:
+    """The names of the columns of :func:`render_features`."""
+    return (
+        *[f"{when}.{name}" for when in ("before", "after") for name in BOARD],
+        *[f"measured.{name}" for name in OBSERVED],
+        *([f"asked.{name}" for name in OBSERVED] if asked else []),
+        *([f"known.asked.{name}" for name in MEASURED] if asked else []),
+        *PEOPLE,
+        *[f"missing.{lead}" for lead in INDEPENDENT_LEADS],
+        "clock.step_hours", "clock.sine", "clock.cosine",
+        EPK_STRENGTH,
+    )  # fmt: skip
+
+
+def render_features(
+    person: np.ndarray, reference: Look, after_board: np.ndarray, after_hours: np.ndarray, missing: np.ndarray,
+    epk_strength: np.ndarray, asked: np.ndarray | None,
+) -> np.ndarray:  # fmt: skip
+    """What the denoiser is told ``(B, F)`` float32 in its own units, columns as in :func:`render_names`.
+
+    ``reference`` is the strip it redraws, ``asked (B, len(OBSERVED))`` the intervals the new strip shall have (``None``
+    for a model that has no prognosis), ``missing (B, 8)`` true where an independent lead of the reference was not
+    recorded, ``epk_strength (B,)`` the anchor's scale, 0 where it abstains.
+    """
+    angle = 2 * np.pi * after_hours / DAY_HOURS
+    columns = [reference.board, after_board, reference.observed]
+    if asked is not None:
+        columns += [asked, np.isfinite(asked[:, : len(MEASURED)])]
+    columns += [
+        person,
+        missing,
+        np.stack([after_hours - reference.hours, np.sin(angle), np.cos(angle), epk_strength], axis=1),
     ]
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
@@ -189,8 +226,7 @@ class FeatureScale:
 
     @classmethod
     def fit(cls, names: Sequence[str], raw: np.ndarray) -> FeatureScale:
-        """Offset and scale of raw features ``(N, F)``, completed; a column that never varies gets a scale of 1."""
-        raw, names = complete(raw, names)
+        """Offset and scale of raw features ``(N, F)``; a column that never varies gets a scale of 1."""
         finite = np.isfinite(raw)
         offset = np.array([np.median(column[ok]) if ok.any() else 0.0 for column, ok in zip(raw.T, finite.T)])
         difference = np.where(finite, raw - offset, 0.0).astype(float)
@@ -203,7 +239,6 @@ class FeatureScale:
 
         Columns are matched by name; a feature that has gone since training stands at rest.
         """
-        raw, names = complete(raw, names)
         column = {name: i for i, name in enumerate(names)}
         matched = np.tile(self.offset, (len(raw), 1))
         for i, name in enumerate(self.names):

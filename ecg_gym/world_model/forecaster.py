@@ -1,4 +1,4 @@
-"""Denoiser and projection together: what is trained, what is stored, and how a latent is drawn from them."""
+"""Prognosis and denoiser together: what is trained, what is stored, and how a latent is drawn from them."""
 
 from __future__ import annotations
 
@@ -14,34 +14,48 @@ from ecg_gym.world_model.anchor import Projection, ProjectionConfig
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.denoiser import Denoiser, DenoiserConfig
 from ecg_gym.world_model.diffusion import Model, Noise, Schedule, guided, linear_schedule, sample
+from ecg_gym.world_model.prognosis import Prognosis, PrognosisConfig
 
 KIND = "world_model"
 
 
 @dataclass(frozen=True)
 class Known:
-    """All that is known before the next latent is drawn, one row per patient."""
+    """All that the denoiser knows before the next latent is drawn, one row per patient."""
 
-    before: Tensor  # (B, 4, 128) pre-dose latent
+    before: Tensor  # (B, 4, 128) latent of the reference strip
     condition: Tensor  # (B, F) features as the network likes them
-    trace: Tensor  # (B, 1024) [mV] EPK, 0 where it abstains
+    prior: Tensor  # EPK: its latent (B, 4, 128), or with a projection its trace (B, 1024) [mV]; 0 where it abstains
     strength: Tensor  # (B,) scale of the anchor: 1 as trained, 0 where it abstains or is switched off
 
     def __len__(self) -> int:
         return len(self.before)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Known:
-        return Known(self.before[rows], self.condition[rows], self.trace[rows], self.strength[rows])
+        return Known(self.before[rows], self.condition[rows], self.prior[rows], self.strength[rows])
 
 
 class Forecaster(nn.Module):
-    """The learned part of the world model, apart from the codec."""
+    """The learned part of the world model, apart from the codec.
 
-    def __init__(self, denoiser: DenoiserConfig, projection: ProjectionConfig, features: FeatureScale) -> None:
+    With a ``prognosis`` the next intervals are drawn first and the denoiser is told which ones to draw; without, it has
+    to find them itself, as in the paper. With a ``projection`` the EPK is a trace of lead II that a network carries into
+    latent space, as in the paper; without, it is a strip of all leads, and the codec does.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserConfig,
+        features: FeatureScale,
+        prognosis: PrognosisConfig | None = None,
+        outlook: FeatureScale | None = None,
+        projection: ProjectionConfig | None = None,
+    ) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.outlook = features, outlook  # of the denoiser; of the prognosis
         self.denoiser = Denoiser(denoiser, linear_schedule())
-        self.projection = Projection(projection)
+        self.prognosis = None if prognosis is None else Prognosis(prognosis)
+        self.projection = None if projection is None else Projection(projection)
 
     @property
     def schedule(self) -> Schedule:
@@ -50,7 +64,10 @@ class Forecaster(nn.Module):
 
     def anchor(self, known: Known) -> Tensor:
         """z_EPK ``(B, 4, 128)``, 0 in rows without an anchor; not yet scaled by its strength."""
-        return self.projection(known.trace, known.strength > 0)
+        there = known.strength > 0
+        if self.projection is not None:
+            return self.projection(known.prior, there)
+        return known.prior * there.to(known.prior.dtype)[:, None, None]
 
     def estimator(self, known: Known, anchor: Tensor | None = None) -> Model:
         """The function ``(z, tau) -> z0hat`` for these rows, which samplers ask."""
@@ -64,28 +81,44 @@ class Forecaster(nn.Module):
     ) -> Tensor:  # fmt: skip
         """One next latent ``(B, 4, 128)`` per row out of its own ``noise (B, 4, 128)``."""
         with torch.autocast(noise.device.type, torch.bfloat16, enabled=bf16):
-            return self._draw(known, noise, sampler, steps, fresh, guidance_scale)
-
-    def _draw(
-        self, known: Known, noise: Tensor, sampler: str, steps: int | None, fresh: Noise | None, guidance_scale: float
-    ) -> Tensor:
-        anchor = self.anchor(known)
-        model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
-        return sample(model, noise, self.schedule, sampler, steps, fresh=fresh)
+            anchor = self.anchor(known)
+            model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
+            return sample(model, noise, self.schedule, sampler, steps, fresh=fresh)
 
     def describe(self) -> dict[str, Any]:
         """The configuration :meth:`from_config` builds the same network from, as JSON."""
-        features = self.features
-        scale = {"offset": features.offset.tolist(), "scale": features.scale.tolist()}
         return {
             "denoiser": asdict(self.denoiser.config),
-            "projection": asdict(self.projection.config),
-            "features": {"names": list(features.names), **scale},
+            "features": _scale(self.features),
+            "prognosis": None if self.prognosis is None else asdict(self.prognosis.config),
+            "outlook": None if self.outlook is None else _scale(self.outlook),
+            "projection": None if self.projection is None else asdict(self.projection.config),
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Forecaster:
-        """An untrained network of the described size; see ``checkpoint.restore`` for its weights."""
-        told = config["features"]
-        features = FeatureScale(tuple(told["names"]), np.array(told["offset"]), np.array(told["scale"]))
-        return cls(DenoiserConfig(**config["denoiser"]), ProjectionConfig(**config["projection"]), features)
+        """An untrained network of the described size; see ``checkpoint.restore`` for its weights.
+
+        Raises ValueError for a description of another version.
+        """
+        if missing := [key for key in ("denoiser", "features", "prognosis", "outlook", "projection") if key not in config]:
+            raise ValueError(
+                f"the weights say nothing of {missing}; expected a world model of this version; retrain it with "
+                "`ecg-gym train world-model`, or use the release that it was trained with"
+            )
+        prognosis, outlook, projection = (config[key] for key in ("prognosis", "outlook", "projection"))
+        return cls(
+            DenoiserConfig(**config["denoiser"]),
+            _from_scale(config["features"]),
+            None if prognosis is None else PrognosisConfig(**prognosis),
+            None if outlook is None else _from_scale(outlook),
+            None if projection is None else ProjectionConfig(**projection),
+        )
+
+
+def _scale(features: FeatureScale) -> dict[str, Any]:
+    return {"names": list(features.names), "offset": features.offset.tolist(), "scale": features.scale.tolist()}
+
+
+def _from_scale(told: Mapping[str, Any]) -> FeatureScale:
+    return FeatureScale(tuple(told["names"]), np.array(told["offset"]), np.array(told["scale"]))

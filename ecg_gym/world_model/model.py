@@ -1,15 +1,17 @@
 """``WorldModel``: ECG-WM as a World. It starts from a real strip and draws what an hour and a treatment make of it.
 
-    observe:  strip -> codec -> latent
-    step:     doses, exposure, intervals, EPK -> condition -> diffusion in latent space -> codec -> strip
+    observe:  strip -> codec -> latent, intervals, McSharry's model of this patient
+    step:     doses, exposure, intervals -> prognosis: the next intervals, or death
+              prognosis -> EPK anchor with those intervals -> diffusion in latent space -> codec -> strip
 
-A learned world that never saw a death: ``alive`` stays true whatever is given, so lethal doses look survivable here.
-Ask the virtual patient for hazards, and the risk model for a judgement. Research only.
+What is carried from step to step is a page of intervals; every strip is drawn anew from the first one, so that drawing
+errors do not add up. Deaths are learned from virtual trials in which they were rare: ask the virtual patient for
+hazards, and the risk model for a judgement. Research only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +32,35 @@ from ecg_gym.core import (
     Treatment,
     row_generators,
 )
-from ecg_gym.physiology import epk_traces
-from ecg_gym.waveform import Intervals, to_model_grid
+from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
+from ecg_gym.physiology.leads import join
+from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model import checkpoint
-from ecg_gym.world_model.conditioning import Step, feature_names, measure_strips, population_modulations, raw_features
+from ecg_gym.world_model.conditioning import (
+    OBSERVED,
+    Look,
+    boards,
+    complete,
+    endings,
+    feature_names,
+    modulations_of,
+    observe_strips,
+    people,
+    raw_features,
+    render_features,
+    render_names,
+)
 from ecg_gym.world_model.diffusion import SAMPLERS
 from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
+from ecg_gym.world_model.prognosis import Chance, base_of
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE
 
 WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
 CHUNK = 64  # rows at once: larger ones fall out of the cache
 MICRO_BATCH = 8  # rows at once with deterministic="batch"
 BACKENDS = ("eager", "bf16")
+REFERENCES = ("first", "last")
+Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
 
 
 @dataclass(frozen=True)
@@ -57,12 +76,15 @@ class WorldModel:
     steps: int | None = None  # of the sampler; None is its own choice
     epk_scale: float = 1.0  # strength of the EPK anchor: 0 switches it off, 1 is as trained
     guidance_scale: float = 0.0  # gamma of Eq. 8; the paper samples without
+    reference: str = "first"  # the strip that is redrawn: the patient's "first", or the "last" as in the paper
+    believed: Believed | None = None  # changes what pharmacology says, to see what a wrong prior does
     backend: str = "eager"  # or "bf16": autocast, about twice as fast on CPUs that have it, 0.5 % off
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
             ("sampler", self.sampler, tuple(SAMPLERS)),
+            ("reference", self.reference, REFERENCES),
             ("backend", self.backend, BACKENDS),
             ("deterministic", self.deterministic, (None, "batch")),
         )
@@ -104,10 +126,7 @@ class WorldModel:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""
         from ecg_gym.virtual_patient import VirtualPatient
 
-        start = VirtualPatient(dt_hours=self.dt_hours).initial(n, rng, **who)
-        return self._state(
-            start.ecg, start.patients, start.taken, start.hours, np.zeros((n, len(INDEPENDENT_LEADS)), bool)
-        )
+        return self.start_from(VirtualPatient(dt_hours=self.dt_hours).initial(n, rng, **who))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip (at any rate; the best 10 s are taken) and the doses already taken.
@@ -117,7 +136,12 @@ class WorldModel:
         """
         strip = to_model_grid(ecg).signal.reshape(1, len(LEADS), MODEL_SAMPLES)
         missing = np.array([[lead in ecg.missing for lead in INDEPENDENT_LEADS]])
-        return self._state(strip, (patient,), (tuple(given),), np.zeros(1), missing)
+        return self._begin(strip, (patient,), (tuple(given),), np.zeros(1), np.ones(1, bool), missing)
+
+    def start_from(self, state: State) -> State:
+        """The same people at the same hour, out of the strips of another world's state, each seen through the codec."""
+        missing = np.zeros((len(state), len(INDEPENDENT_LEADS)), bool)
+        return self._begin(state.ecg, state.patients, state.taken, state.hours, state.alive, missing)
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """A sample of each row ``dt_hours`` later. All of a row's noise comes from its own generator."""
@@ -141,33 +165,104 @@ class WorldModel:
         living = np.flatnonzero(state.alive)
         if len(living) == 0:
             return later
-        latent = self._draw(self.known(state[living], later[living]), [generators[i] for i in living])
+        mine = [generators[i] for i in living]
+        told = self.told(state[living], later[living], mine)
+        latent = self._draw(told.known, mine)
+        strips = self._decode(latent)
+        observed = observe_strips(strips) if told.asked is None else told.asked
         later.inner["latent"][living] = latent.numpy()
-        later.inner["missing"][living] = False  # what the model draws has all its leads
-        later.ecg[living] = self._decode(latent)
+        later.inner["observed"][living] = np.where(told.survives[:, None], observed, np.nan)
+        later.ecg[living] = strips * told.survives[:, None, None]  # nobody's heart beats after death
+        later.alive[living] = told.survives
         return later
 
-    def known(self, before: State, after: State) -> Known:
-        """What the network is told about each row of a step: ``after`` has the doses and the hour, not yet the strip.
+    @torch.inference_mode()
+    def told(self, before: State, after: State, generators: Sequence[np.random.Generator]) -> Told:
+        """What the networks are told of each row of a step: ``after`` has the doses and the hour, not yet the strip.
 
-        Rows that agree (the K samples of a candidate) are worked out once.
+        Here the next intervals are drawn, and who survives; each row draws as often from its generator whatever is
+        given, so that common random numbers compare treatments.
         """
-        strips, strip_of = _unique([row.tobytes() for row in before.inner["latent"]])
-        histories = zip(strip_of, before.patients, before.taken, after.taken, before.hours, after.hours)
-        rows, row_of = _unique(list(histories))
-        measured = measure_strips(before.ecg[strips])
-        intervals = Intervals.from_rows(
-            [measured.row(strip_of[i]) for i in rows], [measured.reason[strip_of[i]] for i in rows]
-        )
-        there, then = before[rows], after[rows]
-        step = Step(there.patients, there.taken, then.taken, there.hours, then.hours)
-        now, soon = population_modulations(step)
-        epk = epk_traces(there.ecg, [intervals.row(i) for i in range(len(rows))], now, soon)
-        strength = self.epk_scale * ~epk.abstained
-        raw = raw_features(step, intervals, there.inner["missing"], strength)
-        condition = self.forecaster.features(raw, feature_names())
-        columns = (there.inner["latent"], condition, epk.trace_mv, strength)
-        return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))[np.asarray(row_of)]
+        person = people(before.patients)
+        last = self._look(before)
+        board, ending = self._pharmacology(before, after)
+        if self.believed is not None:
+            board = self.believed(last.board, board)
+        reference = Look(before.inner["reference_observed"], before.inner["home_board"], before.inner["home_hours"])
+        latent, missing, fits = (before.inner[name] for name in ("reference", "missing", "fit"))
+        if self.reference == "last":
+            latent, missing = before.inner["latent"], np.where(before.hours[:, None] > reference.hours[:, None], False, missing)
+            reference, fits = self._again(before, last)
+        chance, own = Chance.of(generators), [np.random.default_rng(g.integers(2**63)) for g in generators]
+        if self.forecaster.prognosis is None:
+            asked, survives = None, np.ones(len(before), bool)
+            prior, strength = self._paper_prior(before, last, board)
+        else:
+            asked, survives = self._foretell(person, before, last, board, after.hours, ending, chance)
+            prior, strength = self._prior(fits, asked, own)
+        raw = render_features(person, reference, board, after.hours, missing, strength, asked)
+        condition = self.forecaster.features(raw, render_names(asked is not None))
+        columns = (latent, condition, prior, strength)
+        known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+        return Told(known, asked, survives)
+
+    def _foretell(
+        self, person: np.ndarray, before: State, last: Look, board: np.ndarray, hours: np.ndarray, ending: np.ndarray,
+        chance: Chance,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """The next measurements ``(B, len(OBSERVED))``, one draw per row, and who lives to see them ``(B,)``."""
+        assert self.forecaster.prognosis is not None and self.forecaster.outlook is not None
+        home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))
+        raw, names = complete(raw_features(person, home, last, board, hours, ending), feature_names())
+        condition = torch.from_numpy(self.forecaster.outlook(raw, names))
+        base = torch.from_numpy(base_of(raw, names).astype(np.float32))
+        parts = [self.forecaster.prognosis.draw(condition[c], base[c], chance[c]) for c in self._chunks(len(raw))]
+        asked, survives = (np.concatenate(column)[: len(raw)] for column in zip(*parts))
+        return asked, survives
+
+    def _prior(
+        self, fits: np.ndarray, asked: np.ndarray, generators: Sequence[np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """EPK in latent space ``(B, 4, 128)`` for the intervals asked for, and its strength ``(B,)``, 0 where it abstains.
+
+        McSharry's model of each patient runs over beats drawn at the asked rate; the codec carries it into latent space.
+        """
+        prior = np.zeros((len(asked), *self.latent_shape), np.float32)
+        column = {name: asked[:, i] for i, name in enumerate(OBSERVED)}
+        spoken = (column["p_present"] > 0) & (column["regular"] > 0) & np.isfinite(column["jtpeak_ms"])
+        rows = np.flatnonzero(spoken & np.array([not fit.abstained[0] for fit in fits]) & (self.epk_scale > 0))
+        if len(rows):
+            wanted = np.stack([column[name][rows] for name in ASKED], axis=1)
+            beats = draw_beats([generators[i] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows])
+            strips = anchor_traces(_joined(fits[rows]), wanted, beats)
+            prior[rows] = self._encode(strips, np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
+        strength = np.zeros(len(asked), np.float32)
+        strength[rows] = self.epk_scale
+        return prior, strength
+
+    def _paper_prior(self, before: State, last: Look, board: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The paper's EPK: traces of lead II ``(B, 1024)`` [mV] at even beats, as pharmacology expects them."""
+        epk = epk_traces(before.ecg, _rows(last.observed), modulations_of(last.board), modulations_of(board))
+        return epk.trace_mv, (self.epk_scale * ~epk.abstained).astype(np.float32)
+
+    def _look(self, state: State) -> Look:
+        first, place = _unique(list(zip(state.taken, state.patients, state.hours)))
+        there = state[first]
+        board = boards(there.taken, there.patients, there.hours)[place]
+        return Look(state.inner["observed"], board, np.asarray(state.hours, dtype=float))
+
+    def _pharmacology(self, before: State, after: State) -> tuple[np.ndarray, np.ndarray]:
+        """What will be on board, and which rhythms may end on the way; rows that agree are worked out once."""
+        first, place = _unique(list(zip(after.taken, after.patients, before.hours, after.hours)))
+        then, now = before[first], after[first]
+        board = boards(now.taken, now.patients, now.hours)
+        return board[place], endings(now.taken, now.patients, then.hours, now.hours)[place]
+
+    def _again(self, before: State, last: Look) -> tuple[Look, np.ndarray]:
+        """Measurements and fits of the last strips, for a model that redraws those."""
+        first, place = _unique([row.tobytes() for row in before.inner["latent"]])
+        observed = observe_strips(before.ecg[first])
+        return Look(observed[place], last.board, last.hours), _fits(before.ecg[first], observed)[place]
 
     @torch.inference_mode()
     def _draw(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
@@ -193,6 +288,13 @@ class WorldModel:
         parts = [self.vae.decode(latent[rows]) for rows in self._chunks(len(latent))]
         return torch.cat(parts)[: len(latent)].float().numpy()
 
+    @torch.inference_mode()
+    def _encode(self, strips: np.ndarray, present: np.ndarray) -> Tensor:
+        """Latents ``(B, 4, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] with the leads that are ``present (B, 8)``."""
+        signal, there = torch.from_numpy(np.ascontiguousarray(strips, dtype=np.float32)), torch.from_numpy(present)
+        parts = [self.vae.encode(signal[rows], there[rows]) for rows in self._chunks(len(strips))]
+        return torch.cat(parts)[: len(strips)].float()
+
     def _chunks(self, n: int) -> Iterator[np.ndarray]:
         """Row numbers, a chunk at a time; ``deterministic="batch"`` pads each chunk to one size by its last row."""
         size = CHUNK if self.deterministic is None else MICRO_BATCH
@@ -200,22 +302,62 @@ class WorldModel:
             stop = start + size if self.deterministic else min(start + size, n)
             yield np.minimum(np.arange(start, stop), n - 1)
 
-    @torch.inference_mode()
-    def _state(
+    def _begin(
         self,
         strips: np.ndarray,  # (B, 12, 1024) [mV]
         patients: tuple[Patient, ...],
         taken: tuple[tuple[Administration, ...], ...],
         hours: np.ndarray,
+        alive: np.ndarray,
         missing: np.ndarray,  # (B, 8) bool
     ) -> State:
-        """Strips seen through the codec: encoded, and shown as decoded."""
-        signal, present = torch.from_numpy(np.ascontiguousarray(strips)), torch.from_numpy(~missing)
-        parts = [self.vae.encode(signal[rows], present[rows]) for rows in self._chunks(len(strips))]
-        latent = torch.cat(parts)[: len(strips)]
-        inner = {"latent": latent.numpy().astype(np.float32), "missing": missing}
-        alive = np.ones(len(strips), dtype=bool)
-        return State(self._decode(latent), patients, taken, np.asarray(hours, dtype=float), alive, inner)
+        """Strips seen through the codec: encoded, shown as decoded, measured before and after, and fitted."""
+        hours = np.array(hours, dtype=float)
+        latent = self._encode(strips, ~missing)
+        seen = self._decode(latent)
+        whole = np.where(missing.any(axis=1)[:, None, None], seen, strips)  # leads that are missing cannot be measured
+        observed, drawn = observe_strips(whole), observe_strips(seen)
+        inner = {
+            "latent": latent.numpy().astype(np.float32),
+            "observed": observed,
+            "reference": latent.numpy().astype(np.float32),
+            "reference_observed": drawn,
+            "missing": missing,
+            "fit": _fits(seen, drawn),
+            "home_observed": observed.copy(),
+            "home_board": boards(taken, patients, hours),
+            "home_hours": hours.copy(),
+        }
+        return State(seen, tuple(patients), tuple(taken), hours, np.array(alive, dtype=bool), inner)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is settled about each row of a step before its strip is drawn."""
+
+    known: Known  # what the denoiser is told
+    asked: np.ndarray | None  # (B, len(OBSERVED)) the intervals that were drawn; None without a prognosis
+    survives: np.ndarray  # (B,) bool
+
+
+def _fits(strips: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """McSharry's model of each strip ``(B, 12, 1024)`` [mV]: an object array ``(B,)`` of fits of one."""
+    fit = fit_leads(strips, _rows(observed))
+    alone = np.empty(len(strips), object)
+    for i in range(len(strips)):
+        alone[i] = fit[i]
+    return alone
+
+
+def _joined(fits: np.ndarray) -> LeadFit:
+    """One batch of fits ``(B,)`` of one each; those of one patient are joined once."""
+    first, place = _unique([id(fit) for fit in fits])
+    return join([fits[i] for i in first])[np.asarray(place)]
+
+
+def _rows(observed: np.ndarray) -> list[dict[str, float]]:
+    """Measurements ``(B, len(OBSERVED))`` as the prior wants to hear them."""
+    return [{**dict(zip(OBSERVED, map(float, row))), "rr_ms": 60000 / float(row[0])} for row in observed]
 
 
 def save(
