@@ -113,11 +113,25 @@ def test_ancestral_equals_diffusers(normal):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def speaking(model, prediction, schedule=SCHEDULE):
+    """``model`` as a network whose layers say something else than z0: its answer, taken through their words."""
+
+    def said(z, tau):
+        alpha_bar = schedule.at(tau, z)
+        noise = (z - alpha_bar.sqrt() * model(z, tau)) / (1 - alpha_bar).sqrt()
+        output = diffusion.prediction_target(model(z, tau), noise, tau, schedule, prediction)
+        return to_sample(output, z, tau, schedule, prediction)
+
+    return said
+
+
+@pytest.mark.parametrize("prediction", diffusion.PREDICTIONS)
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 500), ("ddim", 150), ("dpm++", 40), ("heun", 40)])
-def test_samples_of_a_gaussian_world_have_its_moments(normal, sampler, steps):
+def test_samples_of_a_gaussian_world_have_its_moments(normal, sampler, steps, prediction):
     mean, sd = 1.7, 0.6
     noise = normal(20_000, 1)
-    drawn = sample(gaussian_world(mean, sd), noise, SCHEDULE, sampler, steps, fresh=lambda: normal(20_000, 1))
+    model = speaking(gaussian_world(mean, sd), prediction)
+    drawn = sample(model, noise, SCHEDULE, sampler, steps, fresh=lambda: normal(20_000, 1))
     # What N = 1000 steps leave of the signal, sqrt(alpha_bar_N) = 4 %, is missing from the starting noise.
     assert drawn.mean().item() == pytest.approx(mean, abs=0.06)
     assert drawn.std().item() == pytest.approx(sd, rel=0.02)
@@ -167,12 +181,34 @@ def test_a_rows_sample_depends_on_its_own_noise_only(normal):
     torch.testing.assert_close(together[2:3], alone, rtol=1e-10, atol=1e-10)
 
 
-def test_guidance_is_exact_for_a_unit_gaussian(normal):
-    mean, anchor, gamma = 0.8, -0.4, 1.0
+def exact_walk(noise, mean, sd, tau=SCHEDULE.n):
+    """Where the deterministic path from ``noise`` ends when z0 is N(mean, sd^2): the ODE solved by hand.
+
+    In x = z / sqrt(alpha_bar) it is dx/dsigma = (x - E[z0 | x]) / sigma, so (x - mean) / sqrt(sd^2 + sigma^2) stays.
+    """
+    x = noise / SCHEDULE.alpha_bar[tau].sqrt()
+    return mean + (x - mean) * sd / math.sqrt(sd**2 + SCHEDULE.sigma(tau) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "within"), [("ddim", 1000, 0.02), ("dpm++", 100, 0.005), ("heun", 60, 0.02)]
+)
+def test_deterministic_samplers_end_where_the_exact_path_ends(normal, sampler, steps, within):
+    noise, mean, sd = normal(1000, 1), 0.7, 0.3
+    drawn = sample(gaussian_world(mean, sd), noise, SCHEDULE, sampler, steps)
+    assert ((drawn - exact_walk(noise, mean, sd)).std() / sd).item() < within
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0, 10.0])
+def test_guidance_is_exact_for_a_unit_gaussian(normal, gamma):
+    mean, anchor = 0.8, -0.4
     model = guided(gaussian_world(mean, 1.0), torch.tensor(anchor).double(), gamma, SCHEDULE)
-    drawn = sample(model, normal(20_000, 1), SCHEDULE, "dpm++", 40)
-    assert drawn.mean().item() == pytest.approx((mean + 2 * gamma * anchor) / (1 + 2 * gamma), abs=0.03)
-    assert drawn.std().item() == pytest.approx(1 / math.sqrt(1 + 2 * gamma), rel=0.02)
+    half = normal(10_000, 1)
+    noise = torch.cat([half, -half])
+    drawn = sample(model, noise, SCHEDULE, "dpm++", 100)
+    expected = exact_walk(noise, (mean + 2 * gamma * anchor) / (1 + 2 * gamma), 1 / math.sqrt(1 + 2 * gamma))
+    assert drawn.mean().item() == pytest.approx(expected.mean().item(), abs=0.003)
+    assert drawn.std().item() == pytest.approx(expected.std().item(), rel=0.01)
 
 
 def test_guidance_leaves_rows_without_an_anchor_alone(normal):
@@ -242,6 +278,7 @@ def test_loss_is_equation_30(normal):
         (lambda: sample(bent, torch.zeros(1, 4, 8), SCHEDULE, "dpm++", 5, eta=0.5), "second-order"),
         (lambda: sample(bent, torch.zeros(1, 4, 8), SCHEDULE, "ddim", 5, eta=2.0), "eta is 2"),
         (lambda: sample(bent, torch.zeros(1, 4, 8), SCHEDULE, "ddpm", 5), "fresh is None"),
+        (lambda: sample(bent, torch.zeros(1, 4, 8), SCHEDULE, "student"), "taus is None"),
         (lambda: prior_weight(torch.tensor([1]), SCHEDULE, "late"), "weighting is 'late'"),
         (lambda: to_sample(*[torch.zeros(1, 4, 8)] * 2, torch.tensor([1]), SCHEDULE, "x0"), "prediction is 'x0'"),
     ],

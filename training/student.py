@@ -198,8 +198,8 @@ def read_paths(files: list[Path]) -> Paths:
         with np.load(path, allow_pickle=False) as file:
             parts.append({name: file[name] for name in file.files})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    path = joined.pop("path")
-    return Paths({name.removeprefix("known."): column for name, column in joined.items()}, path)
+    known = {name.removeprefix("known."): column for name, column in joined.items() if name != "path"}
+    return Paths(known, joined["path"])
 
 
 def train(
@@ -224,7 +224,7 @@ def endpoint_error(student: Forecaster, taus: Mapping[int, Sequence[int]], teach
     rows = torch.from_numpy(paths.path[:, [0, -1]]).float()
     known = known_of({f"known.{name}": torch.from_numpy(column) for name, column in paths.known.items()})
     noise, end, schedule = rows[:, 0], rows[:, 1], teacher.schedule
-    errors = {}
+    errors: Logs = {}
     for steps, levels in taus.items():
         drawn = {
             "student": sample(student.estimator(known), noise, schedule, "student", taus=list(levels)),
@@ -258,14 +258,14 @@ def run(
     errors = endpoint_error(averaged.forecaster, averaged.taus, forecaster, held_out)
     metrics = {"train": logs, "endpoint_mse": errors}
     print(f"squared distance to the teacher's samples: {errors}", flush=True)
-    source = {"source": "virtual trials (ecg_gym.datasets.trials), paths of the teacher", "licence": LICENCE}
+    origin = {"source": "virtual trials (ecg_gym.datasets.trials), paths of the teacher", "licence": LICENCE}
     for path in filter(None, (folder / WEIGHTS, publish)):
         save_student(
             path,
             averaged.forecaster.denoiser,
             averaged.taus,
             world.sha256,
-            data={"sources": [{**source, "paths": len(rest)}]},
+            data={"sources": [{**origin, "paths": len(rest)}]},
             metrics=metrics,
             training=asdict(preset),
             revision=loop.git_revision(),

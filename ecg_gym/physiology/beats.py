@@ -22,8 +22,9 @@ def draw_beats(
     rng: Randomness,
     hr_bpm: np.ndarray,  # (B,) [1/min] mean rate over the strip
     rr_sd_ms: np.ndarray | float | None = None,  # (B,) [ms] SD over the strip; what is usual at this rate if not given
+    regular: np.ndarray | None = None,  # (B,) bool; False is as irregular as fibrillating atria make it
 ) -> np.ndarray:
-    """RR series ``(B, K)`` [s] of a regular sinus rhythm: breathing, and a remainder with a little memory.
+    """RR series ``(B, K)`` [s]: breathing and a remainder with a little memory, or gamma-distributed and without any.
 
     The intervals that end within the strip have exactly the mean ``60 / hr_bpm`` and the standard deviation
     ``rr_sd_ms`` (``usual_sd_ms`` where it is NaN); a single interval has the mean only. Rows draw from their own
@@ -33,10 +34,13 @@ def draw_beats(
     if not (np.isfinite(hr).all() and (hr > 0).all()):
         raise ValueError(f"hr_bpm is {hr}; expected positive rates in beats per minute; draw rows with beats only")
     mean = 60 / hr
+    steady = np.ones(len(hr), dtype=bool) if regular is None else np.asarray(regular, dtype=bool)
     sd = np.full(len(hr), np.nan) if rr_sd_ms is None else np.broadcast_to(np.asarray(rr_sd_ms, float), hr.shape)
-    sd = 1e-3 * np.where(np.isfinite(sd), sd, usual_sd_ms(hr))
-    sd = np.clip(sd, 0, parameters.value("beats", "largest_sd") * mean)
-    shape = _shapes(row_generators(rng, len(hr)), mean)
+    fibrillating = 1e3 * mean / np.sqrt(parameters.value("beats", "gamma_shape"))
+    sd = 1e-3 * np.where(np.isfinite(sd), sd, np.where(steady, usual_sd_ms(hr), fibrillating))
+    largest = [parameters.value("beats", name) for name in ("largest_irregular_sd", "largest_sd")]
+    sd = np.clip(sd, 0, np.where(steady, largest[1], largest[0]) * mean)
+    shape = _shapes(row_generators(rng, len(hr)), mean, steady)
     within = np.maximum((SPAN_S / mean).astype(int), 1)  # so many intervals of this mean end within the strip
     inside = np.arange(shape.shape[1]) < within[:, None]
     shape = shape - _mean(shape, inside)[:, None]
@@ -101,8 +105,9 @@ def _series(peaks_s: np.ndarray) -> np.ndarray:
     return np.concatenate([beats, np.full(max(1, int(np.ceil(left / beats[-1]))), beats[-1])])
 
 
-def _shapes(generators: Sequence[np.random.Generator], mean_s: np.ndarray) -> np.ndarray:
-    """Series ``(B, K)`` of variance one: a sinusoid of breathing and a first-order autoregression."""
+def _shapes(generators: Sequence[np.random.Generator], mean_s: np.ndarray, steady: np.ndarray) -> np.ndarray:
+    """Series ``(B, K)`` of variance one: a sinusoid of breathing and a first-order autoregression, or gamma noise."""
+    gamma = parameters.value("beats", "gamma_shape")
     share, memory = parameters.value("beats", "respiratory_share"), parameters.value("beats", "memory")
     band = parameters.row("beats", "breathing")
     count = int(np.ceil(STRIP_S / min(mean_s.min(), 1.0))) + 3
@@ -111,6 +116,9 @@ def _shapes(generators: Sequence[np.random.Generator], mean_s: np.ndarray) -> np
     for row, (rng, rr) in enumerate(zip(generators, mean_s)):
         hz, phase = rng.uniform(band["lower"], band["upper"]), rng.uniform(0, 2 * np.pi)
         own = np.random.default_rng(rng.integers(2**63))  # as many draws as there are beats, whatever others ask
+        if not steady[row]:
+            out[row] = (own.gamma(gamma, size=count) - gamma) / np.sqrt(gamma)
+            continue
         noise = own.standard_normal(count)
         noise[1:] *= np.sqrt(1 - memory**2)
         rest = lfilter([1.0], [1.0, -memory], noise)

@@ -54,6 +54,7 @@ class LeadFit:
     rr_sd_ms: np.ndarray  # (B,) [ms] SD of its RR; NaN below three intervals
     quality: np.ndarray  # (B,) R^2 over all leads of the typical beat, 0 where there was none
     abstained: np.ndarray  # (B,) bool
+    drawable: np.ndarray  # (B,) bool: a typical beat that the waves fit, whatever the rhythm
     reason: np.ndarray  # (B,) str, "" or why it abstains
     role: np.ndarray  # (B, W) str, the part of the beat each wave belongs to: P, Q, R, S, T
 
@@ -105,6 +106,8 @@ def anchor_traces(
     asked: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
     beats_s: np.ndarray | None = None,  # (B, K) [s]; even beats at the asked rate if not given
     *,
+    p_present: np.ndarray | None = None,  # (B,) bool: False takes the P waves away
+    abstain: bool = True,
     residual: bool = True,
     relaxation_per_s: float = 0.0,
 ) -> np.ndarray:
@@ -113,7 +116,8 @@ def anchor_traces(
 
     ``asked`` are the intervals the delineator should find; their difference from the reference's own is applied, NaN is
     no change. R peaks lie at ``R_PEAK_OFFSET_S + [0, cumsum(beats_s)]``, and the beats alone make the rate. Without
-    ``residual`` only the waves are drawn.
+    ``residual`` only the waves are drawn; without ``abstain`` every row that has a typical beat (``drawable``) is: QRS
+    and T of fibrillating atria, of ventricular rhythms, and what goes before their QRS on average.
     """
     wanted = _as_columns(fit, asked)
     if beats_s is None:
@@ -124,11 +128,13 @@ def anchor_traces(
         raise ValueError(
             f"beats_s has shape {beats_s.shape} for {len(fit)} fits; expected (B, K) seconds; see draw_beats"
         )
+    beats_s = _to_the_end(beats_s)
+    lost = fit if p_present is None else _without_p(fit, ~np.asarray(p_present, dtype=bool))
     out = np.zeros((len(fit), len(INDEPENDENT_LEADS), MODEL_SAMPLES), dtype=np.float32)
-    spoken = np.flatnonzero(~fit.abstained & np.isfinite(beats_s).all(axis=1))
+    spoken = np.flatnonzero((~fit.abstained if abstain else fit.drawable) & np.isfinite(beats_s).all(axis=1))
     for i in range(0, len(spoken), CHUNK):
         rows = spoken[i : i + CHUNK]
-        out[rows] = _draw(fit[rows], wanted[rows], beats_s[rows], residual, relaxation_per_s)
+        out[rows] = _draw(lost[rows], wanted[rows], beats_s[rows], residual, relaxation_per_s)
     return out
 
 
@@ -166,12 +172,38 @@ def _fit_chunk(ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str,
         rr_sd_ms=np.array([1e3 * np.std(np.diff(r)) if len(r) > 3 else np.nan for r in seconds]),
         quality=np.nan_to_num(np.clip(shared.r2, 0, 1)),
         abstained=np.array([bool(why) for why in reason]),
+        drawable=np.isfinite(rr_s) & (np.nan_to_num(shared.r2) >= parameters.value("abstain", "lowest_r2")),
         reason=np.array(reason, dtype=object),
         role=np.tile(roles(waves), (len(ecg), 1)),
     )
-    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0))
+    fit = _completed(fit, found)
+    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), abstain=False)
     level = np.median(independent_from_leads(ecg) - own_strip, axis=-1)
-    return replace(fit, baseline_mv=np.where(fit.abstained[:, None], 0.0, level))
+    return replace(fit, baseline_mv=np.where(fit.drawable[:, None], level, 0.0))
+
+
+def _completed(fit: LeadFit, found: np.ndarray) -> LeadFit:
+    """Where the delineator found no T peak or end, the T waves' own stand in, so that what is asked can be reached."""
+    lost = np.flatnonzero(fit.drawable & ~np.isfinite(found[:, 4:]).all(axis=1))
+    if not len(lost):
+        return fit
+    marks, measured = fit.landmarks_s.copy(), fit.measured.copy()
+    columns = [ASKED.index(name) for name in ("jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv")]
+    for i in lost:
+        t = fit.role[i] == "T"
+        bells = np.exp(-0.5 * ((TIME_S - fit.centre_s[i, t, None]) / fit.width_s[i, t, None]) ** 2)
+        magnitude = np.linalg.norm(fit.gain_mv[i][:, t] @ bells, axis=0)
+        peak = int(np.argmax(np.where(marks[i, 4] < TIME_S, magnitude, 0)))
+        fall = np.gradient(magnitude[peak:], TIME_S[peak:])
+        steepest = int(np.argmin(fall))
+        peak_s, end_s = TIME_S[peak], TIME_S[peak + steepest] - magnitude[peak + steepest] / fall[steepest]
+        if not marks[i, 4] < peak_s < end_s:
+            continue
+        rise = min(parameters.value("leads", "t_rise") * (end_s - peak_s), 0.75 * (peak_s - marks[i, 4]))
+        marks[i, 5:] = peak_s - rise, peak_s, end_s
+        own = [1e3 * (peak_s - marks[i, 4]), 1e3 * (end_s - peak_s), magnitude[peak]]
+        measured[i, columns] = np.where(np.isfinite(measured[i, columns]), measured[i, columns], own)
+    return replace(fit, landmarks_s=marks, measured=measured)
 
 
 def _found(beat: Beat) -> np.ndarray:
@@ -239,6 +271,20 @@ def _as_columns(fit: LeadFit, asked: np.ndarray | Mapping[str, np.ndarray]) -> n
     if asked.shape != (len(fit), len(ASKED)):
         raise ValueError(f"asked has shape {asked.shape} for {len(fit)} fits; expected (B, {len(ASKED)}): {ASKED}")
     return asked
+
+
+def _to_the_end(beats_s: np.ndarray) -> np.ndarray:
+    """The series ``(B, K)`` [s], each continued with its last interval until all reach beyond the strip."""
+    with np.errstate(invalid="ignore"):
+        missing = np.nan_to_num((SPAN_S - beats_s.sum(axis=1)) / beats_s[:, -1], nan=-1.0)
+    more = max(0, int(np.floor(missing.max(initial=-1.0))) + 1)
+    return np.concatenate([beats_s, np.repeat(beats_s[:, -1:], more, axis=1)], axis=1)
+
+
+def _without_p(fit: LeadFit, lost: np.ndarray) -> LeadFit:
+    """The fit without P waves in the rows ``lost (B,)``."""
+    gone = lost[:, None] & (fit.role == "P")
+    return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv))
 
 
 def _moved(fit: LeadFit, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

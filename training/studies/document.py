@@ -142,15 +142,22 @@ def document(
 
 
 def finish(
-    found: Mapping[str, Any], out: Path | None, as_json: bool, figure: Callable[[Mapping[str, Any]], Figure] | None
+    found: Mapping[str, Any],
+    out: Path | None,
+    as_json: bool,
+    figure: Callable[[Mapping[str, Any]], Figure] | None,
+    shown: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write the document, its rows and its figure, then print it: a table, or with ``as_json`` the document."""
+    """Write the document, its rows and its figure, then print it: a table, or with ``as_json`` the document.
+
+    ``shown`` are rows for people where the document's own are too many or too wide.
+    """
     folder = out or Path("out") / f"study-{found['study']}"
     written = write(found, folder, figure)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2, allow_nan=False) + "\n")
         return
-    show(found)
+    show(found, found["rows"] if shown is None else shown)
     SAY.print("written: " + ", ".join(str(path) for path in written))
 
 
@@ -180,8 +187,8 @@ def write(
     return list(contents)
 
 
-def show(found: Mapping[str, Any], rows: int = 200) -> None:
-    """The metrics with their baselines as a table on stdout, then the study's rows (at most ``rows``)."""
+def show(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """The metrics with their baselines as a table on stdout, then ``rows``."""
     console = Console(width=WIDTH)
     seeds = ", ".join(map(str, found["seeds"]))
     title = f"study {found['study']}: {found['n_patients']} patients, seeds {seeds}, {found['preset']}"
@@ -192,8 +199,8 @@ def show(found: Mapping[str, Any], rows: int = 200) -> None:
         beside = ", ".join(f"{other} {cell(value)}" for other, value in row["baselines"].items())
         table.add_row(name, cell(row["value"]), cell(row["ci95"]), beside)
     console.print(table)
-    if found["rows"]:
-        console.print(_table(found["rows"][:rows]))
+    if rows:
+        console.print(_table(rows))
 
 
 def cell(value: Any) -> str:

@@ -2,7 +2,7 @@
 
     asked = transitions(truth, 96, seed=0)                          # who is given what, and when
     true = futures(truth, asked.start, asked, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
-    drawn = futures(world, seen_by(world, asked.start), asked, k=16, look=measured)
+    drawn = futures(world, seen(world, asked), asked, k=16, look=measured)
 
 The patients come from seeds that no training uses (shards of trials are made from ``[2026, shard]``). Every row of
 noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient, State, Treatment, World, concatenate
+from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Administration, Patient, State, Treatment, World, concatenate
 from ecg_gym.datasets.trials import TrialDesign, draw_treatment
 from ecg_gym.waveform import measure
+from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
 SHORT = {name: name.removesuffix("_bpm").removesuffix("_ms") for name in INTERVALS}  # in names of metrics
@@ -166,6 +167,22 @@ def seen_by(world: World, state: State) -> State:
     return replace(concatenate(seen), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
 
 
+def seen(world: World, asked: Questions) -> State:
+    """The patients of the questions as ``world`` sees them, every different one looked at once and remembered."""
+    key = (id(world), id(asked.start))
+    if key not in _SEEN:
+        while len(_SEEN) >= MOST_KEPT:
+            _SEEN.pop(next(iter(_SEEN)))
+        start, place = asked.start, dict[Any, int]()
+        of = [
+            place.setdefault((strip.tobytes(), patient, taken, float(hours)), len(place))
+            for strip, patient, taken, hours in zip(start.ecg, start.patients, start.taken, start.hours)
+        ]
+        _, first = np.unique(of, return_index=True)
+        _SEEN[key] = ((world, start), seen_by(world, start[first])[np.array(of)])
+    return _SEEN[key][1]
+
+
 def futures(
     world: World,
     start: State,
@@ -214,6 +231,7 @@ def futures(
 
 MOST_KEPT = 32
 _KEPT: dict[tuple[Any, ...], tuple[tuple[Any, ...], dict[str, np.ndarray]]] = {}
+_SEEN: dict[tuple[int, int], tuple[tuple[World, State], State]] = {}
 
 
 def measured(before: State, after: State) -> dict[str, np.ndarray]:
@@ -288,6 +306,31 @@ def strangers(truth: World, state: State, rng: np.random.Generator) -> State | N
     drawn = draw_sensitivities(state.patients, rng)
     hearts[:] = [replace(heart, sensitivity=own) for heart, own in zip(state.inner["heart"], drawn)]
     return replace(state, inner={**state.inner, "heart": hearts})
+
+
+def doses_after(asked: Questions) -> tuple[tuple[Administration, ...], ...]:
+    """Everything each patient will have taken when the step is over."""
+    return tuple(
+        (*past, *(Administration(float(hours), dose) for dose in treatment.doses))
+        for past, hours, treatment in zip(asked.start.taken, asked.start.hours, asked.treatments)
+    )
+
+
+def pharmacology_alone(asked: Questions) -> np.ndarray:
+    """Intervals after the step ``(N, 6)``, columns ``INTERVALS``, by population pharmacology: EPK without a network.
+
+    The measured interval of the strip before, moved by what the doses change in an average heart
+    (``conditioning.complete``); NaN where the strip before could not be measured.
+    """
+    from ecg_gym.world_model.conditioning import Step, complete, feature_names, measure_strips, raw_features
+
+    start = asked.start
+    step = Step(start.patients, start.taken, doses_after(asked), start.hours, start.hours + asked.dt_hours)
+    raw, names = complete(raw_features(step, measure_strips(start.ecg)), feature_names())
+    expected = {name: raw[:, names.index(f"expected.{name}")] for name in INTERVALS if name != "jtpeakc_ms"}
+    jtpeak, rr_s = raw[:, names.index("expected.jtpeak_ms")], 60 / expected["hr_bpm"]
+    expected["jtpeakc_ms"] = jtpeak / rr_s**JTPEAK_EXPONENT
+    return np.stack([expected[name] for name in INTERVALS], axis=1)
 
 
 def futures_of_strangers(
