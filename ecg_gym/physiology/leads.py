@@ -241,7 +241,7 @@ def _landmarks(found: np.ndarray, shared: SharedFit, waves: str) -> np.ndarray:
     rise = parameters.value("leads", "t_rise") * (t_end - peak)
     t_onset = np.maximum(peak - rise, end + 0.25 * (peak - end))
     marks = np.stack([p_onset, p_end, onset, r, end, t_onset, peak, t_end], axis=1)
-    return np.maximum.accumulate(marks + 1e-4 * np.arange(len(LANDMARKS)), axis=1)
+    return np.maximum.accumulate(marks, axis=1) + 1e-4 * np.arange(len(LANDMARKS))  # never two in one place
 
 
 def _why(shared: SharedFit, i: int, row: Mapping[str, float], beats: int, finite: bool, waves: str) -> str:
