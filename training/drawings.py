@@ -85,3 +85,120 @@ def rows_of(observed: np.ndarray) -> dict[str, float]:
     """One strip's measurements by name, with its mean RR [ms]."""
     row = dict(zip(OBSERVED, map(float, observed)))
     return {**row, "rr_ms": 60000 / row["hr_bpm"]}
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Pairs of strips as the codec sees them, N pairs of S strips; see ``Trials`` for the columns of a strip."""
+
+    latent: np.ndarray  # (S, 4, 128) float16
+    masked: np.ndarray  # (S, 4, 128) float16: again, from a strip that lacks the `missing` leads
+    missing: np.ndarray  # (S, 8) bool
+    drawn: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
+    observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
+    board: np.ndarray  # (S, len(BOARD)) float32
+    person: np.ndarray  # (S, len(PEOPLE)) float32
+    hours: np.ndarray  # (S,) [h]
+    prior: np.ndarray  # (M, 4, 128) float16 EPK as a latent, or (M, 1024) its trace [mV]
+    before: np.ndarray  # (N,) strip of the reference
+    after: np.ndarray  # (N,) strip to be drawn
+    place: np.ndarray  # (N,) row of `prior`, -1 where it abstains
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+    def prior_of(self, rows: np.ndarray) -> np.ndarray:
+        """EPK of these pairs, 0 where it abstains."""
+        there = (self.place[rows] >= 0).reshape(-1, *[1] * (self.prior.ndim - 1))
+        if not len(self.prior):
+            return np.zeros((len(rows), *self.prior.shape[1:]), np.float32)
+        return np.where(there, self.prior[self.place[rows]], 0).astype(np.float32)
+
+
+def drawings_of(
+    paths: list[Path], vae: VAE, folder: Path, priors: Path, reference: str = "first", paper: bool = False
+) -> Drawings:
+    """All pairs of these shards: encoded shard by shard into ``folder``, EPK kept in ``priors``, then joined.
+
+    ``reference="last"`` keeps the pairs of consecutive strips only.
+    """
+    return _joined([_encoded(path, vae, folder, priors_of(path, priors, paper), paper) for path in paths], reference)
+
+
+def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) -> Drawings:
+    """One shard, from the cache if it is there."""
+    kept = folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz"
+    if not kept.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = _encode_shard(read_shard(path), vae, priors, paper, int(path.stem.split("_")[1]))
+        aside = kept.with_name(f".{kept.stem}.{os.getpid()}.npz")
+        np.savez(aside, **{f.name: getattr(made, f.name) for f in fields(made)})
+        os.replace(aside, kept)
+    with np.load(kept, allow_pickle=False) as file:
+        return Drawings(**{f.name: file[f.name] for f in fields(Drawings)})
+
+
+def _encode_shard(trials: Trials, vae: VAE, priors: Priors, paper: bool, seed: int) -> Drawings:
+    rng = np.random.default_rng(seed)
+    order = rng.random((len(trials), len(INDEPENDENT_LEADS))).argsort(axis=1)
+    missing = order < rng.integers(1, 7, size=(len(trials), 1))
+    everything = np.zeros_like(missing)
+    latent = encode(vae, trials.strips, everything)
+    place = np.full(len(priors.before), -1)
+    place[priors.spoken] = np.arange(len(priors.spoken))
+    prior = priors.strips
+    if not paper:
+        prior = encode(vae, prior, np.zeros((len(prior), len(INDEPENDENT_LEADS)), bool))
+    return Drawings(
+        latent=latent,
+        masked=encode(vae, trials.strips, missing),
+        missing=missing,
+        drawn=_measured(vae, latent),
+        observed=trials.observed,
+        board=trials.board,
+        person=trials.person,
+        hours=trials.hours,
+        prior=prior,
+        before=priors.before,
+        after=priors.after,
+        place=place,
+    )
+
+
+@torch.inference_mode()
+def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Latents ``(B, 4, 128)`` float16 of strips ``(B, 8, 1024)`` [mV] that lack the ``missing (B, 8)`` leads."""
+    parts = [np.zeros((0, 4, 128), np.float16)]
+    for start in range(0, len(strips), CHUNK):
+        rows = slice(start, start + CHUNK)
+        signal = torch.from_numpy(strips[rows].astype(np.float32))
+        parts.append(vae.encode(signal, torch.from_numpy(~missing[rows])).numpy().astype(np.float16))
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def _measured(vae: VAE, latent: np.ndarray) -> np.ndarray:
+    parts = [
+        observe_strips(vae.decode(torch.from_numpy(latent[start : start + CHUNK].astype(np.float32))).numpy())
+        for start in range(0, len(latent), CHUNK)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _joined(parts: list[Drawings], reference: str) -> Drawings:
+    """Shards one behind the other, their rows counted through."""
+    strips = np.cumsum([0, *[len(part.latent) for part in parts]])
+    priors = np.cumsum([0, *[len(part.prior) for part in parts]])
+    column = {
+        "before": [part.before + s for part, s in zip(parts, strips)],
+        "after": [part.after + s for part, s in zip(parts, strips)],
+        "place": [np.where(part.place >= 0, part.place + p, -1) for part, p in zip(parts, priors)],
+    }
+    whole = {
+        f.name: np.concatenate(column.get(f.name) or [getattr(part, f.name) for part in parts]) for f in fields(Drawings)
+    }
+    found = Drawings(**whole)
+    if reference == "last":
+        near = found.after == found.before + 1
+        found = Drawings(**{**whole, **{name: whole[name][near] for name in column}})
+    return found

@@ -208,3 +208,10 @@ def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows:
     batch = _batch(raw_of(trials, pairs), trials, pairs, features)
     parts = prognosis.nll(batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
     return {name: float(part.mean()) for name, part in parts.items()}
+
+
+def finished(preset: PrognosisPreset, trials: Trials, folder: Path) -> tuple[Prognosis, FeatureScale]:
+    """The averaged prognosis that a run in ``folder`` has reached, and its features."""
+    prognosis, features = new_prognosis(preset, trials, pairs_of(trials))
+    state = loop.resume(PrognosisTrainer(prognosis, preset.objective), preset.loop, folder)
+    return state.ema.prognosis, features  # type: ignore[return-value]

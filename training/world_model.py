@@ -1,15 +1,16 @@
-"""Train the denoiser and the EPK projection on virtual trials: Algorithm 1 of ECG-WM, weighted to keep the spread.
+"""Train the world model on virtual trials: the prognosis by maximum likelihood, the denoiser by Algorithm 1 of ECG-WM.
 
-The codec is frozen and every strip is encoded once. A batch hides things on purpose: covariates, measurements, leads
-and the anchor are each unknown now and then, so that the model can do without them. Rollouts feed the model its own
-latents; a little noise on the pre-dose latent prepares it for that.
+The codec is frozen and every strip is encoded once. The denoiser is told the intervals of the strip that it shall draw,
+as a delineator finds them after the codec, and the EPK of this patient at these intervals; a batch hides the anchor, the
+covariates and some leads now and then, so that the model can do without them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,37 @@ from torch import Tensor, nn
 
 import ecg_gym
 from ecg_gym.core import INDEPENDENT_LEADS
+from ecg_gym.datasets import splits
 from ecg_gym.datasets.trials import (
     TrialDesign,
     Trials,
-    chains,
     concatenate,
+    is_held_out,
     make_shards,
-    read_trials,
-    skipping,
+    read_shard,
+    shard_paths,
     split_of,
 )
+from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
-from ecg_gym.world_model.conditioning import EPK_STRENGTH, FeatureScale
+from ecg_gym.world_model.conditioning import EPK_STRENGTH, PEOPLE, FeatureScale, Look, render_features, render_names
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
+from ecg_gym.world_model.prognosis import Prognosis
 from ecg_gym.world_model.vae import VAE
-from training import loop
+from training import loop, prognosis
+from training.drawings import Drawings, drawings_of
 from training.loop import Batch, Logs, LoopConfig
+from training.prognosis import PrognosisPreset
 
 LICENCE = "made by this package (Apache-2.0)"
+LIMITS = (
+    "Learned from virtual drug trials only; no real post-dose ECG was ever shown to it.",
+    "Research only: nothing it draws may guide the care of a person.",
+)
 
 
 @dataclass(frozen=True)
@@ -56,13 +66,11 @@ class Objective:
 class Hiding:
     """How often something known is hidden from a row of a batch."""
 
-    anchor: float = 0.15  # the anchor is off
-    weak_anchor: float = 0.2  # the anchor has a strength between 0 and 1
+    anchor: float = 0.1  # the anchor is off
+    weak_anchor: float = 0.1  # the anchor has a strength between 0 and 1
     person: float = 0.15  # all covariates at once
-    covariate: float = 0.1  # each covariate
-    measurement: float = 0.05  # each measured interval
-    leads: float = 0.1  # the pre-dose strip lacks some leads
-    latent_noise: float = 0.1  # largest standard deviation of noise on the pre-dose latent
+    leads: float = 0.1  # the reference lacks some leads
+    latent_noise: float = 0.05  # largest standard deviation of noise on the reference's latent
 
 
 @dataclass(frozen=True)
@@ -71,55 +79,50 @@ class WorldModelPreset:
 
     width: int = 192
     blocks: int = 8
-    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    prognosis: PrognosisPreset | None = field(default_factory=PrognosisPreset)
+    projection: ProjectionConfig | None = None  # the paper's way from a trace of lead II to an anchor
+    reference: str = "first"  # strip to redraw: "first" (and another one of the person), or "last", the one right before
     prediction: str = "v"  # of the layers inside; the denoiser returns z0hat
     objective: Objective = field(default_factory=Objective)
     hiding: Hiding = field(default_factory=Hiding)
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: int = 64
-    shards: int = 140  # of virtual trials, `design.patients * design.steps` transitions each
+    shards: int = 260  # of virtual trials; the denoiser learns from the first `drawn` of them
+    drawn: int = 160
     design: TrialDesign = field(default_factory=TrialDesign)
 
 
 PRESETS = {
-    "tiny": WorldModelPreset(  # a minute, most of it for the patients: proves that everything runs, learns little
+    "tiny": WorldModelPreset(  # two minutes, most of it for the patients: proves that everything runs, learns little
         width=32,
         blocks=2,
-        projection=ProjectionConfig(width=8, blocks=1),
+        prognosis=PrognosisPreset(
+            width=32, blocks=1, components=2, batch=32,
+            loop=LoopConfig(steps=30, warmup=5, ema_decay=0.9, save_every=15),
+        ),
         loop=LoopConfig(steps=30, warmup=5, ema_decay=0.9, save_every=15),
         batch=16,
         shards=10,
-        design=TrialDesign(patients=4, steps=2),
+        drawn=10,
+        design=TrialDesign(patients=4, steps=(2,)),
     ),
-    "default": WorldModelPreset(  # about 30 minutes on two quiet cores with bf16
-        loop=LoopConfig(steps=8400, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
-    ),
-    "continued": WorldModelPreset(  # from other weights (--start), on new trials; 25 minutes on two quiet cores
-        loop=LoopConfig(steps=12_600, warmup=200, learning_rate=7e-4, ema_decay=0.999, bf16=True, save_every=200),
+    "default": WorldModelPreset(  # about an hour on two quiet cores with bf16, patients included
+        loop=LoopConfig(steps=12_000, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200),
     ),
     "paper": WorldModelPreset(  # its optimiser, epochs and weighting; its backbone and sizes are not published
+        prognosis=None,
         projection=ProjectionConfig(kernel=1, blocks=0),
+        reference="last",
         prediction="sample",
         objective=Objective(weighting="paper", joint_projection=True),
-        hiding=Hiding(0, 0, 0, 0, 0, 0, 0),
+        hiding=Hiding(0, 0, 0, 0, 0),
         loop=LoopConfig(steps=80_000, learning_rate=5e-4, warmup=0, final_fraction=0.0, device="cuda"),
-        batch=64,
     ),
 }
-
-
-@dataclass(frozen=True)
-class LatentTrials:
-    """Transitions as the codec sees them."""
-
-    trials: Trials
-    before: np.ndarray  # (N, 4, 128) float32
-    after: np.ndarray  # (N, 4, 128) float32
-    masked: np.ndarray  # (N, 4, 128) float32: `before` again, from a strip that lacks the `missing` leads
-    missing: np.ndarray  # (N, 8) bool
-
-    def __len__(self) -> int:
-        return len(self.trials)
+PRESETS["paper-small"] = replace(  # the paper's recipe for as long as two cores allow; to stand beside `default`
+    PRESETS["paper"],
+    loop=LoopConfig(steps=6000, learning_rate=5e-4, warmup=0, final_fraction=0.0, bf16=True, save_every=200),
+)
 
 
 class WorldModelTrainer(nn.Module):
@@ -131,12 +134,13 @@ class WorldModelTrainer(nn.Module):
         self.objective = objective
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 30 at a random ``tau`` per row, plus the projection's own loss; and their parts."""
+        """Eq. 30 at a random ``tau`` per row, plus the projection's own loss if there is one; and their parts."""
         known, z0 = _known(batch), batch["after"]
         schedule, told = self.forecaster.schedule, self.objective
         tau = torch.randint(1, schedule.n + 1, (len(z0),), generator=rng, device=z0.device)
         noise = torch.randn(z0.shape, generator=rng, device=z0.device)
-        anchor = self.forecaster.projection(known.trace, batch["has_trace"])
+        spoken = batch["spoken"]
+        anchor = self._anchor(known.prior, spoken)
         heard = anchor if told.joint_projection else anchor.detach()
         active = known.strength > 0
         z0hat = self.forecaster.estimator(known, heard * active[:, None, None])(
@@ -144,106 +148,87 @@ class WorldModelTrainer(nn.Module):
         )
         weight = prior_weight(tau, schedule, told.weighting).to(z0.device) * active
         diffusion, parts = world_model_loss(z0, z0hat, heard, weight, told.c)
-        alignment = alignment_loss(anchor, z0, batch["has_trace"])
-        return diffusion + alignment, {**parts, "diffusion": diffusion, "alignment": alignment}
+        alignment = alignment_loss(anchor, z0, spoken)
+        loss = diffusion if self.forecaster.projection is None else diffusion + alignment
+        return loss, {**parts, "diffusion": diffusion, "alignment": alignment}
+
+    def _anchor(self, prior: Tensor, spoken: Tensor) -> Tensor:
+        return prior if self.forecaster.projection is None else self.forecaster.projection(prior, spoken)
 
 
-def draw_batch(rng: np.random.Generator, data: LatentTrials, features: FeatureScale, preset: WorldModelPreset) -> Batch:
-    """A batch of transitions with something hidden here and there."""
+def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale, preset: WorldModelPreset) -> Batch:
+    """A batch of pairs with something hidden here and there."""
     rows = rng.integers(len(data), size=preset.batch)
-    hiding, names = preset.hiding, data.trials.feature_names
-    raw = data.trials.features[rows].copy()
-    has_trace = raw[:, names.index(EPK_STRENGTH)] > 0
+    hiding = preset.hiding
+    spoken = data.place[rows] >= 0
     strength = np.where(rng.random(len(rows)) < hiding.weak_anchor, rng.random(len(rows)), 1.0)
-    strength = np.where(rng.random(len(rows)) < hiding.anchor, 0.0, strength) * has_trace
-    raw[:, names.index(EPK_STRENGTH)] = strength
-    _hide_facts(rng, raw, names, hiding)
+    strength = np.where(rng.random(len(rows)) < hiding.anchor, 0.0, strength) * spoken
     lacks = rng.random(len(rows)) < hiding.leads
-    raw[:, [names.index(f"missing.{lead}") for lead in INDEPENDENT_LEADS]] = data.missing[rows] & lacks[:, None]
-    before = np.where(lacks[:, None, None], data.masked[rows], data.before[rows])
+    reference = data.before[rows]
+    missing = data.missing[reference] & lacks[:, None]
+    raw = features_of(data, rows, missing, strength, preset.prognosis is not None)
+    names = render_names(preset.prognosis is not None)
+    nobody = rng.random(len(rows)) < hiding.person
+    first = names.index(PEOPLE[0])
+    raw[nobody, first : first + len(PEOPLE)] = np.nan
+    before = np.where(lacks[:, None, None], data.masked[reference], data.latent[reference]).astype(np.float32)
     amount = rng.uniform(0, hiding.latent_noise, size=(len(rows), 1, 1))
     columns = {
-        "before": before + amount * rng.standard_normal(before.shape),
-        "after": data.after[rows],
+        "before": before + amount * rng.standard_normal(before.shape, dtype=np.float32),
+        "after": data.latent[data.after[rows]],
         "condition": features(raw, names),
-        "trace": data.trials.trace[rows],
+        "prior": data.prior_of(rows),
         "strength": strength,
     }
     batch = {name: torch.from_numpy(np.asarray(column, dtype=np.float32)) for name, column in columns.items()}
-    return batch | {"has_trace": torch.from_numpy(has_trace)}
+    return batch | {"spoken": torch.from_numpy(spoken)}
 
 
-def _hide_facts(rng: np.random.Generator, raw: np.ndarray, names: tuple[str, ...], hiding: Hiding) -> None:
-    """Makes covariates and measurements of some rows unknown, in place, each together with its flag."""
-    nobody = rng.random(len(raw)) < hiding.person
-    for flag, name in enumerate(names):
-        if not name.startswith("known."):
-            continue
-        fact = name.removeprefix("known.")
-        person = fact.startswith("person.")
-        fact = {"person.sex": "person.female"}.get(fact, fact if person else f"measured.{fact}")
-        hidden = rng.random(len(raw)) < (hiding.covariate if person else hiding.measurement)
-        hidden |= nobody & person
-        raw[hidden, names.index(fact)] = np.nan
-        raw[hidden, flag] = 0.0
+def features_of(
+    data: Drawings, rows: np.ndarray, missing: np.ndarray, strength: np.ndarray, asked: bool
+) -> np.ndarray:
+    """The denoiser's raw features ``(N, F)`` of these pairs."""
+    i, j = data.before[rows], data.after[rows]
+    reference = Look(data.observed[i], data.board[i], data.hours[i])
+    wanted = data.drawn[j] if asked else None
+    return render_features(data.person[j], reference, data.board[j], data.hours[j], missing, strength, wanted)
 
 
-def encode_trials(vae: VAE, trials: Trials, seed: int = 0, chunk: int = 128) -> LatentTrials:
-    """Every strip through the frozen codec, the one before also with one to four of its leads missing."""
-    rng = np.random.default_rng(seed)
-    order = rng.random((len(trials), len(INDEPENDENT_LEADS))).argsort(axis=1)
-    missing = order < rng.integers(1, 5, size=(len(trials), 1))
-    everything = np.zeros_like(missing)
-    before, after = (_encode(vae, strips, everything, chunk) for strips in (trials.before, trials.after))
-    return LatentTrials(trials, before, after, _encode(vae, trials.before, missing, chunk), missing)
-
-
-@torch.inference_mode()
-def _encode(vae: VAE, strips: np.ndarray, missing: np.ndarray, chunk: int) -> np.ndarray:
-    parts = [
-        vae.encode(
-            torch.from_numpy(strips[start : start + chunk].astype(np.float32)),
-            torch.from_numpy(~missing[start : start + chunk]),
-        ).numpy()
-        for start in range(0, len(strips), chunk)
-    ]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def with_skips(data: LatentTrials) -> LatentTrials:
-    """The transitions, and every run of consecutive ones told as one."""
-    first, last = chains(data.trials)
-    if not len(first):
-        return data
-    return LatentTrials(
-        concatenate([data.trials, skipping(data.trials, first, last)]),
-        np.concatenate([data.before, data.before[first]]),
-        np.concatenate([data.after, data.after[last]]),
-        np.concatenate([data.masked, data.masked[first]]),
-        np.concatenate([data.missing, data.missing[first]]),
-    )
-
-
-def new_forecaster(preset: WorldModelPreset, data: LatentTrials) -> Forecaster:
-    """An untrained forecaster whose features are scaled to the training data."""
-    names = data.trials.feature_names
-    features = FeatureScale.fit(names, data.trials.features)
-    denoiser = DenoiserConfig(
-        len(features.names), width=preset.width, blocks=preset.blocks, prediction=preset.prediction
-    )
+def new_forecaster(
+    preset: WorldModelPreset, data: Drawings, foretold: tuple[Prognosis, FeatureScale] | None
+) -> Forecaster:
+    """A forecaster whose denoiser is untrained, its features scaled to the training data; the prognosis is as given."""
+    some = np.random.default_rng(0).permutation(len(data))[:20_000]
+    names = render_names(preset.prognosis is not None)
+    missing = data.missing[data.before[some]] & (some % 10 == 0)[:, None]
+    strength = (data.place[some] >= 0).astype(float)
+    features = FeatureScale.fit(names, features_of(data, some, missing, strength, preset.prognosis is not None))
+    denoiser = DenoiserConfig(len(names), width=preset.width, blocks=preset.blocks, prediction=preset.prediction)
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
-    return Forecaster(denoiser, preset.projection, features)
+    if foretold is None:
+        return Forecaster(denoiser, features, projection=preset.projection)
+    forecaster = Forecaster(denoiser, features, foretold[0].config, foretold[1], preset.projection)
+    assert forecaster.prognosis is not None
+    forecaster.prognosis.load_state_dict(foretold[0].state_dict())
+    forecaster.prognosis.requires_grad_(False)
+    return forecaster
 
 
 def train(
-    preset: WorldModelPreset, data: LatentTrials, folder: Path, show: bool = True, start: Path | None = None
+    preset: WorldModelPreset,
+    data: Drawings,
+    folder: Path,
+    show: bool = True,
+    start: Path | None = None,
+    foretold: tuple[Prognosis, FeatureScale] | None = None,
 ) -> Iterator[tuple[int, Logs, Forecaster]]:
     """Yields ``(step, logs, averaged forecaster)``; resumes from ``folder`` if a run of this preset stopped there.
 
     ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
     """
-    forecaster = new_forecaster(preset, data) if start is None else WorldModel.load(start).forecaster
-    trainer = WorldModelTrainer(forecaster.requires_grad_(True).train(), preset.objective)
+    forecaster = new_forecaster(preset, data, foretold) if start is None else WorldModel.load(start).forecaster
+    forecaster.denoiser.requires_grad_(True)
+    trainer = WorldModelTrainer(forecaster.train(), preset.objective)
     features = trainer.forecaster.features
     state = loop.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, data, features, preset), folder)
@@ -253,95 +238,130 @@ def train(
 
 
 @torch.inference_mode()
-def validate(forecaster: Forecaster, data: LatentTrials, rows: int = 512, seed: int = 0) -> dict[str, float]:
+def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int = 0) -> dict[str, float]:
     """Mean squared latent errors on held-out patients: of the estimate at random noise, and of what it must beat.
 
-    ``copy`` repeats the pre-dose latent, ``zero`` is the mean latent, ``anchor`` the EPK alone. A sample's error is not
-    here: beat timing is random, and two true strips of one heart differ as much (see ``training.studies.forecast``).
+    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it speaks,
+    ``copy_where_spoken`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
+    (``ecg-gym study`` judges the forecast).
     """
     take = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int)
-    trials = data.trials[take]
-    strength = torch.from_numpy((trials.features[:, trials.feature_names.index(EPK_STRENGTH)] > 0).astype(np.float32))
-    condition = torch.from_numpy(forecaster.features(trials.features, trials.feature_names))
-    before, z0 = torch.from_numpy(data.before[take]), torch.from_numpy(data.after[take])
-    known = Known(before, condition, torch.from_numpy(trials.trace.astype(np.float32)), strength)
+    known = known_of(forecaster, data, take)
+    before, z0 = known.before, torch.from_numpy(data.latent[data.after[take]].astype(np.float32))
     rng = torch.Generator().manual_seed(seed)
     schedule = forecaster.schedule
     tau = torch.randint(1, schedule.n + 1, (len(take),), generator=rng)
     noise = torch.randn(z0.shape, generator=rng)
     z0hat = forecaster.estimator(known)(add_noise(z0, noise, tau, schedule), tau)
-    nothing = torch.full_like(tau, schedule.n)
-    mean = forecaster.estimator(known)(noise, nothing)
-    anchor = forecaster.anchor(known)
+    mean = forecaster.estimator(known)(noise, torch.full_like(tau, schedule.n))
+    spoken = known.strength > 0
     errors = {
         "estimate": z0hat - z0,
         "conditional_mean": mean - z0,
         "copy": before - z0,
         "zero": z0,
-        "anchor": (anchor - z0)[strength > 0],
+        "conditional_mean_where_spoken": (mean - z0)[spoken],
+        "anchor": (forecaster.anchor(known) - z0)[spoken],
+        "copy_where_spoken": (before - z0)[spoken],
     }
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
 
 
+def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> Known:
+    """What the denoiser would be told of these pairs, nothing hidden, the true intervals asked for."""
+    strength = (data.place[rows] >= 0).astype(np.float32)
+    missing = np.zeros((len(rows), len(INDEPENDENT_LEADS)), bool)
+    asked = forecaster.prognosis is not None
+    raw = features_of(data, rows, missing, strength, asked)
+    condition = forecaster.features(raw, render_names(asked))
+    columns = (data.latent[data.before[rows]], condition, data.prior_of(rows), strength)
+    return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+
+
 def make_trials(preset: WorldModelPreset, folder: Path) -> None:
-    """Make the preset's shards of virtual trials that are not in ``folder`` yet (about 0.05 s a transition)."""
-    for _ in make_shards(folder, range(preset.shards), preset.design):
+    """Make the preset's shards of virtual trials that are not in ``folder`` yet (about 20 ms a strip), and say who is
+    in which split."""
+    shards = range(preset.shards)
+    for _ in make_shards(folder, shards, preset.design):
         pass
+    pairs = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, preset.design)]
+    sides = {shard: split_of(shard) for shard in shards}
+    splits.write_trials(folder, sides, preset.design.patients, levels=(preset.design.held_out_level,), pairs=pairs)
 
 
 def run(
     preset: WorldModelPreset, trials: Path, folder: Path, *,
-    vae: Path | None = None, publish: Path | None = None, publish_every_s: float = 300.0, show: bool = True,
-    start: Path | None = None,
+    vae: Path | None = None, publish_every_s: float = 300.0, show: bool = True, start: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train (or go on training) in ``folder`` and write ``world_model.safetensors``; returns its path.
 
-    ``trials`` is a folder of shards; those of the preset that are missing are made first. With ``publish`` the averaged
-    weights so far are also written there every few minutes (and entered into the manifest, if it is the package's
-    assets), so that the best so far can be used. ``start``: see ``train``.
+    ``trials`` is a folder of shards; those of the preset that are missing are made first. The averaged weights so far
+    are written every few minutes, so that the best so far can be used. ``start``: see ``train``.
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
+    foretold, first = None, {}
+    if preset.prognosis is not None and start is None:
+        foretold, first = foretell(preset.prognosis, trials, folder / "prognosis", show)
     network = VAE.load(codec)
-    data = {split: cached_latents(network, codec, trials, split, folder) for split in ("train", "validation")}
-    last = time.monotonic()
-    path = folder / WEIGHTS
-    data["train"] = with_skips(data["train"])
+    data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
+    last, path = time.monotonic(), folder / WEIGHTS
     origin = {} if start is None else {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
-    for step, logs, averaged in train(preset, data["train"], folder, show, start):
+    for step, logs, averaged in train(preset, data["train"], folder, show, start, foretold):
         finished = step == preset.loop.steps
         if finished or time.monotonic() - last > publish_every_s:
             last = time.monotonic()
-            metrics = {"step": step, "train": logs, "validation": validate(averaged, data["validation"])}
+            metrics = {"step": step, "train": logs, "validation": validate(averaged, data["validation"]), **first}
             _write(path, averaged, codec, preset, data, metrics, origin)
-            if publish is not None:
-                _write(publish, averaged, codec, preset, data, metrics, origin)
-                if publish.parent.samefile(checkpoint.ASSETS):
-                    checkpoint.add_to_manifest(publish)
             print(f"step {step}: {metrics['validation']}", flush=True)
     return path
 
 
-def cached_latents(vae: VAE, codec: Path, trials: Path, split: str, folder: Path) -> LatentTrials:
-    """The encoded trials of a split, kept in ``folder`` under the codec's hash and the number of transitions."""
-    raw = read_trials(trials, split)
-    path = folder / f"latents_{split}_{checkpoint.sha256(codec)[:12]}_{len(raw)}.npz"
-    if not path.is_file():
-        made = encode_trials(vae, raw)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(path, before=made.before, after=made.after, masked=made.masked, missing=made.missing)
-    with np.load(path, allow_pickle=False) as file:
-        return LatentTrials(raw, file["before"], file["after"], file["masked"], file["missing"])
+def foretell(
+    preset: PrognosisPreset, trials: Path, folder: Path, show: bool = True
+) -> tuple[tuple[Prognosis, FeatureScale], dict[str, Any]]:
+    """The first stage: a trained prognosis with its features, and what it reached on held-out patients."""
+    people = {split: without_strips(trials, split) for split in ("train", "validation")}
+    logs: Logs = {}
+    for _, logs, learned, features in prognosis.train(preset, people["train"], folder, show):  # noqa: B007
+        pass
+    learned, features = prognosis.finished(preset, people["train"], folder)
+    reached = prognosis.validate(learned, features, people["validation"])
+    pairs = {split: len(prognosis.pairs_of(part)) for split, part in people.items()}
+    return (learned, features), {"prognosis": {"train": logs, "validation": reached, "pairs": pairs}}
+
+
+def without_strips(trials: Path, split: str) -> Trials:
+    """The trials of a split without their waveforms: what the prognosis learns from."""
+    stored = splits.read_trials(trials)
+    parts = []
+    for path in shard_paths(trials, split):
+        part = read_shard(path)
+        stored.check(
+            int(path.stem.split("_")[1]), split,
+            patient=part.patient, treatment=part.treatment, held_out=part.held_out,
+        )  # fmt: skip
+        parts.append(replace(part, strips=np.zeros((len(part), 0), np.float16)))
+    return concatenate(parts)
+
+
+def drawings(
+    preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path
+) -> Drawings:
+    """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
+    paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.drawn]
+    name = checkpoint.sha256(codec)[:12]
+    return drawings_of(paths, vae, folder / f"drawings_{name}", trials / "epk", preset.reference, preset.projection is not None)
 
 
 def _write(
-    path: Path, forecaster: Forecaster, codec: Path, preset: WorldModelPreset, data: dict[str, LatentTrials],
+    path: Path, forecaster: Forecaster, codec: Path, preset: WorldModelPreset, data: Mapping[str, Drawings],
     metrics: dict[str, Any], origin: dict[str, str],
 ) -> None:  # fmt: skip
     source = {
         "source": "virtual trials (ecg_gym.datasets.trials)",
         "licence": LICENCE,
-        "transitions": {split: len(encoded) for split, encoded in data.items()},
+        "pairs_drawn": {split: len(drawn) for split, drawn in data.items()},
         "shards": {split: sum(split_of(s) == split for s in range(preset.shards)) for split in data},
     }
     save(
@@ -351,6 +371,7 @@ def _write(
         data={"sources": [source]},
         metrics=metrics,
         training=asdict(preset),
+        limits=list(LIMITS),
         revision=loop.git_revision(),
         version=ecg_gym.__version__,
         **origin,
@@ -358,7 +379,7 @@ def _write(
 
 
 def _known(batch: Batch) -> Known:
-    return Known(batch["before"], batch["condition"], batch["trace"], batch["strength"])
+    return Known(batch["before"], batch["condition"], batch["prior"], batch["strength"])
 
 
 def preset_named(name: str, device: str | None = None) -> WorldModelPreset:
@@ -366,4 +387,11 @@ def preset_named(name: str, device: str | None = None) -> WorldModelPreset:
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'tiny' takes a minute")
     preset = PRESETS[name]
-    return preset if device is None else replace(preset, loop=replace(preset.loop, device=device))
+    if device is None:
+        return preset
+    first = preset.prognosis
+    return replace(
+        preset,
+        loop=replace(preset.loop, device=device),
+        prognosis=None if first is None else replace(first, loop=replace(first.loop, device=device)),
+    )
