@@ -358,16 +358,27 @@ def _trials(preset: Any, folder: Path) -> Path:
 
 
 @app.command()
-def weights(as_json: Json = False) -> None:
-    """What the shipped weights are: hash, size, training data with licences, and what was measured at the time."""
+def weights(
+    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What weights are: hash, size, training data with licences, and what was measured at the time."""
     from ecg_gym.world_model import checkpoint
+    from training import cards
 
-    rows = []
-    for name, sha256 in checkpoint.manifest().items():
+    if card:
         with entrance():
-            metadata = checkpoint.load(checkpoint.ASSETS / name, name.split(".")[0], sha256).metadata
-        megabytes = round((checkpoint.ASSETS / name).stat().st_size / 1e6, 2)
-        rows.append({"file": name, "sha256": sha256, "megabytes": megabytes, **metadata})
+            text = "\n".join(cards.card(path) for path in ([file] if file else cards.shipped()))
+        sys.stdout.write(text)
+        return
+    rows = []
+    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
+    for path, sha256 in ({file: None} if file else packaged).items():
+        with entrance():
+            found = checkpoint.load(path, cards.kind_of(path), sha256)
+        megabytes = round(path.stat().st_size / 1e6, 2)
+        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
     text = json.dumps(rows, indent=2, sort_keys=True)
     if as_json:
         sys.stdout.write(text + "\n")

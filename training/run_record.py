@@ -71,6 +71,7 @@ def recorded(
     began = loop.git_revision()
 
     def finished(weights: Path) -> None:
+        stamp(weights, folder)
         _end(folder, "finished", began, {"metrics": metrics_of(weights), "weights": _named(weights)})
 
     try:
@@ -127,6 +128,30 @@ def read(folder: str | Path) -> dict[str, Any]:
             f"{path} has format {document.get('format')!r}; expected {FORMAT}; begin anew in another folder"
         )
     return document
+
+
+def stamp(weights: Path, folder: Path) -> None:
+    """Write into a file of weights which run made it: preset, hash of the data, device. Its tensors stay."""
+    run, said = read(folder), metadata(weights)
+    session = run["sessions"][-1]
+    machine = session["environment"]
+    found = checkpoint.load(weights, said["kind"])
+    rest = {key: value for key, value in said.items() if key not in checkpoint.REQUIRED}
+    rest["run"] = {
+        "preset": run["preset"],
+        "data_sha256": run["data"].get("sha256", "unknown"),
+        "device": machine.get("gpu", f"{machine['cpus']} CPU cores, {machine['cpu_capability']}"),
+    }
+    checkpoint.save(
+        weights,
+        said["kind"],
+        found.tensors,
+        found.config,
+        data=said["data"],
+        metrics=said["metrics"],
+        half=False,
+        **rest,
+    )
 
 
 def metrics_of(weights: Path) -> dict[str, Any]:
