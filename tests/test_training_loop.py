@@ -346,19 +346,30 @@ def test_two_processes_train_the_model_of_one_with_twice_the_batch_and_only_the_
     together = losses(folder)
     assert [row["step"] for row in together] == list(range(1, 13))
     for ours, theirs in zip(together, expected):
-        for name in ("loss", "absolute", "gradient_norm", "learning_rate"):
+        for name in ("loss", "gradient_norm", "learning_rate"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
     found = load_file(folder / loop.STATE)
     for name, value in alone.ema.state_dict().items():
         torch.testing.assert_close(found[f"ema.{name}"], value, rtol=1e-5, atol=1e-6)
 
 
-def test_several_processes_need_a_place_for_each() -> None:
+def test_several_processes_need_a_place_for_each(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    parallel.check("cuda", 2)
+    parallel.check("cuda:1")
     with pytest.raises(ValueError, match=r"--device is 'cuda:1' with --devices 2; expected 'cuda' or 'cpu'"):
         start(line(), replace(CONFIG, device="cuda:1", devices=2))
-    n = torch.cuda.device_count() + 1
-    with pytest.raises(ValueError, match=rf"--devices is {n}; expected at most the {n - 1} GPUs .*; ask for fewer"):
-        parallel.launch("cuda", n)
+    with pytest.raises(ValueError, match=r"--devices is 3; expected at most the 2 GPUs .*; ask for fewer"):
+        parallel.launch("cuda", 3)
+    with pytest.raises(ValueError, match=r"--device is 'cuda:2', and this machine has 2 GPUs .*; expected one of them"):
+        parallel.check("cuda:2")
+    with pytest.raises(ValueError, match=r"--device is 'gpu'; expected cpu, cuda, .*; correct the spelling"):
+        parallel.check("gpu")
+    with pytest.raises(ValueError, match=r"--devices is 0; expected at least 1"):
+        parallel.check("cpu", 0)
+    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"lightning-fabric is not installed; .*pip install 'ecg-gym\[train\]'"):
+        parallel.check("cpu", 2)
 
 
 def test_only_the_first_process_is_first(monkeypatch) -> None:

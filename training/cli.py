@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,7 +19,7 @@ from rich.markup import escape
 
 import ecg_gym
 from training.console import SAY as _SAY
-from training.console import entrance, progress_bar
+from training.console import entrance, progress_bar, refuse
 from training.studies.cli import app as studies
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+ASSETS = Path(ecg_gym.__file__).parent / "assets"
 RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
 
 
@@ -38,15 +41,25 @@ RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S =
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
-Run = Annotated[
-    Path | None,
-    typer.Option("--out", help="Folder of the run; the same folder resumes it. Default runs/<kind>-<preset>."),
+Devices = Annotated[
+    int, typer.Option(help="Processes that train together, each with a batch (GPUs, or CPU processes); needs Fabric.")
+]
+Run = Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default runs/<kind>-<preset>.")]
+Resume = Annotated[
+    bool, typer.Option(help="Go on with a run that was stopped; --no-resume puts it aside and begins anew.")
+]
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of weights and batches; default the preset's.")
+]
+Start = Annotated[Path | None, typer.Option(help="Weights to begin with (--preset continued); default random.")]
+TrialFolder = Annotated[
+    Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
 ]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
 ]
 
-train = typer.Typer(help="Train one learned thing; stop it any time, the same command resumes.", no_args_is_help=True)
+train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 
@@ -131,7 +144,7 @@ def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
     return figure_path, json_path
 
 
-DEMO = Path(ecg_gym.__file__).parent / "assets" / "default_patient"
+DEMO = ASSETS / "default_patient"
 
 
 @app.command()
@@ -210,58 +223,162 @@ def trial(
 
 
 @train.command("vae")
-def train_vae(preset: Preset = "default", out: Run = None, data: Data = None, device: Device = None) -> None:
+def train_vae(
+    preset: Preset = "default",
+    data: Data = None,
+    start: Start = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
     """The codec between strips and latents."""
     from training import vae
 
-    with entrance():
-        chosen = vae.preset_named(preset, device)
-    _trained(vae.run(chosen, data, out or Path("runs") / f"vae-{preset}"))
+    def work(chosen: Any, folder: Path) -> Path:
+        return vae.run(chosen, data, folder, start=start)
+
+    _train("vae", vae, preset, (device, devices, seed), out, resume, "strips*.npz", {"start": start}, work)
 
 
 @train.command("world-model")
 def train_world_model(
     preset: Preset = "default",
-    out: Run = None,
-    trials: Annotated[
-        Path | None, typer.Option(help="Folder of virtual trials; made if missing. Default OUT/trials.")
-    ] = None,
+    trials: TrialFolder = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Weights to begin with, for --preset continued; default random.")
-    ] = None,
+    start: Start = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
     device: Device = None,
+    devices: Devices = 1,
 ) -> None:
-    """The denoiser and the EPK projection, on virtual trials; the codec stays as it is."""
+    """The world model on virtual trials; the codec stays as it is."""
     from training import world_model
 
-    with entrance():
-        chosen = world_model.preset_named(preset, device)
-    folder = out or Path("runs") / f"world-model-{preset}"
-    _trained(world_model.run(chosen, trials or folder / "trials", folder, vae=codec, start=start))
+    def work(chosen: Any, folder: Path) -> Path:
+        shards = _trials(chosen, trials or folder / "trials")
+        return world_model.run(chosen, shards, folder, vae=codec, start=start)
+
+    inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start}
+    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
+    _train("world-model", world_model, preset, (device, devices, seed), out, resume, pattern, inputs, work)
 
 
 @train.command("risk")
-def train_risk(preset: Preset = "default", out: Run = None, data: Data = None, device: Device = None) -> None:
+def train_risk(
+    preset: Preset = "default",
+    data: Data = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
     """The classifier of the 17 findings, calibrated on people it never saw."""
     from training import risk
 
+    def work(chosen: Any, folder: Path) -> Path:
+        return risk.run(chosen, data, folder)
+
+    _train("risk", risk, preset, (device, devices, seed), out, resume, "strips.npz", {}, work)
+
+
+@train.command("student")
+def train_student(
+    preset: Preset = "default",
+    teacher: Annotated[
+        Path | None, typer.Option(help="World model to distil, a file or folder; default the package's.")
+    ] = None,
+    trials: TrialFolder = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
+    """The few-step sampler: what the world model draws in many steps, learned for 2 and 4."""
+    from training import student, world_model
+
+    def work(chosen: Any, folder: Path) -> Path:
+        shards = _trials(world_model.preset_named(preset), trials or folder / "trials")
+        return student.run(chosen, teacher, shards, folder)
+
+    inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
+    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
+    _train("student", student, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+
+
+def _train(
+    kind: str, module: Any, preset: str, how: tuple[str | None, int, int | None], out: Path | None, resume: bool,
+    data: str | Path, inputs: Mapping[str, Path | None], work: Callable[[Any, Path], Path],
+) -> None:  # fmt: skip
+    """Every training command: the preset as the options change it, a folder, a record, the work, and where it lies.
+
+    ``how`` is device, devices and seed; ``data`` the pattern of what is learned from, in the folder unless absolute.
+    """
+    from training import parallel
+    from training.run_record import AnotherRun, recorded
+
+    device, devices, seed = how
     with entrance():
-        chosen = risk.preset_named(preset, device)
-    _trained(risk.run(chosen, data, out or Path("runs") / f"risk-{preset}"))
+        chosen = module.preset_named(preset, device)
+        parallel.check(chosen.loop.device, devices)
+        settings = replace(chosen.loop, devices=devices, seed=chosen.loop.seed if seed is None else seed)
+        chosen = replace(chosen, loop=settings)
+        folder = _writable(out or Path("runs") / f"{kind}-{preset}")
+        given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    try:
+        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+            path = work(chosen, folder)
+            done(path)
+    except AnotherRun as error:
+        refuse(error)
+    _SAY.print(f"weights  {path}\nrecord   {folder / 'run.json'}")
+
+
+def _there(name: str, path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"--{name} is {path}; expected a file or folder of weights; mend the path")
+    return path
+
+
+def _trials(preset: Any, folder: Path) -> Path:
+    """The folder, after making the preset's shards of virtual trials that are not in it yet, with a bar."""
+    from ecg_gym.datasets.splits import shard_name
+    from ecg_gym.datasets.trials import make_shards
+
+    missing = [shard for shard in range(preset.shards) if not (folder / shard_name(shard)).is_file()]
+    with progress_bar() as bar:
+        task = bar.add_task("shards of virtual trials", total=len(missing))
+        for _ in make_shards(folder, missing, preset.design):
+            bar.advance(task)
+    return folder
 
 
 @app.command()
-def weights(as_json: Json = False) -> None:
-    """What the shipped weights are: hash, size, training data with licences, and what was measured at the time."""
+def weights(
+    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What weights are: hash, size, training data with licences, and what was measured at the time."""
     from ecg_gym.world_model import checkpoint
+    from training import cards
 
-    rows = []
-    for name, sha256 in checkpoint.manifest().items():
+    if card:
         with entrance():
-            metadata = checkpoint.load(checkpoint.ASSETS / name, name.split(".")[0], sha256).metadata
-        megabytes = round((checkpoint.ASSETS / name).stat().st_size / 1e6, 2)
-        rows.append({"file": name, "sha256": sha256, "megabytes": megabytes, **metadata})
+            text = "\n".join(cards.card(path) for path in ([file] if file else cards.shipped()))
+        sys.stdout.write(text)
+        return
+    rows = []
+    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
+    for path, sha256 in ({file: None} if file else packaged).items():
+        with entrance():
+            found = checkpoint.load(path, cards.kind_of(path), sha256)
+        megabytes = round(path.stat().st_size / 1e6, 2)
+        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
     text = json.dumps(rows, indent=2, sort_keys=True)
     if as_json:
         sys.stdout.write(text + "\n")
@@ -271,7 +388,3 @@ def weights(as_json: Json = False) -> None:
         Console().print_json(
             data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
         )
-
-
-def _trained(path: Path) -> None:
-    _SAY.print(f"weights  {path}")

@@ -188,6 +188,9 @@ def save_state(state: TrainState, folder: str | Path) -> Path:
 
 def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> TrainState:
     """The state saved in ``folder``, or a fresh one if there is none; ValueError when it was another run's."""
+    from training.run_record import data_are_there
+
+    data_are_there(folder)
     path = Path(folder) / STATE
     if path.is_file():
         _check_same_run(_document(path)["config"], config, path)
@@ -275,14 +278,15 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     with torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
         loss, parts = component.loss(batch, rng)
     state.optimizer.zero_grad(set_to_none=True)
-    values = torch.stack([loss.detach().double(), *(value.detach().double().mean() for value in parts.values())])
+    mean_loss = loss.detach()
     if state.fabric is None:
         loss.backward()
     else:
-        values = parallel.mean(state.fabric, values)
+        mean_loss = parallel.mean(state.fabric, mean_loss)
         state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
-    total, *scalars, norm_found = [*values.tolist(), float(norm)]
+    values = [mean_loss, *(value.detach() for value in parts.values()), norm]  # the parts are those of this process
+    total, *scalars, norm_found = torch.stack([value.double().mean() for value in values]).tolist()
     if math.isfinite(total) and math.isfinite(norm_found):
         state.optimizer.step()
         _average(state)
@@ -332,7 +336,9 @@ def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> N
     stored = {**usual, **stored}
     differing = [key for key in now if key not in FREE and now[key] != stored[key]]
     if differing:
-        raise ValueError(
+        from training.run_record import AnotherRun
+
+        raise AnotherRun(
             f"{path} was trained with {[(key, stored.get(key)) for key in differing]}; expected "
             f"{[(key, now[key]) for key in differing]}; use the same preset and seed, or another output folder"
         )

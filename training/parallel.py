@@ -7,6 +7,7 @@ as large. Nothing here is imported by a run on one device.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,33 +19,52 @@ def is_first() -> bool:
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
-def launch(device: str, devices: int) -> Any:
-    """A launched ``lightning_fabric.Fabric`` of ``devices`` processes: GPUs under ``cuda``, gloo on the CPU otherwise.
-
-    The command starts itself again for every further process. ValueError when Fabric or the GPUs are not there.
-    """
-    kind = torch.device(device)
+def check(device: str, devices: int = 1) -> None:
+    """Raises ValueError unless this machine can train on ``devices`` devices of that name."""
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"--device is {device!r}; expected cpu, cuda, cuda:1 or mps; correct the spelling") from None
+    gpus = torch.cuda.device_count()
+    if devices < 1:
+        raise ValueError(f"--devices is {devices}; expected at least 1; leave it out for one")
+    if kind.type == "cuda" and (kind.index or 0) >= gpus:
+        raise ValueError(
+            f"--device is {device!r}, and this machine has {gpus} GPUs that torch can use; expected one of them; "
+            "pass --device cpu (a preset of a GPU's size takes very long there)"
+        )
+    if devices == 1:
+        return
     if kind.index is not None or kind.type not in ("cpu", "cuda"):
         raise ValueError(
             f"--device is {device!r} with --devices {devices}; expected 'cuda' or 'cpu' for several processes; leave "
             "the number of the device out"
         )
-    if kind.type == "cuda" and torch.cuda.device_count() < devices:
+    if kind.type == "cuda" and devices > gpus:
         raise ValueError(
-            f"--devices is {devices}; expected at most the {torch.cuda.device_count()} GPUs of this machine; ask for "
-            "fewer, or pass --device cpu"
+            f"--devices is {devices}; expected at most the {gpus} GPUs of this machine; ask for fewer, or pass "
+            "--device cpu"
         )
-    try:
-        from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
-    except ImportError:
+    if find_spec("lightning_fabric") is None:
         raise ValueError(
             f"--devices is {devices} and lightning-fabric is not installed; expected it for more than one process; "
             "run `pip install 'ecg-gym[train]'`, or leave --devices out"
-        ) from None
-    backend = "gloo" if kind.type == "cpu" else "nccl"
+        )
+
+
+def launch(device: str, devices: int) -> Any:
+    """A launched ``lightning_fabric.Fabric`` of ``devices`` processes: GPUs under ``cuda``, gloo on the CPU otherwise.
+
+    The command starts itself again for every further process. ValueError when Fabric or the GPUs are not there.
+    """
+    check(device, devices)
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    kind = torch.device(device).type
+    backend = "gloo" if kind == "cpu" else "nccl"
     strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
-    fabric = Fabric(accelerator=kind.type, devices=devices, strategy=strategy)
+    fabric = Fabric(accelerator=kind, devices=devices, strategy=strategy)
     fabric.launch()
     return fabric
 

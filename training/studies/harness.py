@@ -109,7 +109,7 @@ def transitions(
 ) -> Questions:
     """One question for each of ``n`` people: the transitions of a virtual trial, as training met them, of new patients.
 
-    Everybody has 0 to ``steps`` steps with treatments of their own behind them, then one more is asked about. Step
+    Half come fresh, half have 1 to ``steps`` steps with treatments of their own behind them. Step
     lengths and treatments follow ``design``; a quarter of the test split's are held out, none of validation's.
     Those who die before they are asked are left out, so that N may be a little below ``n``.
     """
@@ -118,7 +118,7 @@ def transitions(
     choose = draw or (lambda patient, generator: draw_treatment(patient, generator, design, split))
     people = held_out_patients(truth, n, seed, split)
     dt = np.array([float(hours) for hours in rng.choice(design.dt_hours, size=len(people))])
-    before = rng.integers(0, steps + 1, size=len(people))
+    before = np.where(rng.random(len(people)) < 0.5, 0, rng.integers(1, max(1, steps) + 1, size=len(people)))
     parts = []
     for hours in np.unique(dt):
         rows = np.flatnonzero(dt == hours)
@@ -245,10 +245,12 @@ def intervals_of(ecg: np.ndarray) -> np.ndarray:
 
 
 def judged(risk: Any) -> Look:
-    """A look: the ``risk (B,)`` of the strip after, given the one before."""
+    """A look: the ``risk (B,)`` of the strip after, given the one before; and what :func:`measured` keeps."""
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
-        return {"risk": np.asarray(risk(before.ecg, after.ecg, after.patients, after.alive).total)}
+        found = risk(before.ecg, after.ecg, after.patients, after.alive)
+        known = np.asarray(found.intervals.as_array(INTERVALS))
+        return {"risk": np.asarray(found.total), "intervals": known, "alive": after.alive}
 
     return look
 
@@ -256,6 +258,11 @@ def judged(risk: Any) -> Look:
 def latents(before: State, after: State) -> dict[str, np.ndarray]:
     """A look: what the world model drew, ``latent (B, 4, 128)``."""
     return {"latent": np.asarray(after.inner["latent"])}
+
+
+def risk_before(risk: Any, state: State) -> np.ndarray:
+    """Risk ``(N,)`` of the strips of a state, nothing having changed."""
+    return np.asarray(risk(state.ecg, state.ecg, state.patients, state.alive).total)
 
 
 def strips(before: State, after: State) -> dict[str, np.ndarray]:
