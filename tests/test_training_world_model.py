@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ecg_gym.datasets.trials import TRUTHS, Trials
-from ecg_gym.world_model import WorldModel
-from ecg_gym.world_model.checkpoint import ASSETS
-from ecg_gym.world_model.conditioning import EPK_STRENGTH, feature_names
+from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, FeatureScale, render_names
+from ecg_gym.world_model.prognosis import Prognosis, PrognosisConfig
+from training import prognosis
+from training.drawings import Drawings, chosen_pairs
 from training.loop import LoopConfig
 from training.world_model import (
     PRESETS,
-    LatentTrials,
     Objective,
     WorldModelTrainer,
     draw_batch,
@@ -24,128 +24,197 @@ from training.world_model import (
 )
 
 torch.set_num_threads(1)
-N = 40
+S, N = 30, 40  # strips, pairs
 TINY = replace(PRESETS["tiny"], loop=LoopConfig(steps=8, warmup=2, save_every=4), batch=8)
+PAPER = replace(
+    PRESETS["paper"], width=32, blocks=2, loop=TINY.loop, batch=8, objective=Objective(joint_projection=False)
+)
+FORETOLD = (Prognosis(PrognosisConfig(2, 8, 1, 2)), FeatureScale(("a", "b"), np.zeros(2), np.ones(2)))
+
+
+def made_up(prior_shape):
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, S - 1, N)
+    after = rng.integers(before + 1, S)
+    place = np.where(np.arange(N) % 2, np.cumsum(np.arange(N) % 2) - 1, -1)
+    observed = (50 + 10 * rng.standard_normal((S, len(OBSERVED)))).astype(np.float32)
+    latent = rng.standard_normal((S, 4, 128)).astype(np.float16)
+    return Drawings(
+        latent=latent,
+        masked=latent + 1,
+        missing=rng.random((S, 8)) < 0.3,
+        drawn=observed + 1,
+        observed=observed,
+        board=rng.standard_normal((S, len(BOARD))).astype(np.float32),
+        person=rng.standard_normal((S, len(PEOPLE))).astype(np.float32),
+        hours=np.arange(S, dtype=float),
+        prior=rng.standard_normal((N // 2, *prior_shape)).astype(np.float16),
+        before=before,
+        after=after,
+        place=place,
+    )
 
 
 @pytest.fixture(scope="module")
 def data():
-    rng, names = np.random.default_rng(0), feature_names()
-    raw = rng.standard_normal((N, len(names))).astype(np.float32)
-    raw[:, [i for i, name in enumerate(names) if name.startswith(("known.", "missing.")) or ".modulation." in name]] = (
-        1.0
-    )
-    raw[:, names.index(EPK_STRENGTH)] = np.arange(N) % 2
-    strips, labels = np.zeros((N, 8, 1024), np.float16), np.array([""] * N)
-    truth = np.zeros((N, len(TRUTHS)), np.float32)
-    trace = rng.standard_normal((N, 1024)).astype(np.float16) * (np.arange(N) % 2)[:, None].astype(np.float16)
-    trials = Trials(
-        strips,
-        strips,
-        raw,
-        trace,
-        truth,
-        truth,
-        labels,
-        labels,
-        np.arange(N),
-        np.zeros((N, 2)),
-        np.zeros(N, bool),
-        names,
-    )
-    before = rng.standard_normal((N, 4, 128)).astype(np.float32)
-    after = 0.8 * before + 0.6 * rng.standard_normal((N, 4, 128)).astype(np.float32)
-    return LatentTrials(trials, before, after, before + 1, rng.random((N, 8)) < 0.3)
+    return made_up((4, 128))
 
 
-def one_loss(data, objective):
+@pytest.fixture(scope="module")
+def papers_data():
+    return made_up((1024,))
+
+
+def fresh(preset, data):
+    return new_forecaster(preset, data, None if preset.prognosis is None else FORETOLD)
+
+
+def one_loss(data, preset):
     """The gradients of one loss, by parameter name."""
-    trainer = WorldModelTrainer(new_forecaster(TINY, data), objective)
+    trainer = WorldModelTrainer(fresh(preset, data), preset.objective)
     for parameter in trainer.parameters():
         parameter.data += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    batch = draw_batch(np.random.default_rng(0), data, trainer.forecaster.features, TINY)
+    batch = draw_batch(np.random.default_rng(0), data, trainer.forecaster.features, preset)
     loss, parts = trainer.loss(batch, torch.Generator().manual_seed(1))
     loss.backward()
     return loss, parts, {name: p.grad.clone() for name, p in trainer.named_parameters() if p.grad is not None}
 
 
-def test_the_diffusion_loss_does_not_reach_the_projection_unless_asked(data):
+def test_the_diffusion_loss_does_not_reach_the_projection_unless_asked(papers_data):
     gradients = [
-        one_loss(data, Objective(c=c, joint_projection=joint))[2]["forecaster.projection.layers.0.weight"]
+        one_loss(papers_data, replace(PAPER, objective=Objective(c=c, joint_projection=joint)))[2][
+            "forecaster.projection.layers.0.weight"
+        ]
         for c, joint in ((0.25, False), (2.5, False), (2.5, True))
     ]
     torch.testing.assert_close(gradients[0], gradients[1])  # only its own loss
     assert not torch.allclose(gradients[1], gradients[2])
 
 
-def test_the_loss_is_the_sum_of_its_parts(data):
-    loss, parts, _ = one_loss(data, Objective(c=0.25))
+def test_the_loss_is_the_sum_of_its_parts(data, papers_data):
+    loss, parts, _ = one_loss(papers_data, PAPER)
     assert loss.item() == pytest.approx((parts["diffusion"] + parts["alignment"]).item(), rel=1e-5)
+    loss, parts, gradients = one_loss(data, TINY)
+    assert loss.item() == pytest.approx(parts["diffusion"].item(), rel=1e-5)
     assert parts["diffusion"].item() == pytest.approx((parts["data"] + 0.25 * parts["prior"]).item(), rel=1e-5)
     assert parts["prior"].item() > 0
+    assert not [name for name in gradients if "prognosis" in name]  # it has learned before, by a loss of its own
 
 
-def test_rows_without_a_trace_have_no_anchor_to_be_pulled_to(data):
-    silent = replace(data, trials=replace(data.trials, features=data.trials.features.copy()))
-    silent.trials.features[:, feature_names().index(EPK_STRENGTH)] = 0
-    _, parts, _ = one_loss(silent, Objective())
+def test_pairs_without_a_prior_have_no_anchor_to_be_pulled_to(data):
+    silent = replace(data, place=np.full(N, -1))
+    _, parts, _ = one_loss(silent, TINY)
     assert parts["prior"].item() == 0
     assert parts["alignment"].item() == 0
 
 
-def test_hiding_keeps_facts_and_flags_together(data):
-    names = feature_names()
-    features = new_forecaster(TINY, data).features
-    always = replace(TINY, hiding=replace(TINY.hiding, person=1.0, measurement=1.0, leads=1.0, anchor=1.0), batch=64)
-    condition = draw_batch(np.random.default_rng(0), data, features, always)["condition"].numpy()
-    column = dict(zip(names, condition.T))
-    for fact, flag in (
-        ("person.age_years", "known.person.age_years"),
-        ("person.female", "known.person.sex"),
-        ("measured.qt_ms", "known.qt_ms"),
-    ):
-        assert (column[fact] == 0).all()
-        assert np.unique(column[flag]).size == 1
-    shown = replace(always, hiding=replace(always.hiding, person=0.0, covariate=0.0, measurement=0.0))
-    condition = draw_batch(np.random.default_rng(0), data, features, shown)["condition"].numpy()
-    assert (dict(zip(names, condition.T))["person.age_years"] != 0).any()
+def test_the_denoiser_is_told_what_the_later_strip_measures(data):
+    features = fresh(TINY, data).features
+    batch = draw_batch(np.random.default_rng(0), data, features, TINY)
+    rows = np.random.default_rng(0).integers(N, size=TINY.batch)
+    column = features.names.index("asked.qt_ms")
+    asked = data.drawn[data.after[rows], OBSERVED.index("qt_ms")]
+    expected = np.arcsinh((asked - features.offset[column]) / features.scale[column])
+    np.testing.assert_allclose(batch["condition"][:, column], expected, rtol=1e-5)
+    assert "asked.qt_ms" not in render_names(asked=False)
+
+
+def test_hidden_people_are_unknown(data):
+    features = fresh(TINY, data).features
+    for share, hidden in ((1.0, True), (0.0, False)):
+        told = replace(TINY, hiding=replace(TINY.hiding, person=share), batch=64)
+        condition = draw_batch(np.random.default_rng(0), data, features, told)["condition"].numpy()
+        assert (condition[:, features.names.index("person.age_years")] == 0).all() == hidden
 
 
 def test_a_hidden_lead_comes_with_the_latent_that_lacks_it(data):
-    features = new_forecaster(TINY, data).features
+    features = fresh(TINY, data).features
     quiet = replace(TINY.hiding, latent_noise=0.0, leads=1.0)
     batch = draw_batch(np.random.default_rng(0), data, features, replace(TINY, hiding=quiet))
     rows = np.random.default_rng(0).integers(N, size=TINY.batch)
-    np.testing.assert_array_equal(batch["before"].numpy(), data.masked[rows])
+    np.testing.assert_array_equal(batch["before"].numpy(), data.masked[data.before[rows]].astype(np.float32))
     batch = draw_batch(np.random.default_rng(0), data, features, replace(TINY, hiding=replace(quiet, leads=0.0)))
-    np.testing.assert_array_equal(batch["before"].numpy(), data.before[rows])
+    np.testing.assert_array_equal(batch["before"].numpy(), data.latent[data.before[rows]].astype(np.float32))
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_losses(data, tmp_path):
-    whole = [logs["loss"] for _, logs, _ in train(TINY, data, tmp_path / "whole", show=False)]
-    for step, _, _ in train(TINY, data, tmp_path / "cut", show=False):
+    whole = [logs["loss"] for _, logs, _ in train(TINY, data, tmp_path / "whole", show=False, foretold=FORETOLD)]
+    for step, _, _ in train(TINY, data, tmp_path / "cut", show=False, foretold=FORETOLD):
         if step == 6:
             break
-    again = {step: logs["loss"] for step, logs, _ in train(TINY, data, tmp_path / "cut", show=False)}
+    again = {step: logs["loss"] for step, logs, _ in train(TINY, data, tmp_path / "cut", show=False, foretold=FORETOLD)}
     assert sorted(again) == [5, 6, 7, 8]
     assert [again[step] for step in (5, 6, 7, 8)] == pytest.approx(whole[4:], rel=1e-6)
 
 
-def test_a_run_can_begin_with_weights_that_are_there(data, tmp_path):
-    """From the packaged ones: their sizes and features are kept, and step one is near them, not near random ones."""
-    packaged = WorldModel.load().forecaster
-    slow = replace(TINY, loop=replace(TINY.loop, steps=1, learning_rate=1e-6))
-    *_, (_, _, averaged) = train(slow, data, tmp_path, show=False, start=ASSETS)
-    assert averaged.features.names == packaged.features.names
-    for name, value in packaged.state_dict().items():
-        torch.testing.assert_close(averaged.state_dict()[name], value, atol=1e-3, rtol=0)
-
-
 def test_validation_prints_the_trivial_baselines(data):
-    errors = validate(new_forecaster(TINY, data), data)
-    assert errors["copy"] == pytest.approx(np.mean((data.before - data.after) ** 2), rel=1e-5)
-    assert errors["zero"] == pytest.approx(np.mean(data.after**2), rel=1e-5)
+    errors = validate(fresh(TINY, data), data)
+    before, after = (data.latent[rows].astype(np.float32) for rows in (data.before, data.after))
+    assert errors["copy"] == pytest.approx(np.mean((before - after) ** 2), rel=1e-4)
+    assert errors["zero"] == pytest.approx(np.mean(after**2), rel=1e-4)
     assert np.isfinite(list(errors.values())).all()
+
+
+def some_trials(people=12, strips=4):
+    """People whose QT grows by half of what pharmacology expects, and one in four of whom dies at the end."""
+    rng = np.random.default_rng(1)
+    rows = people * strips
+    observed = np.tile(
+        np.array([60, 30, 160, 95, 400, 400, 220, 220, 85, 1.2, 0.4, 1, 1], np.float32), (rows, 1)
+    ) + rng.normal(0, 0.1, (rows, len(OBSERVED))).astype(np.float32)
+    observed[:, -2:] = 1
+    place = np.tile(np.arange(strips), people)
+    alive = (place < strips - 1) | (np.arange(rows) // strips % 4 > 0)
+    observed[~alive] = np.nan
+    board = np.zeros((rows, len(BOARD)), np.float32)
+    for i, name in enumerate(BOARD):
+        board[:, i] = name.endswith(("rate", "conduction", "amplitude"))
+    return Trials(
+        strips=np.zeros((rows, 0), np.float16),
+        observed=observed,
+        board=board,
+        ended=np.zeros((rows, len(ENDINGS)), np.float32),
+        person=np.zeros((rows, len(PEOPLE)), np.float32),
+        truth=np.zeros((rows, len(TRUTHS)), np.float32),
+        hazard=np.zeros((rows, 3), np.float32),
+        alive=alive,
+        treatment=np.full(rows, ""),
+        held_out=np.zeros(rows, bool),
+        rhythm=np.full(rows, "sinus"),
+        patient=np.repeat(np.arange(people), strips),
+        hours=place.astype(float),
+        columns=(*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
+    )
+
+
+def test_pairs_follow_people_until_they_die():
+    trials = some_trials()
+    pairs = prognosis.pairs_of(trials, farthest=2)
+    assert (trials.patient[pairs.before] == trials.patient[pairs.after]).all()
+    assert set(pairs.after - pairs.before) == {1, 2}
+    assert trials.alive[pairs.before].all()
+    died = ~trials.alive[pairs.after]
+    assert died.sum() == 3
+    assert (pairs.after - pairs.before)[died].tolist() == [1, 1, 1]
+    before, after = chosen_pairs(trials, np.random.default_rng(0))
+    assert trials.alive[after].all()
+    assert {(b % 4, a % 4) for b, a in zip(before, after)} >= {(0, 1), (0, 2), (0, 3)}
+
+
+def test_a_prognosis_that_was_stopped_goes_on_to_the_same_losses(tmp_path):
+    trials = some_trials()
+    preset = prognosis.PrognosisPreset(
+        16, 1, 2, batch=16, objective=prognosis.Objective(own=0.5, own_from=0.2),
+        loop=LoopConfig(steps=8, warmup=2, save_every=4),
+    )  # fmt: skip
+    whole = [logs["loss"] for _, logs, _, _ in prognosis.train(preset, trials, tmp_path / "whole", show=False)]
+    for step, _, _, _ in prognosis.train(preset, trials, tmp_path / "cut", show=False):
+        if step == 6:
+            break
+    again = {step: logs["loss"] for step, logs, _, _ in prognosis.train(preset, trials, tmp_path / "cut", show=False)}
+    assert [again[step] for step in (5, 6, 7, 8)] == pytest.approx(whole[4:], rel=1e-5)
+    learned, features = prognosis.finished(preset, trials, tmp_path / "cut")
+    assert np.isfinite(list(prognosis.validate(learned, features, trials).values())).all()
 
 
 def test_presets():

@@ -1,4 +1,4 @@
-"""What the denoiser learns from: pairs of strips of one person, and the EPK that stands between them, shard by shard.
+"""What the denoiser learns from: pairs of strips of one person, and the EPK between them, shard by shard.
 
 A pair is a reference strip and a later one. Its EPK is McSharry's model of the reference, run over the later strip's own
 beats with the later strip's own intervals: at inference both are drawn, here they are known. Shards are prepared one by
@@ -71,12 +71,12 @@ def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
         return Priors(before, after, np.flatnonzero(~epk.abstained), epk.trace_mv[~epk.abstained].astype(np.float16))
     fit = fit_leads(strips, rows)
     column = {name: trials.observed[after, i] for i, name in enumerate(OBSERVED)}
-    there = (column["p_present"] > 0) & (column["regular"] > 0) & np.isfinite(column["jtpeak_ms"])
-    spoken = np.flatnonzero(there & ~fit.abstained[which])
+    spoken = np.flatnonzero(np.isfinite(column["hr_bpm"]) & fit.drawable[which])
     wanted = np.stack([column[name][spoken] for name in ASKED], axis=1)
     later, place = np.unique(after[spoken], return_inverse=True)
     beats = recorded_beats(trials.strips[later].astype(np.float32))[place]
-    drawn = anchor_traces(fit[which[spoken]], wanted, beats)
+    p_present = column["p_present"][spoken] > 0
+    drawn = anchor_traces(fit[which[spoken]], wanted, beats, p_present=p_present, abstain=False)
     heard = np.isfinite(beats).all(axis=1)
     return Priors(before, after, spoken[heard], drawn[heard].astype(np.float16))
 
@@ -195,7 +195,8 @@ def _joined(parts: list[Drawings], reference: str) -> Drawings:
         "place": [np.where(part.place >= 0, part.place + p, -1) for part, p in zip(parts, priors)],
     }
     whole = {
-        f.name: np.concatenate(column.get(f.name) or [getattr(part, f.name) for part in parts]) for f in fields(Drawings)
+        f.name: np.concatenate(column.get(f.name) or [getattr(part, f.name) for part in parts])
+        for f in fields(Drawings)
     }
     found = Drawings(**whole)
     if reference == "last":

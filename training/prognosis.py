@@ -7,7 +7,7 @@ rows the measurement before is not the true one but one that the model itself dr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from ecg_gym.datasets.trials import Trials
-from ecg_gym.world_model.conditioning import OBSERVED, PEOPLE, PERSON, FeatureScale, Look, complete, feature_names
-from ecg_gym.world_model.conditioning import raw_features
+from ecg_gym.world_model.conditioning import (
+    OBSERVED,
+    PEOPLE,
+    PERSON,
+    FeatureScale,
+    Look,
+    complete,
+    feature_names,
+    raw_features,
+)
 from ecg_gym.world_model.prognosis import Chance, Prognosis, PrognosisConfig, base_of, target_of
 from training import loop
 from training.loop import Batch, Logs, LoopConfig
@@ -39,11 +47,16 @@ class PrognosisPreset:
     """One way of training the prognosis."""
 
     width: int = 256
-    blocks: int = 3
+    blocks: int = 2
     components: int = 6
+    dropout: float = 0.1
     batch: int = 512
-    objective: Objective = Objective()
-    loop: LoopConfig = LoopConfig(steps=12_000, warmup=200, learning_rate=1e-3, ema_decay=0.9995, weight_decay=0.05, save_every=1000)
+    objective: Objective = field(default_factory=Objective)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4000, warmup=200, learning_rate=1e-3, ema_decay=0.999, weight_decay=0.1, save_every=1000
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Pairs:
 
 
 def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
-    """Every strip and those of the next ``farthest`` hours of the same person; rows nothing can be learned from left out.
+    """Every strip and the next ``farthest`` ones of the same person; rows that nothing can be learned from left out.
 
     A death counts from the strip right before it only.
     """
@@ -101,9 +114,11 @@ class PrognosisTrainer(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean negative log-likelihood [nat] and its parts."""
-        parts = self.prognosis.nll(
-            batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]
-        )
+        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator: lend it this step's seed
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=rng, device=rng.device)))
+            parts = self.prognosis.nll(
+                batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]
+            )
         parts = {name: part.mean() for name, part in parts.items()}
         return parts["intervals"] + parts["signs"] + self.objective.deaths * parts["death"], parts
 
@@ -114,7 +129,9 @@ def new_prognosis(preset: PrognosisPreset, trials: Trials, pairs: Pairs) -> tupl
     raw, names = complete(raw_of(trials, some), feature_names())
     features = FeatureScale.fit(names, raw)
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
-    prognosis = Prognosis(PrognosisConfig(len(features.names), preset.width, preset.blocks, preset.components))
+    prognosis = Prognosis(
+        PrognosisConfig(len(features.names), preset.width, preset.blocks, preset.components, preset.dropout)
+    )
     target, _ = target_of(trials.observed[some.after])
     base = base_of(raw, names)
     typical = np.nanmedian(target, axis=0)

@@ -1,7 +1,7 @@
 """Train the world model on virtual trials: the prognosis by maximum likelihood, the denoiser by Algorithm 1 of ECG-WM.
 
-The codec is frozen and every strip is encoded once. The denoiser is told the intervals of the strip that it shall draw,
-as a delineator finds them after the codec, and the EPK of this patient at these intervals; a batch hides the anchor, the
+The codec is frozen and every strip is encoded once. The denoiser is told the intervals of the strip that it shall
+draw, as a delineator finds them after the codec, and the EPK of this patient at these intervals; a batch hides the anchor, the
 covariates and some leads now and then, so that the model can do without them.
 """
 
@@ -34,7 +34,7 @@ from ecg_gym.datasets.trials import (
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
-from ecg_gym.world_model.conditioning import EPK_STRENGTH, PEOPLE, FeatureScale, Look, render_features, render_names
+from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
@@ -81,7 +81,9 @@ class WorldModelPreset:
     blocks: int = 8
     prognosis: PrognosisPreset | None = field(default_factory=PrognosisPreset)
     projection: ProjectionConfig | None = None  # the paper's way from a trace of lead II to an anchor
-    reference: str = "first"  # strip to redraw: "first" (and another one of the person), or "last", the one right before
+    reference: str = (
+        "first"  # strip to redraw: "first" (and another one of the person), or "last", the one right before
+    )
     prediction: str = "v"  # of the layers inside; the denoiser returns z0hat
     objective: Objective = field(default_factory=Objective)
     hiding: Hiding = field(default_factory=Hiding)
@@ -97,7 +99,10 @@ PRESETS = {
         width=32,
         blocks=2,
         prognosis=PrognosisPreset(
-            width=32, blocks=1, components=2, batch=32,
+            width=32,
+            blocks=1,
+            components=2,
+            batch=32,
             loop=LoopConfig(steps=30, warmup=5, ema_decay=0.9, save_every=15),
         ),
         loop=LoopConfig(steps=30, warmup=5, ema_decay=0.9, save_every=15),
@@ -184,9 +189,7 @@ def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale,
     return batch | {"spoken": torch.from_numpy(spoken)}
 
 
-def features_of(
-    data: Drawings, rows: np.ndarray, missing: np.ndarray, strength: np.ndarray, asked: bool
-) -> np.ndarray:
+def features_of(data: Drawings, rows: np.ndarray, missing: np.ndarray, strength: np.ndarray, asked: bool) -> np.ndarray:
     """The denoiser's raw features ``(N, F)`` of these pairs."""
     i, j = data.before[rows], data.after[rows]
     reference = Look(data.observed[i], data.board[i], data.hours[i])
@@ -300,7 +303,8 @@ def run(
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
-    foretold, first = None, {}
+    foretold = None
+    first: dict[str, Any] = {}
     if preset.prognosis is not None and start is None:
         foretold, first = foretell(preset.prognosis, trials, folder / "prognosis", show)
     network = VAE.load(codec)
@@ -345,13 +349,13 @@ def without_strips(trials: Path, split: str) -> Trials:
     return concatenate(parts)
 
 
-def drawings(
-    preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path
-) -> Drawings:
+def drawings(preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
     """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
     paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.drawn]
     name = checkpoint.sha256(codec)[:12]
-    return drawings_of(paths, vae, folder / f"drawings_{name}", trials / "epk", preset.reference, preset.projection is not None)
+    return drawings_of(
+        paths, vae, folder / f"drawings_{name}", trials / "epk", preset.reference, preset.projection is not None
+    )
 
 
 def _write(

@@ -212,7 +212,9 @@ def _start(world: Any, design: TrialDesign, rng: np.random.Generator) -> tuple[S
     from ecg_gym.envs.scenarios import load_scenarios
 
     scenarios = list(load_scenarios().values())
-    which = np.where(rng.random(design.patients) < design.scenarios, rng.integers(len(scenarios), size=design.patients), -1)
+    which = np.where(
+        rng.random(design.patients) < design.scenarios, rng.integers(len(scenarios), size=design.patients), -1
+    )
     parts, drugs = [], []
     for index in np.unique(which):
         n = int((which == index).sum())

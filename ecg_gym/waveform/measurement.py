@@ -49,7 +49,12 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> t
     if len(peaks) < 2:
         return {"n_beats": len(peaks)}, "no beats found" if len(peaks) == 0 else "only one beat found"
     rr = np.diff(peaks) * (1000 / RATE_HZ)
-    row: dict[str, float] = {"n_beats": len(peaks), "rr_ms": rr.mean(), "rr_sd_ms": rr.std(), "hr_bpm": 60000 / rr.mean()}
+    row: dict[str, float] = {
+        "n_beats": len(peaks),
+        "rr_ms": rr.mean(),
+        "rr_sd_ms": rr.std(),
+        "hr_bpm": 60000 / rr.mean(),
+    }
     row["regular"] = is_regular(rr)
     beat = typical_beat(leads, peaks)
     if beat is None:

@@ -152,9 +152,7 @@ def modulations_of(board: np.ndarray) -> list[Modulation]:
     return [Modulation(*map(float, row)) for row in board[:, len(ELECTROLYTES) :]]
 
 
-def endings(
-    taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
-) -> np.ndarray:
+def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Integrated hazards ``(B, 4)`` that re-entry, AF, VT, torsade end between two hours, in average people."""
     rows = zip(taken, patients, map(float, start), map(float, end))
     return np.array([_ending(*row) for row in rows], dtype=np.float32).reshape(-1, len(ENDINGS))

@@ -38,9 +38,9 @@ class Known:
 class Forecaster(nn.Module):
     """The learned part of the world model, apart from the codec.
 
-    With a ``prognosis`` the next intervals are drawn first and the denoiser is told which ones to draw; without, it has
-    to find them itself, as in the paper. With a ``projection`` the EPK is a trace of lead II that a network carries into
-    latent space, as in the paper; without, it is a strip of all leads, and the codec does.
+    With a ``prognosis`` the next intervals are drawn first and the denoiser is told which ones to draw; without, it
+    has to find them itself, as in the paper. With a ``projection`` the EPK is a trace of lead II that a network carries
+    into latent space, as in the paper; without, it is a strip of all leads, and the codec does.
     """
 
     def __init__(
@@ -77,13 +77,12 @@ class Forecaster(nn.Module):
     @torch.inference_mode()
     def draw(
         self, known: Known, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
-        fresh: Noise | None = None, guidance_scale: float = 0.0, bf16: bool = False,
+        fresh: Noise | None = None, guidance_scale: float = 0.0, taus: list[int] | None = None,
     ) -> Tensor:  # fmt: skip
-        """One next latent ``(B, 4, 128)`` per row out of its own ``noise (B, 4, 128)``."""
-        with torch.autocast(noise.device.type, torch.bfloat16, enabled=bf16):
-            anchor = self.anchor(known)
-            model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
-            return sample(model, noise, self.schedule, sampler, steps, fresh=fresh)
+        """One next latent ``(B, 4, 128)`` per row out of its own ``noise (B, 4, 128)``; see ``diffusion.sample``."""
+        anchor = self.anchor(known)
+        model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
+        return sample(model, noise, self.schedule, sampler, steps, fresh=fresh, taus=taus)
 
     def describe(self) -> dict[str, Any]:
         """The configuration :meth:`from_config` builds the same network from, as JSON."""
@@ -101,7 +100,9 @@ class Forecaster(nn.Module):
 
         Raises ValueError for a description of another version.
         """
-        if missing := [key for key in ("denoiser", "features", "prognosis", "outlook", "projection") if key not in config]:
+        if missing := [
+            key for key in ("denoiser", "features", "prognosis", "outlook", "projection") if key not in config
+        ]:
             raise ValueError(
                 f"the weights say nothing of {missing}; expected a world model of this version; retrain it with "
                 "`ecg-gym train world-model`, or use the release that it was trained with"

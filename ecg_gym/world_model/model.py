@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, draw_beats, epk_tr
 from ecg_gym.physiology.leads import join
 from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model import checkpoint
+from ecg_gym.world_model.backends import accelerated, check_backend
 from ecg_gym.world_model.conditioning import (
     OBSERVED,
     Look,
@@ -50,15 +52,16 @@ from ecg_gym.world_model.conditioning import (
     render_features,
     render_names,
 )
-from ecg_gym.world_model.diffusion import SAMPLERS
+from ecg_gym.world_model.diffusion import SAMPLERS, Noise
 from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
 from ecg_gym.world_model.prognosis import Chance, base_of
+from ecg_gym.world_model.student import WEIGHTS as STUDENT
+from ecg_gym.world_model.student import Student, load_student
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE
 
 WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
 CHUNK = 64  # rows at once: larger ones fall out of the cache
 MICRO_BATCH = 8  # rows at once with deterministic="batch"
-BACKENDS = ("eager", "bf16")
 REFERENCES = ("first", "last")
 Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
 
@@ -71,6 +74,7 @@ class WorldModel:
     forecaster: Forecaster
     sha256: str = ""  # of the world model's weights
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what the checkpoint says about itself
+    student: Student | None = None  # the few-step sampler distilled from these weights, for sampler="student"
     dt_hours: float = 1.0  # clinical time of one step [h]; trained on 1, 2 and 4
     sampler: str = "dpm++"
     steps: int | None = None  # of the sampler; None is its own choice
@@ -78,19 +82,26 @@ class WorldModel:
     guidance_scale: float = 0.0  # gamma of Eq. 8; the paper samples without
     reference: str = "first"  # the strip that is redrawn: the patient's "first", or the "last" as in the paper
     believed: Believed | None = None  # changes what pharmacology says, to see what a wrong prior does
-    backend: str = "eager"  # or "bf16": autocast, about twice as fast on CPUs that have it, 0.5 % off
+    backend: str = "eager"  # or "bf16", "compile", "openvino"; see ecg_gym.world_model.backends
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
-            ("sampler", self.sampler, tuple(SAMPLERS)),
+            ("sampler", self.sampler, (*SAMPLERS, "student")),
             ("reference", self.reference, REFERENCES),
-            ("backend", self.backend, BACKENDS),
             ("deterministic", self.deterministic, (None, "batch")),
         )
         for what, value, known in choices:
             if value not in known:
                 raise ValueError(f"{what} is {value!r}; expected one of {known}; check the spelling")
+        check_backend(self.backend)
+        if self.sampler == "student":
+            if self.student is None:
+                raise ValueError(
+                    f"sampler is 'student', but these weights ({self.sha256[:12]}) have none beside them; expected a "
+                    f"file {STUDENT}; make it with `ecg-gym train student`, or use sampler='dpm++'"
+                )
+            self.student.levels(self.steps)
         if not self.dt_hours > 0 or not 0 <= self.epk_scale <= 1 or self.guidance_scale < 0:
             raise ValueError(
                 f"dt_hours, epk_scale, guidance_scale are {self.dt_hours}, {self.epk_scale}, {self.guidance_scale}; "
@@ -120,7 +131,9 @@ class WorldModel:
         forecaster = Forecaster.from_config(found.config)
         checkpoint.restore(forecaster, found)
         turned = {name: value for name, value in knobs.items() if value is not None}
-        return cls(VAE.load(codec), forecaster, found.sha256, found.metadata, **turned)
+        beside = weights.with_name(STUDENT)
+        student = load_student(beside, forecaster, found.sha256) if beside.is_file() else None
+        return cls(VAE.load(codec), forecaster, found.sha256, found.metadata, student, **turned)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""
@@ -188,17 +201,18 @@ class WorldModel:
         board, ending = self._pharmacology(before, after)
         if self.believed is not None:
             board = self.believed(last.board, board)
-        reference = Look(before.inner["reference_observed"], before.inner["home_board"], before.inner["home_hours"])
+        home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))
+        reference = home
         latent, missing, fits = (before.inner[name] for name in ("reference", "missing", "fit"))
         if self.reference == "last":
-            latent, missing = before.inner["latent"], np.where(before.hours[:, None] > reference.hours[:, None], False, missing)
+            latent, missing = before.inner["latent"], missing & (before.hours == home.hours)[:, None]
             reference, fits = self._again(before, last)
         chance, own = Chance.of(generators), [np.random.default_rng(g.integers(2**63)) for g in generators]
         if self.forecaster.prognosis is None:
             asked, survives = None, np.ones(len(before), bool)
             prior, strength = self._paper_prior(before, last, board)
         else:
-            asked, survives = self._foretell(person, before, last, board, after.hours, ending, chance)
+            asked, survives = self._foretell(person, home, last, board, after.hours, ending, chance)
             prior, strength = self._prior(fits, asked, own)
         raw = render_features(person, reference, board, after.hours, missing, strength, asked)
         condition = self.forecaster.features(raw, render_names(asked is not None))
@@ -207,12 +221,12 @@ class WorldModel:
         return Told(known, asked, survives)
 
     def _foretell(
-        self, person: np.ndarray, before: State, last: Look, board: np.ndarray, hours: np.ndarray, ending: np.ndarray,
+        self, person: np.ndarray, home: Look, last: Look, board: np.ndarray, hours: np.ndarray, ending: np.ndarray,
         chance: Chance,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """The next measurements ``(B, len(OBSERVED))``, one draw per row, and who lives to see them ``(B,)``."""
-        assert self.forecaster.prognosis is not None and self.forecaster.outlook is not None
-        home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))
+        assert self.forecaster.prognosis is not None
+        assert self.forecaster.outlook is not None
         raw, names = complete(raw_features(person, home, last, board, hours, ending), feature_names())
         condition = torch.from_numpy(self.forecaster.outlook(raw, names))
         base = torch.from_numpy(base_of(raw, names).astype(np.float32))
@@ -223,18 +237,20 @@ class WorldModel:
     def _prior(
         self, fits: np.ndarray, asked: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """EPK in latent space ``(B, 4, 128)`` for the intervals asked for, and its strength ``(B,)``, 0 where it abstains.
+        """EPK in latent space ``(B, 4, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains.
 
-        McSharry's model of each patient runs over beats drawn at the asked rate; the codec carries it into latent space.
+        McSharry's model of each patient runs over beats drawn at the asked rate, without its P wave where none is asked
+        for; the codec carries it into latent space.
         """
         prior = np.zeros((len(asked), *self.latent_shape), np.float32)
         column = {name: asked[:, i] for i, name in enumerate(OBSERVED)}
-        spoken = (column["p_present"] > 0) & (column["regular"] > 0) & np.isfinite(column["jtpeak_ms"])
-        rows = np.flatnonzero(spoken & np.array([not fit.abstained[0] for fit in fits]) & (self.epk_scale > 0))
+        drawable = np.array([bool(fit.drawable[0]) for fit in fits])
+        rows = np.flatnonzero(drawable & np.isfinite(column["hr_bpm"]) & (self.epk_scale > 0))
         if len(rows):
             wanted = np.stack([column[name][rows] for name in ASKED], axis=1)
-            beats = draw_beats([generators[i] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows])
-            strips = anchor_traces(_joined(fits[rows]), wanted, beats)
+            p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
+            beats = draw_beats([generators[i] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows], regular)
+            strips = anchor_traces(_joined(fits[rows]), wanted, beats, p_present=p, abstain=False)
             prior[rows] = self._encode(strips, np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
         strength = np.zeros(len(asked), np.float32)
         strength[rows] = self.epk_scale
@@ -267,7 +283,7 @@ class WorldModel:
     @torch.inference_mode()
     def _draw(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
         """Next latents ``(B, 4, 128)``, in chunks."""
-        parts = []
+        draw, parts = self._drawer(), []
         for rows in self._chunks(len(known)):
             mine = [generators[i] for i in np.unique(rows)]
 
@@ -275,12 +291,18 @@ class WorldModel:
                 size = (LATENT_CHANNELS, LATENT_LENGTH)
                 return torch.from_numpy(np.stack([g.standard_normal(size, dtype=np.float32) for g in mine])[row])
 
-            drawn = self.forecaster.draw(
-                known[rows], fresh(), self.sampler, self.steps,
-                fresh=fresh, guidance_scale=self.guidance_scale, bf16=self.backend == "bf16",
-            )  # fmt: skip
-            parts.append(drawn)
+            parts.append(draw(known[rows], fresh(), fresh))
         return torch.cat(parts)[: len(known)].float()
+
+    def _drawer(self) -> Callable[[Known, Tensor, Noise], Tensor]:
+        """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
+        if self.student is not None and self.sampler == "student":
+            pupil = accelerated(self.student.forecaster, self.backend)
+            return partial(
+                _drawn, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
+            )
+        forecaster = accelerated(self.forecaster, self.backend)
+        return partial(_drawn, forecaster, sampler=self.sampler, steps=self.steps, gamma=self.guidance_scale)
 
     @torch.inference_mode()
     def _decode(self, latent: Tensor) -> np.ndarray:
@@ -311,19 +333,18 @@ class WorldModel:
         alive: np.ndarray,
         missing: np.ndarray,  # (B, 8) bool
     ) -> State:
-        """Strips seen through the codec: encoded, shown as decoded, measured before and after, and fitted."""
+        """Strips seen through the codec: encoded, shown as decoded; measured and fitted as they are."""
         hours = np.array(hours, dtype=float)
         latent = self._encode(strips, ~missing)
         seen = self._decode(latent)
         whole = np.where(missing.any(axis=1)[:, None, None], seen, strips)  # leads that are missing cannot be measured
-        observed, drawn = observe_strips(whole), observe_strips(seen)
+        observed = observe_strips(whole)
         inner = {
             "latent": latent.numpy().astype(np.float32),
             "observed": observed,
             "reference": latent.numpy().astype(np.float32),
-            "reference_observed": drawn,
             "missing": missing,
-            "fit": _fits(seen, drawn),
+            "fit": _fits(whole, observed),
             "home_observed": observed.copy(),
             "home_board": boards(taken, patients, hours),
             "home_hours": hours.copy(),
@@ -338,6 +359,10 @@ class Told:
     known: Known  # what the denoiser is told
     asked: np.ndarray | None  # (B, len(OBSERVED)) the intervals that were drawn; None without a prognosis
     survives: np.ndarray  # (B,) bool
+
+
+def _drawn(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
+    return forecaster.draw(known, noise, fresh=fresh, guidance_scale=gamma, **how)
 
 
 def _fits(strips: np.ndarray, observed: np.ndarray) -> np.ndarray:

@@ -47,6 +47,7 @@ class PrognosisConfig:
     width: int = 256
     blocks: int = 3
     components: int = 6
+    dropout: float = 0.0  # in training only
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Prognosis(nn.Module):
         self.config = config
         width, k = config.width, config.components
         self.enter = nn.Linear(config.n_features, width)
-        self.trunk = nn.ModuleList([_Block(width) for _ in range(config.blocks)])
+        self.trunk = nn.ModuleList([_Block(width, config.dropout) for _ in range(config.blocks)])
         self.signs = nn.Linear(width, CLASSES)
         self.death = nn.Linear(width, 1)
         self.given_signs = nn.Embedding(CLASSES, width)
-        self.head = nn.Sequential(_Block(width), nn.LayerNorm(width), nn.SiLU())
+        self.head = nn.Sequential(_Block(width, config.dropout), nn.LayerNorm(width), nn.SiLU())
         self.mixture = nn.Linear(width, k * (1 + 2 * _D + _D * (_D - 1) // 2))
         nn.init.normal_(self.mixture.weight, std=0.01)
         with torch.no_grad():  # components begin apart: from narrow to wide
@@ -168,15 +169,16 @@ class Prognosis(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
         self.expand, self.contract = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         nn.init.zeros_(self.contract.weight)
         nn.init.zeros_(self.contract.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.contract(functional.silu(self.expand(self.norm(x))))
+        return x + self.contract(self.dropout(functional.silu(self.expand(self.norm(x)))))
 
 
 def target_of(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
