@@ -79,11 +79,34 @@ def beats_of(peaks: Sequence[np.ndarray], rate_hz: float = MODEL_RATE_HZ) -> np.
 
 def recorded_beats(ecg: np.ndarray) -> np.ndarray:
     """RR series ``(B, K)`` [s] of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid, R peaks to parts of 2 ms."""
+    return recorded_rhythm(ecg)[0]
+
+
+def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and when the first of these R peaks comes ``(B,)`` [s]: within milliseconds of R_PEAK_OFFSET_S.
+
+    A grid puts it there to half a sample of the record it was cut from, 5 ms at 100 Hz.
+    """
     from ecg_gym.physiology.leads import twelve
     from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
 
     leads = conditioned(ECG(twelve(ecg), MODEL_RATE_HZ))
-    return beats_of([refined(row, peaks) for row, peaks in zip(leads, r_peaks_of(leads))], RATE_HZ)
+    peaks_s = [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
+    return beats_of(peaks_s, 1.0), first_of(peaks_s)
+
+
+def first_of(peaks_s: Sequence[np.ndarray]) -> np.ndarray:
+    """When the R peak comes ``(B,)`` [s] at which each series begins, out of each row's peaks [s]."""
+    own = [_from_the_first(np.asarray(row, dtype=float)) for row in peaks_s]
+    return np.array([row[0] if len(row) else R_PEAK_OFFSET_S for row in own])
+
+
+def _from_the_first(peaks_s: np.ndarray) -> np.ndarray:
+    """The peaks from the one near R_PEAK_OFFSET_S on; one that was missed there is put in."""
+    within = parameters.value("beats", "first_within")
+    own = peaks_s[peaks_s > R_PEAK_OFFSET_S - within]
+    missed = len(own) > 0 and own[0] > R_PEAK_OFFSET_S + within
+    return np.concatenate([[R_PEAK_OFFSET_S], own]) if missed else own
 
 
 def refined(leads: np.ndarray, peaks: np.ndarray) -> np.ndarray:
@@ -97,7 +120,7 @@ def refined(leads: np.ndarray, peaks: np.ndarray) -> np.ndarray:
 
 def _series(peaks_s: np.ndarray) -> np.ndarray:
     """Intervals ``(K,)`` [s] from the R peak at R_PEAK_OFFSET_S on, to beyond the end of the strip."""
-    own = peaks_s[peaks_s > R_PEAK_OFFSET_S - parameters.value("beats", "first_within")]
+    own = _from_the_first(peaks_s)
     if len(own) < 2:
         return np.array([np.nan])
     beats = np.diff(own)
