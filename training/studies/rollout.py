@@ -522,6 +522,24 @@ def _within(samples: np.ndarray) -> float:
     return float(np.sqrt(whole.var(axis=0, ddof=1).mean())) if whole.size and len(samples) > 1 else np.nan
 
 
+def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows for people: CRPS over that of one step, mean of the scored intervals, by arm and step; QTcF's change."""
+    scored, every = found["settings"]["scored"], found["rows"]
+    told = {v: [r["crps_told"] for r in every if r["interval"] == v and r.get("crps_told")] for v in scored}
+    unit = {v: float(np.mean(values)) if values else np.nan for v, values in told.items()}
+    names = [name for name in every[0] if name.startswith("crps_")]
+    table = []
+    for arm, step in dict.fromkeys((r["arm"], r["step"]) for r in every):
+        mine = {r["interval"]: r for r in every if (r["arm"], r["step"]) == (arm, step)}
+        line: dict[str, Any] = {"arm": arm, "step": step}
+        for name in names:
+            over = [mine[v][name] / unit[v] for v in scored if mine[v].get(name) is not None]
+            line[name.removeprefix("crps_")] = float(np.nanmean(over)) if over else None
+        line |= {f"qtcf_{of}": mine["qtcf_ms"][f"change_{of}"] for of in ("rollout", "truth")}
+        table.append(line)
+    return table
+
+
 def figure(found: Mapping[str, Any]) -> Figure:
     """Four pictures: errors over the steps, the placebo's drift, the washout, and twins who differ by one dose."""
     import matplotlib.pyplot as plt
