@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.console import SAY, entrance, progress_bar
+from training.studies import document as common
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
 STUDY_SHARDS = (*range(10), *range(19, 140, 10))  # the test shards of the default preset, and some that it trained on
@@ -204,6 +205,89 @@ def zero_dose(
             task = bar.add_task("draws", total=2 * samples)
             document = module.study(world, records, limit, samples, seed, progress=lambda: bar.advance(task))
     _show(document, document["rows"], as_json)
+
+
+@app.command()
+def rollout(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """One to eight steps that feed on themselves, treated and not, beside steps that are told the truth before each."""
+    from training.studies import rollout as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("missing-leads")
+def missing_leads(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Each lead missing in turn, and up to six at once: what it costs the forecast, and what is filled in."""
+    from training.studies import missing_leads as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-lambda")
+def ablate_lambda(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What the weight of uncertainty does to decisions: regret, bad tail and stability for lambda from 0 to 2."""
+    from training.studies import ablate_lambda as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-k")
+def ablate_k(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """How many futures a decision needs: regret, error of the risk and stability for K from 1 to 32."""
+    from training.studies import ablate_k as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+def _of_world(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """A study of the learned world: its weights, its size, a bar over the strips it draws, and what it found."""
+    from ecg_gym.world_model import WorldModel
+
+    size = common.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+    with progress_bar() as bar:
+        task = bar.add_task("strips", total=module.rows_of(size))
+        found = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, module.figure, module.shown(found))
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
