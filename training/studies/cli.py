@@ -56,33 +56,28 @@ def delineation(
 
 @app.command()
 def codec(
-    run: Annotated[Path, typer.Option(help="Folder of a `train vae` run: its strips and split.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of real records; without it virtual strips only.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a `train vae` run, to judge by its strips and split.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Codec to judge; default the package's.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few strips: within a minute on two cores.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-codec.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
     from ecg_gym.world_model.checkpoint import ASSETS
     from ecg_gym.world_model.vae import VAE
-    from training.strips import load_strips
     from training.studies import codec as module
+    from training.studies.document import finish
 
     with entrance():
         path = weights or ASSETS / "vae.safetensors"
         vae = VAE.load(path)
-        found = sorted(run.glob("strips_*.npz"))
-        if not found:
-            raise ValueError(f"{run} holds no strips_*.npz; expected the folder of a run; make one with train vae")
-    document: dict[str, Any] = {"study": "codec", "strips": {}}
-    for strips_path in found:
-        strips = load_strips(strips_path)
-        held_out = strips.where(strips.split != "train")
-        document["strips"][strips_path.stem] = module.study(vae, path, strips.of("train"), held_out)
-    rows = [
-        {"strips": name, "metric": metric, **_flat(value)}
-        for name, part in document["strips"].items()
-        for metric, value in part["metrics"].items()
-    ]
-    _show(document, rows, as_json)
+        sets = module.held_out_strips(data, run, module.QUICK if quick else module.Size())
+    found = module.study(path, sets, seed)
+    finish(found, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
 
 
 @app.command()
@@ -184,6 +179,31 @@ def plans(
         task = bar.add_task("people", total=patients * len(chosen))
         document = module.study(world, chosen, patients, samples, seed=seed, progress=lambda: bar.advance(task))
     _show(document, document["rows"], as_json)
+
+
+@app.command()
+def anchor(
+    patients: Annotated[int | None, typer.Option(min=8, help="Held-out virtual patients, or real records.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times everything is drawn anew: seeds 0, 1, ...")] = 1,
+    records: Annotated[Path | None, typer.Option(help="Folder of WFDB records: what one strip alone tells.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-anchor.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What McSharry's model knows of the next strip once it is told the intervals and the beats; no network."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from training.studies import anchor as module
+    from training.studies.document import finish
+
+    size = patients or (module.QUICK if quick else module.USUAL)
+    with entrance():
+        if records is not None:
+            finish(module.real(records, size), out, as_json, None)
+            return
+        with progress_bar() as bar:
+            task = bar.add_task("parts", total=3)
+            found = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
+    finish(found, out, as_json, lambda _: module.figure(VirtualPatient()))
 
 
 @app.command("zero-dose")
