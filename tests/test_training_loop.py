@@ -58,7 +58,19 @@ def vae() -> VAETrainer:
     return VAETrainer(VAE(PRESETS["tiny"].model), PRESETS["tiny"].objective)
 
 
-@pytest.mark.parametrize(("make", "batches"), [(line, draw), (vae, draw_strips)])
+class Forgetful(Line):
+    """The same line with dropout, which draws from the global generator."""
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return super().loss({"x": nn.functional.dropout(batch["x"], 0.5)}, rng)
+
+
+def forgetful() -> Forgetful:
+    torch.manual_seed(0)
+    return Forgetful()
+
+
+@pytest.mark.parametrize(("make", "batches"), [(line, draw), (forgetful, draw), (vae, draw_strips)])
 def test_a_killed_run_repeats_the_same_losses(tmp_path: Path, make, batches) -> None:
     unbroken = start(make(), CONFIG)
     told = [logs["loss"] for _, logs in train(unbroken, batches)]
@@ -136,7 +148,7 @@ def test_the_seeds_of_a_step_depend_on_the_process_and_the_first_ones_are_those_
 
 def test_nothing_depends_on_the_global_seed() -> None:
     def told(seed: int) -> list[float]:
-        state = start(line(), CONFIG)
+        state = start(forgetful(), CONFIG)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (to show that it does not matter)
         return [logs["loss"] for _, logs in train(state, draw)]

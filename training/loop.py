@@ -7,8 +7,9 @@
 
 A component is a module with ``loss(batch, rng) -> (loss, logs)``. ``draw(rng) -> batch`` makes one batch. All
 randomness of step n comes from ``(seed, n)`` alone, so a run killed at any moment repeats the same losses from its
-last saved state, and no generator needs saving. (A module must therefore draw from the ``rng`` it is given.) With
-``workers`` batches are drawn ahead in other processes, and stay the same. With ``devices`` each process draws its own.
+last saved state, and no generator needs saving. (A module draws from the ``rng`` it is given; the global generator,
+which dropout asks, is seeded for each step too.) With ``workers`` batches are drawn ahead in other processes, and stay
+the same. With ``devices`` each process draws its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import math
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -271,11 +273,12 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     """One optimiser step and one step of the average; left out when the loss or the gradient is not finite."""
     config, step, device = state.config, state.step, state.device
     batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    rng = torch.Generator(device).manual_seed(int(_random(config.seed, step, state.rank, 1).integers(2**62)))
+    seed = int(_random(config.seed, step, state.rank, 1).integers(2**62))
+    rng = torch.Generator(device).manual_seed(seed)
     component: Any = state.component if state.wrapped is None else state.wrapped
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
+    with _seeded(seed, device), torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
         loss, parts = component.loss(batch, rng)
     state.optimizer.zero_grad(set_to_none=True)
     mean_loss = loss.detach()
@@ -297,6 +300,14 @@ def _update(state: TrainState, batch: Batch) -> Logs:
 def _random(seed: int, step: int, rank: int, what: int) -> np.random.Generator:
     """The randomness of a step on one process: ``what`` is 0 for the batch, 1 for the seed of the noise."""
     return np.random.default_rng([seed, step, 2 * rank + what])
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators begin at ``seed`` inside (dropout asks no other) and are as they were outside."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class _Draws(Dataset):
