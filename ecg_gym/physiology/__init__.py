@@ -3,7 +3,7 @@
 from ecg_gym.physiology.beats import beats_of, draw_beats, recorded_beats, recorded_rhythm, usual_sd_ms
 from ecg_gym.physiology.epk import Anchor, epk_trace, epk_traces
 from ecg_gym.physiology.fitting import Fit, fit
-from ecg_gym.physiology.leads import ASKED, LeadFit, anchor_traces, fit_leads
+from ecg_gym.physiology.leads import ASKED, LeadFit, anchor_traces, asked_after, fit_leads
 from ecg_gym.physiology.mcsharry import WAVES, Waves, intervals_ms, solve_exact, solve_rk4, textbook
 from ecg_gym.physiology.modulation import apply
 
@@ -16,6 +16,7 @@ __all__ = [
     "Waves",
     "anchor_traces",
     "apply",
+    "asked_after",
     "beats_of",
     "draw_beats",
     "epk_trace",

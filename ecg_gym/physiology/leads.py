@@ -23,7 +23,7 @@ from ecg_gym.core import (
     independent_from_leads,
     limb_from_independent,
 )
-from ecg_gym.physiology import mcsharry, parameters
+from ecg_gym.physiology import mcsharry, modulation, parameters
 from ecg_gym.physiology.beats import SPAN_S, beats_of, first_of, refined
 from ecg_gym.physiology.shared_waves import SharedFit, fit_shared, roles
 from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned, r_peaks_of, typical_beat
@@ -143,6 +143,31 @@ def anchor_traces(
         rows = spoken[i : i + CHUNK]
         out[rows] = _draw(lost[rows], wanted[rows], beats_s[rows], first[rows], residual, relaxation_per_s)
     return out
+
+
+def asked_after(fit: LeadFit, before: modulation.Modulations, after: modulation.Modulations) -> np.ndarray:
+    """What to ask ``(B, 7)``, columns ASKED, once ``before`` has given way to ``after``: pharmacology alone.
+
+    The same laws and gains as ``modulation.apply``: the reference's own intervals, moved by the difference of the two.
+    """
+    change = modulation.Change(before, after, len(fit))
+    hr, pr, qrs, jtpeak, tpeak_tend, t_mv, r_mv = fit.measured.T
+    p_ms = 1e3 * (fit.landmarks_s[:, 1] - fit.landmarks_s[:, 0])
+    wider = p_ms * (1 / change.factor("atrial_conduction") - 1)
+    pr = pr + 1e3 * change.seconds("pr_ms") + parameters.value("gains", "pr_per_p_width") * wider
+    qrs = qrs / change.factor("conduction")
+    jtpeak = jtpeak + parameters.value("gains", "t_peak_per_jtpeak") * 1e3 * change.seconds("jtpeak_ms")
+    longer = 1e3 * change.seconds("tpeak_tend_ms")
+    t_mv = t_mv * np.exp(parameters.value("gains", "log_t_amplitude_per_tpeak_tend") * longer)
+    tpeak_tend = tpeak_tend + longer
+    faster = change.factor("sinus_rate")
+    by_rate = (qrs + jtpeak + tpeak_tend) * (faster ** -parameters.value("gains", "qt_rr_exponent") - 1)
+    share = parameters.value("gains", "tpeak_tend_rr_share")
+    columns = [
+        hr * faster, pr, qrs, jtpeak + (1 - share) * by_rate, tpeak_tend + share * by_rate,
+        t_mv * change.factor("t_amplitude"), r_mv,
+    ]  # fmt: skip
+    return np.stack(columns, axis=1)
 
 
 def _fit_chunk(
