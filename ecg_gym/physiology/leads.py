@@ -52,6 +52,7 @@ class LeadFit:
     measured: np.ndarray  # (B, 7) columns ASKED, of the reference; NaN where not measured
     rr_s: np.ndarray  # (B,) [s] mean of the reference
     rr_sd_ms: np.ndarray  # (B,) [ms] SD of its RR; NaN below three intervals
+    first_s: np.ndarray  # (B,) [s] where its grid puts the first R peak, within milliseconds of R_PEAK_OFFSET_S
     quality: np.ndarray  # (B,) R^2 over all leads of the typical beat, 0 where there was none
     abstained: np.ndarray  # (B,) bool
     drawable: np.ndarray  # (B,) bool: a typical beat that the waves fit, whatever the rhythm
@@ -111,7 +112,7 @@ def anchor_traces(
     asked: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
     beats_s: np.ndarray | None = None,  # (B, K) [s]; even beats at the asked rate if not given
     *,
-    first_s: np.ndarray | float = R_PEAK_OFFSET_S,  # scalar or (B,) [s] of the first R peak
+    first_s: np.ndarray | float | None = None,  # scalar or (B,) [s] of the first R peak; the reference's if not given
     p_present: np.ndarray | None = None,  # (B,) bool: False takes the P waves away
     abstain: bool = True,
     residual: bool = True,
@@ -136,7 +137,7 @@ def anchor_traces(
         )
     beats_s = _to_the_end(beats_s)
     lost = fit if p_present is None else _without_p(fit, ~np.asarray(p_present, dtype=bool))
-    first = np.broadcast_to(np.asarray(first_s, dtype=float), len(fit))
+    first = np.broadcast_to(np.asarray(fit.first_s if first_s is None else first_s, dtype=float), len(fit))
     out = np.zeros((len(fit), len(INDEPENDENT_LEADS), MODEL_SAMPLES), dtype=np.float32)
     spoken = np.flatnonzero((~fit.abstained if abstain else fit.drawable) & np.isfinite(beats_s).all(axis=1))
     for i in range(0, len(spoken), CHUNK):
@@ -198,6 +199,7 @@ def _fit_chunk(
     enough = [0 if beat is None else int(beat.kept.sum()) for beat in beats]
     reason = [_why(shared, i, row, enough[i], bool(finite[i]), waves) for i, row in enumerate(rows)]
     seconds = [refined(row, p) / RATE_HZ for row, p in zip(leads, peaks)]
+    first, near = first_of(seconds), parameters.value("beats", "grid_within")
     fit = LeadFit(
         centre_s=shared.centre_s,
         width_s=shared.width_s,
@@ -208,6 +210,7 @@ def _fit_chunk(
         measured=measured,
         rr_s=rr_s,
         rr_sd_ms=np.array([1e3 * np.std(np.diff(r)) if len(r) > 3 else np.nan for r in seconds]),
+        first_s=np.where(np.abs(first - R_PEAK_OFFSET_S) <= near, first, R_PEAK_OFFSET_S),
         quality=np.nan_to_num(np.clip(shared.r2, 0, 1)),
         abstained=np.array([bool(why) for why in reason]),
         drawable=np.isfinite(rr_s) & (np.nan_to_num(shared.r2) >= parameters.value("abstain", "lowest_r2")),
@@ -215,7 +218,7 @@ def _fit_chunk(
         role=np.tile(roles(waves), (len(ecg), 1)),
     )
     fit = _completed(fit, found)
-    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first_of(seconds), abstain=False)
+    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first, abstain=False)
     level = np.median(independent_from_leads(ecg) - own_strip, axis=-1)
     return replace(fit, baseline_mv=np.where(fit.drawable[:, None], level, 0.0))
 

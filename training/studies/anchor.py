@@ -21,6 +21,7 @@ from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
     MODEL_RATE_HZ,
+    R_PEAK_OFFSET_S,
     World,
     independent_from_leads,
     limb_from_independent,
@@ -188,7 +189,7 @@ def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float
     again = fit_leads(pairs.after, pairs.then)
 
     def draw(of: LeadFit, asks: np.ndarray = asked, series: np.ndarray | None = beats, **how: Any) -> np.ndarray:
-        return anchor_traces(of, asks, series, first_s=pairs.first_s, abstain=False, **how)
+        return anchor_traces(of, asks, series, abstain=False, **({"first_s": pairs.first_s} | how))
 
     shipped, ms = _timed(lambda: draw(fit), patients=int(fit.drawable.sum()))
     return {
@@ -199,6 +200,8 @@ def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float
         "five waves of lead II": draw(alone, residual=False),
         "no waves, all remainder": draw(_waveless(fit)),
         "nine waves, remainder, relaxing at 1/s": draw(fit, relaxation_per_s=1.0),
+        "first R peak as in the strip before": draw(fit, first_s=None),
+        "first R peak at 0.4 s": draw(fit, first_s=R_PEAK_OFFSET_S),
         "even beats": draw(fit, series=None),
         "beats only": draw(fit, np.full_like(asked, np.nan)),
         COPY: independent_from_leads(pairs.before),
