@@ -73,7 +73,7 @@ def _same(decision: Decision, k: int) -> tuple[float, float]:
 def _metrics(found: Sequence[Decision], asked: Sequence[int], patient: np.ndarray) -> dict[str, Any]:
     most = asked[-1]
     half = [k for k in asked if 2 * k <= most][-1]  # the largest that can be drawn twice
-    few = [k for k in asked if k < half and k <= PAPER_K][-1]
+    few = max([k for k in asked if k < half and k <= PAPER_K], default=1)
     regret = {k: np.array([_regret(d, k) for d in found]) for k in (1, few, half, most)}
     error = {k: np.array([_risk_error(d, k) for d in found]) for k in (1, few, most)}
     same = {k: np.array([_same(d, k) for d in found]) for k in (1, few, half)}

@@ -132,7 +132,7 @@ def _trial(
         "washout": [given if step == 0 else watch for step in range(steps)],
         "placebo": [watch] * steps,
     }
-    spread = np.nanstd(measured_of(people), axis=0)
+    spread = between_people(measured_of(people))
     arms: dict[str, Arm] = {}
     pairs = []
     for name, schedule in schedules.items():
@@ -233,6 +233,15 @@ def _pairs(
             found[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
     patient = np.tile(np.arange(n), half * len(followed.states))
     return Pairs(patient, np.concatenate(found["before"]), np.concatenate(found["after"]))
+
+
+def between_people(values: np.ndarray) -> np.ndarray:
+    """SD ``(I,)`` of each interval over people ``(N, I)``; NaN where fewer than two are known or all are alike."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
+    variance = (np.where(known, values - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
+    return np.where((count > 1) & (variance > 0), np.sqrt(variance), np.nan)
 
 
 def _apart(values: np.ndarray, half: int, n: int) -> np.ndarray:
@@ -364,7 +373,7 @@ def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     x, y, who = [], [], []
     for arm in arms:
-        spread = np.nanstd(arm.real[:, 0, _S], axis=0)
+        spread = between_people(arm.real[:, 0, _S])
         squares = ((arm.rollout[..., _S] - arm.real[..., _S]) / spread) ** 2  # (K, N, H + 1, 4)
         before, after = squares[:, :, 1:-1], squares[:, :, 2:]
         known = np.isfinite(before) & np.isfinite(after)
@@ -461,7 +470,7 @@ def twin_distance(arms: Mapping[str, Arm], of: str) -> np.ndarray:
 
     Root mean square over rate, PR, QRS and QTcF, each in SDs between people; NaN where none could be measured.
     """
-    spread = np.nanstd(arms["placebo"].real[:, 0, _S], axis=0)
+    spread = between_people(arms["placebo"].real[:, 0, _S])
     apart = (getattr(arms["washout"], of)[..., _S] - getattr(arms["placebo"], of)[..., _S]) / spread
     known = np.isfinite(apart)
     square = np.where(known, apart, 0) ** 2
@@ -553,8 +562,8 @@ def figure(found: Mapping[str, Any]) -> Figure:
         return np.array([np.nan if r.get(name) is None else r[name] for r in rows], dtype=float)
 
     def relative(arm: str, name: str) -> np.ndarray:
-        each = [column(arm, v, name) / np.nanmean(column(arm, v, "crps_told")) for v in found["settings"]["scored"]]
-        return np.nanmean(each, axis=0)
+        unit = {v: mean_of(column(arm, v, "crps_told"))(np.arange(len(hours))) for v in found["settings"]["scored"]}
+        return mean_known(np.array([column(arm, v, name) / one for v, one in unit.items() if one > 0]), least=0.0)
 
     shown = {"rollout": "C0", "told": "C1", "virtual_patient": "k", "copy": "C7", "pharmacology": "C2"}
     words = {"told": "told the truth one step before", "virtual_patient": "virtual patient, rolled out"}
