@@ -31,7 +31,7 @@ from ecg_gym.waveform import Intervals
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import measure_strips
 from training.studies import document, harness
-from training.studies.calibration import offset, treatment_mean
+from training.studies.calibration import numbered, treatment_mean
 from training.studies.document import Size, estimate, metric
 from training.studies.harness import INTERVALS, Questions, futures, judged, mean_known, seen
 from training.studies.intervals import PAPER, pearson
@@ -76,7 +76,7 @@ def study(
 ) -> dict[str, Any]:
     """The study's document."""
     risk = risk or RiskModel.load()
-    asked = harness.joined([offset(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
+    asked = harness.joined([numbered(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
     j, n_other = (QUICK_FUTURES, 3 * SMALL.patients) if quick else (FUTURES, REFERENCE)
     other = harness.transitions(truth, n_other, 0, "validation", draw=draw)
     found = changes(world, truth, asked, other, size.samples, j, risk, progress)
@@ -285,6 +285,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     drawn = Figure(figsize=(14, 5), layout="constrained")
     left, middle, right = drawn.subplots(1, 3)
     threshold, table = found["settings"]["threshold"], found["rows"]
+    reach = 0.05 + max(abs(row[key] or 0) for row in table for key in ("true", "true_placebo", "model", NULL))
     for ax, true, drawn_, title in (
         (left, "true", "model", "treated"),
         (middle, "true_placebo", NULL, "the same people, watched"),
@@ -293,11 +294,11 @@ def figure(found: Mapping[str, Any]) -> Figure:
             points = [(row[true], row[drawn_]) for row in table if (abs(row[true]) > threshold) == clear]
             if points:
                 ax.scatter(*zip(*points), s=10, color=colour, alpha=0.8, label="not noise" if clear else "noise")
-        ends = np.array([-1.0, 1.0])
+        ends = np.array([-reach, reach])
         ax.plot(ends, ends, color="black", lw=0.8)
         ax.axvspan(-threshold, threshold, color="black", alpha=0.06, lw=0)
         ax.axhline(0, color="black", lw=0.4)
-        ax.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="true change of risk", ylabel="predicted", title=title)
+        ax.set(xlim=ends, ylim=ends, xlabel="true change of risk", ylabel="predicted", title=title)
         ax.legend(fontsize=8, loc="upper left")
     names = ["model", *found["metrics"]["pearson"]["baselines"]][::-1]
     place = np.arange(len(names))
@@ -312,5 +313,5 @@ def figure(found: Mapping[str, Any]) -> Figure:
         right.axvline(row["paper"], color=colour, ls=":", lw=1)
     right.set_yticks(place, names, fontsize=8)
     right.set_title("dotted: the paper's, of another truth", fontsize=9)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3)
     return drawn
