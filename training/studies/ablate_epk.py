@@ -91,6 +91,12 @@ def study(
     )
 
 
+def answers_of(size: Size, quick: bool = False, models: int = 1) -> int:
+    """About how many questions are answered, for a progress bar."""
+    asked = size.patients * len(size.seeds)
+    return (2 + len(SCALES) * models) * asked + (3 * SMALL.patients if quick else REFERENCE)
+
+
 def variants(worlds: Mapping[str, World]) -> dict[str, World]:
     """Every world at every scale, in order; the scales of one world lie together."""
     return {

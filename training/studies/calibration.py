@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USUAL, SMALL = Size(patients=240, samples=19), Size(patients=16, samples=19)
+FITTED_ON = 600  # validation patients, when the bands are to be kept
 REFERENCE = 480  # other patients that baselines learn from
 FUTURES = 6  # true futures of one heart, and strangers' for each
 HEADLINE = ("hr", "pr", "qrs", "qtcf")
@@ -94,6 +95,12 @@ def study(
     )
 
 
+def answers_of(size: Size, quick: bool = False) -> int:
+    """About how many questions are answered, for a progress bar."""
+    asked = size.patients * len(size.seeds)
+    return 3 * asked + 2 * size.patients + (3 * SMALL.patients if quick else REFERENCE)
+
+
 def numbered(asked: Questions, seed: int) -> Questions:
     """The same questions, their patients numbered so that cohorts of several seeds do not share them."""
     return harness.replace(asked, patient=asked.patient + 100_000 * seed)
@@ -102,7 +109,7 @@ def numbered(asked: Questions, seed: int) -> Questions:
 def fit(
     world: World,
     truth: World,
-    patients: int = 600,
+    patients: int = FITTED_ON,
     samples: int = 19,
     seed: int = 0,
     progress: Told = lambda n: None,
@@ -128,6 +135,23 @@ def stored(weights: Path, model_sha256: str) -> Calibration | None:
     """The calibration that lies beside a file of weights, if there is one and it is theirs."""
     path = beside(weights)
     return Calibration.load(path, model_sha256) if path.is_file() else None
+
+
+def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, Any]:
+    """Arguments of :func:`study` for weights at ``model`` (``None`` is the package's): their stored bands, if any.
+
+    With ``fit_anew`` they are fitted now, on ``FITTED_ON`` validation patients, and stored.
+    """
+    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.world_model.model import WEIGHTS
+
+    folder = ASSETS if model is None else model
+    weights = folder / WEIGHTS if folder.is_dir() else folder
+    if fit_anew:
+        from ecg_gym.virtual_patient import VirtualPatient
+
+        fit(world, VirtualPatient(), FITTED_ON).save(beside(weights))
+    return {"calibration": stored(weights, world.sha256)}
 
 
 def forecasts(

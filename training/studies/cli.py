@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,6 @@ from training.console import SAY, entrance, progress_bar
 from training.studies import document as common
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
-STUDY_SHARDS = (*range(10), *range(19, 140, 10))  # the test shards of the default preset, and some that it trained on
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
@@ -82,34 +81,95 @@ def codec(
 
 @app.command()
 def forecast(
-    trials: Annotated[Path, typer.Option(help="Folder of virtual trials; missing test shards are made.")] = Path(
-        "runs/trials"
-    ),
-    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Futures drawn per transition.")] = 8,
-    rows: Annotated[int, typer.Option(min=8, help="Held-out transitions.")] = 384,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
 ) -> None:
-    """Predicted against true changes of the intervals in virtual patients the model never met."""
-    from ecg_gym.datasets.trials import TrialDesign, make_shards, read_trials, split_of
-    from ecg_gym.world_model import WorldModel
+    """Latents, millivolts and intervals of held-out virtual patients, beside copies, means and the crippled model."""
     from training.studies import forecast as module
-    from training.world_model import encode_trials
 
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def intervals(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Group effects of every drug, held-out doses and pairs, measured from drawn ECGs, beside the virtual truth."""
+    from training.studies import intervals as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def calibration(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Fit the bands anew on validation patients and keep them beside the weights.")
+    ] = False,
+) -> None:
+    """Spread, coverage of 90 % bands (raw, and corrected on validation patients), and CRPS beside trivial forecasts."""
+    from training.studies import calibration as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
+
+
+@app.command("delta-risk")
+def delta_risk(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Predicted against true change of risk: does the model foresee help and harm?"""
+    from training.studies import delta_risk as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-epk")
+def ablate_epk(
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Weights; give it several times to set trainings beside each other.")
+    ] = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the condition is followed."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+    from training.studies import ablate_epk as module
+
+    size = common.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
     with entrance():
-        world = WorldModel.load(model)
-    shards = list(trials.glob("trials_*.npz")) if trials.is_dir() else []
-    if not any(split_of(int(path.stem.split("_")[1])) == "test" for path in shards):
-        SAY.print(f"making {len(STUDY_SHARDS)} shards of virtual trials in {trials} (two or three minutes)")
-        for _ in make_shards(trials, STUDY_SHARDS, TrialDesign()):
-            pass
-    test = encode_trials(world.vae, read_trials(trials, "test"))
-    document = module.study(world, read_trials(trials, "train"), test, samples, rows, seed)
-    if as_json:
-        _print_json(document)
-    else:
-        Console(width=160).print("\n".join(module.lines(document)), highlight=False, markup=False)
+        worlds = {str(path): WorldModel.load(path) for path in model or ()} or {"package": WorldModel.load()}
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, quick, len(worlds)))
+        found = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, module.figure)
 
 
 @app.command()
@@ -307,6 +367,28 @@ def _of_world(
     with progress_bar() as bar:
         task = bar.add_task("strips", total=module.rows_of(size))
         found = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, module.figure, module.shown(found))
+
+
+def _beside_truth(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+    more: Callable[[Any], dict[str, Any]] = lambda world: {},
+) -> None:
+    """A study of the learned world beside the virtual patient; ``more`` are arguments that need the weights."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+
+    size = common.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+        told = more(world)
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, asked[0]))
+        found = module.study(world, VirtualPatient(), size, asked[0], lambda rows: bar.advance(task, rows), **told)
     common.finish(found, out, as_json, module.figure, module.shown(found))
 
 

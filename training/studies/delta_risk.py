@@ -100,6 +100,11 @@ def study(
     )
 
 
+def answers_of(size: Size, quick: bool = False) -> int:
+    """About how many questions are answered, for a progress bar."""
+    return 7 * size.patients * len(size.seeds) + (3 * SMALL.patients if quick else REFERENCE)
+
+
 def changes(
     world: World, truth: World, asked: Questions, other: Questions, k: int, j: int, risk: Any,
     progress: Told = lambda n: None,

@@ -82,6 +82,12 @@ def study(
     )
 
 
+def answers_of(size: Size, quick: bool = False) -> int:
+    """About how many questions are answered, for a progress bar."""
+    asked = size.patients * len(size.seeds)
+    return (2 + len(VARIANTS)) * asked + 2 * (3 * SMALL.patients if quick else REFERENCE)
+
+
 def variants(world: World, asked: Questions) -> list[tuple[str, World, Questions]]:
     """The model with something taken from it; knobs it does not have are left out."""
     knobs: set[str] = {field.name for field in fields(world)} if is_dataclass(world) else set()

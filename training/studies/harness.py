@@ -216,7 +216,6 @@ def futures(
     """
     key = (id(world), id(start), id(asked), k, getattr(look, "__qualname__", "") + str(id(look)), seed, stream)
     if key in _KEPT:
-        progress(len(asked))
         return _KEPT[key][1]
     answers: dict[str, list[np.ndarray]] = {}
     places: list[np.ndarray] = []
