@@ -272,6 +272,14 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weight
     assert torch.equal(state.component.linear.weight, before)
 
 
+def test_a_log_file_gets_lines_instead_of_a_bar(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(loop, "EVERY_S", 0.0)
+    told = [logs["loss"] for _, logs in report(train(start(line(), CONFIG), draw), CONFIG, "line")]
+    lines = [row for row in capsys.readouterr().err.splitlines() if row.startswith("line  step")]
+    assert lines[0] == f"line  step 1 of 12  loss {told[0]:.4f}  remaining unknown"
+    assert lines[-1].startswith(f"line  step 12 of 12  loss {told[-1]:.4f}  remaining 0 min")
+
+
 def test_the_time_that_remains_is_that_of_steps_done_now_not_of_those_done_before() -> None:
     now = 0.0
     progress = loop._progress(lambda: now)

@@ -19,6 +19,7 @@ import json
 import math
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,7 +28,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -38,6 +47,7 @@ from training.console import SAY
 
 LOSSES = "losses.jsonl"
 STATE = "state.safetensors"
+EVERY_S = 60.0  # between lines where there is no terminal
 FREE = (
     "device",
     "save_every",
@@ -216,17 +226,23 @@ def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> Trai
 def report(
     steps: Iterable[tuple[int, Logs]], config: LoopConfig, title: str, folder: str | Path | None = None
 ) -> Iterator[tuple[int, Logs]]:
-    """The same steps, shown on the way: a progress bar with the time that remains, and TensorBoard if installed."""
+    """The same steps, shown on the way: a progress bar with the time that remains, and TensorBoard if installed.
+
+    Where there is no terminal for a bar (a log file), a line a minute says the same.
+    """
     if not parallel.is_first():
         yield from steps
         return
     if remark := precision(config)[1]:
         SAY.print(f"[yellow]note[/] {remark}")
-    writer = None
+    writer, said = None, time.monotonic()
     with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
         for step, logs in steps:
             progress.update(task, completed=step, description=f"{title}  loss {logs['loss']:.4f}")
+            if not SAY.is_terminal and time.monotonic() - said > EVERY_S:
+                said = time.monotonic()
+                SAY.print(_line(title, step, logs["loss"], progress.tasks[0]))
             writer = writer or _tensorboard(folder, step)
             if writer is not None and step % 10 == 0:
                 for name, value in logs.items():
@@ -289,7 +305,7 @@ def _update(state: TrainState, batch: Batch) -> Logs:
         state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
     values = [mean_loss, *(value.detach() for value in parts.values()), norm]  # the parts are those of this process
-    total, *scalars, norm_found = torch.stack([value.double().mean() for value in values]).tolist()
+    total, *scalars, norm_found = torch.stack([value.double().mean().to(device) for value in values]).tolist()
     if math.isfinite(total) and math.isfinite(norm_found):
         state.optimizer.step()
         _average(state)
@@ -390,6 +406,11 @@ def _progress(clock: Callable[[], float] | None = None) -> Progress:
     """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
+
+
+def _line(title: str, step: int, loss: float, task: Task) -> str:
+    left = "unknown" if task.time_remaining is None else f"{task.time_remaining / 60:.0f} min"
+    return f"{title}  step {step} of {task.total:.0f}  loss {loss:.4f}  remaining {left}"
 
 
 def _tensorboard(folder: str | Path | None, first_step: int) -> Any:
