@@ -351,6 +351,22 @@ def ablate_k(
     _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
+@app.command("prior-mismatch")
+def prior_mismatch(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What happens when pharmacology or the anchor is wrong: scaled, reversed, another patient's."""
+    from training.studies import prior_mismatch as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
 def _of_world(
     module: Any,
     model: Path | None,

@@ -173,12 +173,12 @@ def _arm(
         told_true.intervals,
         drawn.intervals,
         told.intervals,
-        _population(people, [happened.states[step] for step in range(real.shape[1])]),
+        population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
         np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
     )
 
 
-def _population(people: State, states: Sequence[State]) -> np.ndarray:
+def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     """The first strip's intervals ``(N, H + 1, 6)``, moved by what doses and clock do to an average heart."""
     from ecg_gym.world_model.conditioning import Step, complete, feature_names, measure_strips, raw_features
 
