@@ -367,6 +367,22 @@ def prior_mismatch(
     _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
+@app.command("sampler-speed")
+def sampler_speed(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What a planning query costs beside the naive way, and what fewer sampling steps cost in CRPS."""
+    from training.studies import sampler_speed as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
 def _of_world(
     module: Any,
     model: Path | None,

@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
+from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import WorldModel
 from ecg_gym.world_model.denoiser import Denoiser
 from planners import plan
@@ -67,12 +68,22 @@ class Spent:
         self.parts[part] = self.parts.get(part, 0.0) + seconds
 
 
-def study(world: WorldModel, truth: World, size: Size = USUAL, progress: Told = lambda n: None) -> dict[str, Any]:
-    """The study's document: the query beside its peers, the denoiser beside a GEMM, and every solver's price."""
+def rows_of(size: Size) -> int:
+    """How many questions the study asks, for the progress bar; a world without a student is asked a few less."""
+    return len(SOLVERS) * size.patients * len(size.seeds)
+
+
+def study(
+    world: WorldModel, size: Size = USUAL, truth: World | None = None, progress: Told = lambda n: None
+) -> dict[str, Any]:
+    """The study's document: the query beside its peers, the denoiser beside a GEMM, and every solver's price.
+
+    ``truth`` is where the patients live, by default the virtual patient.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _study(world, truth, size, progress)
+        return _study(world, truth or VirtualPatient(dt_hours=world.dt_hours), size, progress)
     finally:
         torch.set_num_threads(threads)
 
@@ -89,7 +100,6 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
     naive = naive_seconds(world, patient, risk)
     ceiling = gemm_flops()
     batches = {rows: denoiser_flops(world, patient, rows) for rows in (1, 32, ROWS)}
-    progress(len(queries))
 
     def ratios(peer: str) -> dict[tuple[str, int], float]:
         return {solver: naive[peer] / found["cpu_seconds"] for solver, found in queries.items()}
@@ -254,13 +264,16 @@ def least(call: Callable[[], Any], times: int) -> float:
 def prices(worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Size, progress: Told) -> dict[str, Any]:
     """Per solver: CRPS of each interval, CRPS lost against the reference, condition error and seconds per future."""
     asked = harness.joined([harness.transitions(truth, size.patients, seed) for seed in size.seeds])
-    start = harness.seen_by(next(iter(worlds.values())), asked.start)
+    first = next(iter(worlds.values()))
+    start = harness.seen_by(first, asked.start)
     true = harness.futures(truth, asked.start, asked, 1, harness.measured)["intervals"][0]  # (N, 6)
     drawn: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     seconds = {}
+    asks = getattr(first.forecaster, "prognosis", None) is not None
+    seen = harness.both(look, look_at_asked) if asks else look
     for solver, world in worlds.items():
         with watching(world) as spent:
-            drawn[solver] = harness.futures(world, start, asked, size.samples, look, progress=progress)
+            drawn[solver] = harness.futures(world, start, asked, size.samples, seen, progress=progress)
         seconds[solver] = spent.parts["denoiser"] / (len(asked) * size.samples)
     crps = {solver: _crps(found["intervals"], true) for solver, found in drawn.items()}
     base = crps[REFERENCE]
@@ -289,22 +302,22 @@ def prices(worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Siz
 
 
 def look(before: State, after: State) -> dict[str, np.ndarray]:
-    """The measured intervals ``(B, 6)``, and those the future was asked to have where the world knows (else NaN)."""
-    measured = harness.intervals_of(after.ecg)
-    asked = after.inner.get(ASKED)
-    return {"intervals": measured, "asked": np.full_like(measured, np.nan) if asked is None else asked_of(asked)}
+    """The measured intervals ``(B, 6)``."""
+    return {"intervals": harness.intervals_of(after.ecg)}
 
 
-ASKED = "intervals"  # the world model's name for the intervals a future was asked to have
+def look_at_asked(before: State, after: State) -> dict[str, np.ndarray]:
+    """The intervals ``(B, 6)`` that each strip was asked to have, of a world that draws them first."""
+    from ecg_gym.world_model.conditioning import OBSERVED
 
-
-def asked_of(inner: Any) -> np.ndarray:
-    """Asked intervals in the columns of ``INTERVALS``."""
-    return np.asarray(inner, dtype=float)
+    observed = after.inner["observed"]
+    return {"asked": np.stack([observed[:, OBSERVED.index(name)] for name in INTERVALS], axis=1)}
 
 
 def _condition_errors(found: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean absolute distance of measured to asked intervals; nothing where the world does not say what it asked."""
+    if "asked" not in found:
+        return {}
     error = np.abs(found["intervals"] - found["asked"])
     known = np.isfinite(error)
     return {
@@ -400,6 +413,13 @@ def _word(solver: tuple[str, int]) -> str:
 def _mean(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
+
+
+def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The solvers for people, the reference first."""
+    names = ("sampler", "steps", "network_calls", "sampler_cpu_ms", "crps_lost", "crps_lost_ci95", "crps_hr",
+             "crps_qtcf", "unmeasured_qtcf", "condition_hr", "condition_qtcf")  # fmt: skip
+    return [{name: row[name] for name in names if name in row} for row in found["rows"]]
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
