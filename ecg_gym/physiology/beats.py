@@ -79,20 +79,27 @@ def beats_of(peaks: Sequence[np.ndarray], rate_hz: float = MODEL_RATE_HZ) -> np.
 
 def recorded_beats(ecg: np.ndarray) -> np.ndarray:
     """RR series ``(B, K)`` [s] of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid, R peaks to parts of 2 ms."""
-    return recorded_rhythm(ecg)[0]
+    return beats_of(_peaks_of(ecg), 1.0)
 
 
 def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same, and when the first of these R peaks comes ``(B,)`` [s]: within milliseconds of R_PEAK_OFFSET_S.
+    """RR series ``(B, K)`` [s] from the very first R peak of each strip on, and when that comes, ``(B,)`` [s].
 
-    A grid puts it there to half a sample of the record it was cut from, 5 ms at 100 Hz.
+    In fast rhythms a beat comes before the one at R_PEAK_OFFSET_S, and a grid puts that one there only to half a sample
+    of the record it was cut from, 5 ms at 100 Hz. For ``anchor_traces(..., beats_s, first_s=...)``.
     """
+    peaks_s = _peaks_of(ecg)
+    first_s = [row[0] if len(row) else R_PEAK_OFFSET_S for row in peaks_s]
+    return beats_of([row + R_PEAK_OFFSET_S - first for row, first in zip(peaks_s, first_s)], 1.0), np.array(first_s)
+
+
+def _peaks_of(ecg: np.ndarray) -> list[np.ndarray]:
+    """R peaks of each strip ``(B, 12 or 8, 1024)`` [s]."""
     from ecg_gym.physiology.leads import twelve
     from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
 
     leads = conditioned(ECG(twelve(ecg), MODEL_RATE_HZ))
-    peaks_s = [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
-    return beats_of(peaks_s, 1.0), first_of(peaks_s)
+    return [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
 
 
 def first_of(peaks_s: Sequence[np.ndarray]) -> np.ndarray:
