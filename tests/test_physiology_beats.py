@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S
-from ecg_gym.physiology import beats_of, draw_beats, recorded_beats, usual_sd_ms
+from ecg_gym.physiology import beats_of, draw_beats, recorded_beats, recorded_rhythm, usual_sd_ms
 from ecg_gym.physiology.beats import SPAN_S
 from tests.test_physiology_leads import strip
 
@@ -68,6 +68,15 @@ def test_series_begin_at_the_first_r_peak_and_reach_the_end() -> None:
     np.testing.assert_allclose(beats[0, :3] * MODEL_RATE_HZ, [60, 70, 70])
     assert beats[0].sum() > SPAN_S
     assert np.isnan(beats[1:]).all()
+
+
+def test_a_beat_before_the_first_is_part_of_the_rhythm() -> None:
+    ecg = strip(np.array([[0.30, *[0.8] * 14]]))  # as long as the one before it, which begins at 0.1 s
+    beats_s, first_s = recorded_rhythm(ecg)
+    assert first_s[0] == pytest.approx(R_PEAK_OFFSET_S - 0.30, abs=0.002)
+    np.testing.assert_allclose(beats_s[0, :8], [0.30, 0.30, *[0.8] * 6], atol=0.005)  # a T wave under R moves its peak
+    np.testing.assert_allclose(recorded_beats(ecg)[0, :8], beats_s[0, 1:9])
+    assert first_s[0] + beats_s[0].sum() > SPAN_S + R_PEAK_OFFSET_S
 
 
 def test_a_rate_that_is_none_is_answered_with_a_letter() -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ, Patient, Treatment, parse_dose
+from ecg_gym.core import (
+    ECG,
+    MODEL_RATE_HZ,
+    Patient,
+    Treatment,
+    independent_from_leads,
+    limb_from_independent,
+    parse_dose,
+)
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.pharmacology.modulation import REST
-from ecg_gym.physiology import epk, epk_traces, mcsharry
+from ecg_gym.physiology import ASKED, anchor_traces, epk, epk_traces, fit_leads, mcsharry, recorded_rhythm
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform import measure
 
@@ -49,6 +57,26 @@ def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
         assert (moved > 5).all()
         assert abs(np.mean(moved - (new - old))) < 0.4 * np.mean(new - old)
         assert np.corrcoef(moved, new - old)[0, 1] > 0.5
+
+
+@pytest.mark.slow
+def test_told_the_intervals_and_the_beats_it_draws_the_strip_after_dofetilide() -> None:
+    """In all eight leads: an eighth of what a copy of the strip before leaves of the power, intervals as they are."""
+    world = VirtualPatient(dt_hours=2.0)
+    before = world.initial(N, np.random.default_rng(3), healthy=True)
+    dose = FORMULARY.check(parse_dose("dofetilide 0.5 mg PO"), Patient())
+    after = world.step(before, [Treatment((dose,))] * N, np.random.default_rng(4))
+    seen, then = (measure(ECG(state.ecg, MODEL_RATE_HZ)) for state in (before, after))
+    fit = fit_leads(before.ecg, seen)
+    assert not fit.abstained.any()
+    assert (fit.quality > 0.97).all()
+    beats_s, first_s = recorded_rhythm(after.ecg)
+    anchor = anchor_traces(fit, then.as_array(ASKED), beats_s, first_s=first_s)
+    true, copy = independent_from_leads(after.ecg), independent_from_leads(before.ecg)
+    assert np.mean((anchor - true) ** 2) < np.mean((copy - true) ** 2) / 8
+    drawn = measure(ECG(limb_from_independent(anchor), MODEL_RATE_HZ))
+    for name, within in (("hr_bpm", 0.2), ("pr_ms", 4), ("qrs_ms", 4), ("qt_ms", 4)):
+        assert np.median(np.abs(getattr(drawn, name) - getattr(then, name))) <= within, name
 
 
 def refitted(trace_mv: np.ndarray, rr_s: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from ecg_gym.core import (
     independent_from_leads,
     limb_from_independent,
 )
-from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, draw_beats, fit_leads, leads, mcsharry
+from ecg_gym.pharmacology.modulation import REST, Modulation
+from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, asked_after, draw_beats, fit_leads, leads, mcsharry
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.beats import RATE_HZ
 
@@ -132,6 +133,20 @@ def test_the_delineator_reads_what_was_asked(person, rr_s: float) -> None:
         assert np.sqrt(np.mean(error**2)) < 2
         assert np.abs(error).max() < 2 + 1000 / RATE_HZ
     np.testing.assert_allclose(after.rr_ms, 1000 * rr_s, atol=1)
+
+
+def test_pharmacology_asks_as_it_moves_the_five_waves(person) -> None:
+    _, own, fit = person
+    np.testing.assert_allclose(asked_after(fit, REST, REST), fit.measured)
+    drug = Modulation(sinus_rate=1.2, jtpeak_ms=20, tpeak_tend_ms=10, conduction=0.8, pr_ms=15)
+    asked = dict(zip(ASKED, asked_after(fit, REST, drug)[0] - fit.measured[0]))
+    assert asked["hr_bpm"] == pytest.approx(0.2 * own.hr_bpm[0])
+    assert asked["pr_ms"] == pytest.approx(15)
+    assert asked["qrs_ms"] == pytest.approx(own.qrs_ms[0] / 4)
+    assert asked["tpeak_tend_ms"] == pytest.approx(10)
+    qt = own.qt_ms[0] + own.qrs_ms[0] / 4 + 30
+    moved = asked["qrs_ms"] + asked["jtpeak_ms"] + asked["tpeak_tend_ms"]
+    assert own.qt_ms[0] + moved == pytest.approx(qt * 1.2 ** (-1 / 3), abs=1e-6)
 
 
 def test_heights_follow_what_is_asked(person) -> None:

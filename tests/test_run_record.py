@@ -85,6 +85,21 @@ def test_the_record_says_what_was_done(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_the_weights_say_which_run_made_them_and_stay_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    found = run(folder)
+    plain = checkpoint.load(work(Preset(), tmp_path / "plain"), "line")
+    stamped = checkpoint.load(folder / "line.safetensors", "line")
+    assert stamped.metadata["run"].keys() == {"preset", "data_sha256", "device"}
+    assert stamped.metadata["run"]["preset"] == "tiny"
+    assert stamped.metadata["run"]["data_sha256"] == found["data"]["sha256"]
+    assert {**plain.metadata, "run": stamped.metadata["run"]} == stamped.metadata
+    assert plain.tensors.keys() == stamped.tensors.keys()
+    for name, tensor in plain.tensors.items():
+        assert tensor.dtype == stamped.tensors[name].dtype
+        assert torch.equal(tensor, stamped.tensors[name])
+
+
 def test_the_record_is_there_while_the_run_goes_on(tmp_path: Path) -> None:
     states = []
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz") as done:

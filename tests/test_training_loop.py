@@ -58,7 +58,19 @@ def vae() -> VAETrainer:
     return VAETrainer(VAE(PRESETS["tiny"].model), PRESETS["tiny"].objective)
 
 
-@pytest.mark.parametrize(("make", "batches"), [(line, draw), (vae, draw_strips)])
+class Forgetful(Line):
+    """The same line with dropout, which draws from the global generator."""
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return super().loss({"x": nn.functional.dropout(batch["x"], 0.5)}, rng)
+
+
+def forgetful() -> Forgetful:
+    torch.manual_seed(0)
+    return Forgetful()
+
+
+@pytest.mark.parametrize(("make", "batches"), [(line, draw), (forgetful, draw), (vae, draw_strips)])
 def test_a_killed_run_repeats_the_same_losses(tmp_path: Path, make, batches) -> None:
     unbroken = start(make(), CONFIG)
     told = [logs["loss"] for _, logs in train(unbroken, batches)]
@@ -136,7 +148,7 @@ def test_the_seeds_of_a_step_depend_on_the_process_and_the_first_ones_are_those_
 
 def test_nothing_depends_on_the_global_seed() -> None:
     def told(seed: int) -> list[float]:
-        state = start(line(), CONFIG)
+        state = start(forgetful(), CONFIG)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (to show that it does not matter)
         return [logs["loss"] for _, logs in train(state, draw)]
@@ -258,6 +270,14 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weight
     with pytest.raises(FloatingPointError, match=r"the gradient norm of step 0 is (nan|inf); expected a finite number"):
         list(train(state, draw))
     assert torch.equal(state.component.linear.weight, before)
+
+
+def test_a_log_file_gets_lines_instead_of_a_bar(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(loop, "EVERY_S", 0.0)
+    told = [logs["loss"] for _, logs in report(train(start(line(), CONFIG), draw), CONFIG, "line")]
+    lines = [row for row in capsys.readouterr().err.splitlines() if row.startswith("line  step")]
+    assert lines[0] == f"line  step 1 of 12  loss {told[0]:.4f}  remaining unknown"
+    assert lines[-1].startswith(f"line  step 12 of 12  loss {told[-1]:.4f}  remaining 0 min")
 
 
 def test_the_time_that_remains_is_that_of_steps_done_now_not_of_those_done_before() -> None:

@@ -13,7 +13,9 @@ from ecg_gym.datasets import splits
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE, VAEConfig, expand_leads
 from training import vae as training
-from training.strips import MAX_PEAKS, Strips, augment, load_strips, save_strips
+from training.strip_sources import virtual_strips
+from training.strips import MAX_PEAKS, Strips, _replay, augment, load_strips, save_strips
+from training.studies import codec as study
 
 TINY = VAEConfig(width=16, fine_width=8, dilations=(1, 2))
 
@@ -165,6 +167,110 @@ def test_a_tiny_training_beats_a_flat_line_and_ships_what_it_learned(tmp_path) -
     with torch.no_grad():
         error = (independent_from_leads(vae.decode(vae.encode(signal)).numpy()) - signal.numpy()).__abs__().mean()
     assert error < 0.8 * signal.abs().mean()
+
+
+def test_training_begins_with_the_weights_it_is_given_and_says_so(tmp_path, codec: VAE) -> None:
+    strips = beats(8)
+    start = tmp_path / "start.safetensors"
+    training.save(codec, start, training.PRESETS["tiny"], [strips], {})
+    preset = training.PRESETS["tiny"]
+    preset = replace(preset, loop=replace(preset.loop, steps=1, learning_rate=0.0))
+    for _ in training.train(preset, strips, strips.where(np.arange(0)), tmp_path / "run", show=False, start=start):
+        pass
+    path = tmp_path / "run" / "vae.safetensors"
+    begun, ended = VAE.load(start), VAE.load(path)
+    assert ended.config == TINY  # the network's size is that of the weights, not the preset's
+    for before, after in zip(begun.parameters(), ended.parameters()):
+        torch.testing.assert_close(before, after)
+    assert checkpoint.load(path, "vae").metadata["started_from"] == checkpoint.sha256(start)
+
+
+def test_errors_on_leads_that_were_not_shown_do_not_count_at_the_edges_of_waves(codec: VAE) -> None:
+    trainer = training.VAETrainer(codec, training.FINE)
+    strips = beats(2)
+    target = torch.from_numpy(strips.signal.astype(np.float32))
+    batch = {"input": target, "target": target.clone(), "peaks": torch.from_numpy(strips.peaks.astype(np.int64))}
+    mask = torch.ones(2, 8)
+    mask[:, 3] = 0
+    rng = torch.Generator().manual_seed(0)
+    _, seen = trainer.loss({**batch, "mask": mask}, rng)
+    batch["target"][:, 3] += torch.linspace(0, 5, MODEL_SAMPLES)
+    _, other = trainer.loss({**batch, "mask": mask}, rng.manual_seed(0))
+    for name in ("beat_wave", "beat_slope"):
+        torch.testing.assert_close(seen[name], other[name])
+    assert other["mae_mv"] > seen["mae_mv"]
+
+
+def test_local_amplitude_is_the_largest_deflection_nearby() -> None:
+    signal = torch.zeros(1, 1, 50)
+    signal[0, 0, 20] = -2.0
+    near = training.local_amplitude(signal, 5)[0, 0]
+    assert torch.equal(near.nonzero().flatten(), torch.arange(18, 23))
+    assert near.max() == 2.0
+
+
+def test_a_strip_played_faster_keeps_the_shape_between_its_samples() -> None:
+    time = np.arange(MODEL_SAMPLES)
+    smooth = np.sin(2 * np.pi * 6 * time / MODEL_SAMPLES)  # six whole turns: the loop closes by itself
+    played, _ = _replay(np.tile(smooth, (8, 1)), np.full(4, -1), 100.0, 1.25)
+    wanted = np.sin(2 * np.pi * 6 * (100.0 + 1.25 * time) / MODEL_SAMPLES)
+    away_from_seam = np.abs((100.0 + 1.25 * time + 30) % MODEL_SAMPLES - 30) > 30
+    assert np.abs(played[0] - wanted)[away_from_seam].max() < 1e-4
+    still, _ = _replay(np.tile(smooth, (8, 1)), np.full(4, -1), 100.0, 1.0)
+    np.testing.assert_allclose(still[0][:800], smooth[100:900], atol=1e-6)
+
+
+def test_rare_virtual_strips_are_other_rhythms_of_other_people() -> None:
+    strips = virtual_strips(6, seed=3, rare=1.0)
+    assert np.isfinite(strips.signal).all()
+    assert strips.signal.shape[1:] == (8, MODEL_SAMPLES)
+    assert len(np.unique(strips.record)) == 3
+    for record in np.unique(strips.record):
+        assert len(np.unique(strips.split[strips.record == record])) == 1
+    again = virtual_strips(6, seed=3, rare=1.0)
+    np.testing.assert_array_equal(strips.signal, again.signal)
+
+
+def test_the_study_says_what_an_exact_code_and_a_flat_line_would_say(tmp_path, codec: VAE, monkeypatch) -> None:
+    path = tmp_path / "vae.safetensors"
+    strips = virtual_strips(6, seed=4, rare=0.0)
+    training.save(codec, path, training.PRESETS["tiny"], [strips], {})
+    monkeypatch.setattr(study, "decode_all", lambda vae, signal, mask=None: signal.copy())
+    found = study.study(path, {"virtual": (strips, strips)}, gallery=False)
+    assert set(found) >= {"study", "preset", "model_sha256", "n_patients", "seeds", "metrics"}
+    assert found["model_sha256"] == checkpoint.sha256(path)
+    assert found["n_patients"] == 3
+    metrics = found["metrics"]
+    assert all(set(row) >= {"value", "ci95", "baselines"} for row in metrics.values())
+    assert metrics["virtual_mae_mv"]["value"] == 0
+    flat = float(np.abs(strips.signal.astype(np.float32)).mean())
+    assert metrics["virtual_mae_mv"]["baselines"]["flat line"] == pytest.approx(flat, rel=1e-3)
+    assert metrics["virtual_change_qt_ms"]["value"] == metrics["virtual_change_qt_ms_sd"]["value"] == 0
+    assert metrics["virtual_change_qt_ms"]["n_failed_only_after"] == 0
+
+
+def test_a_failed_measurement_behind_the_codec_is_counted() -> None:
+    from ecg_gym.waveform import Intervals
+
+    def made(*values: float) -> Intervals:
+        return Intervals.from_rows([{"qt_ms": v} for v in values], [""] * len(values))
+
+    nothing = float("nan")
+    before, after = made(400, 380, 420, nothing, 390), made(404, 378, nothing, nothing, 396)
+    found = study.interval_change(before, after, before, "qt_ms", np.array(list("abcde")))
+    assert found["change_qt_ms"]["value"] == pytest.approx((4 - 2 + 6) / 3)
+    assert found["change_qt_ms_sd"]["value"] == pytest.approx(np.std([4, -2, 6], ddof=1))
+    assert found["change_qt_ms_median_absolute"]["value"] == 4
+    assert found["change_qt_ms"]["n"] == 3
+    assert found["change_qt_ms"]["n_failed_before"] == found["change_qt_ms"]["n_failed_only_after"] == 1
+    assert found["change_qt_ms"]["baselines"]["noise of 10 uV"] == 0
+
+
+def test_the_gallery_s_strips_are_on_the_model_grid() -> None:
+    signal, names = study.gallery_strips(["normal", "torsade"])
+    assert signal.shape == (2, 8, MODEL_SAMPLES)
+    assert names == ["normal", "torsade"]
+    assert np.isfinite(signal).all()
 
 
 def test_strips_survive_the_disk(tmp_path) -> None:

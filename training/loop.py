@@ -7,8 +7,9 @@
 
 A component is a module with ``loss(batch, rng) -> (loss, logs)``. ``draw(rng) -> batch`` makes one batch. All
 randomness of step n comes from ``(seed, n)`` alone, so a run killed at any moment repeats the same losses from its
-last saved state, and no generator needs saving. (A module must therefore draw from the ``rng`` it is given.) With
-``workers`` batches are drawn ahead in other processes, and stay the same. With ``devices`` each process draws its own.
+last saved state, and no generator needs saving. (A module draws from the ``rng`` it is given; the global generator,
+which dropout asks, is seeded for each step too.) With ``workers`` batches are drawn ahead in other processes, and stay
+the same. With ``devices`` each process draws its own.
 """
 
 from __future__ import annotations
@@ -18,14 +19,24 @@ import json
 import math
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -36,6 +47,7 @@ from training.console import SAY
 
 LOSSES = "losses.jsonl"
 STATE = "state.safetensors"
+EVERY_S = 60.0  # between lines where there is no terminal
 FREE = (
     "device",
     "save_every",
@@ -214,17 +226,23 @@ def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> Trai
 def report(
     steps: Iterable[tuple[int, Logs]], config: LoopConfig, title: str, folder: str | Path | None = None
 ) -> Iterator[tuple[int, Logs]]:
-    """The same steps, shown on the way: a progress bar with the time that remains, and TensorBoard if installed."""
+    """The same steps, shown on the way: a progress bar with the time that remains, and TensorBoard if installed.
+
+    Where there is no terminal for a bar (a log file), a line a minute says the same.
+    """
     if not parallel.is_first():
         yield from steps
         return
     if remark := precision(config)[1]:
         SAY.print(f"[yellow]note[/] {remark}")
-    writer = None
+    writer, said = None, time.monotonic()
     with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
         for step, logs in steps:
             progress.update(task, completed=step, description=f"{title}  loss {logs['loss']:.4f}")
+            if not SAY.is_terminal and time.monotonic() - said > EVERY_S:
+                said = time.monotonic()
+                SAY.print(_line(title, step, logs["loss"], progress.tasks[0]))
             writer = writer or _tensorboard(folder, step)
             if writer is not None and step % 10 == 0:
                 for name, value in logs.items():
@@ -271,11 +289,12 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     """One optimiser step and one step of the average; left out when the loss or the gradient is not finite."""
     config, step, device = state.config, state.step, state.device
     batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    rng = torch.Generator(device).manual_seed(int(_random(config.seed, step, state.rank, 1).integers(2**62)))
+    seed = int(_random(config.seed, step, state.rank, 1).integers(2**62))
+    rng = torch.Generator(device).manual_seed(seed)
     component: Any = state.component if state.wrapped is None else state.wrapped
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
+    with _seeded(seed, device), torch.autocast(device.type, torch.bfloat16, enabled=precision(config)[0]):
         loss, parts = component.loss(batch, rng)
     state.optimizer.zero_grad(set_to_none=True)
     mean_loss = loss.detach()
@@ -286,7 +305,7 @@ def _update(state: TrainState, batch: Batch) -> Logs:
         state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
     values = [mean_loss, *(value.detach() for value in parts.values()), norm]  # the parts are those of this process
-    total, *scalars, norm_found = torch.stack([value.double().mean() for value in values]).tolist()
+    total, *scalars, norm_found = torch.stack([value.double().mean().to(device) for value in values]).tolist()
     if math.isfinite(total) and math.isfinite(norm_found):
         state.optimizer.step()
         _average(state)
@@ -297,6 +316,14 @@ def _update(state: TrainState, batch: Batch) -> Logs:
 def _random(seed: int, step: int, rank: int, what: int) -> np.random.Generator:
     """The randomness of a step on one process: ``what`` is 0 for the batch, 1 for the seed of the noise."""
     return np.random.default_rng([seed, step, 2 * rank + what])
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators begin at ``seed`` inside (dropout asks no other) and are as they were outside."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class _Draws(Dataset):
@@ -379,6 +406,11 @@ def _progress(clock: Callable[[], float] | None = None) -> Progress:
     """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
+
+
+def _line(title: str, step: int, loss: float, task: Task) -> str:
+    left = "unknown" if task.time_remaining is None else f"{task.time_remaining / 60:.0f} min"
+    return f"{title}  step {step} of {task.total:.0f}  loss {loss:.4f}  remaining {left}"
 
 
 def _tensorboard(folder: str | Path | None, first_step: int) -> Any:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, independent_from_leads
 from ecg_gym.datasets import splits
 from training.strips import MAX_PEAKS, Strips, concatenate, load_strips, save_strips
+
+if TYPE_CHECKING:
+    from ecg_gym.core import State
+    from ecg_gym.virtual_patient import VirtualPatient
 
 SOURCES = {  # folder under the data directory: what to say about it
     "ptbxl_100hz": "PTB-XL 1.0.3, CC BY 4.0, Wagner 2020 doi:10.1038/s41597-020-0495-6",
@@ -43,10 +48,12 @@ def real_strips(data: Path) -> Strips:
     return concatenate(parts)
 
 
-def virtual_strips(n: int, seed: int) -> Strips:
+def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
     """About ``n`` strips of virtual patients: each one before, and after a treatment drawn from the menu.
 
-    Both strips of a patient fall on the same side of the split.
+    A share ``rare`` of the people has a rhythm drawn evenly from all but asystole, and a conduction drawn evenly from
+    all there are, whatever the population's shares; the others are the population's. Both strips of a patient fall on
+    the same side of the split.
     """
     from ecg_gym.pharmacology import FORMULARY
     from ecg_gym.virtual_patient import VirtualPatient
@@ -54,13 +61,29 @@ def virtual_strips(n: int, seed: int) -> Strips:
     world, menu, parts = VirtualPatient(), FORMULARY.menu(), []
     for start in range(0, (n + 1) // 2, _CHUNK):
         rng = np.random.default_rng([seed, start])
-        before = world.initial(min(_CHUNK, (n + 1) // 2 - start), rng)
-        after = world.step(before, [menu[i] for i in rng.integers(len(menu), size=len(before))], rng)
-        names = np.array([f"virtual/{seed}-{start + i}" for i in range(len(before))])
+        size = min(_CHUNK, (n + 1) // 2 - start)
+        usual = int((rng.random(size) >= rare).sum())
+        states = [world.initial(usual, rng)] if usual else []
+        states += [_rare(world, rng) for _ in range(size - usual)]
+        names = np.array([f"virtual/{seed}-{start + i}" for i in range(size)])
         sides = np.array([splits.by_hash(name) for name in names])
-        for state, rows in ((before, before.alive), (after, after.alive)):
-            parts.append(strips_of(state.ecg[rows], names[rows], sides[rows], VIRTUAL_SOURCE))
+        places = np.split(np.arange(size), np.cumsum([len(state) for state in states])[:-1])
+        for before, place in zip(states, places):
+            after = world.step(before, [menu[i] for i in rng.integers(len(menu), size=len(before))], rng)
+            for state in (before, after):
+                seen = place[state.alive]
+                parts.append(strips_of(state.ecg[state.alive], names[seen], sides[seen], VIRTUAL_SOURCE))
     return concatenate(parts)
+
+
+def _rare(world: VirtualPatient, rng: np.random.Generator) -> State:
+    """One person whose rhythm and conduction are drawn evenly from what the virtual patient knows."""
+    from ecg_gym.virtual_patient.population import kinds, population
+    from ecg_gym.virtual_patient.rhythm import rhythms
+
+    rhythm = str(rng.choice(sorted(set(rhythms()) - {"asystole"})))
+    conduction = str(rng.choice(sorted(kinds(population()["disease"]["conduction"]))))
+    return world.initial(1, rng, rhythm=rhythm, conduction=conduction)
 
 
 def strips_of(leads: np.ndarray, records: np.ndarray, sides: np.ndarray, source: str) -> Strips:
@@ -104,11 +127,11 @@ def _on_grid(path: Path) -> np.ndarray | None:
     return signal if np.isfinite(signal).all() and signal.std(axis=1).min() > 1e-3 else None
 
 
-def strips_for(n_virtual: int, seed: int, data: Path | None, folder: Path) -> tuple[Strips, Strips]:
+def strips_for(n_virtual: int, seed: int, data: Path | None, folder: Path, rare: float = 0.4) -> tuple[Strips, Strips]:
     """Real strips (none without ``data``) and virtual ones, kept in ``folder`` once made."""
     real_path, virtual_path = folder / "strips_real.npz", folder / f"strips_virtual_{n_virtual}_{seed}.npz"
     if not virtual_path.is_file():
-        save_strips(virtual_strips(n_virtual, seed), virtual_path)
+        save_strips(virtual_strips(n_virtual, seed, rare), virtual_path)
     virtual = load_strips(virtual_path)
     if data is None:
         return virtual.where(np.arange(0)), virtual

@@ -84,7 +84,7 @@ def augment(strips: Strips, row: int, rng: np.random.Generator) -> dict[str, np.
     leads fall off. Polarity stays. Noise is added to the input only: the codec may leave it out.
     """
     signal, peaks = strips.signal[row].astype(np.float32), strips.peaks[row].astype(np.int64)
-    pace = 1.0 if rng.random() < 0.5 else float(rng.uniform(0.75, 1.3))
+    pace = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.75, 1.3))
     signal, peaks = _replay(signal, peaks, float(rng.uniform(0, MODEL_SAMPLES)), pace)
     signal = _reposition(signal, rng)
     if rng.random() < 0.3:
@@ -108,8 +108,14 @@ def _replay(signal: np.ndarray, peaks: np.ndarray, start: float, pace: float) ->
     start = start if pace != 1.0 else float(int(start))  # no interpolation where none is needed: it dulls the QRS
     place = start + pace * np.arange(MODEL_SAMPLES)
     low = np.floor(place).astype(int)
-    share = (place - low).astype(np.float32)
-    played = loop[:, low % MODEL_SAMPLES] * (1 - share) + loop[:, (low + 1) % MODEL_SAMPLES] * share
+    x = (place - low).astype(np.float32)
+    weights = (  # cubic convolution, Keys 1981 doi:10.1109/TASSP.1981.1163711, a = -0.5
+        ((-0.5 * x + 1) * x - 0.5) * x,
+        (1.5 * x - 2.5) * x * x + 1,
+        ((-1.5 * x + 2) * x + 0.5) * x,
+        (0.5 * x - 0.5) * x * x,
+    )
+    played = sum(weight * loop[:, (low + tap) % MODEL_SAMPLES] for tap, weight in zip((-1, 0, 1, 2), weights))
     turns = np.arange(3)[:, None] * MODEL_SAMPLES
     moved = np.round((peaks[peaks >= 0] + turns - start) / pace).astype(np.int64).ravel()
     moved = moved[(moved >= 0) & (moved < MODEL_SAMPLES)][: len(peaks)]

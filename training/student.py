@@ -39,8 +39,9 @@ LICENCE = "made by this package (Apache-2.0)"
 class StudentPreset:
     """One way of distilling."""
 
-    paths: int = 12_288  # of the teacher, stored
+    paths: int = 8448  # of the teacher, stored; the first file is for testing
     per_file: int = 256  # paths in a file
+    shards: int = 40  # of virtual trials, whose patients they are about
     teacher_steps: int = 16  # network calls of a path
     strides: dict[int, tuple[int, ...]] = field(default_factory=lambda: {4: (0, 5, 8, 11), 2: (0, 9)})
     """Number of strides -> the points of the teacher's path where they begin."""
@@ -52,10 +53,10 @@ class StudentPreset:
 
 PRESETS = {
     "tiny": StudentPreset(
-        paths=64, per_file=32, batch=16, loop=LoopConfig(steps=20, warmup=2, ema_decay=0.9, save_every=10)
+        paths=64, per_file=32, shards=10, batch=16, loop=LoopConfig(steps=20, warmup=2, ema_decay=0.9, save_every=10)
     ),
     "default": StudentPreset(
-        loop=LoopConfig(steps=2400, warmup=100, learning_rate=3e-4, ema_decay=0.995, bf16=True, save_every=200),
+        loop=LoopConfig(steps=1800, warmup=100, learning_rate=3e-4, ema_decay=0.995, bf16=True, save_every=200),
     ),
     "paper": StudentPreset(  # the paper has no student; this is the default with a GPU's patience
         paths=65_536,
@@ -235,24 +236,20 @@ def endpoint_error(student: Forecaster, taus: Mapping[int, Sequence[int]], teach
 
 
 def run(
-    preset: StudentPreset, teacher: Path | None, trials: Path, folder: Path, *, publish: Path | None = None,
-    show: bool = True,
+    preset: StudentPreset, teacher: Path | None, trials: Path, folder: Path, *, prepared: Path | None = None,
+    publish: Path | None = None, show: bool = True,
 ) -> Path:  # fmt: skip
     """Distil (or go on distilling) in ``folder`` and write ``student.safetensors``; returns its path.
 
     ``teacher`` is a file or folder of weights (None: the package's), ``trials`` the folder of virtual trials whose
-    patients are met. With ``publish`` the finished student is also written there, and into the manifest if that is
-    the package's assets.
+    patients are met, ``prepared`` the folder where a training of the world model has kept their encoded strips (None:
+    the teacher's own folder if it has any, else ``folder``). With ``publish`` the finished student is also written
+    there, and into the manifest if that is the package's assets.
     """
-    world = WorldModel.load(teacher)
-    source = conditions(world, _codec_of(teacher), trials, folder)
+    world, codec = WorldModel.load(teacher), _codec_of(teacher)
     forecaster = world.forecaster
     place = folder / f"paths_{world.sha256[:12]}"
-    found = []
-    for number, path in enumerate(make_paths(forecaster, source, place, preset)):
-        found.append(path)
-        if show and number % 8 == 0:
-            print(f"teacher's paths: {len(found) * preset.per_file} of {preset.paths}", flush=True)
+    found = list(_made(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
     held_out, rest = read_paths(found[:1]), read_paths(found[1:])
     averaged, logs = train(forecaster, rest, preset, folder, show)
     errors = endpoint_error(averaged.forecaster, averaged.taus, forecaster, held_out)
@@ -276,17 +273,26 @@ def run(
     return folder / WEIGHTS
 
 
-def conditions(world: WorldModel, codec: Path, trials: Path, folder: Path) -> Source:
-    """What the teacher was told in its training, facts hidden now and then included; read when first asked for."""
+def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Path, folder: Path) -> Source:
+    """What the denoiser was told in its training, facts hidden now and then included.
+
+    Strips that the teacher's own training has prepared in ``folder`` are used; the others are prepared there.
+    """
     from training import world_model
 
-    cache: list[world_model.LatentTrials] = []
+    forecaster = world.forecaster
+    told = world_model.PRESETS["default" if forecaster.prognosis is not None else "paper"]
+    trained = dict(world.metadata.get("training", {}))
+    told = replace(
+        told,
+        drawn=preset.shards,
+        reference=str(trained.get("reference", told.reference)),
+        projection=None if forecaster.projection is None else forecaster.projection.config,
+    )
+    data = world_model.drawings(told, world.vae, codec, trials, "train", folder)
 
     def draw(rng: np.random.Generator, n: int) -> Known:
-        if not cache:
-            cache.append(world_model.with_skips(world_model.cached_latents(world.vae, codec, trials, "train", folder)))
-        told = replace(world_model.PRESETS["default"], batch=n)
-        return world_model._known(world_model.draw_batch(rng, cache[0], world.forecaster.features, told))
+        return world_model._known(world_model.draw_batch(rng, data, forecaster.features, replace(told, batch=n)))
 
     return draw
 
@@ -308,6 +314,30 @@ def preset_named(name: str, device: str | None = None) -> StudentPreset:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'tiny' takes a minute")
     preset = PRESETS[name]
     return preset if device is None else replace(preset, loop=replace(preset.loop, device=device))
+
+
+def _made(
+    world: WorldModel, preset: StudentPreset, codec: Path, trials: Path, prepared: Path, place: Path, show: bool
+) -> Iterator[Path]:
+    """The files of the teacher's paths; those there are need no trials."""
+    wanted = -(-preset.paths // preset.per_file)
+    there = [place / f"paths_{number:05d}.npz" for number in range(wanted)]
+    if all(path.is_file() for path in there):
+        yield from there
+        return
+    source = conditions(world, preset, codec, trials, prepared)
+    for number, path in enumerate(make_paths(world.forecaster, source, place, preset, preset.loop.device)):
+        if show and number % 8 == 7:
+            print(f"teacher's paths: {(number + 1) * preset.per_file} of {preset.paths}", flush=True)
+        yield path
+
+
+def _prepared(teacher: Path | None, codec: Path, folder: Path) -> Path:
+    """Where the encoded strips are kept: beside the teacher if it was trained there."""
+    if teacher is None:
+        return folder
+    beside = teacher if teacher.is_dir() else teacher.parent
+    return beside if (beside / f"drawings_{checkpoint.sha256(codec)[:12]}").is_dir() else folder
 
 
 def _codec_of(teacher: Path | None) -> Path:

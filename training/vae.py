@@ -1,8 +1,9 @@
 """Train the codec: the objective, the augmentation, the presets, and the run that writes ``vae.safetensors``.
 
 The objective looks at what a cardiologist measures. Plain errors would be spent on the QRS complex and on noise, so
-small waves weigh more, slopes count on their own, and the error *averaged over the beats of a strip* counts once
-more: that part is systematic, and it is what moves an interval measured on the median beat.
+small waves weigh more, slopes count on their own, and the error *averaged over the beats of a strip* counts again,
+as it is, against the wave it sits on, and by its slope: that part is systematic, and it is what moves an interval
+measured on the median beat.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from training.strip_sources import strips_for
 from training.strips import Strips, augment
 
 PACKAGED = "vae.safetensors"
-BEAT_SAMPLES = (-30, 62)  # around each R peak: 0.29 s before to 0.61 s after, P onset to T end at most rates
+BEAT_SAMPLES = (-36, 62)  # around each R peak: 0.35 s before to 0.61 s after, P onset to T end at most rates
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Objective:
     square: float = 4.0  # [1/mV] keeps large errors rare
     slope: float = 1.5  # error of the sample-to-sample difference
     beat: float = 3.0  # error averaged over the beats of the strip
+    beat_wave: float = 0.0  # [mV] the same on shown leads over (0.03 + local amplitude of the average beat)
+    beat_slope: float = 0.0  # [mV] its slope over (0.01 + local slope of the average beat): where waves begin and end
     kl: float = 5e-4  # per latent number; small: the latent should be smooth, not normal
 
 
@@ -50,7 +53,11 @@ class VAEPreset:
     batch: int = 32  # strips
     real_fraction: float = 0.6  # of a batch; the rest is virtual
     virtual_strips: int = 8000  # how many are synthesised
+    rare: float = 0.4  # share of virtual people with an evenly drawn rhythm and conduction
 
+
+# Weighs flat lines and the edges of waves ten times more; random weights would only learn to be flat from it.
+FINE = Objective(square=6.0, beat_wave=0.3, beat_slope=0.4)
 
 PRESETS = {
     "tiny": VAEPreset(  # seconds: proves that everything runs, learns little
@@ -58,9 +65,16 @@ PRESETS = {
         loop=LoopConfig(steps=40, warmup=5, learning_rate=3e-3, ema_decay=0.9, save_every=20),
         batch=8,
         virtual_strips=32,
+        rare=0.0,
     ),
     "default": VAEPreset(  # about 35 minutes on one core with bf16
         loop=LoopConfig(steps=6500, warmup=100, learning_rate=1.5e-3, ema_decay=0.998, bf16=True),
+    ),
+    "continued": VAEPreset(  # from the weights of default (--start): intervals; about 25 minutes
+        objective=FINE,
+        loop=LoopConfig(steps=4500, warmup=100, learning_rate=1e-3, ema_decay=0.998, seed=11, bf16=True),
+        real_fraction=0.5,
+        virtual_strips=6000,
     ),
     "paper": VAEPreset(  # the published codec has three U-Net levels of 128 to 512 channels: a GPU's work
         model=VAEConfig(width=384, fine_width=128, dilations=(1, 2, 4, 8, 16, 1, 2, 4)),
@@ -90,22 +104,28 @@ class VAETrainer(nn.Module):
         decoded = self.vae.reconstruct(mean + (log_variance / 2).exp() * noise)
         error = decoded - batch["target"]
         weight = self.objective
+        rest = batch["target"].median(dim=-1, keepdim=True).values
+        shown = batch["mask"][:, :, None]
+        beat_error = beat_average(error, batch["peaks"])
+        beat = beat_average(batch["target"] - rest, batch["peaks"])
+        steepness = local_amplitude(beat.diff(dim=-1), 5)
         parts = {
             "mae_mv": error.abs().mean(),
-            "small_wave": (error.abs() / (0.1 + local_amplitude(batch["target"]))).mean(),
+            "small_wave": (error.abs() / (0.1 + local_amplitude(batch["target"] - rest))).mean(),
             "square": error.square().mean(),
             "slope": error.diff(dim=-1).abs().mean(),
-            "beat": beat_average(error, batch["peaks"]).abs().mean(),
+            "beat": beat_error.abs().mean(),
+            "beat_wave": (shown * beat_error.abs() / (0.03 + local_amplitude(beat, 11))).mean(),
+            "beat_slope": (shown * beat_error.diff(dim=-1).abs() / (0.01 + steepness)).mean(),
             "kl": (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2,
         }
         loss = parts["mae_mv"] + sum(getattr(weight, name) * parts[name] for name in asdict(weight))
         return loss, parts
 
 
-def local_amplitude(signal: Tensor) -> Tensor:
-    """The largest deflection within 0.1 s of each sample, ``(B, 8, T)`` [mV], from the strip's own median line."""
-    deflection = (signal - signal.median(dim=-1, keepdim=True).values).abs()
-    return functional.max_pool1d(deflection, 21, stride=1, padding=10)
+def local_amplitude(deflection: Tensor, window: int = 21) -> Tensor:
+    """The largest deflection from zero within ``window`` samples (odd) around each sample; shape as given."""
+    return functional.max_pool1d(deflection.abs(), window, stride=1, padding=window // 2)
 
 
 def beat_average(signal: Tensor, peaks: Tensor) -> Tensor:
@@ -133,42 +153,50 @@ def draw_batch(rng: np.random.Generator, real: Strips, virtual: Strips, preset: 
 
 
 def train(
-    preset: VAEPreset, real: Strips, virtual: Strips, folder: Path, show: bool = True
+    preset: VAEPreset, real: Strips, virtual: Strips, folder: Path, show: bool = True, start: Path | None = None
 ) -> Iterator[tuple[int, Logs]]:
     """Yields ``(step, logs)``; resumes from ``folder`` if a run of this preset was stopped there.
 
-    At the end the averaged weights stand in ``folder/vae.safetensors``, latent scale measured and stored.
+    ``start`` is a file of weights to begin with instead of random ones; the network's size is then theirs. At the end
+    the averaged weights stand in ``folder/vae.safetensors``, latent scale measured and stored.
     """
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
-    trainer = VAETrainer(VAE(preset.model), preset.objective)
+    vae = VAE(preset.model) if start is None else VAE.load(start)
+    trainer = VAETrainer(vae.requires_grad_(True).train(), preset.objective)
     state = loop.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "vae", folder) if show else steps
     averaged: VAE = state.ema.vae.cpu()  # type: ignore[assignment]
     measure_latent_scale(averaged, real, virtual)
-    save(averaged, folder / PACKAGED, preset, [real, virtual], {})
+    save(averaged, folder / PACKAGED, preset, [real, virtual], {}, **origin(start))
 
 
-def run(preset: VAEPreset, data: Path | None, folder: Path, show: bool = True) -> Path:
+def run(preset: VAEPreset, data: Path | None, folder: Path, show: bool = True, start: Path | None = None) -> Path:
     """Make or find the strips, train, study what the codec keeps, and return the path of the weights in ``folder``.
 
     ``data`` holds folders of real records (see ``strip_sources.SOURCES``); without it only virtual strips are used.
+    ``start``: see ``train``.
     """
     from training.studies import codec
 
-    real, virtual = strips_for(preset.virtual_strips, preset.loop.seed, data, folder)
+    real, virtual = strips_for(preset.virtual_strips, preset.loop.seed, data, folder, preset.rare)
     learned = [real.of("train"), virtual.of("train")]
-    for _ in train(preset, learned[0], learned[1], folder, show):
+    for _ in train(preset, learned[0], learned[1], folder, show, start):
         pass
     path = folder / PACKAGED
     vae, metrics = VAE.load(path), {}
     for name, strips, shown in (("real", real, learned[0]), ("virtual", virtual, learned[1])):
         held_out = strips.where(strips.split != "train")
         if len(held_out) and len(shown):
-            metrics[f"held_out_{name}"] = codec.study(vae, path, shown, held_out, preset.loop.seed)["metrics"]
-            codec.draw(vae, held_out, folder / f"codec_{name}.png")
-    save(vae, path, preset, learned, metrics)
+            metrics[f"held_out_{name}"] = codec.judge(vae, shown, held_out, preset.loop.seed)
+            codec.figure(vae, {name: (shown, held_out)}, seed=preset.loop.seed).savefig(folder / f"codec_{name}.png")
+    save(vae, path, preset, learned, metrics, **origin(start))
     return path
+
+
+def origin(start: Path | None) -> dict[str, str]:
+    """For the checkpoint: the hash of the weights that training began with, if it did not begin at random."""
+    return {} if start is None else {"started_from": checkpoint.sha256(start)}
 
 
 @torch.no_grad()

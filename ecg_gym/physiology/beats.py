@@ -79,11 +79,41 @@ def beats_of(peaks: Sequence[np.ndarray], rate_hz: float = MODEL_RATE_HZ) -> np.
 
 def recorded_beats(ecg: np.ndarray) -> np.ndarray:
     """RR series ``(B, K)`` [s] of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid, R peaks to parts of 2 ms."""
+    return beats_of(_peaks_of(ecg), 1.0)
+
+
+def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RR series ``(B, K)`` [s] from the very first R peak of each strip on, and when that comes, ``(B,)`` [s].
+
+    In fast rhythms a beat comes before the one at R_PEAK_OFFSET_S, and a grid puts that one there only to half a sample
+    of the record it was cut from, 5 ms at 100 Hz. For ``anchor_traces(..., beats_s, first_s=...)``.
+    """
+    peaks_s = _peaks_of(ecg)
+    first_s = [row[0] if len(row) else R_PEAK_OFFSET_S for row in peaks_s]
+    return beats_of([row + R_PEAK_OFFSET_S - first for row, first in zip(peaks_s, first_s)], 1.0), np.array(first_s)
+
+
+def _peaks_of(ecg: np.ndarray) -> list[np.ndarray]:
+    """R peaks of each strip ``(B, 12 or 8, 1024)`` [s]."""
     from ecg_gym.physiology.leads import twelve
     from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
 
     leads = conditioned(ECG(twelve(ecg), MODEL_RATE_HZ))
-    return beats_of([refined(row, peaks) for row, peaks in zip(leads, r_peaks_of(leads))], RATE_HZ)
+    return [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
+
+
+def first_of(peaks_s: Sequence[np.ndarray]) -> np.ndarray:
+    """When the R peak comes ``(B,)`` [s] at which each series begins, out of each row's peaks [s]."""
+    own = [_from_the_first(np.asarray(row, dtype=float)) for row in peaks_s]
+    return np.array([row[0] if len(row) else R_PEAK_OFFSET_S for row in own])
+
+
+def _from_the_first(peaks_s: np.ndarray) -> np.ndarray:
+    """The peaks from the one near R_PEAK_OFFSET_S on; one that was missed there is put in."""
+    within = parameters.value("beats", "first_within")
+    own = peaks_s[peaks_s > R_PEAK_OFFSET_S - within]
+    missed = len(own) > 0 and own[0] > R_PEAK_OFFSET_S + within
+    return np.concatenate([[R_PEAK_OFFSET_S], own]) if missed else own
 
 
 def refined(leads: np.ndarray, peaks: np.ndarray) -> np.ndarray:
@@ -97,7 +127,7 @@ def refined(leads: np.ndarray, peaks: np.ndarray) -> np.ndarray:
 
 def _series(peaks_s: np.ndarray) -> np.ndarray:
     """Intervals ``(K,)`` [s] from the R peak at R_PEAK_OFFSET_S on, to beyond the end of the strip."""
-    own = peaks_s[peaks_s > R_PEAK_OFFSET_S - parameters.value("beats", "first_within")]
+    own = _from_the_first(peaks_s)
     if len(own) < 2:
         return np.array([np.nan])
     beats = np.diff(own)

@@ -23,8 +23,8 @@ from ecg_gym.core import (
     independent_from_leads,
     limb_from_independent,
 )
-from ecg_gym.physiology import mcsharry, parameters
-from ecg_gym.physiology.beats import SPAN_S, beats_of, refined
+from ecg_gym.physiology import mcsharry, modulation, parameters
+from ecg_gym.physiology.beats import SPAN_S, beats_of, first_of, refined
 from ecg_gym.physiology.shared_waves import SharedFit, fit_shared, roles
 from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned, r_peaks_of, typical_beat
 from ecg_gym.waveform.fiducials import fiducials
@@ -52,6 +52,7 @@ class LeadFit:
     measured: np.ndarray  # (B, 7) columns ASKED, of the reference; NaN where not measured
     rr_s: np.ndarray  # (B,) [s] mean of the reference
     rr_sd_ms: np.ndarray  # (B,) [ms] SD of its RR; NaN below three intervals
+    first_s: np.ndarray  # (B,) [s] where its grid puts the first R peak, within milliseconds of R_PEAK_OFFSET_S
     quality: np.ndarray  # (B,) R^2 over all leads of the typical beat, 0 where there was none
     abstained: np.ndarray  # (B,) bool
     drawable: np.ndarray  # (B,) bool: a typical beat that the waves fit, whatever the rhythm
@@ -82,8 +83,11 @@ def fit_leads(
     intervals: Intervals | Sequence[Mapping[str, float]],  # measured on it, one row per strip
     waves: str = "nine",  # or "five": the sets of theta.yaml
     steps: int = 25,
+    lead: str | None = None,  # "II": the waves stand where this lead alone would have them, as in the paper
 ) -> LeadFit:
     """The waves of each strip's typical beat; some 10 ms per strip. Never raises for what a strip looks like."""
+    if lead is not None and lead not in INDEPENDENT_LEADS:
+        raise ValueError(f"lead is {lead!r}; expected one of {INDEPENDENT_LEADS} or None; the others follow from them")
     strips, rows = (
         twelve(ecg),
         [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else list(intervals),
@@ -92,7 +96,9 @@ def fit_leads(
         raise ValueError(
             f"{len(rows)} rows of intervals for {len(strips)} strips; expected one each; measure the same strips"
         )
-    parts = [_fit_chunk(strips[i : i + CHUNK], rows[i : i + CHUNK], waves, steps) for i in range(0, len(rows), CHUNK)]
+    parts = [
+        _fit_chunk(strips[i : i + CHUNK], rows[i : i + CHUNK], waves, steps, lead) for i in range(0, len(rows), CHUNK)
+    ]
     return join(parts)
 
 
@@ -106,6 +112,7 @@ def anchor_traces(
     asked: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
     beats_s: np.ndarray | None = None,  # (B, K) [s]; even beats at the asked rate if not given
     *,
+    first_s: np.ndarray | float | None = None,  # scalar or (B,) [s] of the first R peak; the reference's if not given
     p_present: np.ndarray | None = None,  # (B,) bool: False takes the P waves away
     abstain: bool = True,
     residual: bool = True,
@@ -115,7 +122,7 @@ def anchor_traces(
     ``beats_s`` is not finite.
 
     ``asked`` are the intervals the delineator should find; their difference from the reference's own is applied, NaN is
-    no change. R peaks lie at ``R_PEAK_OFFSET_S + [0, cumsum(beats_s)]``, and the beats alone make the rate. Without
+    no change. R peaks lie at ``first_s + [0, cumsum(beats_s)]``, and the beats alone make the rate. Without
     ``residual`` only the waves are drawn; without ``abstain`` every row that has a typical beat (``drawable``) is: QRS
     and T of fibrillating atria, of ventricular rhythms, and what goes before their QRS on average.
     """
@@ -130,15 +137,43 @@ def anchor_traces(
         )
     beats_s = _to_the_end(beats_s)
     lost = fit if p_present is None else _without_p(fit, ~np.asarray(p_present, dtype=bool))
+    first = np.broadcast_to(np.asarray(fit.first_s if first_s is None else first_s, dtype=float), len(fit))
     out = np.zeros((len(fit), len(INDEPENDENT_LEADS), MODEL_SAMPLES), dtype=np.float32)
     spoken = np.flatnonzero((~fit.abstained if abstain else fit.drawable) & np.isfinite(beats_s).all(axis=1))
     for i in range(0, len(spoken), CHUNK):
         rows = spoken[i : i + CHUNK]
-        out[rows] = _draw(lost[rows], wanted[rows], beats_s[rows], residual, relaxation_per_s)
+        out[rows] = _draw(lost[rows], wanted[rows], beats_s[rows], first[rows], residual, relaxation_per_s)
     return out
 
 
-def _fit_chunk(ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str, steps: int) -> LeadFit:
+def asked_after(fit: LeadFit, before: modulation.Modulations, after: modulation.Modulations) -> np.ndarray:
+    """What to ask ``(B, 7)``, columns ASKED, once ``before`` has given way to ``after``: pharmacology alone.
+
+    The same laws and gains as ``modulation.apply``: the reference's own intervals, moved by the difference of the two.
+    """
+    change = modulation.Change(before, after, len(fit))
+    hr, pr, qrs, jtpeak, tpeak_tend, t_mv, r_mv = fit.measured.T
+    p_ms = 1e3 * (fit.landmarks_s[:, 1] - fit.landmarks_s[:, 0])
+    wider = p_ms * (1 / change.factor("atrial_conduction") - 1)
+    pr = pr + 1e3 * change.seconds("pr_ms") + parameters.value("gains", "pr_per_p_width") * wider
+    qrs = qrs / change.factor("conduction")
+    jtpeak = jtpeak + parameters.value("gains", "t_peak_per_jtpeak") * 1e3 * change.seconds("jtpeak_ms")
+    longer = 1e3 * change.seconds("tpeak_tend_ms")
+    t_mv = t_mv * np.exp(parameters.value("gains", "log_t_amplitude_per_tpeak_tend") * longer)
+    tpeak_tend = tpeak_tend + longer
+    faster = change.factor("sinus_rate")
+    by_rate = (qrs + jtpeak + tpeak_tend) * (faster ** -parameters.value("gains", "qt_rr_exponent") - 1)
+    share = parameters.value("gains", "tpeak_tend_rr_share")
+    columns = [
+        hr * faster, pr, qrs, jtpeak + (1 - share) * by_rate, tpeak_tend + share * by_rate,
+        t_mv * change.factor("t_amplitude"), r_mv,
+    ]  # fmt: skip
+    return np.stack(columns, axis=1)
+
+
+def _fit_chunk(
+    ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str, steps: int, lead: str | None
+) -> LeadFit:
     finite = np.isfinite(ecg).all(axis=(1, 2))
     ecg = np.where(finite[:, None, None], ecg, 0)
     leads = conditioned(ECG(ecg, MODEL_RATE_HZ))
@@ -153,13 +188,18 @@ def _fit_chunk(ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str,
             found[i] = _found(beat)
     measured = np.array([[row.get(name, np.nan) for name in ASKED] for row in rows], dtype=float)
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
-    own = _own(found, np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
-    shared = fit_shared(typical, TIME_S, own > 0.5, waves, steps)
+    own = _own(found[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
+    if lead is None:
+        shared = fit_shared(typical, TIME_S, own > 0.5, waves, steps)
+    else:
+        alone = fit_shared(typical[:, [INDEPENDENT_LEADS.index(lead)]], TIME_S, own > 0.5, waves, steps)
+        shared = fit_shared(typical, TIME_S, own > 0.5, waves, 0, alone)
     model = np.einsum("blw,bwn->bln", shared.gain_mv, _bells(shared)) + shared.offset_mv[:, :, None]
     residual = np.nan_to_num((typical - model) * own[:, None]).astype(np.float32)
     enough = [0 if beat is None else int(beat.kept.sum()) for beat in beats]
     reason = [_why(shared, i, row, enough[i], bool(finite[i]), waves) for i, row in enumerate(rows)]
     seconds = [refined(row, p) / RATE_HZ for row, p in zip(leads, peaks)]
+    first, near = first_of(seconds), parameters.value("beats", "grid_within")
     fit = LeadFit(
         centre_s=shared.centre_s,
         width_s=shared.width_s,
@@ -170,6 +210,7 @@ def _fit_chunk(ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str,
         measured=measured,
         rr_s=rr_s,
         rr_sd_ms=np.array([1e3 * np.std(np.diff(r)) if len(r) > 3 else np.nan for r in seconds]),
+        first_s=np.where(np.abs(first - R_PEAK_OFFSET_S) <= near, first, R_PEAK_OFFSET_S),
         quality=np.nan_to_num(np.clip(shared.r2, 0, 1)),
         abstained=np.array([bool(why) for why in reason]),
         drawable=np.isfinite(rr_s) & (np.nan_to_num(shared.r2) >= parameters.value("abstain", "lowest_r2")),
@@ -177,7 +218,7 @@ def _fit_chunk(ecg: np.ndarray, rows: Sequence[Mapping[str, float]], waves: str,
         role=np.tile(roles(waves), (len(ecg), 1)),
     )
     fit = _completed(fit, found)
-    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), abstain=False)
+    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first, abstain=False)
     level = np.median(independent_from_leads(ecg) - own_strip, axis=-1)
     return replace(fit, baseline_mv=np.where(fit.drawable[:, None], level, 0.0))
 
@@ -213,10 +254,15 @@ def _found(beat: Beat) -> np.ndarray:
     return (np.array(columns, dtype=float) - beat.r) / RATE_HZ
 
 
-def _own(found: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
+def own_share(fit: LeadFit) -> np.ndarray:
+    """How much of the reference's beat at TIME_S belongs to it and not to its neighbours, ``(B, n)``."""
+    return _own(fit.landmarks_s[:, 0], fit.rr_s)
+
+
+def _own(p_onset_s: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
     """How much of the typical beat at TIME_S is this beat's and no neighbour's, ``(B, n)``; neighbours add up to 1."""
     reach = 1e-3 * parameters.value("leads", "p_reach")
-    early = 1e-3 * parameters.value("leads", "p_apart") - found[:, 0]
+    early = 1e-3 * parameters.value("leads", "p_apart") - p_onset_s
     begin = -np.clip(np.fmax(early, reach), reach, -FIRST_S - 0.05)[:, None]
     fade = 1e-3 * parameters.value("leads", "fade")
 
@@ -313,7 +359,9 @@ def _moved(fit: LeadFit, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return np.maximum.accumulate(marks, axis=1), heights[0], heights[1]
 
 
-def _draw(fit: LeadFit, asked: np.ndarray, beats_s: np.ndarray, residual: bool, kappa: float) -> np.ndarray:
+def _draw(
+    fit: LeadFit, asked: np.ndarray, beats_s: np.ndarray, first_s: np.ndarray, residual: bool, kappa: float
+) -> np.ndarray:
     marks, r_ratio, t_ratio = _moved(fit, asked)
     centre, width = _stretched(fit, marks)
     gain = (
@@ -323,11 +371,11 @@ def _draw(fit: LeadFit, asked: np.ndarray, beats_s: np.ndarray, residual: bool, 
         )[:, None, :]
     )
     unit = mcsharry.unit_waves(
-        centre, width, beats_s, samples=MODEL_SAMPLES, rate_hz=MODEL_RATE_HZ, first_s=R_PEAK_OFFSET_S,
+        centre, width, beats_s, samples=MODEL_SAMPLES, rate_hz=MODEL_RATE_HZ, first_s=first_s,
         relaxation_per_s=kappa,
     )  # fmt: skip
     trace = gain @ unit + fit.baseline_mv[:, :, None]
-    return trace + _carried(_remainder(fit, marks, r_ratio, t_ratio), beats_s) if residual else trace
+    return trace + _carried(_remainder(fit, marks, r_ratio, t_ratio), beats_s, first_s) if residual else trace
 
 
 def _stretched(fit: LeadFit, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -365,9 +413,9 @@ def _remainder(fit: LeadFit, marks: np.ndarray, r_ratio: np.ndarray, t_ratio: np
     return out
 
 
-def _carried(remainder: np.ndarray, beats_s: np.ndarray) -> np.ndarray:
+def _carried(remainder: np.ndarray, beats_s: np.ndarray, first_s: np.ndarray) -> np.ndarray:
     """The remainder ``(B, n, 8)`` at every beat, ``(B, 8, 1024)`` [mV]: of each sample's beat and of the next one."""
-    phase = mcsharry.turn(beats_s, -2 * np.pi * R_PEAK_OFFSET_S / beats_s[:, 0], MODEL_SAMPLES, MODEL_RATE_HZ)
+    phase = mcsharry.turn(beats_s, -2 * np.pi * first_s / beats_s[:, 0], MODEL_SAMPLES, MODEL_RATE_HZ)
     rr = 2 * np.pi / phase.omega
     since = phase.theta / phase.omega
     since = np.where(since < 0, since + rr * np.ceil(-since / rr), since)  # beats before the first are as long as it

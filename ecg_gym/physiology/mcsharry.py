@@ -211,7 +211,7 @@ def unit_waves(
     *,
     samples: int,
     rate_hz: float,
-    first_s: float = 0.0,  # when the first beat's R peaks
+    first_s: np.ndarray | float = 0.0,  # scalar or (B,), when the first beat's R peaks
     relaxation_per_s: float | None = None,  # kappa; McSharry's 1/s if not given
 ) -> np.ndarray:
     """The trajectory ``(B, W, N)`` [mV] of each wave alone at a height of 1 mV, beats in milliseconds as they were.
@@ -221,7 +221,7 @@ def unit_waves(
     Each wave relaxes towards its own mean over the strip, and starts on its Gaussian.
     """
     kappa = parameters.value("textbook", "relaxation") if relaxation_per_s is None else relaxation_per_s
-    start = np.full(len(beats_s), -_TURN * first_s) / np.asarray(beats_s)[:, 0]
+    start = -_TURN * np.broadcast_to(first_s, len(beats_s)) / np.asarray(beats_s)[:, 0]
     phase = turn(beats_s, start, samples, rate_hz)
     sigma = width_s[:, :, None]
     rr = (_TURN / phase.omega)[:, None]

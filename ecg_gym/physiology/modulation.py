@@ -36,7 +36,7 @@ def apply(
     the RR to expect, whatever the modulation says of the rate.
     """
     rr_s = np.atleast_1d(np.asarray(rr_s, dtype=float))
-    change = _Change(before, after, len(rr_s))
+    change = Change(before, after, len(rr_s))
     centre, width, height = (x.copy() for x in waves.in_time(rr_s))
     onset, end = mcsharry.qrs_limits_s(centre, width, height)
     pr_s = onset - (centre[:, P] - TANGENT_TAIL * width[:, P])
@@ -54,7 +54,7 @@ def apply(
     return mcsharry.from_times(centre, width, height, new_rr_s), new_rr_s
 
 
-class _Change:
+class Change:
     """The difference between two modulations, per row, one word at a time."""
 
     def __init__(self, before: Modulations, after: Modulations, n: int) -> None:
@@ -81,9 +81,7 @@ def _column(modulations: list[Modulation], name: str) -> np.ndarray:
     return np.array([getattr(m, name) for m in modulations], dtype=float)
 
 
-def _repolarise(
-    centre: np.ndarray, width: np.ndarray, height: np.ndarray, change: _Change, later_s: np.ndarray
-) -> None:
+def _repolarise(centre: np.ndarray, width: np.ndarray, height: np.ndarray, change: Change, later_s: np.ndarray) -> None:
     """Moves, widens and lowers T in place; ``later_s (B,)`` is how much later the QRS now ends."""
     centre[:, T] += later_s + parameters.value("gains", "t_peak_per_jtpeak") * change.seconds("jtpeak_ms")
     wider_s = change.seconds("tpeak_tend_ms")
@@ -94,7 +92,7 @@ def _repolarise(
 
 
 def _conduct_atria(
-    centre: np.ndarray, width: np.ndarray, height: np.ndarray, change: _Change, pr_s: np.ndarray, qrs_onset: np.ndarray
+    centre: np.ndarray, width: np.ndarray, height: np.ndarray, change: Change, pr_s: np.ndarray, qrs_onset: np.ndarray
 ) -> None:
     """Moves, widens and lowers P in place so that PR is ``pr_s (B,)`` plus the added delays before ``qrs_onset``."""
     speed = change.factor("atrial_conduction")

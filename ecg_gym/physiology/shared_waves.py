@@ -32,17 +32,23 @@ def roles(name: str = "nine") -> tuple[str, ...]:
 
 
 def fit_shared(
-    beats_mv: np.ndarray, time_s: np.ndarray, valid: np.ndarray, name: str = "nine", steps: int = 25
+    beats_mv: np.ndarray,
+    time_s: np.ndarray,
+    valid: np.ndarray,
+    name: str = "nine",
+    steps: int = 25,
+    start: SharedFit | None = None,
 ) -> SharedFit:
     """The waves nearest to beats ``(B, L, n)`` [mV] at ``time_s (n,)`` [s after R].
 
     ``valid (B, n)`` bool marks their own samples. Rows with samples that are not finite get the expected waves at no
-    height and an R^2 of NaN.
+    height and an R^2 of NaN. The descent begins at the expected places or where ``start`` has its waves; with no
+    ``steps`` only heights are solved for.
     """
     weight = np.asarray(valid, dtype=float)[:, None]
     sound = np.isfinite(np.where(weight > 0, beats_mv, 0)).all(axis=(1, 2)) & (weight.sum(axis=(1, 2)) > 0)
     beat = np.where(sound[:, None, None] & (weight > 0), beats_mv, 0.0)
-    look = _descend(_Problem(beat, weight, time_s, name), steps)
+    look = _descend(_Problem(beat, weight, time_s, name), steps, start)
     w = len(roles(name))
     mean = beat.sum(axis=-1, keepdims=True) / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
     power = (((beat - mean) * weight) ** 2).sum(axis=(1, 2))
@@ -96,9 +102,10 @@ def _look(problem: _Problem, x: np.ndarray) -> _Look:
     return _Look(x, distance, basis, gram, gain, rest, cost)
 
 
-def _descend(problem: _Problem, steps: int) -> _Look:
+def _descend(problem: _Problem, steps: int, start: SharedFit | None) -> _Look:
     """Levenberg-Marquardt, one damping per row, steps projected onto the limits; cost never rises."""
-    look = _look(problem, np.tile(problem.expected, (len(problem.beat), 1)))
+    expected = np.tile(problem.expected, (len(problem.beat), 1))
+    look = _look(problem, expected if start is None else np.concatenate([start.centre_s, start.width_s], axis=1))
     damping = np.full(len(look.x), 1e-2)
     for _ in range(steps):
         normal, gradient = _normal_equations(problem, look)

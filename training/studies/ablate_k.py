@@ -27,7 +27,7 @@ from training.studies.trajectories import Progress, advance, crowd_of, draws, la
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SMALL", "USUAL", "figure", "rows_of", "study"]
+__all__ = ["SMALL", "USUAL", "figure", "rows_of", "shown", "study"]
 KS = (1, 2, 3, 5, 8, 16, 32)
 PAPER_K = 3
 
@@ -73,7 +73,7 @@ def _same(decision: Decision, k: int) -> tuple[float, float]:
 def _metrics(found: Sequence[Decision], asked: Sequence[int], patient: np.ndarray) -> dict[str, Any]:
     most = asked[-1]
     half = [k for k in asked if 2 * k <= most][-1]  # the largest that can be drawn twice
-    few = [k for k in asked if k < half and k <= PAPER_K][-1]
+    few = max([k for k in asked if k < half and k <= PAPER_K], default=1)
     regret = {k: np.array([_regret(d, k) for d in found]) for k in (1, few, half, most)}
     error = {k: np.array([_risk_error(d, k) for d in found]) for k in (1, few, most)}
     same = {k: np.array([_same(d, k) for d in found]) for k in (1, few, half)}
@@ -153,6 +153,11 @@ def _table_7(
                 for name, value in (("mse", alone), ("mse_of_mean", pooled), ("mae_of_mean", pooled_mae)):
                     tables.setdefault(f"{what}_{name}", {}).setdefault(many, []).append(float(value))
     return {name: {many: float(np.mean(values)) for many, values in table.items()} for name, table in tables.items()}
+
+
+def shown(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """All rows."""
+    return list(found["rows"])
 
 
 def figure(found: Mapping[str, Any]) -> Figure:

@@ -34,7 +34,7 @@ from training.studies.trajectories import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SMALL", "USUAL", "figure", "rows_of", "study"]
+__all__ = ["SMALL", "USUAL", "figure", "rows_of", "shown", "study"]
 LAMBDAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 PAPER = 0.6
 TAIL = 0.9  # quantile of the true risk after the choice
@@ -123,6 +123,11 @@ def _row(found: Sequence[Decision], value: float, patient: np.ndarray) -> dict[s
         "spearman_S": correlation(predicted, true, ranks=True)(every),
         "sign_S": float((np.sign(predicted) == np.sign(true)).mean()),
     }
+
+
+def shown(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """All rows."""
+    return list(found["rows"])
 
 
 def figure(found: Mapping[str, Any]) -> Figure:

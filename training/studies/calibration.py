@@ -32,12 +32,13 @@ from ecg_gym.risk import RiskModel
 from ecg_gym.world_model.calibration import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
 from training.studies import document, harness
 from training.studies.document import Size, estimate, mean_of, metric
-from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, judged, seen
+from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, judged, measured, seen
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USUAL, SMALL = Size(patients=240, samples=19), Size(patients=16, samples=19)
+FITTED_ON = 600  # validation patients, when the bands are to be kept
 REFERENCE = 480  # other patients that baselines learn from
 FUTURES = 6  # true futures of one heart, and strangers' for each
 HEADLINE = ("hr", "pr", "qrs", "qtcf")
@@ -70,7 +71,7 @@ def study(
     risk = risk or RiskModel.load()
     if calibration is None:
         calibration = fit(world, truth, size.patients, size.samples, progress=progress, risk=risk, draw=draw)
-    asked = harness.joined([offset(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
+    asked = harness.joined([numbered(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
     found = forecasts(world, truth, asked, size.samples, FUTURES, risk, progress)
     lost = harness.futures_of_strangers(truth, asked, FUTURES, judged(risk), progress=progress)
     pre = harness.intervals_of(asked.start.ecg)
@@ -94,7 +95,13 @@ def study(
     )
 
 
-def offset(asked: Questions, seed: int) -> Questions:
+def answers_of(size: Size, quick: bool = False) -> int:
+    """About how many questions are answered, for a progress bar."""
+    asked = size.patients * len(size.seeds)
+    return 3 * asked + 2 * size.patients + (3 * SMALL.patients if quick else REFERENCE)
+
+
+def numbered(asked: Questions, seed: int) -> Questions:
     """The same questions, their patients numbered so that cohorts of several seeds do not share them."""
     return harness.replace(asked, patient=asked.patient + 100_000 * seed)
 
@@ -102,7 +109,7 @@ def offset(asked: Questions, seed: int) -> Questions:
 def fit(
     world: World,
     truth: World,
-    patients: int = 600,
+    patients: int = FITTED_ON,
     samples: int = 19,
     seed: int = 0,
     progress: Told = lambda n: None,
@@ -130,6 +137,23 @@ def stored(weights: Path, model_sha256: str) -> Calibration | None:
     return Calibration.load(path, model_sha256) if path.is_file() else None
 
 
+def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, Any]:
+    """Arguments of :func:`study` for weights at ``model`` (``None`` is the package's): their stored bands, if any.
+
+    With ``fit_anew`` they are fitted now, on ``FITTED_ON`` validation patients, and stored.
+    """
+    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.world_model.model import WEIGHTS
+
+    folder = ASSETS if model is None else model
+    weights = folder / WEIGHTS if folder.is_dir() else folder
+    if fit_anew:
+        from ecg_gym.virtual_patient import VirtualPatient
+
+        fit(world, VirtualPatient(), FITTED_ON).save(beside(weights))
+    return {"calibration": stored(weights, world.sha256)}
+
+
 def forecasts(
     world: World, truth: World, asked: Questions, k: int, j: int, risk: Any, progress: Told = lambda n: None
 ) -> Forecasts:
@@ -142,43 +166,43 @@ def forecasts(
 
 
 def _quantities(found: Mapping[str, np.ndarray], pre: np.ndarray) -> dict[str, np.ndarray]:
-    """Changes of the intervals against the strip before, and the risk after, ``(K, N)`` each."""
+    """Changes of the intervals against the strip before, and the risk after if there is one, ``(K, N)`` each."""
     change = found["intervals"] - pre
-    return {**{name: change[..., i] for i, name in enumerate(INTERVALS)}, RISK: found["risk"]}
+    judged_too = {RISK: found["risk"]} if "risk" in found else {}
+    return {name: change[..., i] for i, name in enumerate(INTERVALS)} | judged_too
 
 
 def baselines(
-    truth: World, asked: Questions, other: Questions, risk: Any, progress: Told = lambda n: None
+    truth: World, asked: Questions, other: Questions, risk: Any = None, progress: Told = lambda n: None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Trivial forecasts by name and quantity, ``(K, N)`` each; ``other`` are patients they may learn from."""
-    look = judged(risk)
+    """Trivial forecasts by name and quantity, ``(K, N)`` each; ``other`` are patients they may learn from.
+
+    Of the risk only if there is a ``risk`` to judge by.
+    """
+    look = measured if risk is None else judged(risk)
     pre, their_pre = harness.intervals_of(asked.start.ecg), harness.intervals_of(other.start.ecg)
     theirs = _quantities(futures(truth, other.start, other, 1, look, stream="true", progress=progress), their_pre)
-    level, their_level = harness.risk_before(risk, asked.start), harness.risk_before(risk, other.start)
+    nothing, nothing_there = np.zeros(len(asked)), np.zeros(len(other))
     epk, their_epk = harness.pharmacology_alone(asked) - pre, harness.pharmacology_alone(other) - their_pre
     found: dict[str, dict[str, np.ndarray]] = {}
-    for i, name in enumerate(QUANTITIES):
-        start, their_start = (level, their_level) if name == RISK else (np.zeros(len(asked)), np.zeros(len(other)))
-        happened = theirs[name][0] - their_start
+    for i, name in enumerate(theirs):
+        judging = name == RISK
+        start = harness.risk_before(risk, asked.start) if judging else nothing
+        happened = theirs[name][0] - (harness.risk_before(risk, other.start) if judging else nothing_there)
         ok = np.isfinite(happened)
         treated, fitted = treatment_mean(other.treatments, happened, asked.treatments)
-
-        def put(rival: str, samples: np.ndarray, name: str = name) -> None:
-            found.setdefault(rival, {})[name] = samples
-
-        put("no change", start[None])
-        put("climatology", start + happened[ok][:, None])
-        put("treatment mean", (start + treated)[None])
-        put("treatment mean, dressed", start + treated + (happened - fitted)[ok][:, None])
-        if name != RISK:
+        rivals = {
+            "no change": start[None],
+            "climatology": start + happened[ok][:, None],
+            "treatment mean": (start + treated)[None],
+            "treatment mean, dressed": start + treated + (happened - fitted)[ok][:, None],
+        }
+        if not judging:
             point = np.where(np.isfinite(epk[:, i]), epk[:, i], 0.0)
-            missed = (happened - their_epk[:, i])[np.isfinite(happened - their_epk[:, i])]
-            put("EPK alone", point[None])
-            put("EPK alone, dressed", point + missed[:, None])
-    if RISK in found["no change"]:
-        for rival in found.values():
-            if RISK in rival:
-                rival[RISK] = np.clip(rival[RISK], 0, 1)
+            missed = happened - their_epk[:, i]
+            rivals |= {"EPK alone": point[None], "EPK alone, dressed": point + missed[np.isfinite(missed)][:, None]}
+        for rival, samples in rivals.items():
+            found.setdefault(rival, {})[name] = np.clip(samples, 0, 1) if judging else samples
     return found
 
 
@@ -252,7 +276,7 @@ def _spreads(
 ) -> dict[str, Any]:
     """SD of the samples, of chance, and of what cannot be known; the samples' over the last and over their error."""
     k = len(samples)
-    variance, chance = _variance(samples), _variance(true)
+    variance, chance = variance_of(samples), variance_of(true)
     error = (harness.mean_known(samples) - true) ** 2  # (J, N)
     known = np.isfinite(error)
     skill = np.where(
@@ -260,19 +284,19 @@ def _spreads(
     )
     found = {
         f"spread_skill_{short}": metric(
-            estimate(_ratio(variance * (1 + 1 / k), skill), patients),
+            estimate(ratio_of(variance * (1 + 1 / k), skill), patients),
             baselines={"no change": 0.0},
             samples_sd=_root(variance),
             error_of_mean=_root(skill),
         )
     }
     if strange is not None and fresh.any():
-        total = np.where(fresh, _variance(strange), np.nan)
+        total = np.where(fresh, variance_of(strange), np.nan)
         chance = np.where(np.isfinite(total), chance, np.nan)
         mine = np.where(np.isfinite(total), variance, np.nan)
         found[f"spread_ratio_{short}"] = metric(
-            estimate(_ratio(variance, total), patients),
-            baselines={"no change": 0.0, "chance alone": estimate(_ratio(chance, total), patients, 300)},
+            estimate(ratio_of(variance, total), patients),
+            baselines={"no change": 0.0, "chance alone": estimate(ratio_of(chance, total), patients, 300)},
             samples_sd=_root(mine),
             true_sd=_root(total),
             chance_sd=_root(chance),
@@ -282,7 +306,7 @@ def _spreads(
     return found
 
 
-def _variance(samples: np.ndarray) -> np.ndarray:
+def variance_of(samples: np.ndarray) -> np.ndarray:
     """Unbiased variance ``(N,)`` of samples ``(K, N)``, where at least half of them are known."""
     known = np.isfinite(samples)
     count = known.sum(axis=0)
@@ -291,7 +315,7 @@ def _variance(samples: np.ndarray) -> np.ndarray:
     return np.where((count >= 2) & (count >= len(samples) / 2), squares / np.maximum(count - 1, 1), np.nan)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> Callable[[np.ndarray], float]:
+def ratio_of(above: np.ndarray, below: np.ndarray) -> Callable[[np.ndarray], float]:
     """Root of the ratio of means, over the rows where both are known."""
     ok = np.isfinite(above) & np.isfinite(below)
 
@@ -368,9 +392,9 @@ def rows(found: Forecasts, strange: Mapping[str, np.ndarray] | None, calibration
     table = []
     for name in QUANTITIES:
         samples, true = found.samples[name], found.true[name]
-        mean, sd = harness.mean_known(samples), np.sqrt(_variance(samples))
+        mean, sd = harness.mean_known(samples), np.sqrt(variance_of(samples))
         low, high = calibration.apply(name, samples) if name in calibration.bands else raw_band(samples)
-        true_sd = np.sqrt(_variance(strange[name])) if strange is not None else np.full(len(mean), np.nan)
+        true_sd = np.sqrt(variance_of(strange[name])) if strange is not None else np.full(len(mean), np.nan)
         score = _crps(samples, true)
         for i in range(len(found.asked)):
             table.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from training.console import SAY, entrance, progress_bar
+from training.studies import document as common
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
-STUDY_SHARDS = (*range(10), *range(19, 140, 10))  # the test shards of the default preset, and some that it trained on
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
@@ -55,65 +55,121 @@ def delineation(
 
 @app.command()
 def codec(
-    run: Annotated[Path, typer.Option(help="Folder of a `train vae` run: its strips and split.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of real records; without it virtual strips only.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a `train vae` run, to judge by its strips and split.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Codec to judge; default the package's.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few strips: within a minute on two cores.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-codec.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
     from ecg_gym.world_model.checkpoint import ASSETS
     from ecg_gym.world_model.vae import VAE
-    from training.strips import load_strips
     from training.studies import codec as module
+    from training.studies.document import finish
 
     with entrance():
         path = weights or ASSETS / "vae.safetensors"
         vae = VAE.load(path)
-        found = sorted(run.glob("strips_*.npz"))
-        if not found:
-            raise ValueError(f"{run} holds no strips_*.npz; expected the folder of a run; make one with train vae")
-    document: dict[str, Any] = {"study": "codec", "strips": {}}
-    for strips_path in found:
-        strips = load_strips(strips_path)
-        held_out = strips.where(strips.split != "train")
-        document["strips"][strips_path.stem] = module.study(vae, path, strips.of("train"), held_out)
-    rows = [
-        {"strips": name, "metric": metric, **_flat(value)}
-        for name, part in document["strips"].items()
-        for metric, value in part["metrics"].items()
-    ]
-    _show(document, rows, as_json)
+        sets = module.held_out_strips(data, run, module.QUICK if quick else module.Size())
+    found = module.study(path, sets, seed)
+    finish(found, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
 
 
 @app.command()
 def forecast(
-    trials: Annotated[Path, typer.Option(help="Folder of virtual trials; missing test shards are made.")] = Path(
-        "runs/trials"
-    ),
-    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Futures drawn per transition.")] = 8,
-    rows: Annotated[int, typer.Option(min=8, help="Held-out transitions.")] = 384,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
 ) -> None:
-    """Predicted against true changes of the intervals in virtual patients the model never met."""
-    from ecg_gym.datasets.trials import TrialDesign, make_shards, read_trials, split_of
-    from ecg_gym.world_model import WorldModel
+    """Latents, millivolts and intervals of held-out virtual patients, beside copies, means and the crippled model."""
     from training.studies import forecast as module
-    from training.world_model import encode_trials
 
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def intervals(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Group effects of every drug, held-out doses and pairs, measured from drawn ECGs, beside the virtual truth."""
+    from training.studies import intervals as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def calibration(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Fit the bands anew on validation patients and keep them beside the weights.")
+    ] = False,
+) -> None:
+    """Spread, coverage of 90 % bands (raw, and corrected on validation patients), and CRPS beside trivial forecasts."""
+    from training.studies import calibration as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
+
+
+@app.command("delta-risk")
+def delta_risk(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Predicted against true change of risk: does the model foresee help and harm?"""
+    from training.studies import delta_risk as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-epk")
+def ablate_epk(
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Weights; give it several times to set trainings beside each other.")
+    ] = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the condition is followed."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+    from training.studies import ablate_epk as module
+
+    size = common.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
     with entrance():
-        world = WorldModel.load(model)
-    shards = list(trials.glob("trials_*.npz")) if trials.is_dir() else []
-    if not any(split_of(int(path.stem.split("_")[1])) == "test" for path in shards):
-        SAY.print(f"making {len(STUDY_SHARDS)} shards of virtual trials in {trials} (two or three minutes)")
-        for _ in make_shards(trials, STUDY_SHARDS, TrialDesign()):
-            pass
-    test = encode_trials(world.vae, read_trials(trials, "test"))
-    document = module.study(world, read_trials(trials, "train"), test, samples, rows, seed)
-    if as_json:
-        _print_json(document)
-    else:
-        Console(width=160).print("\n".join(module.lines(document)), highlight=False, markup=False)
+        worlds = {str(path): WorldModel.load(path) for path in model or ()} or {"package": WorldModel.load()}
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, quick, len(worlds)))
+        found = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, module.figure)
 
 
 @app.command()
@@ -185,6 +241,31 @@ def plans(
     _show(document, document["rows"], as_json)
 
 
+@app.command()
+def anchor(
+    patients: Annotated[int | None, typer.Option(min=8, help="Held-out virtual patients, or real records.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times everything is drawn anew: seeds 0, 1, ...")] = 1,
+    records: Annotated[Path | None, typer.Option(help="Folder of WFDB records: what one strip alone tells.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-anchor.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What McSharry's model knows of the next strip once it is told the intervals and the beats; no network."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from training.studies import anchor as module
+    from training.studies.document import finish
+
+    size = patients or (module.QUICK if quick else module.USUAL)
+    with entrance():
+        if records is not None:
+            finish(module.real(records, size), out, as_json, None)
+            return
+        with progress_bar() as bar:
+            task = bar.add_task("parts", total=3)
+            found = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
+    finish(found, out, as_json, lambda _: module.figure(VirtualPatient()))
+
+
 @app.command("zero-dose")
 def zero_dose(
     records: Annotated[Path, typer.Option(help="Folder of WFDB records of real people.")],
@@ -204,6 +285,143 @@ def zero_dose(
             task = bar.add_task("draws", total=2 * samples)
             document = module.study(world, records, limit, samples, seed, progress=lambda: bar.advance(task))
     _show(document, document["rows"], as_json)
+
+
+@app.command()
+def rollout(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """One to eight steps that feed on themselves, treated and not, beside steps that are told the truth before each."""
+    from training.studies import rollout as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("missing-leads")
+def missing_leads(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Each lead missing in turn, and up to six at once: what it costs the forecast, and what is filled in."""
+    from training.studies import missing_leads as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-lambda")
+def ablate_lambda(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What the weight of uncertainty does to decisions: regret, bad tail and stability for lambda from 0 to 2."""
+    from training.studies import ablate_lambda as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-k")
+def ablate_k(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """How many futures a decision needs: regret, error of the risk and stability for K from 1 to 32."""
+    from training.studies import ablate_k as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("prior-mismatch")
+def prior_mismatch(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What happens when pharmacology or the anchor is wrong: scaled, reversed, another patient's."""
+    from training.studies import prior_mismatch as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("sampler-speed")
+def sampler_speed(
+    model: common.Model = None,
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """What a planning query costs beside the naive way, and what fewer sampling steps cost in CRPS."""
+    from training.studies import sampler_speed as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+def _of_world(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """A study of the learned world: its weights, its size, a bar over the strips it draws, and what it found."""
+    from ecg_gym.world_model import WorldModel
+
+    size = common.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+    with progress_bar() as bar:
+        task = bar.add_task("strips", total=module.rows_of(size))
+        found = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, module.figure, module.shown(found))
+
+
+def _beside_truth(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+    more: Callable[[Any], dict[str, Any]] = lambda world: {},
+) -> None:
+    """A study of the learned world beside the virtual patient; ``more`` are arguments that need the weights."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+
+    size = common.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+        told = more(world)
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, asked[0]))
+        found = module.study(world, VirtualPatient(), size, asked[0], lambda rows: bar.advance(task, rows), **told)
+    common.finish(found, out, as_json, module.figure, module.shown(found))
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:

@@ -18,7 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Administration, Patient, State, Treatment, World, concatenate
+from ecg_gym.core import (
+    ECG,
+    MODEL_RATE_HZ,
+    WATCH,
+    Administration,
+    Patient,
+    State,
+    Treatment,
+    World,
+    concatenate,
+    limb_from_independent,
+)
 from ecg_gym.datasets.trials import TrialDesign, draw_treatment
 from ecg_gym.waveform import measure
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
@@ -193,17 +204,18 @@ def futures(
     stream: str = "model",
     chunk: int = CHUNK,
     progress: Callable[[int], None] = lambda rows: None,
+    keep: bool = True,
 ) -> dict[str, np.ndarray]:
     """``k`` futures of every question: what ``look`` keeps of them, ``(K, N, ...)`` each.
 
     ``start`` are the N patients as this world knows them. Sample j of a patient has the same noise whatever is given,
     and ``stream`` keeps the noise of two sets of futures apart. ``progress`` hears how many questions were answered.
 
-    Asked again in this process with the very same arguments (the same objects), the answer is remembered.
+    Asked again in this process with the very same arguments (the same objects), the answer is remembered, unless
+    ``keep`` is False (strips are heavy).
     """
     key = (id(world), id(start), id(asked), k, getattr(look, "__qualname__", "") + str(id(look)), seed, stream)
     if key in _KEPT:
-        progress(len(asked))
         return _KEPT[key][1]
     answers: dict[str, list[np.ndarray]] = {}
     places: list[np.ndarray] = []
@@ -223,6 +235,8 @@ def futures(
             progress(len(rows))
     order = np.argsort(np.concatenate(places))
     result = {name: np.moveaxis(np.concatenate(parts)[order], 1, 0) for name, parts in answers.items()}
+    if not keep:
+        return result
     while len(_KEPT) >= MOST_KEPT:
         _KEPT.pop(next(iter(_KEPT)))
     _KEPT[key] = ((world, start, asked, look), result)  # holding them keeps their ids from being used again
@@ -338,6 +352,24 @@ def pharmacology_alone(asked: Questions) -> np.ndarray:
     jtpeak, rr_s = raw[:, names.index("expected.jtpeak_ms")], 60 / expected["hr_bpm"]
     expected["jtpeakc_ms"] = jtpeak / rr_s**JTPEAK_EXPONENT
     return np.stack([expected[name] for name in INTERVALS], axis=1)
+
+
+def pharmacology_strips(asked: Questions) -> np.ndarray:
+    """Strips after the step ``(N, 12, 1024)`` [mV] by population pharmacology: EPK alone, drawn in all leads.
+
+    McSharry's waves of this patient's strip, moved by what the doses change in an average heart, at even beats; the
+    strip before, unchanged, where there is nothing to draw.
+    """
+    from ecg_gym.physiology import anchor_traces, fit_leads
+    from ecg_gym.physiology.leads import asked_after
+    from ecg_gym.world_model.conditioning import Step, measure_strips, population_modulations
+
+    start = asked.start
+    step = Step(start.patients, start.taken, doses_after(asked), start.hours, start.hours + asked.dt_hours)
+    fit = fit_leads(start.ecg, measure_strips(start.ecg))
+    drawn = limb_from_independent(anchor_traces(fit, asked_after(fit, *population_modulations(step)), abstain=False))
+    spoken = np.abs(drawn).max(axis=(1, 2)) > 0
+    return np.where(spoken[:, None, None], drawn, start.ecg).astype(np.float32)
 
 
 def futures_of_strangers(

@@ -93,6 +93,14 @@ def study(world: World, truth: World, size: Size = USUAL, quick: bool = False, p
     )
 
 
+def answers_of(size: Size, quick: bool = False) -> int:
+    """About how many questions are answered, for a progress bar."""
+    n_arms = QUICK_ARMS if quick else len(arms())
+    asked = n_arms * max(4, size.patients // SHARE) * len(size.seeds)
+    watched = min(asked, 3 * size.patients * len(size.seeds))
+    return 5 * asked + 4 * watched + n_arms * max(8, size.patients // SHARE)
+
+
 @cache
 def arms(pairs: int = PAIRS) -> tuple[Arm, ...]:
     """Every drug at its usual dose and at the held-out level, and ``pairs`` held-out pairs, in a mixed order."""

@@ -270,6 +270,16 @@ def _mean(values: np.ndarray) -> float:
     return mean_of(values)(np.arange(len(values)))
 
 
+def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows for people: Table 8's columns with the leads named as missing, and what the other ways cost."""
+    table = {row["pattern"]: dict(row) for row in found["rows"] if row["way"] == "told"}
+    for row in found["rows"]:
+        if row["way"] != "told":
+            table[row["pattern"]][f"excess_{row['way']}"] = row["excess"]
+    left_out = ("way", "missing", "seen_mae", "unmeasured_pr")
+    return [{name: value for name, value in row.items() if name not in left_out} for row in table.values()]
+
+
 def figure(found: Mapping[str, Any]) -> Figure:
     """What each pattern costs the forecast, and how well the missing leads are filled in."""
     import matplotlib.pyplot as plt

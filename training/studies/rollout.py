@@ -132,7 +132,7 @@ def _trial(
         "washout": [given if step == 0 else watch for step in range(steps)],
         "placebo": [watch] * steps,
     }
-    spread = np.nanstd(measured_of(people), axis=0)
+    spread = between_people(measured_of(people))
     arms: dict[str, Arm] = {}
     pairs = []
     for name, schedule in schedules.items():
@@ -173,12 +173,12 @@ def _arm(
         told_true.intervals,
         drawn.intervals,
         told.intervals,
-        _population(people, [happened.states[step] for step in range(real.shape[1])]),
+        population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
         np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
     )
 
 
-def _population(people: State, states: Sequence[State]) -> np.ndarray:
+def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     """The first strip's intervals ``(N, H + 1, 6)``, moved by what doses and clock do to an average heart."""
     from ecg_gym.world_model.conditioning import Step, complete, feature_names, measure_strips, raw_features
 
@@ -233,6 +233,15 @@ def _pairs(
             found[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
     patient = np.tile(np.arange(n), half * len(followed.states))
     return Pairs(patient, np.concatenate(found["before"]), np.concatenate(found["after"]))
+
+
+def between_people(values: np.ndarray) -> np.ndarray:
+    """SD ``(I,)`` of each interval over people ``(N, I)``; NaN where fewer than two are known or all are alike."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
+    variance = (np.where(known, values - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
+    return np.where((count > 1) & (variance > 0), np.sqrt(variance), np.nan)
 
 
 def _apart(values: np.ndarray, half: int, n: int) -> np.ndarray:
@@ -364,7 +373,7 @@ def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     x, y, who = [], [], []
     for arm in arms:
-        spread = np.nanstd(arm.real[:, 0, _S], axis=0)
+        spread = between_people(arm.real[:, 0, _S])
         squares = ((arm.rollout[..., _S] - arm.real[..., _S]) / spread) ** 2  # (K, N, H + 1, 4)
         before, after = squares[:, :, 1:-1], squares[:, :, 2:]
         known = np.isfinite(before) & np.isfinite(after)
@@ -461,7 +470,7 @@ def twin_distance(arms: Mapping[str, Arm], of: str) -> np.ndarray:
 
     Root mean square over rate, PR, QRS and QTcF, each in SDs between people; NaN where none could be measured.
     """
-    spread = np.nanstd(arms["placebo"].real[:, 0, _S], axis=0)
+    spread = between_people(arms["placebo"].real[:, 0, _S])
     apart = (getattr(arms["washout"], of)[..., _S] - getattr(arms["placebo"], of)[..., _S]) / spread
     known = np.isfinite(apart)
     square = np.where(known, apart, 0) ** 2
@@ -522,6 +531,24 @@ def _within(samples: np.ndarray) -> float:
     return float(np.sqrt(whole.var(axis=0, ddof=1).mean())) if whole.size and len(samples) > 1 else np.nan
 
 
+def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows for people: CRPS over that of one step, mean of the scored intervals, by arm and step; QTcF's change."""
+    scored, every = found["settings"]["scored"], found["rows"]
+    told = {v: [r["crps_told"] for r in every if r["interval"] == v and r.get("crps_told")] for v in scored}
+    unit = {v: float(np.mean(values)) if values else np.nan for v, values in told.items()}
+    names = [name for name in every[0] if name.startswith("crps_")]
+    table = []
+    for arm, step in dict.fromkeys((r["arm"], r["step"]) for r in every):
+        mine = {r["interval"]: r for r in every if (r["arm"], r["step"]) == (arm, step)}
+        line: dict[str, Any] = {"arm": arm, "step": step}
+        for name in names:
+            over = [mine[v][name] / unit[v] for v in scored if mine[v].get(name) is not None]
+            line[name.removeprefix("crps_")] = float(np.nanmean(over)) if over else None
+        line |= {f"qtcf_{of}": mine["qtcf_ms"][f"change_{of}"] for of in ("rollout", "truth")}
+        table.append(line)
+    return table
+
+
 def figure(found: Mapping[str, Any]) -> Figure:
     """Four pictures: errors over the steps, the placebo's drift, the washout, and twins who differ by one dose."""
     import matplotlib.pyplot as plt
@@ -535,8 +562,8 @@ def figure(found: Mapping[str, Any]) -> Figure:
         return np.array([np.nan if r.get(name) is None else r[name] for r in rows], dtype=float)
 
     def relative(arm: str, name: str) -> np.ndarray:
-        each = [column(arm, v, name) / np.nanmean(column(arm, v, "crps_told")) for v in found["settings"]["scored"]]
-        return np.nanmean(each, axis=0)
+        unit = {v: mean_of(column(arm, v, "crps_told"))(np.arange(len(hours))) for v in found["settings"]["scored"]}
+        return mean_known(np.array([column(arm, v, name) / one for v, one in unit.items() if one > 0]), least=0.0)
 
     shown = {"rollout": "C0", "told": "C1", "virtual_patient": "k", "copy": "C7", "pharmacology": "C2"}
     words = {"told": "told the truth one step before", "virtual_patient": "virtual patient, rolled out"}

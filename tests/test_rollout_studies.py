@@ -1,0 +1,252 @@
+"""Studies of rollouts, missing leads, lambda and K on worlds whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from worlds import AnalyticRisk, AnalyticWorld, gaussian_ecg
+
+from ecg_gym.core import (
+    ECG,
+    LEADS,
+    MODEL_SAMPLES,
+    WATCH,
+    Administration,
+    Dose,
+    Patient,
+    Randomness,
+    State,
+    Treatment,
+    World,
+    row_generators,
+)
+from training.studies import ablate_k, ablate_lambda, missing_leads, rollout, trajectories
+from training.studies.document import Size, write
+from training.studies.harness import INTERVALS
+from training.studies.ranking import Decision, agreement, changes, correlation, subsets
+
+HR, QTCF = 70.0, 410.0
+
+
+@pytest.fixture(autouse=True)
+def read_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toy strips carry their intervals in the first samples of lead I, so that nothing hangs on the delineator."""
+    monkeypatch.setattr(trajectories, "intervals_of", lambda ecg: ecg[:, 0, : len(INTERVALS)].astype(float))
+
+
+def labelled(x: np.ndarray) -> np.ndarray:
+    """Strips ``(B, 12, 1024)`` that say rate and QTcF ``x (B, 2)``; PR and QRS never change."""
+    ecg = np.zeros((len(x), 12, MODEL_SAMPLES), np.float32)
+    ecg[:, 0, : len(INTERVALS)] = np.nan
+    ecg[:, 0, 0], ecg[:, 0, 1], ecg[:, 0, 2], ecg[:, 0, 3] = x[:, 0], 160.0, 90.0, x[:, 1]
+    return ecg
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Hearts with a rate and a QTcF: x' = home + keep (x - home) + drift + noise; a dose adds ``effect`` ms of QTcF."""
+
+    keep: float = 0.0
+    noise: float = 6.0  # SD of QTcF [ms]; a fifth of it in rate [1/min]
+    drift: float = 0.0  # [ms] per step
+    effect: float = 0.0  # [ms] at the step of a dose
+    home: float = 1.0  # 0: x' does not return
+    dt_hours: float = 1.0
+
+    def initial(self, n: int, rng: Randomness, **who: Any) -> State:
+        size = np.array([0.2 * self.noise, self.noise])
+        x = np.array([[HR, QTCF] + size * g.normal(size=2) for g in row_generators(rng, n)])
+        return self._state(x, np.zeros(n), ((),) * n)
+
+    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+        raise NotImplementedError
+
+    def start_from(self, state: State) -> State:
+        return state
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        noise = np.array([g.normal(size=2) for g in row_generators(rng, len(state))])
+        x, home = state.inner["x"], np.array([HR, QTCF])
+        later = home * self.home + self.keep * (x - home * self.home) + noise * [0.2 * self.noise, self.noise]
+        later[:, 1] += self.drift + self.effect * np.array([bool(t) for t in treatments])
+        taken = tuple(
+            (*past, *(Administration(float(hours), dose) for dose in t.doses))
+            for past, hours, t in zip(state.taken, state.hours, treatments)
+        )
+        return self._state(later, state.hours + self.dt_hours, taken)
+
+    def _state(self, x: np.ndarray, hours: np.ndarray, taken: tuple[tuple[Administration, ...], ...]) -> State:
+        return State(
+            ecg=labelled(x),
+            patients=(Patient(age_years=50.0, sex="F", weight_kg=70.0),) * len(x),
+            taken=taken,
+            hours=hours,
+            alive=np.ones(len(x), bool),
+            inner={"x": x, "latent": (x - [HR, QTCF])[:, None]},
+        )
+
+
+def metrics_of(world: World, truth: World, patients: int = 5, k: int = 4, steps: int = 3) -> dict[str, Any]:
+    return rollout.study(world, Size(patients, k), truth=truth, steps=steps)["metrics"]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.7])
+def test_kappa_of_a_contraction_is_its_square(keep: float) -> None:
+    found = metrics_of(Linear(keep=keep), Linear())
+    assert found["kappa_latent"]["value"] == pytest.approx(keep**2, abs=1e-6)  # latents are x itself
+    assert found["kappa"]["value"] == pytest.approx(keep**2, abs=1e-5)
+    assert found["kappa"]["baselines"]["virtual patient"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_world_that_is_the_truth_has_no_excess_and_a_drifting_one_is_caught() -> None:
+    right = metrics_of(Linear(), Linear())
+    assert right["excess_error_3"]["value"] == pytest.approx(
+        0, abs=1e-9
+    )  # nothing to remember: told or not is the same
+    drifting = metrics_of(Linear(keep=1.0, drift=5.0), Linear())
+    assert drifting["placebo_drift_qtcf_ms"]["value"] == pytest.approx(15, abs=8)
+    assert drifting["placebo_drift_qtcf_ms"]["ci95"][0] > 3
+    assert drifting["excess_error_3_qtcf"]["value"] > 0.02
+
+
+def test_a_world_that_copies_keeps_everything_and_separates_no_twins() -> None:
+    found = metrics_of(Linear(keep=1.0, noise=0.0), Linear(effect=30.0))
+    assert found["twin_divergence"]["value"] == pytest.approx(0, abs=1e-9)
+    assert found["twin_divergence"]["baselines"]["virtual patient"] > 0.3
+    wrong = found["washout_error_qtcf_ms"]
+    assert wrong["value"] == pytest.approx(wrong["baselines"]["no effect"], rel=1e-6)
+    assert wrong["baselines"]["no effect"] == pytest.approx(10, abs=2)  # 30 ms, one step of three
+
+
+def test_a_world_that_washes_out_does_so_in_the_study() -> None:
+    found = metrics_of(Linear(keep=0.5, effect=40.0), Linear(keep=0.5, effect=40.0))
+    left = found["washout_left_qtcf"]
+    assert left["value"] == pytest.approx(0.25, abs=0.1)
+    assert left["baselines"]["virtual patient"] == pytest.approx(0.25, abs=0.1)
+
+
+def test_the_document_of_rollouts_is_complete(tmp_path: Any) -> None:
+    found = rollout.study(Linear(), Size(4, 2, (0, 1)), truth=Linear(), steps=2)
+    assert found["n_patients"] == 8
+    assert found["seeds"] == [0, 1]
+    assert {"excess_error_2", "placebo_drift_qtcf_ms", "kappa"} <= set(found["metrics"])
+    assert len(found["rows"]) == 3 * 2 * len(INTERVALS)
+    assert {path.suffix for path in write(found, tmp_path, rollout.figure)} == {".json", ".csv", ".png"}
+    assert len(rollout.shown(found)) == 3 * 2
+
+
+def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
+    """Squared errors that obey e' = 0.4 e + 0.8 within every patient, however hard the patient is."""
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0, 4, size=(60, 1, 1))
+    errors = [rng.uniform(0, 2, size=(60, 8)) + hard[:, :, 0]]
+    for _ in range(4):
+        errors.append(0.4 * errors[-1] + 0.8)
+    squares = np.stack([np.zeros_like(errors[0]), *errors], axis=2).transpose(1, 0, 2)  # (K, N, H + 1)
+    samples = np.zeros((*squares.shape, 6))
+    samples[..., 0] = np.sqrt(squares)
+    real = np.zeros((60, 6, 6))
+    real[:, 0, :4] = rng.normal(size=(60, 4))
+    real[:, 0, :4] /= real[:, 0, :4].std(axis=0)
+    blank = np.zeros((60, 6, 2))
+    arm = rollout.Arm(real, samples, samples, samples, samples, real, blank)
+    slope, rest = rollout.literal([arm])
+    assert slope["value"] == pytest.approx(0.4, abs=1e-9)
+    assert rest["value"] == pytest.approx(0.8, abs=1e-9)
+
+
+def test_excess_is_relative_and_leaves_out_what_either_lacks() -> None:
+    far = np.array([[2.0, 30.0], [4.0, np.nan], [6.0, 30.0]])
+    near = np.array([[1.0, 20.0], [2.0, 20.0], [np.nan, 20.0]])
+    assert rollout.excess(far, near)(np.arange(3)) == pytest.approx(((6 / 3) + (60 / 40)) / 2 - 1)
+    assert np.isnan(rollout.excess(far[:0], near[:0])(np.arange(0)))
+
+
+def test_patterns_hold_table_8_and_the_right_number_of_leads() -> None:
+    found = missing_leads.patterns(7, np.random.default_rng(0))
+    assert [name for name in found if name.startswith("miss-")] == [f"miss-{lead}" for lead in LEADS]
+    for count in range(2, 7):
+        assert {len(set(mine)) for mine in found[f"any {count}"]} == {count}
+    assert set(found["any 2"][0]) <= set(found["any 6"][0])
+
+
+def test_missing_leads_are_handed_over_flat_or_as_the_mean_of_the_others() -> None:
+    signal = gaussian_ecg(HR, QTCF)
+    flat = missing_leads.handed_over(signal, ("V1", "V2"), "told")
+    assert not flat[6:8].any()
+    assert np.array_equal(flat[8:], signal[8:])
+    filled = missing_leads.handed_over(signal, ("V1",), "mean")
+    assert np.allclose(filled[6], np.delete(signal, 6, axis=0).mean(axis=0))
+    assert missing_leads.lag(np.roll(signal, -3, axis=1), signal) == 3
+
+
+@dataclass(frozen=True)
+class Seeing(Linear):
+    """Hearts with true waves that believes what it sees: the strip of its state is the strip it was handed."""
+
+    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+        state = self._state(np.array([[HR, QTCF]]), np.zeros(1), (tuple(given),))
+        return replace(state, ecg=ecg.signal[None])
+
+    def _state(self, x: np.ndarray, hours: np.ndarray, taken: tuple[tuple[Administration, ...], ...]) -> State:
+        state = super()._state(x, hours, taken)
+        return replace(state, ecg=np.stack([gaussian_ecg(*row) for row in x]))
+
+
+def test_a_world_that_fills_nothing_in_shows_the_flat_line_in_the_missing_leads() -> None:
+    found = missing_leads.study(Seeing(), Size(4, 2), truth=Seeing())
+    rows = {(row["pattern"], row["way"]): row for row in found["rows"]}
+    assert rows["none", "told"]["excess"] == pytest.approx(0)
+    one = found["metrics"]["missing_mae_mv_1"]
+    assert one["value"] == pytest.approx(one["baselines"]["flat line"], rel=1e-6)
+    assert one["baselines"]["all leads, same leads"] < one["value"]
+    assert one["baselines"]["mean of present leads"] != pytest.approx(one["value"], rel=0.01)
+    assert len(missing_leads.shown(found)) == 1 + 12 + 5 + 2
+
+
+def decision(risks: np.ndarray, true: np.ndarray) -> Decision:
+    doses = [Treatment((Dose("metoprolol", float(i), "mg", "PO"),)) for i in range(1, len(risks))]
+    return Decision("toy", (WATCH, *doses), risks, 0.5, true, true, 0.5, Linear().initial(1, np.random.default_rng(0)))
+
+
+def test_lambda_moves_decisions_but_no_mean_risk() -> None:
+    """The second treatment is better on average and wild; the first is steady."""
+    rng = np.random.default_rng(0)
+    wild = np.clip(rng.normal(0.30, 0.20, 64), 0, 1)
+    steady = np.full(64, 0.35)
+    toy = decision(np.stack([np.full(64, 0.6), wild, steady]), np.repeat([[0.6], [0.3], [0.35]], 9, axis=1))
+    assert toy.choice(0.0) == 1
+    assert toy.choice(1.0) == 2
+    assert toy.regret(toy.choice(0.0)) == pytest.approx(0)
+    assert toy.regret(toy.choice(1.0)) == pytest.approx(0.05)
+    mean, true, who = changes([toy, toy])
+    assert np.allclose(mean, changes([toy, toy], 0.0)[0])
+    assert who.tolist() == [0, 0, 0, 1, 1, 1]
+    assert correlation(mean, true)(np.arange(6)) > 0.99
+    assert correlation(changes([toy, toy], 2.0)[0], true)(np.arange(6)) < 0.9
+
+
+def test_groups_are_disjoint_and_agree_where_nothing_is_random() -> None:
+    assert [g.tolist() for g in subsets(3, 8)] == [[0, 1, 2], [3, 4, 5]]
+    sure = decision(np.tile([[0.6], [0.3], [0.4]], 8), np.zeros((3, 4)))
+    assert agreement(sure, subsets(2, 8), 0.6) == (1.0, pytest.approx(1.0))
+    assert np.isnan(agreement(sure, subsets(8, 8), 0.6)[0])
+
+
+def test_lambda_and_k_on_a_world_whose_risks_are_known(tmp_path: Any) -> None:
+    world = AnalyticWorld()
+    found = ablate_lambda.study(world, Size(2, 4), truth=world, risk=AnalyticRisk())
+    assert [row["lambda"] for row in found["rows"]] == list(ablate_lambda.LAMBDAS)
+    assert len({row["pearson_mean"] for row in found["rows"]}) == 1
+    assert found["metrics"]["regret"]["value"] < 0.02
+    write(found, tmp_path, ablate_lambda.figure)
+    counted = ablate_k.study(world, Size(2, 4), truth=world, risk=AnalyticRisk())
+    rows = {row["k"]: row for row in counted["rows"]}
+    assert set(rows) == {1, 2, 3}
+    assert rows[1]["sd_relative_error"] is None
+    assert rows[3]["signal_mse_of_mean"] < rows[1]["signal_mse_of_mean"]
+    write(counted, tmp_path, ablate_k.figure)
