@@ -1,8 +1,8 @@
 """What the denoiser learns from: pairs of strips of one person, and the EPK between them, shard by shard.
 
-A pair is a reference strip and a later one. Its EPK is McSharry's model of the reference, run over the later strip's own
-beats with the later strip's own intervals: at inference both are drawn, here they are known. Shards are prepared one by
-one and kept, so that preparing can be stopped, resumed, and shared between processes.
+A pair is a reference strip and a later one. Its EPK is McSharry's model of the reference, run over the later strip's
+own beats with the later strip's own intervals: at inference both are drawn, here they are known. Shards are prepared
+one by one and kept, so that preparing can be stopped, resumed, and shared between processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train the world model on virtual trials: the prognosis by maximum likelihood, the denoiser by Algorithm 1 of ECG-WM.
 
 The codec is frozen and every strip is encoded once. The denoiser is told the intervals of the strip that it shall
-draw, as a delineator finds them after the codec, and the EPK of this patient at these intervals; a batch hides the anchor, the
-covariates and some leads now and then, so that the model can do without them.
+draw, as a delineator finds them after the codec, and the EPK of this patient at these intervals; a batch hides the
+anchor, the covariates and some leads now and then, so that the model can do without them.
 """
 
 from __future__ import annotations

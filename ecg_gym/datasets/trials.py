@@ -215,7 +215,8 @@ def _start(world: Any, design: TrialDesign, rng: np.random.Generator) -> tuple[S
     which = np.where(
         rng.random(design.patients) < design.scenarios, rng.integers(len(scenarios), size=design.patients), -1
     )
-    parts, drugs = [], []
+    parts: list[State] = []
+    drugs: list[tuple[str, ...]] = []
     for index in np.unique(which):
         n = int((which == index).sum())
         if index < 0:

@@ -21,7 +21,7 @@ from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, 
 from ecg_gym.pharmacology import CONDITIONS, exposure, modulate
 from ecg_gym.pharmacology.hazards import HAZARDS, termination
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.waveform import measure
+from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 MEASURED = (
@@ -166,9 +166,29 @@ def people(patients: Sequence[Patient]) -> np.ndarray:
     return np.concatenate([told, female, conditions], axis=1).astype(np.float32)
 
 
+def measure_strips(ecg: np.ndarray) -> Intervals:
+    """The intervals of strips ``(B, 12, 1024)`` [mV] on the model grid."""
+    return measure(ECG(ecg, MODEL_RATE_HZ))
+
+
 def observe_strips(ecg: np.ndarray) -> np.ndarray:
     """What is measured on strips ``(B, 12, 1024)`` [mV] of the model grid: ``(B, len(OBSERVED))``, NaN where not."""
-    return measure(ECG(ecg, MODEL_RATE_HZ)).as_array(OBSERVED)
+    return measure_strips(ecg).as_array(OBSERVED)
+
+
+def population_forecast(
+    observed: np.ndarray, patients: Sequence[Patient], taken: Sequence[History], then: Sequence[History],
+    start: np.ndarray, end: np.ndarray,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The intervals that average hearts would have: measured at ``start`` [h] with doses ``taken``, moved by what
+    the doses of ``then`` and the clock have changed by ``end`` [h]. Each ``(B,)``; pharmacology alone, nothing learned.
+
+    ``observed (B, len(OBSERVED))`` is from :func:`observe_strips`; NaN where it could not be measured.
+    """
+    was, now = modulations(taken, patients, start), modulations(then, patients, end)
+    words = [{word: np.array([getattr(m, word) for m in board]) for word in MODULATION} for board in (was, now)]
+    column = {name: observed[:, i].astype(float) for i, name in enumerate(OBSERVED)}
+    return _expected(column, column["p_present"], *words)
 
 
 def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:

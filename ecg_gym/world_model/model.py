@@ -249,7 +249,7 @@ class WorldModel:
         if len(rows):
             wanted = np.stack([column[name][rows] for name in ASKED], axis=1)
             p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
-            beats = draw_beats([generators[i] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows], regular)
+            beats = draw_beats([generators[int(i)] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows], regular)
             strips = anchor_traces(_joined(fits[rows]), wanted, beats, p_present=p, abstain=False)
             prior[rows] = self._encode(strips, np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
         strength = np.zeros(len(asked), np.float32)
@@ -297,7 +297,7 @@ class WorldModel:
     def _drawer(self) -> Callable[[Known, Tensor, Noise], Tensor]:
         """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
         if self.student is not None and self.sampler == "student":
-            pupil = accelerated(self.student.forecaster, self.backend)
+            pupil: Any = accelerated(self.student.forecaster, self.backend)
             return partial(
                 _drawn, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
             )
@@ -337,7 +337,8 @@ class WorldModel:
         hours = np.array(hours, dtype=float)
         latent = self._encode(strips, ~missing)
         seen = self._decode(latent)
-        whole = np.where(missing.any(axis=1)[:, None, None], seen, strips)  # leads that are missing cannot be measured
+        lacking = np.asarray(missing.any(axis=1))[:, None, None]
+        whole = np.where(lacking, seen, strips)  # leads that are missing cannot be measured
         observed = observe_strips(whole)
         inner = {
             "latent": latent.numpy().astype(np.float32),

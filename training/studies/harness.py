@@ -32,7 +32,6 @@ from ecg_gym.core import (
 )
 from ecg_gym.datasets.trials import TrialDesign, draw_treatment
 from ecg_gym.waveform import measure
-from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
 SHORT = {name: name.removesuffix("_bpm").removesuffix("_ms") for name in INTERVALS}  # in names of metrics
@@ -343,14 +342,12 @@ def pharmacology_alone(asked: Questions) -> np.ndarray:
     The measured interval of the strip before, moved by what the doses change in an average heart
     (``conditioning.complete``); NaN where the strip before could not be measured.
     """
-    from ecg_gym.world_model.conditioning import Step, complete, feature_names, measure_strips, raw_features
+    from ecg_gym.world_model.conditioning import observe_strips, population_forecast
 
-    start = asked.start
-    step = Step(start.patients, start.taken, doses_after(asked), start.hours, start.hours + asked.dt_hours)
-    raw, names = complete(raw_features(step, measure_strips(start.ecg)), feature_names())
-    expected = {name: raw[:, names.index(f"expected.{name}")] for name in INTERVALS if name != "jtpeakc_ms"}
-    jtpeak, rr_s = raw[:, names.index("expected.jtpeak_ms")], 60 / expected["hr_bpm"]
-    expected["jtpeakc_ms"] = jtpeak / rr_s**JTPEAK_EXPONENT
+    start, then = asked.start, doses_after(asked)
+    expected = population_forecast(
+        observe_strips(start.ecg), start.patients, start.taken, then, start.hours, start.hours + asked.dt_hours
+    )
     return np.stack([expected[name] for name in INTERVALS], axis=1)
 
 
@@ -362,12 +359,13 @@ def pharmacology_strips(asked: Questions) -> np.ndarray:
     """
     from ecg_gym.physiology import anchor_traces, fit_leads
     from ecg_gym.physiology.leads import asked_after
-    from ecg_gym.world_model.conditioning import Step, measure_strips, population_modulations
+    from ecg_gym.world_model.conditioning import measure_strips, modulations
 
     start = asked.start
-    step = Step(start.patients, start.taken, doses_after(asked), start.hours, start.hours + asked.dt_hours)
+    was = modulations(start.taken, start.patients, start.hours)
+    now = modulations(doses_after(asked), start.patients, start.hours + asked.dt_hours)
     fit = fit_leads(start.ecg, measure_strips(start.ecg))
-    drawn = limb_from_independent(anchor_traces(fit, asked_after(fit, *population_modulations(step)), abstain=False))
+    drawn = limb_from_independent(anchor_traces(fit, asked_after(fit, was, now), abstain=False))
     spoken = np.abs(drawn).max(axis=(1, 2)) > 0
     return np.where(spoken[:, None, None], drawn, start.ecg).astype(np.float32)
 

@@ -183,7 +183,7 @@ def study(
 
 def _trial(world: World, home: World, size: Size, seed: int, progress: Progress) -> tuple[np.ndarray, list[Heard]]:
     """True effects ``(N, 6)``, and what the world makes of them under each prior."""
-    design = TrialDesign(dt_hours=(float(world.dt_hours),), watch=0.0)
+    design = TrialDesign(dt_hours=(float(world.dt_hours),), watch=(0.0,))
     asked = transitions(home, size.patients, seed, steps=0, design=design)
     watched, k = asked.placebo, size.samples
     real = futures(home, asked.start, asked, 1, measured, seed, "true")["intervals"][0]

@@ -27,7 +27,6 @@ import numpy as np
 from ecg_gym.core import WATCH, State, World
 from ecg_gym.datasets.trials import TrialDesign, draw_treatment
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from training.studies.document import Size, cell, document, estimate, mean_of, metric
 from training.studies.harness import (
     HELD_OUT,
@@ -125,7 +124,7 @@ def _trial(
     people = held_out_patients(home, size.patients, seed)
     seen = seen_by(world, people)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 2])
-    given = [draw_treatment(person, rng, TrialDesign(watch=0.0), "test")[0] for person in people.patients]
+    given = [draw_treatment(person, rng, TrialDesign(watch=(0.0,)), "test")[0] for person in people.patients]
     watch = [WATCH] * len(people)
     schedules: dict[str, Schedule] = {
         "treated": [given if step % AGAIN == 0 else watch for step in range(steps)],
@@ -180,18 +179,15 @@ def _arm(
 
 def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     """The first strip's intervals ``(N, H + 1, 6)``, moved by what doses and clock do to an average heart."""
-    from ecg_gym.world_model.conditioning import Step, complete, feature_names, measure_strips, raw_features
+    from ecg_gym.world_model import conditioning
 
-    measured = measure_strips(people.ecg)
+    measured = conditioning.observe_strips(people.ecg)
     tables = []
     for state in states:
-        step = Step(people.patients, people.taken, state.taken, people.hours, state.hours)
-        raw, names = complete(raw_features(step, measured), feature_names())
-        column = {name: raw[:, i].astype(float) for i, name in enumerate(names)}
-        column["expected.jtpeakc_ms"] = (
-            column["expected.jtpeak_ms"] * (column["expected.hr_bpm"] / 60) ** JTPEAK_EXPONENT
+        expected = conditioning.population_forecast(
+            measured, people.patients, people.taken, state.taken, people.hours, state.hours
         )
-        tables.append(np.stack([column[f"expected.{name}"] for name in INTERVALS], axis=1))
+        tables.append(np.stack([expected[name] for name in INTERVALS], axis=1))
     return np.stack(tables, axis=1)
 
 
