@@ -5,16 +5,25 @@ import pytest
 
 from ecg_gym.core import WATCH, Patient
 from ecg_gym.datasets import trials
-from ecg_gym.datasets.trials import TrialDesign, draw_treatment, is_held_out, make_shards, read_trials, split_of
+from ecg_gym.datasets.trials import (
+    TrialDesign,
+    Trials,
+    draw_treatment,
+    is_held_out,
+    make_shards,
+    read_trials,
+    split_of,
+)
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.world_model.conditioning import OBSERVED
 
-DESIGN = TrialDesign(patients=3, steps=2)
+DESIGN = TrialDesign(patients=3, steps=(2,))
 SOMEONE = Patient(age_years=50, sex="M", weight_kg=80)
 
 
 def draws(split, n=1500):
     rng = np.random.default_rng(0)
-    return [draw_treatment(SOMEONE, rng, TrialDesign(), split) for _ in range(n)]
+    return [draw_treatment(SOMEONE, rng, TrialDesign(watch=(0.2,)), split) for _ in range(n)]
 
 
 def test_eight_shards_of_ten_are_for_training():
@@ -70,8 +79,8 @@ def test_a_shard_follows_from_its_number(tmp_path):
     list(make_shards(tmp_path / "b", [1], DESIGN))
     again = read_trials(tmp_path / "b")
     second = made[np.flatnonzero(made.patient >= DESIGN.patients)]
-    np.testing.assert_array_equal(second.after, again.after)
-    np.testing.assert_array_equal(second.features, again.features)
+    np.testing.assert_array_equal(second.strips, again.strips)
+    np.testing.assert_array_equal(second.observed, again.observed)
     assert not set(made.patient[made.patient < DESIGN.patients]) & set(again.patient)
 
 
@@ -86,30 +95,50 @@ def test_shards_that_exist_are_not_made_again(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_strips_are_in_millivolts_and_know_their_truth(tmp_path):
-    list(make_shards(tmp_path, [0], TrialDesign(patients=8, steps=2)))
+    list(make_shards(tmp_path, [0], TrialDesign(patients=8, steps=(2,))))
     made = read_trials(tmp_path, "train")
-    assert made.before.shape[1:] == (8, 1024)
-    assert np.abs(made.after.astype(float)).max(axis=(1, 2)).min() > 0.2
-    assert np.abs(made.after.astype(float)).max() < 10
-    rate = made.truth_before[:, 0]
-    measured = made.features[:, made.feature_names.index("measured.hr_bpm")]
+    made = made[np.flatnonzero(made.alive)]
+    assert made.strips.shape[1:] == (8, 1024)
+    assert np.abs(made.strips.astype(float)).max(axis=(1, 2)).min() > 0.2
+    assert np.abs(made.strips.astype(float)).max() < 10
+    rate, measured = made.truth[:, 0], made.observed[:, OBSERVED.index("hr_bpm")]
     known = np.isfinite(rate) & np.isfinite(measured)
     assert np.median(np.abs(rate[known] - measured[known])) < 3
+    assert (np.diff(made.hours)[np.diff(made.patient) == 0] > 0).all()
 
 
 @pytest.mark.slow
-def test_two_steps_told_as_one_agree_with_a_world_that_skips():
-    made = trials.make_shard(0, TrialDesign(patients=6, steps=3))
-    first, last = trials.chains(made)
-    assert len(first) == len(made)  # of three steps: 0 to 2, 1 to 3, 0 to 3 (when nobody dies)
-    skips = trials.skipping(made, first, last)
-    told = dict(zip(made.feature_names, skips.features.T))
-    np.testing.assert_array_equal(skips.patient, made.patient[last])
-    np.testing.assert_array_equal(skips.after, made.after[last])
-    np.testing.assert_allclose(told["clock.step_hours"], skips.hours[:, 1] - skips.hours[:, 0])
-    np.testing.assert_allclose(told["clock.elapsed_hours"], skips.hours[:, 1])
-    # A row skipped to its own end is itself, its trace too (up to the rounding of stored strips).
-    rows = np.arange(len(made))
-    same = trials.skipping(made, rows, rows)
-    np.testing.assert_allclose(same.features, made.features, rtol=1e-5, atol=1e-5)
-    assert np.abs(same.trace.astype(float) - made.trace.astype(float)).max() < 0.05
+def test_a_scenario_lends_its_people_and_drugs():
+    from ecg_gym.envs.scenarios import load_scenarios
+
+    made = trials.make_shard(
+        0, TrialDesign(patients=30, steps=(1,), scenarios=1.0, own_drugs=1.0, watch=(0.0,), pair=0)
+    )
+    assert {"af_rapid", "sinus_bradycardia"} <= set(made.rhythm)
+    theirs = {drug for row in load_scenarios().values() for drug in row.drugs}
+    assert {words.split(" ")[0] for words in made.treatment if words} <= theirs
+
+
+def blank(patient, alive):
+    """Strips of nothing but whose they are."""
+    s = len(patient)
+    table = np.zeros((s, 1), np.float32)
+    return Trials(
+        table[:, :, None], table, table, table, table, table, table, np.array(alive), np.full(s, ""),
+        np.zeros(s, bool), np.full(s, ""), np.array(patient), np.arange(s, dtype=float), ("x",),
+    )  # fmt: skip
+
+
+def test_pairs_are_of_one_person_and_forward_in_time():
+    made = blank([5, 5, 5, 9, 9], [1, 1, 1, 1, 0])
+    assert made.first().tolist() == [0, 0, 0, 3, 3]
+    before, after = made.pairs()
+    assert list(zip(before, after)) == [(0, 1), (0, 2), (1, 2), (3, 4)]
+    before, after = made.pairs(farthest=1)
+    assert list(zip(before, after)) == [(0, 1), (1, 2), (3, 4)]
+
+
+def test_an_older_shard_is_refused(tmp_path):
+    np.savez(tmp_path / "trials_00000.npz", before=np.zeros(3))
+    with pytest.raises(ValueError, match=r"lacks .*; expected a shard of this version; remove the folder"):
+        read_trials(tmp_path)
