@@ -217,6 +217,27 @@ def train(
         yield step, logs, averaged, features
 
 
+def widen(prognosis: Prognosis, features: FeatureScale, trials: Trials, steps: int = 60, rows: int = 8000) -> None:
+    """Stores by how much components must widen to be right about these people, whom it has not learned from.
+
+    One factor per interval, by maximum likelihood (temperature scaling, Guo 2017 arXiv 1706.04599, for densities): a
+    network is a little too sure of what it has seen.
+    """
+    pairs = pairs_of(trials, farthest=1)
+    pairs = pairs[trials.alive[pairs.after]]
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
+    batch = _batch(raw_of(trials, pairs), trials, pairs, features)
+    told = (batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
+    log_widening = torch.zeros_like(prognosis.widening, requires_grad=True)
+    optimizer = torch.optim.Adam([log_widening], lr=0.03)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        prognosis.widening = log_widening.exp()
+        prognosis.nll(*told)["intervals"].mean().backward()
+        optimizer.step()
+    prognosis.widening = log_widening.detach().exp()
+
+
 @torch.inference_mode()
 def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows: int = 20_000) -> dict[str, float]:
     """Mean negative log-likelihood [nat] on held-out patients, by part, steps of one hour apart only."""

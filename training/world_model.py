@@ -330,6 +330,8 @@ def foretell(
     for _, logs, learned, features in prognosis.train(preset, people["train"], folder, show):  # noqa: B007
         pass
     learned, features = prognosis.finished(preset, people["train"], folder)
+    learned.requires_grad_(False)
+    prognosis.widen(learned, features, people["validation"])
     reached = prognosis.validate(learned, features, people["validation"])
     pairs = {split: len(prognosis.pairs_of(part)) for split, part in people.items()}
     return (learned, features), {"prognosis": {"train": logs, "validation": reached, "pairs": pairs}}

@@ -74,6 +74,7 @@ class Prognosis(nn.Module):
 
     typical: Tensor
     scale: Tensor
+    widening: Tensor
 
     def __init__(self, config: PrognosisConfig) -> None:
         super().__init__()
@@ -93,6 +94,7 @@ class Prognosis(nn.Module):
             self.mixture.bias[k + k * _D : k + 2 * k * _D] = spread[:, None].expand(k, _D).flatten()
         self.register_buffer("typical", torch.zeros(_D))  # where a chain starts whose last strip could not be measured
         self.register_buffer("scale", torch.ones(_D))  # of the surprise in training data
+        self.register_buffer("widening", torch.ones(_D))  # of the components, fitted on people it did not learn from
 
     def set_scale(self, typical: np.ndarray, scale: np.ndarray) -> None:
         """Store where to begin without a measurement and how large surprises are, ``(8,)`` each, as measured."""
@@ -163,7 +165,7 @@ class Prognosis(nn.Module):
         return (
             functional.log_softmax(weight, dim=1),
             mean.reshape(b, k, _D),
-            log_sd.reshape(b, k, _D).clamp(-4.0, 4.0),
+            log_sd.reshape(b, k, _D).clamp(-4.0, 4.0) + self.widening.log(),
             lower,
         )
 
