@@ -234,7 +234,8 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
     differing = []
     mine, theirs = _flat(now["config"]), _flat(before["config"])
     for key in mine.keys() & theirs.keys():
-        if key not in {f"loop.{name}" for name in loop.FREE} and mine[key] != theirs[key]:
+        free = key.split(".")[-1] in loop.FREE and key.split(".")[-2:-1] == ["loop"]
+        if not free and mine[key] != theirs[key]:
             differing.append((key, theirs[key], mine[key]))
     for key in before["inputs"].keys() | now["inputs"].keys():
         theirs_, mine_ = (run["inputs"].get(key, {}).get("sha256", "none")[:12] for run in (before, now))
