@@ -190,12 +190,13 @@ def _fit_chunk(
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
     own = _own(found[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
     if lead is None:
-        shared = fit_shared(typical, TIME_S, own > 0.5, waves, steps)
+        shared = fit_shared(typical, TIME_S, own, waves, steps)
     else:
-        alone = fit_shared(typical[:, [INDEPENDENT_LEADS.index(lead)]], TIME_S, own > 0.5, waves, steps)
-        shared = fit_shared(typical, TIME_S, own > 0.5, waves, 0, alone)
-    model = np.einsum("blw,bwn->bln", shared.gain_mv, _bells(shared)) + shared.offset_mv[:, :, None]
-    residual = np.nan_to_num((typical - model) * own[:, None]).astype(np.float32)
+        alone = fit_shared(typical[:, [INDEPENDENT_LEADS.index(lead)]], TIME_S, own, waves, steps)
+        shared = fit_shared(typical, TIME_S, own, waves, 0, alone)
+    beat = np.nan_to_num((typical - shared.offset_mv[:, :, None]) * own[:, None])
+    residual = (beat - shared.gain_mv @ _bells(shared)).astype(np.float32)
+    residual[:, :, [0, -1]] = 0
     enough = [0 if beat is None else int(beat.kept.sum()) for beat in beats]
     reason = [_why(shared, i, row, enough[i], bool(finite[i]), waves) for i, row in enumerate(rows)]
     seconds = [refined(row, p) / RATE_HZ for row, p in zip(leads, peaks)]
@@ -252,11 +253,6 @@ def _found(beat: Beat) -> np.ndarray:
     marks = fiducials(beat, beat.next_rr_ms)
     columns = [marks.p_onset, marks.qrs_onset, beat.r, marks.qrs_end, marks.t_peak, marks.t_end]
     return (np.array(columns, dtype=float) - beat.r) / RATE_HZ
-
-
-def own_share(fit: LeadFit) -> np.ndarray:
-    """How much of the reference's beat at TIME_S belongs to it and not to its neighbours, ``(B, n)``."""
-    return _own(fit.landmarks_s[:, 0], fit.rr_s)
 
 
 def _own(p_onset_s: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
