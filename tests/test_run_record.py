@@ -185,15 +185,20 @@ def test_another_run_is_turned_away_and_the_record_stays(tmp_path: Path) -> None
 
 def test_begun_anew_the_earlier_run_is_kept_aside_and_its_data_are_used(tmp_path: Path) -> None:
     first = run(tmp_path)
+    (tmp_path / "codec.safetensors").write_bytes(b"another's")
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / loop.STATE).write_bytes(b"of an earlier stage")
     second = run(tmp_path, replace(Preset(), loop=replace(Preset().loop, seed=8)), resume=False)
     assert len(second["sessions"]) == 1
     assert second["data"] == first["data"]
     assert second["weights"] != first["weights"]
     assert json.loads((tmp_path / "earlier-1" / "run.json").read_text()) == first
     kept = sorted(path.name for path in (tmp_path / "earlier-1").iterdir())
-    assert kept == ["line.safetensors", "losses.jsonl", "run.json", "state.safetensors"]
+    assert kept == ["line.safetensors", "losses.jsonl", "run.json", "stage", "state.safetensors"]
     run(tmp_path, resume=False)
     assert (tmp_path / "earlier-2").is_dir()
+    here = sorted(path.name for path in tmp_path.iterdir() if path.name not in kept)
+    assert here == ["codec.safetensors", "earlier-1", "earlier-2", "strips.npz"]
 
 
 def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypatch) -> None:
