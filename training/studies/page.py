@@ -20,6 +20,7 @@ import typer
 from training.console import SAY, entrance
 from training.studies import missing_leads, rollout
 from training.studies.document import cell
+from training.studies.rollout_arms import JUDGED
 
 PAGE = Path("docs/world_model.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,7 +31,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def _steps(found: Mapping[str, Any]) -> Rows:
     """Treated and untreated, at a few steps."""
-    return [r for r in rollout.shown(found) if r["step"] in ROLLED and r["arm"] in rollout.JUDGED]
+    return [r for r in rollout.shown(found) if r["step"] in ROLLED and r["arm"] in JUDGED]
 
 
 def _columns(*names: str) -> Callable[[Mapping[str, Any]], Rows]:
