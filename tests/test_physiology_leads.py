@@ -149,6 +149,19 @@ def test_pharmacology_asks_as_it_moves_the_five_waves(person) -> None:
     assert own.qt_ms[0] + moved == pytest.approx(qt * 1.2 ** (-1 / 3), abs=1e-6)
 
 
+def test_nothing_that_is_asked_breaks_a_beat(person) -> None:
+    _, _, fit = person
+    rng = np.random.default_rng(0)
+    asked = fit.measured * np.exp(1.5 * rng.normal(size=(64, len(ASKED))))
+    asked[::7] *= -1
+    rows = fit[np.zeros(64, dtype=int)]
+    marks, *_ = leads._moved(rows, asked)
+    assert (np.diff(marks, axis=1) > 0).all()
+    trace = anchor_traces(rows, asked, draw_beats(rng, np.full(64, 75.0)))
+    assert np.isfinite(trace).all()
+    assert np.abs(trace).max() < 15
+
+
 def test_heights_follow_what_is_asked(person) -> None:
     _, own, fit = person
     trace = anchor_traces(

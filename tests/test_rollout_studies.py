@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,21 @@ from ecg_gym.core import (
     World,
     row_generators,
 )
-from training.studies import ablate_k, ablate_lambda, missing_leads, rollout, trajectories
+from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.waveform import Intervals
+from ecg_gym.world_model import conditioning
+from ecg_gym.world_model.conditioning import modulations
+from training.studies import (
+    ablate_k,
+    ablate_lambda,
+    harness,
+    missing_leads,
+    page,
+    prior_mismatch,
+    rollout,
+    rollout_arms,
+    trajectories,
+)
 from training.studies.document import Size, write
 from training.studies.harness import INTERVALS
 from training.studies.ranking import Decision, agreement, changes, correlation, subsets
@@ -153,7 +168,7 @@ def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
     real[:, 0, :4] = rng.normal(size=(60, 4))
     real[:, 0, :4] /= real[:, 0, :4].std(axis=0)
     blank = np.zeros((60, 6, 2))
-    arm = rollout.Arm(real, samples, samples, samples, samples, real, blank)
+    arm = rollout_arms.Arm(real, samples, samples, samples, samples, real, blank)
     slope, rest = rollout.literal([arm])
     assert slope["value"] == pytest.approx(0.4, abs=1e-9)
     assert rest["value"] == pytest.approx(0.8, abs=1e-9)
@@ -250,3 +265,84 @@ def test_lambda_and_k_on_a_world_whose_risks_are_known(tmp_path: Any) -> None:
     assert rows[1]["sd_relative_error"] is None
     assert rows[3]["signal_mse_of_mean"] < rows[1]["signal_mse_of_mean"]
     write(counted, tmp_path, ablate_k.figure)
+
+
+DOFETILIDE = (Administration(0.0, Dose("dofetilide", 0.5, "mg", "PO")),)
+PERSON = Patient(age_years=50.0, sex="F", weight_kg=70.0)
+
+
+def modulation_told(given: tuple[Administration, ...] = DOFETILIDE) -> Modulation:
+    return modulations([given], [PERSON], np.full(1, 3.0))[0]
+
+
+def test_bent_pharmacology_is_scaled_reversed_or_exchanged_and_then_as_before() -> None:
+    right, free = modulation_told(), modulation_told(())
+    assert right.jtpeak_ms - free.jtpeak_ms > 5
+    for factor in (0.0, 0.5, 1.0, 2.0, -1.0):
+        with prior_mismatch.bent_pharmacology(prior_mismatch.scaled(factor)):
+            told = modulation_told()
+            assert told.jtpeak_ms - free.jtpeak_ms == pytest.approx(factor * (right.jtpeak_ms - free.jtpeak_ms))
+            assert np.log(told.sinus_rate / free.sinus_rate) == pytest.approx(
+                factor * np.log(right.sinus_rate / free.sinus_rate), abs=1e-12
+            )
+            assert 0 <= told.ikr_block <= 1
+            assert modulation_told(()) == free  # the clock stays right
+    with prior_mismatch.bent_pharmacology(prior_mismatch.exchanged({DOFETILIDE: ()})):
+        assert modulation_told() == free
+    assert modulation_told() == right
+
+
+@dataclass(frozen=True)
+class Believing(Linear):
+    """Repeats what pharmacology says of QTcF, ``belief`` times."""
+
+    belief: float = 1.0
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        later = super().step(state, treatments, rng)
+        told = modulations(later.taken, state.patients, later.hours)
+        said = [m.jtpeak_ms + m.tpeak_tend_ms for m in told]
+        x = later.inner["x"] + self.belief * np.stack([np.zeros(len(said)), said], axis=1)
+        return self._state(x, later.hours, later.taken)
+
+
+def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(harness, "intervals_of", trajectories.intervals_of)
+    forecast = {"hr_bpm": HR, "pr_ms": 160.0, "qrs_ms": 0.0, "qt_ms": QTCF, "qtcf_ms": QTCF, "jtpeak_ms": 200.0}
+    rows = Intervals.from_rows([{**forecast, "p_present": 1.0}] * 4, [""] * 4)
+    monkeypatch.setattr(conditioning, "measure_strips", lambda ecg: rows)
+    truth = Believing(keep=1.0)
+    for belief in (1.0, 0.25, 0.0):
+        found = prior_mismatch.study(Believing(keep=1.0, belief=belief), Size(4, 2), truth=truth)
+        metrics = found["metrics"]
+        for name in ("trust_qtcf", "trust_qtcf_reversed"):
+            assert metrics[name]["value"] == pytest.approx(belief, abs=0.02)
+        if belief == 1.0:
+            assert metrics["effect_mae_qtcf_ms"]["value"] == pytest.approx(0, abs=1e-3)
+            silent = metrics["effect_mae_qtcf_ms_silent"]
+            assert silent["value"] == pytest.approx(silent["baselines"]["no effect"], rel=1e-3)
+    write(found, tmp_path, prior_mismatch.figure)
+
+
+def test_the_page_is_filled_where_there_is_a_document_and_left_alone_elsewhere() -> None:
+    blank = "a\n<!-- table: rollout -->\nnothing yet\n<!-- end -->\nb\n<!-- table: other -->\nkept\n<!-- end -->\n"
+    found = rollout.study(Linear(), Size(4, 2), truth=Linear(), steps=2)
+    filled = page.fill(blank, {"rollout": found})
+    assert "nothing yet" not in filled
+    assert "kept" in filled
+    assert "| `kappa` | 0" in filled
+    assert page.fill(filled, {"rollout": found}) == filled
+    assert "same weights" in page.weights([{"study": "a", "model_sha256": "1"}, {"study": "b", "model_sha256": "2"}])
+    text = (Path(__file__).parents[1] / page.PAGE).read_text()
+    every = {m["name"] for m in page.BLOCK.finditer(text)}
+    assert every >= {"rollout", "missing-leads", "ablate-lambda", "ablate-k", "prior-mismatch", "forecast", "intervals"}
+
+
+def test_who_is_told_again_still_knows_the_first_strip() -> None:
+    world = Linear(keep=1.0)
+    first = world.initial(2, np.random.default_rng(0))
+    first = replace(first, inner={**first.inner, "home": np.array([1.0, 2.0])})
+    later = world.step(first, [WATCH, WATCH], np.random.default_rng(1))
+    seen = rollout_arms.told_again(world, first, replace(later, inner={**later.inner, "home": np.zeros(2)}))
+    assert seen.inner["home"].tolist() == [1.0, 2.0]
+    assert np.array_equal(seen.inner["x"], later.inner["x"])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ecg_gym.world_model import checkpoint
 from training import loop, run_record
-from training.cli import app
+from training.cli import _seeded, app
 from training.loop import Batch, LoopConfig
 from training.run_record import AnotherRun, data_hash, read, recorded
 
@@ -129,6 +129,34 @@ def test_a_stopped_run_goes_on_in_the_same_record(tmp_path: Path) -> None:
     assert found["weights"] == whole["weights"]
 
 
+def test_a_seed_reaches_the_loops_of_all_stages_and_no_data() -> None:
+    @dataclass(frozen=True)
+    class Design:
+        seed: int = 2026
+
+    @dataclass(frozen=True)
+    class TwoStages(Preset):
+        first: Preset = field(default_factory=Preset)
+        design: Design = field(default_factory=Design)
+
+    seeded = _seeded(TwoStages(), 5)
+    assert (seeded.loop.seed, seeded.first.loop.seed, seeded.design.seed) == (5, 5, 2026)
+    assert replace(seeded, loop=Preset().loop, first=Preset()) == TwoStages()
+
+
+def test_a_stage_may_be_saved_in_another_rhythm_and_not_be_another_run(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class TwoStages(Preset):
+        first: Preset = field(default_factory=Preset)
+
+    run(tmp_path, TwoStages())
+    run(tmp_path, TwoStages(first=Preset(loop=replace(Preset().loop, save_every=5))))
+    with pytest.raises(
+        AnotherRun, match=r"first.loop.steps = 6; expected line --preset tiny with first.loop.steps = 7"
+    ):
+        run(tmp_path, TwoStages(first=Preset(loop=replace(Preset().loop, steps=7))))
+
+
 def test_a_failure_is_recorded_and_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "x"):
         _ = 1 / 0
@@ -157,15 +185,20 @@ def test_another_run_is_turned_away_and_the_record_stays(tmp_path: Path) -> None
 
 def test_begun_anew_the_earlier_run_is_kept_aside_and_its_data_are_used(tmp_path: Path) -> None:
     first = run(tmp_path)
+    (tmp_path / "codec.safetensors").write_bytes(b"another's")
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / loop.STATE).write_bytes(b"of an earlier stage")
     second = run(tmp_path, replace(Preset(), loop=replace(Preset().loop, seed=8)), resume=False)
     assert len(second["sessions"]) == 1
     assert second["data"] == first["data"]
     assert second["weights"] != first["weights"]
     assert json.loads((tmp_path / "earlier-1" / "run.json").read_text()) == first
     kept = sorted(path.name for path in (tmp_path / "earlier-1").iterdir())
-    assert kept == ["line.safetensors", "losses.jsonl", "run.json", "state.safetensors"]
+    assert kept == ["line.safetensors", "losses.jsonl", "run.json", "stage", "state.safetensors"]
     run(tmp_path, resume=False)
     assert (tmp_path / "earlier-2").is_dir()
+    here = sorted(path.name for path in tmp_path.iterdir() if path.name not in kept)
+    assert here == ["codec.safetensors", "earlier-1", "earlier-2", "strips.npz"]
 
 
 def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypatch) -> None:
@@ -174,6 +207,8 @@ def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypa
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz", resume=False) as done:
         run_record.data_are_there(tmp_path)
         done(tmp_path / "nothing.safetensors")
+    for _ in loop.train(loop.start(Line(), Preset().loop), draw, tmp_path):
+        pass
     assert not os.listdir(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ecg_gym.datasets import splits
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE, VAEConfig, expand_leads
 from training import vae as training
-from training.strip_sources import virtual_strips
+from training.strip_sources import _limited, virtual_strips
 from training.strips import MAX_PEAKS, Strips, _replay, augment, load_strips, save_strips
 from training.studies import codec as study
 
@@ -229,6 +230,14 @@ def test_rare_virtual_strips_are_other_rhythms_of_other_people() -> None:
         assert len(np.unique(strips.split[strips.record == record])) == 1
     again = virtual_strips(6, seed=3, rare=1.0)
     np.testing.assert_array_equal(strips.signal, again.signal)
+
+
+def test_a_limit_on_real_records_spares_the_held_out_ones() -> None:
+    records = [(f"r{i}", "test" if i % 5 == 0 else "train", Path(f"r{i}")) for i in range(40)]
+    kept = _limited(records, 4)
+    assert [name for name, split, _ in kept if split == "test"] == [f"r{i}" for i in range(0, 40, 5)]
+    assert sum(split == "train" for _, split, _ in kept) == 4
+    assert _limited(records, None) == _limited(records, 32) == records
 
 
 def test_the_study_says_what_an_exact_code_and_a_flat_line_would_say(tmp_path, codec: VAE, monkeypatch) -> None:

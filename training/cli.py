@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -302,7 +302,8 @@ def train_student(
     from training import student, world_model
 
     def work(chosen: Any, folder: Path) -> Path:
-        shards = _trials(world_model.preset_named(preset), trials or folder / "trials")
+        described = replace(world_model.preset_named(preset), shards=chosen.shards)
+        shards = _trials(described, trials or folder / "trials")
         return student.run(chosen, teacher, shards, folder)
 
     inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
@@ -325,8 +326,8 @@ def _train(
     with entrance():
         chosen = module.preset_named(preset, device)
         parallel.check(chosen.loop.device, devices)
-        settings = replace(chosen.loop, devices=devices, seed=chosen.loop.seed if seed is None else seed)
-        chosen = replace(chosen, loop=settings)
+        chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
+        chosen = chosen if seed is None else _seeded(chosen, seed)
         folder = _writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
     try:
@@ -336,6 +337,13 @@ def _train(
     except AnotherRun as error:
         refuse(error)
     _SAY.print(f"weights  {path}\nrecord   {folder / 'run.json'}")
+
+
+def _seeded(preset: Any, seed: int) -> Any:
+    """The preset with this seed in its loop and in those of its earlier stages; data keep theirs."""
+    stages = {f.name: getattr(preset, f.name) for f in fields(preset) if hasattr(getattr(preset, f.name), "loop")}
+    seeded = {name: _seeded(stage, seed) for name, stage in stages.items()}
+    return replace(preset, loop=replace(preset.loop, seed=seed), **seeded)
 
 
 def _there(name: str, path: Path) -> Path:
@@ -348,12 +356,14 @@ def _trials(preset: Any, folder: Path) -> Path:
     """The folder, after making the preset's shards of virtual trials that are not in it yet, with a bar."""
     from ecg_gym.datasets.splits import shard_name
     from ecg_gym.datasets.trials import make_shards
+    from training.world_model import make_trials
 
     missing = [shard for shard in range(preset.shards) if not (folder / shard_name(shard)).is_file()]
     with progress_bar() as bar:
         task = bar.add_task("shards of virtual trials", total=len(missing))
         for _ in make_shards(folder, missing, preset.design):
             bar.advance(task)
+    make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder
 
 

@@ -30,7 +30,7 @@ from training import loop, parallel
 FILE = "run.json"
 FORMAT = 1
 PACKAGES = ("ecg-gym", "torch", "numpy", "scipy", "safetensors", "neurokit2", "lightning-fabric")
-OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "*.safetensors", "events.out.tfevents.*")  # data caches are not among these
+OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "events.out.tfevents.*")  # and its weights; data caches are not among these
 
 
 class AnotherRun(ValueError):
@@ -60,7 +60,7 @@ def recorded(
         return
     path = folder / FILE
     if not resume:
-        _move_aside(folder)
+        _move_aside(folder, kind)
     now = _beginning(kind, preset_name, preset, data, inputs or {})
     before: dict[str, Any] = read(folder) if path.is_file() else {}
     if before:
@@ -234,7 +234,8 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
     differing = []
     mine, theirs = _flat(now["config"]), _flat(before["config"])
     for key in mine.keys() & theirs.keys():
-        if key not in {f"loop.{name}" for name in loop.FREE} and mine[key] != theirs[key]:
+        free = key.split(".")[-1] in loop.FREE and key.split(".")[-2:-1] == ["loop"]
+        if not free and mine[key] != theirs[key]:
             differing.append((key, theirs[key], mine[key]))
     for key in before["inputs"].keys() | now["inputs"].keys():
         theirs_, mine_ = (run["inputs"].get(key, {}).get("sha256", "none")[:12] for run in (before, now))
@@ -249,16 +250,22 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
         )
 
 
-def _move_aside(folder: Path) -> None:
-    """Everything that belongs to the run in ``folder`` into a new folder inside; nothing when there is no run."""
-    files = sorted({file for pattern in OF_A_RUN for file in folder.glob(pattern)})
+def _move_aside(folder: Path, kind: str) -> None:
+    """Everything that belongs to the run in ``folder`` into a new folder inside; nothing when there is no run.
+
+    That is its record, state, losses, curves and weights, and folders of earlier stages; not other weights, not data.
+    """
+    was = read(folder)["kind"] if (folder / FILE).is_file() else kind
+    patterns = (*OF_A_RUN, f"{was.replace('-', '_')}.safetensors")
+    files = {file for pattern in patterns for file in folder.glob(pattern)}
+    files |= {state.parent for state in folder.glob(f"*/{loop.STATE}") if not state.parent.name.startswith("earlier-")}
     if not files:
         return
     number = 1
     while (aside := folder / f"earlier-{number}").exists():
         number += 1
     aside.mkdir()
-    for file in files:
+    for file in sorted(files):
         file.rename(aside / file.name)
 
 

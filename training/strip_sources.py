@@ -27,11 +27,12 @@ VIRTUAL_SOURCE = "virtual patients of this package, Apache-2.0"
 _CHUNK = 64  # virtual patients made together
 
 
-def real_strips(data: Path) -> Strips:
+def real_strips(data: Path, most_train: int | None = None) -> Strips:
     """Every usable record of the known folders under ``data``, one strip each, split by patient.
 
-    Left out: records without 12 finite leads, without beats, or shorter than a strip needs. Raises ValueError when
-    ``data`` holds none of the folders.
+    ``most_train`` limits how many records of the training side each folder gives, evenly chosen. Left out: records
+    without 12 finite leads, without beats, or shorter than a strip needs. Raises ValueError when ``data`` holds none
+    of the folders.
     """
     found = [folder for folder in SOURCES if (data / folder).is_dir()]
     if not found:
@@ -39,7 +40,7 @@ def real_strips(data: Path) -> Strips:
     parts = []
     for folder in found:
         signals, records, sides = [], [], []
-        for name, split, header in _records(data / folder):
+        for name, split, header in _limited(list(_records(data / folder)), most_train):
             if (signal := _on_grid(header)) is not None:
                 signals.append(signal)
                 records.append(f"{folder}/{name}")
@@ -113,6 +114,15 @@ def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
         record = f"{folder.name}/{name}"
         by_rule = splits.by_fold(folds[int(name.split("_")[0])]) if folds else splits.by_hash(record)
         yield name, stored.get(record, by_rule), header.with_suffix("")
+
+
+def _limited(records: list[tuple[str, str, Path]], most_train: int | None) -> list[tuple[str, str, Path]]:
+    """All held-out records, and at most so many of the others, evenly chosen."""
+    learned = [i for i, (_, split, _) in enumerate(records) if split == "train"]
+    if most_train is None or len(learned) <= most_train:
+        return records
+    chosen = {learned[i] for i in np.linspace(0, len(learned) - 1, most_train).astype(int)}
+    return [record for i, record in enumerate(records) if record[1] != "train" or i in chosen]
 
 
 def _on_grid(path: Path) -> np.ndarray | None:

@@ -24,7 +24,7 @@ from ecg_gym.core import (
     limb_from_independent,
 )
 from ecg_gym.physiology import mcsharry, modulation, parameters
-from ecg_gym.physiology.beats import SPAN_S, beats_of, first_of, refined
+from ecg_gym.physiology.beats import STRIP_S, beats_of, first_of, refined
 from ecg_gym.physiology.shared_waves import SharedFit, fit_shared, roles
 from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned, r_peaks_of, typical_beat
 from ecg_gym.waveform.fiducials import fiducials
@@ -88,10 +88,9 @@ def fit_leads(
     """The waves of each strip's typical beat; some 10 ms per strip. Never raises for what a strip looks like."""
     if lead is not None and lead not in INDEPENDENT_LEADS:
         raise ValueError(f"lead is {lead!r}; expected one of {INDEPENDENT_LEADS} or None; the others follow from them")
-    strips, rows = (
-        twelve(ecg),
-        [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else list(intervals),
-    )
+    strips = twelve(ecg)
+    told = [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else intervals
+    rows = list(told)
     if len(rows) != len(strips):
         raise ValueError(
             f"{len(rows)} rows of intervals for {len(strips)} strips; expected one each; measure the same strips"
@@ -128,8 +127,7 @@ def anchor_traces(
     """
     wanted = _as_columns(fit, asked)
     if beats_s is None:
-        rate = np.where(np.isfinite(wanted[:, 0]) & (wanted[:, 0] > 0), wanted[:, 0], 60 / fit.rr_s)
-        beats_s = np.repeat(60 / rate[:, None], int(np.ceil(SPAN_S * rate.max() / 60)) + 1, axis=1)
+        beats_s = np.where(wanted[:, [0]] > 0, 60 / wanted[:, [0]], fit.rr_s[:, None])
     beats_s = np.asarray(beats_s, dtype=float)
     if beats_s.ndim != 2 or len(beats_s) != len(fit):
         raise ValueError(
@@ -190,12 +188,13 @@ def _fit_chunk(
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
     own = _own(found[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
     if lead is None:
-        shared = fit_shared(typical, TIME_S, own > 0.5, waves, steps)
+        shared = fit_shared(typical, TIME_S, own, waves, steps)
     else:
-        alone = fit_shared(typical[:, [INDEPENDENT_LEADS.index(lead)]], TIME_S, own > 0.5, waves, steps)
-        shared = fit_shared(typical, TIME_S, own > 0.5, waves, 0, alone)
-    model = np.einsum("blw,bwn->bln", shared.gain_mv, _bells(shared)) + shared.offset_mv[:, :, None]
-    residual = np.nan_to_num((typical - model) * own[:, None]).astype(np.float32)
+        alone = fit_shared(typical[:, [INDEPENDENT_LEADS.index(lead)]], TIME_S, own, waves, steps)
+        shared = fit_shared(typical, TIME_S, own, waves, 0, alone)
+    whole = np.nan_to_num((typical - shared.offset_mv[:, :, None]) * own[:, None])
+    residual = (whole - shared.gain_mv @ _bells(shared)).astype(np.float32)
+    residual[:, :, [0, -1]] = 0
     enough = [0 if beat is None else int(beat.kept.sum()) for beat in beats]
     reason = [_why(shared, i, row, enough[i], bool(finite[i]), waves) for i, row in enumerate(rows)]
     seconds = [refined(row, p) / RATE_HZ for row, p in zip(leads, peaks)]
@@ -252,11 +251,6 @@ def _found(beat: Beat) -> np.ndarray:
     marks = fiducials(beat, beat.next_rr_ms)
     columns = [marks.p_onset, marks.qrs_onset, beat.r, marks.qrs_end, marks.t_peak, marks.t_end]
     return (np.array(columns, dtype=float) - beat.r) / RATE_HZ
-
-
-def own_share(fit: LeadFit) -> np.ndarray:
-    """How much of the reference's beat at TIME_S belongs to it and not to its neighbours, ``(B, n)``."""
-    return _own(fit.landmarks_s[:, 0], fit.rr_s)
 
 
 def _own(p_onset_s: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
@@ -322,7 +316,7 @@ def _as_columns(fit: LeadFit, asked: np.ndarray | Mapping[str, np.ndarray]) -> n
 def _to_the_end(beats_s: np.ndarray) -> np.ndarray:
     """The series ``(B, K)`` [s], each continued with its last interval until all reach beyond the strip."""
     with np.errstate(invalid="ignore"):
-        missing = np.nan_to_num((SPAN_S - beats_s.sum(axis=1)) / beats_s[:, -1], nan=-1.0)
+        missing = np.nan_to_num((STRIP_S - beats_s.sum(axis=1)) / beats_s[:, -1], nan=-1.0)
     more = max(0, int(np.floor(missing.max(initial=-1.0))) + 1)
     return np.concatenate([beats_s, np.repeat(beats_s[:, -1:], more, axis=1)], axis=1)
 
@@ -355,8 +349,9 @@ def _moved(fit: LeadFit, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     t_onset_2 = np.maximum(t_onset_2, end_2 + least * (t_onset - end))
     t_onset_2 = np.minimum(t_onset_2, peak_2 - least * (peak - t_onset))
     marks = np.stack([p_onset_2, p_end_2, onset_2, r, end_2, t_onset_2, peak_2, t_end_2], axis=1)
-    heights = [np.nan_to_num(asked[:, k] / fit.measured[:, k], nan=1.0) for k in (6, 5)]
-    return np.maximum.accumulate(marks, axis=1), heights[0], heights[1]
+    tallest = parameters.value("leads", "tallest")
+    t_ratio, r_ratio = np.clip(np.nan_to_num(asked[:, 5:7] / fit.measured[:, 5:7], nan=1.0), 0, tallest).T
+    return np.maximum.accumulate(marks, axis=1), r_ratio, t_ratio
 
 
 def _draw(
@@ -364,12 +359,8 @@ def _draw(
 ) -> np.ndarray:
     marks, r_ratio, t_ratio = _moved(fit, asked)
     centre, width = _stretched(fit, marks)
-    gain = (
-        fit.gain_mv
-        * np.select(
-            [fit.role == "P", fit.role == "T"], [np.ones_like(r_ratio)[:, None], t_ratio[:, None]], r_ratio[:, None]
-        )[:, None, :]
-    )
+    taller = np.where(fit.role == "P", 1.0, np.where(fit.role == "T", t_ratio[:, None], r_ratio[:, None]))
+    gain = fit.gain_mv * taller[:, None]
     unit = mcsharry.unit_waves(
         centre, width, beats_s, samples=MODEL_SAMPLES, rate_hz=MODEL_RATE_HZ, first_s=first_s,
         relaxation_per_s=kappa,
@@ -381,9 +372,8 @@ def _draw(
 def _stretched(fit: LeadFit, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres and widths ``(B, W)`` [s] of the waves on the stretched clock."""
     edges = fit.centre_s[:, None] + fit.width_s[:, None] * np.array([-1, 0, 1])[:, None]
-    left, centre, right = np.moveaxis(
-        np.stack([_map(x, *_knots(a, b)) for x, a, b in zip(edges, fit.landmarks_s, marks)]), 1, 0
-    )
+    moved = np.stack([np.interp(x, *_knots(a, b)) for x, a, b in zip(edges, fit.landmarks_s, marks)])
+    left, centre, right = moved.transpose(1, 0, 2)
     return centre, (right - left) / 2
 
 
@@ -394,16 +384,12 @@ def _knots(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(ends[0]), np.concatenate(ends[1])
 
 
-def _map(x: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    return np.interp(x, source, target)
-
-
 def _remainder(fit: LeadFit, marks: np.ndarray, r_ratio: np.ndarray, t_ratio: np.ndarray) -> np.ndarray:
     """What the waves left over, on the stretched clock, ``(B, n, 8)`` [mV] at TIME_S."""
     step = EVERY / RATE_HZ
     out = np.empty((len(fit), len(TIME_S), fit.residual_mv.shape[1]), dtype=np.float32)
     for i, (source, target) in enumerate(zip(fit.landmarks_s, marks)):
-        then = _map(TIME_S, *_knots(target, source))
+        then = np.interp(TIME_S, *_knots(target, source))
         at = np.clip((then - FIRST_S) / step, 0, len(TIME_S) - 1.001)
         column = at.astype(int)
         part = (at - column).astype(np.float32)[:, None]

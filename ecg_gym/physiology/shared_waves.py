@@ -34,24 +34,25 @@ def roles(name: str = "nine") -> tuple[str, ...]:
 def fit_shared(
     beats_mv: np.ndarray,
     time_s: np.ndarray,
-    valid: np.ndarray,
+    share: np.ndarray,
     name: str = "nine",
     steps: int = 25,
     start: SharedFit | None = None,
 ) -> SharedFit:
     """The waves nearest to beats ``(B, L, n)`` [mV] at ``time_s (n,)`` [s after R].
 
-    ``valid (B, n)`` bool marks their own samples. Rows with samples that are not finite get the expected waves at no
+    ``share (B, n)`` in [0, 1] is how much of each sample is this beat's own: the waves have to be that part of it, and
+    nothing where its neighbours are. Rows with samples that are not finite get the expected waves at no
     height and an R^2 of NaN. The descent begins at the expected places or where ``start`` has its waves; with no
     ``steps`` only heights are solved for.
     """
-    weight = np.asarray(valid, dtype=float)[:, None]
-    sound = np.isfinite(np.where(weight > 0, beats_mv, 0)).all(axis=(1, 2)) & (weight.sum(axis=(1, 2)) > 0)
-    beat = np.where(sound[:, None, None] & (weight > 0), beats_mv, 0.0)
-    look = _descend(_Problem(beat, weight, time_s, name), steps, start)
+    own = np.asarray(share, dtype=float)[:, None]
+    sound = np.isfinite(np.where(own > 0, beats_mv, 0)).all(axis=(1, 2)) & (own.sum(axis=(1, 2)) > 0)
+    beat = own * np.where(sound[:, None, None] & (own > 0), beats_mv, 0.0)
+    look = _descend(_Problem(beat, own, time_s, name), steps, start)
     w = len(roles(name))
-    mean = beat.sum(axis=-1, keepdims=True) / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
-    power = (((beat - mean) * weight) ** 2).sum(axis=(1, 2))
+    mean = beat.sum(axis=-1, keepdims=True) / np.maximum(own.sum(axis=-1, keepdims=True), 1)
+    power = ((beat - mean * own) ** 2).sum(axis=(1, 2))
     r2 = np.where(sound & (power > 0), 1 - (look.rest**2).sum(axis=(1, 2)) / np.where(power > 0, power, 1), np.nan)
     gain = look.gain.transpose(0, 2, 1)
     return SharedFit(look.x[:, :w], look.x[:, w:], gain[:, :, :w], gain[:, :, w], r2)
@@ -60,8 +61,8 @@ def fit_shared(
 class _Problem:
     """Beats, limits and expectation."""
 
-    def __init__(self, beat: np.ndarray, weight: np.ndarray, time: np.ndarray, name: str) -> None:
-        self.beat, self.weight, self.time = beat, weight, time
+    def __init__(self, beat: np.ndarray, own: np.ndarray, time: np.ndarray, name: str) -> None:
+        self.beat, self.own, self.time = beat, own, time
         table = parameters.row("leads", name)
 
         def column(key: str) -> np.ndarray:
@@ -79,7 +80,7 @@ class _Look:
 
     x: np.ndarray
     distance: np.ndarray  # (B, W, n) in widths
-    basis: np.ndarray  # (B, W + 1, n) bells and the constant, zero outside the beat
+    basis: np.ndarray  # (B, W + 1, n) bells, and the beat's share of a constant
     gram: np.ndarray  # (B, W + 1, W + 1) with the ridge
     gain: np.ndarray  # (B, W + 1, L)
     rest: np.ndarray  # (B, L, n) beat minus model
@@ -93,7 +94,7 @@ class _Look:
 def _look(problem: _Problem, x: np.ndarray) -> _Look:
     w = x.shape[1] // 2
     distance = (problem.time - x[:, :w, None]) / x[:, w:, None]
-    basis = np.concatenate([np.exp(-0.5 * distance**2) * problem.weight, problem.weight], axis=1)
+    basis = np.concatenate([np.exp(-0.5 * distance**2), problem.own], axis=1)
     gram = basis @ basis.transpose(0, 2, 1) + problem.ridge * np.eye(w + 1)
     gain = np.linalg.solve(gram, basis @ problem.beat.transpose(0, 2, 1))
     rest = problem.beat - gain.transpose(0, 2, 1) @ basis

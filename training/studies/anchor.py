@@ -212,7 +212,7 @@ def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float
 def _waveless(fit: LeadFit) -> LeadFit:
     """The same typical beats, stretched but not modelled: everything is remainder."""
     bells = np.exp(-0.5 * ((leads.TIME_S - fit.centre_s[..., None]) / fit.width_s[..., None]) ** 2)
-    whole = fit.residual_mv + (fit.gain_mv @ bells) * leads.own_share(fit)[:, None]
+    whole = fit.residual_mv + fit.gain_mv @ bells
     return replace(fit, gain_mv=np.zeros_like(fit.gain_mv), residual_mv=whole.astype(np.float32))
 
 

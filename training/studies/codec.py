@@ -84,7 +84,7 @@ def held_out_strips(data: Path | None, run: Path | None, size: Size) -> dict[str
             most = size.real if name == "real" else size.virtual
             sets[name] = _some(strips.of("train"), size.learned), _some(strips.where(strips.split != "train"), most)
     if data is not None and "real" not in sets:
-        strips = real_strips(data)
+        strips = real_strips(data, size.learned)
         sets["real"] = _some(strips.of("train"), size.learned), _some(strips.where(strips.split != "train"), size.real)
     if run is None:
         learned = virtual_strips(size.learned, STUDY_SEED + 1)

@@ -38,7 +38,7 @@ from training.studies.harness import (
     seen_by,
     transitions,
 )
-from training.studies.rollout import population_forecast
+from training.studies.rollout_arms import population_forecast
 from training.studies.trajectories import Progress
 
 if TYPE_CHECKING:

@@ -19,75 +19,39 @@ slope of squared errors against the truth within patient and step, is `kappa_eq3
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_gym.core import WATCH, State, World
-from ecg_gym.datasets.trials import TrialDesign, draw_treatment
+from ecg_gym.core import World
 from ecg_gym.virtual_patient import VirtualPatient
 from training.studies.document import Size, cell, document, estimate, mean_of, metric
-from training.studies.harness import (
-    HELD_OUT,
-    INTERVALS,
-    PURPOSES,
-    SHORT,
-    fair_crps,
-    held_out_patients,
-    mean_known,
-    seen_by,
+from training.studies.harness import INTERVALS, SHORT, fair_crps, mean_known
+from training.studies.rollout_arms import (
+    ARMS,
+    JUDGED,
+    SCORED,
+    Arm,
+    Pairs,
+    S,
+    between_people,
+    pair_steps,
+    paired,
+    run_trial,
+    together,
 )
-from training.studies.trajectories import (
-    Progress,
-    Schedule,
-    Trajectories,
-    advance,
-    draws,
-    follow,
-    latent_of,
-    measured_of,
-    single_steps,
-)
+from training.studies.trajectories import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USUAL, SMALL = Size(patients=40, samples=8), Size(patients=5, samples=4)
 STEPS = 8
-AGAIN = 4  # the treated are given the same again after so many steps
-ARMS = ("treated", "washout", "placebo")
-JUDGED = ("treated", "placebo")  # arms that the excess is measured in
-SCORED = INTERVALS[:4]  # rate, PR, QRS, QTcF
-PAIRED = 1000  # added to the step in the noise of pairs
-_S = slice(0, len(SCORED))
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One arm of one trial, seen from everywhere; patients along axis 1 of samples, axis 0 of single values."""
-
-    real: np.ndarray  # (N, H + 1, 6) what happened in the virtual patient
-    truth: np.ndarray  # (K, N, H + 1, 6) what else could have happened there
-    truth_told: np.ndarray  # (K, N, H + 1, 6) the same, each step begun at what happened
-    rollout: np.ndarray  # (K, N, H + 1, 6) the world's rollouts
-    told: np.ndarray  # (K, N, H + 1, 6) the world, each step begun at what happened
-    pharmacology: np.ndarray  # (N, H + 1, 6) the first strip, moved by what the population would do
-    latent_errors: np.ndarray  # (N, H + 1, 2) mean squared error of a sample: rollout, told; NaN without latents
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Squared distances of pairs of hearts before and after a step with common noise."""
-
-    patient: np.ndarray  # (P,)
-    before: np.ndarray  # (P, 2) in intervals, in latents
-    after: np.ndarray  # (P, 2)
 
 
 def rows_of(size: Size, steps: int = STEPS) -> int:
     """How many rows the study asks of the world, for the progress bar."""
-    each = (len(ARMS) + len(JUDGED)) * steps + len(_pair_steps(steps))
+    each = (len(ARMS) + len(JUDGED)) * steps + len(pair_steps(steps))
     return each * size.patients * size.samples * len(size.seeds)
 
 
@@ -100,10 +64,10 @@ def study(
 ) -> dict[str, Any]:
     """The study's document; ``truth`` is where the patients live, by default the virtual patient."""
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    trials = [_trial(world, home, size, seed, steps, progress) for seed in size.seeds]
-    arms = {arm: _together([arms[arm] for arms, *_ in trials]) for arm in ARMS}
-    pairs = _paired([own for _, own, _ in trials], size.patients)
-    true_pairs = _paired([true for _, _, true in trials], size.patients)
+    trials = [run_trial(world, home, size, seed, steps, progress) for seed in size.seeds]
+    arms = {arm: together([arms[arm] for arms, *_ in trials]) for arm in ARMS}
+    pairs = paired([own for _, own, _ in trials], size.patients)
+    true_pairs = paired([true for _, _, true in trials], size.patients)
     patient = np.arange(arms["placebo"].real.shape[0])
     metrics = {
         **_excess(arms, patient, steps),
@@ -116,154 +80,6 @@ def study(
         samples=size.samples, steps=steps, dt_hours=float(world.dt_hours), arms=ARMS, scored=SCORED,
         died={arm: int(np.isnan(arms[arm].real[:, -1]).all(axis=-1).sum()) for arm in ARMS},
     )  # fmt: skip
-
-
-def _trial(
-    world: World, home: World, size: Size, seed: int, steps: int, progress: Progress
-) -> tuple[dict[str, Arm], Pairs, Pairs]:
-    people = held_out_patients(home, size.patients, seed)
-    seen = seen_by(world, people)
-    rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 2])
-    given = [draw_treatment(person, rng, TrialDesign(watch=(0.0,)), "test")[0] for person in people.patients]
-    watch = [WATCH] * len(people)
-    schedules: dict[str, Schedule] = {
-        "treated": [given if step % AGAIN == 0 else watch for step in range(steps)],
-        "washout": [given if step == 0 else watch for step in range(steps)],
-        "placebo": [watch] * steps,
-    }
-    spread = between_people(measured_of(people))
-    arms: dict[str, Arm] = {}
-    pairs = []
-    for name, schedule in schedules.items():
-        keep = _pair_steps(steps) if name == "treated" else ()
-        every = range(1, steps + 1)
-        happened = follow(home, people, schedule, 1, ("true", seed), keep=range(steps + 1))
-        before = [happened.states[step] for step in range(steps)]
-        could = follow(home, people, schedule, size.samples, ("again", seed), keep)
-        drawn = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
-        if name in JUDGED:
-            sights = [seen, *(seen_by(world, state) for state in before[1:])]
-            told = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
-            last = seen_by(world, happened.states[steps])
-            told_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
-            latents = _latent_errors(drawn, told, [*sights, last])
-            arms[name] = _arm(happened, could, told_true, drawn, told, people, latents)
-        else:
-            arms[name] = _arm(happened, could, could, drawn, drawn, people, None)
-        for place, followed in ((world, drawn), (home, could)):
-            if keep:
-                pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
-    return arms, pairs[0], pairs[1]
-
-
-def _arm(
-    happened: Trajectories,
-    could: Trajectories,
-    told_true: Trajectories,
-    drawn: Trajectories,
-    told: Trajectories,
-    people: State,
-    latents: np.ndarray | None,
-) -> Arm:
-    real = happened.intervals[0]
-    return Arm(
-        real,
-        could.intervals,
-        told_true.intervals,
-        drawn.intervals,
-        told.intervals,
-        population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
-        np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
-    )
-
-
-def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
-    """The first strip's intervals ``(N, H + 1, 6)``, moved by what doses and clock do to an average heart."""
-    from ecg_gym.world_model import conditioning
-
-    measured = conditioning.observe_strips(people.ecg)
-    tables = []
-    for state in states:
-        expected = conditioning.population_forecast(
-            measured, people.patients, people.taken, state.taken, people.hours, state.hours
-        )
-        tables.append(np.stack([expected[name] for name in INTERVALS], axis=1))
-    return np.stack(tables, axis=1)
-
-
-def _latent_errors(drawn: Trajectories, told: Trajectories, sights: Sequence[State]) -> np.ndarray | None:
-    if drawn.latents is None or told.latents is None:
-        return None
-    real = np.stack([np.asarray(latent_of(state)) for state in sights], axis=1)
-    errors = [((latents - real) ** 2).mean(axis=(0, -1)) for latents in (drawn.latents, told.latents)]
-    return np.stack(errors, axis=-1)
-
-
-def _pair_steps(steps: int) -> tuple[int, ...]:
-    """After which steps pairs of hearts are sent on together: early, before the second treatment, late."""
-    return tuple(sorted({1, min(AGAIN, steps - 1), steps - 1} - {0}))
-
-
-def _pairs(
-    world: World,
-    followed: Trajectories,
-    schedule: Schedule,
-    k: int,
-    n: int,
-    spread: np.ndarray,
-    seed: int,
-    progress: Progress = lambda rows: None,
-) -> Pairs:
-    """Samples 0 and 1, 2 and 3, ... of each patient, sent one step on with the noise of the pair."""
-    half = k // 2
-    found: dict[str, list[np.ndarray]] = {"before": [], "after": []}
-    for step, crowd in followed.states.items():
-        now = crowd[: 2 * half * n]
-        noise = draws(("model", seed), n, 2 * half, PAIRED + step, shared=2)
-        later = advance(world, now, [*schedule[step]] * (2 * half), noise, progress)
-        apart = [_apart(measured_of(state)[:, _S] / spread[_S], half, n) for state in (now, later)]
-        known = np.isfinite(apart[0]) & np.isfinite(apart[1])
-        latents = [latent_of(state) for state in (now, later)]
-        for name, squares, latent in zip(found, apart, latents):
-            far = np.full((half, n), np.nan) if latent is None else _apart(latent, half, n).mean(axis=-1)
-            found[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
-    patient = np.tile(np.arange(n), half * len(followed.states))
-    return Pairs(patient, np.concatenate(found["before"]), np.concatenate(found["after"]))
-
-
-def between_people(values: np.ndarray) -> np.ndarray:
-    """SD ``(I,)`` of each interval over people ``(N, I)``; NaN where fewer than two are known or all are alike."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
-    variance = (np.where(known, values - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
-    return np.where((count > 1) & (variance > 0), np.sqrt(variance), np.nan)
-
-
-def _apart(values: np.ndarray, half: int, n: int) -> np.ndarray:
-    """Squared differences ``(pairs, N, ...)`` of rows that stand sample by sample."""
-    rows = values.reshape(half, 2, n, -1)
-    return (rows[:, 0] - rows[:, 1]) ** 2
-
-
-def _together(parts: Sequence[Arm]) -> Arm:
-    """The patients of several trials in one."""
-    joined = {}
-    for f in fields(Arm):
-        values = [getattr(part, f.name) for part in parts]
-        joined[f.name] = np.concatenate(values, axis=1 if values[0].ndim == 4 else 0)
-    return Arm(**joined)
-
-
-def _paired(parts: Sequence[Pairs], patients: int) -> Pairs:
-    return Pairs(
-        np.concatenate([part.patient + patients * i for i, part in enumerate(parts)]),
-        np.concatenate([part.before for part in parts]),
-        np.concatenate([part.after for part in parts]),
-    )
-
-
-# ---- what it comes to
 
 
 def crps(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -289,7 +105,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
     who = np.tile(patient, len(both))
 
     def last(values: Callable[[Arm], np.ndarray]) -> np.ndarray:
-        return np.concatenate([values(arm)[:, steps, _S] for arm in both])
+        return np.concatenate([values(arm)[:, steps, S] for arm in both])
 
     errors = {
         "rollout": last(lambda a: crps(a.rollout, a.real)),
@@ -297,7 +113,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         "virtual patient": last(lambda a: crps(a.truth, a.real)),
         "virtual patient told": last(lambda a: crps(a.truth_told, a.real)),
         "copy": last(lambda a: np.abs(a.real[:, :1] - a.real)),
-        "last strip": np.concatenate([np.abs(a.real[:, steps - 1, _S] - a.real[:, steps, _S]) for a in both]),
+        "last strip": np.concatenate([np.abs(a.real[:, steps - 1, S] - a.real[:, steps, S]) for a in both]),
         "pharmacology": last(lambda a: np.abs(a.pharmacology - a.real)),
     }
     beside = {
@@ -369,8 +185,8 @@ def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     x, y, who = [], [], []
     for arm in arms:
-        spread = between_people(arm.real[:, 0, _S])
-        squares = ((arm.rollout[..., _S] - arm.real[..., _S]) / spread) ** 2  # (K, N, H + 1, 4)
+        spread = between_people(arm.real[:, 0, S])
+        squares = ((arm.rollout[..., S] - arm.real[..., S]) / spread) ** 2  # (K, N, H + 1, 4)
         before, after = squares[:, :, 1:-1], squares[:, :, 2:]
         known = np.isfinite(before) & np.isfinite(after)
         x.append(np.where(known, before, 0).sum(axis=-1).transpose(1, 2, 0))  # (N, H - 1, K)
@@ -466,8 +282,8 @@ def twin_distance(arms: Mapping[str, Arm], of: str) -> np.ndarray:
 
     Root mean square over rate, PR, QRS and QTcF, each in SDs between people; NaN where none could be measured.
     """
-    spread = between_people(arms["placebo"].real[:, 0, _S])
-    apart = (getattr(arms["washout"], of)[..., _S] - getattr(arms["placebo"], of)[..., _S]) / spread
+    spread = between_people(arms["placebo"].real[:, 0, S])
+    apart = (getattr(arms["washout"], of)[..., S] - getattr(arms["placebo"], of)[..., S]) / spread
     known = np.isfinite(apart)
     square = np.where(known, apart, 0) ** 2
     return mean_known(

@@ -450,13 +450,14 @@ def figure(found: Mapping[str, Any]) -> Figure:
     left = np.zeros(len(queries))
     for part in next(iter(queries.values())):
         seconds = np.array([spent[part] for spent in queries.values()])
-        parts.barh(list(queries), seconds, left=left, label=part)
+        parts.barh(list(queries), seconds, 0.5, left=left, label=part)
         left += seconds
     ratio = found["metrics"]["ratio_vs_naive"]
     parts.set(
         xlabel="CPU seconds, one thread",
+        ylim=(-0.6, len(queries) + 0.4),
         title=f"{CANDIDATES} x {FUTURES} futures: {ratio['value']:,.0f} x the naive U-Net",
     )
-    parts.legend(frameon=False, fontsize=8)
+    parts.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
     drawn.tight_layout()
     return drawn
