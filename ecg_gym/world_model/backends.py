@@ -122,8 +122,8 @@ _WRAPPERS: dict[str, type[_Wrapped]] = {"bf16": _BFloat16, "compile": _Compiled,
 def _converted(denoiser: nn.Module, told: tuple[Tensor, ...]) -> Any:
     """The denoiser as an OpenVINO network for inputs of these shapes, on as many threads as PyTorch uses."""
     openvino = importlib.import_module("openvino")
-    traced = torch.jit.trace(denoiser, told, check_trace=False)
-    network = openvino.convert_model(traced, example_input=told, input=[tuple(t.shape) for t in told])
+    with torch.inference_mode(False), torch.no_grad():  # export cannot follow tensors of inference mode
+        network = openvino.convert_model(torch.export.export(denoiser, tuple(t.clone() for t in told)))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return openvino.Core().compile_model(network, "CPU", settings)
 
