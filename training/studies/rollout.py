@@ -7,7 +7,8 @@ fifth), *washout* (once, then watching), *placebo*. Each has a future that happe
 
 CRPS of intervals, because a rollout is a distribution: the error of its mean would notice neither samples that all
 agree nor ones that scatter, and latents mostly count the phase of every beat. The virtual patient has an excess of its
-own (it, too, knows less from further away), which stands beside the model's.
+own (rhythms convert in between), which stands beside the model's. The same over the last half of the steps has narrower
+intervals.
 
     kappa = E |G(s, a, w) - G(s', a, w)|^2 / E |s - s'|^2
 
@@ -101,46 +102,42 @@ def excess(far: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], float]:
 
 
 def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[str, Any]:
-    both = [arms[arm] for arm in JUDGED]
-    who = np.tile(patient, len(both))
+    errors: dict[str, dict[str, np.ndarray]] = {
+        "rollout": {name: crps(arms[name].rollout, arms[name].real) for name in JUDGED},
+        "told": {name: crps(arms[name].told, arms[name].real) for name in JUDGED},
+        "virtual patient": {name: crps(arms[name].truth, arms[name].real) for name in JUDGED},
+        "virtual patient told": {name: crps(arms[name].truth_told, arms[name].real) for name in JUDGED},
+        "copy": {name: np.abs(arms[name].real[:, :1] - arms[name].real) for name in JUDGED},
+        "last strip": {name: _since_last(arms[name].real) for name in JUDGED},
+        "pharmacology": {name: np.abs(arms[name].pharmacology - arms[name].real) for name in JUDGED},
+    }
 
-    def last(values: Callable[[Arm], np.ndarray]) -> np.ndarray:
-        return np.concatenate([values(arm)[:, steps, S] for arm in both])
+    def beyond(
+        far: str, near: str, which: Sequence[str] = JUDGED, at: Sequence[int] = (steps,), columns: slice = S
+    ) -> dict[str, Any]:
+        """The excess over some arms, steps and intervals; all rows of a patient stay together."""
+        rows = [[errors[of][arm][:, step, columns] for arm in which for step in at] for of in (far, near)]
+        return estimate(excess(*map(np.concatenate, rows)), np.tile(patient, len(which) * len(at)))
 
-    errors = {
-        "rollout": last(lambda a: crps(a.rollout, a.real)),
-        "told": last(lambda a: crps(a.told, a.real)),
-        "virtual patient": last(lambda a: crps(a.truth, a.real)),
-        "virtual patient told": last(lambda a: crps(a.truth_told, a.real)),
-        "copy": last(lambda a: np.abs(a.real[:, :1] - a.real)),
-        "last strip": np.concatenate([np.abs(a.real[:, steps - 1, S] - a.real[:, steps, S]) for a in both]),
-        "pharmacology": last(lambda a: np.abs(a.pharmacology - a.real)),
+    def own(**chosen: Any) -> dict[str, Any]:
+        return {"virtual patient": beyond("virtual patient", "virtual patient told", **chosen)}
+
+    beside = {name: beyond(name, "told") for name in ("copy", "last strip", "pharmacology")}
+    found = {f"excess_error_{steps}": metric(beyond("rollout", "told"), baselines={**own(), **beside})}
+    late = range(steps // 2 + 1, steps + 1)
+    chosen: dict[str, dict[str, Any]] = {
+        f"{late[0]}_to_{steps}": {"at": late},
+        **{f"{steps}_{arm}": {"which": (arm,)} for arm in JUDGED},
+        **{f"{steps}_{SHORT[name]}": {"columns": slice(i, i + 1)} for i, name in enumerate(SCORED)},
     }
-    beside = {
-        name: estimate(excess(errors[name], errors["told"]), who) for name in ("copy", "last strip", "pharmacology")
-    }
-    own = estimate(excess(errors["virtual patient"], errors["virtual patient told"]), who)
-    found = {
-        f"excess_error_{steps}": metric(
-            estimate(excess(errors["rollout"], errors["told"]), who), baselines={"virtual patient": own, **beside}
-        )
-    }
-    half = len(patient)
-    for i, arm in enumerate(JUDGED):
-        part = slice(i * half, (i + 1) * half)
-        truths = estimate(excess(errors["virtual patient"][part], errors["virtual patient told"][part]), patient)
-        value = estimate(excess(errors["rollout"][part], errors["told"][part]), patient)
-        found[f"excess_error_{steps}_{arm}"] = metric(value, baselines={"virtual patient": truths})
-    for i, name in enumerate(SCORED):
-        pair = (errors["rollout"][:, i : i + 1], errors["told"][:, i : i + 1])
-        alike = [errors[n][:, i : i + 1] for n in ("virtual patient", "virtual patient told")]
-        beside = {"virtual patient": estimate(excess(*alike), who)}
-        found[f"excess_error_{steps}_{SHORT[name]}"] = metric(estimate(excess(*pair), who), baselines=beside)
-    latents = np.concatenate([arm.latent_errors[:, steps] for arm in both])
+    for name, part in chosen.items():
+        found[f"excess_error_{name}"] = metric(beyond("rollout", "told", **part), baselines=own(**part))
+    who = np.tile(patient, len(JUDGED))
+    latents = np.concatenate([arms[arm].latent_errors[:, steps] for arm in JUDGED])
     found[f"excess_latent_mse_{steps}"] = metric(estimate(excess(latents[:, :1], latents[:, 1:]), who))
     lost = {
-        name: np.concatenate([_lost(getattr(arm, name), arm.real)[:, steps, 1] for arm in both])
-        for name in ("rollout", "told", "truth")
+        of: np.concatenate([_lost(getattr(arms[arm], of), arms[arm].real)[:, steps, 1] for arm in JUDGED])
+        for of in ("rollout", "told", "truth")
     }
     found[f"unmeasured_pr_{steps}"] = metric(
         estimate(mean_of(lost["rollout"]), who),
@@ -150,6 +147,11 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         },
     )
     return found
+
+
+def _since_last(real: np.ndarray) -> np.ndarray:
+    """How far each strip's intervals ``(N, H + 1, I)`` are from those of the strip before."""
+    return np.abs(np.concatenate([real[:, :1], real[:, :-1]], axis=1) - real)
 
 
 def _lost(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -302,7 +304,7 @@ def _rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
             "crps_told": crps(arm.told, arm.real),
             "crps_virtual_patient": crps(arm.truth, arm.real),
             "crps_copy": np.abs(arm.real[:, :1] - arm.real),
-            "crps_last_strip": np.abs(np.concatenate([arm.real[:, :1], arm.real[:, :-1]], axis=1) - arm.real),
+            "crps_last_strip": _since_last(arm.real),
             "crps_pharmacology": np.abs(arm.pharmacology - arm.real),
         }
         changes = {
