@@ -8,6 +8,7 @@ one by one and kept, so that preparing can be stopped, resumed, and shared betwe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -47,15 +48,12 @@ def chosen_pairs(trials: Trials, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 def priors_of(path: Path, folder: Path, paper: bool = False) -> Priors:
     """The EPK of a shard's pairs, worked out once and kept in ``folder``."""
-    kept = folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz"
-    if not kept.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        made = _priors(read_shard(path), int(path.stem.split("_")[1]), paper)
-        aside = kept.with_name(f".{kept.stem}.{os.getpid()}.npz")
-        np.savez(aside, **{f.name: getattr(made, f.name) for f in fields(made)})
-        os.replace(aside, kept)
-    with np.load(kept, allow_pickle=False) as file:
-        return Priors(**{f.name: file[f.name] for f in fields(Priors)})
+
+    def make() -> dict[str, np.ndarray]:
+        made = _priors(read_shard(path), _number(path), paper)
+        return {f.name: getattr(made, f.name) for f in fields(made)}
+
+    return Priors(**_kept(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
 
 
 def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
@@ -126,43 +124,52 @@ def drawings_of(
 
 
 def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) -> Drawings:
-    """One shard, from the cache if it is there."""
-    kept = folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz"
-    if not kept.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        made = _encode_shard(read_shard(path), vae, priors, paper, int(path.stem.split("_")[1]))
-        aside = kept.with_name(f".{kept.stem}.{os.getpid()}.npz")
-        np.savez(aside, **{f.name: getattr(made, f.name) for f in fields(made)})
-        os.replace(aside, kept)
-    with np.load(kept, allow_pickle=False) as file:
-        return Drawings(**{f.name: file[f.name] for f in fields(Drawings)})
-
-
-def _encode_shard(trials: Trials, vae: VAE, priors: Priors, paper: bool, seed: int) -> Drawings:
-    rng = np.random.default_rng(seed)
-    order = rng.random((len(trials), len(INDEPENDENT_LEADS))).argsort(axis=1)
-    missing = order < rng.integers(1, 7, size=(len(trials), 1))
-    everything = np.zeros_like(missing)
-    latent = encode(vae, trials.strips, everything)
+    """One shard, from the caches if they are there: its strips, and what EPK makes of its pairs."""
+    trials = read_shard(path)
+    strips = _kept(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
+    name = "paper" if paper else "epk"
+    prior = _kept(folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)})
     place = np.full(len(priors.before), -1)
     place[priors.spoken] = np.arange(len(priors.spoken))
-    prior = priors.strips
-    if not paper:
-        prior = encode(vae, prior, np.zeros((len(prior), len(INDEPENDENT_LEADS)), bool))
     return Drawings(
-        latent=latent,
-        masked=encode(vae, trials.strips, missing),
-        missing=missing,
-        drawn=_measured(vae, latent),
+        **strips,
+        **prior,
         observed=trials.observed,
         board=trials.board,
         person=trials.person,
         hours=trials.hours,
-        prior=prior,
         before=priors.before,
         after=priors.after,
         place=place,
     )
+
+
+def _encode_strips(trials: Trials, vae: VAE, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    order = rng.random((len(trials), len(INDEPENDENT_LEADS))).argsort(axis=1)
+    missing = order < rng.integers(1, 7, size=(len(trials), 1))
+    latent = encode(vae, trials.strips, np.zeros_like(missing))
+    masked = encode(vae, trials.strips, missing)
+    return {"latent": latent, "masked": masked, "missing": missing, "drawn": _measured(vae, latent)}
+
+
+def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
+    return strips if paper else encode(vae, strips, np.zeros((len(strips), len(INDEPENDENT_LEADS)), bool))
+
+
+def _kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What is stored at ``path``; made and stored first where it is not."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+        np.savez(aside, **make())  # type: ignore[arg-type]
+        os.replace(aside, path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.split("_")[1])
 
 
 @torch.inference_mode()

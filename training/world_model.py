@@ -124,10 +124,14 @@ PRESETS = {
         loop=LoopConfig(steps=80_000, learning_rate=5e-4, warmup=0, final_fraction=0.0, device="cuda"),
     ),
 }
-PRESETS["paper-small"] = replace(  # the paper's recipe for as long as two cores allow; to stand beside `default`
-    PRESETS["paper"],
-    loop=LoopConfig(steps=6000, learning_rate=5e-4, warmup=0, final_fraction=0.0, bf16=True, save_every=200),
-)
+_BRIEF = LoopConfig(steps=4000, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200)
+PRESETS |= {  # for the ablation: the same patients, the same ten minutes on one core, one thing changed at a time
+    "brief": replace(PRESETS["default"], loop=_BRIEF, drawn=60),
+    "brief-no-epk": replace(
+        PRESETS["default"], loop=_BRIEF, drawn=60, objective=Objective(weighting="none"), hiding=Hiding(anchor=1.0)
+    ),
+    "brief-paper": replace(PRESETS["paper"], loop=replace(_BRIEF, learning_rate=5e-4, warmup=0), drawn=60),
+}
 
 
 class WorldModelTrainer(nn.Module):
