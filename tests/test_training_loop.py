@@ -230,6 +230,22 @@ def test_a_state_of_before_a_field_was_added_goes_on(tmp_path: Path) -> None:
         resume(line(), replace(CONFIG, devices=2), tmp_path)
 
 
+def test_a_run_killed_while_its_weights_are_written_comes_back_to_that(tmp_path: Path) -> None:
+    def work(dies: bool) -> list[int]:
+        done = []
+        for step, _ in train(resume(line(), CONFIG, tmp_path), draw, tmp_path):
+            if step == CONFIG.steps and dies:
+                raise KeyboardInterrupt
+            done.append(step)
+        return done
+
+    with pytest.raises(KeyboardInterrupt):
+        work(dies=True)
+    assert work(dies=False) == [9, 10, 11, 12]
+    assert [row["step"] for row in losses(tmp_path)] == list(range(1, 13))
+    assert work(dies=False) == []
+
+
 def test_a_finished_run_stays_finished(tmp_path: Path) -> None:
     for _ in train(start(line(), CONFIG), draw, tmp_path):
         pass

@@ -149,10 +149,11 @@ def precision(config: LoopConfig) -> tuple[bool, str]:
 def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> Iterator[tuple[int, Logs]]:
     """Yields ``(step, logs)`` after each optimiser step, from ``state.step`` to ``config.steps``.
 
-    With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps and at the end, and the
-    logs of every step stand in ``losses.jsonl``. Raises FloatingPointError when a loss or a gradient is not finite: the
-    state on disk is then the last good one. Of several processes only the first yields and writes; the others leave
-    the program here when the last step is done, so that what follows is the first one's work alone.
+    With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps, and at the end after
+    the caller has dealt with the last step; the logs of every step stand in ``losses.jsonl``. Raises FloatingPointError
+    when a loss or a gradient is not finite: the state on disk is then the last good one. Of several processes only the
+    first yields and writes; the others leave the program here when the last step is done, so that what follows is the
+    first one's work alone.
     """
     if state.rank > 0:
         for _ in _steps(state, draw):
@@ -164,13 +165,13 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
     if folder is not None:
         _forget_after(state.step, Path(folder) / LOSSES)
     for step, logs in _steps(state, draw):
-        if folder is not None:
-            rows.append({"step": step, **logs})
-            if step % config.save_every == 0 or step == config.steps:
-                _append(rows, Path(folder) / LOSSES)
-                rows.clear()
-                save_state(state, folder)
+        rows.append({"step": step, **logs})
+        due, last = step % config.save_every == 0, step == config.steps
+        if due and not last:
+            _keep(state, rows, folder)
         yield step, logs
+        if last:  # after the caller has dealt with it: killed on writing the weights, it comes back to that
+            _keep(state, rows, folder)
     parallel.part(state.fabric)
 
 
@@ -251,6 +252,7 @@ def report(
                 for name, value in logs.items():
                     writer.add_scalar(name, value, step)
             yield step, logs
+        progress.update(task, completed=config.steps)
     if writer is not None:
         writer.close()
 
@@ -385,6 +387,14 @@ def _entry(document: dict[str, Any]) -> dict[str, str]:
 def _document(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         return json.loads((file.metadata() or {})["training"])
+
+
+def _keep(state: TrainState, rows: list[dict[str, Any]], folder: str | Path | None) -> None:
+    """Save the state and the logs since the last time."""
+    if folder is not None:
+        _append(rows, Path(folder) / LOSSES)
+        save_state(state, folder)
+    rows.clear()
 
 
 def _append(rows: list[dict[str, Any]], path: Path) -> None:
