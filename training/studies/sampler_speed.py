@@ -93,40 +93,35 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
     patient = harness.seen_by(world, harness.held_out_patients(truth, 1, size.seeds[0]))
     worlds = {solver: other for solver in SOLVERS if (other := walking(world, *solver, patient)) is not None}
     table = prices(worlds, truth, size, progress)
-    fastest = [solver for solver in (("student", 4), ("dpm++", 10)) if solver in worlds]
-    queries = {solver: query(worlds[solver], patient, risk) for solver in fastest}
-    if ("student", 2) in worlds:
-        queries["student", 2] = query(worlds["student", 2], patient, risk)
+    best = ("student", 4) if ("student", 4) in worlds else ("dpm++", 10)
+    asked = dict.fromkeys(solver for solver in (best, ("student", 2), ("dpm++", 10)) if solver in worlds)
+    queries = {_word(solver): query(worlds[solver], patient, risk) for solver in asked}
+    queries[f"{_word(best)}_bf16"] = query(replace(worlds[best], backend="bf16"), patient, risk)
     naive = naive_seconds(world, patient, risk)
     ceiling = gemm_flops()
     batches = {rows: denoiser_flops(world, patient, rows) for rows in (1, 32, ROWS)}
 
-    def ratios(peer: str) -> dict[tuple[str, int], float]:
-        return {solver: naive[peer] / found["cpu_seconds"] for solver, found in queries.items()}
+    def beside(values: Mapping[str, float]) -> dict[str, float]:
+        return {name: value for name, value in values.items() if name != _word(best)}
 
-    best = fastest[0]
+    def ratios(peer: str) -> dict[str, Any]:
+        over = {name: naive[peer] / found["cpu_seconds"] for name, found in queries.items()}
+        return metric(over[_word(best)], baselines={**beside(over), "naive": 1.0}, peer_seconds=naive[peer])
+
+    def seconds(clock: str) -> dict[str, Any]:
+        spent = {name: found[clock] for name, found in queries.items()}
+        return metric(spent[_word(best)], baselines=beside(spent))
+
     metrics = {
-        "ratio_vs_naive": metric(
-            ratios("unet")[best],
-            baselines={**_named(ratios("unet"), besides=best), "naive itself": 1.0},
-            peer_seconds=naive["unet"],
-        ),
-        "ratio_vs_own_network": metric(
-            ratios("own")[best],
-            baselines={**_named(ratios("own"), besides=best), "naive itself": 1.0},
-            peer_seconds=naive["own"],
-        ),
+        "ratio_vs_naive": ratios("unet"),
+        "ratio_vs_own_network": ratios("own"),
         "fraction_of_gemm_ceiling": metric(
             batches[ROWS] / ceiling,
             baselines={f"batch {rows}": flops / ceiling for rows, flops in batches.items() if rows != ROWS},
             gemm_gflops=ceiling / 1e9,
         ),
-        "query_cpu_seconds": metric(
-            queries[best]["cpu_seconds"], baselines=_named({s: q["cpu_seconds"] for s, q in queries.items()}, best)
-        ),
-        "query_wall_seconds": metric(
-            queries[best]["wall_seconds"], baselines=_named({s: q["wall_seconds"] for s, q in queries.items()}, best)
-        ),
+        "query_cpu_seconds": seconds("cpu_seconds"),
+        "query_wall_seconds": seconds("wall_seconds"),
         **{f"crps_lost_{_word(solver)}": lost for solver, lost in table["lost"].items() if solver != REFERENCE},
     }
     return document.document(
@@ -140,7 +135,7 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
         candidates=CANDIDATES,
         futures=FUTURES,
         query_of=_word(best),
-        query_parts={_word(solver): found["parts"] for solver, found in queries.items()},
+        query_parts={name: found["parts"] for name, found in queries.items()},
         naive=naive,
         backend=world.backend,
         threads=1,
@@ -274,7 +269,7 @@ def prices(worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Siz
     for solver, world in worlds.items():
         with watching(world) as spent:
             drawn[solver] = harness.futures(world, start, asked, size.samples, seen, progress=progress)
-        seconds[solver] = spent.parts["denoiser"] / (len(asked) * size.samples)
+        seconds[solver] = spent.parts.get("denoiser", np.nan) / (len(asked) * size.samples)
     crps = {solver: _crps(found["intervals"], true) for solver, found in drawn.items()}
     base = crps[REFERENCE]
     rows, lost = [], {}
@@ -400,10 +395,6 @@ def _timed(spent: Spent, risk: RiskModel, *told: Any) -> Any:
     found = risk(*told)
     spent.add("risk", time.process_time() - start)
     return found
-
-
-def _named(values: Mapping[tuple[str, int], float], besides: tuple[str, int]) -> dict[str, float]:
-    return {_word(solver): value for solver, value in values.items() if solver != besides}
 
 
 def _word(solver: tuple[str, int]) -> str:
