@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +11,6 @@ from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model.checkpoint import ASSETS
 from training.cli import app
 from training.studies import plans, zero_dose
-from training.studies.forecast import scores
 
 
 def test_an_oracle_planning_for_itself_has_little_regret_and_orders_well() -> None:
@@ -40,22 +38,6 @@ def test_zero_dose_reads_a_folder_and_judges_a_world(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="expected a folder of records"):
         zero_dose.study(VirtualPatient(), tmp_path / "nothing")
-
-
-def test_scores_of_known_distributions() -> None:
-    """A Gaussian forecast that is right has spread 1 and the CRPS of theory, sigma / sqrt(pi)."""
-    rng = np.random.default_rng(0)
-    centre = rng.normal(0, 5, (4000, 4))
-    truth = centre + rng.normal(0, 3, centre.shape)
-    found = scores(centre + rng.normal(0, 3, (8, *centre.shape)), truth)["hr_bpm"]
-    assert found["spread"] == pytest.approx(1, abs=0.03)
-    assert found["crps"] == pytest.approx(3 / np.sqrt(np.pi), rel=0.04)
-    sure = scores(centre + rng.normal(0, 0.3, (8, *centre.shape)), truth)["hr_bpm"]
-    assert sure["spread"] < 0.15
-    half = centre + rng.normal(0, 3, (8, *centre.shape))
-    half[:5, 0] = np.nan
-    assert scores(half, truth)["hr_bpm"]["n_failed"] == 1
-    assert scores(half, truth)["hr_bpm"]["unmeasured"] == pytest.approx(5 / (8 * 4000))
 
 
 def test_weights_are_listed_with_their_licences() -> None:

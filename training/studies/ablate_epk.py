@@ -24,8 +24,8 @@ import numpy as np
 
 from ecg_gym.core import World
 from training.studies import document, harness
-from training.studies.calibration import baselines, numbered, ratio_of, variance_of
-from training.studies.document import Size, estimate, mean_of, metric
+from training.studies.calibration import baselines, numbered, variance_of
+from training.studies.document import Size, estimate, estimate_mean, estimate_ratio, metric
 from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, mean_known, measured, seen
 from training.studies.intervals import pearson
 
@@ -65,7 +65,7 @@ def study(
         changes[name] = changes[name] - pre
     scores = {name: score(samples, true, strange, expected, asked) for name, samples in changes.items()}
     rivals = {
-        who: {f"crps_{SHORT[q]}": estimate(mean_of(_crps(by[q], true[..., i])), asked.patient, 300)}
+        who: {f"crps_{SHORT[q]}": estimate_mean(_crps(by[q], true[..., i]), asked.patient, 300)}
         for who, by in baselines(truth, asked, other, None, progress).items()
         for q, i in [("qtcf_ms", INTERVALS.index("qtcf_ms"))]
     }
@@ -115,13 +115,15 @@ def score(
     for name in JUDGED:
         i, short = INTERVALS.index(name), SHORT[name]
         drawn, real = samples[..., i], true[..., i]
-        found[f"crps_{short}"] = estimate(mean_of(_crps(drawn, real)), asked.patient, 300)
+        found[f"crps_{short}"] = estimate_mean(_crps(drawn, real), asked.patient, 300)
         variance = variance_of(drawn)
         if strange is not None and fresh.any():
             total = np.where(fresh, variance_of(strange[..., i]), np.nan)
-            found[f"spread_ratio_{short}"] = estimate(ratio_of(variance, total), asked.patient, 300)
+            found[f"spread_ratio_{short}"] = estimate_ratio(variance, total, asked.patient, root=True)
         error = mean_known((mean_known(drawn) - real) ** 2, least=0.0)
-        found[f"spread_skill_{short}"] = estimate(ratio_of(variance * (1 + 1 / len(drawn)), error), asked.patient, 300)
+        found[f"spread_skill_{short}"] = estimate_ratio(
+            variance * (1 + 1 / len(drawn)), error, asked.patient, root=True
+        )
     return found | follows(mean_known(samples), expected, asked)
 
 

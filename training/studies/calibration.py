@@ -31,7 +31,7 @@ from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
 from ecg_gym.world_model.calibration import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
 from training.studies import document, harness
-from training.studies.document import Size, estimate, mean_of, metric
+from training.studies.document import Size, estimate_mean, estimate_ratio, metric
 from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, judged, measured, seen
 
 if TYPE_CHECKING:
@@ -247,11 +247,11 @@ def measures(
             out |= _spreads(samples, true, None if strange is None else strange[name], fresh, short, patients)
         out |= _coverage(name, samples, true, calibration, short, patients)
         scores = {rival: _crps(by[name], true) for rival, by in rivals.items() if name in by}
-        beside = {rival: estimate(mean_of(values), patients, 300) for rival, values in scores.items()}
+        beside = {rival: estimate_mean(values, patients, 300) for rival, values in scores.items()}
         own = _crps(samples, true)
-        out[f"crps_{short}"] = metric(estimate(mean_of(own), patients), baselines=beside)
+        out[f"crps_{short}"] = metric(estimate_mean(own, patients), baselines=beside)
         best = min((v["value"], r) for r, v in beside.items() if v["value"] is not None)[1]
-        gain = estimate(mean_of(own - scores[best]), patients)
+        gain = estimate_mean(own - scores[best], patients)
         out[f"crps_{short}"] |= {
             "best_baseline": best,
             "difference_to_it": gain["value"],
@@ -284,7 +284,7 @@ def _spreads(
     )
     found = {
         f"spread_skill_{short}": metric(
-            estimate(ratio_of(variance * (1 + 1 / k), skill), patients),
+            estimate_ratio(variance * (1 + 1 / k), skill, patients, root=True),
             baselines={"no change": 0.0},
             samples_sd=_root(variance),
             error_of_mean=_root(skill),
@@ -295,8 +295,8 @@ def _spreads(
         chance = np.where(np.isfinite(total), chance, np.nan)
         mine = np.where(np.isfinite(total), variance, np.nan)
         found[f"spread_ratio_{short}"] = metric(
-            estimate(ratio_of(variance, total), patients),
-            baselines={"no change": 0.0, "chance alone": estimate(ratio_of(chance, total), patients, 300)},
+            estimate_ratio(variance, total, patients, root=True),
+            baselines={"no change": 0.0, "chance alone": estimate_ratio(chance, total, patients, root=True)},
             samples_sd=_root(mine),
             true_sd=_root(total),
             chance_sd=_root(chance),
@@ -315,18 +315,6 @@ def variance_of(samples: np.ndarray) -> np.ndarray:
     return np.where((count >= 2) & (count >= len(samples) / 2), squares / np.maximum(count - 1, 1), np.nan)
 
 
-def ratio_of(above: np.ndarray, below: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Root of the ratio of means, over the rows where both are known."""
-    ok = np.isfinite(above) & np.isfinite(below)
-
-    def statistic(rows: np.ndarray) -> float:
-        chosen = rows[ok[rows]]
-        under = below[chosen].sum()
-        return float(np.sqrt(above[chosen].sum() / under)) if under > 0 else np.nan
-
-    return statistic
-
-
 def _root(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.sqrt(known.mean())) if len(known) else None
@@ -338,14 +326,14 @@ def _coverage(
     """Share of true futures within the corrected band, beside the raw one; width of both."""
     low, high = raw_band(samples, LEVEL)
     raw = _mean(covered(low, high, true))
-    found = {f"coverage90_{short}_raw": metric(estimate(mean_of(raw), patients), width=_median(high - low))}
+    found = {f"coverage90_{short}_raw": metric(estimate_mean(raw, patients), width=_median(high - low))}
     if name not in calibration.bands:
         return found
     lower, upper = calibration.apply(name, samples)
     corrected = _mean(covered(lower, upper, true))
     value = metric(
-        estimate(mean_of(corrected), patients),
-        baselines={"raw": estimate(mean_of(raw), patients)},
+        estimate_mean(corrected, patients),
+        baselines={"raw": estimate_mean(raw, patients)},
         width=_median(upper - lower),
         raw_width=_median(high - low),
         no_band=float(np.mean(~np.isfinite(low))),

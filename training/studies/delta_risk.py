@@ -32,7 +32,7 @@ from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import measure_strips
 from training.studies import document, harness
 from training.studies.calibration import numbered, treatment_mean
-from training.studies.document import Size, estimate, metric
+from training.studies.document import Size, estimate, estimates, metric
 from training.studies.harness import INTERVALS, Questions, futures, judged, mean_known, seen
 from training.studies.intervals import PAPER, pearson
 
@@ -209,10 +209,22 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
     """The study's metrics beside everybody's."""
     patients, true = found.asked.patient, found.true
 
-    def of(score: Callable[[np.ndarray, np.ndarray], float], draws: int = 500) -> dict[str, Any]:
-        each = {name: _scored(score, true, values, patients, draws) for name, values in found.predicted.items()}
-        return metric(each.pop("model"), baselines={name: each[name] for name in PREDICTORS if name in each})
+    names = ["model", *(name for name in PREDICTORS if name in found.predicted and name != "model")]
+    scores: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "pearson": pearson,
+        "spearman": spearman,
+        "sign_agreement": lambda t, p: sign_agreement(t, p, threshold),
+        "mae": lambda t, p: float(np.nanmean(np.abs(t - p))),
+    }
 
+    def statistics(rows: np.ndarray) -> list[float]:
+        return [score(true[rows], found.predicted[name][rows]) for score in scores.values() for name in names]
+
+    flat = iter(estimates(statistics, patients, 200))
+    of = {}
+    for key in scores:
+        each = {name: next(flat) for name in names}
+        of[key] = metric(each.pop("model"), baselines=each)
     effect, drawn = true - found.watched, found.predicted["model"] - found.watched_model
     corrected = {
         "wrong drug": found.predicted["wrong drug"] - found.watched_model,
@@ -226,10 +238,7 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
     paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["delta_risk"]
     placebo = estimate(lambda rows: pearson(found.watched[rows], found.watched_model[rows]), patients, 500)
     return {
-        "pearson": of(pearson) | {"paper": paper["pearson"]},
-        "spearman": of(spearman) | {"paper": paper["spearman"]},
-        "sign_agreement": of(lambda t, p: sign_agreement(t, p, threshold)) | {"paper": paper["sign_agreement"]},
-        "mae": of(lambda t, p: float(np.nanmean(np.abs(t - p)))),
+        **{key: row | ({"paper": paper[key]} if key in paper else {}) for key, row in of.items()},
         "pearson_placebo_corrected": of_effect(pearson),
         "spearman_placebo_corrected": of_effect(spearman),
         "pearson_in_placebo_arm": metric(placebo),

@@ -65,22 +65,54 @@ def estimate(statistic: Callable[[np.ndarray], float], patients: np.ndarray, dra
     ``patients (N,)`` names the heart each row belongs to; the interval draws hearts with all their rows, the same ones
     in every call. Fewer than two hearts, or a statistic that is not finite, have no interval: ``None``.
     """
-    every = np.arange(len(patients))
-    value = float(statistic(every)) if len(every) else np.nan
+    return estimates(lambda rows: [statistic(rows)], patients, draws)[0]
+
+
+def estimates(
+    statistics: Callable[[np.ndarray], Sequence[float]], patients: np.ndarray, draws: int = DRAWS
+) -> list[dict[str, Any]]:
+    """As :func:`estimate`, for several numbers that are worked out together."""
+    values = np.asarray(statistics(np.arange(len(patients))), dtype=float)
     who, belongs = np.unique(patients, return_inverse=True)
-    if len(who) < 2 or not np.isfinite(value):
-        return {"value": _finite(value), "ci95": None}
-    order = np.argsort(belongs, kind="stable")
-    rows_of = np.split(order, np.cumsum(np.bincount(belongs))[:-1])
+    drawn = np.full((draws, len(values)), np.nan)
+    if len(who) > 1:
+        order = np.argsort(belongs, kind="stable")
+        rows_of = np.split(order, np.cumsum(np.bincount(belongs))[:-1])
+        rng = np.random.default_rng(0)
+        with np.errstate(all="ignore"):
+            for draw in drawn:
+                draw[:] = statistics(np.concatenate([rows_of[i] for i in rng.integers(len(who), size=len(who))]))
+    found = []
+    for value, column in zip(values, drawn.T):
+        known = column[np.isfinite(column)]
+        sure = np.isfinite(value) and len(known) > draws / 2
+        interval = [float(x) for x in np.quantile(known, [0.025, 0.975])] if sure else None
+        found.append({"value": _finite(value), "ci95": interval})
+    return found
+
+
+def estimate_mean(values: np.ndarray, patients: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
+    """``{value, ci95}`` of the mean of the finite ``values (N,)``: :func:`estimate` of :func:`mean_of`, much faster."""
+    known = np.isfinite(values)
+    return estimate_ratio(np.where(known, values, np.nan), known.astype(float), patients, draws)
+
+
+def estimate_ratio(
+    above: np.ndarray, below: np.ndarray, patients: np.ndarray, draws: int = DRAWS, root: bool = False
+) -> dict[str, Any]:
+    """``{value, ci95}`` of sum(above)/sum(below) over the rows where both are finite, or of its square root."""
+    ok = np.isfinite(above) & np.isfinite(below)
+    who, belongs = np.unique(patients, return_inverse=True)
+    sums = [np.bincount(belongs, np.where(ok, part, 0.0), len(who)) for part in (above, below)]
     rng = np.random.default_rng(0)
+    often = rng.multinomial(len(who), np.full(len(who), 1 / max(1, len(who))), size=draws) if len(who) > 1 else None
     with np.errstate(all="ignore"):
-        drawn = [
-            float(statistic(np.concatenate([rows_of[i] for i in rng.integers(len(who), size=len(who))])))
-            for _ in range(draws)
-        ]
-    found = np.array(drawn)[np.isfinite(drawn)]
-    interval = [float(x) for x in np.quantile(found, [0.025, 0.975])] if len(found) > draws / 2 else None
-    return {"value": value, "ci95": interval}
+        value = sums[0].sum() / sums[1].sum()
+        drawn = np.array([]) if often is None else (often @ sums[0]) / (often @ sums[1])
+        value, drawn = (np.sqrt(value), np.sqrt(drawn)) if root else (value, drawn)
+    drawn = drawn[np.isfinite(drawn)]
+    sure = np.isfinite(value) and len(drawn) > draws / 2
+    return {"value": _finite(value), "ci95": [float(x) for x in np.quantile(drawn, [0.025, 0.975])] if sure else None}
 
 
 def mean_of(values: np.ndarray) -> Callable[[np.ndarray], float]:

@@ -27,7 +27,7 @@ from ecg_gym.core import MODEL_RATE_HZ, World
 from training.studies import document, harness
 from training.studies.calibration import baselines, numbered
 from training.studies.delta_risk import wrong_treatments
-from training.studies.document import Size, estimate, mean_of, metric
+from training.studies.document import Size, estimate_mean, metric
 from training.studies.harness import INTERVALS, SHORT, Questions, both, fair_crps, futures, measured, seen
 from training.studies.intervals import PAPER
 
@@ -189,7 +189,7 @@ def metrics(found: Mapping[str, Errors], patients: np.ndarray) -> dict[str, Any]
     for name in (*POINTS, *(f"crps_{SHORT[q]}" for q in INTERVALS)):
         if name not in found["model"]:
             continue
-        each = {who: estimate(mean_of(by[name]), patients, 300) for who, by in found.items() if name in by}
+        each = {who: estimate_mean(by[name], patients, 300) for who, by in found.items() if name in by}
         out[name] = metric(each.pop("model"), baselines=each)
         if f"{name}_of_mean" in found["model"]:
             out[name]["of_mean"] = _mean(found["model"][f"{name}_of_mean"])

@@ -36,7 +36,7 @@ from ecg_gym.datasets.trials import TrialDesign, is_held_out
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient.rhythm import rhythms
 from training.studies import document, harness
-from training.studies.document import Size, estimate, mean_of, metric
+from training.studies.document import Size, estimate_mean, estimates, metric
 from training.studies.harness import INTERVALS, SHORT, Questions, both, futures, mean_known, measured, seen
 
 if TYPE_CHECKING:
@@ -372,48 +372,42 @@ def metrics(table: Answers) -> dict[str, Any]:
     predictors = [name for name in PREDICTORS if name in effect]
     qtcf = INTERVALS.index("qtcf_ms")
 
-    def fraction(
-        predictor: str, kind: str | None = None, interval: int | None = None, only_effects: bool = False
-    ) -> dict[str, Any]:
-        def statistic(rows: np.ndarray) -> float:
-            true, predicted, counts = group_effects(
-                arm[rows], len(names), effect["true"][rows], effect[predictor][rows]
-            )
-            if kind is not None:
-                counts = counts & (kind_of == kind)[:, None]
-            if interval is not None:
-                counts = counts & (np.arange(len(INTERVALS)) == interval)
-            if only_effects:
-                counts = counts & (np.abs(true) > tolerance)
-            return float(within(true, predicted)[counts].mean()) if counts.any() else np.nan
-
-        return estimate(statistic, asked.patient, 200)
-
-    def fractions(**chosen: Any) -> dict[str, Any]:
-        beside = {name: fraction(name, **chosen) for name in predictors if name != "model"}
-        return metric(fraction("model", **chosen), baselines=beside)
-
-    def correlations(of: Mapping[str, np.ndarray], interval: int) -> dict[str, Any]:
-        def correlation(predictor: str) -> dict[str, Any]:
-            true, predicted = of["true"][:, interval], of[predictor][:, interval]
-            return estimate(lambda rows: pearson(true[rows], predicted[rows]), asked.patient, 500)
-
-        beside = {name: correlation(name) for name in predictors if name != "model"}
-        return metric(correlation("model"), baselines=beside)
-
-    found = {"within_tolerance_fraction": fractions()}
-    found["within_tolerance_where_effect"] = fractions(only_effects=True)
+    keys: dict[str, np.ndarray] = {}  # name of a metric -> which arms and intervals it counts
+    every = np.ones((len(names), len(INTERVALS)), bool)
     for i, name in enumerate(INTERVALS):
-        found[f"within_tolerance_{SHORT[name]}"] = fractions(interval=i)
+        keys[f"within_tolerance_{SHORT[name]}"] = every & (np.arange(len(INTERVALS)) == i)
     for kind in KINDS:
         if (kind_of == kind).any():
-            found[f"within_tolerance_{kind.replace(' ', '_').replace('-', '_')}"] = fractions(kind=kind)
+            keys[f"within_tolerance_{kind.replace(' ', '_').replace('-', '_')}"] = every & (kind_of == kind)[:, None]
+
+    def fractions(predictor: str) -> Callable[[np.ndarray], list[float]]:
+        def statistics(rows: np.ndarray) -> list[float]:
+            parts = effect["true"][rows], effect[predictor][rows]
+            true, predicted, counts = group_effects(arm[rows], len(names), *parts)
+            right = within(true, predicted)
+            masks = [counts, counts & (np.abs(true) > tolerance), *(counts & mask for mask in keys.values())]
+            return [float(right[mask].mean()) if mask.any() else np.nan for mask in masks]
+
+        return statistics
+
+    def correlations(of: Mapping[str, np.ndarray], interval: int) -> dict[str, Any]:
+        def statistics(rows: np.ndarray) -> list[float]:
+            return [pearson(of["true"][rows, interval], of[name][rows, interval]) for name in predictors]
+
+        each = dict(zip(predictors, estimates(statistics, asked.patient, 200)))
+        return metric(each.pop("model"), baselines=each)
+
+    shares = {name: estimates(fractions(name), asked.patient, 200) for name in predictors}
+    found = {
+        key: metric(shares["model"][i], baselines={name: shares[name][i] for name in predictors if name != "model"})
+        for i, key in enumerate(("within_tolerance_fraction", "within_tolerance_where_effect", *keys))
+    }
     found["patient_corr_qtcf"] = correlations(change, qtcf)
     found["patient_corr_qtcf_placebo_corrected"] = correlations(effect, qtcf)
     found["patient_corr_hr"] = correlations(change, INTERVALS.index("hr_bpm"))
     for i, name in enumerate(INTERVALS):
         lost = table.unmeasured[:, i]
-        found[f"unmeasured_{SHORT[name]}"] = metric(estimate(mean_of(lost), asked.patient, 200))
+        found[f"unmeasured_{SHORT[name]}"] = metric(estimate_mean(lost, asked.patient, 200))
     return found | accuracies(table)
 
 
@@ -450,7 +444,7 @@ def accuracies(table: Answers) -> dict[str, Any]:
         asked = np.isfinite(true)
 
         def right(label: np.ndarray, of: np.ndarray, true: np.ndarray = true) -> dict[str, Any]:
-            return estimate(mean_of(np.where(of, (label == true).astype(float), np.nan)), patients, 200)
+            return estimate_mean(np.where(of, (label == true).astype(float), np.nan), patients, 200)
 
         ill = asked & (true == 1)
         beside = {other: right(label, asked) for other, label in said.items() if other != "model"}
