@@ -341,8 +341,8 @@ def test_the_page_is_filled_where_there_is_a_document_and_left_alone_elsewhere()
 def test_who_is_told_again_still_knows_the_first_strip() -> None:
     world = Linear(keep=1.0)
     first = world.initial(2, np.random.default_rng(0))
-    first = replace(first, inner={**first.inner, "home": np.array([1.0, 2.0])})
+    first = replace(first, inner={**first.inner, "home_hours": np.array([1.0, 2.0])})
     later = world.step(first, [WATCH, WATCH], np.random.default_rng(1))
-    seen = rollout_arms.told_again(world, first, replace(later, inner={**later.inner, "home": np.zeros(2)}))
-    assert seen.inner["home"].tolist() == [1.0, 2.0]
+    seen = rollout_arms.told_again(world, first, replace(later, inner={**later.inner, "home_hours": np.zeros(2)}))
+    assert seen.inner["home_hours"].tolist() == [1.0, 2.0]
     assert np.array_equal(seen.inner["x"], later.inner["x"])

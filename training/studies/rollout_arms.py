@@ -33,7 +33,7 @@ ARMS = ("treated", "washout", "placebo")
 JUDGED = ("treated", "placebo")  # arms in which single steps are told what happened
 SCORED = INTERVALS[:4]  # rate, PR, QRS, QTcF
 PAIRED = 1000  # added to the step in the noise of pairs
-REMEMBERED = ("home", "reference")  # what a world keeps in State.inner of the first strip it saw
+REMEMBERED = ("home_observed", "home_board", "home_hours", "reference", "fit", "missing")  # of the first strip
 S = slice(0, len(SCORED))
 
 
@@ -100,7 +100,7 @@ def run_trial(
 def told_again(world: World, first: State, later: State) -> State:
     """The patients as ``world`` sees them ``later``, knowing still what it kept of the ``first`` strip."""
     seen = seen_by(world, later)
-    kept = {name: value for name, value in first.inner.items() if name.split(".")[0] in REMEMBERED}
+    kept = {name: value for name, value in first.inner.items() if name in REMEMBERED}
     return replace(seen, inner={**seen.inner, **kept}) if kept else seen
 
 
