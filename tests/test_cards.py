@@ -26,9 +26,9 @@ def made(folder: Path, **more: object) -> Path:
     path = folder / "mine.safetensors"
     source = {"source": "Somebody's ECGs", "licence": "CC BY 4.0", "strips": {"train": 43000}}
     data = {"sources": [source]}
-    loop = {"steps": 800, "device": "cpu", "seed": 2026}
+    loop = {"steps": 13000, "device": "cpu", "seed": 2026, "workers": None}
     tensors = {"a": torch.ones(30, 40), "b": torch.ones(7)}
-    training = {"loop": loop, "batch": 8}
+    training = {"loop": loop, "batch": 8, "first": {"loop": {"steps": 400}}, "second": None}
     checkpoint.save(path, "vae", tensors, {}, data=data, metrics=METRICS, training=training, revision="abc", **more)
     return path
 
@@ -77,10 +77,11 @@ In and out.
 
 ## Training
 
-800 steps on cpu, seed 2026.
+12,600 of 13,000 steps on cpu, seed 2026. Taken while the training went on: not finished.
 
-- loop: device cpu, seed 2026, steps 800
-- batch: 8
+- all: batch 8
+- first.loop: steps 400
+- loop: device cpu, seed 2026, steps 13,000
 
 ## Measured when it was made
 

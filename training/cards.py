@@ -118,15 +118,28 @@ def _training(said: Mapping[str, Any]) -> list[str]:
     if stages := said.get("stages"):
         total = sum(int(stage.get("steps", 0)) for stage in stages)
         blocks += [
-            f"{total:,} steps in {len(stages)} stages:",
+            f"{_plain(total)} steps in {len(stages)} stage{'s' if len(stages) > 1 else ''}:",
             _table(list(stages[0]), [list(s.values()) for s in stages]),
         ]
     settings = said.get("training") or {}
     if (how := settings.get("loop")) and not stages:
-        blocks.append(f"{_plain(how['steps'])} steps on {how['device']}, seed {how['seed']}.")
-    told = [f"{key}: {_plain(value)}" for key, value in settings.items() if not isinstance(value, dict)]
-    parts = [f"{name}: {_inline(value)}" for name, value in settings.items() if isinstance(value, dict)]
-    return [*blocks, *_bullets([*parts, *([", ".join(told)] if told else [])])] or ["Nothing is stored in the file."]
+        planned, reached = how["steps"], said["metrics"].get("step", how["steps"])
+        part = f"{_plain(reached)} of " if reached != planned else ""
+        early = " Taken while the training went on: not finished." if reached < planned else ""
+        blocks.append(f"{part}{_plain(planned)} steps on {how['device']}, seed {how['seed']}.{early}")
+    return [*blocks, *_bullets(_settings(settings))] if settings else blocks or ["Nothing is stored in the file."]
+
+
+def _settings(settings: Mapping[str, Any], path: str = "all") -> Iterator[str]:
+    """A line for each part of a preset, those without a value left out."""
+    told = [
+        f"{key} {_plain(value)}" for key, value in settings.items() if value is not None and not isinstance(value, dict)
+    ]
+    if told:
+        yield f"{path}: {', '.join(told)}"
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _settings(value, name if path == "all" else f"{path}.{name}")
 
 
 def _tables(metrics: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -160,10 +173,6 @@ def _table(columns: list[str], rows: list[list[Any]]) -> str:
 
 def _bullets(lines: Any) -> list[str]:
     return ["\n".join(f"- {line}" for line in lines)]
-
-
-def _inline(value: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
 
 
 def _cell(column: str, value: Any) -> str:
