@@ -5,6 +5,9 @@ true conditional spread, and over their own error), and how well the condition i
 drawn mean change against what population pharmacology expects, beside those of the truth itself (1 would be a model
 that repeats its condition; the truth is not 1, because people differ).
 
+``rendered_*`` is how far the strips are from what the model ordered before it drew them (mean absolute difference of
+ordered and measured intervals): what the anchor is for. It is absent for weights without a prognosis.
+
 Give ``--model`` several times to set weights that were trained with other priors beside each other (no EPK, lead II
 with a learned projection, all leads through the codec, the paper's recipe). Switching EPK off at inference is no
 substitute for training without it: the first shows whether it is used, the second whether it is needed.
@@ -26,7 +29,7 @@ from ecg_gym.core import World
 from training.studies import document, harness
 from training.studies.calibration import baselines, numbered, variance_of
 from training.studies.document import Size, estimate, estimate_mean, estimate_ratio, metric
-from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, mean_known, measured, seen
+from training.studies.harness import INTERVALS, SHORT, Questions, both, fair_crps, futures, mean_known, measured, seen
 from training.studies.intervals import pearson
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ def study(
     first = list(scores)[len(SCALES) - 1]
     metrics = {}
     for key, own in scores[first].items():
-        beside = {name: by[key] for name, by in scores.items() if name != first}
+        beside = {name: by[key] for name, by in scores.items() if name != first and key in by}
         beside |= {who: by[key] for who, by in rivals.items() if key in by}
         beside |= {"truth": truth_follows[key]} if key in truth_follows else {}
         metrics[key] = metric(own, baselines=beside)
@@ -127,6 +130,16 @@ def score(
     return found | follows(mean_known(samples), expected, asked)
 
 
+def rendered(got: np.ndarray, wanted: np.ndarray, asked: Questions) -> dict[str, dict[str, Any]]:
+    """Mean absolute difference of intervals measured on strips and ordered for them, ``(K, N, 6)`` both."""
+    return {
+        f"rendered_{SHORT[name]}": estimate_mean(
+            mean_known(np.abs(got - wanted)[..., INTERVALS.index(name)], least=0.0), asked.patient
+        )
+        for name in JUDGED
+    }
+
+
 def follows(change: np.ndarray, expected: np.ndarray, asked: Questions) -> dict[str, dict[str, Any]]:
     """Correlation and slope of changes ``(N, 6)`` against those that population pharmacology expects."""
     found: dict[str, dict[str, Any]] = {}
@@ -157,15 +170,15 @@ def figure(found: Mapping[str, Any]) -> Figure:
 
     keys = [
         key
-        for key in ("crps_hr", "crps_pr", "crps_qrs", "crps_qtcf", "spread_ratio_hr", "spread_ratio_qtcf",
-                    "follows_hr_correlation", "follows_qtcf_correlation")
+        for key in ("crps_hr", "crps_pr", "crps_qrs", "crps_qtcf", "spread_ratio_qtcf", "follows_qtcf_correlation",
+                    "rendered_qrs", "rendered_qtcf")
         if key in found["metrics"]
     ]  # fmt: skip
     drawn = Figure(figsize=(15, 7), layout="constrained")
     axes = drawn.subplots(2, 4).ravel()
     names = [row["variant"] for row in found["rows"]][::-1]
     for ax, key in zip(axes, keys):
-        values = {row["variant"]: row[key] for row in found["rows"]}
+        values = {row["variant"]: row.get(key) for row in found["rows"]}
         beside = {k: v for k, v in found["metrics"][key]["baselines"].items() if k not in values and v is not None}
         who = [*beside, *names]
         shown_ = [values[w] if w in values else beside[w] for w in who]

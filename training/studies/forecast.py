@@ -7,8 +7,9 @@ beats fall where chance puts them, so two true futures of one heart differ too: 
 and the first beat alone (``first_beat_mae_mv``), which is aligned, says more. CRPS is of measured interval changes.
 
 Beside the model: copying the strip before, the mean of other patients, a flat line, population pharmacology drawn
-without a network (EPK alone); and the model itself without EPK, with other patients' EPK (where the weights can be
-asked for it), told of another drug, and told of placebo.
+without a network (EPK alone); and the model itself without the EPK anchor, with the waves of another patient in it,
+told nothing of pharmacology, told of another drug, and told of placebo. ``prognosis alone`` is what the model drew
+before it drew strips: the intervals that were asked for, not measured.
 
 The paper's Table 1 reports a latent MSE of 0.045 and a signal MAE of 0.110 mV. Not comparable: other latents
 (predicting zero scores about 0.03 in those it builds on), other people, and a flat line scores about 0.110 mV there.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ecg_gym.core import MODEL_RATE_HZ, World
+from ecg_gym.core import MODEL_RATE_HZ, State, World
 from training.studies import document, harness
 from training.studies.calibration import baselines, numbered
 from training.studies.delta_risk import wrong_treatments
@@ -38,9 +39,8 @@ USUAL, SMALL = Size(patients=160, samples=8), Size(patients=20, samples=4)
 REFERENCE = 320  # other patients that baselines learn from
 FUTURES = 2  # true futures of one heart: the one asked about, and the floor
 FIRST_BEAT_S = 0.9  # R is at 0.4 s in every strip
-SHUFFLED = "epk_shuffled"  # the field of a world model that hands every row another patient's EPK
 POINTS = ("latent_mse", "signal_mae_mv", "first_beat_mae_mv")
-VARIANTS = ("no EPK", "shuffled EPK", "wrong drug", "placebo")
+VARIANTS = ("no EPK", "shuffled EPK", "no pharmacology", "wrong drug", "placebo")
 
 Told = Callable[[int], None]
 Errors = dict[str, np.ndarray]  # metric -> (N,)
@@ -62,8 +62,10 @@ def study(
     coded = encode(world, real["ecg"][0])
     goal = (real["ecg"][0], coded, real["intervals"][0] - harness.intervals_of(asked.start.ecg))
     found: dict[str, Errors] = {"model": model_errors(world, asked, size.samples, goal, progress)}
-    for name, told, questions in variants(world, asked):
-        found[name] = model_errors(told, questions, max(2, size.samples // 2), goal, progress)
+    if harness.draws_intervals_first(world):
+        found["prognosis alone"] = prognosis_errors(world, asked, size.samples, goal[2], progress)
+    for name, told, questions, start in variants(world, asked):
+        found[name] = model_errors(told, questions, max(2, size.samples // 2), goal, progress, start)
     found |= point_rivals(world, truth, asked, other, real["ecg"], goal, progress)
     for name, by in baselines(truth, asked, other, None, progress).items():
         scored = {f"crps_{SHORT[q]}": fair_crps(by[q], goal[2][:, i]) for i, q in enumerate(INTERVALS)}
@@ -88,24 +90,56 @@ def answers_of(size: Size, quick: bool = False) -> int:
     return (2 + len(VARIANTS)) * asked + 2 * (3 * SMALL.patients if quick else REFERENCE)
 
 
-def variants(world: World, asked: Questions) -> list[tuple[str, World, Questions]]:
-    """The model with something taken from it; knobs it does not have are left out."""
+def variants(world: World, asked: Questions) -> list[tuple[str, World, Questions, State]]:
+    """The model with something taken from it, and what it starts from; knobs it does not have are left out."""
     knobs: set[str] = {field.name for field in fields(world)} if is_dataclass(world) else set()
-    found: list[tuple[str, World, Questions]] = []
+    start = seen(world, asked)
+    found: list[tuple[str, World, Questions, State]] = []
     if "epk_scale" in knobs:
-        found.append(("no EPK", replace(world, epk_scale=0.0), asked))  # type: ignore[type-var]
-    if SHUFFLED in knobs:
-        found.append(("shuffled EPK", replace(world, **{SHUFFLED: True}), asked))  # type: ignore[type-var]
-    return [*found, ("wrong drug", world, wrong_treatments(asked)), ("placebo", world, asked.placebo)]
+        found.append(("no EPK", replace(world, epk_scale=0.0), asked, start))  # type: ignore[type-var]
+    if "fit" in start.inner:
+        found.append(("shuffled EPK", world, asked, shuffled(start, asked.patient)))
+    if "believed" in knobs:
+        deaf = replace(world, believed=unmoved)  # type: ignore[type-var]
+        found.append(("no pharmacology", deaf, asked, start))
+    return [
+        *found,
+        ("wrong drug", world, wrong_treatments(asked), start),
+        ("placebo", world, asked.placebo, start),
+    ]
+
+
+def unmoved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What pharmacology would say if nothing ever changed; for ``WorldModel.believed``."""
+    return before
+
+
+def shuffled(start: State, patient: np.ndarray) -> State:
+    """The same patients with the fitted waves of others: everybody gets those of the next patient in the table."""
+    who, place = np.unique(patient, return_inverse=True)
+    first = np.array([np.flatnonzero(place == i)[0] for i in range(len(who))])
+    return replace(start, inner={**start.inner, "fit": start.inner["fit"][np.roll(first, -1)[place]]})
+
+
+def prognosis_errors(world: World, asked: Questions, k: int, goal: np.ndarray, progress: Told) -> Errors:
+    """CRPS ``(N,)`` of the intervals that the model ordered before it drew."""
+    drawn = futures(world, seen(world, asked), asked, k, harness.ordered, progress=progress, keep=False)["asked"]
+    change = drawn - harness.intervals_of(asked.start.ecg)
+    return {f"crps_{SHORT[q]}": fair_crps(change[..., i], goal[:, i]) for i, q in enumerate(INTERVALS)}
 
 
 def model_errors(
-    world: World, asked: Questions, k: int, goal: tuple[np.ndarray, np.ndarray | None, np.ndarray], progress: Told
+    world: World,
+    asked: Questions,
+    k: int,
+    goal: tuple[np.ndarray, np.ndarray | None, np.ndarray],
+    progress: Told,
+    start: State | None = None,
 ) -> Errors:
     """Errors ``(N,)`` of a world's futures by metric."""
     latent = hasattr(world, "vae")
     look = both(harness.strips, measured, *([harness.latents] if latent else []))
-    drawn = futures(world, seen(world, asked), asked, k, look, progress=progress, keep=False)
+    drawn = futures(world, start or seen(world, asked), asked, k, look, progress=progress, keep=False)
     errors = strip_errors(drawn["ecg"], goal[0])
     if latent and goal[1] is not None:
         errors["latent_mse"] = ((drawn["latent"] - goal[1]) ** 2).mean(axis=(0, 2, 3))

@@ -4,7 +4,7 @@
     true = futures(truth, asked.start, asked, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
     drawn = futures(world, seen(world, asked), asked, k=16, look=measured)
 
-The patients come from seeds that no training uses (shards of trials are made from ``[2026, shard]``). Every row of
+The patients come from seeds that no training uses (shards of trials are made from ``[design.seed, shard]``). Every row of
 noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
 Nothing here knows which world it asks; only :func:`strangers` and :func:`truths` ask a virtual patient for its truth.
 """
@@ -35,7 +35,7 @@ from ecg_gym.waveform import measure
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
 SHORT = {name: name.removesuffix("_bpm").removesuffix("_ms") for name in INTERVALS}  # in names of metrics
-HELD_OUT = 20_260_517_580  # first word of every seed here; training's is the year 2026
+HELD_OUT = 20_260_517_580  # first word of every seed here; training's are years
 PURPOSES = {"validation": 1, "test": 2}
 STREAMS = {"true": 10, "again": 11, "stranger": 12, "model": 13}  # futures that must not share their noise
 STEPS_HOURS = (1.0, 2.0, 4.0)  # that the world model is trained on
@@ -119,11 +119,11 @@ def transitions(
 ) -> Questions:
     """One question for each of ``n`` people: the transitions of a virtual trial, as training met them, of new patients.
 
-    Half come fresh, half have 1 to ``steps`` steps with treatments of their own behind them. Step
-    lengths and treatments follow ``design``; a quarter of the test split's are held out, none of validation's.
-    Those who die before they are asked are left out, so that N may be a little below ``n``.
+    Half come fresh, half have 1 to ``steps`` steps with treatments of their own behind them. Step lengths and
+    treatments follow ``design`` (a fifth is nothing); a quarter of the test split's are held out, none of
+    validation's. Those who die before they are asked are left out, so that N may be a little below ``n``.
     """
-    design = design or TrialDesign()
+    design = design or TrialDesign(watch=(0.2,))
     rng = np.random.default_rng([HELD_OUT, PURPOSES[split], seed, 1])
     choose = draw or (lambda patient, generator: draw_treatment(patient, generator, design, split))
     people = held_out_patients(truth, n, seed, split)
@@ -278,6 +278,18 @@ def risk_before(risk: Any, state: State) -> np.ndarray:
     return np.asarray(risk(state.ecg, state.ecg, state.patients, state.alive).total)
 
 
+def ordered(before: State, after: State) -> dict[str, np.ndarray]:
+    """A look: the intervals ``asked (B, 6)`` that a world model drew first, and then its strips by them."""
+    from ecg_gym.world_model.conditioning import OBSERVED
+
+    return {"asked": np.asarray(after.inner["observed"])[:, [OBSERVED.index(name) for name in INTERVALS]]}
+
+
+def draws_intervals_first(world: Any) -> bool:
+    """Whether the world has a prognosis, so that :func:`ordered` can be looked at."""
+    return getattr(getattr(world, "forecaster", None), "prognosis", None) is not None
+
+
 def strips(before: State, after: State) -> dict[str, np.ndarray]:
     """A look: the strips themselves, ``ecg (B, 12, 1024)`` [mV]; 49 kB each."""
     return {"ecg": after.ecg}
@@ -339,16 +351,15 @@ def doses_after(asked: Questions) -> tuple[tuple[Administration, ...], ...]:
 def pharmacology_alone(asked: Questions) -> np.ndarray:
     """Intervals after the step ``(N, 6)``, columns ``INTERVALS``, by population pharmacology: EPK without a network.
 
-    The measured interval of the strip before, moved by what the doses change in an average heart
-    (``conditioning.complete``); NaN where the strip before could not be measured.
+    The measured interval of the strip before, moved by what the doses and the clock change in an average heart; NaN
+    where the strip before could not be measured.
     """
     from ecg_gym.world_model.conditioning import observe_strips, population_forecast
 
-    start, then = asked.start, doses_after(asked)
-    expected = population_forecast(
-        observe_strips(start.ecg), start.patients, start.taken, then, start.hours, start.hours + asked.dt_hours
-    )
-    return np.stack([expected[name] for name in INTERVALS], axis=1)
+    start, end = asked.start, asked.start.hours + asked.dt_hours
+    observed = observe_strips(start.ecg)
+    found = population_forecast(observed, start.patients, start.taken, doses_after(asked), start.hours, end)
+    return np.stack([found[name] for name in INTERVALS], axis=1)
 
 
 def pharmacology_strips(asked: Questions) -> np.ndarray:
