@@ -60,13 +60,13 @@ def study(
     lost = harness.futures_of_strangers(truth, asked, FUTURES, measured, progress=progress)
     strange = None if lost is None else lost["intervals"] - pre
     expected = harness.pharmacology_alone(asked) - pre
-    changes = {}
+    scores = {}
     for name, world in variants(worlds).items():
-        changes[name] = futures(world, seen(world, asked), asked, size.samples, measured, progress=progress)[
-            "intervals"
-        ]
-        changes[name] = changes[name] - pre
-    scores = {name: score(samples, true, strange, expected, asked) for name, samples in changes.items()}
+        look = both(measured, harness.ordered) if harness.draws_intervals_first(world) else measured
+        drawn = futures(world, seen(world, asked), asked, size.samples, look, progress=progress)
+        scores[name] = score(drawn["intervals"] - pre, true, strange, expected, asked)
+        if "asked" in drawn:
+            scores[name] |= rendered(drawn["intervals"], drawn["asked"], asked)
     rivals = {
         who: {f"crps_{SHORT[q]}": estimate_mean(_crps(by[q], true[..., i]), asked.patient, 300)}
         for who, by in baselines(truth, asked, other, None, progress).items()

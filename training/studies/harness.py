@@ -4,8 +4,8 @@
     true = futures(truth, asked.start, asked, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
     drawn = futures(world, seen(world, asked), asked, k=16, look=measured)
 
-The patients come from seeds that no training uses (shards of trials are made from ``[design.seed, shard]``). Every row of
-noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
+The patients come from seeds that no training uses (shards of trials are made from ``[design.seed, shard]``). Every row
+of noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
 Nothing here knows which world it asks; only :func:`strangers` and :func:`truths` ask a virtual patient for its truth.
 """
 
