@@ -109,13 +109,12 @@ def test_strips_are_in_millivolts_and_know_their_truth(tmp_path):
 
 @pytest.mark.slow
 def test_a_scenario_lends_its_people_and_drugs():
-    from ecg_gym.envs.scenarios import load_scenarios
+    from training.world_model import scenario_starts
 
-    made = trials.make_shard(
-        0, TrialDesign(patients=30, steps=(1,), scenarios=1.0, own_drugs=1.0, watch=(0.0,), pair=0)
-    )
+    design = TrialDesign(patients=30, steps=(1,), scenarios=1.0, own_drugs=1.0, watch=(0.0,), pair=0)
+    made = trials.make_shard(0, design, scenario_starts())
     assert {"af_rapid", "sinus_bradycardia"} <= set(made.rhythm)
-    theirs = {drug for row in load_scenarios().values() for drug in row.drugs}
+    theirs = {drug for start in scenario_starts() for drug in start.drugs}
     assert {words.split(" ")[0] for words in made.treatment if words} <= theirs
 
 

@@ -248,6 +248,9 @@ def train_world_model(
     trials: TrialFolder = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
     start: Start = None,
+    strips: Annotated[
+        Path | None, typer.Option(help="Real strips as `train vae --data` keeps them (strips_real.npz), to redraw.")
+    ] = None,
     out: Run = None,
     resume: Resume = True,
     seed: RunSeed = None,
@@ -259,9 +262,9 @@ def train_world_model(
 
     def work(chosen: Any, folder: Path) -> Path:
         shards = _trials(chosen, trials or folder / "trials")
-        return world_model.run(chosen, shards, folder, vae=codec, start=start)
+        return world_model.run(chosen, shards, folder, vae=codec, start=start, strips=strips)
 
-    inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start}
+    inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
     _train("world-model", world_model, preset, (device, devices, seed), out, resume, pattern, inputs, work)
 

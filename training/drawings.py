@@ -8,8 +8,8 @@ one by one and kept, so that preparing can be stopped, resumed, and shared betwe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def priors_of(path: Path, folder: Path, paper: bool = False) -> Priors:
         made = _priors(read_shard(path), _number(path), paper)
         return {f.name: getattr(made, f.name) for f in fields(made)}
 
-    return Priors(**_kept(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
+    return Priors(**kept(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
 
 
 def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
@@ -101,6 +101,7 @@ class Drawings:
     before: np.ndarray  # (N,) strip of the reference
     after: np.ndarray  # (N,) strip to be drawn
     place: np.ndarray  # (N,) row of `prior`, -1 where it abstains
+    real: int = 0  # how many of the pairs, the last ones, are real strips redrawn as they are
 
     def __len__(self) -> int:
         return len(self.before)
@@ -120,20 +121,20 @@ def drawings_of(
 
     ``reference="last"`` keeps the pairs of consecutive strips only.
     """
-    return _joined([_encoded(path, vae, folder, priors_of(path, priors, paper), paper) for path in paths], reference)
+    return joined([_encoded(path, vae, folder, priors_of(path, priors, paper), paper) for path in paths], reference)
 
 
 def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) -> Drawings:
     """One shard, from the caches if they are there: its strips, and what EPK makes of its pairs."""
     trials = read_shard(path)
-    strips = _kept(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
+    strips = kept(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
     name = "paper" if paper else "epk"
-    prior = _kept(folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)})
+    prior = kept(folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)})
     place = np.full(len(priors.before), -1)
     place[priors.spoken] = np.arange(len(priors.spoken))
     return Drawings(
-        **strips,
-        **prior,
+        **strips,  # type: ignore[arg-type]
+        **prior,  # type: ignore[arg-type]
         observed=trials.observed,
         board=trials.board,
         person=trials.person,
@@ -150,14 +151,14 @@ def _encode_strips(trials: Trials, vae: VAE, seed: int) -> dict[str, np.ndarray]
     missing = order < rng.integers(1, 7, size=(len(trials), 1))
     latent = encode(vae, trials.strips, np.zeros_like(missing))
     masked = encode(vae, trials.strips, missing)
-    return {"latent": latent, "masked": masked, "missing": missing, "drawn": _measured(vae, latent)}
+    return {"latent": latent, "masked": masked, "missing": missing, "drawn": measured_after(vae, latent)}
 
 
 def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
     return strips if paper else encode(vae, strips, np.zeros((len(strips), len(INDEPENDENT_LEADS)), bool))
 
 
-def _kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What is stored at ``path``; made and stored first where it is not."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,8 @@ def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _measured(vae: VAE, latent: np.ndarray) -> np.ndarray:
+def measured_after(vae: VAE, latent: np.ndarray) -> np.ndarray:
+    """What is measured on decoded latents ``(B, 4, 128)``: ``(B, len(OBSERVED))`` float32."""
     parts = [
         observe_strips(vae.decode(torch.from_numpy(latent[start : start + CHUNK].astype(np.float32))).numpy())
         for start in range(0, len(latent), CHUNK)
@@ -192,8 +194,8 @@ def _measured(vae: VAE, latent: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _joined(parts: list[Drawings], reference: str) -> Drawings:
-    """Shards one behind the other, their rows counted through."""
+def joined(parts: Sequence[Drawings], reference: str = "first") -> Drawings:
+    """Shards one behind the other, their rows counted through; ``"last"`` keeps pairs of consecutive strips only."""
     strips = np.cumsum([0, *[len(part.latent) for part in parts]])
     priors = np.cumsum([0, *[len(part.prior) for part in parts]])
     column = {
@@ -204,9 +206,15 @@ def _joined(parts: list[Drawings], reference: str) -> Drawings:
     whole = {
         f.name: np.concatenate(column.get(f.name) or [getattr(part, f.name) for part in parts])
         for f in fields(Drawings)
+        if f.name != "real"
     }
-    found = Drawings(**whole)
+    found = Drawings(**whole)  # type: ignore[arg-type]
     if reference == "last":
         near = found.after == found.before + 1
         found = Drawings(**{**whole, **{name: whole[name][near] for name in column}})
     return found
+
+
+def with_real(virtual: Drawings, real: Drawings) -> Drawings:
+    """Virtual pairs, and real ones behind them."""
+    return replace(joined([virtual, real]), real=len(real))

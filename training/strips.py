@@ -95,6 +95,11 @@ def augment(strips: Strips, row: int, rng: np.random.Generator) -> dict[str, np.
     return {"input": noisy.astype(np.float32), "target": signal.astype(np.float32), "mask": mask, "peaks": peaks}
 
 
+def replayed(signal: np.ndarray, peaks: np.ndarray, start: int) -> np.ndarray:
+    """The strip ``(8, 1024)`` [mV] as an endless loop, begun at sample ``start``."""
+    return _replay(signal, peaks, float(start), 1.0)[0]
+
+
 def _replay(signal: np.ndarray, peaks: np.ndarray, start: float, pace: float) -> tuple[np.ndarray, np.ndarray]:
     """The strip as an endless loop, played from sample ``start`` at ``pace`` (above 1 is faster), 1024 samples long.
 

@@ -7,8 +7,9 @@ anchor, the covariates and some leads now and then, so that the model can do wit
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 import ecg_gym
-from ecg_gym.core import INDEPENDENT_LEADS
+from ecg_gym.core import INDEPENDENT_LEADS, Patient
 from ecg_gym.datasets import splits
 from ecg_gym.datasets.trials import (
+    Start,
     TrialDesign,
     Trials,
     concatenate,
@@ -31,6 +33,7 @@ from ecg_gym.datasets.trials import (
     shard_paths,
     split_of,
 )
+from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
@@ -42,9 +45,11 @@ from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from ecg_gym.world_model.prognosis import Prognosis
 from ecg_gym.world_model.vae import VAE
 from training import loop, prognosis
-from training.drawings import Drawings, drawings_of
+from training.drawings import Drawings, drawings_of, with_real
 from training.loop import Batch, Logs, LoopConfig
 from training.prognosis import PrognosisPreset
+from training.real_pairs import real_drawings
+from training.strips import load_strips
 
 LICENCE = "made by this package (Apache-2.0)"
 LIMITS = (
@@ -91,6 +96,7 @@ class WorldModelPreset:
     batch: int = 64
     shards: int = 260  # of virtual trials; the denoiser learns from the first `drawn` of them
     drawn: int = 160
+    real: float = 0.15  # share of a batch that is real strips redrawn as they are, where there are any (--data)
     design: TrialDesign = field(default_factory=TrialDesign)
 
 
@@ -125,6 +131,10 @@ PRESETS = {
     ),
 }
 _BRIEF = LoopConfig(steps=4000, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200)
+PRESETS["continued"] = replace(  # from other weights (--start), with real strips among the virtual ones (--strips)
+    PRESETS["default"],
+    loop=LoopConfig(steps=3000, warmup=100, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
+)
 PRESETS |= {  # for the ablation: the same patients, the same ten minutes on one core, one thing changed at a time
     "brief": replace(PRESETS["default"], loop=_BRIEF, drawn=60),
     "brief-no-epk": replace(
@@ -167,7 +177,10 @@ class WorldModelTrainer(nn.Module):
 
 def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale, preset: WorldModelPreset) -> Batch:
     """A batch of pairs with something hidden here and there."""
-    rows = rng.integers(len(data), size=preset.batch)
+    rows = rng.integers(len(data) - data.real, size=preset.batch)
+    if data.real and preset.real:
+        real = rng.random(preset.batch) < preset.real
+        rows[real] = rng.integers(len(data) - data.real, len(data), size=int(real.sum()))
     hiding = preset.hiding
     spoken = data.place[rows] >= 0
     strength = np.where(rng.random(len(rows)) < hiding.weak_anchor, rng.random(len(rows)), 1.0)
@@ -234,7 +247,9 @@ def train(
     ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
     """
     forecaster = new_forecaster(preset, data, foretold) if start is None else WorldModel.load(start).forecaster
-    forecaster.denoiser.requires_grad_(True)
+    forecaster.requires_grad_(True)
+    if forecaster.prognosis is not None:
+        forecaster.prognosis.requires_grad_(False)  # it has learned by now, by a loss of its own
     trainer = WorldModelTrainer(forecaster.train(), preset.objective)
     features = trainer.forecaster.features
     state = loop.resume(trainer, preset.loop, folder)
@@ -253,6 +268,7 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     (``ecg-gym study`` judges the forecast).
     """
     take = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int)
+    forecaster = copy.deepcopy(forecaster).cpu()
     known = known_of(forecaster, data, take)
     before, z0 = known.before, torch.from_numpy(data.latent[data.after[take]].astype(np.float32))
     rng = torch.Generator().manual_seed(seed)
@@ -289,21 +305,34 @@ def make_trials(preset: WorldModelPreset, folder: Path) -> None:
     """Make the preset's shards of virtual trials that are not in ``folder`` yet (about 20 ms a strip), and say who is
     in which split."""
     shards = range(preset.shards)
-    for _ in make_shards(folder, shards, preset.design):
+    for _ in make_shards(folder, shards, preset.design, scenario_starts()):
         pass
     pairs = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, preset.design)]
     sides = {shard: split_of(shard) for shard in shards}
     splits.write_trials(folder, sides, preset.design.patients, levels=(preset.design.held_out_level,), pairs=pairs)
 
 
+def scenario_starts() -> list[Start]:
+    """The scenarios of the environment as situations that trial patients may start in."""
+    starts = []
+    for row in load_scenarios().values():
+        who = dict(row.population) | ({"given": row.given} if row.given else {})
+        if row.conditions:
+            who["patient"] = Patient(conditions=row.conditions)
+        starts.append(Start(who, row.drugs))
+    return starts
+
+
 def run(
     preset: WorldModelPreset, trials: Path, folder: Path, *,
     vae: Path | None = None, publish_every_s: float = 300.0, show: bool = True, start: Path | None = None,
+    strips: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train (or go on training) in ``folder`` and write ``world_model.safetensors``; returns its path.
 
     ``trials`` is a folder of shards; those of the preset that are missing are made first. The averaged weights so far
-    are written every few minutes, so that the best so far can be used. ``start``: see ``train``.
+    are written every few minutes, so that the best so far can be used. ``start``: see ``train``. ``strips`` is a file
+    of real strips as `ecg-gym train vae --data` keeps it: some of a batch are then redrawn as they are.
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
@@ -313,6 +342,12 @@ def run(
         foretold, first = foretell(preset.prognosis, trials, folder / "prognosis", show)
     network = VAE.load(codec)
     data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
+    sources = []
+    if strips is not None:
+        real = load_strips(strips)
+        sources = [{"source": source, "strips": int((real.split == "train").sum())} for source in real.sources]
+        name = f"real_{checkpoint.sha256(codec)[:12]}_{checkpoint.sha256(strips)[:12]}.npz"
+        data["train"] = with_real(data["train"], real_drawings(real, network, folder / name))
     last, path = time.monotonic(), folder / WEIGHTS
     origin = {} if start is None else {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
     for step, logs, averaged in train(preset, data["train"], folder, show, start, foretold):
@@ -320,7 +355,7 @@ def run(
         if finished or time.monotonic() - last > publish_every_s:
             last = time.monotonic()
             metrics = {"step": step, "train": logs, "validation": validate(averaged, data["validation"]), **first}
-            _write(path, averaged, codec, preset, data, metrics, origin)
+            _write(path, averaged, codec, preset, data, metrics, origin, sources)
             print(f"step {step}: {metrics['validation']}", flush=True)
     return path
 
@@ -366,7 +401,7 @@ def drawings(preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, spli
 
 def _write(
     path: Path, forecaster: Forecaster, codec: Path, preset: WorldModelPreset, data: Mapping[str, Drawings],
-    metrics: dict[str, Any], origin: dict[str, str],
+    metrics: dict[str, Any], origin: dict[str, str], real: Sequence[Mapping[str, Any]] = (),
 ) -> None:  # fmt: skip
     source = {
         "source": "virtual trials (ecg_gym.datasets.trials)",
@@ -378,7 +413,7 @@ def _write(
         path,
         forecaster,
         checkpoint.sha256(codec),
-        data={"sources": [source]},
+        data={"sources": [source, *real]},
         metrics=metrics,
         training=asdict(preset),
         limits=list(LIMITS),

@@ -13,8 +13,8 @@ say so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class TrialDesign:
     patients: int = 64  # per shard
     steps: tuple[int, ...] = (2, 4, 8)  # transitions per patient; one is drawn per shard
     dt_hours: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # one is drawn per shard [h]
-    scenarios: float = 0.3  # share of patients who start as an environment's scenario does; the rest are anybody
+    scenarios: float = 0.3  # share of patients who start in one of the `starts`; the rest are anybody
     watch: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # probability of giving nothing; one is drawn per patient
     pair: float = 0.2  # probability of two drugs together
     own_drugs: float = 0.5  # how often a scenario's patient gets one of its drugs instead of any
@@ -45,6 +45,14 @@ class TrialDesign:
     held_out_pairs: int = 6  # one pair of drugs in this many is only in test shards
     held_out_share: float = 0.25  # of a test shard's doses and pairs
     seed: int = 2027
+
+
+@dataclass(frozen=True)
+class Start:
+    """A situation that patients may start in."""
+
+    who: Mapping[str, Any] = field(default_factory=dict)  # words for ``World.initial``
+    drugs: tuple[str, ...] = ()  # on offer there
 
 
 @dataclass(frozen=True)
@@ -98,17 +106,22 @@ def split_of(shard: int) -> str:
     return {8: "validation", 9: "test"}.get(shard % 10, "train")
 
 
-def make_shards(folder: Path, shards: Iterable[int], design: TrialDesign | None = None) -> Iterator[Path]:
-    """Yields the path of each shard as it is there; those that exist are not made again."""
+def make_shards(
+    folder: Path, shards: Iterable[int], design: TrialDesign | None = None, starts: Sequence[Start] = ()
+) -> Iterator[Path]:
+    """Yields the path of each shard as it is there; those that exist are not made again.
+
+    ``starts`` are situations that a share of the patients start in, such as the scenarios of the environment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for shard in shards:
         path = folder / f"trials_{shard:05d}.npz"
         if not path.exists():
-            _write(path, make_shard(shard, design or TrialDesign()))
+            _write(path, make_shard(shard, design or TrialDesign(), starts))
         yield path
 
 
-def make_shard(shard: int, design: TrialDesign) -> Trials:
+def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) -> Trials:
     """The strips of one shard's patients; the last of somebody who dies is blank, and says so."""
     from ecg_gym.virtual_patient import VirtualPatient
     from ecg_gym.world_model.conditioning import endings
@@ -116,7 +129,7 @@ def make_shard(shard: int, design: TrialDesign) -> Trials:
     rng = np.random.default_rng([design.seed, shard])
     world = VirtualPatient(dt_hours=float(rng.choice(design.dt_hours)))
     steps, split = int(rng.choice(design.steps)), split_of(shard)
-    state, drugs = _start(world, design, rng)
+    state, drugs = _begin(world, design, starts, rng)
     watch = rng.choice(design.watch, size=len(state))
     ids = shard * design.patients + np.arange(len(state))
     held_out = np.zeros(len(state), bool)
@@ -207,28 +220,19 @@ def concatenate(parts: Sequence[Trials]) -> Trials:
     )
 
 
-def _start(world: Any, design: TrialDesign, rng: np.random.Generator) -> tuple[State, list[tuple[str, ...]]]:
-    """Everybody's first hour, and the drugs on offer to those who start in a scenario."""
-    from ecg_gym.envs.scenarios import load_scenarios
-
-    scenarios = list(load_scenarios().values())
-    which = np.where(
-        rng.random(design.patients) < design.scenarios, rng.integers(len(scenarios), size=design.patients), -1
-    )
+def _begin(
+    world: Any, design: TrialDesign, starts: Sequence[Start], rng: np.random.Generator
+) -> tuple[State, list[tuple[str, ...]]]:
+    """Everybody's first hour, and the drugs on offer to those who start in a situation."""
+    situated = (rng.random(design.patients) < design.scenarios) & (len(starts) > 0)
+    which = np.where(situated, rng.integers(max(len(starts), 1), size=design.patients), -1)
     parts: list[State] = []
     drugs: list[tuple[str, ...]] = []
     for index in np.unique(which):
         n = int((which == index).sum())
-        if index < 0:
-            parts.append(world.initial(n, rng))
-            drugs += [()] * n
-            continue
-        row = scenarios[index]
-        who = dict(row.population) | ({"given": row.given} if row.given else {})
-        if row.conditions:
-            who["patient"] = Patient(conditions=row.conditions)
-        parts.append(world.initial(n, rng, **who))
-        drugs += [row.drugs] * n
+        start = Start() if index < 0 else starts[index]
+        parts.append(world.initial(n, rng, **start.who))
+        drugs += [start.drugs] * n
     return concatenate_states(parts), drugs
 
 
