@@ -130,12 +130,12 @@ PRESETS = {
         loop=LoopConfig(steps=80_000, learning_rate=5e-4, warmup=0, final_fraction=0.0, device="cuda"),
     ),
 }
-_BRIEF = LoopConfig(steps=4000, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200)
+_BRIEF = LoopConfig(steps=2500, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200)
 PRESETS["continued"] = replace(  # from other weights (--start), with real strips among the virtual ones (--strips)
     PRESETS["default"],
     loop=LoopConfig(steps=3000, warmup=100, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
 )
-PRESETS |= {  # for the ablation: the same patients, the same ten minutes on one core, one thing changed at a time
+PRESETS |= {  # for the ablation: the same patients, the same six minutes on one core, one thing changed at a time
     "brief": replace(PRESETS["default"], loop=_BRIEF, drawn=60),
     "brief-no-epk": replace(
         PRESETS["default"], loop=_BRIEF, drawn=60, objective=Objective(weighting="none"), hiding=Hiding(anchor=1.0)
