@@ -168,7 +168,7 @@ def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
     real[:, 0, :4] = rng.normal(size=(60, 4))
     real[:, 0, :4] /= real[:, 0, :4].std(axis=0)
     blank = np.zeros((60, 6, 2))
-    arm = rollout_arms.Arm(real, samples, samples, samples, samples, real, blank)
+    arm = rollout_arms.Arm(real, samples, samples, samples, samples, samples, real, blank)
     slope, rest = rollout.literal([arm])
     assert slope["value"] == pytest.approx(0.4, abs=1e-9)
     assert rest["value"] == pytest.approx(0.8, abs=1e-9)
@@ -338,11 +338,11 @@ def test_the_page_is_filled_where_there_is_a_document_and_left_alone_elsewhere()
     assert every >= {"rollout", "missing-leads", "ablate-lambda", "ablate-k", "prior-mismatch", "forecast", "intervals"}
 
 
-def test_who_is_told_again_still_knows_the_first_strip() -> None:
+def test_who_remembers_still_knows_the_first_strip() -> None:
     world = Linear(keep=1.0)
     first = world.initial(2, np.random.default_rng(0))
     first = replace(first, inner={**first.inner, "home_hours": np.array([1.0, 2.0])})
     later = world.step(first, [WATCH, WATCH], np.random.default_rng(1))
-    seen = rollout_arms.told_again(world, first, replace(later, inner={**later.inner, "home_hours": np.zeros(2)}))
+    seen = rollout_arms.remembering(first, replace(later, inner={**later.inner, "home_hours": np.zeros(2)}))
     assert seen.inner["home_hours"].tolist() == [1.0, 2.0]
     assert np.array_equal(seen.inner["x"], later.inner["x"])

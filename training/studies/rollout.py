@@ -7,8 +7,10 @@ fifth), *washout* (once, then watching), *placebo*. Each has a future that happe
 
 CRPS of intervals, because a rollout is a distribution: the error of its mean would notice neither samples that all
 agree nor ones that scatter, and latents mostly count the phase of every beat. The virtual patient has an excess of its
-own (rhythms convert in between), which stands beside the model's. The same over the last half of the steps has narrower
-intervals.
+own (rhythms convert in between), which stands beside the model's. Both sides know one strip: the rollout that at hour
+0, the single step that at H - 1, as if it were the first. `..._two_strips` lets the single step remember the first one
+too, so that even a perfect forecaster who has to guess the person from noisy strips has an excess; the last half of
+the steps together has narrower intervals.
 
     kappa = E |G(s, a, w) - G(s', a, w)|^2 / E |s - s'|^2
 
@@ -52,7 +54,7 @@ STEPS = 8
 
 def rows_of(size: Size, steps: int = STEPS) -> int:
     """How many rows the study asks of the world, for the progress bar."""
-    each = (len(ARMS) + len(JUDGED)) * steps + len(pair_steps(steps))
+    each = (len(ARMS) + len(JUDGED)) * steps + len(JUDGED) + len(pair_steps(steps))
     return each * size.patients * size.samples * len(size.seeds)
 
 
@@ -105,6 +107,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
     errors: dict[str, dict[str, np.ndarray]] = {
         "rollout": {name: crps(arms[name].rollout, arms[name].real) for name in JUDGED},
         "told": {name: crps(arms[name].told, arms[name].real) for name in JUDGED},
+        "two strips": {name: crps(arms[name].remembering, arms[name].real) for name in JUDGED},
         "virtual patient": {name: crps(arms[name].truth, arms[name].real) for name in JUDGED},
         "virtual patient told": {name: crps(arms[name].truth_told, arms[name].real) for name in JUDGED},
         "copy": {name: np.abs(arms[name].real[:, :1] - arms[name].real) for name in JUDGED},
@@ -124,6 +127,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
 
     beside = {name: beyond(name, "told") for name in ("copy", "last strip", "pharmacology")}
     found = {f"excess_error_{steps}": metric(beyond("rollout", "told"), baselines={**own(), **beside})}
+    found[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=own())
     late = range(steps // 2 + 1, steps + 1)
     chosen: dict[str, dict[str, Any]] = {
         f"{late[0]}_to_{steps}": {"at": late},

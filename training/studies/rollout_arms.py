@@ -45,7 +45,8 @@ class Arm:
     truth: np.ndarray  # (K, N, H + 1, 6) what else could have happened there
     truth_told: np.ndarray  # (K, N, H + 1, 6) the same, each step begun at what happened
     rollout: np.ndarray  # (K, N, H + 1, 6) the world's rollouts
-    told: np.ndarray  # (K, N, H + 1, 6) the world, each step begun at what happened
+    told: np.ndarray  # (K, N, H + 1, 6) the world, each step begun at the strip that happened, as if it were the first
+    remembering: np.ndarray  # (K, N, H + 1, 6) the last step, still knowing the first strip too; NaN before
     pharmacology: np.ndarray  # (N, H + 1, 6) the first strip, moved by what the population would do
     latent_errors: np.ndarray  # (N, H + 1, 2) mean squared error of a sample: rollout, told; NaN without latents
 
@@ -83,25 +84,26 @@ def run_trial(
         could = follow(home, people, schedule, size.samples, ("again", seed), keep)
         drawn = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
         if name in JUDGED:
-            sights = [seen, *(told_again(world, seen, state) for state in before[1:])]
+            sights = [seen, *(seen_by(world, state) for state in before[1:])]
             told = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
+            sights_of_two = [remembering(seen, sight) for sight in sights]
+            both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
             last = seen_by(world, happened.states[steps])
             told_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
             latents = _latent_errors(drawn, told, [*sights, last])
-            arms[name] = _arm(happened, could, told_true, drawn, told, people, latents)
+            arms[name] = _arm(happened, could, told_true, drawn, told, both, people, latents)
         else:
-            arms[name] = _arm(happened, could, could, drawn, drawn, people, None)
+            arms[name] = _arm(happened, could, could, drawn, drawn, drawn, people, None)
         for place, followed in ((world, drawn), (home, could)):
             if keep:
                 pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
     return arms, pairs[0], pairs[1]
 
 
-def told_again(world: World, first: State, later: State) -> State:
-    """The patients as ``world`` sees them ``later``, knowing still what it kept of the ``first`` strip."""
-    seen = seen_by(world, later)
+def remembering(first: State, now: State) -> State:
+    """``now``, knowing still what its world kept of the ``first`` strip."""
     kept = {name: value for name, value in first.inner.items() if name in REMEMBERED}
-    return replace(seen, inner={**seen.inner, **kept}) if kept else seen
+    return replace(now, inner={**now.inner, **kept})
 
 
 def _arm(
@@ -110,6 +112,7 @@ def _arm(
     told_true: Trajectories,
     drawn: Trajectories,
     told: Trajectories,
+    both: Trajectories,
     people: State,
     latents: np.ndarray | None,
 ) -> Arm:
@@ -120,6 +123,7 @@ def _arm(
         told_true.intervals,
         drawn.intervals,
         told.intervals,
+        both.intervals,
         population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
         np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
     )
