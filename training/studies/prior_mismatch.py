@@ -1,9 +1,9 @@
 """What a wrong prior does: the paper's Figure 9, asked of effects instead of spread.
 
 What pharmacology says of the drugs on board is bent before the world hears it: scaled by 0 to 2, reversed, or exchanged
-for what it says of another patient's drugs. The drug stays named and its concentration right, so a world may know
-better. The anchor alone is scaled too (``epk_scale``). Everybody is given one treatment for one step and, with the same
-noise, nothing; what is judged is the effect, the difference of the two.
+for what it says of another patient's drugs. Electrolytes and the chance that a rhythm ends stay right. The anchor alone
+is scaled too (``epk_scale``). Everybody is given one treatment for one step and, with the same noise, nothing; what is
+judged is the effect, the difference of the two.
 
     trust = sum (e(s) - e(1)) (p(s) - p(1)) / sum (p(s) - p(1))^2
 
@@ -58,8 +58,9 @@ Bend = Callable[[History, Patient, float, Modulation], Modulation]
 def bent_pharmacology(bend: Bend) -> Iterator[None]:
     """Inside, ``world_model.conditioning`` hears ``bend(given, patient, hours, modulation)`` of every modulation.
 
-    Plasma levels, effect-site levels and electrolytes stay as they are. The virtual patient does not listen to
-    ``conditioning`` and is not touched.
+    Electrolytes and the chance that a rhythm ends stay as they are. The virtual patient does not listen to
+    ``conditioning`` and is not touched. ``WorldModel.believed`` bends boards without knowing whose they are; here the
+    clock's part stays right, and any world that asks ``conditioning`` can be misled.
     """
     original = conditioning._on_board
 
