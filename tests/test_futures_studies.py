@@ -332,7 +332,11 @@ def test_noise_and_signs_are_as_said() -> None:
     true, said = np.array([0.5, -0.5, 0.5, 0.01, 0.5]), np.array([0.1, -0.9, -0.1, -1.0, 0.0])
     assert delta_risk.sign_agreement(true, said, 0.1) == 0.5
     assert np.isnan(delta_risk.sign_agreement(true, said, 2.0))
-    assert delta_risk.spearman(true, true**3) == pytest.approx(1)
+    some = np.random.default_rng(0).normal(size=(2, 50))
+    assert intervals.pearson(*some) == pytest.approx(np.corrcoef(*some)[0, 1])
+    ours = intervals.pearson(delta_risk.ranks(some[0]), delta_risk.ranks(some[1]))
+    assert ours == pytest.approx(stats.spearmanr(*some).statistic)
+    assert np.isnan(intervals.pearson(some[0], np.full(50, 0.1)))
 
 
 def test_forecast_counts_strips_and_leaves_out_latents_where_there_are_none() -> None:

@@ -30,6 +30,7 @@ from ecg_gym.core import Treatment, World
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
 from ecg_gym.world_model.calibration import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
+from training.console import SAY
 from training.studies import document, harness
 from training.studies.document import Size, estimate_mean, estimate_ratio, metric
 from training.studies.harness import INTERVALS, SHORT, Questions, fair_crps, futures, judged, measured, seen
@@ -151,7 +152,11 @@ def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, An
         from ecg_gym.virtual_patient import VirtualPatient
 
         fit(world, VirtualPatient(), FITTED_ON).save(beside(weights))
-    return {"calibration": stored(weights, world.sha256)}
+    try:
+        return {"calibration": stored(weights, world.sha256)}
+    except ValueError as error:
+        SAY.print(f"not used: {error}. Fitting for this run only.")
+        return {"calibration": None}
 
 
 def forecasts(

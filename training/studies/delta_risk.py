@@ -63,6 +63,7 @@ class Changes:
     watched_model: np.ndarray  # the model's, placebo
     predicted: Mapping[str, np.ndarray]
     died: np.ndarray  # (N,) share of true futures
+    died_model: np.ndarray  # (N,) share of drawn futures
 
 
 def study(
@@ -95,7 +96,7 @@ def study(
         threshold=threshold,
         noise_rule=f"above {NOISE:.0%} of the absolute changes of the same hearts under placebo",
         n_not_noise=int((np.abs(found.true) > threshold).sum()),
-        deaths=float(found.died.mean()),
+        deaths={"true": float(found.died.mean()), "model": float(found.died_model.mean())},
         paper=paper,
     )
 
@@ -140,6 +141,7 @@ def changes(
         predicted[NULL],
         predicted,
         1 - real["alive"].mean(axis=0),
+        1 - model["alive"].mean(axis=0),
     )
 
 
@@ -199,10 +201,12 @@ def sign_agreement(true: np.ndarray, predicted: np.ndarray, threshold: float) ->
     return float((np.sign(predicted[counts]) == np.sign(true[counts])).mean()) if counts.any() else np.nan
 
 
-def spearman(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Rank correlation; NaN where either does not move."""
-    ok = np.isfinite(true) & np.isfinite(predicted)
-    return pearson(stats.rankdata(true[ok]), stats.rankdata(predicted[ok])) if ok.sum() > 2 else np.nan
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks ``(N,)`` of the finite values, ties shared; NaN stays. Spearman's correlation is Pearson's of ranks."""
+    out = np.full(len(values), np.nan)
+    ok = np.isfinite(values)
+    out[ok] = stats.rankdata(values[ok])
+    return out
 
 
 def metrics(found: Changes, threshold: float) -> dict[str, Any]:
@@ -212,13 +216,22 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
     names = ["model", *(name for name in PREDICTORS if name in found.predicted and name != "model")]
     scores: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "pearson": pearson,
-        "spearman": spearman,
+        "spearman": pearson,  # of ranks
         "sign_agreement": lambda t, p: sign_agreement(t, p, threshold),
         "mae": lambda t, p: float(np.nanmean(np.abs(t - p))),
     }
 
+    ranked = {name: ranks(found.predicted[name]) for name in names}  # once: the interval is that of these ranks
+    true_ranks = ranks(true)
+
     def statistics(rows: np.ndarray) -> list[float]:
-        return [score(true[rows], found.predicted[name][rows]) for score in scores.values() for name in names]
+        return [
+            score(true_ranks[rows], ranked[name][rows])
+            if key == "spearman"
+            else score(true[rows], found.predicted[name][rows])
+            for key, score in scores.items()
+            for name in names
+        ]
 
     flat = iter(estimates(statistics, patients, 200))
     of = {}
@@ -240,7 +253,7 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
     return {
         **{key: row | ({"paper": paper[key]} if key in paper else {}) for key, row in of.items()},
         "pearson_placebo_corrected": of_effect(pearson),
-        "spearman_placebo_corrected": of_effect(spearman),
+        "spearman_placebo_corrected": of_effect(lambda t, p: pearson(ranks(t), ranks(p))),
         "pearson_in_placebo_arm": metric(placebo),
         "false_alarms_in_placebo_arm": metric(
             estimate(lambda rows: float((np.abs(found.watched_model[rows]) > threshold).mean()), patients),

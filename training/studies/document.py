@@ -163,7 +163,7 @@ def document(
     metadata = getattr(world, "metadata", {}) or {}
     return {
         "study": study,
-        "preset": str(metadata.get("preset", "")) or type(world).__name__,
+        "preset": str(metadata.get("preset") or (metadata.get("training") or {}).get("preset") or type(world).__name__),
         "model_sha256": getattr(world, "sha256", ""),
         "n_patients": int(n_patients),
         "seeds": [int(seed) for seed in seeds],
