@@ -346,3 +346,26 @@ def test_who_remembers_still_knows_the_first_strip() -> None:
     seen = rollout_arms.remembering(first, replace(later, inner={**later.inner, "home_hours": np.zeros(2)}))
     assert seen.inner["home_hours"].tolist() == [1.0, 2.0]
     assert np.array_equal(seen.inner["x"], later.inner["x"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "asked", "metrics"),
+    [
+        (rollout, {"steps": 2}, {"excess_error_2", "placebo_drift_qtcf_ms", "kappa"}),
+        (missing_leads, {}, {"excess_1", "excess_6", "missing_mae_mv_1"}),
+        (prior_mismatch, {}, {"effect_mae_qtcf_ms_reversed", "trust_qtcf", "effect_mae_qtcf_ms_anchor_off"}),
+    ],
+)
+def test_studies_of_the_shipped_world_model_end_in_documents(
+    module: Any, asked: dict[str, Any], metrics: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ecg_gym.world_model import WorldModel
+
+    monkeypatch.setattr(trajectories, "intervals_of", harness.intervals_of)
+    found = module.study(WorldModel.load(), Size(4, 2), **asked)
+    assert metrics <= set(found["metrics"])
+    assert len(found["model_sha256"]) == 64
+    assert 3 <= found["n_patients"] <= 4
+    assert len(write(found, tmp_path, module.figure)) == 3
+    assert module.shown(found)
