@@ -211,7 +211,7 @@ def test_training_resumes_to_the_same_student(tmp_path):
 def test_a_student_remembers_its_teacher(tmp_path):
     teacher = World(ExactTeacher())
     learnt = ExactTeacher(0.25)
-    save_student(tmp_path / "student.safetensors", learnt, taus(), "a" * 64, data={}, metrics={})
+    save_student(tmp_path / "student.safetensors", learnt, taus(), teacher, "a" * 64, data={}, metrics={})
     found = load_student(tmp_path, teacher, "a" * 64)
     assert found.forecaster.denoiser.bias.item() == 0.25
     assert teacher.denoiser.bias.item() == 0
@@ -221,8 +221,9 @@ def test_a_student_remembers_its_teacher(tmp_path):
     with pytest.raises(ValueError, match="expected one of") as caught:
         found.levels(3)
     assert "dpm++" in str(caught.value)
+    assert load_student(tmp_path, teacher, "b" * 64).taus == taus()  # another card around the same denoiser
     with pytest.raises(ValueError, match="learnt from the world model aaaaaaaaaaaa"):
-        load_student(tmp_path, teacher, "b" * 64)
+        load_student(tmp_path, World(ExactTeacher(0.5)), "b" * 64)
     with pytest.raises(ValueError, match="no student at"):
         load_student(tmp_path / "elsewhere", teacher, "a" * 64)
 

@@ -26,7 +26,7 @@ from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import CODEC, WorldModel
-from ecg_gym.world_model.student import WEIGHTS, checked_taus, save_student
+from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_student
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
 from training import loop
 from training.loop import Batch, Logs, LoopConfig
@@ -39,7 +39,7 @@ LICENCE = "made by this package (Apache-2.0)"
 class StudentPreset:
     """One way of distilling."""
 
-    paths: int = 8448  # of the teacher, stored; the first file is for testing
+    paths: int = 6400  # of the teacher, stored; the first file is for testing
     per_file: int = 256  # paths in a file
     shards: int = 40  # of virtual trials, whose patients they are about
     teacher_steps: int = 16  # network calls of a path
@@ -56,7 +56,7 @@ PRESETS = {
         paths=64, per_file=32, shards=10, batch=16, loop=LoopConfig(steps=20, warmup=2, ema_decay=0.9, save_every=10)
     ),
     "default": StudentPreset(
-        loop=LoopConfig(steps=1800, warmup=100, learning_rate=3e-4, ema_decay=0.995, bf16=True, save_every=200),
+        loop=LoopConfig(steps=1200, warmup=100, learning_rate=3e-4, ema_decay=0.995, bf16=True, save_every=200),
     ),
     "paper": StudentPreset(  # the paper has no student; this is the default with a GPU's patience
         paths=65_536,
@@ -248,7 +248,7 @@ def run(
     """
     world, codec = WorldModel.load(teacher), _codec_of(teacher)
     forecaster = world.forecaster
-    place = folder / f"paths_{world.sha256[:12]}"
+    place = folder / f"paths_{digest(forecaster.denoiser)[:12]}"
     found = list(_made(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
     held_out, rest = read_paths(found[:1]), read_paths(found[1:])
     averaged, logs = train(forecaster, rest, preset, folder, show)
@@ -261,6 +261,7 @@ def run(
             path,
             averaged.forecaster.denoiser,
             averaged.taus,
+            forecaster,
             world.sha256,
             data={"sources": [{**origin, "paths": len(rest)}]},
             metrics=metrics,

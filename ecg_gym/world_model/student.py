@@ -9,6 +9,7 @@ levels only, by order-1 steps without noise.
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -48,7 +49,8 @@ def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> S
     """The student stored at ``path``, for the forecaster ``teacher`` whose weights have that SHA-256.
 
     ``path`` is the file or a folder that holds ``student.safetensors``. ``teacher`` is not changed: the student is a
-    copy of it with a denoiser of its own. Raises ValueError if there is no such file or it learnt from other weights.
+    copy of it with a denoiser of its own. A teacher whose file changed since, but not its denoiser (another card, a
+    calibration), is still the teacher. Raises ValueError if there is no such file or it learnt from other weights.
     """
     path = Path(path)
     path = path / WEIGHTS if path.is_dir() else path
@@ -59,28 +61,36 @@ def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> S
         )
     found = checkpoint.load(path, KIND, checkpoint.manifest().get(path.name) if _packaged(path) else None)
     learnt_from = str(found.metadata.get("teacher_sha256"))
-    if learnt_from != teacher_sha256:
+    if learnt_from != teacher_sha256 and found.metadata.get("teacher_denoiser") != digest(_denoiser(teacher)):
         raise ValueError(
             f"{path} learnt from the world model {learnt_from[:12]}...; expected {teacher_sha256[:12]}..., the one in "
             "use; keep both files together, or distil again with `ecg-gym train student`"
         )
     pupil = copy.deepcopy(teacher)
-    checkpoint.restore(pupil.denoiser, found)  # type: ignore[arg-type]
+    checkpoint.restore(_denoiser(pupil), found)
     taus = {int(steps): tuple(levels) for steps, levels in found.config["taus"].items()}
     return Student(pupil.eval(), checked_taus(taus, teacher.schedule.n), found.sha256)  # type: ignore[union-attr, arg-type]
 
 
 def save_student(
-    path: str | Path, denoiser: nn.Module, taus: Mapping[int, Sequence[int]], teacher_sha256: str, *,
-    data: Mapping[str, Any], metrics: Mapping[str, Any], **more: Any,
+    path: str | Path, denoiser: nn.Module, taus: Mapping[int, Sequence[int]], teacher: nn.Module,
+    teacher_sha256: str, *, data: Mapping[str, Any], metrics: Mapping[str, Any], **more: Any,
 ) -> str:  # fmt: skip
-    """Write a student's denoiser with its noise levels and its teacher's hash; returns the SHA-256 of the file."""
+    """Write a student's denoiser, its noise levels and whom it learnt from; returns the SHA-256 of the file."""
     told: DenoiserConfig = denoiser.config  # type: ignore[assignment]
     config = {"denoiser": asdict(told), "taus": {str(steps): list(levels) for steps, levels in taus.items()}}
     tensors = denoiser.state_dict()
-    return checkpoint.save(
-        path, KIND, tensors, config, data=data, metrics=metrics, teacher_sha256=teacher_sha256, **more
-    )
+    origin: dict[str, Any] = {"teacher_sha256": teacher_sha256, "teacher_denoiser": digest(_denoiser(teacher))}
+    return checkpoint.save(path, KIND, tensors, config, data=data, metrics=metrics, **origin, **more)
+
+
+def digest(network: nn.Module) -> str:
+    """The SHA-256 of a network's weights as they are stored, whatever else stands in the file."""
+    sums = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        value = tensor.detach().cpu()
+        sums.update(name.encode() + (value.half() if value.is_floating_point() else value).numpy().tobytes())
+    return sums.hexdigest()
 
 
 def checked_taus(taus: Mapping[int, Sequence[int]], n: int) -> dict[int, tuple[int, ...]]:
@@ -99,6 +109,10 @@ def checked_taus(taus: Mapping[int, Sequence[int]], n: int) -> dict[int, tuple[i
             "shift one of them by a step"
         )
     return {steps: tuple(levels) for steps, levels in taus.items()}
+
+
+def _denoiser(forecaster: nn.Module) -> nn.Module:
+    return forecaster.denoiser  # type: ignore[return-value]
 
 
 def _packaged(path: Path) -> bool:
