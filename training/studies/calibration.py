@@ -439,7 +439,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(15, 8), layout="constrained")
-    axes = drawn.subplots(2, 4)
+    axes = np.array([part.subplots(1, 4) for part in drawn.subfigures(2, 1)])  # rows keep their own widths
     metrics = found["metrics"]
     for ax, name in zip(axes[0], ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")):
         share = np.array(found["settings"]["pit"][name])
@@ -494,4 +494,5 @@ def _score_bars(ax: Any, metrics: Mapping[str, Any], short: str, unit: str) -> N
     names = [name for name in scores if scores[name] is not None][::-1]
     colours = [{"model": "tab:red", "strangers": "black"}.get(name, "lightgray") for name in names]
     ax.barh(names, [scores[name] for name in names], color=colours)
+    ax.tick_params(axis="y", labelsize=7)
     ax.set_title(f"CRPS of {short} [{unit}], lower is better", fontsize=9)
