@@ -449,6 +449,6 @@ def figure(found: Mapping[str, Any]) -> Figure:
         ylim=(-0.6, len(queries) + 0.4),
         title=f"{CANDIDATES} x {FUTURES} futures: {ratio['value']:,.0f} x the naive U-Net",
     )
-    parts.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
+    parts.legend(frameon=False, fontsize=7, ncols=3, loc="upper right", columnspacing=1.0)
     drawn.tight_layout()
     return drawn
