@@ -428,3 +428,17 @@ def test_it_is_a_world(world):
     from ecg_gym.checks import check_world
 
     check_world(replace(world, deterministic="batch"))
+
+
+def test_a_student_of_other_weights_is_left_alone_until_it_is_asked_for(world, tmp_path):
+    from ecg_gym.world_model.student import save_student
+
+    write(world, tmp_path)
+    other = copy.deepcopy(world.forecaster)
+    loosened(other.denoiser)
+    save_student(
+        tmp_path / "student.safetensors", other.denoiser, {2: (1000, 300, 0)}, other, "0" * 64, data={}, metrics={}
+    )
+    assert WorldModel.load(tmp_path).student is None
+    with pytest.raises(ValueError, match="learnt from the world model"):
+        WorldModel.load(tmp_path, sampler="student")

@@ -102,6 +102,11 @@ class WorldModel:
                     f"file {STUDENT}; make it with `ecg-gym train student`, or use sampler='dpm++'"
                 )
             self.student.levels(self.steps)
+            if self.guidance_scale:
+                raise ValueError(
+                    f"guidance_scale is {self.guidance_scale} with the student; expected 0: its answers are strides, "
+                    "not estimates to be tilted; use sampler='dpm++'"
+                )
         if not self.dt_hours > 0 or not 0 <= self.epk_scale <= 1 or self.guidance_scale < 0:
             raise ValueError(
                 f"dt_hours, epk_scale, guidance_scale are {self.dt_hours}, {self.epk_scale}, {self.guidance_scale}; "
@@ -132,7 +137,13 @@ class WorldModel:
         checkpoint.restore(forecaster, found)
         turned = {name: value for name, value in knobs.items() if value is not None}
         beside = weights.with_name(STUDENT)
-        student = load_student(beside, forecaster, found.sha256) if beside.is_file() else None
+        student = None
+        if beside.is_file():
+            try:
+                student = load_student(beside, forecaster, found.sha256)
+            except ValueError:  # it learned from other weights: no reason to refuse these
+                if turned.get("sampler") == "student":
+                    raise
         return cls(VAE.load(codec), forecaster, found.sha256, found.metadata, student, **turned)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:

@@ -439,7 +439,9 @@ def figure(found: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(15, 8), layout="constrained")
-    axes = np.array([part.subplots(1, 4) for part in drawn.subfigures(2, 1)])  # rows keep their own widths
+    axes = np.array(
+        [part.subplots(1, 4) for part in np.array(drawn.subfigures(2, 1), dtype=object)]
+    )  # rows keep their own widths
     metrics = found["metrics"]
     for ax, name in zip(axes[0], ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")):
         share = np.array(found["settings"]["pit"][name])
