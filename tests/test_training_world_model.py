@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from ecg_gym.datasets.trials import TRUTHS, Trials
+from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.world_model import VAE, WorldModel
+from ecg_gym.world_model.checkpoint import ASSETS
 from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, FeatureScale, render_names
 from ecg_gym.world_model.prognosis import Prognosis, PrognosisConfig
 from training import prognosis
-from training.drawings import Drawings, chosen_pairs
+from training.drawings import Drawings, chosen_pairs, with_real
 from training.loop import LoopConfig
+from training.real_pairs import real_drawings
+from training.strip_sources import strips_of
 from training.world_model import (
     PRESETS,
     Objective,
@@ -145,6 +150,64 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_losses(data, tmp_path):
     again = {step: logs["loss"] for step, logs, _ in train(TINY, data, tmp_path / "cut", show=False, foretold=FORETOLD)}
     assert sorted(again) == [5, 6, 7, 8]
     assert [again[step] for step in (5, 6, 7, 8)] == pytest.approx(whole[4:], rel=1e-6)
+
+
+def test_a_run_can_begin_with_weights_that_are_there(data, tmp_path):
+    """From the packaged ones: their sizes and features are kept, and step one is near them, not near random ones."""
+    packaged = WorldModel.load().forecaster
+    slow = replace(TINY, loop=replace(TINY.loop, steps=1, learning_rate=1e-6))
+    *_, (_, _, averaged) = train(slow, data, tmp_path, show=False, start=ASSETS)
+    assert averaged.features.names == packaged.features.names
+    for name, value in packaged.state_dict().items():
+        torch.testing.assert_close(averaged.state_dict()[name], value, atol=1e-3, rtol=0)
+    for name, value in packaged.prognosis.state_dict().items():
+        torch.testing.assert_close(
+            averaged.prognosis.state_dict()[name], value, atol=0, rtol=0
+        )  # it has learned before
+
+
+def test_real_strips_have_their_share_of_a_batch(data):
+    features = fresh(TINY, data).features
+    quiet = replace(TINY, hiding=replace(TINY.hiding, leads=0.0, latent_noise=0.0), batch=400, real=0.25)
+    both = with_real(data, data)
+    assert both.real == N
+    assert len(both) == 2 * N
+    marked = replace(both, latent=np.concatenate([data.latent, data.latent + 50]))
+    batch = draw_batch(np.random.default_rng(0), marked, features, quiet)
+    assert (batch["before"].mean(dim=(1, 2)) > 25).float().mean() == pytest.approx(0.25, abs=0.07)
+    assert (draw_batch(np.random.default_rng(0), data, features, quiet)["before"].abs() < 10).all()
+
+
+@pytest.mark.slow
+def test_a_real_strip_is_redrawn_from_another_of_its_beats(tmp_path):
+    """Virtual volunteers stand in for real people: same intervals, another phase, EPK nearer than the copy."""
+    leads = VirtualPatient().initial(6, np.random.default_rng(0), healthy=True).ecg
+    strips = strips_of(leads, np.array([f"r/{i}" for i in range(6)]), np.array(["train"] * 5 + ["test"]), "virtual")
+    vae = VAE.load()
+    made = real_drawings(strips, vae, tmp_path / "real.npz")
+    assert len(made) == 10  # five training strips, begun again twice; the one for testing is left out
+    qt = OBSERVED.index("qt_ms")
+    assert np.nanmedian(np.abs(made.observed[made.before, qt] - made.observed[made.after, qt])) < 6
+    there = np.flatnonzero(made.place >= 0)
+    assert len(there) >= 8
+    target = made.latent[made.after[there]].astype(float)
+    anchor = ((made.prior_of(there) - target) ** 2).mean()
+    assert anchor < 0.5 * ((made.latent[made.before[there]] - target) ** 2).mean()
+    again = real_drawings(strips, vae, tmp_path / "real.npz")
+    np.testing.assert_array_equal(again.latent, made.latent)
+
+
+def test_components_widen_when_they_are_too_sure(tmp_path):
+    trials = some_trials(people=60)
+    preset = prognosis.PrognosisPreset(16, 1, 2, dropout=0.0, batch=16, loop=LoopConfig(steps=2, warmup=1))
+    for _, _, learned, features in prognosis.train(preset, trials, tmp_path, show=False):  # noqa: B007
+        pass
+    learned.requires_grad_(False).eval()
+    learned.scale.mul_(0.2)  # now surprises are five times what it expects
+    before = prognosis.validate(learned, features, trials)["intervals"]
+    prognosis.widen(learned, features, trials)
+    assert prognosis.validate(learned, features, trials)["intervals"] < before
+    assert (learned.widening > 1.5).all()
 
 
 def test_validation_prints_the_trivial_baselines(data):

@@ -3,7 +3,7 @@
     eager     PyTorch as it is, float32. The default; needs nothing.
     bf16      autocast to bfloat16. Worth it on processors with AMX or avx512_bf16: 3 x there.
     compile   ``torch.compile`` and bfloat16: 4 x. Needs a C++ compiler, and one to two minutes before the first answer.
-    openvino  OpenVINO in bfloat16 where the processor has it: 6 x. Needs the package ``openvino`` and some seconds.
+    openvino  OpenVINO in bfloat16 where the processor has it. Needs the package ``openvino`` and some seconds.
 
 :func:`accelerated` wraps a forecaster's denoiser and nothing else, so every sampler and the student work with each.
 """

@@ -18,9 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -222,10 +225,11 @@ def observed_of(y: np.ndarray, signs: np.ndarray) -> np.ndarray:
     return np.stack([told[name] for name in OBSERVED], axis=1).astype(np.float32)
 
 
-LIMITS = {  # where a delineator looks at all; a sample beyond is pulled back to the edge
-    "log_hr": (20.0, 300.0), "qrs": (40.0, 280.0), "jtpeakc": (40.0, 600.0), "tpeak_tend": (20.0, 300.0),
-    "log_t": (0.0, 5.0), "log_r": (0.02, 15.0), "log_rr_sd": (0.0, 1500.0), "pr": (60.0, 500.0),
-}  # fmt: skip
+@lru_cache(maxsize=1)
+def guards() -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each target, in its unit; ``guards.yaml``."""
+    table = yaml.safe_load(Path(__file__).with_name("guards.yaml").read_text(encoding="utf-8"))
+    return {name: (float(row["low"]), float(row["high"])) for name, row in table.items()}
 
 
 def _forward(name: str, value: np.ndarray) -> np.ndarray:
@@ -238,7 +242,7 @@ def _forward(name: str, value: np.ndarray) -> np.ndarray:
 
 def _backward(name: str, y: np.ndarray) -> np.ndarray:
     value = np.exp(np.clip(y, -10, 10)) - _LOGS[name] if name in _LOGS else y
-    return np.clip(value, *LIMITS[name])
+    return np.clip(value, *guards()[name])
 
 
 def _pick(probability: Tensor, uniform: np.ndarray) -> Tensor:
