@@ -1,7 +1,8 @@
 """From external physiological knowledge (EPK) to the anchor in latent space: z_EPK = Pi(e_EPK), Eq. 25.
 
 ``ecg_gym.physiology`` solves the treated McSharry model of this patient for the ten seconds that the denoiser will draw
-(Eqs. 19 to 24), or abstains where five waves at an even rate are the wrong picture. Here the trace becomes a latent.
+(Eqs. 19 to 24), or abstains where five waves at an even rate are the wrong picture. Here the trace becomes a latent,
+in a model of the paper's form; the shipped one has its EPK in eight leads and lets the codec encode it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The network that guesses a patient's next latent from a noisy one: convolutions that listen to a condition.
 
-Sequence in, sequence out: the noisy latent, the pre-dose latent and the EPK anchor stand side by side as channels,
-four neighbouring columns make one token (78 ms each, 0.31 s together, 32 tokens), and depthwise convolutions carry
-news between beats. The condition (drugs, person, hour) and the noise level set shift, scale and gate of every block
-(FiLM, Perez 2018; gates that begin shut, Peebles 2023). Convolution, because on two cores it follows its condition
-within half an hour where a transformer of the same size does not yet.
+Sequence in, sequence out: the noisy latent, the reference strip's latent and the EPK anchor are side by side as
+channels, four neighbouring columns make one token (78 ms each, 0.31 s together, 32 tokens), and depthwise convolutions
+carry news between beats. The condition (intervals, drugs, person, hour) and the noise level set shift, scale and gate
+of every block (FiLM, Perez 2018; gates that begin shut, Peebles 2023). Convolution, because on two cores it follows its
+condition within half an hour where a transformer of the same size does not yet.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, tau: Tensor, before: Tensor, anchor: Tensor, condition: Tensor) -> Tensor:
         """The expected clean latent ``(B, 4, 128)`` given the noisy ``z``.
 
-        ``before`` is the pre-dose latent, ``anchor`` the EPK latent times its strength (0 where it abstains),
-        ``condition (B, n_features)`` the rest that is known, and ``tau (B,)`` the noise level.
+        ``before`` is the latent of the strip that is redrawn, ``anchor`` the EPK latent times its strength
+        (0 where it abstains), ``condition (B, n_features)`` the rest that is known, and ``tau (B,)`` the noise level.
         """
         heard = functional.silu(self.listen(tau, before, condition))
         x = self.patchify(torch.cat([z, before, anchor], dim=1)).transpose(1, 2) + self.place  # (B, tokens, width)
