@@ -1,23 +1,49 @@
 """Planners: which treatment, given a world that says what each would do. Lower S is better. Research only."""
 
 from planners.base import PlanInfo, Planner
+from planners.belief import Belief, Believed
 from planners.checks import check_planner
 from planners.decision import Candidate, Change, Excluded, Plan, Preference
 from planners.exhaustive import plan
+from planners.measures import CVaR, Entropic, Exceedance, MeanVariance, Measure, measure_named
 from planners.policies import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
+from planners.searches import Beam, CrossEntropy, RandomShooting
+from planners.sequences import (
+    BeamPlanner,
+    CEMPlanner,
+    RandomShootingPlanner,
+    RecedingHorizonPlanner,
+    SequencePlanner,
+)
 
 __all__ = [
+    "Beam",
+    "BeamPlanner",
+    "Belief",
+    "Believed",
     "BestConstant",
+    "CEMPlanner",
+    "CVaR",
     "Candidate",
     "Change",
+    "CrossEntropy",
+    "Entropic",
+    "Exceedance",
     "Excluded",
     "ExhaustivePlanner",
+    "MeanVariance",
+    "Measure",
     "Plan",
     "PlanInfo",
     "Planner",
     "Preference",
     "RandomPlanner",
+    "RandomShooting",
+    "RandomShootingPlanner",
+    "RecedingHorizonPlanner",
+    "SequencePlanner",
     "WatchAndWait",
     "check_planner",
+    "measure_named",
     "plan",
 ]

@@ -1,7 +1,7 @@
 """What every planner can do: ``act`` for loops of your own, ``predict`` shaped like Stable-Baselines3's.
 
 A planner sits beside an env and imagines from the env's state (``env.unwrapped.state``), which a learned policy never
-sees. Give it another world to imagine in, and it starts from what can be observed instead.
+sees. Give it another world to imagine in, and it starts from what may be known instead (:mod:`planners.belief`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Administration, State, Treatment, World
+from planners.seats import seats
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
@@ -28,13 +29,23 @@ class PlanInfo:
     model_calls: int = 0  # rows times steps asked of a world
     n_nonfinite: int = 0  # futures that were not finite
     plan: Plan | None = None  # the whole ranking, where there is one
+    sequence: tuple[Treatment, ...] = ()  # what is meant to follow, the treatment first, where a sequence was planned
+    score: float = np.nan  # of the treatment or sequence, by the planner's measure; lower is better
+    separation: float = np.nan  # P(the choice really scores lower than the runner-up), over paired resamples
+    samples: int = 0  # futures behind the score
+    refused: int = 0  # doses of the sequence that the clinical rules refused in imagination, over all samples
+    ess: float = np.nan  # effective number of particles behind the belief
+    abstained: str = ""  # why it watches instead of choosing; "" if it chose
 
 
 class Planner(ABC):
-    """Chooses treatments for the env (or for each env of an SB3 ``DummyVecEnv``) it was made for."""
+    """Chooses treatments for the env, or for each row of the vector env, it was made for.
+
+    Vector envs may be ours (``gym.make_vec``), Gymnasium's ``SyncVectorEnv`` or SB3's ``DummyVecEnv``.
+    """
 
     def __init__(self, env: Any) -> None:
-        self.envs: list[ECGInterventionEnv] = [e.unwrapped for e in getattr(env, "envs", [env])]
+        self.envs: list[ECGInterventionEnv] = seats(env)
 
     @abstractmethod
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
@@ -43,6 +54,9 @@ class Planner(ABC):
 
     def reset(self, seed: int | None = None) -> None:  # noqa: B027 - most planners keep nothing between decisions
         """Forget the episode; with a seed, also start the planner's own randomness again."""
+
+    def forget(self, env: ECGInterventionEnv) -> None:  # noqa: B027 - most planners keep nothing between decisions
+        """Forget the episode of one env, because a new one has begun there."""
 
     def act(
         self, obs: Any = None, info: Mapping[str, Any] | None = None, state: State | None = None
@@ -56,6 +70,10 @@ class Planner(ABC):
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
         """The actions for a batch of observations, or for one; row i belongs to env i. Shaped as SB3's ``predict``."""
+        if episode_start is not None:
+            for env, begins in zip(self.envs, np.atleast_1d(episode_start)):
+                if begins:
+                    self.forget(env)
         actions = [env.action(self.choose(env, env.state).treatment) for env in self.envs]
         return np.asarray(actions if self._batched(observation) else actions[0]), state
 
@@ -77,6 +95,7 @@ def believe(world: World, env: ECGInterventionEnv, state: State) -> State:
     """What ``world`` makes of the env's state: the state itself if it is the env's own world, else its strip observed.
 
     Planning in the env's own world uses that world's inner knowledge of the patient: in the virtual patient, the truth.
+    For everything that was seen since the start of the episode, see :class:`planners.belief.Belief`.
     """
     if world is env.world:
         return state

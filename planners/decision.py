@@ -41,10 +41,10 @@ class Candidate:
     treatment: Treatment
     mean: float  # mean risk of the futures, in [0, 1]
     sd: float  # their c4-corrected SD; NaN for a single future
-    score: float  # S = mean + lambda x SD, lower is better
-    score_ci: tuple[float, float]  # 95 % bootstrap interval of S
+    score: float  # S by the plan's measure, mean + lambda x SD unless told otherwise; lower is better
+    score_ci: tuple[float, float]  # 95 % interval of S
     difference: float  # S minus the S of the best candidate
-    difference_ci: tuple[float, float]  # its paired 95 % bootstrap interval
+    difference_ci: tuple[float, float]  # its paired 95 % interval
     tie: int  # candidates with the same number cannot be told from the first of them; 1 holds the best
     n_nonfinite: int  # futures that were not finite: counted as risk 1, and ranked behind every finite candidate
     n_lethal: int  # futures that ended in a lethal rhythm: counted as risk 1
@@ -96,6 +96,8 @@ class Plan:
     model_sha256: str  # of the world's weights; "" for a world without weights
     risk_sha256: str
     model_calls: int  # rows times steps asked of the world
+    measure: str = ""  # what S is, in words
+    separation: float = math.nan  # P(the best really has the lowest S), over paired resamples; sampling noise only
     warnings: tuple[str, ...] = ()
     before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
@@ -120,6 +122,8 @@ class Plan:
                 "patient": asdict(self.patient),
                 "k": self.k,
                 "risk_aversion": self.risk_aversion,
+                "measure": self.measure,
+                "separation": self.separation,
                 "seed": self.seed,
                 "seeds": self.seeds,
                 "horizon": self.horizon,

@@ -2,6 +2,7 @@
 
 This is the paper's ranking (mean-variance, lambda = 0.6) with what it takes to believe it: common random numbers across
 candidates, K = 16 instead of 3, paired intervals, ties called ties, and futures that are not finite counted as worst.
+Another ``measure`` (planners.measures) scores the same futures another way; intervals and ties follow it.
 The spread is the world's own sampling spread; it knows nothing of errors of the world itself.
 """
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from planners.decision import Candidate, Change, Excluded, Plan, Preference
+from planners.measures import Measure, resolved
 from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
-from planners.scoring import interval, lambda_intervals, mean_and_sd, paired_bootstrap, score, ties
+from planners.scoring import interval, lambda_intervals, mean_and_sd, paired_bootstrap, separation, ties
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
 Rules = Callable[..., Sequence[Any]]  # the shape of ecg_gym.pharmacology.violations
@@ -37,19 +39,25 @@ def plan(
     record: str = "",
     rules: Rules | None = None,
     batch_rows: int = BATCH_ROWS,
+    measure: Measure | str | None = None,
+    particles: State | None = None,
+    first: np.ndarray | None = None,
 ) -> Plan:
     """The allowed ``candidates`` (default: the formulary's menu for ``drugs``) for one patient, best S first.
 
     "Watch and wait" is always among them. Each is given once, then watched until ``horizon`` steps have passed; its
-    risk is the mean over the steps, judged against ``state.ecg`` (which ``World.observe`` has already passed through
-    the world's own codec). ``progress(done, total)`` is told about rows as they finish. The ranking depends neither
-    on the order of ``candidates`` nor on ``batch_rows``. A ``k`` of 1 has no spread: the lambda term is left out, with
+    risk is the mean over the steps, judged against ``first (1, 12, 1024)`` [mV], by default ``state.ecg`` (which
+    ``World.observe`` has already passed through the world's own codec). ``progress(done, total)`` is told about rows as
+    they finish. The ranking depends neither on the order of ``candidates`` nor on ``batch_rows``. ``measure`` is a
+    :class:`~planners.measures.Measure` or its name, by default mean + ``risk_aversion`` x SD. Future k starts at row k
+    of ``particles``, where the belief has several. A ``k`` of 1 has no spread: the lambda term is left out, with
     a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
     from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
 
-    _check(state, k, risk_aversion, horizon)
+    _check(state, k, horizon)
+    measure = resolved(measure, risk_aversion)
     risk = _default_risk() if risk is None else risk
     now = risk(state.ecg, state.ecg, state.patients, state.alive)
     intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
@@ -58,9 +66,9 @@ def plan(
     seeds = common_seeds(seed, k)
     sampled = futures(
         world, state, list(allowed), seeds, risk,
-        horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress,
+        horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress, particles=particles, first=first,
     )  # fmt: skip
-    ranked, preferences = rank(allowed, sampled, intervals, risk_aversion, seed)
+    ranked, preferences, sure = rank(allowed, sampled, intervals, measure, seed)
     best = list(allowed).index(ranked[0].treatment)
     return Plan(
         candidates=ranked,
@@ -79,6 +87,8 @@ def plan(
         model_sha256=str(getattr(world, "sha256", "")),
         risk_sha256=str(getattr(risk, "sha256", "")),
         model_calls=sampled.model_calls,
+        measure=str(measure),
+        separation=sure,
         warnings=_remarks(ranked, k),
         before=state.ecg[0],
         samples=sampled.ecg[best],
@@ -110,20 +120,25 @@ def rank(
     allowed: Mapping[Treatment, tuple[str, ...]],
     sampled: Futures,
     intervals: Mapping[str, float],
-    risk_aversion: float,
+    measure: Measure,
     seed: int,
-) -> tuple[tuple[Candidate, ...], tuple[Preference, ...]]:
-    """The candidates, best first, and which of them wins for which lambda.
+) -> tuple[tuple[Candidate, ...], tuple[Preference, ...], float]:
+    """The candidates, best first, which of them wins for which lambda, and P(the first is best) over paired resamples.
 
     Candidates with futures that are not finite come after all others, whatever their S: nobody knows what they do.
-    Equal scores are ordered by name, watch and wait first.
+    Equal scores are ordered by mean risk, then by name, watch and wait first.
     """
     treatments = list(allowed)
     mean, sd = mean_and_sd(sampled.risks)
-    scores = score(sampled.risks, risk_aversion)
-    draws = paired_bootstrap(sampled.risks, risk_aversion, seed)
+    losses = measure.losses(sampled)
+    scores = measure.score(losses)
+    draws = paired_bootstrap(losses, measure.score, seed)
     lost = (~sampled.finite).sum(axis=1)
-    order = sorted(range(len(treatments)), key=lambda c: (lost[c], scores[c], bool(treatments[c]), str(treatments[c])))
+
+    def place(c: int) -> tuple[Any, ...]:
+        return lost[c], scores[c], mean[c], bool(treatments[c]), str(treatments[c])
+
+    order = sorted(range(len(treatments)), key=place)
     group = ties(order, draws)
     best = order[0]
     rows = tuple(
@@ -146,18 +161,17 @@ def rank(
     )
     finite = [c for c in order if lost[c] == lost[best]]
     winners = lambda_intervals(mean, sd, finite)
-    return rows, tuple(Preference(w.low, w.high, treatments[w.winner]) for w in winners)
+    preferred = tuple(Preference(w.low, w.high, treatments[w.winner]) for w in winners)
+    return rows, preferred, separation(draws, best)
 
 
-def _check(state: State, k: int, risk_aversion: float, horizon: int) -> None:
+def _check(state: State, k: int, horizon: int) -> None:
     if len(state) != 1:
         raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
     if not state.alive[0]:
         raise ValueError("the patient is not alive; expected a living one; start from another state")
     if k < 1 or horizon < 1:
         raise ValueError(f"k is {k} and horizon {horizon}; expected at least 1 each; pass k=16, horizon=1")
-    if not 0 <= risk_aversion < np.inf:
-        raise ValueError(f"risk_aversion is {risk_aversion}; expected a finite number from 0 up; the paper's is 0.6")
     if k == 1:
         sentence = "k is 1; a spread needs at least 2 futures; the lambda term is left out, pass k=16 to have it"
         warnings.warn(sentence, stacklevel=3)

@@ -81,7 +81,7 @@ def _draw_ranking(figure: Any, inches: float, shown: list[Candidate], plan: Plan
     axes[0].set_yticks(range(len(shown)), [str(c.treatment) for c in shown], fontsize=9)
     axes[0].set_ylim(len(shown) - 0.4, -0.6)
     axes[0].axvline(plan.risk_now, color="black", lw=0.8, ls=":")
-    axes[0].set_xlabel(f"risk: bar mean ± SD, dot S (λ = {plan.risk_aversion:g}) with 95 % interval, dotted: now")
+    axes[0].set_xlabel(f"risk: bar mean ± SD, dot S = {plan.measure} with 95 % interval, dotted: now")
     axes[1].set_xlabel("change of QTcF [ms], 5-95 %")
     axes[2].set_xlabel("change of rate [bpm], 5-95 %")
     for ax in axes[1:]:

@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
-from planners.base import PlanInfo, Planner, allowed, believe
+from planners.base import PlanInfo, Planner, allowed
 from planners.exhaustive import plan
+from planners.imagining import ImaginingPlanner
 from planners.rollout import RiskFunction
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class ExhaustivePlanner(Planner):
-    """Ranks everything that is allowed, and takes the best.
-
-    ``world`` is where it imagines (default: the env's own, which for the virtual patient makes it an oracle); ``risk``
-    is what judges (default: the env's own).
-    """
+class ExhaustivePlanner(ImaginingPlanner):
+    """Ranks everything that is allowed, and takes the best; how it imagines stands in :class:`ImaginingPlanner`."""
 
     def __init__(
         self,
@@ -31,31 +28,38 @@ class ExhaustivePlanner(Planner):
         risk_aversion: float = 0.6,
         horizon: int = 1,
         seed: int = 0,
+        **imagining: Any,  # measure, belief, particles
     ) -> None:
-        super().__init__(env)
-        self.world, self.risk = world, risk
-        self.k, self.risk_aversion, self.horizon, self.seed = k, risk_aversion, horizon, seed
-
-    def reset(self, seed: int | None = None) -> None:
-        """With a seed, imagine with that one from now on."""
-        self.seed = self.seed if seed is None else seed
+        super().__init__(env, world, risk, risk_aversion=risk_aversion, seed=seed, **imagining)
+        self.k, self.risk_aversion, self.horizon = k, risk_aversion, horizon
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The best of the allowed, with its plan."""
-        world = env.world if self.world is None else self.world
+        believed = self.believed(env, state)
         ranked = plan(
-            world,
-            believe(world, env, state),
+            self.world_of(env),
+            believed.state,
             allowed(env),
-            env.risk if self.risk is None else self.risk,
+            self.risk_of(env),
             k=self.k,
             risk_aversion=self.risk_aversion,
             seed=self.seed,
             horizon=self.horizon,
             rules=_already_masked,
+            measure=self.measure,
+            particles=None if believed.particles is None else believed.rows(self.k),
+            first=believed.first,
         )
-        lost = sum(candidate.n_nonfinite for candidate in ranked.candidates)
-        return PlanInfo(ranked.best.treatment, ranked.model_calls, lost, ranked)
+        return PlanInfo(
+            treatment=ranked.best.treatment,
+            model_calls=ranked.model_calls + believed.model_calls,
+            n_nonfinite=sum(candidate.n_nonfinite for candidate in ranked.candidates),
+            plan=ranked,
+            score=ranked.best.score,
+            separation=ranked.separation,
+            samples=ranked.k,
+            ess=believed.ess,
+        )
 
 
 class RandomPlanner(Planner):

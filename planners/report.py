@@ -56,7 +56,7 @@ def title(plan: Plan) -> str:
     whose = f"{plan.record}: " if plan.record else ""
     return (
         f"{whose}{len(plan.candidates)} treatments, {plan.k} futures each, {plan.horizon} x {plan.dt_hours:g} h, "
-        f"S = mean + {plan.risk_aversion:g} x SD (lower is better)"
+        f"S = {plan.measure} (lower is better)"
     )
 
 

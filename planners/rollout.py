@@ -36,8 +36,14 @@ class Futures:
     finite: np.ndarray  # (C, K) bool
     alive: np.ndarray  # (C, K) bool, at the end
     intervals: Mapping[str, np.ndarray]  # name -> (C, K), measured at the end; NaN where not measurable
+    peaks: Mapping[str, np.ndarray]  # name -> (C, K), the highest on the way; NaN where not measurable at some step
     ecg: np.ndarray  # (C, K, 12, 1024) float32 [mV], at the end
     model_calls: int  # rows times steps asked of the world
+
+    @property
+    def lost(self) -> np.ndarray:
+        """(C, K) bool: died, or not finite."""
+        return ~(self.finite & self.alive)
 
 
 def common_seeds(seed: int, k: int) -> tuple[int, ...]:
@@ -56,42 +62,63 @@ def futures(
     names: Sequence[str] = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms"),
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
+    particles: State | None = None,
+    first: np.ndarray | None = None,
 ) -> Futures:
-    """Each treatment given once, then watching up to ``horizon`` [steps]; every step judged against ``state.ecg``."""
+    """Each treatment given once, then watching up to ``horizon`` [steps]; every step judged against ``first``.
+
+    Future k starts at row k of ``particles`` (what the patient may be like, as many rows as seeds), or at ``state``.
+    ``first (1, 12, 1024)`` [mV] is the strip that risk is judged against, by default that of ``state``.
+    """
     if len(state) != 1:
         raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
+    if particles is not None and len(particles) != len(seeds):
+        raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
+    sampled = np.tile(np.arange(len(seeds)), len(treatments))
     rows = [(treatment, seed) for treatment in treatments for seed in seeds]
     parts = []
     for start in range(0, len(rows), batch_rows):
-        parts.append(_roll(world, state, rows[start : start + batch_rows], risk, horizon, names))
+        part = rows[start : start + batch_rows]
+        crowd = state.repeat(len(part)) if particles is None else particles[sampled[start : start + batch_rows]]
+        before = np.repeat(state.ecg if first is None else first, len(part), axis=0)
+        parts.append(_roll(world, crowd, before, part, risk, horizon, names))
         if progress is not None:
             progress(min(start + batch_rows, len(rows)), len(rows))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     grid = {name: x.reshape(len(treatments), len(seeds), *x.shape[1:]) for name, x in joined.items()}
-    measured = {name: grid[name] for name in names}
-    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, grid["ecg"], len(rows) * horizon)
+    measured, peaks = {name: grid[name] for name in names}, {name: grid[f"peak {name}"] for name in names}
+    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, peaks, grid["ecg"], len(rows) * horizon)
 
 
 def _roll(
     world: World,
-    state: State,
+    crowd: State,
+    before: np.ndarray,
     rows: Sequence[tuple[Treatment, int]],
     risk: RiskFunction,
     horizon: int,
     names: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """One batch of futures, an array (rows, ...) per quantity."""
-    crowd, generators = state.repeat(len(rows)), [np.random.default_rng(seed) for _, seed in rows]
-    before, given = crowd.ecg, [treatment for treatment, _ in rows]
+    generators, given = [np.random.default_rng(seed) for _, seed in rows], [treatment for treatment, _ in rows]
     total, finite = np.zeros(len(rows)), np.ones(len(rows), bool)
+    peaks = {name: np.full(len(rows), -np.inf) for name in names}
     for _ in range(horizon):
         crowd = world.step(crowd, given, generators)
         judged = risk(before, crowd.ecg, crowd.patients, crowd.alive)
-        sound = np.asarray(judged.finite) & np.isfinite(judged.total) & np.isfinite(crowd.ecg).all(axis=(1, 2))
+        sound = sound_rows(judged, crowd)
         total += np.where(sound & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)  # unknown is the worst, not 0
         finite &= sound
+        measured = [judged.intervals.row(i) for i in range(len(rows))]
+        table = {name: np.array([row.get(name, np.nan) for row in measured], dtype=float) for name in names}
+        peaks = {name: np.maximum(peaks[name], table[name]) for name in names}
         given = [WATCH] * len(rows)
-    measured = [judged.intervals.row(i) for i in range(len(rows))]
-    table = {name: np.array([row.get(name, np.nan) for row in measured], dtype=float) for name in names}
     risks = np.where(finite, total / horizon, 1.0)
-    return {"risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **table}
+    highest = {f"peak {name}": values for name, values in peaks.items()}
+    return {"risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **table, **highest}
+
+
+def sound_rows(judged: Any, crowd: State) -> np.ndarray:
+    """(B,) bool: everything drawn and judged is a number."""
+    finite = np.asarray(judged.finite) & np.isfinite(crowd.ecg).all(axis=(1, 2))
+    return finite & np.isfinite(judged.total)

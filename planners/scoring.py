@@ -7,7 +7,7 @@ candidate. That pairing is what makes a difference of two scores much sharper th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,12 @@ def score(risks: np.ndarray, risk_aversion: float) -> np.ndarray:
     return mean + risk_aversion * np.nan_to_num(sd)
 
 
-def paired_bootstrap(risks: np.ndarray, risk_aversion: float, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+def paired_bootstrap(
+    risks: np.ndarray, how: float | Callable[[np.ndarray], np.ndarray], seed: int, resamples: int = RESAMPLES
+) -> np.ndarray:
     """Scores (C, R) of resampled futures; every candidate is resampled at the same columns, so differences stay paired.
 
+    ``how`` is lambda, or a function from ``(..., K)`` to ``(...)`` such as ``Measure.score``.
     A percentile bootstrap of K draws is too narrow for small K (of 3 draws there are ten resamples): read it as a lower
     bound of the uncertainty. It knows sampling noise only, nothing of the model's own errors. NaN for K = 1.
     """
@@ -56,7 +59,8 @@ def paired_bootstrap(risks: np.ndarray, risk_aversion: float, seed: int, resampl
     if k < 2:
         return np.full((candidates, resamples), np.nan)
     columns = np.random.default_rng([seed, k]).integers(0, k, size=(resamples, k))
-    return score(risks[:, columns], risk_aversion)
+    drawn = risks[:, columns]
+    return how(drawn) if callable(how) else score(drawn, how)
 
 
 def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -65,6 +69,17 @@ def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def separation(draws: np.ndarray, best: int) -> float:
+    """P(candidate ``best`` scores lower than every other), over the columns of ``draws (C, R)``; a draw counts half.
+
+    NaN without a rival or without intervals (K = 1). Like the bootstrap behind it, it is too sure of itself for small K.
+    """
+    if len(draws) < 2 or np.isnan(draws).all():
+        return math.nan
+    rival = np.delete(draws, best, axis=0).min(axis=0)
+    return float(np.mean(draws[best] < rival) + 0.5 * np.mean(draws[best] == rival))
 
 
 def ties(order: Sequence[int], draws: np.ndarray) -> np.ndarray:

@@ -167,6 +167,24 @@ class WorldModel:
         missing = np.zeros((len(state), len(INDEPENDENT_LEADS)), bool)
         return self._begin(state.ecg, state.patients, state.taken, state.hours, state.alive, missing)
 
+    def assimilate(self, state: State, ecg: ECG) -> State:
+        """The same people at the same hour, last seen on these strips; what was seen first stays as it is.
+
+        ``ecg`` has one strip per row, or one for all. The prognosis reads the first strip and the last: with this, the
+        last may be a real one instead of the model's own drawing. Leads that are ``ecg.missing`` are not read. Rows that
+        are not alive stay as they are.
+        """
+        strips = np.asarray(to_model_grid(ecg).signal, np.float32).reshape(-1, len(LEADS), MODEL_SAMPLES)
+        if len(strips) not in (1, len(state)):
+            raise ValueError(f"{len(strips)} strips for {len(state)} rows; expected one each, or one for all")
+        strips = np.broadcast_to(strips, (len(state), *strips.shape[1:]))
+        missing = np.tile([lead in ecg.missing for lead in INDEPENDENT_LEADS], (len(state), 1))
+        latent = self._encode(strips, ~missing)
+        seen = self._decode(latent)
+        observed = observe_strips(seen if missing.any() else strips)  # leads that are missing cannot be measured
+        inner = {**state.inner, "latent": latent.numpy().astype(np.float32), "observed": observed}
+        return replace(state, ecg=seen, inner=inner).where(state.alive, state)
+
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """A sample of each row ``dt_hours`` later. All of a row's noise comes from its own generator."""
         if len(treatments) != len(state):

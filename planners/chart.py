@@ -1,0 +1,123 @@
+"""``Chart``: what may be known about the patient of an env: the strips as seen, the person, the doses, the hour.
+
+And what any world can make of it: ``observed`` starts from one look, ``carry`` steps to a later hour with what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ecg_gym.core import ECG, MODEL_RATE_HZ, Administration, Patient, State, Treatment, World
+
+if TYPE_CHECKING:
+    from ecg_gym.envs import ECGInterventionEnv
+
+SOON = 1e-6  # [h]
+
+
+class Seen(Protocol):
+    """One look at the patient; ``ecg_gym.envs`` calls it a Sight."""
+
+    @property
+    def hours(self) -> float:
+        """When [h], on the env's clock."""
+        ...
+
+    @property
+    def ecg(self) -> np.ndarray:
+        """(12, 1024) [mV] as it was seen."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Names of the leads that were off."""
+        ...
+
+    @property
+    def given(self) -> Treatment | None:
+        """What was given right after it, if that is known yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look of our own making, for envs that keep no history."""
+
+    hours: float
+    ecg: np.ndarray
+    missing: tuple[str, ...] = ()
+    given: Treatment | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Everything a planner may know."""
+
+    looks: tuple[Seen, ...]  # oldest first, at least one
+    patient: Patient
+    taken: tuple[Administration, ...]  # all doses so far, on the env's clock
+    hours: float  # now [h]; later than the last look where strips come late
+
+    def __post_init__(self) -> None:
+        if not self.looks:
+            raise ValueError("looks is empty; expected at least one strip; ask after the env's reset")
+
+
+def chart_of(env: ECGInterventionEnv, state: State | None = None) -> Chart:
+    """The chart of the env's patient; of its sights, or of the current strip alone where it keeps none.
+
+    ``state`` stands in for the env's own: then its strip is the only one.
+    """
+    now = env.state if state is None else state
+    looks: tuple[Seen, ...] = (Look(float(now.hours[0]), now.ecg[0]),)
+    if now is env.state and getattr(env.episode, "sights", None):
+        looks = tuple(env.episode.sights[0])
+    return Chart(looks, now.patients[0], tuple(now.taken[0]), float(now.hours[0]))
+
+
+def observed(world: World, chart: Chart, look: Seen) -> tuple[State, np.ndarray]:
+    """What a world makes of one look (its clock begins there), and the strip as it sees it ``(1, 12, 1024)`` [mV]."""
+    ecg = ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing))
+    state = world.observe(ecg, chart.patient, shifted(before(chart, look), look.hours))
+    return state, state.ecg
+
+
+def carry(
+    world: World, crowd: State, chart: Chart, look: Seen, hours: float, seed: Sequence[int]
+) -> tuple[State, int]:
+    """Hearts of the hour of ``look`` stepped to ``hours`` with what was given in between; and the row-steps it took."""
+    dt = float(world.dt_hours)
+    steps = max(1, round((hours - look.hours) / dt))
+    after = _without(chart.taken, before(chart, look))
+    for step in range(steps):
+        start = look.hours + step * dt
+        given = Treatment(tuple(a.dose for a in after if start - SOON <= a.hours < start + dt - SOON))
+        rngs = [np.random.default_rng([*seed, step, row]) for row in range(len(crowd))]
+        crowd = world.step(crowd, [given] * len(crowd), rngs)
+    return crowd, steps * len(crowd)
+
+
+def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:
+    """The doses taken before a look: what was given right after it, at the same hour, is not among them."""
+    until = tuple(a for a in chart.taken if a.hours <= look.hours + SOON)
+    doses = look.given.doses if look.given else ()
+    return _without(until, [Administration(look.hours, dose) for dose in doses])
+
+
+def shifted(taken: Sequence[Administration], home: float) -> tuple[Administration, ...]:
+    """Doses on a clock that begins at ``home`` [h]."""
+    return tuple(Administration(a.hours - home, a.dose) for a in taken)
+
+
+def _without(taken: Sequence[Administration], gone: Sequence[Administration]) -> tuple[Administration, ...]:
+    """Doses less others, each as often as it is named, the last ones first."""
+    left = list(taken)
+    for each in gone:
+        places = [i for i, a in enumerate(left) if a.dose == each.dose and abs(a.hours - each.hours) <= SOON]
+        if places:
+            left.pop(places[-1])
+    return tuple(left)
