@@ -1,14 +1,25 @@
-"""What a person sees of an episode: the strip on ECG paper with the doses given, or one line."""
+"""What a person sees of an episode: one line, or the strip on ECG paper over a chart of doses and trends.
+
+Both show what an agent may know (``episode.sights``), not what is true: noise, leads that are off and delays included.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ
+from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, Patient
+from ecg_gym.envs.chart import INK, Moment, draw_chart
 from ecg_gym.envs.episode import Episode, Outcome
 
 SHOWN = (("hr_bpm", "HR", "bpm"), ("pr_ms", "PR", "ms"), ("qrs_ms", "QRS", "ms"), ("qtcf_ms", "QTcF", "ms"))
-DPI = 90
+DPI = 100
+FRAME = (1280, 976)  # [pixels] width and height; even, as video codecs want them
+HOURS = 8.0  # of the time axis that are always shown, so that the frames of one episode look alike
+SHEET_PIXELS = 600  # height of the part with the strip
 
 
 def line(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> str:
@@ -26,24 +37,82 @@ def line(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> str:
 
 
 def picture(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> np.ndarray:
-    """The 12 leads on ECG paper with intervals above and doses below, ``(H, W, 3)`` uint8. No display is needed."""
+    """The 12 leads on ECG paper over a chart of doses and trends: ``(H, W, 3)`` uint8 of ``FRAME``. No display needed."""
+    return frame(episode, outcome, row, history(episode, row))
+
+
+def frame(
+    episode: Episode, outcome: Outcome | None, row: int, moments: Sequence[Moment], hours: float = HOURS
+) -> np.ndarray:
+    """:func:`picture` with a trend of your own over a time axis of at least ``hours``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    from ecg_gym.waveform.plotting import draw_twelve_leads
+    from ecg_gym.waveform.plotting import SCALE, SHEET_MM, draw_sheet
 
-    strip = ECG(np.nan_to_num(episode.state.ecg[row]), MODEL_RATE_HZ)
-    figure = draw_twelve_leads(strip, title=line(episode, outcome, row))
-    figure.set_dpi(DPI)
-    figure.text(0.012, 0.024, doses(episode, row), fontsize=7, va="center")
+    width, height = FRAME
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    halves = figure.add_gridspec(2, 1, height_ratios=(SHEET_PIXELS, height - SHEET_PIXELS))
+    sheet, chart = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    strip = seen(episode, row)
+    tall = width * 0.984 * SHEET_MM[1] / SHEET_MM[0] / SHEET_PIXELS
+    draw_sheet(sheet.add_axes((0.008, 0.005, 0.984, tall)), strip)
+    above = (1 + tall) / 2 + 0.002
+    sheet.text(0.010, above, _situation(episode, outcome, row), fontsize=11, va="center", color=INK)
+    sheet.text(0.990, above, f"{SCALE}   research only", fontsize=8, va="center", ha="right", color=INK)
+    until = max(hours, float(episode.state.hours[row]))
+    draw_chart(chart, moments, episode.state.taken[row], until, episode.state.patients[row].sex)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def doses(episode: Episode, row: int = 0, most: int = 4) -> str:
-    """The last doses taken and when, in words."""
-    taken = episode.state.taken[row]
-    if not taken:
-        return "no doses so far"
-    words = [f"{a.dose} at {a.hours:g} h" for a in taken[-most:]]
-    return "given: " + "; ".join(["..."] * (len(taken) > most) + words)
+def seen(episode: Episode, row: int = 0) -> ECG:
+    """The strip as it was seen last, with the leads that were off."""
+    sights = _sights(episode, row)
+    signal, missing = (sights[-1].ecg, sights[-1].missing) if sights else (episode.state.ecg[row], ())
+    return ECG(np.nan_to_num(signal), MODEL_RATE_HZ, tuple(lead for lead in LEADS if lead in missing))
+
+
+def history(episode: Episode, row: int = 0) -> tuple[Moment, ...]:
+    """What can be read off the strips seen so far, oldest first; risk where it was told (at the start, and now)."""
+    start, now = ({n: float(v[row]) for n, v in reading.items()} for reading in (episode.start, episode.now))
+    last = float(episode.state.hours[row])
+    sights = _sights(episode, row)
+    if not sights:
+        return (Moment(last, now),) if not episode.steps[row] else (Moment(0.0, start), Moment(last, now))
+    read = [Moment(float(s.hours), _intervals(np.ascontiguousarray(s.ecg).tobytes(), s.ecg.shape)) for s in sights]
+    first = Moment(read[0].hours, {**read[0].values, "risk": start["risk"]})
+    return (*(first, *read[1:])[: len(read) - 1], Moment(read[-1].hours, now))
+
+
+def _sights(episode: Episode, row: int) -> Sequence[Any]:
+    return getattr(episode, "sights", {row: ()})[row]
+
+
+@lru_cache(maxsize=256)
+def _intervals(strip: bytes, shape: tuple[int, ...]) -> dict[str, float]:
+    """The intervals of one strip float32 [mV]; a film measures every strip once."""
+    from ecg_gym.waveform import measure
+
+    read = measure(ECG(np.frombuffer(strip, np.float32).reshape(shape), MODEL_RATE_HZ)).row(0)
+    return {name: float(value) for name, value in read.items()}
+
+
+def _situation(episode: Episode, outcome: Outcome | None, row: int) -> str:
+    """Who, when, and what was done last."""
+    words = [_person(episode.state.patients[row]), f"{episode.state.hours[row]:g} h"]
+    if outcome is not None:
+        words.append(
+            f"given: {outcome.given[row]}" + (" (the chosen one is not allowed)" if outcome.refused[row] else "")
+        )
+    if not episode.state.alive[row]:
+        words.append("LETHAL RHYTHM")
+    return "     ".join(word for word in words if word)
+
+
+def _person(patient: Patient) -> str:
+    """Age, sex and potassium, as far as they are known."""
+    parts = ["" if patient.age_years is None else f"{patient.age_years:.0f} y", patient.sex or ""]
+    parts.append("" if patient.potassium is None else f"K {patient.potassium:.1f} mmol/L")
+    return ", ".join(part for part in parts if part) or "patient unknown"

@@ -17,7 +17,10 @@ MM_PER_S, MM_PER_MV = 25.0, 10.0
 MM_PER_INCH = 25.4
 PAPER, FINE, COARSE, INK = "#fffaf8", "#f9d9d4", "#f0aca3", "#1c1c24"
 STANDARD_LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+OFF = "#8a8a94"  # a lead that was not recorded
 ROW_MM = 28.0  # from one row of leads to the next: 2.8 mV
+SHEET_MM = (10 * MM_PER_S + 10, 4 * ROW_MM + 6)  # width and height of the standard sheet
+SCALE = "25 mm/s   10 mm/mV"
 
 
 def draw_paper(ax: Axes, width_mm: float, height_mm: float, bottom_mm: float = 0.0) -> None:
@@ -64,13 +67,25 @@ def draw_strip(
 
 
 def draw_twelve_leads(ecg: ECG, title: str = "", rhythm_lead: str = "II") -> Figure:
-    """A figure of the standard sheet: three rows of four leads, 2.5 s each, over a 10 s rhythm strip."""
+    """A figure of the standard sheet (see :func:`draw_sheet`) with a title above and the scale below."""
     from matplotlib.figure import Figure
 
-    signal = _single(ecg)
-    width, height = 10 * MM_PER_S + 10, ROW_MM * 4 + 6
+    width, height = SHEET_MM
     figure = Figure(figsize=((width + 6) / MM_PER_INCH, (height + 14) / MM_PER_INCH), facecolor="white")
     ax = figure.add_axes((3 / (width + 6), 7 / (height + 14), width / (width + 6), height / (height + 14)))
+    draw_sheet(ax, ecg, rhythm_lead)
+    figure.text(3 / (width + 6), 1 - 5 / (height + 14), title, fontsize=9, color=INK)
+    figure.text(1 - 3 / (width + 6), 3 / (height + 14), f"{SCALE}   research only", fontsize=7, color=INK, ha="right")
+    return figure
+
+
+def draw_sheet(ax: Axes, ecg: ECG, rhythm_lead: str = "II") -> None:
+    """The standard sheet, ``SHEET_MM`` wide and high: three rows of four leads, 2.5 s each, over a 10 s rhythm strip.
+
+    A lead that is missing is a grey dashed line with its name and "(missing)", never a flat trace, which is asystole.
+    """
+    signal = _single(ecg)
+    width, height = SHEET_MM
     draw_paper(ax, width, height)
     offset = signal - np.median(signal, axis=-1, keepdims=True)
     for row, names in enumerate((*STANDARD_LAYOUT, (rhythm_lead,))):
@@ -81,12 +96,11 @@ def draw_twelve_leads(ecg: ECG, title: str = "", rhythm_lead: str = "II") -> Fig
             first, last = (round(edge * piece * ecg.rate_hz) for edge in (column, column + 1))
             trace = offset[LEADS.index(lead), first:last]
             x = 10 + (first + np.arange(len(trace))) / ecg.rate_hz * MM_PER_S
-            ax.plot(x, level + MM_PER_MV * trace, color=INK, lw=0.8, zorder=3, solid_joinstyle="round")
+            if lead in ecg.missing:
+                ax.plot(x[[0, -1]], [level, level], color=OFF, lw=0.8, ls=(0, (6, 4)), zorder=3)
+            else:
+                ax.plot(x, level + MM_PER_MV * trace, color=INK, lw=0.8, zorder=3, solid_joinstyle="round")
             _name(ax, 11.5 + column * piece * MM_PER_S, level + 11, lead, lead in ecg.missing)
-    figure.text(3 / (width + 6), 1 - 5 / (height + 14), title, fontsize=9, color=INK)
-    figure.text(1 - 3 / (width + 6), 3 / (height + 14), "25 mm/s   10 mm/mV   research only",
-                fontsize=7, color=INK, ha="right")  # fmt: skip
-    return figure
 
 
 def _single(ecg: ECG) -> np.ndarray:
@@ -102,7 +116,9 @@ def _single(ecg: ECG) -> np.ndarray:
 
 
 def _name(ax: Axes, x: float, y: float, lead: str, missing: bool) -> None:
-    ax.text(x, y, f"{lead} (missing)" if missing else lead, fontsize=8, color=INK, va="center", weight="bold", zorder=4)
+    words, colour = (f"{lead} (missing)", OFF) if missing else (lead, INK)
+    ax.text(x, y, words, fontsize=8, color=colour, va="center", weight="bold", zorder=4,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8})  # fmt: skip
 
 
 def _calibration(ax: Axes, level: float) -> None:

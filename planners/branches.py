@@ -1,0 +1,130 @@
+"""``branches(world, state, courses, seeds, risk)`` follows whole courses of treatment over several steps.
+
+A course is what is given at each step, and watching afterwards. Future k of every course is drawn with the same seed,
+and courses that begin alike share their beginning: they part only where they differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg_gym.core import WATCH, State, Treatment, World, concatenate
+from planners.rollout import BATCH_ROWS, Progress, RiskFunction
+from planners.scoring import mean_and_sd
+
+Course = tuple[Treatment, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """K futures of one course over H steps."""
+
+    course: Course  # as asked for, without the watching afterwards
+    risks: np.ndarray  # (H, K) in [0, 1]; 1 where not finite or not alive
+    finite: np.ndarray  # (H, K) bool: so far
+    alive: np.ndarray  # (H, K) bool
+    intervals: Mapping[str, np.ndarray]  # name -> (H, K); NaN where not measurable
+    state: State  # the K futures after the last step
+    first: np.ndarray  # (K, 12, 1024) float32 [mV]: their strips after the first step
+
+    @property
+    def mean(self) -> float:
+        """Mean risk over steps and futures."""
+        return float(self.risks.mean())
+
+    @property
+    def sd(self) -> float:
+        """c4-corrected SD over futures of their mean risk over steps; NaN for one future."""
+        return float(mean_and_sd(self.risks.mean(axis=0))[1])
+
+
+@dataclass
+class _Node:
+    state: State
+    rngs: list[np.random.Generator]
+    risk: np.ndarray
+    finite: np.ndarray
+    intervals: dict[str, np.ndarray]
+
+
+def branches(
+    world: World,
+    state: State,
+    courses: Sequence[Course],
+    seeds: Sequence[int],
+    risk: RiskFunction,
+    *,
+    steps: int,
+    names: Sequence[str] = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms"),
+    batch_rows: int = BATCH_ROWS,
+    progress: Progress | None = None,
+) -> tuple[Branch, ...]:
+    """Each course followed for ``steps`` from a state of one patient, every strip judged against ``state.ecg``.
+
+    ``progress(done, total)`` counts rows of all steps. Raises ``ValueError`` for several patients, a course longer than
+    ``steps``, or no steps at all.
+    """
+    if len(state) != 1:
+        raise ValueError(f"state holds {len(state)} patients; expected one; follow each with state[i]")
+    if steps < 1 or (longest := max(map(len, courses), default=0)) > steps:
+        raise ValueError(f"steps is {steps} and the longest course {longest if steps > 0 else '?'}; "
+                         "expected at least one step and none beyond the last; raise steps")  # fmt: skip
+    whole = {course: (*course, *[WATCH] * (steps - len(course))) for course in courses}
+    layers = [list(dict.fromkeys(c[: t + 1] for c in whole.values())) for t in range(steps)]
+    total, done = sum(map(len, layers)) * len(seeds), 0
+    k = len(seeds)
+    start = _Node(state.repeat(k), [np.random.default_rng(s) for s in seeds], np.zeros(k), np.ones(k, bool), {})
+    trace: dict[Course, _Node] = {(): start}
+    for layer in layers:
+        size = max(1, batch_rows // k)
+        for i in range(0, len(layer), size):
+            some = layer[i : i + size]
+            trace |= zip(some, _step(world, state, [(trace[c[:-1]], c[-1]) for c in some], risk, names))
+            done += len(some) * k
+            if progress is not None:
+                progress(done, total)
+    return tuple(_branch(course, [trace[whole[course][: t + 1]] for t in range(steps)], names) for course in courses)
+
+
+def _step(
+    world: World,
+    before: State,
+    moves: Sequence[tuple[_Node, Treatment]],
+    risk: RiskFunction,
+    names: Sequence[str],
+) -> list[_Node]:
+    """One step from each node under its treatment, all in one batch."""
+    k = len(moves[0][0].rngs)
+    rngs = [[copy.deepcopy(rng) for rng in node.rngs] for node, _ in moves]
+    crowd = world.step(
+        concatenate([node.state for node, _ in moves]),
+        [treatment for _, treatment in moves for _ in range(k)],
+        [rng for some in rngs for rng in some],
+    )
+    judged = risk(np.repeat(before.ecg, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
+    sound = np.asarray(judged.finite) & np.isfinite(judged.total) & np.isfinite(crowd.ecg).all(axis=(1, 2))
+    finite = sound & np.concatenate([node.finite for node, _ in moves])
+    risks = np.where(finite & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)
+    rows = [judged.intervals.row(i) for i in range(len(crowd))]
+    table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+    parts = [slice(i * k, (i + 1) * k) for i in range(len(moves))]
+    return [
+        _Node(crowd[part], some, risks[part], finite[part], {name: x[part] for name, x in table.items()})
+        for part, some in zip(parts, rngs)
+    ]
+
+
+def _branch(course: Course, nodes: Sequence[_Node], names: Sequence[str]) -> Branch:
+    return Branch(
+        course=course,
+        risks=np.stack([node.risk for node in nodes]),
+        finite=np.stack([node.finite for node in nodes]),
+        alive=np.stack([node.state.alive for node in nodes]),
+        intervals={name: np.stack([node.intervals[name] for node in nodes]) for name in names},
+        state=nodes[-1].state,
+        first=nodes[0].state.ecg,
+    )
