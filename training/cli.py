@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import ecg_gym
+from training.benchmark.cli import benchmark
 from training.console import SAY as _SAY
 from training.console import entrance, progress_bar, refuse
 from training.studies.cli import app as studies
@@ -62,6 +63,7 @@ Data = Annotated[
 train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
+app.command()(benchmark)
 
 
 @app.command()
