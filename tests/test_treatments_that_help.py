@@ -11,9 +11,9 @@ from ecg_gym.core import WATCH, Administration, Patient, State, Treatment, parse
 from ecg_gym.pharmacology import FORMULARY, Modulation, course, exposure, modulate, termination
 from ecg_gym.pharmacology.hazards import integral
 from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.virtual_patient.fate import lethal_rates
 from ecg_gym.virtual_patient.heart import draw_heart
 from ecg_gym.virtual_patient.truth import hazards
-from ecg_gym.virtual_patient.world import _lethal_rates
 
 ADULT = Patient(
     age_years=60, sex="M", weight_kg=70, potassium=4.2, magnesium=0.85, calcium=2.35, creatinine_clearance=100
@@ -315,7 +315,7 @@ def test_a_steady_hazard_integrates_to_hazard_times_time() -> None:
     state = people("sinus", 1)
     heart, truth = state.inner["heart"][0], state.inner["truth"][0]
     span = course((), ADULT, 0.0, 3.0)
-    rates_now = _lethal_rates(heart, heart, np.inf, span.modulations[0], truth, span)
+    rates_now = lethal_rates([heart], [heart], [np.inf], span.modulations[:1], [truth], [span])
     once = hazards(heart, span.modulations[0], truth.intervals, 4.2)
     for name, rate in rates_now.items():
         assert integral(rate, span.hours)[-1] == pytest.approx(3.0 * once[name])
@@ -326,7 +326,9 @@ def test_a_tachycardia_that_ended_early_was_dangerous_only_until_then() -> None:
     truth = people("vt", 1).inner["truth"][0]
     span = course((), ADULT, 0.0, 1.0)
     whole, half = (
-        integral(_lethal_rates(heart, heart.converted(), at, span.modulations[0], truth, span)["vt_vf"], span.hours)[-1]
+        integral(
+            lethal_rates([heart], [heart.converted()], [at], span.modulations[:1], [truth], [span])["vt_vf"], span.hours
+        )[-1]
         for at in (np.inf, 0.5)
     )
     assert 0.3 * whole < half < 0.8 * whole

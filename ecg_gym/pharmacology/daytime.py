@@ -42,17 +42,26 @@ def drift(clock_hours: float) -> dict[str, float]:
 
     ``clock_hours`` counts from a fasting morning at rest (about 8 o'clock), where all are zero; the next day repeats.
     """
+    return {name: float(change[0]) for name, change in drifts(np.array([clock_hours])).items()}
+
+
+def drifts(clock_hours: np.ndarray) -> dict[str, np.ndarray]:
+    """``drift`` at each of ``clock_hours (N,)``: arrays ``(N,)``."""
     day, hour = _day(), clock_hours % _PERIOD_HOURS
-    since = np.maximum(hour - day.meals, 0.0) / day.meal_time
+    meals = np.zeros(len(hour))
+    for meal in day.meals:
+        since = np.maximum(hour - meal, 0.0) / day.meal_time
+        meals = meals + since * np.exp(1 - since)
     angle = 2 * np.pi * hour / _PERIOD_HOURS
-    asleep = _asleep(hour, *day.sleep) - _asleep(0.0, *day.sleep)
-    shape = np.array([(since * np.exp(1 - since)).sum(), (1 - np.cos(angle)) / 2, np.sin(angle), asleep])
-    return {name: float(weights @ shape) for name, weights in day.coefficients.items()}
+    asleep = _asleep(hour, *day.sleep) - _asleep(np.zeros(1), *day.sleep)
+    parts = (meals, (1 - np.cos(angle)) / 2, np.sin(angle), asleep)
+    return {name: sum(w * part for w, part in zip(weights, parts)) for name, weights in day.coefficients.items()}
 
 
-def _asleep(hour: float, begin: float, end: float, time: float) -> float:
+def _asleep(hour: np.ndarray, begin: float, end: float, time: float) -> np.ndarray:
     """How far the heart is in its sleeping state, 0 to 1: a first-order response to falling asleep and waking up."""
-    if begin <= hour < end:
-        return float(1 - np.exp(-(hour - begin) / time))
+    inside = (begin <= hour) & (hour < end)
     whole = 1 - np.exp(-(end - begin) / time)
-    return float(whole * np.exp(-((hour - end) % _PERIOD_HOURS) / time))
+    since = np.where(inside, hour - begin, (hour - end) % _PERIOD_HOURS)
+    kept = np.exp(-since / time)
+    return np.where(inside, 1 - kept, whole * kept)

@@ -7,21 +7,22 @@ saturable laws on sinus node, AV node and ectopy, the serum electrolytes, and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from math import exp
+from typing import Any
 
 import numpy as np
 
 from ecg_gym.core import Patient
-from ecg_gym.pharmacology.daytime import drift
+from ecg_gym.pharmacology.daytime import drifts
 from ecg_gym.pharmacology.drugs import CHANNELS, LAW_UNITS, ChannelBlock
-from ecg_gym.pharmacology.exposure import Exposure, reference_electrolytes, saturation
+from ecg_gym.pharmacology.exposure import Exposure, reference_electrolytes, saturations
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.laws import coefficients
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
 
+MODULATION = tuple(f.name for f in fields(Modulation))
 RESTING_RATE = 60.0  # [bpm] at which use dependence is neutral
 _FACTORS = (
     "sinus_rate",
@@ -55,55 +56,87 @@ def modulate(
     ``clock_hours`` (see ``daytime``) adds the drift of the day, ``None`` leaves it out. ``heart_rate_bpm`` matters to
     sodium-channel blockers that bind in use. The patient's own electrolytes are already in ``exposure``.
     """
-    block = channel_block(exposure, sensitivity, heart_rate_bpm)
+    clock = None if clock_hours is None else np.array([clock_hours])
+    return modulation_of(modulate_many(_as_many(exposure), sensitivity, clock, heart_rate_bpm), 0)
+
+
+def modulate_many(
+    exposure: Exposure,
+    sensitivity: Sensitivity = TYPICAL,
+    clock_hours: np.ndarray | None = None,
+    heart_rate_bpm: float = RESTING_RATE,
+) -> Modulation:
+    """``modulate`` at N looks: a ``Modulation`` with an array ``(N,)`` in every field, from an ``Exposure`` of N looks.
+
+    ``sensitivity`` is one person's, or has an array ``(N,)`` in every field. No number of a look depends on the others.
+    """
+    block = _blocks(exposure, sensitivity, heart_rate_bpm)
     law = _laws_now(exposure, sensitivity)
-    today = {name: sensitivity.day * change for name, change in _today(clock_hours).items()}
+    today: dict[str, Any] = {} if clock_hours is None else drifts(clock_hours)
+    today = {name: sensitivity.day * change for name, change in today.items()}
     c = coefficients()
     excess = _potassium_excess(exposure)
     ikr, jtpeak, tpeak_tend = _repolarise(block, exposure, sensitivity)
-    return Modulation(
-        sinus_rate=_clip(law["sinus_rate"] * (1 + today.get("sinus_rate", 0.0)), c.sinus_rate_low, c.sinus_rate_high),
-        av_rate=_clip(law["av_rate"], c.av_rate_low, c.av_rate_high),
-        pr_ms=max(law["pr_ms"] + c.potassium_pr * excess + today.get("pr_ms", 0.0), c.pr_low),
-        av_block=law["av_block"],
-        conduction=law["conduction"]
-        / (1 + c.ina * block["INa"])
+    slowed = 1 + c.ina * block["INa"]
+    columns = {
+        "sinus_rate": _clip(
+            law["sinus_rate"] * (1 + today.get("sinus_rate", 0.0)), c.sinus_rate_low, c.sinus_rate_high
+        ),
+        "av_rate": _clip(law["av_rate"], c.av_rate_low, c.av_rate_high),
+        "pr_ms": np.maximum(law["pr_ms"] + c.potassium_pr * excess + today.get("pr_ms", 0.0), c.pr_low),
+        "av_block": law["av_block"],
+        "conduction": law["conduction"]
+        / slowed
         / (1 + (excess / c.potassium_scale) ** 2)
         * (1 + today.get("conduction", 0.0)),
-        atrial_conduction=law["atrial_conduction"]
-        / (1 + c.ina * block["INa"])
-        / (1 + (excess / c.potassium_scale_atrial) ** 2),
-        jtpeak_ms=jtpeak + law["jtpeak_ms"] + today.get("jtpeak_ms", 0.0),
-        tpeak_tend_ms=tpeak_tend + law["tpeak_tend_ms"] + today.get("tpeak_tend_ms", 0.0),
-        t_amplitude=law["t_amplitude"] * _t_amplitude(exposure),
-        ectopy=law["ectopy"] * _automaticity(exposure),
-        reentry_termination_per_hour=law["reentry_termination_per_hour"],
-        af_conversion_per_hour=law["af_conversion_per_hour"],
-        vt_termination_per_hour=law["vt_termination_per_hour"],
-        ikr_block=_clip(ikr, 0.0, 1.0),
-        ical_block=block["ICaL"],
-        inal_block=block["INaL"],
-        ina_block=block["INa"],
-        escape_rate=_clip(law["escape_rate"], c.escape_rate_low, c.escape_rate_high),
-        pathway_rate=_clip(law["pathway_rate"], c.pathway_rate_low, c.pathway_rate_high),
-        torsade_termination_per_hour=law["torsade_termination_per_hour"],
-    )
+        "atrial_conduction": law["atrial_conduction"] / slowed / (1 + (excess / c.potassium_scale_atrial) ** 2),
+        "jtpeak_ms": jtpeak + law["jtpeak_ms"] + today.get("jtpeak_ms", 0.0),
+        "tpeak_tend_ms": tpeak_tend + law["tpeak_tend_ms"] + today.get("tpeak_tend_ms", 0.0),
+        "t_amplitude": law["t_amplitude"] * _t_amplitude(exposure),
+        "ectopy": law["ectopy"] * _automaticity(exposure),
+        "reentry_termination_per_hour": law["reentry_termination_per_hour"],
+        "af_conversion_per_hour": law["af_conversion_per_hour"],
+        "vt_termination_per_hour": law["vt_termination_per_hour"],
+        "ikr_block": _clip(ikr, 0.0, 1.0),
+        "ical_block": block["ICaL"],
+        "inal_block": block["INaL"],
+        "ina_block": block["INa"],
+        "escape_rate": _clip(law["escape_rate"], c.escape_rate_low, c.escape_rate_high),
+        "pathway_rate": _clip(law["pathway_rate"], c.pathway_rate_low, c.pathway_rate_high),
+        "torsade_termination_per_hour": law["torsade_termination_per_hour"],
+    }
+    return Modulation(**columns)
+
+
+def modulation_of(many: Modulation, look: int) -> Modulation:
+    """One look out of a ``Modulation`` of many."""
+    return Modulation(*(float(getattr(many, name)[look]) for name in MODULATION))
 
 
 def channel_block(
     exposure: Exposure, sensitivity: Sensitivity = TYPICAL, heart_rate_bpm: float = RESTING_RATE
 ) -> dict[str, float]:
     """Blocked share of IKr, ICaL, INaL and INa, 0 to 1: drugs and metabolites combined as independent (Bliss)."""
-    open_share = dict.fromkeys(CHANNELS, 1.0)
+    return {c: float(share[0]) for c, share in _blocks(_as_many(exposure), sensitivity, heart_rate_bpm).items()}
+
+
+def _as_many(exposure: Exposure) -> Exposure:
+    return Exposure(*(np.asarray(getattr(exposure, f.name))[None] for f in fields(Exposure)))  # type: ignore[arg-type]
+
+
+def _blocks(exposure: Exposure, sensitivity: Sensitivity, heart_rate_bpm: float) -> dict[str, np.ndarray]:
+    """``channel_block`` of each look ``(N,)``."""
+    open_share = {channel: np.ones(len(exposure.effect)) for channel in CHANNELS}
+    present = {site: set(np.flatnonzero(getattr(exposure, site).any(axis=0))) for site in ("effect", "metabolite")}
     for binder in _binders():
-        level = float((exposure.metabolite if binder.metabolite else exposure.effect)[binder.index])
-        if level <= 0:
+        site_of = "metabolite" if binder.metabolite else "effect"
+        if binder.index not in present[site_of]:
             continue
-        free_nm = binder.nanomolar * level
+        free_nm = binder.nanomolar * getattr(exposure, site_of)[:, binder.index]
         for channel, site in binder.channels:
             potency = site.potency * getattr(sensitivity, _CHANNEL_SENSITIVITY[channel])
-            potency *= (heart_rate_bpm / RESTING_RATE) ** site.use_dependence
-            open_share[channel] *= 1 - saturation(free_nm * potency, site.ic50_nm, site.hill)
+            potency = potency * (heart_rate_bpm / RESTING_RATE) ** site.use_dependence
+            open_share[channel] *= 1 - saturations(free_nm * potency, site.ic50_nm, site.hill)
     return {channel: 1 - share for channel, share in open_share.items()}
 
 
@@ -128,24 +161,27 @@ def _binders() -> tuple[_Binder, ...]:
     return tuple(binders)
 
 
-def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, float]:
-    """All laws at these concentrations: factors multiplied, hazards and milliseconds added, block combined."""
-    value = {name: 1.0 if name in _FACTORS else 0.0 for name in LAW_UNITS}
-    for i in np.flatnonzero(exposure.plasma + exposure.effect + exposure.metabolite):
+def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, np.ndarray]:
+    """All laws at these looks ``(N,)``: factors multiplied, hazards and milliseconds added, block combined."""
+    n = len(exposure.plasma)
+    value = {name: np.full(n, 1.0 if name in _FACTORS else 0.0) for name in LAW_UNITS}
+    for i in np.flatnonzero((exposure.plasma + exposure.effect + exposure.metabolite).any(axis=0)):
         for law in FORMULARY[FORMULARY.names[i]].laws:
-            level = float(getattr(exposure, law.site)[i])
+            level = getattr(exposure, law.site)[:, i]
             scale = getattr(sensitivity, _SENSITIVITY_OF[law.target]) if law.target in _SENSITIVITY_OF else 1.0
-            effect = law.emax * scale * saturation(level, law.ec50, law.hill)
+            effect = law.emax * scale * saturations(level, law.ec50, law.hill)
             if law.target in _FACTORS:
-                value[law.target] *= max(1 + effect, 0.05)
+                value[law.target] = value[law.target] * np.maximum(1 + effect, 0.05)
             elif law.target == "av_block":
-                value[law.target] = 1 - (1 - value[law.target]) * (1 - min(effect, 1.0))
+                value[law.target] = 1 - (1 - value[law.target]) * (1 - np.minimum(effect, 1.0))
             else:
-                value[law.target] += effect
+                value[law.target] = value[law.target] + effect
     return value
 
 
-def _repolarise(block: dict[str, float], exposure: Exposure, sensitivity: Sensitivity) -> tuple[float, float, float]:
+def _repolarise(
+    block: dict[str, np.ndarray], exposure: Exposure, sensitivity: Sensitivity
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """IKr block after potassium (negative when potassium opens more than drugs close), dJTpeak and dTpeak-Tend [ms].
 
     K = 1 - (1 - B_IKr) sqrt([K]o / 4.2), f(K) = K / (1 - 0.76 K).
@@ -154,37 +190,33 @@ def _repolarise(block: dict[str, float], exposure: Exposure, sensitivity: Sensit
     potassium = _clip(exposure.potassium, c.potassium_low, c.potassium_high)
     ikr = 1 - (1 - block["IKr"]) * (potassium / reference["potassium"]) ** c.potassium_exponent
     strength = ikr / (1 - c.saturation * ikr)
-    if strength > 0:  # magnesium shortens only what is long
-        strength *= max(1 + c.magnesium_share * (exposure.magnesium - reference["magnesium"]), 0.0)
+    shorter = np.maximum(1 + c.magnesium_share * (exposure.magnesium - reference["magnesium"]), 0.0)
+    strength = np.where(strength > 0, strength * shorter, strength)  # magnesium shortens only what is long
     moved = sensitivity.notch * (c.ikr_jtpeak + c.ikr_tpeak_tend) * strength
     jtpeak = c.ikr_jtpeak * strength - moved + c.ical_jtpeak * block["ICaL"] + c.inal_jtpeak * block["INaL"]
-    jtpeak += c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
+    jtpeak = jtpeak + c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
     return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block["ICaL"]
 
 
-def _potassium_excess(exposure: Exposure) -> float:
+def _potassium_excess(exposure: Exposure) -> np.ndarray:
     """Potassium above the onset of slow conduction [mmol/L], less what calcium makes up for."""
     c = coefficients()
-    protection = c.calcium_protection * max(exposure.calcium - reference_electrolytes()["calcium"], 0.0)
-    return max(exposure.potassium - c.potassium_onset - protection, 0.0)
+    protection = c.calcium_protection * np.maximum(exposure.calcium - reference_electrolytes()["calcium"], 0.0)
+    return np.maximum(exposure.potassium - c.potassium_onset - protection, 0.0)
 
 
-def _t_amplitude(exposure: Exposure) -> float:
+def _t_amplitude(exposure: Exposure) -> np.ndarray:
     c = coefficients()
-    factor = exp(c.t_amplitude_potassium * (exposure.potassium - reference_electrolytes()["potassium"]))
+    factor = np.exp(c.t_amplitude_potassium * (exposure.potassium - reference_electrolytes()["potassium"]))
     return _clip(factor, c.t_amplitude_low, c.t_amplitude_high)
 
 
-def _automaticity(exposure: Exposure) -> float:
+def _automaticity(exposure: Exposure) -> np.ndarray:
     """Factor on ectopy from low potassium and from magnesium either way."""
     c, reference = coefficients(), reference_electrolytes()
-    lack = min(exposure.potassium - reference["potassium"], 0.0)
-    return exp(c.ectopy_potassium * lack + c.ectopy_magnesium * (exposure.magnesium - reference["magnesium"]))
+    lack = np.minimum(exposure.potassium - reference["potassium"], 0.0)
+    return np.exp(c.ectopy_potassium * lack + c.ectopy_magnesium * (exposure.magnesium - reference["magnesium"]))
 
 
-def _today(clock_hours: float | None) -> dict[str, float]:
-    return {} if clock_hours is None else drift(clock_hours)
-
-
-def _clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
+def _clip(value: Any, low: float, high: float) -> np.ndarray:
+    return np.minimum(np.maximum(value, low), high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,10 @@ _RENAL_RANGE = (0.05, 1.5)  # of the reference clearance: dialysis to hyperfiltr
 
 @dataclass(frozen=True)
 class Exposure:
-    """Concentrations in the order of ``FORMULARY.names``, and serum electrolytes, at one hour."""
+    """Concentrations in the order of ``FORMULARY.names``, and serum electrolytes, at one hour.
+
+    Of many hours or people at once every field has a leading dimension: ``(N, n_drugs)`` and ``(N,)``.
+    """
 
     plasma: np.ndarray  # (n_drugs,) [ng/mL]
     effect: np.ndarray  # (n_drugs,) [ng/mL] at the effect site
@@ -36,6 +40,11 @@ class Exposure:
     def of(self, drug: str) -> float:
         """Plasma concentration of one drug [ng/mL]."""
         return float(self.plasma[..., FORMULARY.index[drug]])
+
+    def __getitem__(self, row: int) -> Exposure:
+        """One of many."""
+        serum = (float(level[row]) for level in (self.potassium, self.magnesium, self.calcium))  # type: ignore[index]
+        return Exposure(self.plasma[row], self.effect[row], self.metabolite[row], *serum)
 
 
 def exposure(
@@ -53,11 +62,29 @@ def exposure_at(
     given: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
 ) -> list[Exposure]:
     """One ``Exposure`` for each of ``hours (T,)``, all from one pass through the kinetics."""
-    profile = concentrations(given, patient, hours, sensitivity)
-    return [
-        Exposure(plasma, effect, metabolite, **electrolytes(plasma, effect, patient, sensitivity))
-        for plasma, effect, metabolite in zip(*profile)
-    ]
+    many = exposures([given], [patient], [np.asarray(hours, dtype=float)], [sensitivity])
+    return [many[look] for look in range(len(hours))]
+
+
+def exposures(
+    given: Sequence[Sequence[Administration]],
+    patients: Sequence[Patient],
+    hours: Sequence[np.ndarray],
+    sensitivities: Sequence[Sensitivity],
+) -> Exposure:
+    """What B people have on board at ``hours[b] (T_b,)`` each, one after another: an ``Exposure`` of N = sum T_b looks.
+
+    No number of a look depends on the others.
+    """
+    profiles = [concentrations(*row) for row in zip(given, patients, hours, sensitivities)]
+    plasma, effect, metabolite = np.concatenate(profiles, axis=1)
+    rows = np.repeat(np.arange(len(hours)), [len(looks) for looks in hours])
+    shifts = np.array([person.electrolyte for person in sensitivities])[rows]
+    own = {
+        name: np.array([usual if (known := getattr(p, name)) is None else known for p in patients], dtype=float)[rows]
+        for name, usual in reference_electrolytes().items()
+    }
+    return Exposure(plasma, effect, metabolite, **_electrolytes(plasma, effect, own, shifts))
 
 
 def population_exposure(given: Sequence[Administration], patient: Patient, hours: float) -> Exposure:
@@ -151,30 +178,33 @@ def reference_electrolytes() -> dict[str, float]:
     return {name: block.number(name, "mmol/L") for name in ELECTROLYTES}
 
 
-def electrolytes(
-    plasma: np.ndarray, effect: np.ndarray, patient: Patient, sensitivity: Sensitivity
-) -> dict[str, float]:
-    """Serum potassium, magnesium and calcium now [mmol/L]: the patient's own, what was given, and what drugs shift."""
-    values = {}
-    for name, usual in reference_electrolytes().items():
-        own = getattr(patient, name)
-        values[name] = usual if own is None else own
-    for i in np.flatnonzero(plasma + effect):
+def _electrolytes(
+    plasma: np.ndarray, effect: np.ndarray, own: dict[str, np.ndarray], shift: np.ndarray
+) -> dict[str, Any]:
+    """Serum potassium, magnesium and calcium now ``(N,)`` [mmol/L]: people's own, what was given, what drugs shift."""
+    values = dict(own)
+    for i in np.flatnonzero((plasma + effect).any(axis=0)):
         drug = FORMULARY[FORMULARY.names[i]]
         if drug.supplies:
-            values[drug.supplies] += float(plasma[i]) / drug.molar_mass / 1000  # ng/mL = ug/L
+            values[drug.supplies] = values[drug.supplies] + plasma[:, i] / drug.molar_mass / 1000  # ng/mL = ug/L
         for law in drug.laws:
             if law.target in values:
-                level = float(plasma[i] if law.site == "plasma" else effect[i])
-                values[law.target] += law.emax * saturation(level, law.ec50, law.hill) * sensitivity.electrolyte
-    return {name: max(value, 0.1) for name, value in values.items()}
+                level = (plasma if law.site == "plasma" else effect)[:, i]
+                values[law.target] = values[law.target] + law.emax * saturations(level, law.ec50, law.hill) * shift
+    return {name: np.maximum(value, 0.1) for name, value in values.items()}
 
 
 def saturation(level: float, half: float, hill: float) -> float:
     """The Hill curve c^h / (c^h + half^h), between 0 and 1."""
-    if level <= 0:
-        return 0.0
-    if level < half:  # a tiny level underflows to 0 this way round, and would overflow the other
-        ratio = (level / half) ** hill
-        return ratio / (1 + ratio)
-    return 1 / (1 + (half / level) ** hill)
+    return float(saturations(np.array([level]), half, hill)[0])
+
+
+def saturations(level: np.ndarray, half: float, hill: float) -> np.ndarray:
+    """The Hill curve of many levels ``(N,)``; 0 where there is nothing."""
+    there = level > 0
+    level = np.where(there, level, half)
+    low = level < half
+    # a tiny level underflows to 0 this way round, and would overflow the other
+    ratio = np.where(low, level, half) / np.where(low, half, level)
+    ratio = ratio**hill
+    return np.where(there, np.where(low, ratio, 1.0) / (1 + ratio), 0.0)

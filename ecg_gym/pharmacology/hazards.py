@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from ecg_gym.core import Administration, Patient
-from ecg_gym.pharmacology.effects import modulate
-from ecg_gym.pharmacology.exposure import exposure_at
+from ecg_gym.pharmacology.effects import modulate_many, modulation_of
+from ecg_gym.pharmacology.exposure import Exposure, exposures
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
 
@@ -32,12 +33,22 @@ class Course:
     """A span of time in one heart: what drugs, electrolytes and the day do to it at each look."""
 
     hours: np.ndarray  # (T,) [h], rising; the first and the last are the ends of the span
-    modulations: tuple[Modulation, ...]  # (T,)
-    potassium: np.ndarray  # (T,) [mmol/L]
+    change: Modulation  # every field (T,)
+    exposure: Exposure  # of T looks
+
+    @property
+    def potassium(self) -> np.ndarray:
+        """Serum potassium ``(T,)`` [mmol/L]."""
+        return np.asarray(self.exposure.potassium)
+
+    @property
+    def modulations(self) -> tuple[Modulation, ...]:
+        """The modulation of each look (T,)."""
+        return tuple(modulation_of(self.change, look) for look in range(len(self.hours)))
 
     def accumulated(self, hazard: str) -> np.ndarray:
         """The integral ``(T,)`` of a hazard of ``Modulation`` from the start of the span; trapezoids."""
-        return integral(np.array([getattr(m, hazard) for m in self.modulations]), self.hours)
+        return integral(getattr(self.change, hazard), self.hours)
 
 
 def integral(rate: np.ndarray, hours: np.ndarray) -> np.ndarray:
@@ -57,19 +68,44 @@ def course(
 
     ``day`` adds the drift over the day (see ``daytime``). Raises ValueError when the span is backwards.
     """
+    return courses([given], [patient], [start_hours], [end_hours], [sensitivity], day)[0]
+
+
+def courses(
+    given: Sequence[Sequence[Administration]],
+    patients: Sequence[Patient],
+    start_hours: Sequence[float] | np.ndarray,
+    end_hours: Sequence[float] | np.ndarray,
+    sensitivities: Sequence[Sensitivity],
+    day: bool = False,
+) -> list[Course]:
+    """The ``course`` of each of B hearts, worked out together; each is what it would be alone."""
+    if not len(given):
+        return []
+    looks = [_looks(*row) for row in zip(given, map(float, start_hours), map(float, end_hours))]
+    on_board, clock = exposures(given, patients, looks, sensitivities), np.concatenate(looks)
+    rows = np.repeat(np.arange(len(looks)), [len(hours) for hours in looks])
+    change = modulate_many(on_board, Sensitivity.of_many(sensitivities, rows), clock if day else None)
+    ends = np.cumsum([len(hours) for hours in looks])
+    parts = [slice(end - len(hours), end) for hours, end in zip(looks, ends)]
+    return [Course(hours, _part(change, part), _part(on_board, part)) for hours, part in zip(looks, parts)]
+
+
+def _looks(given: Sequence[Administration], start_hours: float, end_hours: float) -> np.ndarray:
+    """When to look ``(T,)`` [h]."""
     if end_hours < start_hours:
         raise ValueError(f"span is {start_hours} to {end_hours} h; expected start before end; swap them")
     looks = np.arange(start_hours, end_hours, _COARSE)
     if recent := {a.hours for a in given if start_hours - _AFTER_DOSE[-1] < a.hours <= end_hours}:
         looks = np.append(looks, np.add.outer(sorted(recent), _AFTER_DOSE))
-    looks = np.unique(np.clip(np.append(looks, [start_hours, end_hours]), start_hours, end_hours))
-    exposures = exposure_at(given, patient, looks, sensitivity)
-    clock = looks if day else [None] * len(looks)
-    return Course(
-        looks,
-        tuple(modulate(e, patient, sensitivity, None if h is None else float(h)) for e, h in zip(exposures, clock)),
-        np.array([e.potassium for e in exposures]),
-    )
+    return np.unique(np.clip(np.append(looks, [start_hours, end_hours]), start_hours, end_hours))
+
+
+Many = TypeVar("Many", Modulation, Exposure)
+
+
+def _part(many: Many, part: slice) -> Many:
+    return type(many)(*(column[part] for column in vars(many).values()))
 
 
 def termination(

@@ -40,6 +40,8 @@ class Compartments:
 
     def changed(self, clearance: float, absorption: float = 1.0) -> Compartments:
         """The same person with clearance and rate of absorption times a factor (an inhibitor's is below one)."""
+        if clearance == absorption == 1.0:
+            return self
         return replace(self, clearance=self.clearance * clearance, absorption=self.absorption * absorption)
 
 
@@ -158,15 +160,20 @@ def outputs(
     """
     hours = np.atleast_1d(np.asarray(hours, dtype=float))
     total = np.zeros((len(OUTPUTS), len(hours)))
+    steady: dict[Compartments, list[tuple[float, float, float]]] = {}  # doses that see one system to the end
     for start, amount, duration in given:
         if amount == 0:
             continue
         changes = [(at, s) for at, s in systems[1:] if at > start]
-        first = [s for at, s in systems if at <= start or s is systems[0][1]][-1]
+        first = [s for at, s in systems if at <= start][-1]
         if changes:
             total += amount * _piecewise(first, changes, start, duration, hours)
         else:
-            total += amount * response(first)(hours - start, np.full(hours.shape, duration))
+            steady.setdefault(first, []).append((start, amount, duration))
+    for system, doses in steady.items():
+        starts, amounts, durations = np.array(doses).T[:, :, None]
+        unit = response(system)
+        total += unit.weights @ (amounts[:, :, None] * unit.decay(hours - starts, durations)).sum(axis=0).T
     return np.maximum(total, 0.0)
 
 

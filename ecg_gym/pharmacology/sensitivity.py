@@ -43,6 +43,11 @@ class Sensitivity:
         """The person in the middle."""
         return TYPICAL
 
+    @classmethod
+    def of_many(cls, people: Sequence[Sensitivity], rows: np.ndarray) -> Sensitivity:
+        """Every entry an array ``(N,)``, that of ``people[rows[n]]`` at n: for laws that work on many looks at once."""
+        return cls(*np.array([person.as_array() for person in people]).T[:, rows])
+
     def as_array(self) -> np.ndarray:
         """All entries, ``(n,)`` float64, in the order of ``NAMES``: for a state that keeps arrays."""
         return np.array([getattr(self, name) for name in NAMES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 
 import numpy as np
@@ -90,23 +91,38 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
     rates; VT/VF with scar, injury, sodium block and a potassium out of range; asystole with block and extreme slowness.
     """
+    told = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
+    return {name: float(rate[0]) for name, rate in hazards_of(change, *told).items()}
+
+
+def ischaemia(heart: Heart) -> float:
+    """What scar, injury and running VT add to the hazard of VT/VF [1/h]."""
     h = _values("hazards")
-    qtcf, hr = (np.nan_to_num(intervals[name], nan=h["typical_" + name]) for name in ("qtcf_ms", "hr_bpm"))
-    low_k, high_k = max(0.0, h["low_potassium"] - potassium), max(0.0, potassium - h["high_potassium"])
-    unopposed = max(0.0, change.ikr_block - change.ical_block - change.inal_block)
-    torsade = h["torsade"] * np.exp(h["torsade_per_10_ms"] * max(0.0, qtcf - h["torsade_from_ms"]) / 10)
+    added = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
+    return added + (h["running_vt"] if heart.rhythm == "vt" else 0.0)
+
+
+def hazards_of(
+    change: Modulation, ischaemic: np.ndarray, qtcf_ms: np.ndarray, hr_bpm: np.ndarray, potassium: np.ndarray
+) -> dict[str, np.ndarray]:
+    """``hazards`` at many looks, arrays ``(N,)``: ``change`` has numbers or arrays ``(N,)`` in its fields."""
+    h = _values("hazards")
+    qtcf = np.where(np.isnan(qtcf_ms), h["typical_qtcf_ms"], qtcf_ms)
+    hr = np.where(np.isnan(hr_bpm), h["typical_hr_bpm"], hr_bpm)
+    low_k, high_k = np.maximum(0.0, h["low_potassium"] - potassium), np.maximum(0.0, potassium - h["high_potassium"])
+    unopposed = np.maximum(0.0, change.ikr_block - change.ical_block - change.inal_block)
+    torsade = h["torsade"] * np.exp(h["torsade_per_10_ms"] * np.maximum(0.0, qtcf - h["torsade_from_ms"]) / 10)
     torsade *= 1 + h["torsade_above_500"] / (1 + np.exp(-(qtcf - h["torsade_level_ms"]) / h["torsade_level_width_ms"]))
-    slow = max(0.0, h["torsade_slow_from_bpm"] - hr) / h["torsade_slow_scale_bpm"]
+    slow = np.maximum(0.0, h["torsade_slow_from_bpm"] - hr) / h["torsade_slow_scale_bpm"]
     torsade *= (1 + h["torsade_unopposed"] * unopposed) * (1 + low_k) * (1 + slow)
-    ischaemic = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
-    ischaemic += h["running_vt"] if heart.rhythm == "vt" else 0.0
     vt = (h["vt_vf"] + ischaemic * change.ectopy) * (1 + h["vt_ina_block"] * change.ina_block)
-    vt *= 1 + h["vt_high_potassium"] * high_k + low_k
-    slower = max(0.0, h["asystole_below_bpm"] - hr) / h["asystole_scale_bpm"]
+    vt = vt * (1 + h["vt_high_potassium"] * high_k + low_k)
+    slower = np.maximum(0.0, h["asystole_below_bpm"] - hr) / h["asystole_scale_bpm"]
     asystole = h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(slower) * (1 + high_k)
-    return {"torsade": float(torsade), "vt_vf": float(vt), "asystole": float(asystole)}
+    return {"torsade": torsade, "vt_vf": vt, "asystole": asystole}
 
 
+@cache
 def _values(section: str) -> dict[str, float]:
     """The bare figures of a section of the heart's table."""
     return {name: entry["value"] for name, entry in heart_table()[section].items()}

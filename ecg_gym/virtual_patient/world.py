@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,26 +21,20 @@ from ecg_gym.core import (
     independent_from_leads,
     row_generators,
 )
-from ecg_gym.pharmacology import FORMULARY, Course, Exposure, Sensitivity, course, exposure, modulate
-from ecg_gym.pharmacology.hazards import integral
-from ecg_gym.pharmacology.modulation import REST, Modulation
+from ecg_gym.pharmacology import FORMULARY, Exposure, Sensitivity
+from ecg_gym.pharmacology.effects import modulate_many, modulation_of
+from ecg_gym.pharmacology.exposure import exposures
+from ecg_gym.pharmacology.hazards import courses
+from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.fate import fates
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
-from ecg_gym.virtual_patient.rhythm import rhythms
 from ecg_gym.virtual_patient.strip import RATE_HZ, synthesise
-from ecg_gym.virtual_patient.truth import Truth, hazards
+from ecg_gym.virtual_patient.truth import Truth
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 _SPARE_S = 3.0  # simulated on top, so that a beat to begin with can be found
 _STRIDE = round(RATE_HZ / MODEL_RATE_HZ)
-_ENDED_BY = {  # leader of a rhythm -> the hazard that ends it
-    "reentry": "reentry_termination_per_hour",
-    "ventricular": "vt_termination_per_hour",
-    "torsade": "torsade_termination_per_hour",
-    "atrial": "af_conversion_per_hour",
-    "pathway": "af_conversion_per_hour",
-}
-_PACED_BY = {"sinus": "sinus_rate", "torsade": "sinus_rate", "atrial": "av_rate", "pathway": "pathway_rate"}
 
 
 class VirtualPatient:
@@ -79,7 +73,7 @@ class VirtualPatient:
             told = replace(person or Patient(), **known)
             hearts.append(draw_heart(generator, told, rhythm, conduction, scar, healthy))
         state = _blank(hearts, tuple(sorted(given)))
-        return self._observe_all(state, hearts, generators)
+        return _observed(state, hearts, generators, range(n), _acting(state, range(n)))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
@@ -92,7 +86,8 @@ class VirtualPatient:
         strip = to_model_grid(ecg)
         heart = _twin(measure(strip).row(0), patient)
         generator = np.random.default_rng(0)
-        state = self._observe_all(_blank([heart], tuple(sorted(given))), [heart], [generator])
+        state = _blank([heart], tuple(sorted(given)))
+        state = _observed(state, [heart], [generator], [0], _acting(state, [0]))
         return replace(state, ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
@@ -113,44 +108,52 @@ class VirtualPatient:
             before + tuple(Administration(float(now), dose) for dose in treatment.doses) if alive else before
             for before, treatment, now, alive in zip(state.taken, treatments, state.hours, state.alive)
         )
-        later = replace(state, hours=hours, taken=taken)
+        living = list(map(int, np.flatnonzero(state.alive)))
         hearts, alive = list(state.inner["heart"]), state.alive.copy()
-        for i in map(int, np.flatnonzero(state.alive)):
-            heart, patient = hearts[i], state.patients[i]
-            span = course(taken[i], patient, float(state.hours[i]), float(hours[i]), heart.sensitivity, day=True)
-            hearts[i], at = _changed_rhythm(heart, span, generators[i])
-            rates = _lethal_rates(heart, hearts[i], at, self._now(state, i)[0], state.inner["truth"][i], span)
-            expected = {name: float(integral(rate, span.hours)[-1]) for name, rate in rates.items()}
-            if fatal := _lethal(expected, generators[i]):
-                hearts[i], alive[i] = replace(hearts[i], rhythm=fatal), False
-        return self._observe_all(replace(later, alive=alive), hearts, generators, np.flatnonzero(state.alive))
+        mine = [hearts[i] for i in living]
+        spans = courses(
+            [taken[i] for i in living], [state.patients[i] for i in living], state.hours[living], hours[living],
+            [heart.sensitivity for heart in mine], day=True,
+        )  # fmt: skip
+        then = [change for change, _ in _acting(state, living)]
+        seen = [state.inner["truth"][i] for i in living]
+        for i, (heart, lives) in zip(living, fates(mine, then, seen, spans, [generators[i] for i in living])):
+            hearts[i], alive[i] = heart, lives
+        later = replace(state, hours=hours, taken=taken, alive=alive)
+        now = [(modulation_of(span.change, -1), span.exposure[-1]) for span in spans]
+        return _observed(later, hearts, generators, living, now)
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row; for oracles, studies and tests, never for an agent."""
         return list(state.inner["truth"])
 
-    def _observe_all(
-        self,
-        state: State,
-        hearts: list[Heart],
-        generators: Sequence[np.random.Generator],
-        rows: Sequence[int] | np.ndarray | None = None,
-    ) -> State:
-        """The state with new strips and truths in ``rows`` (default all)."""
-        ecg, truth = state.ecg.copy(), state.inner["truth"].copy()
-        for i in range(len(state)) if rows is None else rows:
-            change, now = self._now(state, int(i))
-            own = np.random.default_rng(generators[i].integers(2**63))  # a strip's draws depend on its rhythm
-            ecg[i], seen = model_strip(hearts[i], change, own, float(now.potassium))
-            truth[i] = replace(seen, concentrations=_on_board(now))
-        return replace(state, ecg=ecg, inner={"heart": _objects(hearts), "truth": truth})
 
-    def _now(self, state: State, row: int) -> tuple[Modulation, Exposure]:
-        """What acts on one heart at this hour."""
-        patient, hours = state.patients[row], float(state.hours[row])
-        sensitivity = state.inner["heart"][row].sensitivity
-        now = exposure(state.taken[row], patient, hours, sensitivity)
-        return modulate(now, patient, sensitivity, clock_hours=hours), now
+def _observed(
+    state: State,
+    hearts: list[Heart],
+    generators: Sequence[np.random.Generator],
+    rows: Sequence[int],
+    acting: Sequence[tuple[Modulation, Exposure]],
+) -> State:
+    """The state with new strips and truths in ``rows``, where ``acting`` acts on each."""
+    ecg, truth = state.ecg.copy(), state.inner["truth"].copy()
+    for i, (change, now) in zip(rows, acting):
+        own = np.random.default_rng(generators[i].integers(2**63))  # a strip's draws depend on its rhythm
+        ecg[i], seen = model_strip(hearts[i], change, own, float(now.potassium))
+        truth[i] = replace(seen, concentrations=_on_board(now))
+    return replace(state, ecg=ecg, inner={"heart": _objects(hearts), "truth": truth})
+
+
+def _acting(state: State, rows: Sequence[int]) -> list[tuple[Modulation, Exposure]]:
+    """What acts on the hearts in ``rows`` at this hour."""
+    if not len(rows):
+        return []
+    people = [heart.sensitivity for heart in state.inner["heart"][rows]]
+    taken, patients = [state.taken[i] for i in rows], [state.patients[i] for i in rows]
+    clock = np.asarray(state.hours, dtype=float)[rows]
+    now = exposures(taken, patients, list(clock[:, None]), people)
+    many = modulate_many(now, Sensitivity.of_many(people, np.arange(len(rows))), clock)
+    return [(modulation_of(many, look), now[look]) for look in range(len(rows))]
 
 
 def model_strip(
@@ -208,46 +211,6 @@ def _objects(items: Sequence[Any]) -> np.ndarray:
     out = np.empty(len(items), object)
     out[:] = items
     return out
-
-
-def _changed_rhythm(heart: Heart, span: Course, rng: np.random.Generator) -> tuple[Heart, float]:
-    """The heart after the span, and the hour at which its rhythm ended (inf if it did not)."""
-    limit = -np.log1p(-rng.random())  # drawn whatever the rhythm
-    hazard = _ENDED_BY.get(rhythms()[heart.rhythm]["leader"])
-    passed = span.accumulated(hazard) if hazard else np.zeros(1)
-    if passed[-1] <= limit:
-        return heart, np.inf
-    return heart.converted(), float(np.interp(limit, passed, span.hours))
-
-
-def _lethal_rates(
-    before: Heart, after: Heart, at: float, change: Modulation, truth: Truth, span: Course
-) -> dict[str, np.ndarray]:
-    """Hazards ``(T,)`` [1/h] of each lethal rhythm along a span that began with this strip, under this ``change``."""
-    looks = []
-    for hour, now, potassium in zip(span.hours, span.modulations, span.potassium):
-        if hour < at:
-            looks.append(hazards(before, now, _moved(truth.intervals, before, change, now), float(potassium)))
-        else:
-            rest = {**truth.intervals, "hr_bpm": after.rate_bpm, "qtcf_ms": after.qtcf_ms}
-            looks.append(hazards(after, now, _moved(rest, after, REST, now), float(potassium)))
-    return {name: np.array([look[name] for look in looks]) for name in looks[0]}
-
-
-def _moved(intervals: Mapping[str, float], heart: Heart, then: Modulation, now: Modulation) -> dict[str, float]:
-    """The intervals of a strip taken under ``then`` as they would be under ``now``: rate and QTcF."""
-    wider_ms = heart.qrs_ms * (1 / now.conduction - 1 / then.conduction)
-    longer_ms = now.jtpeak_ms - then.jtpeak_ms + now.tpeak_tend_ms - then.tpeak_tend_ms + wider_ms
-    factor = _PACED_BY.get(rhythms()[heart.rhythm]["leader"])
-    faster = getattr(now, factor) / getattr(then, factor) if factor else 1.0
-    return {**intervals, "hr_bpm": intervals["hr_bpm"] * faster, "qtcf_ms": intervals["qtcf_ms"] + longer_ms}
-
-
-def _lethal(expected: dict[str, float], rng: np.random.Generator) -> str:
-    """ "", "vf" or "asystole": whether hazards that add up to ``expected`` struck; two draws, always."""
-    total = sum(expected.values())
-    struck, which = rng.random() < -np.expm1(-total), rng.random() * total
-    return "" if not struck else "asystole" if which < expected["asystole"] else "vf"
 
 
 def _twin(measured: dict[str, float], patient: Patient) -> Heart:
