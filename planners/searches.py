@@ -53,23 +53,26 @@ class CrossEntropy:
     """Categorical cross-entropy method: draw, keep the elite, move the probabilities towards it, draw again.
 
     p[t, a] <- (1 - s) p[t, a] + s x share of the elite that does a at step t (Rubinstein 1999,
-    doi:10.1023/A:1010091220143; de Boer 2005, doi:10.1007/s10479-005-5724-z). One table of probabilities per step.
+    doi:10.1023/A:1010091220143; de Boer 2005, doi:10.1007/s10479-005-5724-z). One table of probabilities per step;
+    a share ``doubt`` of the draws still comes from the first one, so that it does not settle for good too soon.
     """
 
-    population: int = 24
+    population: int = 32
     elite: float = 0.25
-    rounds: int = 6
-    smoothing: float = 0.7
+    rounds: int = 12  # at most; drawing what was imagined before costs nothing
+    smoothing: float = 0.5
+    doubt: float = 0.2
     watch: float = 0.5  # probability of watching at later steps, in the beginning
 
     def __call__(
         self, imagination: Imagination, measure: Measure, rng: np.random.Generator, warm: Entries = ()
     ) -> list[Paths]:
         """All rounds together, best first."""
-        chances = proposal(imagination, self.watch)
+        chances = open_minded = proposal(imagination, self.watch)
         found: dict[Entries, Paths] = {}
         for turn in range(self.rounds):
-            drawn = [draw(chances, rng) for _ in range(self.population)]
+            sources = [open_minded if u < self.doubt else chances for u in rng.random(self.population)]
+            drawn = [draw(source, rng) for source in sources]
             proposed = [*basics(imagination, warm), *drawn] if turn == 0 else drawn
             walked = imagination.walk(imagination.affordable(list(dict.fromkeys(proposed))))
             found |= {paths.entries: paths for paths in walked}

@@ -146,7 +146,7 @@ class RandomShootingPlanner(SequencePlanner):
 class CEMPlanner(SequencePlanner):
     """The best sequence of a categorical cross-entropy search."""
 
-    def __init__(self, env: Any, *, population: int = 24, elite: float = 0.25, rounds: int = 6, **how: Any) -> None:
+    def __init__(self, env: Any, *, population: int = 32, elite: float = 0.25, rounds: int = 12, **how: Any) -> None:
         super().__init__(env, CrossEntropy(population, elite, rounds), **how)
 
 

@@ -73,7 +73,8 @@ def gaussian_ecg(hr_bpm: float, qtcf_ms: float) -> np.ndarray:
 def read_back(signal: np.ndarray) -> tuple[float, float]:
     """Rate [bpm] and QTcF [ms] of one ``gaussian_ecg`` strip (12, 1024) [mV], by its R and T peaks in lead II."""
     lead = signal[1].astype(float)
-    peaks = [i for i in range(1, len(lead) - 1) if lead[i] > 0.6 and lead[i - 1] <= lead[i] > lead[i + 1]]
+    inside = lead[1:-1]
+    peaks = np.flatnonzero((inside > 0.6) & (lead[:-2] <= inside) & (inside > lead[2:])) + 1
     rr = np.mean(np.diff(peaks)) / MODEL_RATE_HZ if len(peaks) > 1 else np.nan
     start, stop = peaks[0] + int(0.14 * MODEL_RATE_HZ), peaks[0] + int((rr - 0.22) * MODEL_RATE_HZ)
     top = start + int(np.argmax(lead[start:stop]))
@@ -215,3 +216,99 @@ class LatentWorld(AnalyticWorld):
 def _with_latent(state: State) -> State:
     latent = state.ecg[:, 1].reshape(len(state), 4, 128, 2).mean(axis=-1)
     return replace(state, inner={**state.inner, "latent": latent})
+
+
+# --- a world small enough to be solved by hand ------------------------------------------------------------------------
+
+START, BAITED, READY, CURED, DOOMED = range(5)
+RATES = {START: 90.0, BAITED: 75.0, READY: 110.0, CURED: 60.0, DOOMED: 62.0}  # [bpm] what each place looks like
+STUCK = 5  # looks like START, and nothing helps any more: only the history tells
+RATES[STUCK] = 90.0
+
+
+def moved(place: int, drug: str) -> int:
+    """Where a drug ("" for watching) leads from a place; -1 is death.
+
+    Placebo is bait: better for an hour, then stuck for good. Magnesium makes it worse, and magnesium once more cures.
+    Ibutilide looks like the cure, and kills in the hour after.
+    """
+    if place == DOOMED:
+        return -1
+    if place in (CURED, STUCK):
+        return place
+    if place == BAITED:
+        return STUCK
+    if drug == "ibutilide":
+        return DOOMED
+    if drug == "magnesium":
+        return CURED if place == READY else READY
+    return BAITED if drug == "placebo" and place == START else START
+
+
+@dataclass(frozen=True)
+class LockWorld:
+    """Six places, deterministic steps, a little noise on the strip: value iteration gives the truth."""
+
+    dt_hours: float = 1.0
+    sha256: str = "lock"
+
+    def initial(self, n: int, rng: Randomness, **who: Any) -> State:
+        """``n`` hearts at ``place`` (default START)."""
+        place = np.full(n, int(who.get("place", START)))
+        return self._shown(place, np.zeros(n), np.ones(n, bool), ((),) * n, Patient(50.0, "F", 70.0), rng)
+
+    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+        """The place that looks most like the strip; of those that look alike, the one not stuck."""
+        rate = read_back(np.asarray(ecg.signal).reshape(12, -1))[0]
+        place = np.array([min(RATES, key=lambda p: (abs(RATES[p] - rate), p))])
+        state = self._shown(place, np.zeros(1), np.ones(1, bool), (tuple(given),), patient, np.random.default_rng(0))
+        return replace(state, ecg=np.asarray(ecg.signal, np.float32).reshape(1, 12, -1).copy())
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        """``dt_hours`` later; the first drug of a treatment acts."""
+        if len(treatments) != len(state):
+            raise ValueError(f"{len(treatments)} treatments for {len(state)} rows; expected one per row; use WATCH")
+        drugs = [t.doses[0].drug if t else "" for t in treatments]
+        place = np.array([moved(int(p), drug) for p, drug in zip(state.inner["place"], drugs)])
+        taken = tuple(
+            (*past, *(Administration(float(h), dose) for dose in t.doses))
+            for past, h, t in zip(state.taken, state.hours, treatments)
+        )
+        hours = state.hours + self.dt_hours
+        later = self._shown(np.maximum(place, 0), hours, place >= 0, taken, state.patients[0], rng)
+        return later.where(state.alive, state)
+
+    def _shown(self, place, hours, alive, taken, patient, rng) -> State:
+        rates = [RATES[int(p)] + g.normal(0, 0.3) for p, g in zip(place, row_generators(rng, len(place)))]
+        ecg = np.stack([gaussian_ecg(rate, 395.0) for rate in rates])
+        return State(ecg, (patient,) * len(place), taken, hours, alive, {"place": place})
+
+
+@dataclass(frozen=True)
+class ResponderWorld(AnalyticWorld):
+    """Hearts of which half do not answer any dose, and nobody can tell which before a dose was given.
+
+    ``observe`` leaves it open (trait 0); the first step draws it (+1 answers doubly, -1 not at all) and keeps it.
+    """
+
+    def initial(self, n: int, rng: Randomness, **who: Any) -> State:
+        """As the analytic world; ``trait`` says who answers."""
+        state = super().initial(n, rng, **who)
+        return replace(state, inner={**state.inner, "trait": np.full(n, float(who.get("trait", 0.0)))})
+
+    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+        """As the analytic world, not knowing who answers."""
+        state = super().observe(ecg, patient, given)
+        return replace(state, inner={**state.inner, "trait": np.zeros(1)})
+
+    def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
+        """As the analytic world, with each row's own answer."""
+        generators = row_generators(rng, len(state))
+        drawn = np.array([1.0 if g.random() < 0.5 else -1.0 for g in generators])
+        trait = np.where(state.inner["trait"] == 0, drawn, state.inner["trait"])
+        state = replace(state, inner={**state.inner, "trait": trait})
+        return super().step(state, treatments, generators)
+
+    def added(self, state: State) -> np.ndarray:
+        """What the doses add: twice, or nothing."""
+        return super().added(state) * (1 + state.inner.get("trait", np.zeros(len(state))))[:, None]
