@@ -65,11 +65,14 @@ class VirtualPatient:
         rhythm: str | None = None,
         conduction: str | None = None,
         scar: str | None = None,
+        typical: bool = False,
+        noise: float | None = None,
         **known: Any,
     ) -> State:
         """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
 
-        ``known`` are fields of Patient. Raises ValueError for an unknown rhythm, conduction or scar,
+        ``known`` are fields of Patient; ``typical`` people all answer drugs as the average adult does; ``noise`` is the
+        level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm, conduction or scar,
         TypeError for an unknown field.
         """
         generators = row_generators(rng, n)
@@ -77,7 +80,9 @@ class VirtualPatient:
         hearts = []
         for person, generator in zip(people, generators):
             told = replace(person or Patient(), **known)
-            hearts.append(draw_heart(generator, told, rhythm, conduction, scar, healthy))
+            heart = draw_heart(generator, told, rhythm, conduction, scar, healthy)
+            heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
+            hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
         state = _blank(hearts, tuple(sorted(given)))
         return self._observe_all(state, hearts, generators)
 
