@@ -21,7 +21,8 @@ from ecg_gym.world_model import checkpoint
 KIND = "risk"
 PACKAGED = "risk.safetensors"
 LARGEST_MV = 8.0  # beyond is an artefact; clipping keeps it from drowning the rest
-BATCH = 64
+BATCH = 64  # rows at once
+MICRO_BATCH = 8  # rows at once with deterministic="batch"
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,12 @@ class Findings:
         return cls(network, found.sha256, found.metadata)
 
     @torch.no_grad()
-    def probabilities(self, strips: np.ndarray) -> np.ndarray:
-        """Probabilities ``(B, 17)`` float64 of strips ``(B, 12 or 8, 1024)`` [mV]."""
+    def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:
+        """Probabilities ``(B, 17)`` float64 of strips ``(B, 12 or 8, 1024)`` [mV].
+
+        With ``deterministic="batch"`` the network always sees batches of one size, filled up by their last row, and a
+        row's bits do not depend on the rows beside it.
+        """
         if strips.shape[1:] not in ((len(LEADS), MODEL_SAMPLES), (len(INDEPENDENT_LEADS), MODEL_SAMPLES)):
             raise ValueError(
                 f"strips have shape {strips.shape}; expected (B, 12, {MODEL_SAMPLES}) or (B, 8, {MODEL_SAMPLES}) [mV]; "
@@ -111,5 +116,10 @@ class Findings:
             )
         leads = independent_from_leads(strips) if strips.shape[1] == len(LEADS) else strips
         rows = torch.from_numpy(np.ascontiguousarray(leads, dtype=np.float32))
-        parts = [self.network.probabilities(self.network(part)) for part in rows.split(BATCH)]
+        parts = [self._batch(part, deterministic) for part in rows.split(MICRO_BATCH if deterministic else BATCH)]
         return torch.cat(parts).double().numpy() if parts else np.empty((0, len(FINDINGS)))
+
+    def _batch(self, rows: Tensor, deterministic: str | None) -> Tensor:
+        lacking = MICRO_BATCH - len(rows) if deterministic and len(rows) else 0
+        filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])]) if lacking else rows
+        return self.network.probabilities(self.network(filled))[: len(rows)]

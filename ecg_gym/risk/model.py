@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
 from ecg_gym.risk import aggregate, limits
+from ecg_gym.risk.memory import MeasuredStrips
 from ecg_gym.waveform import measure
 from ecg_gym.waveform.intervals import Intervals
 
@@ -43,9 +44,17 @@ class RiskModel:
     """
 
     def __init__(
-        self, classifier: Findings | None = None, aggregation: str = "adverse", use_limits: bool = True
+        self,
+        classifier: Findings | None = None,
+        aggregation: str = "adverse",
+        use_limits: bool = True,
+        deterministic: str | None = None,  # "batch": a row's bits do not depend on its batch (slower for few rows)
     ) -> None:
+        if deterministic not in (None, "batch"):
+            raise ValueError(f"deterministic is {deterministic!r}; expected None or 'batch'; check the spelling")
         self.classifier = classifier
+        self.deterministic = deterministic
+        self._measured = MeasuredStrips()
         self.aggregation = aggregation
         self.use_limits = use_limits
         self._aggregate = aggregate.aggregate_named(aggregation)
@@ -56,14 +65,17 @@ class RiskModel:
             )
 
     @classmethod
-    def load(cls, path: str | Path | None = None, aggregation: str = "adverse", use_limits: bool = True) -> RiskModel:
+    def load(
+        cls, path: str | Path | None = None, aggregation: str = "adverse", use_limits: bool = True,
+        deterministic: str | None = None,
+    ) -> RiskModel:  # fmt: skip
         """Both channels, with the packaged weights or those at ``path``.
 
         ``aggregation="mean", use_limits=False`` is the paper's risk, literally.
         """
         from ecg_gym.risk.classifier import Findings  # torch, only here
 
-        return cls(Findings.load(path), aggregation, use_limits)
+        return cls(Findings.load(path), aggregation, use_limits, deterministic)
 
     @classmethod
     def limits_only(cls) -> RiskModel:
@@ -90,11 +102,11 @@ class RiskModel:
         intervals = measure(ECG(after, MODEL_RATE_HZ))
         terms: dict[str, np.ndarray] = {}
         if self.use_limits:
-            terms |= limits.interval_terms(_measure_once_each(before), intervals, patients)
+            terms |= limits.interval_terms(self._measured(before), intervals, patients)
         probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)
         readable = np.ones(len(after), dtype=bool)
         if self.classifier is not None:
-            probabilities = self.classifier.probabilities(after)
+            probabilities = self.classifier.probabilities(after, self.deterministic)
             readable = aggregate.readable(probabilities)
             terms[FINDINGS_TERM] = self._share() * self._aggregate(probabilities)
         lost = ~finite if alive is None else ~finite | ~np.asarray(alive, dtype=bool)
@@ -110,16 +122,6 @@ class RiskModel:
 
     def _share(self) -> float:
         return aggregate.SHARE if self.use_limits else 1.0
-
-
-def _measure_once_each(strips: np.ndarray) -> Intervals:
-    """Intervals of each row, every different strip measured once: planners pass one strip a hundred times."""
-    known: dict[bytes, int] = {}
-    index = np.array([known.setdefault(strip.tobytes(), len(known)) for strip in strips], dtype=int)
-    _, first = np.unique(index, return_index=True)
-    different = measure(ECG(strips[first], MODEL_RATE_HZ))
-    rows = [different.row(i) for i in index]
-    return Intervals.from_rows(rows, [different.reason[i] for i in index])
 
 
 def _check(before: np.ndarray, after: np.ndarray, patients: Sequence[Patient]) -> None:
