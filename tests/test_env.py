@@ -159,7 +159,17 @@ def test_info_has_the_same_plain_keys_at_reset_and_at_every_step() -> None:
         assert all(type(v) in (int, float, bool, str) for v in scalars.values()), scalars
         for part in ("costs", "reward_terms"):
             assert info[part].keys() == infos[0][part].keys()
-    promised = {"action_mask", "cost", "costs", "reward_terms", "risk", "risk_qtc", "hr_bpm", "treatment", "model_sha256"}
+    promised = {
+        "action_mask",
+        "cost",
+        "costs",
+        "reward_terms",
+        "risk",
+        "risk_qtc",
+        "hr_bpm",
+        "treatment",
+        "model_sha256",
+    }
     assert promised <= infos[0].keys()
 
 

@@ -12,7 +12,7 @@ from ecg_gym.core import State, Treatment, World, row_generators
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.information import one
 from ecg_gym.envs.observations import Layout
-from ecg_gym.envs.problem import Problem, pose
+from ecg_gym.envs.problem import pose
 from ecg_gym.envs.reward import Reward
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
@@ -49,7 +49,7 @@ class ECGInterventionEnv(gym.Env):
     Many at once    ``gym.make_vec(id, num_envs=64)`` is one batched env: the same episodes for the same seeds.
     ==============  ====================================================================================================
 
-    Arguments are names and numbers, so that the spec is JSON; a live world, risk or reward is taken too, then it is not.
+    Arguments are names and numbers, so that the spec is JSON; a live world, risk or reward is taken too.
     Copies and pickles continue identically; weights are shared, and loaded again by name where a pickle is opened.
     """
 
@@ -67,7 +67,7 @@ class ECGInterventionEnv(gym.Env):
         invalid_action: str = "noop",  # or "terminate", "raise"
         horizon: int = HORIZON,  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
         dt_hours: float | None = None,  # [h] of a step; None is the world's own
-        knobs: Mapping[str, Any] | None = None,  # fields of the world to set, such as {"sampler": "student", "steps": 2}
+        knobs: Mapping[str, Any] | None = None,  # fields of the world, as {"sampler": "student", "steps": 2}
         deterministic: str | None = None,  # "batch": a row's bits do not depend on its batch (slower for few rows)
         reward: str | Reward = "risk",  # "package.module:name", or a function of a Transition
         burden: float = 0.0,  # what a dose costs in the usual reward

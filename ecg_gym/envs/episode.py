@@ -7,14 +7,15 @@ own generator alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World, concatenate, row_generators
 from ecg_gym.envs.observations import CHANGES, CLOCK, LATENT_LIMIT, MEASURED, STRIP_LIMIT_MV, Layout, doses_taken, told
 from ecg_gym.envs.reward import Reward, RiskReward, Transition, mean_variance, priced
-from ecg_gym.envs.tiers import Sight, Tier, leads_off, seen, tier_named
+from ecg_gym.envs.tiers import USUAL, Sight, Tier, leads_off, seen, tier_named
 from ecg_gym.pharmacology import action_mask
 from ecg_gym.risk import FINDINGS, RiskModel
 
@@ -35,8 +36,8 @@ class Task:
     invalid: str = "noop"  # what a treatment that is not allowed does
     samples: int = 1  # futures judged for the reward; the first is the one that happens
     risk_aversion: float = 0.0  # weight of their SD in the reward
-    reward: Reward = RiskReward()
-    tier: Tier = tier_named("variation")
+    reward: Reward = field(default_factory=RiskReward)
+    tier: Tier = field(default_factory=lambda: tier_named(USUAL))
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,11 @@ class Episode:
     def __getitem__(self, rows: np.ndarray | Sequence[int]) -> Episode:
         """The chosen rows, in that order."""
         index = np.asarray(rows, dtype=int)
-        return replace(
-            self,
-            state=self.state[index],
-            **{name: getattr(self, name)[index] for name in ("first", "allowed", "steps")},
-            **{name: {key: x[index] for key, x in getattr(self, name).items()} for name in READINGS},
-            **{name: tuple(getattr(self, name)[i] for i in index) for name in ("missing", "recorded")},
-        )
+        chosen: dict[str, Any] = {"state": self.state[index]}
+        chosen |= {name: {key: x[index] for key, x in getattr(self, name).items()} for name in READINGS}
+        chosen |= {name: getattr(self, name)[index] for name in ("first", "allowed", "steps")}
+        chosen |= {name: tuple(getattr(self, name)[i] for i in index) for name in ("missing", "recorded")}
+        return replace(self, **chosen)
 
 
 READINGS = ("start", "now", "last", "judged")
@@ -85,7 +84,7 @@ def join(parts: Sequence[Episode]) -> Episode:
     if len(parts) == 1:
         return parts[0]
     head = parts[0]
-    joined: dict[str, object] = {"state": concatenate([p.state for p in parts])}
+    joined: dict[str, Any] = {"state": concatenate([p.state for p in parts])}
     for f in fields(Episode):
         column = [getattr(p, f.name) for p in parts]
         if f.name in READINGS:
@@ -94,7 +93,7 @@ def join(parts: Sequence[Episode]) -> Episode:
             joined[f.name] = np.concatenate(column)
         elif isinstance(column[0], tuple):
             joined[f.name] = tuple(row for rows in column for row in rows)
-    return replace(head, **joined)  # type: ignore[arg-type]
+    return replace(head, **joined)
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,8 @@ def pose(
     seeing = tier_named(tier)
     if obs == "latent" and not (seeing.clear and not seeing.delayed):
         raise ValueError(
-            f"obs is 'latent' in the tier {tier!r}; expected a tier in which all is seen: the latent is the world's own "
-            "and would show what the tier hides; pass obs='features' or obs='waveform'"
+            f"obs is 'latent' in the tier {tier!r}; expected one in which all is seen: the latent is the world's "
+            "own and would show what the tier hides; pass obs='features' or obs='waveform'"
         )
     row = scenario_named(scenario)
     menu: tuple[Treatment, ...] = FORMULARY.menu(row.drugs if drugs is None else drugs)

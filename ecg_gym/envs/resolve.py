@@ -54,11 +54,11 @@ def load_risk(name: str, deterministic: str | None = None) -> RiskModel:
         return RiskModel.limits_only()
     if ":" in name:
         return _imported(name)
-    return RiskModel.load(aggregation=name)
+    return RiskModel.load(aggregation=name, deterministic=deterministic)
 
 
 def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
-    """The reward called ``reward``: "risk" with a ``burden`` per dose, a function or class by import path, or itself."""
+    """The reward called ``reward``: "risk" with a ``burden`` per dose, or a function or class by import path."""
     if reward == "risk":
         return RiskReward(burden)
     if burden:
@@ -99,8 +99,8 @@ def _turned(world: Any, name: str, knobs: Knobs) -> World:
         return replace(world, **dict(knobs))
     except TypeError as error:
         raise ValueError(
-            f"knobs are {dict(knobs)} and the world {name!r} has no such fields ({error}); expected fields of the world, "
-            "such as those of WorldModel (sampler, steps, epk_scale); leave knobs out"
+            f"knobs are {dict(knobs)} and the world {name!r} has no such fields ({error}); expected fields of the "
+            "world, such as those of WorldModel (sampler, steps, epk_scale); leave knobs out"
         ) from error
 
 

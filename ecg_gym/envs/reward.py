@@ -1,7 +1,7 @@
 """What a step is worth, term by term. The usual reward is minus the risk of the strip that the step led to.
 
-A reward is anything that can be called with a :class:`Transition` and returns rewards ``(B,)``, or, if it has ``terms``,
-a mapping from each term to its share ``(B,)``; the reward is their sum. Name yours by import path:
+A reward is anything that can be called with a :class:`Transition` and returns rewards ``(B,)``, or, if it has
+``terms``, a mapping from each term to its share ``(B,)``; the reward is their sum. Name yours by import path:
 ``gym.make(id, reward="my_package.my_module:my_reward")``.
 """
 

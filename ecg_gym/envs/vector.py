@@ -1,7 +1,7 @@
-"""``ECGInterventionVectorEnv``: many episodes as one batch; ``gym.make_vec`` makes it. The same episodes as single envs.
+"""``ECGInterventionVectorEnv``: many episodes as one batch, made by ``gym.make_vec``.
 
-Row i draws from its own generator exactly as a single env with its seed would, so rows can be compared with single envs,
-and with ``deterministic="batch"`` a row of a large run can be replayed alone, to the last bit.
+Row i draws from its own generator exactly as a single env with its seed would, so rows can be compared with single
+envs, and with ``deterministic="batch"`` a row of a large run can be replayed alone, to the last bit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ECGInterventionVectorEnv(VectorEnv):
     ``reset(seed=5)`` gives row i the seed 5 + i. ``action_masks()`` and ``info["action_mask"]`` are ``(num_envs, A)``.
     """
 
-    metadata = dict(ECGInterventionEnv.metadata)
+    metadata = dict(ECGInterventionEnv.metadata)  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class ECGInterventionVectorEnv(VectorEnv):
 
     # --- Gymnasium ---------------------------------------------------------------------------------------------------
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
@@ -207,7 +207,7 @@ class ECGInterventionVectorEnv(VectorEnv):
         order = np.argsort(np.concatenate([rest, rows]))
         self._episode = join([self.episode[rest], part])[order]
 
-    def _generator(self, row: int) -> np.random.Generator:
+    def _generator(self, row: int | np.integer) -> np.random.Generator:
         generator = self._generators[row]
         assert generator is not None  # every row is reset first
         return generator
@@ -225,7 +225,8 @@ class ECGInterventionVectorEnv(VectorEnv):
     def _chosen(self, mask: Any) -> np.ndarray:
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
             raise ValueError(
-                f"reset_mask is {mask!r}; expected a bool array of shape ({self.num_envs},); pass terminated | truncated"
+                f"reset_mask is {mask!r}; expected a bool array of shape ({self.num_envs},); "
+                "pass terminated | truncated"
             )
         if not mask.any():
             raise ValueError("reset_mask names no row; expected at least one True; leave it out to reset all")

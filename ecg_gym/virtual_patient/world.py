@@ -72,8 +72,8 @@ class VirtualPatient:
         """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
 
         ``known`` are fields of Patient; ``typical`` people all answer drugs as the average adult does; ``noise`` is the
-        level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm, conduction or scar,
-        TypeError for an unknown field.
+        level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm,
+        conduction or scar, TypeError for an unknown field.
         """
         generators = row_generators(rng, n)
         people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)

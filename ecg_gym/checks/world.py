@@ -1,8 +1,6 @@
-"""``check_world(world)`` and ``check_vector_env(id)`` return nothing and raise ``AssertionError`` with one sentence for the
-first broken promise.
+"""``check_world(world)`` returns nothing and raises ``AssertionError`` with one sentence for the first broken promise.
 
-Everything above a World trusts its promises, so your own world is tested by our tests: call it in yours. Planners have
-:func:`planners.check_planner`.
+Everything above a World trusts these promises, so your own world is tested by our tests: call it in yours.
 """
 
 from __future__ import annotations
@@ -223,14 +221,6 @@ def _global_randomness() -> tuple[Any, ...]:
     kind, key, *rest = np.random.get_state()  # noqa: NPY002 - looked at, never used
     numbers = torch.random.get_rng_state().numpy().tobytes() if torch is not None else b""
     return random.getstate(), kind, np.asarray(key).tobytes(), tuple(rest), numbers
-
-
-def __getattr__(name: str) -> Any:
-    if name == "check_vector_env":  # Gymnasium's vector module is loaded only when it is asked for
-        from ecg_gym.vector_checks import check_vector_env
-
-        return check_vector_env
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _generators(seed: int, n: int) -> list[np.random.Generator]:

@@ -1,8 +1,8 @@
 """``check_vector_env(id)``: a batched env against as many single ones, in all three autoreset modes.
 
-It returns nothing and raises ``AssertionError`` with one sentence for the first broken promise. It is not about our env
-alone: any id with a ``vector_entry_point`` can be put through it. With ``exact=True`` (for envs that promise it, such as
-ours with ``deterministic="batch"``) every number must agree to the last bit, otherwise within ``TOLERANCE``.
+It returns nothing and raises ``AssertionError`` with one sentence for the first broken promise. It is not about our
+env alone: any id with a ``vector_entry_point`` can be put through it. With ``exact=True`` (for envs that promise it,
+such as ours with ``deterministic="batch"``) every number must agree to the last bit, otherwise within ``TOLERANCE``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from ecg_gym.checks import untouched_global_randomness
+from ecg_gym.checks.world import untouched_global_randomness
 
 TOLERANCE = 2e-3  # of observations in [-1, 1], rewards, infos relative to their size: kernels differ with the batch
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
