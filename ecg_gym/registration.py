@@ -6,15 +6,33 @@ import gymnasium as gym
 
 HORIZON = 8  # steps of an episode
 IDS = {"ECGIntervention-v0": "model", "ECGInterventionOracle-v0": "oracle"}  # id -> the world behind it
+NAMESPACES = {"ECG": "model", "ECGOracle": "oracle"}  # of the ids of scenarios and tiers
+SCENARIOS = {  # the ids of scenarios.yaml, here so that importing ecg_gym reads no table
+    "healthy_volunteer": "HealthyVolunteer",
+    "af_rapid_response": "AFRapidResponse",
+    "bradycardia": "Bradycardia",
+    "acquired_long_qt": "AcquiredLongQT",
+}
+TIERS = {"clean": "-Clean", "variation": "", "noisy": "-Noisy", "missing": "-Missing", "delayed": "-Delayed"}
 
 
 def register() -> None:
-    """Make both ids known; a second call changes nothing."""
+    """Make all ids known; a second call changes nothing."""
     for name, world in IDS.items():
-        if name not in gym.registry:
-            gym.register(
-                id=name,
-                entry_point="ecg_gym.envs:ECGInterventionEnv",
-                max_episode_steps=HORIZON,
-                kwargs={"world": world},
-            )
+        _register(name, {"world": world})
+    for namespace, world in NAMESPACES.items():
+        for scenario, camel in SCENARIOS.items():
+            for tier, suffix in TIERS.items():
+                words = {"world": world, "scenario": scenario}
+                _register(f"{namespace}/{camel}{suffix}-v0", words if not suffix else {**words, "tier": tier})
+
+
+def _register(name: str, words: dict[str, str]) -> None:
+    if name not in gym.registry:
+        gym.register(
+            id=name,
+            entry_point="ecg_gym.envs:ECGInterventionEnv",
+            vector_entry_point="ecg_gym.envs:ECGInterventionVectorEnv",
+            max_episode_steps=HORIZON,
+            kwargs=words,
+        )

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -20,11 +21,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_match import check_environments_match
 from worlds import AnalyticRisk, AnalyticWorld
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient
+from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient, Treatment, parse_dose
 from ecg_gym.envs import ECGInterventionEnv, load_scenarios
 from ecg_gym.envs.actions import action_code
 from ecg_gym.envs.observations import describe
-from ecg_gym.envs.reward import mean_variance, reward
+from ecg_gym.envs.reward import RiskReward, Transition, mean_variance
 
 IDS = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
@@ -153,9 +154,22 @@ def test_info_has_the_same_plain_keys_at_reset_and_at_every_step() -> None:
     assert all(info.keys() == infos[0].keys() for info in infos)
     for info in infos:
         assert info["action_mask"].dtype == np.int8
-        scalars = {k: v for k, v in info.items() if k != "action_mask"}
+        assert all(type(v) is float for part in ("costs", "reward_terms") for v in info[part].values())
+        scalars = {k: v for k, v in info.items() if k not in ("action_mask", "costs", "reward_terms")}
         assert all(type(v) in (int, float, bool, str) for v in scalars.values()), scalars
-    promised = {"action_mask", "cost", "cost_lethal", "risk", "risk_qtc", "hr_bpm", "treatment", "model_sha256"}
+        for part in ("costs", "reward_terms"):
+            assert info[part].keys() == infos[0][part].keys()
+    promised = {
+        "action_mask",
+        "cost",
+        "costs",
+        "reward_terms",
+        "risk",
+        "risk_qtc",
+        "hr_bpm",
+        "treatment",
+        "model_sha256",
+    }
     assert promised <= infos[0].keys()
 
 
@@ -256,7 +270,7 @@ def test_dying_is_worse_than_any_survival_and_dying_sooner_never_pays(dies_at) -
             _, earned, ended, truncated, info = env.step(poison if step == kill else 0)
             sum_, over = sum_ + earned, ended or truncated
             if ended:
-                assert (info["alive"], info["cost_lethal"]) == (False, 1.0)
+                assert (info["alive"], info["costs"]["lethal"]) == (False, 1.0)
                 break
         assert over
         return sum_
@@ -268,8 +282,15 @@ def test_dying_is_worse_than_any_survival_and_dying_sooner_never_pays(dies_at) -
 
 
 def test_reward_by_hand() -> None:
-    earned = reward(np.array([0.25, 0.3, 0.3]), np.array([False, True, True]), np.array([0, 0, 7]), horizon=8)
-    assert earned.tolist() == [-0.25, -16.0, -9.0]
+    def earned(burden: float) -> list[float]:
+        before = SimpleNamespace(steps=np.array([0, 0, 7]))
+        lost, given = np.array([False, True, True]), (Treatment((parse_dose("atropine 1 mg IV"),)), WATCH, WATCH)
+        risk = np.array([0.25, 0.3, 0.3])
+        step = Transition(before, before, given, ~lost, lost, risk, horizon=8, most_doses=2)
+        return np.sum(list(RiskReward(burden)(step).values()), axis=0).tolist()
+
+    assert earned(0.0) == [-0.25, -16.0, -9.0]
+    assert earned(0.5) == [-0.75, -32.0, -18.0]  # the worst survivor now pays two doses at every step
     assert mean_variance(np.array([[0.2], [0.4]]), 3.0).tolist() == [0.2, 0.4]
     assert mean_variance(np.array([[0.1, 0.3]]), 0.5)[0] == pytest.approx(0.2 + 0.5 * np.sqrt(0.02))
 

@@ -1,19 +1,21 @@
 """``begin`` and ``advance``: what happens in a batch of episodes, as plain functions over frozen data.
 
-The single env is a batch of one over these; a vector env is the same with more rows. A row's course depends on its own
-generator alone.
+The single env is a batch of one over these; the vector env is the same with more rows. A row's course depends on its
+own generator alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import WATCH, State, Treatment, World, row_generators
+from ecg_gym.core import WATCH, State, Treatment, World, concatenate, row_generators
 from ecg_gym.envs.observations import CHANGES, CLOCK, LATENT_LIMIT, MEASURED, STRIP_LIMIT_MV, Layout, doses_taken, told
-from ecg_gym.envs.reward import mean_variance, reward
+from ecg_gym.envs.reward import Reward, RiskReward, Transition, mean_variance, priced
+from ecg_gym.envs.tiers import USUAL, Sight, Tier, leads_off, seen, tier_named
 from ecg_gym.pharmacology import action_mask
 from ecg_gym.risk import FINDINGS, RiskModel
 
@@ -34,6 +36,8 @@ class Task:
     invalid: str = "noop"  # what a treatment that is not allowed does
     samples: int = 1  # futures judged for the reward; the first is the one that happens
     risk_aversion: float = 0.0  # weight of their SD in the reward
+    reward: Reward = field(default_factory=RiskReward)
+    tier: Tier = field(default_factory=lambda: tier_named(USUAL))
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,54 @@ class Episode:
 
     state: State
     first: np.ndarray  # (B, 12, 1024) [mV] the strip that risk is judged against
-    start: Reading  # what was read off it
-    now: Reading  # what is read off the current strip
+    start: Reading  # what was read off it, as it was seen
+    now: Reading  # what can be read off the newest strip that was seen
+    last: Reading  # read off the newest strip as it will be seen: `now`, unless strips are seen late
+    judged: Reading  # read off the true strip: what the reward and the cost are made of
     allowed: np.ndarray  # (B, n) bool over the menu
     steps: np.ndarray  # (B,) int steps so far
+    missing: tuple[tuple[str, ...], ...]  # (B,) leads that are off
+    recorded: tuple[tuple[Sight, ...], ...]  # (B,) every strip as it was or will be seen, oldest first
+    delayed: bool = False  # strips are seen one step late
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @property
+    def sights(self) -> tuple[tuple[Sight, ...], ...]:
+        """The history that an agent may know, per row, oldest first."""
+        if not self.delayed:
+            return self.recorded
+        return tuple(row if len(row) == 1 else row[:-1] for row in self.recorded)
+
+    def __getitem__(self, rows: np.ndarray | Sequence[int]) -> Episode:
+        """The chosen rows, in that order."""
+        index = np.asarray(rows, dtype=int)
+        chosen: dict[str, Any] = {"state": self.state[index]}
+        chosen |= {name: {key: x[index] for key, x in getattr(self, name).items()} for name in READINGS}
+        chosen |= {name: getattr(self, name)[index] for name in ("first", "allowed", "steps")}
+        chosen |= {name: tuple(getattr(self, name)[i] for i in index) for name in ("missing", "recorded")}
+        return replace(self, **chosen)
+
+
+READINGS = ("start", "now", "last", "judged")
+
+
+def join(parts: Sequence[Episode]) -> Episode:
+    """One batch out of several of the same task."""
+    if len(parts) == 1:
+        return parts[0]
+    head = parts[0]
+    joined: dict[str, Any] = {"state": concatenate([p.state for p in parts])}
+    for f in fields(Episode):
+        column = [getattr(p, f.name) for p in parts]
+        if f.name in READINGS:
+            joined[f.name] = {key: np.concatenate([x[key] for x in column]) for key in column[0]}
+        elif isinstance(column[0], np.ndarray):
+            joined[f.name] = np.concatenate(column)
+        elif isinstance(column[0], tuple):
+            joined[f.name] = tuple(row for rows in column for row in rows)
+    return replace(head, **joined)
 
 
 @dataclass(frozen=True)
@@ -56,15 +101,28 @@ class Outcome:
     """What a step brought each row."""
 
     reward: np.ndarray  # (B,) float
+    terms: Mapping[str, np.ndarray]  # (B,) float each; they sum to the reward
     terminated: np.ndarray  # (B,) bool: a lethal rhythm, a strip that is not finite, or a refused action that ends it
     refused: np.ndarray  # (B,) bool: the treatment was not allowed
     given: tuple[Treatment, ...]  # (B,) what was really given
 
+    def row(self, i: int) -> Outcome:
+        """One row, still a batch."""
+        terms = {name: values[[i]] for name, values in self.terms.items()}
+        return Outcome(self.reward[[i]], terms, self.terminated[[i]], self.refused[[i]], (self.given[i],))
 
-def begin(task: Task, state: State) -> Episode:
-    """Episodes that start at these states."""
-    reading = read(task, state.ecg, state)
-    return Episode(state, state.ecg, reading, reading, allowed(task, state, reading), np.zeros(len(state), int))
+
+def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Episode:
+    """Episodes that start at these states; ``rngs`` are drawn from in tiers that spoil what is seen, only."""
+    missing = leads_off(task.tier, rngs)
+    strips = seen(task.tier, state.ecg, missing, rngs)
+    truth, reading = _both(task, state.ecg, strips, state)
+    recorded = tuple((Sight(float(h), strip, off),) for h, strip, off in zip(state.hours, strips, missing))
+    return Episode(
+        state=state, first=state.ecg, start=reading, now=reading, last=reading, judged=truth,
+        allowed=allowed(task, state, reading), steps=np.zeros(len(state), int), missing=missing, recorded=recorded,
+        delayed=task.tier.delayed,
+    )  # fmt: skip
 
 
 def advance(
@@ -87,27 +145,58 @@ def advance(
         [treatment for treatment in given for _ in range(task.samples)],
         rngs if task.samples == 1 else [g for rng in rngs for g in row_generators(rng, task.samples)],
     )
-    seen = read(task, np.repeat(episode.first, task.samples, axis=0), crowd)
-    risks = seen["risk"].reshape(-1, task.samples)
+    true = read(task, np.repeat(episode.first, task.samples, axis=0), crowd.ecg, crowd)
+    risks = true["risk"].reshape(-1, task.samples)
     real = slice(None, None, task.samples)
-    state, now = crowd[real], {name: values[real] for name, values in seen.items()}
-    lost = ~state.alive | ~now["finite"].astype(bool)
+    state, truth = crowd[real], {name: values[real] for name, values in true.items()}
+    after = _after(task, episode, state, truth, given, rngs)
+    lost = ~state.alive | ~truth["finite"].astype(bool)
     if task.invalid == "terminate":
         lost |= refused
-    earned = reward(mean_variance(risks, task.risk_aversion), lost, episode.steps, task.horizon)
-    after = Episode(state, episode.first, episode.start, now, allowed(task, state, now), episode.steps + 1)
-    return after, Outcome(earned, lost, refused, given)
+    risk = mean_variance(risks, task.risk_aversion)
+    most = max(len(treatment.doses) for treatment in task.menu)
+    terms = priced(task.reward, Transition(episode, after, given, refused, lost, risk, task.horizon, most))
+    return after, Outcome(np.sum(list(terms.values()), axis=0), terms, lost, refused, given)
 
 
-def read(task: Task, first: np.ndarray, state: State) -> dict[str, np.ndarray]:
-    """Everything that can be read off the current strips, one array ``(B,)`` per name; NaN where not measurable."""
-    judged = task.risk(first, state.ecg, state.patients, state.alive)
-    rows = [judged.intervals.row(i) for i in range(len(state))]
+def _after(
+    task: Task, before: Episode, state: State, truth: Reading, given: tuple[Treatment, ...],
+    rngs: Sequence[np.random.Generator],
+) -> Episode:  # fmt: skip
+    """The episode once these strips have been taken: what is seen of them, and when."""
+    strips = seen(task.tier, state.ecg, before.missing, rngs)
+    last = truth if task.tier.clear else read(task, _first_seen(before), strips, state)
+    now = before.last if task.tier.delayed else last
+    recorded = tuple(
+        (*past[:-1], replace(past[-1], given=treatment), Sight(float(hours), strip, off))
+        for past, treatment, hours, strip, off in zip(before.recorded, given, state.hours, strips, before.missing)
+    )
+    return replace(
+        before, state=state, now=now, last=last, judged=truth, allowed=allowed(task, state, now),
+        steps=before.steps + 1, recorded=recorded,
+    )  # fmt: skip
+
+
+def _first_seen(episode: Episode) -> np.ndarray:
+    """The first strips as they were seen, ``(B, 12, 1024)`` [mV]."""
+    return np.stack([past[0].ecg for past in episode.recorded])
+
+
+def _both(task: Task, strips: np.ndarray, as_seen: np.ndarray, state: State) -> tuple[Reading, Reading]:
+    """What is read off the first strips, and off what is seen of them."""
+    truth = read(task, strips, strips, state)
+    return truth, truth if task.tier.clear else read(task, as_seen, as_seen, state)
+
+
+def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dict[str, np.ndarray]:
+    """Everything that can be read off strips, one array ``(B,)`` per name; NaN where not measurable."""
+    found = task.risk(first, strips, state.patients, state.alive)
+    rows = [found.intervals.row(i) for i in range(len(state))]
     columns = {f.name: np.array([row[f.name] for row in rows], dtype=float) for f in MEASURED}
-    columns |= {name: judged.probabilities[:, i] for i, name in enumerate(finding_names())}
-    columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in judged.terms.items()}
-    risk = np.where(judged.finite & np.isfinite(judged.total), np.nan_to_num(judged.total, nan=1.0), 1.0)
-    return columns | {"risk": risk, "cost": np.nan_to_num(judged.cost, nan=1.0), "finite": judged.finite.astype(float)}
+    columns |= {name: found.probabilities[:, i] for i, name in enumerate(finding_names())}
+    columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in found.terms.items()}
+    risk = np.where(found.finite & np.isfinite(found.total), np.nan_to_num(found.total, nan=1.0), 1.0)
+    return columns | {"risk": risk, "cost": np.nan_to_num(found.cost, nan=1.0), "finite": found.finite.astype(float)}
 
 
 def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
@@ -144,8 +233,9 @@ def features(task: Task, episode: Episode) -> np.ndarray:
 
 
 def strips(episode: Episode) -> np.ndarray:
-    """The current strips ``(B, 12, 1024)`` [mV] within the bounds of the space."""
-    return np.clip(np.nan_to_num(episode.state.ecg), -STRIP_LIMIT_MV, STRIP_LIMIT_MV).astype(np.float32)
+    """The newest strips that were seen ``(B, 12, 1024)`` [mV], within the bounds of the space."""
+    newest = np.stack([row[-1].ecg for row in episode.sights])
+    return np.clip(np.nan_to_num(newest), -STRIP_LIMIT_MV, STRIP_LIMIT_MV).astype(np.float32)
 
 
 def latents(episode: Episode) -> np.ndarray:

@@ -1,24 +1,30 @@
-"""Worlds and risks by name, loaded once per process and shared by every env: what makes an env's arguments JSON.
+"""Worlds, risks and rewards by name, loaded once per process and shared: what makes an env's arguments JSON.
 
 ``"model"`` is the packaged world model, ``"oracle"`` the virtual patient, a path the weights of another world model,
-and ``"package.module:Name"`` something of yours that can be called without arguments.
+and ``"package.module:Name"`` something of yours that can be called without arguments (a reward may be a function).
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ecg_gym.core import World
+from ecg_gym.envs.reward import Reward, RiskReward
 from ecg_gym.risk import RiskModel
 
+Knobs = tuple[tuple[str, Any], ...]  # fields of a world and what to set them to
 
-@lru_cache(maxsize=8)
-def load_world(name: str, dt_hours: float | None = None) -> World:
-    """The world called ``name``, with steps of ``dt_hours`` (default: its own)."""
+
+@lru_cache(maxsize=32)
+def load_world(name: str, dt_hours: float | None = None, knobs: Knobs = ()) -> World:
+    """The world called ``name``, with steps of ``dt_hours`` (default: its own) and its ``knobs`` turned."""
+    if knobs:
+        return _turned(load_world(name, dt_hours), name, knobs)
     if name == "oracle":
         from ecg_gym.virtual_patient import VirtualPatient
 
@@ -39,22 +45,62 @@ def load_world(name: str, dt_hours: float | None = None) -> World:
 
 
 @lru_cache(maxsize=8)
-def load_risk(name: str) -> RiskModel:
-    """The risk called ``name``: "limits" (needs no weights), an aggregate such as "adverse" or "max", or your own."""
+def load_risk(name: str, deterministic: str | None = None) -> RiskModel:
+    """The risk called ``name``: "limits" (needs no weights), an aggregate such as "adverse" or "max", or your own.
+
+    ``deterministic="batch"`` makes the bits of a row's findings independent of its batch.
+    """
     if name == "limits":
         return RiskModel.limits_only()
     if ":" in name:
         return _imported(name)
-    return RiskModel.load(aggregation=name)
+    return RiskModel.load(aggregation=name, deterministic=deterministic)
+
+
+def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
+    """The reward called ``reward``: "risk" with a ``burden`` per dose, or a function or class by import path."""
+    if reward == "risk":
+        return RiskReward(burden)
+    if burden:
+        raise ValueError(
+            f"burden is {burden} with the reward {reward!r}; expected 0: a reward of your own knows its burden itself; "
+            "leave one of them out"
+        )
+    if not isinstance(reward, str):
+        return reward
+    if ":" not in reward:
+        raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
+    found = _attribute(reward)
+    made = found() if inspect.isclass(found) else found
+    if not callable(made):
+        raise ValueError(
+            f"reward {reward!r} is a {type(made).__name__}; expected a function of a Transition, or a class of them; "
+            "see ecg_gym.envs.reward"
+        )
+    return made
 
 
 def _imported(name: str) -> Any:
+    return _attribute(name)()
+
+
+def _attribute(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)()
+        return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{name!r} cannot be imported ({error}); expected 'package.module:Name'; check that Python finds it"
+        ) from error
+
+
+def _turned(world: Any, name: str, knobs: Knobs) -> World:
+    try:
+        return replace(world, **dict(knobs))
+    except TypeError as error:
+        raise ValueError(
+            f"knobs are {dict(knobs)} and the world {name!r} has no such fields ({error}); expected fields of the "
+            "world, such as those of WorldModel (sampler, steps, epk_scale); leave knobs out"
         ) from error
 
 

@@ -1,20 +1,92 @@
-"""The reward of a step is minus the risk of the strip it led to; a lethal end costs more than any survival."""
+"""What a step is worth, term by term. The usual reward is minus the risk of the strip that the step led to.
+
+A reward is anything that can be called with a :class:`Transition` and returns rewards ``(B,)``, or, if it has
+``terms``, a mapping from each term to its share ``(B,)``; the reward is their sum. Name yours by import path:
+``gym.make(id, reward="my_package.my_module:my_reward")``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from ecg_gym.core import Treatment
+    from ecg_gym.envs.episode import Episode
 
-def reward(risk: np.ndarray, lost: np.ndarray, steps: np.ndarray, horizon: int) -> np.ndarray:
-    """Rewards ``(B,)``: ``-risk``, and ``-(horizon + remaining)`` where the patient was ``lost`` in this step.
+WHOLE = "reward"  # the only term of a reward that does not name its terms
 
-    ``steps (B,)`` counts the steps before this one; ``remaining = horizon - steps`` includes it. A surviving step costs
-    at most 1, so an undiscounted episode that ends lethally totals at most ``-(horizon + 1)``, less than any surviving
-    one (at least ``-horizon``), and dying later is never worse than dying sooner: nobody gains by making a bad episode
-    short. From any step on, under any discount, dying now is worse than every way to survive.
+
+@dataclass(frozen=True)
+class Transition:
+    """A step of B episodes, for those who judge it."""
+
+    before: Episode
+    after: Episode
+    given: tuple[Treatment, ...]  # (B,) what was really given
+    refused: np.ndarray  # (B,) bool: something else was asked for, and not allowed
+    lost: np.ndarray  # (B,) bool: the step ended in a lethal rhythm (or a strip that is not finite)
+    risk: np.ndarray  # (B,) in [0, 1] of the true strip, with its spread if the env judges several futures
+    horizon: int  # steps an episode may last
+    most_doses: int  # doses of the largest treatment on the menu
+
+    @property
+    def doses(self) -> np.ndarray:
+        """How many doses were given, ``(B,)`` int."""
+        return np.array([len(treatment.doses) for treatment in self.given])
+
+
+@dataclass(frozen=True)
+class RiskReward:
+    """Minus the risk, minus a burden for each dose; a lethal end costs more than any survival.
+
+    With ``worst = 1 + burden x most doses``, what a surviving step can cost at most, a lethal step earns
+    ``-worst x (horizon + remaining)`` and nothing else, where ``remaining = horizon - steps`` includes it. So an
+    undiscounted episode that ends lethally totals less than any surviving one, and dying later is never worse than
+    dying sooner: nobody gains by making a bad episode short. From any step on, under any discount, dying now is worse
+    than every way to survive.
     """
-    remaining = np.maximum(horizon - steps, 1)
-    return np.where(lost, -(horizon + remaining).astype(float), 0.0 - np.clip(risk, 0.0, 1.0))
+
+    burden: float = 0.0  # cost of one dose: side effects that no strip shows, effort
+    terms = ("risk", "burden", "lethal")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.burden < np.inf:
+            raise ValueError(f"burden is {self.burden}; expected a finite number from 0 up; pass burden=0.0")
+
+    def __call__(self, step: Transition) -> dict[str, np.ndarray]:
+        worst = 1 + self.burden * step.most_doses
+        remaining = np.maximum(step.horizon - step.before.steps, 1)
+        lives = ~step.lost
+        return {
+            "risk": np.where(lives, 0.0 - np.clip(step.risk, 0.0, 1.0), 0.0),
+            "burden": np.where(lives, 0.0 - self.burden * step.doses, 0.0),
+            "lethal": np.where(lives, 0.0, -worst * (step.horizon + remaining)),
+        }
+
+
+Reward = Callable[[Transition], Any]
+
+
+def terms_of(reward: Reward) -> tuple[str, ...]:
+    """The names of a reward's terms, the same at every step."""
+    return tuple(getattr(reward, "terms", (WHOLE,)))
+
+
+def priced(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
+    """The terms of a step, each ``(B,)`` float64; ValueError if the reward does not say what it promised."""
+    said, names, rows = reward(step), terms_of(reward), len(step.given)
+    found = said if isinstance(said, Mapping) else {WHOLE: said}
+    columns = {name: np.asarray(values, dtype=float) for name, values in found.items()}
+    if tuple(columns) != names or any(values.shape != (rows,) for values in columns.values()):
+        raise ValueError(
+            f"the reward said { {name: values.shape for name, values in columns.items()} } for {rows} rows; expected "
+            f"the terms {names} with shape ({rows},) each; give it an attribute `terms`, or return one array"
+        )
+    return columns
 
 
 def mean_variance(risks: np.ndarray, risk_aversion: float) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, Administration, Patient, State, World, parse_dose
 from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.envs.tiers import Tier
 from ecg_gym.pharmacology import FORMULARY
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
@@ -18,14 +19,19 @@ _FIELDS = tuple(f.name for f in fields(Patient))
 
 
 def start(
-    world: World, scenario: Scenario, rng: np.random.Generator, options: Mapping[str, Any] | None = None
+    world: World,
+    scenario: Scenario,
+    rngs: np.random.Generator | Sequence[np.random.Generator],
+    options: Mapping[str, Any] | None = None,
+    tier: Tier | None = None,
 ) -> State:
-    """The state an episode begins with, a batch of one.
+    """The states that episodes begin with, one per generator (one generator: a batch of one).
 
     ``options`` may hold ``scenario`` (its population; the drugs on offer stay those of the env), ``patient`` (a
     :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
     episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
     """
+    generators = [rngs] if isinstance(rngs, np.random.Generator) else list(rngs)
     options = dict(options or {})
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise ValueError(f"options hold {unknown}; expected keys out of {OPTIONS}; check the spelling")
@@ -35,14 +41,14 @@ def start(
     given = _given(options.get("given", scenario.given), patient or Patient())
     if options.get("ecg") is not None:
         ecg, patient = _record(options["ecg"], patient)
-        return world.observe(ecg, patient or Patient(), given)
-    who = dict(scenario.population)
+        return world.observe(ecg, patient or Patient(), given).repeat(len(generators))
+    who = {**scenario.population, **(tier.population if tier is not None else {})}
     if scenario.conditions or patient is not None:
         patient = patient or Patient()
         who["patient"] = replace(patient, conditions=patient.conditions | scenario.conditions)
     if given:
         who["given"] = given
-    return world.initial(1, [rng], **who)
+    return world.initial(len(generators), generators, **who)
 
 
 def _patient(told: Any) -> Patient | None:

@@ -59,19 +59,24 @@ class VirtualPatient:
         rhythm: str | None = None,
         conduction: str | None = None,
         scar: str | None = None,
+        typical: bool = False,
+        noise: float | None = None,
         **known: Any,
     ) -> State:
         """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
 
-        ``known`` are fields of Patient. Raises ValueError for an unknown rhythm, conduction or scar,
-        TypeError for an unknown field.
+        ``known`` are fields of Patient; ``typical`` people all answer drugs as the average adult does; ``noise`` is the
+        level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm,
+        conduction or scar, TypeError for an unknown field.
         """
         generators = row_generators(rng, n)
         people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
         hearts = []
         for person, generator in zip(people, generators):
             told = replace(person or Patient(), **known)
-            hearts.append(draw_heart(generator, told, rhythm, conduction, scar, healthy))
+            heart = draw_heart(generator, told, rhythm, conduction, scar, healthy)
+            heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
+            hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
         state = _blank(hearts, tuple(sorted(given)))
         return _observed(state, hearts, generators, range(n), _acting(state, range(n)))
 

@@ -1,0 +1,164 @@
+"""``pose``: the arguments of an env made into what it works with. Shared by the single env and the vector env."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from ecg_gym.core import State, Treatment, World
+from ecg_gym.envs import episode as course
+from ecg_gym.envs.actions import ActionCode, action_code
+from ecg_gym.envs.episode import INVALID, Episode, Outcome, Task
+from ecg_gym.envs.information import Columns, columns
+from ecg_gym.envs.observations import Layout, space
+from ecg_gym.envs.resolve import load_reward, load_risk, load_world
+from ecg_gym.envs.reward import Reward
+from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.envs.start import start
+from ecg_gym.envs.tiers import USUAL, tier_named
+from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.registration import HORIZON
+from ecg_gym.risk import RiskModel
+
+DETERMINISTIC = (None, "batch")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything about an env that never changes; copies share it, pickles name what can be loaded again by name."""
+
+    task: Task
+    code: ActionCode
+    scenario: Scenario
+    obs: str
+    privileged: bool
+    arguments: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The space of one env's actions."""
+        return self.code.space()
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The space of one env's observations."""
+        return space(self.obs, self.task.layout, getattr(self.task.world, "latent_shape", None))
+
+    def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
+        """New episodes, one per generator."""
+        state: State = start(self.task.world, self.scenario, rngs, options, self.task.tier)
+        return course.begin(self.task, state, rngs)
+
+    def advance(
+        self, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
+    ) -> tuple[Episode, Outcome]:
+        """One step of every row."""
+        return course.advance(self.task, episode, entries, rngs)
+
+    def observation(self, episode: Episode) -> Any:
+        """What the agents see: an array ``(B, d)``, or a dict of arrays."""
+        seen = course.features(self.task, episode)
+        if self.obs == "waveform":
+            return {"ecg": course.strips(episode), "features": seen}
+        if self.obs == "latent":
+            return {"latent": course.latents(episode), "features": seen}
+        return seen
+
+    def masks(self, episode: Episode) -> np.ndarray:
+        """Actions that are allowed now ``(B, A)`` bool."""
+        return np.stack([self.code.mask(row) for row in episode.allowed])
+
+    def info(self, episode: Episode, outcome: Outcome | None) -> Columns:
+        """The infos of all rows."""
+        return columns(self.task, episode, outcome, self.masks(episode), self.privileged)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Problem:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _posed, (dict(self.arguments),)
+
+
+def pose(
+    world: str | World,
+    risk: str | RiskModel,
+    scenario: str,
+    *,
+    drugs: Sequence[str] | None = None,
+    actions: str = "discrete",
+    obs: str = "features",
+    tier: str = USUAL,
+    invalid_action: str = "noop",
+    horizon: int = HORIZON,
+    dt_hours: float | None = None,
+    knobs: Mapping[str, Any] | None = None,
+    deterministic: str | None = None,
+    reward: str | Reward = "risk",
+    burden: float = 0.0,
+    samples: int = 1,
+    risk_aversion: float = 0.0,
+    privileged: bool = False,
+) -> Problem:
+    """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv`, checked and made into a :class:`Problem`."""
+    arguments = dict(locals())
+    if invalid_action not in INVALID:
+        raise ValueError(f"invalid_action is {invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+    if deterministic not in DETERMINISTIC:
+        raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
+    if horizon < 1 or samples < 1:
+        raise ValueError(f"horizon is {horizon} and samples {samples}; expected at least 1 each; leave them out")
+    seeing = tier_named(tier)
+    if obs == "latent" and not (seeing.clear and not seeing.delayed):
+        raise ValueError(
+            f"obs is 'latent' in the tier {tier!r}; expected one in which all is seen: the latent is the world's "
+            "own and would show what the tier hides; pass obs='features' or obs='waveform'"
+        )
+    row = scenario_named(scenario)
+    menu: tuple[Treatment, ...] = FORMULARY.menu(row.drugs if drugs is None else drugs)
+    layout = Layout(menu, course.finding_names(), tuple(CONDITIONS))
+    task = Task(
+        world=_world(world, dt_hours, knobs, deterministic),
+        risk=_risk(risk, deterministic),
+        menu=menu,
+        layout=layout,
+        horizon=horizon,
+        invalid=invalid_action,
+        samples=samples,
+        risk_aversion=risk_aversion,
+        reward=load_reward(reward, burden),
+        tier=seeing,
+    )
+    problem = Problem(task, action_code(actions, menu), row, obs, privileged, arguments)
+    problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
+    return problem
+
+
+def _posed(arguments: dict[str, Any]) -> Problem:
+    return pose(**arguments)
+
+
+def _world(
+    world: str | World, dt_hours: float | None, knobs: Mapping[str, Any] | None, deterministic: str | None
+) -> World:
+    """The world, turned as asked; named ones are made once per process."""
+    turned = dict(knobs or {})
+    if deterministic and not isinstance(world, str):
+        turned["deterministic"] = deterministic
+    if isinstance(world, str):
+        if deterministic and hasattr(load_world(world, dt_hours), "deterministic"):
+            turned["deterministic"] = deterministic
+        return load_world(world, dt_hours, tuple(sorted(turned.items())))
+    if dt_hours is not None:
+        turned["dt_hours"] = dt_hours
+    turned = {name: value for name, value in turned.items() if name != "deterministic" or hasattr(world, name)}
+    return replace(world, **turned) if turned else world  # type: ignore[type-var]
+
+
+def _risk(risk: str | RiskModel, deterministic: str | None) -> RiskModel:
+    if isinstance(risk, str):
+        return load_risk(risk, deterministic)
+    return risk

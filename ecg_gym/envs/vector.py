@@ -1,0 +1,233 @@
+"""``ECGInterventionVectorEnv``: many episodes as one batch, made by ``gym.make_vec``.
+
+Row i draws from its own generator exactly as a single env with its seed would, so rows can be compared with single
+envs, and with ``deterministic="batch"`` a row of a large run can be replayed alone, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+from ecg_gym.core import Treatment, World, row_generators
+from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
+from ecg_gym.envs.episode import Episode, Outcome, join
+from ecg_gym.envs.information import Columns, spread, taken
+from ecg_gym.envs.observations import Layout
+from ecg_gym.envs.problem import pose
+from ecg_gym.registration import HORIZON
+from ecg_gym.risk import RiskModel
+
+MASK = "reset_mask"
+
+
+class ECGInterventionVectorEnv(VectorEnv):
+    """A batch of :class:`~ecg_gym.envs.ECGInterventionEnv`, stepped together; it takes the same arguments.
+
+    ``autoreset_mode`` is ``"NextStep"`` (default), ``"SameStep"`` (``info["final_obs"]``, ``info["final_info"]``) or
+    ``"Disabled"`` (``reset(options={"reset_mask": (num_envs,) bool})``). ``max_episode_steps`` truncates. Seeds:
+    ``reset(seed=5)`` gives row i the seed 5 + i. ``action_masks()`` and ``info["action_mask"]`` are ``(num_envs, A)``.
+    """
+
+    metadata = dict(ECGInterventionEnv.metadata)  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        world: str | World = "model",
+        risk: str | RiskModel = "adverse",
+        scenario: str = "healthy_volunteer",
+        *,
+        max_episode_steps: int | None = HORIZON,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}; expected at least 1; pass num_envs=8")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1, or None for no limit")
+        self._problem = pose(world, risk, scenario, **arguments)
+        self.render_mode = checked_render_mode(render_mode)
+        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_action_space = self._problem.action_space
+        self.single_observation_space = self._problem.observation_space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._over = np.zeros(num_envs, bool)  # rows whose episode has ended
+        self._last: list[tuple[Outcome, int] | None] = [None] * num_envs  # what the last step brought each row
+        self._episode: Episode | None = None
+
+    # --- what may be known from outside ------------------------------------------------------------------------------
+
+    @property
+    def episode(self) -> Episode:
+        """All episodes as they stand, a batch; ``RuntimeError`` before the first reset."""
+        if self._episode is None:
+            raise RuntimeError("the envs have no episodes yet; expected a reset first; call envs.reset(seed=0)")
+        return self._episode
+
+    @property
+    def menu(self) -> tuple[Treatment, ...]:
+        """The treatments behind the actions, watch and wait first."""
+        return self._problem.task.menu
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers of the feature vector mean."""
+        return self._problem.task.layout
+
+    @property
+    def world(self) -> World:
+        """The world these envs run on."""
+        return self._problem.task.world
+
+    @property
+    def risk(self) -> RiskModel:
+        """What judges the strips."""
+        return self._problem.task.risk
+
+    def action_masks(self) -> np.ndarray:
+        """Allowed actions ``(num_envs, A)`` bool; before the first reset everything is."""
+        if self._episode is None:
+            everything = np.ones(len(self.menu), bool)
+            return np.stack([self._problem.code.mask(everything)] * self.num_envs)
+        return self._problem.masks(self.episode)
+
+    # --- Gymnasium ---------------------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
+        told = dict(options or {})
+        chosen = self._chosen(told.pop(MASK)) if MASK in told else np.ones(self.num_envs, bool)
+        rows = np.flatnonzero(chosen)
+        if self._episode is None and len(rows) < self.num_envs:
+            raise ValueError(
+                f"reset_mask names {len(rows)} of {self.num_envs} rows; expected all at the first reset; leave it out"
+            )
+        for row, number in enumerate(self._seeds(seed)):
+            if chosen[row] and (number is not None or self._generators[row] is None):
+                self._generators[row] = seeding.np_random(number)[0]
+        info: dict[str, Any] = {}
+        self._begin(rows, told or None, info)
+        return self._problem.observation(self.episode), info
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every row; rows that ended start anew as ``autoreset_mode`` says."""
+        n = self.num_envs
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._over.any():
+            raise ValueError(
+                f"rows {np.flatnonzero(self._over).tolist()} have ended; expected a reset of them first; call "
+                "envs.reset(options={'reset_mask': terminated | truncated})"
+            )
+        entries = np.array([self._problem.code.entry(action) for action in iterate(self.action_space, actions)])
+        if len(entries) != n:
+            raise ValueError(f"{len(entries)} actions for {n} envs; expected one each; use envs.action_space")
+        rewards, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
+        info: dict[str, Any] = {}
+        going, anew = np.flatnonzero(~self._over), np.flatnonzero(self._over)
+        if len(going):
+            before = self.episode if len(going) == n else self.episode[going]
+            rngs = [g for row in going for g in row_generators(self._generator(row), 1)]
+            after, outcome = self._problem.advance(before, entries[going].tolist(), rngs)
+            rewards[going], terminated[going] = outcome.reward, outcome.terminated
+            if self.max_episode_steps is not None:
+                truncated[going] = after.steps >= self.max_episode_steps
+            self._put(after, going, [(outcome, i) for i in range(len(going))])
+            told = self._problem.info(after, outcome)
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                anew = np.flatnonzero(terminated | truncated)
+                self._finish(after, told, going, anew, info)
+            lasting = ~np.isin(going, anew)
+            if lasting.any():
+                spread(taken(told, np.flatnonzero(lasting)), going[lasting], n, info)
+        if len(anew):
+            self._begin(anew, None, info)
+        self._over = terminated | truncated
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            self._over = np.zeros(n, bool)
+        return self._problem.observation(self.episode), rewards, terminated, truncated, info
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture or a line of each row, as ``render_mode`` says."""
+        from ecg_gym.envs import rendering
+
+        if self.render_mode is None:
+            return None
+        draw = {"rgb_array": rendering.picture, "ansi": rendering.line}[self.render_mode]
+        shown = []
+        for row, last in enumerate(self._last):
+            outcome = None if last is None else last[0].row(last[1])
+            shown.append(draw(self.episode[[row]], outcome))
+        return tuple(shown)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, rows: np.ndarray, options: Mapping[str, Any] | None, info: dict[str, Any]) -> None:
+        """New episodes in ``rows``, and their infos."""
+        rngs = [g for row in rows for g in row_generators(self._generator(row), 1)]
+        fresh = self._problem.begin(rngs, options)
+        self._put(fresh, rows, [None] * len(rows))
+        self._over[rows] = False
+        spread(self._problem.info(fresh, None), rows, self.num_envs, info)
+
+    def _finish(
+        self, after: Episode, told: Columns, going: np.ndarray, ended: np.ndarray, info: dict[str, Any]
+    ) -> None:
+        """What the rows that ended in this step saw last: ``final_obs`` and ``final_info``."""
+        if not len(ended):
+            return
+        places = np.searchsorted(going, ended)
+        seen = self._problem.observation(after[places])
+        final = np.full(self.num_envs, None, dtype=object)
+        for i, row in enumerate(ended):
+            final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]
+        there = np.isin(np.arange(self.num_envs), ended)
+        info["final_obs"], info["_final_obs"] = final, there
+        info["final_info"], info["_final_info"] = spread(taken(told, places), ended, self.num_envs), there.copy()
+
+    def _put(self, part: Episode, rows: np.ndarray, last: Sequence[tuple[Outcome, int] | None]) -> None:
+        """The part in its rows, the others as they were."""
+        for row, outcome in zip(rows, last):
+            self._last[row] = outcome
+        if len(rows) == self.num_envs:
+            self._episode = part
+            return
+        rest = np.setdiff1d(np.arange(self.num_envs), rows)
+        order = np.argsort(np.concatenate([rest, rows]))
+        self._episode = join([self.episode[rest], part])[order]
+
+    def _generator(self, row: int | np.integer) -> np.random.Generator:
+        generator = self._generators[row]
+        assert generator is not None  # every row is reset first
+        return generator
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One seed per row; None leaves a row's generator as it is."""
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} envs; expected one each; or pass one number")
+        return list(seed)
+
+    def _chosen(self, mask: Any) -> np.ndarray:
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise ValueError(
+                f"reset_mask is {mask!r}; expected a bool array of shape ({self.num_envs},); "
+                "pass terminated | truncated"
+            )
+        if not mask.any():
+            raise ValueError("reset_mask names no row; expected at least one True; leave it out to reset all")
+        return mask
