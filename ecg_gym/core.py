@@ -229,7 +229,7 @@ class World(Protocol):
         ...
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` patients drawn from the world's population; ``who`` narrows it (``rhythm="af"``, ``patient=...``)."""
+        """``n`` patients drawn from the world's population; ``who`` narrows it: ``rhythm="af"``, ``patient=`` one, or n of them."""
         ...
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:

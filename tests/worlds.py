@@ -105,7 +105,7 @@ class AnalyticWorld:
         person = who.get("patient", Patient(age_years=50.0, sex="F", weight_kg=70.0))
         state = State(
             ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
-            patients=(person,) * n,
+            patients=tuple(person) if isinstance(person, list) else (person,) * n,
             taken=(tuple(who.get("given", ())),) * n,
             hours=np.zeros(n),
             alive=np.ones(n, bool),

@@ -118,7 +118,7 @@ def pose(
             "own and would show what the tier hides; pass obs='features' or obs='waveform'"
         )
     row = scenario_named(scenario)
-    menu: tuple[Treatment, ...] = FORMULARY.menu(row.drugs if drugs is None else drugs)
+    menu: tuple[Treatment, ...] = row.menu if drugs is None else FORMULARY.menu(drugs)
     layout = Layout(menu, course.finding_names(), tuple(CONDITIONS))
     task = Task(
         world=_world(world, dt_hours, knobs, deterministic),

@@ -1,16 +1,20 @@
 """Worlds, risks and rewards by name, loaded once per process and shared: what makes an env's arguments JSON.
 
 ``"model"`` is the packaged world model, ``"oracle"`` the virtual patient, a path the weights of another world model,
-and ``"package.module:Name"`` something of yours that can be called without arguments (a reward may be a function).
+and ``"package.module:Name"`` or ``"folder/file.py:Name"`` something of yours that can be called without arguments (a
+reward may be a function).
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ecg_gym.core import World
@@ -85,13 +89,25 @@ def _imported(name: str) -> Any:
 
 
 def _attribute(name: str) -> Any:
-    module, _, attribute = name.partition(":")
+    module, _, attribute = name.rpartition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(_file(Path(module)) if module.endswith(".py") else importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{name!r} cannot be imported ({error}); expected 'package.module:Name'; check that Python finds it"
+            f"{name!r} cannot be imported ({error}); expected 'package.module:Name' or 'file.py:Name'; check that "
+            "Python finds it"
         ) from error
+
+
+def _file(path: Path) -> ModuleType:
+    """The module in a file, under its own name so that what it makes can be pickled in this process."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _turned(world: Any, name: str, knobs: Knobs) -> World:

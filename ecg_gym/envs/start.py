@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, Administration, Patient, State, World, parse_dose
+from ecg_gym.core import ECG, Administration, Patient, State, World, concatenate, parse_dose
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.envs.tiers import Tier
 from ecg_gym.pharmacology import FORMULARY
@@ -38,17 +38,45 @@ def start(
     if "scenario" in options:
         scenario = scenario_named(options["scenario"])
     patient = _patient(options.get("patient"))
-    given = _given(options.get("given", scenario.given), patient or Patient())
     if options.get("ecg") is not None:
+        given = _given(options.get("given", scenario.given), patient or Patient())
         ecg, patient = _record(options["ecg"], patient)
         return world.observe(ecg, patient or Patient(), given).repeat(len(generators))
-    who = {**scenario.population, **(tier.population if tier is not None else {})}
-    if scenario.conditions or patient is not None:
-        patient = patient or Patient()
-        who["patient"] = replace(patient, conditions=patient.conditions | scenario.conditions)
-    if given:
-        who["given"] = given
-    return world.initial(len(generators), generators, **who)
+    people = [_person(scenario.drawn(rng), patient, options, tier) for rng in generators]
+    return _initial(world, people, generators)
+
+
+def _person(
+    scenario: Scenario, patient: Patient | None, options: Mapping[str, Any], tier: Tier | None
+) -> tuple[Patient, dict[str, Any]]:
+    """One patient as far as the scenario and the options tell, and the other words for ``World.initial``."""
+    told = patient or Patient()
+    words = {**scenario.population, **(tier.population if tier is not None else {})}
+    known = {name: words.pop(name) for name in _FIELDS if name in words}
+    known = {name: value for name, value in known.items() if getattr(told, name) is None}
+    person = replace(told, **known, conditions=told.conditions | scenario.conditions)
+    if given := _given(options.get("given", scenario.given), person):
+        words["given"] = given
+    return person, words
+
+
+def _initial(
+    world: World, people: Sequence[tuple[Patient, dict[str, Any]]], generators: Sequence[np.random.Generator]
+) -> State:
+    """Those people, drawn together where the same words hold for them."""
+    groups: dict[str, list[int]] = {}
+    for row, (_, words) in enumerate(people):
+        groups.setdefault(repr(sorted(words.items())), []).append(row)
+    parts = []
+    for rows in groups.values():
+        patients = [people[row][0] for row in rows]
+        words = dict(people[rows[0]][1])
+        if any(patient != Patient() for patient in patients):
+            alike = all(patient == patients[0] for patient in patients)
+            words["patient"] = patients[0] if alike else patients
+        parts.append(world.initial(len(rows), [generators[row] for row in rows], **words))
+    order = np.argsort([row for rows in groups.values() for row in rows])
+    return concatenate(parts)[order] if len(parts) > 1 else parts[0]
 
 
 def _patient(told: Any) -> Patient | None:
