@@ -10,8 +10,14 @@ NAMESPACES = {"ECG": "model", "ECGOracle": "oracle"}  # of the ids of scenarios 
 SCENARIOS = {  # the ids of scenarios.yaml, here so that importing ecg_gym reads no table
     "healthy_volunteer": "HealthyVolunteer",
     "af_rapid_response": "AFRapidResponse",
+    "preexcited_af": "PreexcitedAF",
+    "svt": "SVT",
+    "recurrent_vt": "RecurrentVT",
     "bradycardia": "Bradycardia",
+    "av_block": "AVBlock",
+    "hyperkalaemia": "Hyperkalaemia",
     "acquired_long_qt": "AcquiredLongQT",
+    "heart_failure_on_digoxin": "HeartFailureOnDigoxin",
 }
 TIERS = {"clean": "-Clean", "variation": "", "noisy": "-Noisy", "missing": "-Missing", "delayed": "-Delayed"}
 

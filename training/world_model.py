@@ -52,6 +52,7 @@ from training.real_pairs import real_drawings
 from training.strips import load_strips
 
 LICENCE = "made by this package (Apache-2.0)"
+STARTS_PER_SCENARIO = 8  # how many of its patients each scenario lends to the trials
 LIMITS = (
     "Learned from virtual drug trials only; no real post-dose ECG was ever shown to it.",
     "Research only: nothing it draws may guide the care of a person.",
@@ -313,13 +314,15 @@ def make_trials(preset: WorldModelPreset, folder: Path) -> None:
 
 
 def scenario_starts() -> list[Start]:
-    """The scenarios of the environment as situations that trial patients may start in."""
+    """The scenarios of the environment as situations that trial patients may start in, so many draws of each."""
     starts = []
     for row in load_scenarios().values():
-        who = dict(row.population) | ({"given": row.given} if row.given else {})
-        if row.conditions:
-            who["patient"] = Patient(conditions=row.conditions)
-        starts.append(Start(who, row.drugs))
+        for draw in range(STARTS_PER_SCENARIO):
+            one = row.drawn(np.random.default_rng(draw))
+            who = dict(one.population) | ({"given": one.given} if one.given else {})
+            if one.conditions:
+                who["patient"] = Patient(conditions=one.conditions)
+            starts.append(Start(who, one.drugs))
     return starts
 
 

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from ecg_gym.core import Administration, Patient, parse_dose
+from ecg_gym.core import WATCH, Administration, Patient, Treatment, parse_dose
+from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 
 TABLE = Path(__file__).with_name("scenarios.yaml")
+_PEOPLE = ("population", "ranges", "conditions", "given")  # words that a row and each of its kinds may use
+_NEEDED = ("id", "description", "goal", "pitfall", "drugs", "sources")
+
+
+@dataclass(frozen=True)
+class People:
+    """Whom a situation brings: words for ``World.initial``, and what has happened to them."""
+
+    population: Mapping[str, Any] = field(default_factory=dict)  # words for World.initial
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # fields of Patient, drawn uniformly
+    conditions: frozenset[str] = frozenset()
+    given: tuple[Administration, ...] = ()  # before the episode starts, hours <= 0
+
+    def and_also(self, more: People) -> People:
+        """These people with more said about them; the later word wins."""
+        return People(
+            {**self.population, **more.population},
+            {**self.ranges, **more.ranges},
+            self.conditions | more.conditions,
+            tuple(sorted((*self.given, *more.given))),
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Some of a scenario's patients, who differ from the rest in a way that an agent can see."""
+
+    name: str  # in words
+    share: float  # of the patients
+    people: People
 
 
 @dataclass(frozen=True)
@@ -20,23 +53,64 @@ class Scenario:
     """One row of ``scenarios.yaml``."""
 
     name: str
+    id: str  # CamelCase, for gymnasium's registry
     description: str  # one sentence a clinician would nod at
     goal: str  # what a good choice achieves
-    drugs: tuple[str, ...]  # on offer, besides watching
-    population: Mapping[str, Any] = field(default_factory=dict)  # words for World.initial
-    conditions: frozenset[str] = frozenset()
-    given: tuple[Administration, ...] = ()  # before the episode starts, hours <= 0
+    pitfall: str  # for whom the obvious choice is wrong, and how one can know
+    offers: tuple[str, ...]  # besides watching: a drug (all its usual doses) or one dose in words
+    sources: tuple[str, ...]  # of the situation and the options
+    people: People = field(default_factory=People)
+    kinds: tuple[Kind, ...] = ()  # whoever is of none of them is as ``people`` says
+
+    @property
+    def menu(self) -> tuple[Treatment, ...]:
+        """The treatments on offer, watch and wait first, in the formulary's order of drugs."""
+        return _menu(self.offers)
+
+    @property
+    def drugs(self) -> tuple[str, ...]:
+        """The names of the drugs on offer."""
+        return tuple(dict.fromkeys(dose.drug for treatment in self.menu for dose in treatment.doses))
+
+    @property
+    def population(self) -> Mapping[str, Any]:
+        """Words for ``World.initial`` that hold for everybody who is of no special kind."""
+        return self.people.population
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What everybody has."""
+        return self.people.conditions
+
+    @property
+    def given(self) -> tuple[Administration, ...]:
+        """What everybody was given before the episode starts."""
+        return self.people.given
+
+    def drawn(self, rng: np.random.Generator) -> Scenario:
+        """The scenario of one patient: a kind chosen by its share, every range a number.
+
+        A row without kinds and ranges is returned as it is, and ``rng`` is left untouched.
+        """
+        people = self.people
+        if self.kinds:
+            upto = np.cumsum([kind.share for kind in self.kinds])
+            place = int(np.searchsorted(upto, rng.random(), side="right"))
+            people = people.and_also(self.kinds[place].people) if place < len(self.kinds) else people
+        numbers = {name: round(float(rng.uniform(*ends)), 2) for name, ends in people.ranges.items()}
+        settled = replace(people, population={**people.population, **numbers}, ranges={})
+        return replace(self, people=settled, kinds=())
 
     def lend(self, patient: Patient) -> tuple[Patient, tuple[Administration, ...], str]:
         """The patient with the scenario's conditions as well, the doses already taken, and the drugs with commas."""
         lent = replace(patient, conditions=patient.conditions | self.conditions)
-        return lent, self.given, ", ".join(self.drugs)
+        return lent, self.given, ", ".join(self.offers)
 
 
 @lru_cache(maxsize=1)
 def load_scenarios() -> Mapping[str, Scenario]:
     """All scenarios by name, in the order of the table."""
-    return {name: _scenario(name, row) for name, row in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()}
+    return {name: parse(name, row) for name, row in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()}
 
 
 def scenario_named(name: str) -> Scenario:
@@ -47,13 +121,61 @@ def scenario_named(name: str) -> Scenario:
     return scenarios[name]
 
 
-def _scenario(name: str, row: Mapping[str, Any]) -> Scenario:
+def parse(name: str, row: Mapping[str, Any]) -> Scenario:
+    """A row as a Scenario. ValueError for a word nobody reads, one that is missing, and shares above 1."""
+    _expect(f"scenario {name}", row, _NEEDED, (*_PEOPLE, "kinds"))
+    if not re.fullmatch(r"(?:[A-Z][A-Za-z0-9]*)", row["id"]):
+        raise ValueError(f"id of scenario {name} is {row['id']!r}; expected CamelCase such as 'LongQT'; rename it")
+    kinds = []
+    for kind in row.get("kinds", ()):
+        _expect(f"kind of scenario {name}", kind, ("name", "share"), _PEOPLE)
+        kinds.append(Kind(kind["name"], float(kind["share"]), _people(name, kind)))
+    if (total := sum(kind.share for kind in kinds)) > 1 + 1e-9:
+        raise ValueError(f"shares of scenario {name} add up to {total:g}; expected at most 1; lower them")
     return Scenario(
         name=name,
+        id=row["id"],
         description=row["description"],
         goal=row["goal"],
-        drugs=tuple(row["drugs"]),
-        population=row.get("population", {}),
-        conditions=frozenset(row.get("conditions", ())),
-        given=tuple(Administration(float(g["hours"]), parse_dose(g["dose"])) for g in row.get("given", ())),
+        pitfall=row["pitfall"],
+        offers=tuple(row["drugs"]),
+        sources=tuple(row["sources"]),
+        people=_people(name, row),
+        kinds=tuple(kinds),
     )
+
+
+def _people(name: str, row: Mapping[str, Any]) -> People:
+    conditions = frozenset(row.get("conditions", ()))
+    if unknown := conditions.difference(CONDITIONS):
+        raise ValueError(
+            f"scenario {name} has conditions {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; "
+            "check the spelling"
+        )
+    for told in (given := row.get("given", ())):
+        _expect(f"given of scenario {name}", told, ("dose", "hours"), ())
+    return People(
+        population=row.get("population", {}),
+        ranges={field: (float(low), float(high)) for field, (low, high) in row.get("ranges", {}).items()},
+        conditions=conditions,
+        given=tuple(sorted(Administration(float(g["hours"]), parse_dose(g["dose"])) for g in given)),
+    )
+
+
+def _expect(what: str, row: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]) -> None:
+    unknown, missing = sorted(set(row) - {*needed, *allowed}), [key for key in needed if key not in row]
+    if unknown or missing:
+        raise ValueError(
+            f"{what} has the unknown keys {unknown} and lacks {missing}; expected {', '.join(needed)} "
+            f"and perhaps {', '.join(allowed) or 'nothing else'}; check the spelling"
+        )
+
+
+@lru_cache(maxsize=64)
+def _menu(offers: tuple[str, ...]) -> tuple[Treatment, ...]:
+    doses = {name: FORMULARY.usual_doses(name) for name in offers if name in FORMULARY}
+    for words in (offer for offer in offers if offer not in FORMULARY):
+        dose = FORMULARY.check(parse_dose(words), Patient())
+        doses[dose.drug] = (*doses.get(dose.drug, ()), dose)
+    ordered = sorted(doses, key=FORMULARY.index.__getitem__)
+    return (WATCH, *(Treatment((dose,)) for drug in ordered for dose in doses[drug]))

@@ -17,7 +17,6 @@ from scipy import stats
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.envs.start import start
-from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
 from planners import Plan, plan
@@ -67,7 +66,7 @@ def _decide(
     rng = np.random.default_rng(seed)
     state = start(truth, scenario, rng)
     seen = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], state.taken[0])
-    menu = FORMULARY.menu(scenario.drugs)
+    menu = scenario.menu
 
     def ranked(where: World, at: State, draw: int) -> Plan:
         return plan(where, at, menu, risk, k=k, risk_aversion=risk_aversion, seed=1000 * seed[1] + draw)

@@ -16,7 +16,6 @@ from scipy import stats
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
 from ecg_gym.envs.start import start
-from ecg_gym.pharmacology import FORMULARY
 from planners.exhaustive import admit
 from planners.rollout import RiskFunction, common_seeds, futures
 from planners.scoring import score
@@ -110,7 +109,7 @@ def _decide(
     seen = seen_by(world, state)
     here, there = (risk(s.ecg, s.ecg, s.patients, s.alive) for s in (seen, state))
     intervals = {name: float(value) for name, value in there.intervals.row(0).items()}
-    allowed = [t for t in admit(FORMULARY.menu(told.drugs), state, intervals)[0] if t != WATCH]
+    allowed = [t for t in admit(told.menu, state, intervals)[0] if t != WATCH]
     picked = rng.permutation(len(allowed))[: most_candidates(size) - 1]
     offered = (WATCH, *(allowed[i] for i in sorted(picked)))
     words = rng.integers(2**31, size=3)
