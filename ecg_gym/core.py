@@ -229,7 +229,10 @@ class World(Protocol):
         ...
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` patients drawn from the world's population; ``who`` narrows it: ``rhythm="af"``, ``patient=`` one, or n of them."""
+        """``n`` patients drawn from the world's population; ``who`` narrows it.
+
+        For example ``rhythm="af"``, or ``patient=`` one Patient for all or a list of n.
+        """
         ...
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:

@@ -14,6 +14,8 @@ from ecg_gym.envs.information import one
 from ecg_gym.envs.observations import Layout
 from ecg_gym.envs.problem import pose
 from ecg_gym.envs.reward import Reward
+from ecg_gym.envs.scenarios import Scenario
+from ecg_gym.envs.tiers import Tier
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
@@ -93,6 +95,16 @@ class ECGInterventionEnv(gym.Env):
     def menu(self) -> tuple[Treatment, ...]:
         """The treatments behind the actions, watch and wait first."""
         return self._problem.task.menu
+
+    @property
+    def scenario(self) -> Scenario:
+        """Whom episodes start with, and the drugs at hand."""
+        return self._problem.scenario
+
+    @property
+    def tier(self) -> Tier:
+        """How hard it is to see."""
+        return self._problem.task.tier
 
     @property
     def layout(self) -> Layout:
