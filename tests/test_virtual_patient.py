@@ -337,6 +337,12 @@ def test_hazards_rise_with_what_is_dangerous() -> None:
     assert hazards(heart, REST, usual, 2.9)["torsade"] > base["torsade"]
     assert hazards(heart, Modulation(av_block=0.8), usual, 4.2)["asystole"] > base["asystole"]
     assert hazards(replace(heart, scar="anterior"), REST, usual, 4.2)["vt_vf"] > base["vt_vf"]
+    driven = [hazards(heart, REST, {**usual, "hr_bpm": rate}, 4.2)["vt_vf"] for rate in (200, 230, 260)]
+    assert base["vt_vf"] == driven[0] < 1e-3 < driven[1] < driven[2]
+    slow = Modulation(conduction=0.5)
+    wide = [hazards(heart, change, usual, k)["vt_vf"] for change, k in ((slow, 6.9), (REST, 8.0), (slow, 8.0))]
+    assert wide[0] < 1e-4
+    assert wide[1] < 1e-4 < 1e-2 < wide[2]  # calcium narrows QRS and so takes the danger away
 
 
 def test_territories_and_maps_are_sane() -> None:

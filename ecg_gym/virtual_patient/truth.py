@@ -89,7 +89,8 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     """Hazards [1/h] of a lethal rhythm: monotone in what is known to matter; figures and sources in the heart's table.
 
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
-    rates; VT/VF with scar, injury, sodium block and a potassium out of range; asystole with block and extreme slowness.
+    rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and a
+    high potassium that slows conduction; asystole with block and extreme slowness.
     """
     told = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
     return {name: float(rate[0]) for name, rate in hazards_of(change, *told).items()}
@@ -117,6 +118,9 @@ def hazards_of(
     torsade *= (1 + h["torsade_unopposed"] * unopposed) * (1 + low_k) * (1 + slow)
     vt = (h["vt_vf"] + ischaemic * change.ectopy) * (1 + h["vt_ina_block"] * change.ina_block)
     vt = vt * (1 + h["vt_high_potassium"] * high_k + low_k)
+    vt = vt + h["fast"] * np.maximum(0.0, hr - h["fast_from_bpm"]) / h["fast_scale_bpm"]
+    slowed = np.maximum(0.0, 1 / change.conduction - 1) * np.maximum(0.0, potassium - h["wide_from_potassium"])
+    vt = vt + h["high_potassium_wide"] * slowed
     slower = np.maximum(0.0, h["asystole_below_bpm"] - hr) / h["asystole_scale_bpm"]
     asystole = h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(slower) * (1 + high_k)
     return {"torsade": torsade, "vt_vf": vt, "asystole": asystole}
