@@ -21,6 +21,7 @@ import ecg_gym
 from training.benchmark.cli import benchmark
 from training.console import SAY as _SAY
 from training.console import entrance, progress_bar, refuse
+from training.looking import play, report
 from training.studies.cli import app as studies
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ Data = Annotated[
 train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
+app.command()(play)
+app.command()(report)
 app.command()(benchmark)
 
 

@@ -37,7 +37,7 @@ def line(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> str:
 
 
 def picture(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> np.ndarray:
-    """The 12 leads on ECG paper over a chart of doses and trends: ``(H, W, 3)`` uint8 of ``FRAME``. No display needed."""
+    """The 12 leads on ECG paper over a chart of doses and trends: ``(H, W, 3)`` uint8, ``FRAME``. Needs no display."""
     return frame(episode, outcome, row, history(episode, row))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ SECTIONS = (("before", "The strip before"), ("ranked", "Ranking"), ("futures", "
             ("what-if", "Branches"), ("masked", "Not allowed, and why"), ("repeat", "To repeat this"))  # fmt: skip
 
 
-def plan_page(story: Story, more: Piece = None, links: tuple[tuple[str, str], ...] = ()) -> str:
-    """The document; ``more`` are sections of yours between the heading and the plan, ``links`` the ways to them."""
+def plan_page(
+    story: Story, more: Piece = None, links: tuple[tuple[str, str], ...] = (), notes: Sequence[str] = ()
+) -> str:
+    """The document; ``more`` are sections of yours before the plan, ``links`` the ways to them, ``notes`` warnings."""
     plan = story.plan
     title = f"Plan for {plan.record or 'a patient'}"
     subtitle = f"{len(plan.candidates)} treatments, {plan.k} futures each, {plan.dt_hours:g} h steps"
@@ -35,7 +38,7 @@ def plan_page(story: Story, more: Piece = None, links: tuple[tuple[str, str], ..
         sections.masked(story),
         sections.provenance({**story.facts, **hashes(plan)}),
     ]
-    body = join([sections.header(title, subtitle, (*links, *SECTIONS)), tag("main", *content, id="content")])
+    body = join([sections.header(title, subtitle, (*links, *SECTIONS), notes), tag("main", *content, id="content")])
     return page(title, body, script_data(plan))
 
 

@@ -1,0 +1,133 @@
+"""``ecg-gym report``: a saved episode, a benchmark result or a record as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ecg_gym
+from ecg_gym.core import State
+from planners.html import Story, plan_page, tell
+from training import episode_file, episode_page
+from training.benchmark_page import benchmark_page, is_result
+from training.episode_file import KIND, SavedEpisode
+from training.play import make
+
+Progress = Callable[[int, int], None]
+PLAYED = (("played", "What was played"),)
+SAME_MV = 0.002  # strips closer than this are the same strip: stored as whole microvolts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants to know beside the source: the options of the command."""
+
+    samples: int = 16
+    risk_aversion: float = 0.6
+    seed: int = 0
+    steps: int = 4  # of the branches
+    at: int = 0  # step of a saved episode to plan at
+    scenario: str | None = None
+    patient: str | None = None
+    given: Sequence[str] = ()
+    drugs: str | None = None
+    model: Path | None = None
+    allow_missing_leads: bool = False
+    command: Sequence[str] = ()  # as it was typed
+
+
+def report(source: Path, asked: Asked, progress: Progress | None = None) -> str:
+    """The page. ``ValueError`` or ``OSError`` for what a user can get wrong, before anything is written."""
+    found = source / "benchmark.json" if source.is_dir() else source
+    if found.suffix.lower() != ".json":
+        return of_record(source, asked, progress)
+    document = episode_file.load(found)
+    if is_result(document):
+        return benchmark_page(document, found.name)
+    if isinstance(document, dict) and document.get("kind") == KIND:
+        return of_episode(episode_file.parse(document, found), found, asked, progress)
+    keys = ", ".join(map(str, list(document)[:5])) if isinstance(document, dict) else type(document).__name__
+    raise ValueError(
+        f"{found} holds {keys}; expected an episode that `ecg-gym play` saved or the JSON of `ecg-gym benchmark`; "
+        "for a plan name the record itself, whose strips a plan.json does not have"
+    )
+
+
+def of_record(path: Path, asked: Asked, progress: Progress | None = None) -> str:
+    """The page of a WFDB record, read and planned for as ``ecg-gym plan`` does."""
+    from training.journey import prepare
+
+    prepared = prepare(
+        path,
+        scenario=asked.scenario,
+        patient_words=asked.patient,
+        given_words=asked.given,
+        drugs_words=asked.drugs,
+        model_path=asked.model,
+        allow_missing_leads=asked.allow_missing_leads,
+    )
+    record = prepared.record
+    story = tell(
+        prepared.world, prepared.state, prepared.candidates, prepared.risk,
+        k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=record.name,
+        missing=record.ecg.missing, facts=_facts(asked, taken=prepared.state), progress=progress,
+    )  # fmt: skip
+    return plan_page(story, notes=record.remarks)
+
+
+def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progress | None = None) -> str:
+    """The page of a saved episode: what was played, and a plan for the look that ``asked.at`` names."""
+    env, notes = replay(episode, asked.at)
+    inner, look = env.unwrapped, episode.looks[asked.at]
+    name = f"{path.stem}, {look.hours:g} h"
+    facts = {"episode": path.name, "actions": " ".join(map(str, episode.actions)),
+             **_facts(asked, inner.state), "seed of the episode": str(episode.seed)}  # fmt: skip
+    story: Story = tell(
+        inner.world, inner.state, inner.menu, inner.risk,
+        k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=name,
+        missing=look.missing, facts=facts, progress=progress,
+    )  # fmt: skip
+    story = replace(story, plan=replace(story.plan, before=look.ecg))
+    return plan_page(story, more=episode_page.course(episode), links=PLAYED, notes=notes)
+
+
+def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
+    """The env of a saved episode after ``step`` of its steps, and a warning where it shows another strip than then."""
+    if not 0 <= step < len(episode.looks):
+        raise ValueError(
+            f"--at is {step} and the episode has {len(episode.actions)} steps; expected 0 to {len(episode.looks) - 1}; "
+            "0 is its first look"
+        )
+    if step == len(episode.looks) - 1 and episode.ended == "lethal":
+        raise ValueError(f"--at is {step}, after a lethal end; expected a step before it; ask for --at {step - 1}")
+    env = make(episode.env)
+    env.reset(seed=episode.seed, options=dict(episode.options))
+    for action in episode.actions[:step]:
+        env.step(env.unwrapped.action(env.unwrapped.menu[action]))
+    from ecg_gym.envs.rendering import seen
+
+    shown, saved = seen(env.unwrapped.episode).signal, np.nan_to_num(episode.looks[step].ecg)
+    if np.abs(np.clip(shown, -32, 32) - saved).max() <= SAME_MV:
+        return env, ()
+    return env, (
+        "Replayed, the episode shows another strip than the saved one: other weights, another version or another "
+        "machine. The strips are the saved ones; the plan starts from the replayed state.",
+    )
+
+
+def _facts(asked: Asked, taken: State) -> dict[str, str]:
+    doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in taken.taken[0])
+    return {
+        "command": shlex.join(asked.command),
+        "version": ecg_gym.__version__,
+        "λ": f"{asked.risk_aversion:g}",
+        "doses taken before": doses,
+    }
+
+
+__all__ = ["Asked", "of_episode", "of_record", "replay", "report"]
