@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy.fft import irfft, rfft
 
 from ecg_gym.core import (
     ECG,
@@ -19,6 +21,7 @@ from ecg_gym.core import (
     State,
     Treatment,
     independent_from_leads,
+    limb_from_independent,
     row_generators,
 )
 from ecg_gym.pharmacology import FORMULARY, Exposure, Sensitivity
@@ -35,6 +38,8 @@ from ecg_gym.virtual_patient.truth import Truth
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 _SPARE_S = 3.0  # simulated on top, so that a beat to begin with can be found
 _STRIDE = round(RATE_HZ / MODEL_RATE_HZ)
+_WINDOW = 1600  # model samples that are filtered at once: a quick length
+_AROUND = _STRIDE * (_WINDOW - MODEL_SAMPLES) // 2  # of them before the first that is kept, and behind the last
 
 
 class VirtualPatient:
@@ -168,11 +173,10 @@ def model_strip(
     signal, truth = synthesise(heart, change, rng, RATE_HZ, _SECONDS + _SPARE_S, potassium)
     first = _first_r(signal, truth)
     start = first - round(R_PEAK_OFFSET_S * RATE_HZ)
-    grid = _decimate(signal)  # band-limited, at every phase: pick the columns that put R on its place
-    columns = start + _STRIDE * np.arange(MODEL_SAMPLES)
+    strip = limb_from_independent(_decimated(independent_from_leads(signal), start))
     shift = start / RATE_HZ
     marks = {name: times - shift for name, times in truth.fiducials.items()}
-    return grid[:, columns], replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift, fiducials=marks)
+    return strip, replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift, fiducials=marks)
 
 
 def _on_board(now: Exposure) -> dict[str, float]:
@@ -191,13 +195,29 @@ def _first_r(signal: np.ndarray, truth: Truth) -> int:
     return at + int(np.argmax(np.linalg.norm(window, axis=0)))
 
 
-def _decimate(signal: np.ndarray) -> np.ndarray:
-    """The signal without anything above 0.45 of the model rate, at its own rate: ready to be subsampled by five."""
-    spectrum = np.fft.rfft(signal, axis=1)
-    hz = np.fft.rfftfreq(signal.shape[1], 1 / RATE_HZ)
+def _decimated(signal: np.ndarray, start: int) -> np.ndarray:
+    """``(8, 1024)`` float32: every fifth sample of ``signal (8, T)`` from ``start`` on, without what lies above 0.5 of
+    the model rate.
+
+    The strip is continued around its ends, and the window that is filtered fades far outside the part that is kept.
+    """
+    columns = np.arange(start - _AROUND, start - _AROUND + _STRIDE * _WINDOW) % signal.shape[1]
+    spectrum = rfft(signal[:, columns] * _fade(), axis=1)[:, : _WINDOW // 2 + 1]
+    kept = irfft(spectrum * _low_pass(), _WINDOW, axis=1)
+    return kept[:, _AROUND // _STRIDE : _AROUND // _STRIDE + MODEL_SAMPLES]
+
+
+@cache
+def _low_pass() -> np.ndarray:
+    hz = np.arange(_WINDOW // 2 + 1) * (MODEL_RATE_HZ / _WINDOW)
     low, high = 0.42 * MODEL_RATE_HZ, 0.5 * MODEL_RATE_HZ
-    keep = 0.5 * (1 + np.cos(np.pi * np.clip((hz - low) / (high - low), 0, 1)))
-    return np.fft.irfft(spectrum * keep, signal.shape[1], axis=1).astype(np.float32)
+    return (0.5 * (1 + np.cos(np.pi * np.clip((hz - low) / (high - low), 0, 1))) / _STRIDE).astype(np.float32)
+
+
+@cache
+def _fade() -> np.ndarray:
+    edge = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_AROUND // 4) + 0.5) / (_AROUND // 4))
+    return np.concatenate([edge, np.ones(_STRIDE * _WINDOW - 2 * len(edge)), edge[::-1]]).astype(np.float32)
 
 
 def _blank(hearts: list[Heart], given: tuple[Administration, ...]) -> State:
