@@ -303,6 +303,33 @@ def rollout(
     _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
+@app.command()
+def stability(
+    world: Annotated[
+        str, typer.Option(help="model, oracle, a path to weights, or package.module:Name of a world of your own.")
+    ] = "model",
+    patients: common.Patients = None,
+    samples: common.Samples = None,
+    seeds: common.Seeds = 1,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of a rollout.")] = 8,
+    quick: common.Quick = False,
+    out: common.Out = None,
+    as_json: common.Json = False,
+) -> None:
+    """Anybody's world over many steps: horizon, drift, washout, order, twins, violations, spread against error."""
+    from ecg_gym.envs.resolve import load_world
+    from training.studies import stability as module
+    from training.studies.stability_figure import figure
+
+    size = common.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    with entrance():
+        chosen = load_world(world)
+    with progress_bar() as bar:
+        task = bar.add_task("strips", total=module.rows_of(size, steps))
+        found = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
+    common.finish(found, out, as_json, figure, module.shown(found))
+
+
 @app.command("missing-leads")
 def missing_leads(
     model: common.Model = None,
