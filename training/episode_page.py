@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ecg_gym.core import WATCH
 from planners.html import charts, drawing
 from planners.html.markup import Markup, tag
 from planners.html.sections import INTERVALS, person, read_aloud, section, tiles
@@ -22,7 +23,8 @@ ENDS = {
 def course(episode: SavedEpisode) -> Markup:
     """The episode from the first look to the last."""
     looks = episode.looks
-    said = f"{episode.goal} {ENDS.get(episode.ended, episode.ended)} Return {episode.total:.2f} (0 is perfect)."
+    said = f"{episode.goal} {ENDS.get(episode.ended, episode.ended)} Return {episode.total:.2f} (0 is perfect). "
+    said += "Dashed vertical lines: something was given."
     return section(
         "played", "What was played", tag("p", person(episode.patient)), tag("p", said),
         tag("div", *_trends(episode), class_="charts"), _table(episode),
@@ -31,7 +33,7 @@ def course(episode: SavedEpisode) -> Markup:
 
 
 def _trends(episode: SavedEpisode) -> list[Markup]:
-    """One chart per reading; the doses are in the table below, hour by hour."""
+    """One chart per reading, with a dashed line wherever something was given."""
     hours = np.array([look.hours for look in episode.looks])
     drawn = []
     for key, name, unit in (*INTERVALS, ("risk", "risk", "")):
@@ -42,8 +44,16 @@ def _trends(episode: SavedEpisode) -> list[Markup]:
                                               for h, v in zip(hours, values))  # fmt: skip
         title = f"{name} [{unit}]" if unit else name
         line = charts.Line(name, hours, values)
-        drawn.append(charts.chart(frame, title, "hours", [line], alt, key, episode.patient.sex))
+        marks = [_dose(frame, look) for look in episode.looks if look.treatment not in ("", str(WATCH))]
+        drawn.append(charts.chart(frame, title, "hours", [line], alt, key, episode.patient.sex, over=marks))
     return drawn
+
+
+def _dose(frame: charts.Frame, look: Look) -> Markup:
+    """When something was given: a line from top to bottom that says what."""
+    at = f"{frame.at(look.hours, frame.y[0])[0]:.1f}"
+    return tag("g", tag("title", f"{look.hours:g} h: {look.treatment}"),
+               tag("line", x1=at, x2=at, y1=frame.top, y2=frame.height - frame.bottom, class_="now"))  # fmt: skip
 
 
 def _table(episode: SavedEpisode) -> Markup:

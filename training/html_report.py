@@ -86,14 +86,16 @@ def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progre
     inner, look = env.unwrapped, episode.looks[asked.at]
     name = f"{path.stem}, {look.hours:g} h"
     facts = {"episode": path.name, "actions": " ".join(map(str, episode.actions)),
-             **_facts(asked, inner.state), "seed of the episode": str(episode.seed)}  # fmt: skip
+             **_facts(asked, inner.state), "seed of the episode": str(episode.seed),
+             "planned from": "the state of the env's own world, which is more than what was seen"}  # fmt: skip
     story: Story = tell(
         inner.world, inner.state, inner.menu, inner.risk,
         k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=name,
         missing=look.missing, facts=facts, progress=progress,
     )  # fmt: skip
     story = replace(story, plan=replace(story.plan, before=look.ecg))
-    return plan_page(story, more=episode_page.course(episode), links=PLAYED, notes=notes)
+    title = f"Episode {path.stem}, and a plan for its hour {look.hours:g}"
+    return plan_page(story, title, more=episode_page.course(episode), links=PLAYED, notes=notes)
 
 
 def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:

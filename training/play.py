@@ -138,7 +138,7 @@ class Game:
     def _look(self, info: Mapping[str, Any]) -> None:
         names = {name for name, *_ in SHOWN}
         read = {n: float(info[n]) if info[f"{n}_known"] else float("nan") for n in sorted(names)}
-        read |= {"risk": float(info["risk"]), "cost": float(info["cost"])}
+        read |= {"risk": self.inner.episode.sights[0][-1].risk, "cost": float(info["cost"])}
         strip = seen(self.inner.episode)
         looked = Look(float(info["hours"]), strip.signal, strip.missing, read, forbidden(self.inner))
         self.looks.append(looked)
@@ -174,7 +174,10 @@ def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
         env.world, env.state, (treatment,), env.risk, k=WHAT_IF_K, seed=seed, horizon=WHAT_IF_STEPS,
         rules=lambda *_, **__: (),
     )  # fmt: skip
-    lines = [f"over {WHAT_IF_STEPS * ranked.dt_hours:g} h, {WHAT_IF_K} futures each (intervals: at the end, 5-95 %)"]
+    lines = [
+        f"over {WHAT_IF_STEPS * ranked.dt_hours:g} h, {WHAT_IF_K} futures each, imagined in the env's own world "
+        "from its own state (intervals: at the end, 5-95 %)"
+    ]
     for row in sorted(ranked.candidates, key=lambda c: c.treatment == WATCH):
         moved = []
         for name, short, _ in SHOWN:

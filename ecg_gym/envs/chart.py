@@ -50,7 +50,7 @@ def draw_chart(
     for ax, (name, heading, unit, usual) in zip(axes.flat, PANELS):
         _draw_trend(ax, moments, name, usual, sex)
         ax.set_title(_heading(moments, name, heading, unit), fontsize=10, loc="left", pad=4, color=INK)
-    _draw_doses(axes.flat[len(PANELS)], doses, earliest)
+    _draw_doses(axes.flat[len(PANELS)], doses, earliest, until_hours)
     for ax in axes.flat:
         for hours in given:
             ax.axvline(hours, color=DOSE, lw=0.7, alpha=0.45, zorder=1)
@@ -93,7 +93,7 @@ def _draw_trend(ax: Axes, moments: Sequence[Moment], name: str, usual: tuple[flo
     ax.plot(hours[lost], np.full(lost.sum(), low), "x", color=ALARM, ms=5, mew=1.2, zorder=4, clip_on=False)
 
 
-def _draw_doses(ax: Axes, doses: Sequence[Administration], earliest: float) -> None:
+def _draw_doses(ax: Axes, doses: Sequence[Administration], earliest: float, until: float) -> None:
     """A row per drug, the one given last on top; the amount beside each mark, infusions as bars."""
     drugs = list(dict.fromkeys(a.dose.drug for a in sorted(doses, reverse=True)))
     shown = drugs[:DRUGS_SHOWN]
@@ -109,4 +109,7 @@ def _draw_doses(ax: Axes, doses: Sequence[Administration], earliest: float) -> N
             words = f"{words} ({a.hours:g} h)"
         ax.plot([at, at + a.dose.duration_hours], [y, y], color=DOSE, lw=3, solid_capstyle="butt", zorder=3)
         ax.plot(at, y, marker=">" if a.hours >= earliest else "<", color=DOSE, ms=5, zorder=3)
-        ax.annotate(words, (at, y), xytext=(5, 1), textcoords="offset points", fontsize=8, va="center", color=INK)
+        late = at > 0.55 * until + 0.45 * earliest  # there is more room to the left of it
+        end, aside, align = (at, -6, "right") if late else (at + a.dose.duration_hours, 6, "left")
+        ax.annotate(words, (end, y), xytext=(aside, 0), textcoords="offset points", fontsize=8, va="center",
+                    ha=align, color=INK)  # fmt: skip

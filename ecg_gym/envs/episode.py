@@ -117,7 +117,8 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Epis
     missing = leads_off(task.tier, rngs)
     strips = seen(task.tier, state.ecg, missing, rngs)
     truth, reading = _both(task, state.ecg, strips, state)
-    recorded = tuple((Sight(float(h), strip, off),) for h, strip, off in zip(state.hours, strips, missing))
+    looks = zip(state.hours, strips, missing, reading["risk"])
+    recorded = tuple((Sight(float(h), strip, off, risk=float(risk)),) for h, strip, off, risk in looks)
     return Episode(
         state=state, first=state.ecg, start=reading, now=reading, last=reading, judged=truth,
         allowed=allowed(task, state, reading), steps=np.zeros(len(state), int), missing=missing, recorded=recorded,
@@ -168,8 +169,10 @@ def _after(
     last = truth if task.tier.clear else read(task, _first_seen(before), strips, state)
     now = before.last if task.tier.delayed else last
     recorded = tuple(
-        (*past[:-1], replace(past[-1], given=treatment), Sight(float(hours), strip, off))
-        for past, treatment, hours, strip, off in zip(before.recorded, given, state.hours, strips, before.missing)
+        (*past[:-1], replace(past[-1], given=treatment), Sight(float(hours), strip, off, risk=float(risk)))
+        for past, treatment, hours, strip, off, risk in zip(
+            before.recorded, given, state.hours, strips, before.missing, last["risk"]
+        )
     )
     return replace(
         before, state=state, now=now, last=last, judged=truth, allowed=allowed(task, state, now),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -68,26 +67,17 @@ def frame(
 
 
 def seen(episode: Episode, row: int = 0) -> ECG:
-    """The strip as it was seen last, with the leads that were off."""
-    sights = _sights(episode, row)
-    signal, missing = (sights[-1].ecg, sights[-1].missing) if sights else (episode.state.ecg[row], ())
-    return ECG(np.nan_to_num(signal), MODEL_RATE_HZ, tuple(lead for lead in LEADS if lead in missing))
+    """The newest strip that was seen, with the leads that were off."""
+    sight = episode.sights[row][-1]
+    return ECG(np.nan_to_num(sight.ecg), MODEL_RATE_HZ, tuple(lead for lead in LEADS if lead in sight.missing))
 
 
 def history(episode: Episode, row: int = 0) -> tuple[Moment, ...]:
-    """What can be read off the strips seen so far, oldest first; risk where it was told (at the start, and now)."""
-    start, now = ({n: float(v[row]) for n, v in reading.items()} for reading in (episode.start, episode.now))
-    last = float(episode.state.hours[row])
-    sights = _sights(episode, row)
-    if not sights:
-        return (Moment(last, now),) if not episode.steps[row] else (Moment(0.0, start), Moment(last, now))
-    read = [Moment(float(s.hours), _intervals(np.ascontiguousarray(s.ecg).tobytes(), s.ecg.shape)) for s in sights]
-    first = Moment(read[0].hours, {**read[0].values, "risk": start["risk"]})
-    return (*(first, *read[1:])[: len(read) - 1], Moment(read[-1].hours, now))
-
-
-def _sights(episode: Episode, row: int) -> Sequence[Any]:
-    return getattr(episode, "sights", {row: ()})[row]
+    """What can be read off each strip that was seen, oldest first."""
+    return tuple(
+        Moment(s.hours, {**_intervals(np.ascontiguousarray(s.ecg, np.float32).tobytes(), s.ecg.shape), "risk": s.risk})
+        for s in episode.sights[row]
+    )
 
 
 @lru_cache(maxsize=256)
@@ -106,6 +96,8 @@ def _situation(episode: Episode, outcome: Outcome | None, row: int) -> str:
         words.append(
             f"given: {outcome.given[row]}" + (" (the chosen one is not allowed)" if outcome.refused[row] else "")
         )
+    if (shown := episode.sights[row][-1].hours) < episode.state.hours[row]:
+        words.append(f"strip of {shown:g} h")
     if not episode.state.alive[row]:
         words.append("LETHAL RHYTHM")
     return "     ".join(word for word in words if word)

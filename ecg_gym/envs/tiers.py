@@ -49,6 +49,7 @@ class Sight:
     ecg: np.ndarray = field(compare=False, repr=False)  # (12, 1024) float32 [mV]; rows of missing leads are zero
     missing: tuple[str, ...] = ()  # leads that were off
     given: Any = None  # the Treatment given right after it; None while nothing is decided
+    risk: float = 1.0  # read off this strip, as it was seen, against the first one as it was seen
 
 
 @lru_cache(maxsize=1)

@@ -97,7 +97,8 @@ def draw_sheet(ax: Axes, ecg: ECG, rhythm_lead: str = "II") -> None:
             trace = offset[LEADS.index(lead), first:last]
             x = 10 + (first + np.arange(len(trace))) / ecg.rate_hz * MM_PER_S
             if lead in ecg.missing:
-                ax.plot(x[[0, -1]], [level, level], color=OFF, lw=0.8, ls=(0, (6, 4)), zorder=3)
+                start = 10 + column * piece * MM_PER_S
+                ax.plot([start, start + piece * MM_PER_S], [level, level], color=OFF, lw=0.8, ls=(0, (6, 4)), zorder=3)
             else:
                 ax.plot(x, level + MM_PER_MV * trace, color=INK, lw=0.8, zorder=3, solid_joinstyle="round")
             _name(ax, 11.5 + column * piece * MM_PER_S, level + 11, lead, lead in ecg.missing)

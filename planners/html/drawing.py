@@ -15,6 +15,7 @@ from planners.html.markup import Markup, Piece, join, tag
 BEAT_LEADS = ("II", "V2", "V5")
 BEAT_WINDOW_S = (0.32, 0.62)  # of a typical beat shown, before and behind its R peak
 BEAT_ROW_MM = 30.0
+QRS_HALF_S, LAG_S = 0.06, 0.04  # what two beats are laid over each other by, and how far they may be moved
 EVERY = 4  # samples of a typical beat (500 Hz) to one point of the drawing
 
 
@@ -63,7 +64,7 @@ def beats(before: np.ndarray, futures: np.ndarray, alt: str) -> Markup:
     width = panel * len(BEAT_LEADS) - 2
     strips = np.concatenate([before[None], futures])
     found = median_beat(ECG(np.nan_to_num(strips), MODEL_RATE_HZ))
-    shown = [_window(beat, strip, reach) for beat, strip in zip(found, strips)]
+    shown = [_window(beat, strip, reach, found[0]) for beat, strip in zip(found, strips)]
     parts: list[Piece] = [_paper(width, BEAT_ROW_MM)]
     for column, lead in enumerate(BEAT_LEADS):
         left = column * panel
@@ -92,13 +93,23 @@ def paper_patterns() -> Markup:
     return tag("svg", tag("defs", fine, coarse), width=0, height=0, aria_hidden="true", class_="patterns")
 
 
-def _window(beat: Beat | None, strip: np.ndarray, reach: Sequence[int]) -> np.ndarray:
-    """``(8, n)`` [mV] on every fourth sample of 500 Hz."""
+def _window(beat: Beat | None, strip: np.ndarray, reach: Sequence[int], like: Beat | None) -> np.ndarray:
+    """``(8, n)`` [mV] on every fourth sample of 500 Hz, its QRS laid over that of ``like``."""
     if beat is not None:
-        return beat.signal[:, beat.r - reach[0] : beat.r + reach[1] : EVERY]
+        r = beat.r + (0 if like is None else _lag(beat, like))
+        return beat.signal[:, r - reach[0] : r + reach[1] : EVERY]
     rows = np.nan_to_num(strip[[LEADS.index(lead) for lead in INDEPENDENT_LEADS]])
     at = np.arange(0, sum(reach), EVERY) / RATE_HZ * MODEL_RATE_HZ
     return np.stack([np.interp(at, np.arange(rows.shape[-1]), row - np.median(row)) for row in rows])
+
+
+def _lag(beat: Beat, like: Beat) -> int:
+    """Samples by which the QRS of a typical beat comes later than another's: R may be found on another of its peaks."""
+    half, most = round(QRS_HALF_S * RATE_HZ), round(LAG_S * RATE_HZ)
+    fixed = like.signal[:, like.r - half : like.r + half]
+    lags = range(-most, most + 1)
+    differs = [((beat.signal[:, beat.r + lag - half : beat.r + lag + half] - fixed) ** 2).sum() for lag in lags]
+    return lags[int(np.argmin(differs))]
 
 
 def _paper(width: float, height: float) -> Markup:

@@ -23,11 +23,15 @@ SECTIONS = (("before", "The strip before"), ("ranked", "Ranking"), ("futures", "
 
 
 def plan_page(
-    story: Story, more: Piece = None, links: tuple[tuple[str, str], ...] = (), notes: Sequence[str] = ()
+    story: Story,
+    title: str = "",
+    more: Piece = None,
+    links: tuple[tuple[str, str], ...] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The document; ``more`` are sections of yours before the plan, ``links`` the ways to them, ``notes`` warnings."""
     plan = story.plan
-    title = f"Plan for {plan.record or 'a patient'}"
+    title = title or f"Plan for {plan.record or 'a patient'}"
     subtitle = f"{len(plan.candidates)} treatments, {plan.k} futures each, {plan.dt_hours:g} h steps"
     content = [
         more,
