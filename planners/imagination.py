@@ -70,6 +70,7 @@ class Imagination:
         horizon: int = 3,
         budget: int = 400,
         discount: float = 1.0,
+        burden: float = 0.0,  # cost of one dose, as in the env's reward
         batch_rows: int = BATCH_ROWS,
         mask: Mask | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class Imagination:
             raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
         self.world, self.risk, self.first, self.seeds = world, risk, first, tuple(seeds)
         self.menu, self.allowed, self.horizon = tuple(menu), np.asarray(allowed, dtype=bool), horizon
-        self.budget, self.discount, self.batch_rows = budget, discount, batch_rows
+        self.budget, self.discount, self.burden, self.batch_rows = budget, discount, burden, batch_rows
         self.mask = _default_mask() if mask is None else mask
         self.calls = 0  # row-steps asked of the world so far
         self.n_nonfinite = 0  # imagined strips that were not finite
@@ -201,23 +202,28 @@ class Imagination:
 
     def _child(self, node: Node, entry: int, state: State, judged: Any, row: int, finite: bool) -> Node:
         from ecg_gym.envs.episode import likely
-        from ecg_gym.envs.reward import reward
 
         depth, alive = len(node.given), bool(state.alive[0])
-        risk = np.nan_to_num(judged.total[row : row + 1], nan=1.0)
-        earned = reward(risk, np.array([not (finite and alive)]), np.array([depth]), self.horizon)
+        cost = self._cost(float(judged.total[row]), finite and alive, depth, len(self.menu[entry].doses))
         intervals = judged.intervals.row(row)
         return Node(
             sample=node.sample,
             given=(*node.given, entry),
             state=state,
-            loss=node.loss - float(earned[0]) * self.discount**depth,
+            loss=node.loss + cost * self.discount**depth,
             peaks={name: float(np.maximum(high, intervals.get(name, np.nan))) for name, high in node.peaks.items()},
             finite=finite,
             alive=alive,
             intervals=intervals,
             findings=likely(judged.probabilities[row]),
         )
+
+    def _cost(self, risk: float, lives: bool, depth: int, doses: int) -> float:
+        """Minus what the env's usual reward (``RiskReward``) gives for a step, were the episode as long as the horizon."""
+        if lives:
+            return min(max(risk, 0.0), 1.0) + self.burden * doses
+        worst = 1 + self.burden * max(len(treatment.doses) for treatment in self.menu)
+        return worst * (2 * self.horizon - depth)
 
     def _paths(self, entries: tuple[int, ...], nodes: Sequence[Node], refused: int) -> Paths:
         return Paths(

@@ -82,5 +82,4 @@ class ImaginingPlanner(Planner):
 
 def steps_left(env: ECGInterventionEnv) -> int:
     """Steps that the env's episode may still take, at least one."""
-    horizon = int(env._task.horizon)
-    return max(1, horizon - int(env.episode.steps[0]))
+    return max(1, env.task.horizon - int(env.episode.steps[0]))

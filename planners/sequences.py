@@ -25,6 +25,8 @@ from planners.searches import Beam, CrossEntropy, Entries, RandomShooting, Searc
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
+LEADERS = 3  # first treatments that meet again in fresh futures
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -41,7 +43,8 @@ class SequencePlanner(ImaginingPlanner):
 
     ``k`` futures per sequence while searching. ``finish`` is the share of the budget kept for the end, when the best
     sequences of the three best first treatments meet again in fresh futures; the choice is made on old and fresh ones
-    together. ``discount`` weighs later steps less. The horizon never reaches beyond the end of the episode.
+    together. ``discount`` weighs later steps less. The horizon never reaches beyond the end of the episode. What the
+    belief costs is taken from the budget.
     """
 
     search: Search
@@ -84,17 +87,19 @@ class SequencePlanner(ImaginingPlanner):
         """The first treatment of the best sequence found."""
         believed = self.believed(env, state)
         horizon = min(self.horizon, steps_left(env))
+        least = horizon * self.k  # one sequence is always imagined, even if the belief has used up the budget
+        budget = max(self.budget - believed.model_calls, least)
+        fresh = min(int(self.finish * budget), budget - least) // (LEADERS * horizon)
+        seeds, rows = common_seeds(self.seed, self.k + fresh), believed.rows(self.k + fresh)
         rng = np.random.default_rng([self.seed, int(env.episode.steps[0])])
         warm = self._warm(env, horizon) if self.warm else ()
-        fresh = int(self.finish * self.budget) // (3 * horizon)
-        seeds = common_seeds(self.seed, self.k + fresh)
-        rows = believed.rows(self.k + fresh)
-        searching = self._imagination(env, believed, rows[: self.k], seeds[: self.k], horizon, self._purse(horizon, fresh))
+        purse = budget - LEADERS * horizon * fresh
+        searching = self._imagination(env, believed, rows[: self.k], seeds[: self.k], horizon, purse)
         found = self.search(searching, self.measure, rng, warm)
-        leaders = distinct(found)[:3]
+        leaders = distinct(found)[:LEADERS]
         calls, lost = searching.calls, searching.n_nonfinite
         if fresh and len(leaders) > 1:
-            again = self._imagination(env, believed, rows[self.k :], seeds[self.k :], horizon, self.budget - calls)
+            again = self._imagination(env, believed, rows[self.k :], seeds[self.k :], horizon, budget - calls)
             met = again.walk([paths.entries for paths in leaders])
             leaders = ordered([joined(old, new) for old, new in zip(leaders, met)], self.measure)
             calls, lost = calls + again.calls, lost + again.n_nonfinite
@@ -113,15 +118,12 @@ class SequencePlanner(ImaginingPlanner):
             ess=believed.ess,
         )
 
-    def _purse(self, horizon: int, fresh: int) -> int:
-        return self.budget - 3 * horizon * fresh
-
     def _imagination(
         self, env: ECGInterventionEnv, believed: Believed, rows: State, seeds: tuple[int, ...], horizon: int, budget: int
     ) -> Imagination:
         return Imagination(
             self.world_of(env), rows, believed.first, self.risk_of(env), seeds, env.menu, env.episode.allowed[0],
-            horizon, budget, self.discount, mask=self.mask,
+            horizon, budget, self.discount, float(getattr(env.task.reward, "burden", 0.0)), mask=self.mask,
         )  # fmt: skip
 
     def _warm(self, env: ECGInterventionEnv, horizon: int) -> Entries:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, Treatment, World, row_generators
-from ecg_gym.envs.episode import Episode, Outcome
+from ecg_gym.envs.episode import Episode, Outcome, Task
 from ecg_gym.envs.information import one
 from ecg_gym.envs.observations import Layout
 from ecg_gym.envs.problem import pose
@@ -105,6 +105,11 @@ class ECGInterventionEnv(gym.Env):
     def tier(self) -> Tier:
         """How hard it is to see."""
         return self._problem.task.tier
+
+    @property
+    def task(self) -> Task:
+        """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
+        return self._problem.task
 
     @property
     def layout(self) -> Layout:

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import Treatment, World, row_generators
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
-from ecg_gym.envs.episode import Episode, Outcome, join
+from ecg_gym.envs.episode import Episode, Outcome, Task, join
 from ecg_gym.envs.information import Columns, spread, taken
 from ecg_gym.envs.observations import Layout
 from ecg_gym.envs.problem import pose
@@ -81,6 +81,11 @@ class ECGInterventionVectorEnv(VectorEnv):
         return self._problem.task.menu
 
     @property
+    def task(self) -> Task:
+        """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
+        return self._problem.task
+
+    @property
     def layout(self) -> Layout:
         """What the numbers of the feature vector mean."""
         return self._problem.task.layout
@@ -94,6 +99,16 @@ class ECGInterventionVectorEnv(VectorEnv):
     def risk(self) -> RiskModel:
         """What judges the strips."""
         return self._problem.task.risk
+
+    def treatment(self, action: Any) -> Treatment:
+        """The treatment that one env's action means."""
+        return self.menu[self._problem.code.entry(action)]
+
+    def action(self, treatment: Treatment) -> Any:
+        """One env's action that means a treatment of the menu."""
+        if treatment not in self.menu:
+            raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see envs.menu")
+        return self._problem.code.action(self.menu.index(treatment))
 
     def action_masks(self) -> np.ndarray:
         """Allowed actions ``(num_envs, A)`` bool; before the first reset everything is."""
