@@ -5,6 +5,7 @@ from planners.belief import Belief, Believed
 from planners.checks import check_planner
 from planners.decision import Candidate, Change, Excluded, Plan, Preference
 from planners.exhaustive import plan
+from planners.guideline import GuidelinePlanner
 from planners.measures import CVaR, Entropic, Exceedance, MeanVariance, Measure, measure_named
 from planners.policies import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
 from planners.searches import Beam, CrossEntropy, RandomShooting
@@ -31,6 +32,7 @@ __all__ = [
     "Exceedance",
     "Excluded",
     "ExhaustivePlanner",
+    "GuidelinePlanner",
     "MeanVariance",
     "Measure",
     "Plan",
