@@ -45,7 +45,7 @@ class Seen(Protocol):
 
 @dataclass(frozen=True)
 class Look:
-    """A look of our own making, for envs that keep no history."""
+    """A look of our own making, where there is no env that keeps them."""
 
     hours: float
     ecg: np.ndarray
@@ -68,15 +68,18 @@ class Chart:
 
 
 def chart_of(env: ECGInterventionEnv, state: State | None = None) -> Chart:
-    """The chart of the env's patient; of its sights, or of the current strip alone where it keeps none.
-
-    ``state`` stands in for the env's own: then its strip is the only one.
-    """
+    """The chart of the env's patient; a ``state`` that stands in for the env's own has its strip as the only look."""
     now = env.state if state is None else state
     looks: tuple[Seen, ...] = (Look(float(now.hours[0]), now.ecg[0]),)
-    if now is env.state and getattr(env.episode, "sights", None):
+    if stands_for(now, env):
         looks = tuple(env.episode.sights[0])
     return Chart(looks, now.patients[0], tuple(now.taken[0]), float(now.hours[0]))
+
+
+def stands_for(state: State, env: ECGInterventionEnv) -> bool:
+    """Whether a state is the env's own (rows of a vector env hand out a new object each time)."""
+    own = env.state
+    return state is own or (np.array_equal(state.hours, own.hours) and np.array_equal(state.ecg, own.ecg))
 
 
 def observed(world: World, chart: Chart, look: Seen) -> tuple[State, np.ndarray]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ecg_gym.core import State, World
 from planners.base import Planner
 from planners.belief import HOWS, Belief, Believed
-from planners.chart import chart_of
+from planners.chart import chart_of, stands_for
 from planners.measures import Measure, resolved
 from planners.rollout import RiskFunction
 
@@ -72,8 +70,7 @@ class ImaginingPlanner(Planner):
         world = self.world_of(env)
         how = self.belief or ("truth" if world is env.world else "history")
         if how == "truth":
-            mine = state is env.state or np.array_equal(state.ecg, env.state.ecg)
-            return Believed(state, None, env.episode.first if mine else state.ecg)
+            return Believed(state, None, env.episode.first if stands_for(state, env) else state.ecg)
         belief = self._beliefs.get(id(env))
         if belief is None:
             belief = self._beliefs[id(env)] = Belief(world, how, self.particles, self.seed)
