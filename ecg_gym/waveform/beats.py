@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal as sp
 
 from ecg_gym.core import ECG, independent_from_leads
@@ -48,13 +49,13 @@ class Beat:
     def next_rr_ms(self) -> float:
         """Median RR [ms] behind the kept beats: in bigeminy much shorter than the one before them."""
         rr = np.diff(self.peaks)[self.kept[:-1]]
-        return float(np.median(rr if len(rr) else np.diff(self.peaks))) * 1000 / RATE_HZ
+        return median(rr if len(rr) else np.diff(self.peaks)) * 1000 / RATE_HZ
 
     @property
     def previous_rr_ms(self) -> float:
         """Median RR [ms] before the kept beats."""
         rr = np.diff(self.peaks)[self.kept[1:]]
-        return float(np.median(rr if len(rr) else np.diff(self.peaks))) * 1000 / RATE_HZ
+        return median(rr if len(rr) else np.diff(self.peaks)) * 1000 / RATE_HZ
 
 
 def conditioned(ecg: ECG) -> np.ndarray:
@@ -97,13 +98,28 @@ def _beats_on(envelope: np.ndarray) -> np.ndarray:
         return candidates
     height = envelope[candidates]
     # At 36/min a 10 s strip holds six beats: the typical QRS is the median of at least that many top candidates.
-    typical = np.median(np.sort(height)[-max(3, round(len(envelope) / rate * 0.6)) :])
-    if typical < LEAST_ENVELOPE_MV or typical < LEAST_CONTRAST * np.percentile(envelope, 25):
+    typical = median(np.sort(height)[-max(3, round(len(envelope) / rate * 0.6)) :])
+    if typical < LEAST_ENVELOPE_MV or typical < LEAST_CONTRAST * _quarter(envelope):
         return candidates[:0]
     edge = round(EDGE_S * rate)
     candidates = candidates[(height > 0.3 * typical) & (candidates >= edge) & (candidates < len(envelope) - edge)]
     candidates = _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
     return _without_tall_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
+
+
+def median(x: np.ndarray) -> float:
+    """``np.median`` of ``(N,)`` numbers without its overhead; a strip asks for some ten of them."""
+    half = len(x) // 2
+    ordered = np.sort(x)
+    return float(ordered[half] if len(x) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+
+
+def _quarter(x: np.ndarray) -> float:
+    """The 25th percentile of ``(N,)`` numbers, interpolated."""
+    place = (len(x) - 1) / 4
+    low = int(place)
+    part = np.partition(x, (low, min(low + 1, len(x) - 1)))
+    return float(part[low] + (part[min(low + 1, len(x) - 1)] - part[low]) * (place - low))
 
 
 def _without_t_waves(peaks: np.ndarray, height: np.ndarray, reach: float) -> np.ndarray:
@@ -194,11 +210,11 @@ def _family(alike: np.ndarray, leads: np.ndarray, peaks: np.ndarray) -> tuple[in
     company = np.where(close, alike, 0).sum(axis=0)
     leader = int(np.argmax(company))
     family = np.flatnonzero(close[:, leader])
-    others = np.setdiff1d(np.arange(len(peaks)), family)
+    others = np.flatnonzero(~close[:, leader])
     if len(others) < max(2, SECOND_FAMILY * len(family)):
         return leader, family
     second = int(others[np.argmax(company[others])])
-    rest = np.intersect1d(np.flatnonzero(close[:, second]), others)
+    rest = np.flatnonzero(close[:, second] & ~close[:, leader])
     if len(rest) < max(2, SECOND_FAMILY * len(family)):
         return leader, family
     if _width(leads, peaks[rest]) < NARROWER * _width(leads, peaks[family]):
@@ -216,15 +232,33 @@ def _width(leads: np.ndarray, peaks: np.ndarray) -> float:
 def _alikeness(leads: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlation ``(N, N)`` of every QRS with every other at the best lag, and that lag ``(N, N)`` [samples].
 
-    Entry (i, j) says how far beat i must be shifted to look like beat j, and how much it then does.
+    Entry (i, j) says how far beat i must be shifted to look like beat j, and how much it then does. QRS are compared at
+    every second sample, so a lag is a place in the even or in the odd half of a beat, where windows are contiguous.
     """
-    lags = np.arange(-12, 13)
-    window = np.arange(-40, 41, 2)
-    columns = np.clip(peaks[:, None, None] + lags[:, None] + window, 0, leads.shape[-1] - 1)
-    pieces = leads[:, columns].transpose(1, 2, 0, 3)  # (N, lags, 8, window)
-    pieces = pieces - pieces.mean(axis=-1, keepdims=True)
-    pieces = pieces.reshape(len(peaks), len(lags), -1)
-    pieces /= np.linalg.norm(pieces, axis=-1, keepdims=True) + 1e-9
-    match = pieces @ pieces[:, len(lags) // 2].T  # (N, lags, N)
+    n, reach, points = len(peaks), 12, 41
+    first = -reach - (points - 1)  # column of the first point at the first lag, after R
+    columns = np.clip(peaks[:, None] + np.arange(first, -first + 2), 0, leads.shape[-1] - 1)
+    halves = leads[:, columns].reshape(len(leads), n, -1, 2).transpose(1, 3, 0, 2)  # (N, 2, 8, points + reach)
+    halves = np.ascontiguousarray(halves)
+    window = sliding_window_view(halves, points, axis=-1).transpose(0, 3, 1, 2, 4)  # (N, lags / 2, 2, 8, points)
+    pieces = window.reshape(n, 2 * (reach + 1), -1)[:, : 2 * reach + 1]  # (N, lags, 8 points), not centred
+    energy = _energy(halves, points)
+    middle = pieces[:, reach].reshape(n, len(leads), points)
+    centred = (middle - middle.mean(axis=-1, keepdims=True)).reshape(n, -1)
+    centred /= np.sqrt((centred**2).sum(axis=-1, keepdims=True)) + 1e-9
+    match = pieces @ centred.T  # (N, lags, N); a centred one ignores a level
+    match /= (np.sqrt(energy) + 1e-9).astype(match.dtype)[:, :, None]
     best = np.argmax(match, axis=1)
-    return np.take_along_axis(match, best[:, None], axis=1)[:, 0], lags[best]
+    return np.take_along_axis(match, best[:, None], axis=1)[:, 0], best - reach
+
+
+def _energy(halves: np.ndarray, points: int) -> np.ndarray:
+    """Sum of squares about each lead's mean ``(N, lags)`` in windows of ``points`` columns of ``(N, 2, 8, k)``."""
+    n, _, leads, k = halves.shape
+    both = np.zeros((2, n, 2, leads, k + 1))
+    both[0, ..., 1:] = halves
+    both[1, ..., 1:] = both[0, ..., 1:] ** 2
+    total = np.cumsum(both, axis=-1)
+    plain, squares = total[..., points:] - total[..., :-points]
+    about = np.maximum((squares - plain**2 / points).sum(axis=2), 0.0)  # (N, 2, lags / 2)
+    return about.transpose(0, 2, 1).reshape(n, -1)[:, :-1]

@@ -269,8 +269,10 @@ def _fall(wave: np.ndarray, rules: Rules) -> int:
 def _bump(leads: np.ndarray, half: int) -> np.ndarray:
     """How far each column stands out of the straight line between the columns ``half`` samples to either side [mV]."""
     smooth = ndimage.uniform_filter1d(leads, half // 2 | 1, axis=-1)
-    padded = np.pad(smooth, [(0, 0)] * (leads.ndim - 1) + [(half, half)], mode="edge")
-    return smooth - 0.5 * (padded[..., : -2 * half] + padded[..., 2 * half :])
+    last = leads.shape[-1] - 1
+    columns = np.arange(last + 1)
+    before, behind = np.maximum(columns - half, 0), np.minimum(columns + half, last)
+    return smooth - 0.5 * (smooth[..., before] + smooth[..., behind])
 
 
 def _usual_t_peak(width: int, r: int, rr_ms: float, rules: Rules) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecg_gym.core import ECG
-from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
+from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, median, r_peaks_of, typical_beat
 from ecg_gym.waveform.fiducials import RULES, Rules, fiducials
 from ecg_gym.waveform.intervals import Intervals, corrected, is_regular
 
@@ -59,7 +59,7 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> t
     beat = typical_beat(leads, peaks)
     if beat is None:
         return row, "too few beats look alike"
-    found = fiducials(beat, float(np.median(rr)), rules)
+    found = fiducials(beat, median(rr), rules)
     per_ms = 1000 / RATE_HZ
     row |= {
         "pr_ms": (found.qrs_onset - found.p_onset) * per_ms,
