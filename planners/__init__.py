@@ -6,6 +6,7 @@ from planners.checks import check_planner
 from planners.decision import Candidate, Change, Excluded, Plan, Preference
 from planners.exhaustive import plan
 from planners.guideline import GuidelinePlanner
+from planners.learned import PolicyPlanner
 from planners.measures import CVaR, Entropic, Exceedance, MeanVariance, Measure, measure_named
 from planners.policies import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
 from planners.searches import Beam, CrossEntropy, RandomShooting
@@ -38,6 +39,7 @@ __all__ = [
     "Plan",
     "PlanInfo",
     "Planner",
+    "PolicyPlanner",
     "Preference",
     "RandomPlanner",
     "RandomShooting",

@@ -70,12 +70,15 @@ class Planner(ABC):
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
         """The actions for a batch of observations, or for one; row i belongs to env i. Shaped as SB3's ``predict``."""
-        if episode_start is not None:
-            for env, begins in zip(self.envs, np.atleast_1d(episode_start)):
-                if begins:
-                    self.forget(env)
+        self._begin(episode_start)
         actions = [env.action(self.choose(env, env.state).treatment) for env in self.envs]
         return np.asarray(actions if self._batched(observation) else actions[0]), state
+
+    def _begin(self, episode_start: Any) -> None:
+        """Forget the episodes of the rows that begin a new one."""
+        for env, begins in zip(self.envs, () if episode_start is None else np.atleast_1d(episode_start)):
+            if begins:
+                self.forget(env)
 
     def _batched(self, observation: Any) -> bool:
         space = self.envs[0].observation_space

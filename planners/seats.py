@@ -36,6 +36,11 @@ class Seat:
         """The row's state, a batch of one."""
         return self._env.episode.state[self._row]
 
+    def observation(self) -> Any:
+        """What an agent in this row sees now."""
+        seen = self._env._problem.observation(self.episode)
+        return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
+
     def action_masks(self) -> np.ndarray:
         """The row's mask."""
         return self._env.action_masks()[self._row]

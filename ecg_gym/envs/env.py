@@ -153,6 +153,10 @@ class ECGInterventionEnv(gym.Env):
             raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see env.menu")
         return self._problem.code.action(self.menu.index(treatment))
 
+    def observation(self) -> Any:
+        """What an agent sees now: what the last reset or step returned."""
+        return self._observation()
+
     def action_masks(self) -> np.ndarray:
         """Allowed actions, bool, as sb3-contrib wants them; before the first reset everything is."""
         everything = np.ones(len(self.menu), dtype=bool)
