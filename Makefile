@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-all check clean
+.PHONY: demo test test-slow test-all check conformance clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,5 +27,8 @@ check: .venv/.ready  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+conformance: .venv/.ready  ## other people's checks, in environments of their own (15 minutes, 6 GB, mostly torch)
+	$(BIN)/python -m conformance
+
 clean:
-	rm -rf .venv build *.egg-info out
+	rm -rf .venv .conformance build *.egg-info out
