@@ -37,7 +37,7 @@ def benchmark_page(document: Mapping[str, Any], name: str) -> str:
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{name} is a benchmark result with a broken part ({type(error).__scenario_}: {error}); expected it as "
+            f"{name} is a benchmark result with a broken part ({type(error).__name__}: {error}); expected it as "
             "`ecg-gym benchmark --json` writes it; run the benchmark again"
         ) from error
     links = [("mean", "Mean"), *((s, s.replace("_", " ")) for s in scenarios), ("repeat", "To repeat this")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from training.episode_file import KIND, SavedEpisode
 from training.play import make
 
 Progress = Callable[[int, int], None]
+NAMES = {"steps": "hours"}  # options that are called otherwise than the fields of Asked
 PLAYED = (("played", "What was played"),)
 SAME_MV = 0.002  # strips closer than this are the same strip: stored as whole microvolts
 
@@ -38,7 +39,16 @@ class Asked:
     drugs: str | None = None
     model: Path | None = None
     allow_missing_leads: bool = False
-    command: Sequence[str] = ()  # as it was typed
+
+    def command(self, source: Path) -> str:
+        """The command line that asks for the same, without where the page goes."""
+        words = ["ecg-gym", "report", str(source)]
+        for f in fields(self):
+            value, option = getattr(self, f.name), "--" + NAMES.get(f.name, f.name).replace("_", "-")
+            if value != f.default:
+                several = value if f.name == "given" else (value,)
+                words += [option] if value is True else [word for one in several for word in (option, str(one))]
+        return shlex.join(words)
 
 
 def report(source: Path, asked: Asked, progress: Progress | None = None) -> str:
@@ -75,7 +85,7 @@ def of_record(path: Path, asked: Asked, progress: Progress | None = None) -> str
     story = tell(
         prepared.world, prepared.state, prepared.candidates, prepared.risk,
         k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=record.name,
-        missing=record.ecg.missing, facts=_facts(asked, taken=prepared.state), progress=progress,
+        missing=record.ecg.missing, facts=_facts(asked, path, prepared.state), progress=progress,
     )  # fmt: skip
     return plan_page(story, notes=record.remarks)
 
@@ -86,7 +96,7 @@ def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progre
     inner, look = env.unwrapped, episode.looks[asked.at]
     name = f"{path.stem}, {look.hours:g} h"
     facts = {"episode": path.name, "actions": " ".join(map(str, episode.actions)),
-             **_facts(asked, inner.state), "seed of the episode": str(episode.seed),
+             **_facts(asked, path, inner.state), "seed of the episode": str(episode.seed),
              "planned from": "the state of the env's own world, which is more than what was seen"}  # fmt: skip
     story: Story = tell(
         inner.world, inner.state, inner.menu, inner.risk,
@@ -122,10 +132,10 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
     )
 
 
-def _facts(asked: Asked, taken: State) -> dict[str, str]:
-    doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in taken.taken[0])
+def _facts(asked: Asked, source: Path, state: State) -> dict[str, str]:
+    doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in state.taken[0])
     return {
-        "command": shlex.join(asked.command),
+        "command": asked.command(source),
         "version": ecg_gym.__version__,
         "λ": f"{asked.risk_aversion:g}",
         "doses taken before": doses,

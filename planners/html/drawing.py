@@ -22,7 +22,8 @@ EVERY = 4  # samples of a typical beat (500 Hz) to one point of the drawing
 def sheet(strip: np.ndarray, alt: str, missing: Sequence[str] = (), rhythm_lead: str = "II") -> Markup:
     """The standard sheet of one strip ``(12, 1024)`` [mV]: three rows of four leads over a rhythm strip."""
     width, height = SHEET_MM
-    offset = np.nan_to_num(strip - np.nanmedian(strip, axis=-1, keepdims=True))
+    known = np.nan_to_num(strip)
+    offset = known - np.median(known, axis=-1, keepdims=True)
     parts: list[Piece] = [_paper(width, height)]
     for row, names in enumerate((*STANDARD_LAYOUT, (rhythm_lead,))):
         level = ROW_MM * (row + 0.55)
@@ -48,7 +49,8 @@ def rhythm(strip: np.ndarray, alt: str, lead: str = "II", seconds: float = 10.0)
     """One lead of one strip on a band of paper."""
     n = round(seconds * MODEL_RATE_HZ)
     width, height, level = np.ceil(seconds * MM_PER_S / 5) * 5, 25.0, 15.0
-    trace = np.nan_to_num(strip[LEADS.index(lead)] - np.nanmedian(strip[LEADS.index(lead)]))[:n]
+    trace = np.nan_to_num(strip[LEADS.index(lead)])
+    trace = (trace - np.median(trace))[:n]
     drawn = tag("path", d=_line(np.clip(trace, -1.2, 1.7), 0, level, MM_PER_S / MODEL_RATE_HZ), class_="trace")
     return picture(width, height, alt, [_paper(width, height), drawn, _label(lead, 1.5, 4)], "rhythm")
 

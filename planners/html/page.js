@@ -9,8 +9,7 @@
   const field = document.getElementById("lambda-number"), said = document.getElementById("said");
   const body = document.querySelector("#ranking tbody"), cards = document.querySelector(".cards");
 
-  const raw = Uint8Array.from(atob(data.columns), (c) => c.charCodeAt(0));
-  const columns = new Uint16Array(raw.buffer);
+  const columns = Uint8Array.from(atob(data.columns), (c) => c.charCodeAt(0));
   for (const row of rows) {
     row.means = new Float64Array(count);
     row.sds = new Float64Array(count);

@@ -18,6 +18,7 @@ from planners.html.story import Story
 from planners.html.whatif import whatif
 from planners.scoring import RESAMPLES, c4
 
+MOST_K = 128  # futures of each candidate that a page can carry and still be small
 SECTIONS = (("before", "The strip before"), ("ranked", "Ranking"), ("futures", "What each may lead to"),
             ("what-if", "Branches"), ("masked", "Not allowed, and why"), ("repeat", "To repeat this"))  # fmt: skip
 
@@ -29,8 +30,16 @@ def plan_page(
     links: tuple[tuple[str, str], ...] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """The document; ``more`` are sections of yours before the plan, ``links`` the ways to them, ``notes`` warnings."""
+    """The document; ``more`` are sections of yours before the plan, ``links`` the ways to them, ``notes`` warnings.
+
+    Raises ``ValueError`` for more than ``MOST_K`` futures of each candidate.
+    """
     plan = story.plan
+    if plan.k > MOST_K:
+        raise ValueError(
+            f"k is {plan.k}; expected at most {MOST_K} futures of each candidate; a page that ranks again by itself "
+            "carries them all: ask for fewer"
+        )
     title = title or f"Plan for {plan.record or 'a patient'}"
     subtitle = f"{len(plan.candidates)} treatments, {plan.k} futures each, {plan.dt_hours:g} h steps"
     content = [
@@ -71,7 +80,7 @@ def script_data(plan: Plan) -> dict[str, Any]:
         "k": plan.k,
         "c4": c4(plan.k) if plan.k > 1 else math.nan,
         "resamples": RESAMPLES,
-        "columns": base64.b64encode(bootstrap_columns(plan).astype("<u2").tobytes()).decode(),
+        "columns": base64.b64encode(bootstrap_columns(plan).astype(np.uint8).tobytes()).decode(),
         "candidates": rows,
         "bar": {**BAR, "most": bar_most(plan)},
         "lines": {"left": frame.left, "width": right - frame.left, "most": LAMBDA_MOST},

@@ -13,6 +13,7 @@ from planners.html.story import Masked, Story
 from planners.report import number, remarks
 
 INTERVALS = (("hr_bpm", "HR", "/min"), ("pr_ms", "PR", "ms"), ("qrs_ms", "QRS", "ms"), ("qtcf_ms", "QTcF", "ms"))
+DRAWN = 32  # futures laid over each other on a card, the first ones
 CARDS = 18  # candidates whose futures are drawn: the best, and watching
 
 
@@ -81,7 +82,8 @@ def futures(story: Story) -> Markup:
         row = plan.candidates[i]
         strips = story.futures[row.treatment]
         place = 1 if row.tie == plan.best.tie else i + 1
-        alt = f"Typical beats in II, V2 and V5 before (dark) and in {len(strips)} futures after {row.treatment} (blue)."
+        alt = f"Typical beats in II, V2 and V5 before (dark) and in futures after {row.treatment} (blue)."
+        over = drawing.beats(plan.before, strips[:DRAWN], alt)
         title = tag("h3", tag("span", f"{place}{'=' if place == 1 and len(plan.tied) > 1 else ''}.", class_="place"),
                     " ", row.treatment)  # fmt: skip
         words = [f"risk {row.mean:.3f} ± {number(row.sd, '.3f')}", *remarks(row)]
@@ -89,14 +91,14 @@ def futures(story: Story) -> Markup:
         lines = [_interval_row(key, name, unit, row.changes.get(key)) for key, name, unit in INTERVALS]
         table = tag("table", tag("thead", head), tag("tbody", *lines))
         cards.append(
-            tag("li", title, tag("p", "; ".join(words), class_="soft"), drawing.beats(plan.before, strips, alt), table,
+            tag("li", title, tag("p", "; ".join(words), class_="soft"), over, table,
                 drawing.rhythm(strips[0], f"Lead II in the first future after {row.treatment}.", seconds=5.0),
                 class_="card best" if row.tie == plan.best.tie else "card", data_i=i)
         )  # fmt: skip
     hidden = len(plan.candidates) - len(cards)
     more = f" Not drawn, further down: {hidden}." if hidden else ""
     said = (
-        f"Dark: the typical beat before. Blue: that of each of {plan.k} futures {plan.horizon * plan.dt_hours:g} h "
+        f"Dark: the typical beat before. Blue: that of {min(plan.k, DRAWN)} futures {plan.horizon * plan.dt_hours:g} h "
         "later, aligned at R; red where no two beats are alike, then a piece of the raw strip. Below it lead II of "
         f"the first future. 25 mm/s, 10 mm/mV, tall waves cut.{more}"
     )
@@ -105,9 +107,9 @@ def futures(story: Story) -> Markup:
 
 def carded(plan: Plan) -> list[int]:
     """Places of the candidates that get a card: the best, and watching wherever it stands."""
-    watching = next(i for i, c in enumerate(plan.candidates) if c.treatment == WATCH)
     best = range(min(CARDS, len(plan.candidates)))
-    return [*best] if watching in best else [*best[:-1], watching]
+    beyond = [i for i, c in enumerate(plan.candidates) if c.treatment == WATCH and i not in best]
+    return [*best[: len(best) - len(beyond)], *beyond]
 
 
 def masked(story: Story) -> Markup:
