@@ -47,13 +47,13 @@ class ECG:
     missing: tuple[str, ...] = ()  # leads that were not recorded; their rows are zero
 
     def __post_init__(self) -> None:
-        signal = np.asarray(self.signal, dtype=np.float32)
+        signal = _millivolts(self.signal)
         if signal.ndim not in (2, 3) or signal.shape[-2] != len(LEADS):
             raise ValueError(
                 f"signal has shape {signal.shape}; expected (12, T) or (B, 12, T) in mV with leads {LEADS}; "
                 "reorder by lead name with ECG.from_leads(...)"
             )
-        if not self.rate_hz > 0:
+        if not _is_number(self.rate_hz) or not self.rate_hz > 0:
             raise ValueError(f"rate_hz is {self.rate_hz}; expected a positive sampling rate in Hz; pass rate_hz=500.0")
         if unknown := [lead for lead in self.missing if lead not in LEADS]:
             raise ValueError(f"missing names {unknown}; expected names out of {LEADS}; check the spelling")
@@ -79,6 +79,39 @@ class ECG:
         return self.signal[..., LEADS.index(name), :]
 
 
+def _millivolts(signal: Any) -> np.ndarray:
+    """The signal as float32; what is no array of real numbers is refused."""
+    given = np.asarray(signal)
+    if given.dtype.kind not in "fiu":
+        raise TypeError(
+            f"signal holds {given.dtype}; expected real numbers in mV, shape (12, T) or (B, 12, T); convert it with "
+            "np.asarray(signal, dtype=float)"
+        )
+    with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and the risk says so
+        return given.astype(np.float32, copy=False)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is one finite real number."""
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return real and bool(abs(value) < float("inf"))
+
+
+def _words(name: str, told: Any) -> frozenset[str]:
+    try:
+        words: frozenset[Any] = frozenset(told)
+    except TypeError:  # no set at all, or of things that cannot be in one
+        words = frozenset((None,))
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{name} is {told!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
+    return words
+
+
+_NUMBERS_OF_PATIENT = (
+    "age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Patient:
     """What is known about a person. ``None`` means unknown: it is flagged to the model, never invented."""
@@ -97,11 +130,13 @@ class Patient:
     def __post_init__(self) -> None:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
+        for name in _NUMBERS_OF_PATIENT:
+            if (told := getattr(self, name)) is not None and not _is_number(told):
+                raise TypeError(f"{name} is {told!r}; expected a finite number; leave it out where it is unknown")
         for name in ("conditions", "medication"):
             if isinstance(told := getattr(self, name), str):
                 raise TypeError(f"{name} is the word {told!r}; expected a set of words; pass {name}={{{told!r}}}")
-        object.__setattr__(self, "conditions", frozenset(self.conditions))
-        object.__setattr__(self, "medication", frozenset(self.medication))
+            object.__setattr__(self, name, _words(name, told))
 
 
 @dataclass(frozen=True, order=True)
@@ -256,7 +291,7 @@ def parse_dose(text: str, default_route: str = "") -> Dose:
 
     Only the form is checked here; whether drug, unit and amount make sense is the formulary's business.
     """
-    match = _DOSE.match(text)
+    match = _DOSE.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
             f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC] [over MINUTES min]'; "

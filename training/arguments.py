@@ -81,6 +81,8 @@ def _patient_value(name: str, value: Any) -> Any:
             raise ValueError(f"sex is {value!r}; expected F or M; leave it out when it is unknown")
         return letter
     if name in ("conditions", "medication"):
+        if not isinstance(value, str | list | tuple | set):
+            raise ValueError(f"{name} is {value!r}; expected words; write {name}=asthma+lupus, or a list")
         names = re.split(r"[+;\s]+", value) if isinstance(value, str) else list(value)
         chosen = frozenset(str(n).strip().lower() for n in names if str(n).strip())
         if name == "conditions" and (unknown := chosen - set(CONDITIONS)):

@@ -37,7 +37,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -87,6 +87,20 @@ class LoopConfig:
     """Processes that draw batches ahead; None is up to 8 beside a GPU and 0 beside a CPU. A ``draw`` that looks at what
     is being trained needs 0."""
     devices: int = 1  # processes that train together through Lightning Fabric, each with a batch of its own
+
+    def __post_init__(self) -> None:
+        whole = {"steps": 0, "warmup": 0, "seed": 0, "save_every": 1, "devices": 1}  # name -> least
+        for name, least in whole.items():
+            if not isinstance(value := getattr(self, name), int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}; expected a whole number from {least}; mend the preset")
+        for name in ("learning_rate", "final_fraction", "weight_decay", "clip", "ema_decay"):
+            if not isinstance(value := getattr(self, name), int | float) or isinstance(value, bool) or not value >= 0:
+                raise ValueError(f"{name} is {value!r}; expected a number from 0; mend the preset")
+        pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
+        if not pair or not all(isinstance(beta, float) and 0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas!r}; expected two numbers from 0 and below 1; mend the preset")
+        if not isinstance(self.device, str):
+            raise ValueError(f"device is {self.device!r}; expected 'cpu', 'cuda', 'cuda:1' or 'mps'; mend the preset")
 
 
 @dataclass
@@ -209,21 +223,25 @@ def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> Trai
     data_are_there(folder)
     path = Path(folder) / STATE
     if path.is_file():
-        _check_same_run(_document(path)["config"], config, path)
+        with _readable(path):
+            stored = dict(_document(path)["config"])
+        _check_same_run(stored, config, path)
     state = start(component, config)
     if not path.is_file():
         return state
-    with safe_open(path, framework="pt", device=str(state.device)) as file:
-        document = json.loads((file.metadata() or {})["training"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    state.component.load_state_dict(_under("component.", tensors))
-    state.ema.load_state_dict(_under("ema.", tensors))
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("adam.", tensors).items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
-    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    state.step = int(document["step"])
+    with _readable(path):
+        with safe_open(path, framework="pt", device=str(state.device)) as file:
+            document = json.loads((file.metadata() or {})["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        state.component.load_state_dict(_under("component.", tensors))
+        state.ema.load_state_dict(_under("ema.", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("adam.", tensors).items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        settings = {"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]}
+        state.optimizer.load_state_dict(settings)
+        state.step = int(document["step"])
     return state
 
 
@@ -260,7 +278,13 @@ def report(
 def losses(folder: str | Path) -> list[dict[str, float]]:
     """The logs of every step of a run so far, in order, each with its ``step``; empty before the first saved state."""
     path = Path(folder) / LOSSES
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(
+            f"{path} cannot be read ({error}); expected one JSON object a line; the file was changed or cut off: go on "
+            "with the run, which drops a line that was cut, or take another folder"
+        ) from error
 
 
 def git_revision() -> str:
@@ -382,6 +406,18 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _entry(document: dict[str, Any]) -> dict[str, str]:
     return {"training": json.dumps(document)}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Inside, whatever a damaged state raises becomes a sentence."""
+    try:
+        yield
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"{path} cannot be gone on with ({type(error).__name__}: {str(error)[:200]}); expected the state of this "
+            "run; the file was changed or copied in part: take an earlier copy, or begin anew with --no-resume"
+        ) from error
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def run(preset: RiskPreset, data: Path | None, folder: Path, show: bool = True) 
 
 def preset_named(name: str, device: str | None = None) -> RiskPreset:
     """The preset of that name, on ``device`` if one is given; ValueError for an unknown name."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'tiny' finishes in seconds")
     preset = PRESETS[name]
     return preset if device is None else replace(preset, loop=replace(preset.loop, device=device))

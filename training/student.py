@@ -311,7 +311,7 @@ def tensors_of(known: Known) -> dict[str, Tensor]:
 
 def preset_named(name: str, device: str | None = None) -> StudentPreset:
     """The preset of that name, on ``device`` if one is given; ValueError for an unknown name."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'tiny' takes a minute")
     preset = PRESETS[name]
     return preset if device is None else replace(preset, loop=replace(preset.loop, device=device))

@@ -432,7 +432,7 @@ def _known(batch: Batch) -> Known:
 
 def preset_named(name: str, device: str | None = None) -> WorldModelPreset:
     """The preset of that name, on ``device`` if one is given; ValueError for an unknown name."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'tiny' takes a minute")
     preset = PRESETS[name]
     if device is None:

@@ -52,8 +52,8 @@ class DiscreteCode:
         return spaces.Discrete(len(self.menu))
 
     def entry(self, action: Any) -> int:
-        """The action itself."""
-        return int(action)
+        """The action itself; ValueError for one that is not in the space."""
+        return _numbers(action, (len(self.menu),))[0]
 
     def action(self, entry: int) -> int:
         """The entry itself."""
@@ -90,8 +90,8 @@ class DrugDoseCode:
         return spaces.MultiDiscrete(list(np.array(self.table).shape))
 
     def entry(self, action: Any) -> int:
-        """The menu entry at this drug and level."""
-        drug, level = (int(part) for part in action)
+        """The menu entry at this drug and level; ValueError for a pair that is not in the space."""
+        drug, level = _numbers(action, np.array(self.table).shape)
         return self.table[drug][level]
 
     def action(self, entry: int) -> np.ndarray:
@@ -104,6 +104,19 @@ class DrugDoseCode:
         return np.concatenate([pairs.any(axis=1), pairs.any(axis=0)])
 
 
+def _numbers(action: Any, sizes: Sequence[int]) -> tuple[int, ...]:
+    """The action as one whole number per size, each from 0 and below it; ValueError otherwise."""
+    try:
+        given = np.asarray(action).reshape(-1)
+    except (TypeError, ValueError):  # a ragged list, say
+        given = np.array([None])
+    whole = len(given) == len(sizes) and given.dtype.kind in "iub"
+    if not whole or not all(0 <= int(x) < n for x, n in zip(given, sizes)):
+        asked = " and ".join(f"a whole number from 0 to {n - 1}" for n in sizes)
+        raise ValueError(f"action is {str(action)[:100]!r}; expected {asked}; draw one with env.action_space.sample()")
+    return tuple(int(x) for x in given)
+
+
 CODES: dict[str, Callable[[tuple[Treatment, ...]], ActionCode]] = {
     "discrete": DiscreteCode,
     "multidiscrete": DrugDoseCode,
@@ -112,7 +125,7 @@ CODES: dict[str, Callable[[tuple[Treatment, ...]], ActionCode]] = {
 
 def action_code(kind: str, menu: Sequence[Treatment]) -> ActionCode:
     """The code called ``kind`` over a menu whose first entry is watch and wait."""
-    if kind not in CODES:
+    if not isinstance(kind, str) or kind not in CODES:
         raise ValueError(f"actions is {kind!r}; expected one of {tuple(CODES)}; pass actions='discrete'")
     if not menu or menu[0] != WATCH:
         raise ValueError(f"the menu begins with {menu[:1]}; expected watch and wait first; use FORMULARY.menu(drugs)")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ecg_gym.core import State, Treatment, World
+from ecg_gym.core import State, Treatment, World, _is_number
 from ecg_gym.envs import episode as course
 from ecg_gym.envs.actions import ActionCode, action_code
 from ecg_gym.envs.episode import INVALID, Episode, Outcome, Task
@@ -109,8 +109,23 @@ def pose(
         raise ValueError(f"invalid_action is {invalid_action!r}; expected one of {INVALID}; pass 'noop'")
     if deterministic not in DETERMINISTIC:
         raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
-    if horizon < 1 or samples < 1:
-        raise ValueError(f"horizon is {horizon} and samples {samples}; expected at least 1 each; leave them out")
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
+    if not whole or horizon < 1 or samples < 1:
+        raise ValueError(
+            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1 each; leave them out"
+        )
+    if knobs is not None and not isinstance(knobs, Mapping):
+        raise TypeError(f"knobs are {knobs!r}; expected a dict of fields of the world; pass knobs={{'steps': 2}}")
+    if not _is_number(risk_aversion) or risk_aversion < 0:
+        raise ValueError(f"risk_aversion is {risk_aversion!r}; expected a finite number from 0; leave it out")
+    if dt_hours is not None and (not _is_number(dt_hours) or not dt_hours > 0):
+        raise ValueError(f"dt_hours is {dt_hours!r}; expected a positive number of hours; leave it out")
+    if drugs is not None and (isinstance(drugs, str) or not isinstance(drugs, Sequence)):
+        raise TypeError(f"drugs are {drugs!r}; expected a list of names; pass drugs=['metoprolol']")
+    if not isinstance(risk, str) and not callable(risk):
+        raise TypeError(f"risk is {risk!r}; expected 'adverse', 'limits', 'max' or a RiskModel; leave it out")
+    if not isinstance(reward, str) and not callable(reward):
+        raise TypeError(f"reward is {reward!r}; expected 'risk', 'package.module:name' or a function; leave it out")
     seeing = tier_named(tier)
     if obs == "latent" and not (seeing.clear and not seeing.delayed):
         raise ValueError(

@@ -59,6 +59,7 @@ class Scenario:
     pitfall: str  # for whom the obvious choice is wrong, and how one can know
     offers: tuple[str, ...]  # besides watching: a drug (all its usual doses) or one dose in words
     sources: tuple[str, ...]  # of the situation and the options
+    helps: tuple[Treatment, str] | None = None  # what helps most of them, and the interval that shows it
     people: People = field(default_factory=People)
     kinds: tuple[Kind, ...] = ()  # whoever is of none of them is as ``people`` says
 
@@ -122,8 +123,20 @@ def scenario_named(name: str) -> Scenario:
 
 
 def parse(name: str, row: Mapping[str, Any]) -> Scenario:
-    """A row as a Scenario. ValueError for a word nobody reads, one that is missing, and shares above 1."""
-    _expect(f"scenario {name}", row, _NEEDED, (*_PEOPLE, "kinds"))
+    """A row as a Scenario. ValueError for a word nobody reads, one that is missing or no such word, shares above 1."""
+    try:
+        return _parsed(name, row)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        if "; expected" in str(error):
+            raise
+        raise ValueError(
+            f"scenario {name} cannot be read ({type(error).__name__}: {error}); expected a row like those of "
+            "scenarios.yaml; compare it with one of them"
+        ) from error
+
+
+def _parsed(name: str, row: Mapping[str, Any]) -> Scenario:
+    _expect(f"scenario {name}", row, _NEEDED, (*_PEOPLE, "kinds", "helps"))
     if not re.fullmatch(r"(?:[A-Z][A-Za-z0-9]*)", row["id"]):
         raise ValueError(f"id of scenario {name} is {row['id']!r}; expected CamelCase such as 'LongQT'; rename it")
     kinds = []
@@ -132,6 +145,10 @@ def parse(name: str, row: Mapping[str, Any]) -> Scenario:
         kinds.append(Kind(kind["name"], float(kind["share"]), _people(name, kind)))
     if (total := sum(kind.share for kind in kinds)) > 1 + 1e-9:
         raise ValueError(f"shares of scenario {name} add up to {total:g}; expected at most 1; lower them")
+    if not isinstance(row["drugs"], list) or not all(isinstance(offer, str) for offer in row["drugs"]):
+        raise ValueError(
+            f"drugs of scenario {name} are {row['drugs']!r}; expected a list of names or doses; write [placebo]"
+        )
     return Scenario(
         name=name,
         id=row["id"],
@@ -140,9 +157,15 @@ def parse(name: str, row: Mapping[str, Any]) -> Scenario:
         pitfall=row["pitfall"],
         offers=tuple(row["drugs"]),
         sources=tuple(row["sources"]),
+        helps=_helps(name, row["helps"]) if "helps" in row else None,
         people=_people(name, row),
         kinds=tuple(kinds),
     )
+
+
+def _helps(name: str, told: Mapping[str, str]) -> tuple[Treatment, str]:
+    _expect(f"helps of scenario {name}", told, ("give", "moves"), ())
+    return Treatment((FORMULARY.check(parse_dose(told["give"]), Patient()),)), told["moves"]
 
 
 def _people(name: str, row: Mapping[str, Any]) -> People:

@@ -32,8 +32,10 @@ def start(
     episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
     """
     generators = [rngs] if isinstance(rngs, np.random.Generator) else list(rngs)
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options are {options!r}; expected a dict or None; pass options={{'scenario': 'svt'}}")
     options = dict(options or {})
-    if unknown := sorted(set(options) - set(OPTIONS)):
+    if unknown := sorted(set(options) - set(OPTIONS), key=str):
         raise ValueError(f"options hold {unknown}; expected keys out of {OPTIONS}; check the spelling")
     if "scenario" in options:
         scenario = scenario_named(options["scenario"])
@@ -84,7 +86,7 @@ def _patient(told: Any) -> Patient | None:
         return told
     if not isinstance(told, Mapping):
         raise TypeError(f"patient is a {type(told).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
-    if unknown := sorted(set(told) - set(_FIELDS)):
+    if unknown := sorted(set(told) - set(_FIELDS), key=str):
         raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
     return Patient(**told)
 
@@ -103,10 +105,12 @@ def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
 
 def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
     """Doses already taken, in the formulary's own spelling."""
+    if not isinstance(told, Sequence) or isinstance(told, str | bytes):
+        raise TypeError(f"given is {told!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")
     given = []
     for entry in told:
         if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
-            entry = Administration(float(entry["hours"]), parse_dose(entry["dose"]))
+            entry = Administration(_hours(entry["hours"]), parse_dose(entry["dose"]))
         if not isinstance(entry, Administration):
             raise ValueError(
                 f"given holds {entry!r}; expected an Administration or a dict with 'dose' and 'hours'; "
@@ -118,3 +122,13 @@ def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
             )
         given.append(replace(entry, dose=FORMULARY.check(entry.dose, patient)))
     return tuple(sorted(given))
+
+
+def _hours(told: Any) -> float:
+    try:
+        hours = float(told)
+    except (TypeError, ValueError):
+        hours = np.nan
+    if not np.isfinite(hours):
+        raise ValueError(f"a dose was given at {told!r} h; expected a number of hours <= 0; write 'hours': -2")
+    return hours

@@ -145,7 +145,14 @@ class ECGInterventionVectorEnv(VectorEnv):
                 f"rows {np.flatnonzero(self._over).tolist()} have ended; expected a reset of them first; call "
                 "envs.reset(options={'reset_mask': terminated | truncated})"
             )
-        entries = np.array([self._problem.code.entry(action) for action in iterate(self.action_space, actions)])
+        try:
+            each = list(iterate(self.action_space, actions))
+        except TypeError as error:
+            raise ValueError(
+                f"actions are {str(actions)[:100]!r}; expected one per env, {n} in all; draw them with "
+                "envs.action_space.sample()"
+            ) from error
+        entries = np.array([self._problem.code.entry(action) for action in each])
         if len(entries) != n:
             raise ValueError(f"{len(entries)} actions for {n} envs; expected one each; use envs.action_space")
         rewards, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)

@@ -180,7 +180,7 @@ def _route(name: str, block: Block) -> Route:
     return Route(
         name=name,
         unit=unit,
-        usual=tuple(float(x) for x in block.data.get("usual") or ()),
+        usual=_amounts(block),
         max_single=block.number("max_single", unit),
         max_24h=block.number("max_24h", total),
         max_1h=block.number("max_1h", total, float("inf")),
@@ -189,6 +189,16 @@ def _route(name: str, block: Block) -> Route:
         source=str(block.source),
         infusion=_route(name, replace(block.block("infusion"), path=block.path)) if "infusion" in block else None,
     )
+
+
+def _amounts(block: Block) -> tuple[float, ...]:
+    """The menu's doses."""
+    usual = block.data.get("usual") or ()
+    if not isinstance(usual, list | tuple) or not all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < float("inf") for x in usual
+    ):
+        raise ValueError(f"{block.path}.usual is {str(usual)[:80]}; expected a list of amounts; write usual: [2.5, 5]")
+    return tuple(float(x) for x in usual)
 
 
 def _compartments(common: Block, route: Block, metabolite: Block) -> Compartments:

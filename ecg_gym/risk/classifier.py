@@ -98,7 +98,7 @@ class Findings:
     def load(cls, path: str | Path | None = None) -> Findings:
         """The packaged weights, or those at ``path``; ValueError when the file is not what it should be."""
         found = checkpoint.load_packaged(PACKAGED, KIND) if path is None else checkpoint.load(path, KIND)
-        network = FindingsNet(FindingsConfig(**found.config))
+        network = checkpoint.build(lambda told: FindingsNet(FindingsConfig(**told)), found)
         checkpoint.restore(network, found)
         return cls(network, found.sha256, found.metadata)
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 from scipy import fft
 
+RATES_HZ = (20.0, 50_000.0)  # beyond these a rate is a slip: a strip of seconds would be nothing, or gigabytes
 REFLECT_S = 1.25  # length of the continuation at either end [s]; two periods of the lowest band edge do not matter more
 
 
@@ -46,6 +47,11 @@ def spectral(
     high: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Filter and resample in one pass: ``(..., T)`` -> ``(..., floor(T target/rate))``; the three above say how."""
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1] or signal.shape[-1] < 2:
+        raise ValueError(
+            f"the strip has {signal.shape[-1]} samples at {rate_hz:g} Hz; expected at least 2 at {RATES_HZ[0]:g} to "
+            f"{RATES_HZ[1]:g} Hz; check that rate_hz is in Hz"
+        )
     extended, start = _extend(signal, rate_hz, target_hz)
     n_in = extended.shape[-1]
     n_out = round(n_in * target_hz / rate_hz)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +24,7 @@ from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 ASSETS = Path(__file__).parents[1] / "assets"
 REQUIRED = ("format", "kind", "config", "leads", "rate_hz", "samples", "data", "metrics")
+Network = TypeVar("Network", bound=torch.nn.Module)
 _KEY = "ecg_gym"  # one metadata entry only: safetensors does not keep the order of several, and hashes would differ
 
 
@@ -112,6 +113,22 @@ def load(path: str | Path, kind: str, expected_sha256: str | None = None) -> Che
             "another format: fetch it again"
         ) from None
     return Checkpoint(path, tensors, _checked(document, kind, path), digest)
+
+
+def build(make: Callable[[dict[str, Any]], Network], found: Checkpoint) -> Network:
+    """The untrained network that a checkpoint's config describes; ``restore`` fills it. Draws nothing from torch's own
+    generator, which belongs to the user. ValueError when the config describes no such network.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return make(found.config)
+    except (TypeError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError, ValueError) as error:
+        if "; expected" in str(error):
+            raise
+        raise ValueError(
+            f"{found.path} has a config that describes no network ({type(error).__name__}: {error}); expected the one "
+            "it was trained with; the file was changed: fetch it again"
+        ) from error
 
 
 def restore(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:

@@ -133,7 +133,7 @@ class WorldModel:
                 f"{codec}, {checkpoint.sha256(codec)[:12]}...; keep both files together, or retrain with "
                 "`ecg-gym train world-model`"
             )
-        forecaster = Forecaster.from_config(found.config)
+        forecaster = checkpoint.build(Forecaster.from_config, found)
         checkpoint.restore(forecaster, found)
         turned = {name: value for name, value in knobs.items() if value is not None}
         beside = weights.with_name(STUDENT)

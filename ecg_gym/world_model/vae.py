@@ -61,8 +61,7 @@ class VAE(nn.Module):
     def load(cls, path: str | Path | None = None) -> VAE:
         """A trained codec in evaluation mode, from ``path`` or the weights that ship with the package."""
         found = checkpoint.load_packaged("vae.safetensors", KIND) if path is None else checkpoint.load(path, KIND)
-        config = {**found.config, "dilations": tuple(found.config["dilations"])}
-        vae = cls(VAEConfig(**config))
+        vae = checkpoint.build(lambda told: cls(VAEConfig(**{**told, "dilations": tuple(told["dilations"])})), found)
         checkpoint.restore(vae, found)
         return vae
 
