@@ -14,12 +14,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import yaml
+
 from ecg_gym.core import World
 from ecg_gym.envs.resolve import load_world
-from planners import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
-from training.benchmark.episodes import Agent, made
+from ecg_gym.envs.scenarios import scenario_named
+from planners import (
+    BeamPlanner,
+    BestConstant,
+    CEMPlanner,
+    ExhaustivePlanner,
+    RandomPlanner,
+    RandomShootingPlanner,
+    RecedingHorizonPlanner,
+    WatchAndWait,
+)
+from training.benchmark.episodes import Agent
 from training.benchmark.oracle import Oracle
-from training.benchmark.protocol import TRUTH, TUNED, Protocol, canonical
+from training.benchmark.protocol import IDS, MODEL, TRUTH, TUNED, Protocol, canonical
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Setting:
     artefact: bytes = b""  # what its preparation brought
 
 
+ALGORITHMS = {"ppo": "SB3's PPO", "dqn": "SB3's DQN", "maskable-ppo": "sb3-contrib's MaskablePPO"}
 Prepared = tuple[bytes, dict[str, Any]]  # the artefact, and what is to be told about it
 Prepare = Callable[[Setting, Mapping[str, Any], Path], Prepared]  # may keep checkpoints in the folder
 
@@ -65,6 +80,42 @@ def _exhaustive(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
     return ExhaustivePlanner(env, learned_world(setting.protocol), **told)
 
 
+def _sequence(kind: Callable[..., Agent]) -> Callable[[Any, Setting, Mapping[str, Any]], Agent]:
+    return lambda env, setting, told: kind(env, world=learned_world(setting.protocol), **told)
+
+
+def _guideline(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
+    from planners.guideline import GuidelinePlanner
+
+    return GuidelinePlanner(env)
+
+
+def _learned(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
+    from training.benchmark.learners import learned
+
+    return learned(env, setting, told)
+
+
+def _train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
+    from training.benchmark.learners import train
+
+    return train(setting, told, folder)
+
+
+def _learners() -> tuple[Contestant, ...]:
+    """Each algorithm, trained in the learned model, and in the virtual patient for comparison."""
+    budget = {"steps": 4096, "envs": 16, "every": 1024}
+    where = {MODEL: ("", "the learned model"), TRUTH: ("-in-truth", "the virtual patient, for comparison")}
+    return tuple(
+        Contestant(
+            f"{algorithm}{suffix}", "learner", f"{words}, trained in {place}", _learned,
+            {"algorithm": algorithm, "world": world, **budget}, _train, effort=2,
+        )
+        for world, (suffix, place) in where.items()
+        for algorithm, words in ALGORITHMS.items()
+    )  # fmt: skip
+
+
 def _constant(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
     name = json.loads(setting.artefact)["treatment"]
     menu = {str(treatment): treatment for treatment in env.unwrapped.menu}
@@ -73,36 +124,105 @@ def _constant(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
 
 def _best_constant(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
     """The treatment that does best in the virtual patient when given whenever it is allowed, on patients for tuning."""
-    protocol = setting.protocol
-    env = made(TRUTH, canonical(protocol.arguments(setting.scenario, TRUTH)), protocol.horizon)
-    best = BestConstant.search(env, int(told["episodes"]), protocol.seed(setting.seed, 0, TUNED))
-    found = {"treatment": str(best.treatment), "patients": int(told["episodes"])}
+    protocol, patients = setting.protocol, int(told["patients"])
+    seeds = [protocol.seed(setting.seed, episode, TUNED) for episode in range(patients)]
+    menu, returns = constant_returns(protocol, setting.scenario, seeds)
+    best = int(np.argmax(returns.mean(axis=1)))  # of equal ones the first of the menu
+    found = {"treatment": menu[best], "patients": patients, "return": float(returns[best].mean())}
     return json.dumps(found).encode(), found
 
 
+def constant_returns(protocol: Protocol, scenario: str, seeds: Sequence[int]) -> tuple[list[str], np.ndarray]:
+    """The menu, and the return ``(menu, patients)`` of each of its treatments given whenever it is allowed."""
+    menu = scenario_named(scenario).menu
+    asked = gym.make_vec(
+        IDS[TRUTH], num_envs=len(menu) * len(seeds), max_episode_steps=protocol.horizon,
+        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, **protocol.arguments(scenario, TRUTH),
+    )  # fmt: skip
+    each: Any = [seed for _ in menu for seed in seeds]  # a list is what Gymnasium takes and does not type
+    asked.reset(seed=each)
+    entries = np.repeat(np.arange(len(menu)), len(seeds))
+    total, going = np.zeros(len(entries)), np.ones(len(entries), bool)
+    for _ in range(protocol.horizon):
+        _, rewards, terminated, truncated, _ = asked.step(entries)
+        total += np.where(going, rewards, 0.0)
+        going &= ~(terminated | truncated)  # the row goes on with another patient, who is not counted
+    asked.close()
+    return [str(treatment) for treatment in menu], total.reshape(len(menu), len(seeds))
+
+
+SEARCH = {
+    "horizon": 3,
+    "k": 4,
+    "budget": 200,
+    "risk_aversion": 0.6,
+    "discount": 1.0,
+    "finish": 0.3,
+    "belief": "history",
+}
 TABLE: tuple[Contestant, ...] = (
     Contestant("random", "anchor", "any allowed treatment", lambda env, *_: RandomPlanner(env)),
     Contestant("watch", "anchor", "watch and wait, always", lambda env, *_: WatchAndWait(env)),
     Contestant(
         "constant", "anchor", "the best single treatment, chosen in the virtual patient on other patients",
-        _constant, {"episodes": 6}, _best_constant, effort=1,
+        _constant, {"patients": 6}, _best_constant, effort=1,
     ),
+    Contestant("guideline", "anchor", "the guideline's first choice, by rules on what is seen", _guideline),
     Contestant(
         "exhaustive", "planner", "mean-variance ranking of every allowed treatment in the learned model",
-        _exhaustive, {"k": 8, "risk_aversion": 0.6, "horizon": 1}, effort=3,
+        _exhaustive, {"k": 6, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
     ),
+    Contestant(
+        "shooting", "planner", "random shooting over sequences in the learned model",
+        _sequence(RandomShootingPlanner), SEARCH, effort=3,
+    ),
+    Contestant(
+        "cem", "planner", "categorical cross-entropy search over sequences in the learned model",
+        _sequence(CEMPlanner), SEARCH, effort=3,
+    ),
+    Contestant(
+        "beam", "planner", "beam search over sequences in the learned model",
+        _sequence(BeamPlanner), SEARCH, effort=3,
+    ),
+    Contestant(
+        "receding", "planner", "receding horizon: cross-entropy search that goes on from the plan before",
+        _sequence(RecedingHorizonPlanner), SEARCH, effort=3,
+    ),
+    *_learners(),
     Contestant(
         "oracle", "anchor", "exhaustive ranking in the virtual patient itself, from the truth",
         lambda env, setting, told: Oracle(env, last=setting.protocol.horizon, **told),
-        {"sift": 4, "keep": 4, "k": 12, "horizon": 2}, inside=False, effort=4,
+        {"sift": 3, "keep": 3, "k": 8, "horizon": 2}, inside=False, effort=4,
     ),
 )  # fmt: skip
 ANCHORS = ("random", "watch", "constant", "guideline", "oracle")
 
 
 def contestants(names: Sequence[str] | None = None) -> tuple[Contestant, ...]:
-    """The agents of these names (default all), in the order of the table; ``ValueError`` names the others."""
+    """The agents of these names (default all), in the order of the table.
+
+    ``"exhaustive:k=4;horizon=2"`` is an agent with other settings, under that name. Raises ``ValueError`` for a name or
+    a setting that nobody knows.
+    """
+    if names is None:
+        return TABLE
+    found = [_contestant(name) for name in dict.fromkeys(names)]
+    order = [one.name for one in TABLE]
+    return tuple(sorted(found, key=lambda one: order.index(one.name.partition(":")[0])))
+
+
+def _contestant(words: str) -> Contestant:
+    name, _, changes = words.partition(":")
     known = {one.name: one for one in TABLE}
-    if unknown := sorted(set(names or ()) - set(known)):
-        raise ValueError(f"agents hold {unknown}; expected names out of {', '.join(known)}; check the spelling")
-    return tuple(one for one in TABLE if names is None or one.name in names)
+    if name not in known:
+        raise ValueError(f"agent is {name!r}; expected one of {', '.join(known)}; check the spelling")
+    one, told = known[name], {}
+    for change in filter(None, changes.split(";")):
+        key, _, value = change.partition("=")
+        if key not in one.settings:
+            raise ValueError(
+                f"{name} has no setting {key!r}; expected one of {', '.join(one.settings) or 'none'}; "
+                f"write for example {name}:k=4;horizon=2"
+            )
+        told[key] = yaml.safe_load(value)
+    return replace(one, name=words, settings={**one.settings, **told}) if told else one

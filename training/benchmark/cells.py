@@ -37,7 +37,7 @@ class Cell:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "rules.json").is_file():
             write_aside(folder / "rules.json", (json.dumps(rules, indent=2, sort_keys=True) + "\n").encode())
-        return cls(folder, f"{agent}-{digest(settings)[:12]}")
+        return cls(folder, f"{agent.partition(':')[0]}-{digest(settings)[:12]}")
 
     @property
     def path(self) -> Path:

@@ -35,6 +35,9 @@ def benchmark(
     tier: Annotated[str, typer.Option(help="What is seen of the patients: clean, variation, noisy, missing, delayed.")]
     = "variation",
     model: Annotated[str, typer.Option(help="Learned model to plan and train in: 'model' or a path.")] = "model",
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Other patients: choose settings on them, 'exhaustive:k=4;horizon=2'.")
+    ] = False,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no episode after so long; the same command goes on later.")
     ] = None,
@@ -48,7 +51,7 @@ def benchmark(
     from training.benchmark import page as leaderboard
     from training.benchmark.agents import contestants
     from training.benchmark.cells import write_aside
-    from training.benchmark.protocol import Protocol
+    from training.benchmark.protocol import JUDGED, TUNED, Protocol
     from training.benchmark.results import document
     from training.benchmark.run import missing, stored
     from training.benchmark.scale import crew
@@ -60,6 +63,7 @@ def benchmark(
         episodes = min(episodes, 3) if quick else episodes
         protocol = Protocol(
             scenarios=names, episodes=episodes, seeds=seeds, tier=tier, model=model,
+            purpose=TUNED if tune else JUDGED,
             inside=max(1, episodes // 4) if inside is None else inside,
         )  # fmt: skip
         SAY.print(f"protocol {protocol.sha256}")

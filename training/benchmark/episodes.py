@@ -72,16 +72,4 @@ def play(env: gym.Env, agent: Agent, seed: int) -> dict[str, Any]:
 @lru_cache(maxsize=32)
 def made(world: str, arguments: str, horizon: int) -> gym.Env:
     """The env of these arguments (as canonical JSON), made once per process and used by one agent after another."""
-    told = json.loads(arguments)
-    import inspect  # TEMPORARY until the env takes tier and knobs
-    from dataclasses import replace
-    from ecg_gym.envs import ECGInterventionEnv
-    from ecg_gym.envs.resolve import load_world
-
-    known = inspect.signature(ECGInterventionEnv.__init__).parameters
-    if "knobs" not in known:
-        knobs = told.pop("knobs", None)
-        told.pop("tier", None)
-        if knobs:
-            told["world"] = replace(load_world(told["world"]), **knobs)
-    return gym.make(IDS[world], max_episode_steps=horizon, disable_env_checker=True, **told)
+    return gym.make(IDS[world], max_episode_steps=horizon, disable_env_checker=True, **json.loads(arguments))

@@ -42,6 +42,7 @@ class Protocol:
     risk: str = "adverse"  # judges in both worlds
     horizon: int = HORIZON  # [steps] of an episode
     model: str = "model"  # the learned model to plan and to train in: the packaged one, or a path to weights
+    purpose: int = JUDGED  # or TUNED: other patients, to choose the settings of agents on
     knobs: Mapping[str, Any] = field(default_factory=lambda: dict(FAST))  # of the learned model
     bootstrap_seed: int = 0
     resamples: int = 2000
@@ -64,9 +65,9 @@ class Protocol:
         told = {"scenario": scenario, "risk": self.risk, "tier": self.tier, "horizon": self.horizon}
         return told | ({"world": self.model, "knobs": dict(self.knobs)} if world == MODEL else {})
 
-    def seed(self, repetition: int, episode: int, purpose: int = JUDGED) -> int:
+    def seed(self, repetition: int, episode: int, purpose: int | None = None) -> int:
         """The env's seed of one episode; the same for every agent and scenario."""
-        return purpose * STREAM + repetition * PATIENTS_PER_SEED + episode
+        return (purpose or self.purpose) * STREAM + repetition * PATIENTS_PER_SEED + episode
 
     def rules(self, scenario: str) -> dict[str, Any]:
         """All that one row of the scenario depends on, besides the agent."""
@@ -74,14 +75,14 @@ class Protocol:
         return {
             "package": {"ecg-gym": importlib.metadata.version("ecg-gym")},
             "scenario": scenario,
-            "scenario_sha256": digest(jsonable(asdict(told))),
+            "people_sha256": digest(jsonable([asdict(told.people), [[k.share, asdict(k.people)] for k in told.kinds]])),
             "menu": [str(treatment) for treatment in told.menu],
             "envs": {world: {"id": IDS[world], "kwargs": self.arguments(scenario, world)} for world in IDS},
             "max_episode_steps": self.horizon,
             "model_sha256": model_sha256(self.model),
             "risk_sha256": risk_sha256(self.risk),
             "tables_sha256": tables_sha256(),
-            "seeds": {"stream": STREAM, "patients_per_seed": PATIENTS_PER_SEED, "purpose": JUDGED},
+            "seeds": {"stream": STREAM, "patients_per_seed": PATIENTS_PER_SEED, "purpose": self.purpose},
         }
 
     def to_json_dict(self) -> dict[str, Any]:

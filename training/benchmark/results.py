@@ -1,4 +1,4 @@
-"""``document(protocol, agents, rows)``: what the rows say, as one JSON document. Higher scores are better, 1 is the oracle.
+"""``document(protocol, agents, rows)``: what the rows say, as one JSON document. Higher is better, 1 is the oracle.
 
 A score is the return of an episode in the virtual patient. It is normalised by the scenario's mean returns of the
 random agent (0) and of the oracle (1). Where oracle and random cannot be told apart that number means nothing: such
