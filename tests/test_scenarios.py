@@ -45,6 +45,7 @@ def test_every_row_says_what_a_card_needs_and_offers_an_affordable_menu(row) -> 
     assert row.sources
     assert all("10." in source or "PMC" in source for source in row.sources)  # can be looked up
     assert all(len(treatment.doses) == 1 for treatment in row.menu[1:])
+    assert row.helps is None if row.name == "healthy_volunteer" else row.helps[0] in row.menu
     patient, given, words = row.lend(Patient(age_years=50.0))
     assert patient.conditions == row.conditions
     assert given == row.given
@@ -57,6 +58,7 @@ def test_every_row_says_what_a_card_needs_and_offers_an_affordable_menu(row) -> 
     ({"conditions": ["happiness"]}, "expected names out of"),
     ({"kinds": [{"name": "a", "share": 0.7}, {"name": "b", "share": 0.7}]}, "add up to 1.4"),
     ({"kinds": [{"name": "a", "share": 0.7, "drugs": []}]}, "unknown keys \\['drugs'\\]"),
+    ({"helps": {"give": "atropine 1 mg IV"}}, "lacks \\['moves'\\]"),
     ({"given": [{"dose": "atropine 1 mg IV"}]}, "lacks \\['hours'\\]"),
 ], ids=str)  # fmt: skip
 def test_a_row_that_says_something_else_is_refused(change, says) -> None:

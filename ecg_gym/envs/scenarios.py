@@ -117,7 +117,7 @@ def load_scenarios() -> Mapping[str, Scenario]:
 def scenario_named(name: str) -> Scenario:
     """The scenario of that name; ``ValueError`` names the others."""
     scenarios = load_scenarios()
-    if name not in scenarios:
+    if not isinstance(name, str) or name not in scenarios:
         raise ValueError(f"scenario is {name!r}; expected one of {', '.join(scenarios)}; choose one of them")
     return scenarios[name]
 
