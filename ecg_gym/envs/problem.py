@@ -25,6 +25,7 @@ from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 DETERMINISTIC = (None, "batch")
+MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, and would ask for all memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +111,10 @@ def pose(
     if deterministic not in DETERMINISTIC:
         raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
-    if not whole or horizon < 1 or samples < 1:
+    if not whole or horizon < 1 or not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(
-            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1 each; leave them out"
+            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1, samples up to "
+            f"{MOST_SAMPLES}; leave them out"
         )
     if knobs is not None and not isinstance(knobs, Mapping):
         raise TypeError(f"knobs are {knobs!r}; expected a dict of fields of the world; pass knobs={{'steps': 2}}")

@@ -61,7 +61,7 @@ def load_tiers() -> Mapping[str, Tier]:
 def tier_named(name: str) -> Tier:
     """The tier of that name; ``ValueError`` names the others."""
     tiers = load_tiers()
-    if name not in tiers:
+    if not isinstance(name, str) or name not in tiers:
         raise ValueError(f"tier is {name!r}; expected one of {', '.join(tiers)}; choose one of them")
     return tiers[name]
 
