@@ -35,7 +35,7 @@ AGAIN = 4  # the treated are given the same again after so many steps
 RESYNCED = (1, 2, 4)  # steps after which a told course is told the true strip again
 NUDGES_MV = (0.001, 0.01)  # noise on the first strip of a twin: 1 and 10 microvolt
 SECOND = 2  # steps between the two drugs of the study of order
-SEEN_PEAK, FADED = 8.0, 0.5  # a drug of the washout moves PR + QT [ms] + rate [%] by that, and loses half of it
+SEEN_PEAK, FADED = 8.0, 0.3  # a dose of the washout moves PR + QT [ms] + rate [%] by that; this share may be left
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def schedules(people: State, seed: int, steps: int, dt_hours: float) -> dict[str
 
 
 def fading(steps: int, dt_hours: float) -> list[Treatment]:
-    """Doses of the menu that act visibly on a typical adult and have lost half of that before the study ends."""
+    """Doses of the menu that act visibly on a typical adult and are nearly gone before the study ends."""
     from ecg_gym.world_model.conditioning import modulations
 
     typical, hours = Patient(age_years=50.0, sex="F", weight_kg=70.0), dt_hours * np.arange(1, steps + 1)
