@@ -119,7 +119,7 @@ def test_every_part_of_the_protocol_changes_its_hash(light):
             {"bootstrap_seed": 1},
             {"resamples": 300},
             {"purpose": TUNED},
-        )  # fmt: skip
+        )
     ]
     assert len({light.sha256, *(one.sha256 for one in others)}) == 1 + len(others)
     assert replace(light).sha256 == light.sha256
@@ -408,7 +408,8 @@ def test_a_ray_cluster_plays_the_same_episodes(light, tmp_path):
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint(algorithm, light, tmp_path, monkeypatch):
     from training.benchmark import learners
 
-    told = {"algorithm": algorithm, "world": TRUTH, "steps": 128, "envs": 4, "every": 32}
+    told = {"algorithm": algorithm, "world": TRUTH, "steps": 128, "envs": 4, "every": 32,
+            "learning": table.LEARNING[algorithm]}  # fmt: skip
     setting, kept = Setting(light, "bradycardia", 0), []
     keep = learners._keep
 

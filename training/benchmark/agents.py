@@ -26,6 +26,7 @@ from planners import (
     BestConstant,
     CEMPlanner,
     ExhaustivePlanner,
+    GuidelinePlanner,
     RandomPlanner,
     RandomShootingPlanner,
     RecedingHorizonPlanner,
@@ -47,6 +48,13 @@ class Setting:
 
 
 ALGORITHMS = {"ppo": "SB3's PPO", "dqn": "SB3's DQN", "maskable-ppo": "sb3-contrib's MaskablePPO"}
+COMMON = {"learning_rate": 1e-3, "gamma": 0.99, "policy_kwargs": {"net_arch": [64, 64]}}
+ON_POLICY = {"n_steps": 8, "batch_size": 64, "n_epochs": 10, "ent_coef": 0.01, **COMMON}
+OFF_POLICY = {
+    "learning_starts": 256, "buffer_size": 20_000, "batch_size": 128, "train_freq": 2, "gradient_steps": 16,
+    "target_update_interval": 256, "exploration_fraction": 0.5, "exploration_final_eps": 0.05, **COMMON,
+}  # fmt: skip
+LEARNING = {"ppo": ON_POLICY, "maskable-ppo": ON_POLICY, "dqn": OFF_POLICY}
 Prepared = tuple[bytes, dict[str, Any]]  # the artefact, and what is to be told about it
 Prepare = Callable[[Setting, Mapping[str, Any], Path], Prepared]  # may keep checkpoints in the folder
 
@@ -84,12 +92,6 @@ def _sequence(kind: Callable[..., Agent]) -> Callable[[Any, Setting, Mapping[str
     return lambda env, setting, told: kind(env, world=learned_world(setting.protocol), **told)
 
 
-def _guideline(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
-    from planners.guideline import GuidelinePlanner
-
-    return GuidelinePlanner(env)
-
-
 def _learned(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
     from training.benchmark.learners import learned
 
@@ -104,12 +106,12 @@ def _train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
 
 def _learners() -> tuple[Contestant, ...]:
     """Each algorithm, trained in the learned model, and in the virtual patient for comparison."""
-    budget = {"steps": 4096, "envs": 16, "every": 1024}
+    budget = {"steps": 1024, "envs": 16, "every": 256}
     where = {MODEL: ("", "the learned model"), TRUTH: ("-in-truth", "the virtual patient, for comparison")}
     return tuple(
         Contestant(
             f"{algorithm}{suffix}", "learner", f"{words}, trained in {place}", _learned,
-            {"algorithm": algorithm, "world": world, **budget}, _train, effort=2,
+            {"algorithm": algorithm, "world": world, **budget, "learning": LEARNING[algorithm]}, _train, effort=2,
         )
         for world, (suffix, place) in where.items()
         for algorithm, words in ALGORITHMS.items()
@@ -167,7 +169,10 @@ TABLE: tuple[Contestant, ...] = (
         "constant", "anchor", "the best single treatment, chosen in the virtual patient on other patients",
         _constant, {"patients": 6}, _best_constant, effort=1,
     ),
-    Contestant("guideline", "anchor", "the guideline's first choice, by rules on what is seen", _guideline),
+    Contestant(
+        "guideline", "anchor", "what guidelines give first, by rules on what is seen",
+        lambda env, *_: GuidelinePlanner(env),
+    ),
     Contestant(
         "exhaustive", "planner", "mean-variance ranking of every allowed treatment in the learned model",
         _exhaustive, {"k": 6, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,

@@ -22,16 +22,8 @@ from training.benchmark.agents import Agent, Prepared, Setting
 from training.benchmark.cells import write_aside
 from training.benchmark.protocol import IDS, TRAINED, Protocol
 
-GAMMA = 0.99
-FEW = {"learning_rate": 1e-3, "gamma": GAMMA, "policy_kwargs": {"net_arch": [64, 64]}}
-ON_POLICY = {"n_steps": 32, "batch_size": 128, "n_epochs": 10, "ent_coef": 0.01, **FEW}
-OFF_POLICY = {
-    "learning_starts": 512, "buffer_size": 20_000, "batch_size": 128, "train_freq": 2, "gradient_steps": 16,
-    "target_update_interval": 256, "exploration_fraction": 0.5, "exploration_final_eps": 0.05, **FEW,
-}  # fmt: skip
 DIARY = "diary.json"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-ALGORITHMS: dict[str, Mapping[str, Any]] = {"ppo": ON_POLICY, "maskable-ppo": ON_POLICY, "dqn": OFF_POLICY}
 
 
 class Learned:
@@ -77,7 +69,7 @@ def train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
     shutil.rmtree(folder)
     returns, part = diary["returns"], max(1, len(diary["returns"]) // 4)
     return content.getvalue(), {
-        **told,
+        **{name: told[name] for name in ("algorithm", "world", "envs")},
         "steps": int(model.num_timesteps),
         "episodes": len(returns),
         "cpu_seconds": round(diary["cpu_seconds"], 1),
@@ -117,7 +109,7 @@ def _begin(venv: Any, setting: Setting, told: Mapping[str, Any], folder: Path) -
                     getattr(model.replay_buffer, name)[:] = arrays[name]
                 model.replay_buffer.pos, model.replay_buffer.full = int(arrays["pos"]), bool(arrays["full"])
         return model, diary
-    settings = dict(ALGORITHMS[told["algorithm"]])
+    settings = dict(told["learning"])
     seed = setting.protocol.seed(setting.seed, 0, TRAINED)
     model = kind("MlpPolicy", venv, seed=seed, device="cpu", **settings)
     return model, {"steps": 0, "returns": [], "cpu_seconds": 0.0}
