@@ -60,11 +60,13 @@ def branches(
     *,
     steps: int,
     names: Sequence[str] = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms"),
+    first: np.ndarray | None = None,
     batch_rows: int = BATCH_ROWS,
     progress: Progress | None = None,
 ) -> tuple[Branch, ...]:
-    """Each course followed for ``steps`` from a state of one patient, every strip judged against ``state.ecg``.
+    """Each course followed for ``steps`` from a state of one patient.
 
+    Every strip is judged against ``first (1, 12, 1024)`` [mV], by default ``state.ecg``.
     ``progress(done, total)`` counts rows of all steps. Raises ``ValueError`` for several patients, a course longer than
     ``steps``, or no steps at all.
     """
@@ -79,11 +81,12 @@ def branches(
     k = len(seeds)
     start = _Node(state.repeat(k), [np.random.default_rng(s) for s in seeds], np.zeros(k), np.ones(k, bool), {})
     trace: dict[Course, _Node] = {(): start}
+    against = state.ecg if first is None else first
     for layer in layers:
         size = max(1, batch_rows // k)
         for i in range(0, len(layer), size):
             some = layer[i : i + size]
-            trace |= zip(some, _step(world, state, [(trace[c[:-1]], c[-1]) for c in some], risk, names))
+            trace |= zip(some, _step(world, against, [(trace[c[:-1]], c[-1]) for c in some], risk, names))
             done += len(some) * k
             if progress is not None:
                 progress(done, total)
@@ -92,7 +95,7 @@ def branches(
 
 def _step(
     world: World,
-    before: State,
+    before: np.ndarray,
     moves: Sequence[tuple[_Node, Treatment]],
     risk: RiskFunction,
     names: Sequence[str],
@@ -105,7 +108,7 @@ def _step(
         [treatment for _, treatment in moves for _ in range(k)],
         [rng for some in rngs for rng in some],
     )
-    judged = risk(np.repeat(before.ecg, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
+    judged = risk(np.repeat(before, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
     sound = np.asarray(judged.finite) & np.isfinite(judged.total) & np.isfinite(crowd.ecg).all(axis=(1, 2))
     finite = sound & np.concatenate([node.finite for node, _ in moves])
     risks = np.where(finite & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)

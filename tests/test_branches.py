@@ -46,6 +46,20 @@ def test_the_same_random_numbers_in_every_branch() -> None:
     np.testing.assert_array_equal(watch.risks, placebo.risks)  # the analytic world does not know a placebo
 
 
+def test_risk_can_be_judged_against_an_earlier_strip() -> None:
+    seen: list[np.ndarray] = []
+
+    class Watched(AnalyticRisk):
+        def __call__(self, before, *rest):
+            seen.append(before)
+            return super().__call__(before, *rest)
+
+    first = np.full((1, 12, 1024), 0.25, np.float32)
+    branches(WORLD, start(), [()], SEEDS, Watched(), steps=2, first=first)
+    assert all((before == 0.25).all() and len(before) == len(SEEDS) for before in seen)
+    assert len(seen) == 2
+
+
 def test_a_second_treatment_acts_a_step_later() -> None:
     """Atropine adds 20 bpm per mg at the step it is given at, and half of it is gone after four hours."""
     later, never = follow([(WATCH, ATROPINE), ()], steps=2)

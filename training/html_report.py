@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from training.play import make
 Progress = Callable[[int, int], None]
 NAMES = {"steps": "hours"}  # options that are called otherwise than the fields of Asked
 PLAYED = (("played", "What was played"),)
+PEEK = (
+    "The plan starts from the state of the env's own world, which is more than what was seen: its strip below is the "
+    "true one."
+)
 SAME_MV = 0.002  # strips closer than this are the same strip: stored as whole microvolts
 
 
@@ -97,13 +101,14 @@ def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progre
     name = f"{path.stem}, {look.hours:g} h"
     facts = {"episode": path.name, "actions": " ".join(map(str, episode.actions)),
              **_facts(asked, path, inner.state), "seed of the episode": str(episode.seed),
-             "planned from": "the state of the env's own world, which is more than what was seen"}  # fmt: skip
+             }  # fmt: skip
     story: Story = tell(
         inner.world, inner.state, inner.menu, inner.risk,
         k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=name,
-        missing=look.missing, facts=facts, progress=progress,
+        first=inner.episode.first, facts=facts, progress=progress,
     )  # fmt: skip
-    story = replace(story, plan=replace(story.plan, before=look.ecg))
+    if look.missing or np.abs(inner.state.ecg[0] - look.ecg).max() > SAME_MV:
+        notes = (*notes, PEEK)
     title = f"Episode {path.stem}, and a plan for its hour {look.hours:g}"
     return plan_page(story, title, more=episode_page.course(episode), links=PLAYED, notes=notes)
 

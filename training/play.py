@@ -172,7 +172,7 @@ def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
 
     ranked = plan(
         env.world, env.state, (treatment,), env.risk, k=WHAT_IF_K, seed=seed, horizon=WHAT_IF_STEPS,
-        rules=lambda *_, **__: (),
+        first=env.episode.first, rules=lambda *_, **__: (),
     )  # fmt: skip
     lines = [
         f"over {WHAT_IF_STEPS * ranked.dt_hours:g} h, {WHAT_IF_K} futures each, imagined in the env's own world "

@@ -55,23 +55,25 @@ def tell(
     seed: int = 0,
     steps: int = 4,
     record: str = "",
+    first: np.ndarray | None = None,
     missing: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Story:
     """Plan for a state of one patient, then follow the best over ``steps``; ``steps=1`` looks at the next strip only.
 
-    ``progress(done, total)`` is told about the rows of each part in turn.
+    Risk is judged against ``first (1, 12, 1024)`` [mV], by default the state's own strip; ``missing`` names leads of it
+    that were off. ``progress(done, total)`` is told about the rows of each part in turn.
     """
     candidates = tuple(candidates)
     witness = _Witness(world)
     ranked = plan(witness, state, candidates, risk, k=k, risk_aversion=risk_aversion, seed=seed, record=record,
-                  progress=progress)  # fmt: skip
+                  first=first, progress=progress)  # fmt: skip
     futures = {c.treatment: np.stack(witness.strips[c.treatment]) for c in ranked.candidates}
     leaders = one_per_drug([c.treatment for c in ranked.candidates])
     follow: list[Course] = [*[(t,) for t in leaders if t][:LINES], (WATCH,)]
-    lines = branches(world, state, follow, ranked.seeds, risk, steps=steps, progress=progress)
-    pairs, barred = _pairs(world, state, leaders, risk, ranked.seeds[:SECOND_K], steps, progress)
+    lines = branches(world, state, follow, ranked.seeds, risk, steps=steps, first=first, progress=progress)
+    pairs, barred = _pairs(world, state, leaders, risk, ranked.seeds[:SECOND_K], steps, first, progress)
     said = [Masked(t, _objections(t, state, ranked, risk)) for t in sorted(set(candidates) - {WATCH}, key=str)]
     return Story(
         plan=ranked,
@@ -97,7 +99,7 @@ def one_per_drug(ranked: Sequence[Treatment]) -> list[Treatment]:
 
 def _pairs(
     world: World, state: State, leaders: Sequence[Treatment], risk: RiskFunction, seeds: Sequence[int], steps: int,
-    progress: Progress | None,
+    first: np.ndarray | None, progress: Progress | None,
 ) -> tuple[dict[Course, Branch], dict[Course, int]]:  # fmt: skip
     """The best first treatments, each followed by the best others where the rules allow it in every future."""
     if steps < 2:
@@ -106,13 +108,13 @@ def _pairs(
     seconds = [*[t for t in leaders if t][:SECONDS], WATCH]
     courses: list[Course] = []
     barred = {}
-    for branch in branches(world, state, [(first,) for first in firsts], seeds, risk, steps=1):
+    for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
             if count := _forbidden(second, state, branch.state, risk):
                 barred[(*branch.course, second)] = count
             else:
                 courses.append((*branch.course, second))
-    followed = branches(world, state, courses, seeds, risk, steps=steps, progress=progress)
+    followed = branches(world, state, courses, seeds, risk, steps=steps, first=first, progress=progress)
     return {branch.course: branch for branch in followed}, barred
 
 
