@@ -1,5 +1,6 @@
 """Planners: which treatment, given a world that says what each would do. Lower S is better. Research only."""
 
+from planners.adaptive import AdaptivePlanner, plan_adaptively
 from planners.base import PlanInfo, Planner
 from planners.belief import Belief, Believed
 from planners.checks import check_planner
@@ -19,6 +20,7 @@ from planners.sequences import (
 )
 
 __all__ = [
+    "AdaptivePlanner",
     "Beam",
     "BeamPlanner",
     "Belief",
@@ -50,4 +52,5 @@ __all__ = [
     "check_planner",
     "measure_named",
     "plan",
+    "plan_adaptively",
 ]

@@ -80,4 +80,3 @@ class Belief:
         crowd, calls = carry(self.world, state.repeat(self.n), chart, last, chart.hours, [self.seed, LATE])
         living = crowd[np.flatnonzero(crowd.alive)] if crowd.alive.any() else state.repeat(self.n)
         return Believed(living[0], living, first, model_calls=calls)  # somebody is being treated, so they live
-

@@ -1,6 +1,6 @@
 """``Chart``: what may be known about the patient of an env: the strips as seen, the person, the doses, the hour.
 
-And what any world can make of it: ``observed`` starts from one look, ``carry`` steps to a later hour with what was given.
+And what any world can make of it: ``observed`` starts from one look, ``carry`` steps to a later hour.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def observed(world: World, chart: Chart, look: Seen) -> tuple[State, np.ndarray]
     return state, state.ecg
 
 
-def carry(
-    world: World, crowd: State, chart: Chart, look: Seen, hours: float, seed: Sequence[int]
-) -> tuple[State, int]:
+def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, seed: Sequence[int]) -> tuple[State, int]:
     """Hearts of the hour of ``look`` stepped to ``hours`` with what was given in between; and the row-steps it took."""
     dt = float(world.dt_hours)
     steps = max(1, round((hours - look.hours) / dt))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,45 +55,77 @@ def plan(
     a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
-
-    _check(state, k, horizon)
+    check(state, k, horizon)
     measure = resolved(measure, risk_aversion)
-    risk = _default_risk() if risk is None else risk
-    now = risk(state.ecg, state.ecg, state.patients, state.alive)
-    intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
-    asked = _menu(drugs) if candidates is None else candidates
-    allowed, excluded = admit(asked, state, intervals, rules, likely(now.probabilities[0]))
+    asked = examine(world, state, candidates, risk, drugs, rules)
     seeds = common_seeds(seed, k)
     sampled = futures(
-        world, state, list(allowed), seeds, risk,
+        world, state, list(asked.allowed), seeds, asked.risk,
         horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress, particles=particles, first=first,
     )  # fmt: skip
-    ranked, preferences, sure = rank(allowed, sampled, intervals, measure, seed)
-    best = list(allowed).index(ranked[0].treatment)
-    return Plan(
+    ranked, preferences, sure = rank(asked.allowed, sampled, asked.intervals, measure, seed)
+    best = list(asked.allowed).index(ranked[0].treatment)
+    return asked.plan(
         candidates=ranked,
-        excluded=excluded,
         preferences=preferences,
-        patient=state.patients[0],
         record=record,
         k=k,
         risk_aversion=risk_aversion,
         seed=seed,
         seeds=seeds,
         horizon=horizon,
-        dt_hours=float(world.dt_hours),
-        intervals=intervals,
-        risk_now=float(now.total[0]),
-        model_sha256=str(getattr(world, "sha256", "")),
-        risk_sha256=str(getattr(risk, "sha256", "")),
         model_calls=sampled.model_calls,
         measure=str(measure),
         separation=sure,
         warnings=_remarks(ranked, k),
-        before=state.ecg[0],
         samples=sampled.ecg[best],
     )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A patient looked at before anything is imagined."""
+
+    world: World
+    state: State
+    risk: RiskFunction
+    risk_now: float
+    intervals: Mapping[str, float]
+    allowed: Mapping[Treatment, tuple[str, ...]]  # with what speaks against each
+    excluded: tuple[Excluded, ...]
+
+    def plan(self, **ranking: Any) -> Plan:
+        """A plan for this patient."""
+        return Plan(
+            excluded=self.excluded,
+            patient=self.state.patients[0],
+            dt_hours=float(self.world.dt_hours),
+            intervals=self.intervals,
+            risk_now=self.risk_now,
+            model_sha256=str(getattr(self.world, "sha256", "")),
+            risk_sha256=str(getattr(self.risk, "sha256", "")),
+            before=self.state.ecg[0],
+            **ranking,
+        )
+
+
+def examine(
+    world: World,
+    state: State,
+    candidates: Iterable[Treatment] | None = None,
+    risk: RiskFunction | None = None,
+    drugs: Sequence[str] | None = None,
+    rules: Rules | None = None,
+) -> Examined:
+    """The strip judged against itself, and what the rules say to each candidate."""
+    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
+
+    risk = _default_risk() if risk is None else risk
+    now = risk(state.ecg, state.ecg, state.patients, state.alive)
+    intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
+    asked = _menu(drugs) if candidates is None else candidates
+    allowed, excluded = admit(asked, state, intervals, rules, likely(now.probabilities[0]))
+    return Examined(world, state, risk, float(now.total[0]), intervals, allowed, excluded)
 
 
 def admit(
@@ -165,7 +198,8 @@ def rank(
     return rows, preferred, separation(draws, best)
 
 
-def _check(state: State, k: int, horizon: int) -> None:
+def check(state: State, k: int, horizon: int) -> None:
+    """``ValueError`` for a question that has no answer; a warning for a single future."""
     if len(state) != 1:
         raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
     if not state.alive[0]:

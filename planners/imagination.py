@@ -110,7 +110,7 @@ class Imagination:
         return len(wanted)
 
     def affordable(self, sequences: Sequence[Sequence[int]], most: int | None = None) -> list[tuple[int, ...]]:
-        """Of these sequences the first that ``most`` (default: what is left) row-steps pay for, and all that are free."""
+        """The first of these sequences that ``most`` (default: what is left) row-steps pay for; also all free ones."""
         purse = self.left if most is None else min(most, self.left)
         wanted: set[tuple[int, tuple[int, ...]]] = set()
         taken = []
@@ -154,7 +154,7 @@ class Imagination:
                     node if node.over else self._children[node.sample, (*node.given, entry)]
                     for node, entry in zip(fronts[i], steps[i])
                 ]
-        return [self._paths(tuple(entries), *found) for entries, *found in zip(sequences, fronts, refused)]
+        return [self._paths(tuple(entries), nodes, no) for entries, nodes, no in zip(sequences, fronts, refused)]
 
     def permitted(self, node: Node, entry: int) -> bool:
         """Whether the clinical rules allow a menu entry at an imagined heart: the env's mask at the root."""
@@ -219,7 +219,7 @@ class Imagination:
         )
 
     def _cost(self, risk: float, lives: bool, depth: int, doses: int) -> float:
-        """Minus what the env's usual reward (``RiskReward``) gives for a step, were the episode as long as the horizon."""
+        """Minus what the env's ``RiskReward`` gives for a step, were the episode as long as the horizon."""
         if lives:
             return min(max(risk, 0.0), 1.0) + self.burden * doses
         worst = 1 + self.burden * max(len(treatment.doses) for treatment in self.menu)

@@ -1,4 +1,4 @@
-"""``ImaginingPlanner``: a planner that asks a world what would happen; which world, from which belief, with which seeds."""
+"""``ImaginingPlanner``: a planner that asks a world what would happen: which one, from which belief, which seeds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ImaginingPlanner(Planner):
 
     ``world`` is where they imagine (default: the env's own, which for the virtual patient makes them an oracle);
     ``risk`` is what judges (default: the env's own); ``measure`` makes one score of many futures; ``belief`` is one of
-    ``planners.belief.HOWS`` (default: "truth" in the env's own world, "history" in any other), with ``particles`` hearts
-    where it needs several.
+    ``planners.belief.HOWS`` (default: "truth" in the env's own world, "history" in any other), of as many
+    hearts as ``particles`` says where it needs several.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""``PolicyPlanner``: a policy of stable-baselines3 as a planner. (Planners are policies already: they have ``predict``.)
+"""``PolicyPlanner``: a policy of stable-baselines3 as a planner. (Planners are policies already: see ``predict``.)
 
 Masks reach those that take them (``MaskablePPO``), and the memory of recurrent ones (``RecurrentPPO``) is kept from
 decision to decision of an episode. No torch is loaded here: the model brings its own.
@@ -33,7 +33,7 @@ class PolicyPlanner(Planner):
         super().__init__(env)
         self.model, self.deterministic = model, deterministic
         self.takes_masks = "action_masks" in inspect.signature(model.predict).parameters
-        self._memory: dict[int, tuple[np.ndarray, int, Any, Any]] = {}  # env -> first strip, steps, memory before, after
+        self._memory: dict[int, tuple[np.ndarray, int, Any, Any]] = {}  # first strip, steps, memory before and after
 
     def reset(self, seed: int | None = None) -> None:
         """Forget every episode."""

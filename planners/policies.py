@@ -45,7 +45,7 @@ class ExhaustivePlanner(ImaginingPlanner):
             risk_aversion=self.risk_aversion,
             seed=self.seed,
             horizon=self.horizon,
-            rules=_already_masked,
+            rules=already_masked,
             measure=self.measure,
             particles=None if believed.particles is None else believed.rows(self.k),
             first=believed.first,
@@ -120,6 +120,6 @@ def episode_return(env: Any, planner: Planner, seed: int) -> float:
     return total
 
 
-def _already_masked(*_: Any, **__: Any) -> tuple[()]:
+def already_masked(*_: Any, **__: Any) -> tuple[()]:
     """The env's own mask has asked the clinical rules before."""
     return ()

@@ -45,6 +45,30 @@ class Futures:
         """(C, K) bool: died, or not finite."""
         return ~(self.finite & self.alive)
 
+    def of(self, row: int) -> Futures:
+        """One treatment's futures, (1, K)."""
+        part = slice(row, row + 1)
+        intervals, peaks = ({name: x[part] for name, x in table.items()} for table in (self.intervals, self.peaks))
+        whole = len(self.risks)
+        return Futures(
+            self.risks[part], self.finite[part], self.alive[part], intervals, peaks, self.ecg[part],
+            self.model_calls // whole,
+        )  # fmt: skip
+
+    @classmethod
+    def join(cls, parts: Sequence[Futures]) -> Futures:
+        """More futures of the same treatments, side by side."""
+
+        def beside(arrays: list[np.ndarray]) -> np.ndarray:
+            return np.concatenate(arrays, axis=1)
+
+        risks, finite, alive, ecg = (
+            beside([getattr(p, name) for p in parts]) for name in ("risks", "finite", "alive", "ecg")
+        )
+        intervals = {name: beside([p.intervals[name] for p in parts]) for name in parts[0].intervals}
+        peaks = {name: beside([p.peaks[name] for p in parts]) for name in parts[0].peaks}
+        return cls(risks, finite, alive, intervals, peaks, ecg, sum(p.model_calls for p in parts))
+
 
 def common_seeds(seed: int, k: int) -> tuple[int, ...]:
     """``k`` seeds out of one; the first three of sixteen are the three of three."""

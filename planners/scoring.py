@@ -74,7 +74,7 @@ def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 def separation(draws: np.ndarray, best: int) -> float:
     """P(candidate ``best`` scores lower than every other), over the columns of ``draws (C, R)``; a draw counts half.
 
-    NaN without a rival or without intervals (K = 1). Like the bootstrap behind it, it is too sure of itself for small K.
+    NaN without a rival or without intervals (K = 1). Like the bootstrap behind it, it is too sure for small K.
     """
     if len(draws) < 2 or np.isnan(draws).all():
         return math.nan

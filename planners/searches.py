@@ -89,7 +89,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Beam:
-    """Beam search: at each step every kept sequence is continued by everything, and the ``width`` best stay (Lowerre 1976).
+    """Beam search: at each step every kept sequence is continued by everything, the ``width`` best stay (Lowerre 1976).
 
     What remains of the budget is shared evenly between the steps that remain. A treatment that the rules refuse in most
     of the imagined hearts is not tried. Width 1 is greedy; a width beyond all sequences is exhaustive.
@@ -122,7 +122,7 @@ def basics(imagination: Imagination, warm: Entries = ()) -> list[Entries]:
 
 
 def proposal(imagination: Imagination, watch: float) -> np.ndarray:
-    """Probabilities ``(H, n)`` of random sequences: anything allowed first, later watching with probability ``watch``."""
+    """Probabilities ``(H, n)`` of random sequences: first anything allowed, later watching with chance ``watch``."""
     n = len(imagination.menu)
     chances = np.full((imagination.horizon, n), (1 - watch) / max(1, n - 1))
     chances[:, 0] = watch if n > 1 else 1.0
@@ -139,8 +139,8 @@ def draw(chances: np.ndarray, rng: np.random.Generator) -> Entries:
 def sensible(imagination: Imagination, paths: Paths) -> list[int]:
     """Entries that the rules allow in at least half of the hearts that a sequence leaves alive; watching always."""
     living = [node for node in paths.nodes if not node.over]
-    entries = range(1, len(imagination.menu))
-    return [0, *(e for e in entries if 2 * sum(imagination.permitted(node, e) for node in living) >= max(1, len(living)))]
+    most, entries = max(1, len(living)) / 2, range(1, len(imagination.menu))
+    return [0, *(e for e in entries if sum(imagination.permitted(node, e) for node in living) >= most)]
 
 
 def ordered(found: Sequence[Paths], measure: Measure) -> list[Paths]:

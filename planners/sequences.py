@@ -67,7 +67,7 @@ class SequencePlanner(ImaginingPlanner):
         if horizon < 1 or k < 1 or not 0 <= finish < 1 or budget * (1 - finish) < horizon * k:
             raise ValueError(
                 f"horizon, k, finish, budget are {horizon}, {k}, {finish}, {budget}; expected at least 1, at least 1, "
-                "within [0, 1), and a budget whose first part pays for one sequence (horizon x k); give more or ask less"
+                "within [0, 1), and a budget whose first part pays for one sequence (horizon x k); ask for less"
             )
         self.search, self.horizon, self.k, self.budget, self.finish = search, horizon, k, budget, finish
         self.discount, self.warm, self.mask = discount, warm, mask
@@ -119,7 +119,13 @@ class SequencePlanner(ImaginingPlanner):
         )
 
     def _imagination(
-        self, env: ECGInterventionEnv, believed: Believed, rows: State, seeds: tuple[int, ...], horizon: int, budget: int
+        self,
+        env: ECGInterventionEnv,
+        believed: Believed,
+        rows: State,
+        seeds: tuple[int, ...],
+        horizon: int,
+        budget: int,
     ) -> Imagination:
         return Imagination(
             self.world_of(env), rows, believed.first, self.risk_of(env), seeds, env.menu, env.episode.allowed[0],

@@ -97,7 +97,12 @@ def test_a_late_strip_is_carried_on_to_now() -> None:
 
 def test_doses_given_right_after_a_look_are_not_before_it() -> None:
     dose = METOPROLOL.doses[0]
-    taken = (Administration(-2.0, dose), Administration(0.0, dose), Administration(0.0, dose), Administration(1.0, dose))
+    taken = (
+        Administration(-2.0, dose),
+        Administration(0.0, dose),
+        Administration(0.0, dose),
+        Administration(1.0, dose),
+    )
     strip = gaussian_ecg(70, 400)
     looks = (Look(0.0, strip, given=METOPROLOL), Look(1.0, strip))
     chart = Chart(looks, SOMEBODY, taken, 1.0)

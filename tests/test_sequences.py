@@ -1,4 +1,4 @@
-"""Planners that look ahead, in a world that value iteration solves: they find the optimum, and the greedy ones do not."""
+"""Planners that look ahead, in a world that value iteration solves: they find the optimum, greedy ones do not."""
 
 from __future__ import annotations
 

@@ -1,0 +1,187 @@
+"""``plan_adaptively(world, state)``: the ranking of ``plan``, sampled until the best is separated or a budget is spent.
+
+Candidates that are surely not the best are left with the futures they have; see :mod:`planners.race` for the promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_gym.core import State, Treatment, World
+from planners.base import PlanInfo, allowed
+from planners.decision import Candidate, Change, Plan, Preference
+from planners.exhaustive import INTERVALS, Examined, Rules, check, examine
+from planners.imagining import ImaginingPlanner
+from planners.measures import Measure, resolved
+from planners.policies import already_masked
+from planners.race import Race, interval_of
+from planners.rollout import Futures, RiskFunction, common_seeds, futures
+from planners.scoring import lambda_intervals, mean_and_sd
+
+if TYPE_CHECKING:
+    from ecg_gym.envs import ECGInterventionEnv
+
+
+def plan_adaptively(
+    world: World,
+    state: State,
+    candidates: Iterable[Treatment] | None = None,
+    risk: RiskFunction | None = None,
+    budget: int = 320,
+    measure: Measure | str | None = None,
+    seed: int = 0,
+    horizon: int = 1,
+    *,
+    start: int = 6,
+    batch: int = 4,
+    confidence: float = 0.95,
+    indifference: float = 0.01,
+    drugs: Sequence[str] | None = None,
+    record: str = "",
+    rules: Rules | None = None,
+    particles: State | None = None,  # future k starts at row k, again from the first when they run out
+    first: np.ndarray | None = None,
+) -> Plan:
+    """The allowed candidates, best first, with as many futures each as it took; ``plan.k`` is the most of any.
+
+    At most ``budget`` row-steps are asked of the world. ``plan.separation`` is a lower bound of P(the first is really
+    best) and intervals are paired Student intervals. Future k of every candidate that has one is drawn with the same
+    noise. Raises ``ValueError`` as ``plan`` does, and for a budget of fewer than 3 futures for each.
+    """
+    check(state, 3, horizon)
+    measure = resolved(measure)
+    asked = examine(world, state, candidates, risk, drugs, rules)
+    treatments = list(asked.allowed)
+    race = Race(len(treatments), measure.score, budget // horizon, start, batch, confidence, indifference)
+    seeds = common_seeds(seed, race.budget)
+    parts: list[list[Futures]] = [[] for _ in treatments]
+    while race.running:
+        columns = race.columns
+        drawn = futures(
+            world, state, [treatments[arm] for arm in race.left], [seeds[k] for k in columns], asked.risk,
+            horizon=horizon, names=INTERVALS, first=first,
+            particles=None if particles is None else particles[np.array(columns) % len(particles)],
+        )  # fmt: skip
+        for place, arm in enumerate(race.left):
+            parts[arm].append(drawn.of(place))
+        race.tell(measure.losses(drawn))
+    k = max(map(len, race.losses))
+    ranked, preferences = _ranked(asked, race, [Futures.join(part) for part in parts], measure)
+    best = treatments.index(ranked[0].treatment)
+    return asked.plan(
+        candidates=ranked,
+        preferences=preferences,
+        record=record,
+        k=k,
+        risk_aversion=float(getattr(measure, "risk_aversion", np.nan)),
+        seed=seed,
+        seeds=seeds[:k],
+        horizon=horizon,
+        model_calls=race.spent * horizon,
+        measure=str(measure),
+        separation=race.certainty(),
+        warnings=_remarks(race, ranked),
+        samples=np.concatenate([part.ecg[0] for part in parts[best]]),
+    )
+
+
+def _ranked(
+    asked: Examined, race: Race, sampled: Sequence[Futures], measure: Measure
+) -> tuple[tuple[Candidate, ...], tuple[Preference, ...]]:
+    """Those that are left first, then by score; candidates with futures that are not finite come last."""
+    treatments = list(asked.allowed)
+    scores = [float(measure.score(losses)) for losses in race.losses]
+    moments = [mean_and_sd(part.risks[0]) for part in sampled]
+    lost = [int((~part.finite).sum()) for part in sampled]
+
+    def place(c: int) -> tuple[Any, ...]:
+        return lost[c], c not in race.left, scores[c], moments[c][0], bool(treatments[c]), str(treatments[c])
+
+    order = sorted(range(len(treatments)), key=place)
+    best = order[0]
+    nothing = np.zeros(max(map(len, race.losses)))
+    rows = []
+    for c in order:
+        difference = interval_of(race.losses[c], race.losses[best], measure.score)
+        tied = c == best or difference[0] <= 0
+        rows.append(
+            Candidate(
+                treatment=treatments[c],
+                mean=float(moments[c][0]),
+                sd=float(moments[c][1]),
+                score=scores[c],
+                score_ci=interval_of(race.losses[c], nothing, measure.score),
+                difference=scores[c] - scores[best],
+                difference_ci=difference,
+                tie=1 if tied else 2,
+                n_nonfinite=lost[c],
+                n_lethal=int((~sampled[c].alive).sum()),
+                changes={
+                    name: Change.between(asked.intervals.get(name, np.nan), x[0])
+                    for name, x in sampled[c].intervals.items()
+                },
+                remarks=asked.allowed[treatments[c]],
+                risks=tuple(map(float, sampled[c].risks[0])),
+            )
+        )
+    mean, sd = (np.array([float(m[i]) for m in moments]) for i in (0, 1))
+    winners = lambda_intervals(mean, sd, [c for c in order if lost[c] == lost[best]])
+    return tuple(rows), tuple(Preference(w.low, w.high, treatments[w.winner]) for w in winners)
+
+
+def _remarks(race: Race, ranked: Sequence[Candidate]) -> tuple[str, ...]:
+    """How it ended."""
+    sizes = [len(losses) for losses in race.losses]
+    said = [f"Sampled adaptively: {min(sizes)} to {max(sizes)} futures each, {race.spent} of {race.budget}."]
+    if len(race.left) > 1:
+        said.append(f"The budget was spent before {len(race.left)} candidates could be told apart.")
+    if lost := sum(row.n_nonfinite for row in ranked):
+        said.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
+    return tuple(said)
+
+
+class AdaptivePlanner(ImaginingPlanner):
+    """Ranks everything that is allowed with no more futures than it takes to tell the best; see ``plan_adaptively``."""
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        budget: int = 320,
+        horizon: int = 1,
+        start: int = 6,
+        batch: int = 4,
+        confidence: float = 0.95,
+        indifference: float = 0.01,
+        **imagining: Any,  # world, risk, measure, risk_aversion, belief, particles, seed: see ImaginingPlanner
+    ) -> None:
+        super().__init__(env, **imagining)
+        self.budget, self.horizon = budget, horizon
+        self.how: dict[str, Any] = {
+            "start": start,
+            "batch": batch,
+            "confidence": confidence,
+            "indifference": indifference,
+        }
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """The best of the allowed, with its plan."""
+        believed, options = self.believed(env, state), allowed(env)
+        budget = max(self.budget - believed.model_calls, 3 * self.horizon * len(options))
+        ranked = plan_adaptively(
+            self.world_of(env), believed.state, options, self.risk_of(env), budget, self.measure, self.seed,
+            self.horizon, rules=already_masked, particles=believed.particles, first=believed.first, **self.how,
+        )  # fmt: skip
+        return PlanInfo(
+            treatment=ranked.best.treatment,
+            model_calls=ranked.model_calls + believed.model_calls,
+            n_nonfinite=sum(candidate.n_nonfinite for candidate in ranked.candidates),
+            plan=ranked,
+            score=ranked.best.score,
+            separation=ranked.separation,
+            samples=len(ranked.best.risks),
+            ess=believed.ess,
+        )
