@@ -241,6 +241,50 @@ def plans(
     _show(document, document["rows"], as_json)
 
 
+@app.command("scenarios")
+def scenarios_(
+    scenarios: Annotated[str, typer.Option(help="Comma separated; default all.")] = "",
+    episodes: Annotated[int, typer.Option(min=2, help="Virtual patients per scenario and seed.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other patients.")] = 1,
+    people: Annotated[int, typer.Option(min=0, help="Per scenario, to ask the learned world; 0 leaves it out.")] = 6,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is this one.")] = 2,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no episode after so long; it resumes.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of rows, shared with `ecg-gym benchmark`.")] = Path("out/benchmark"),
+    page: Annotated[Path | None, typer.Option(help="The cards; default OUT/scenarios.md.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, two patients each.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What watching, chance, a constant, the guideline and the oracle reach in each scenario; and the cards."""
+    import shlex
+    import time
+
+    from ecg_gym.envs.scenarios import load_scenarios
+    from training.benchmark.scale import crew
+    from training.studies import scenarios as module
+    from training.studies.scenarios_page import write
+
+    command = shlex.join(["ecg-gym", *sys.argv[1:]])
+    stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    with entrance():
+        names = [name.strip() for name in scenarios.split(",") if name.strip()] or list(load_scenarios())
+        chosen = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
+        protocol = module.protocol_of(chosen, 2 if quick else episodes, seeds)
+    with progress_bar() as bar:
+        task = bar.add_task("episodes")
+        told = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        rows = module.play(protocol, out, lambda: crew(workers, None), told, lambda: time.monotonic() < stop)
+    asked: list[dict[str, Any]] = []
+    if people:
+        from ecg_gym.world_model import WorldModel
+
+        asked = module.signs(WorldModel.load(), chosen, 2 if quick else people)
+    document = module.study(protocol, out, rows, asked)
+    where = page or out / "scenarios.md"
+    write(document, where, command)
+    SAY.print(f"page     {where}")
+    _show(document, module.shown(document), as_json)
+
+
 @app.command()
 def anchor(
     patients: Annotated[int | None, typer.Option(min=8, help="Held-out virtual patients, or real records.")] = None,
