@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym.world_model.dense import Dense
 from ecg_gym.world_model.diffusion import Schedule, to_sample
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
 
@@ -45,7 +46,7 @@ class Denoiser(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(tokens, width))  # the first R peak stands at a known column
         self.listen = _Condition(config)
         self.blocks = nn.ModuleList([_Block(config) for _ in range(config.blocks)])
-        self.head = nn.Linear(width, LATENT_CHANNELS * config.patch)
+        self.head = Dense(width, LATENT_CHANNELS * config.patch)
         nn.init.zeros_(self.head.weight)  # at first v = 0: the denoiser returns what it sees, less its noise
         nn.init.zeros_(self.head.bias)
 
@@ -98,8 +99,8 @@ class _Block(nn.Module):
         super().__init__()
         width, hidden = config.width, config.expansion * config.width
         self.over_time = nn.Conv1d(width, width, config.kernel, padding=config.kernel // 2, groups=width)
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
+        self.expand = Dense(width, hidden)
+        self.contract = Dense(hidden, width)
         self.film = nn.Linear(config.condition_width, 3 * width)
         nn.init.zeros_(self.film.weight)  # every block begins as the identity
         nn.init.zeros_(self.film.bias)
@@ -108,7 +109,7 @@ class _Block(nn.Module):
         shift, scale, gate = self.film(heard)[:, None].chunk(3, dim=2)
         y = self.over_time(x.transpose(1, 2)).transpose(1, 2)
         y = functional.layer_norm(y, y.shape[-1:])
-        y = self.contract(functional.gelu(self.expand(y * (1 + scale) + shift)))
+        y = self.contract(self.expand.gelu(y * (1 + scale) + shift))
         return x + gate * y
 
 
