@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from ecg_gym.pharmacology.own import SOURCES, with_own
+
 CONFIDENCE = ("H", "M", "L")  # measured or read; standard figure recalled; approximate, a prior
 
 
@@ -38,8 +40,8 @@ def read_table(name: str) -> Any:
 
 @cache
 def sources() -> Mapping[str, str]:
-    """Every citation, by its key."""
-    return read_table("sources.yaml")
+    """Every citation, by its key; those of drugs of your own too."""
+    return with_own(read_table("sources.yaml"), SOURCES)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ecg_gym.core import WATCH, Dose, Patient, Treatment
 from ecg_gym.pharmacology.doses import amount_in, milligrams
 from ecg_gym.pharmacology.drugs import Drug, Route, parse_drug
 from ecg_gym.pharmacology.figures import read_table
+from ecg_gym.pharmacology.own import with_own
 
 _ROUNDING = 1e-9  # a dose may exceed its maximum by this share: 1/3 three times is still one
 
@@ -26,7 +27,7 @@ class Formulary(Mapping[str, Drug]):
 
     @cached_property
     def _drugs(self) -> dict[str, Drug]:
-        table = read_table(self._table) if isinstance(self._table, str) else self._table
+        table = with_own(read_table(self._table)) if isinstance(self._table, str) else self._table
         return {name: parse_drug(name, data) for name, data in table.items()}
 
     @cached_property
@@ -58,7 +59,7 @@ class Formulary(Mapping[str, Drug]):
         if name not in self:
             raise ValueError(
                 f"drug is {dose.drug!r}; expected one of {', '.join(self.names)}; "
-                "add it to formulary.yaml if it is missing"
+                "add a row of your own if it is missing, see examples/your_own_drug.py"
             )
         drug = self[name]
         unit = dose.unit.strip()
