@@ -454,6 +454,18 @@ def sampler_speed(
     _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
+@app.command("vector-speed")
+def vector_speed(quick: common.Quick = False, out: common.Out = None, as_json: common.Json = False) -> None:
+    """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
+    from training.benchmarks import vector_speed as module
+
+    size = module.SMALL if quick else module.USUAL
+    with progress_bar() as bar:
+        task = bar.add_task("turns", total=module.turns_of(size))
+        found = module.study(size, progress=lambda turns: bar.advance(task, turns))
+    common.finish(found, out, as_json, module.figure, module.shown(found))
+
+
 def _of_world(
     module: Any,
     model: Path | None,
