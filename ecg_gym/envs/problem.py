@@ -169,6 +169,8 @@ def _world(
         if deterministic and hasattr(load_world(world, dt_hours), "deterministic"):
             turned["deterministic"] = deterministic
         return load_world(world, dt_hours, tuple(sorted(turned.items())))
+    if not isinstance(world, World):  # such as what JSON makes of a live one
+        raise TypeError(f"world is {str(world)[:80]!r}; expected a name or a World; pass world='package.module:Name'")
     if dt_hours is not None:
         turned["dt_hours"] = dt_hours
     turned = {name: value for name, value in turned.items() if name != "deterministic" or hasattr(world, name)}

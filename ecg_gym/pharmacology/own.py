@@ -55,8 +55,8 @@ def _read(path: Path) -> dict[str, Any]:
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(
-            f"{VARIABLE} names {path}, which cannot be read ({' '.join(str(error).split())}); expected a YAML file of drugs; "
-            "write its full path, see examples/your_own_drug.yaml"
+            f"{VARIABLE} names {path}, which cannot be read ({' '.join(str(error).split())}); "
+            "expected a YAML file of drugs; write its full path, see examples/your_own_drug.yaml"
         ) from error
     if not isinstance(held, dict) or not isinstance(held.get(SOURCES) or {}, dict):
         raise ValueError(f"{path} holds {str(held)[:60]!r}; expected drugs by name; see examples/your_own_drug.yaml")
