@@ -159,6 +159,20 @@ def test_branches_are_lines_over_the_hours_and_a_table_of_second_treatments() ->
     assert not parsed(plan_page(story(steps=1))).id("what-if").all("table")
 
 
+def test_a_second_treatment_that_the_first_one_forbids_is_not_followed_and_it_says_why() -> None:
+    told = story()
+    by_drug = {tuple(t.doses[0].drug for t in course): found for course, found in told.barred.items()}
+    found = by_drug["verapamil", "metoprolol"]
+    assert found.futures == told.plan.k
+    assert "can stop the heart" in found.reasons[0]
+    assert "dofetilide" in {second for first, second in by_drug if first == "verapamil"}
+    assert not set(told.pairs) & set(told.barred)
+    part = parsed(plan_page(told)).id("what-if")
+    assert len(part.all("td", class_="barred")) == len(told.barred)
+    sentence = f"metoprolol 100 mg PO: {found.reasons[0]} (6 of 6 futures)"
+    assert any(sentence in li.text for li in part.all("li"))
+
+
 def test_futures_that_are_no_ecg_are_drawn_in_another_colour_and_break_nothing() -> None:
     broken = tell(AnalyticWorld(broken=("atropine",)), start(), MENU, RISK, k=3, steps=1)
     document = parsed(plan_page(broken))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INK, FAINT, WORRY, ALARM, DOSE = "#1c1c24", "#d9d9e0", "#d08700", "#c0392b", "#1f5fa8"
 EARLIEST_HOURS = -6.0  # doses before that stand at the left edge
+LETTER = 0.017  # width of a letter of the dose panel, in widths of a panel
 DRUGS_SHOWN = 7  # rows of the dose panel; the latest ones
 LEGEND = "dashed: a limit begins to count in the risk    red: it counts half    x: not measurable    blue: a dose"
 PANELS = (  # name of the reading, heading, unit, and the range that is always shown, so that frames do not jump
@@ -109,7 +110,8 @@ def _draw_doses(ax: Axes, doses: Sequence[Administration], earliest: float, unti
             words = f"{words} ({a.hours:g} h)"
         ax.plot([at, at + a.dose.duration_hours], [y, y], color=DOSE, lw=3, solid_capstyle="butt", zorder=3)
         ax.plot(at, y, marker=">" if a.hours >= earliest else "<", color=DOSE, ms=5, zorder=3)
-        late = at > 0.55 * until + 0.45 * earliest  # there is more room to the left of it
-        end, aside, align = (at, -6, "right") if late else (at + a.dose.duration_hours, 6, "left")
+        end = at + a.dose.duration_hours
+        fits = (until - end) / (until - earliest) > LETTER * len(words)
+        end, aside, align = (end, 6, "left") if fits else (at, -6, "right")
         ax.annotate(words, (end, y), xytext=(aside, 0), textcoords="offset points", fontsize=8, va="center",
                     ha=align, color=INK)  # fmt: skip

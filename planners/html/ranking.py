@@ -35,12 +35,13 @@ def ranking(plan: Plan) -> Markup:
         "of risk; dot: S with its interval; dotted: risk before. HR to QTcF: predicted change, and where 90 % of the "
         "futures lie."
     )
-    table = tag("table", tag("caption", caption), tag("thead", tag("tr", *head)), tag("tbody", *body), id="ranking")
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), id="ranking", aria_label="Ranking")
     stretches = [p for p in plan.preferences if p.low <= LAMBDA_SHOWN]
     exact = tag("p", "Best by λ, exactly: ", "; ".join(map(preference, stretches)), ".", class_="soft")
     return section(
         "ranked", "Ranking", tag("div", label, slider, field, reset, class_="control"),
         tag("output", id="said", for_="lambda lambda-number", aria_live="polite"), _lambda_chart(plan), exact,
+        tag("p", caption, class_="soft"),
         tag("div", table, class_="scroll"), [tag("p", w, class_="warning") for w in plan.warnings],
     )  # fmt: skip
 

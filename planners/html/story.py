@@ -29,6 +29,14 @@ class Masked:
 
 
 @dataclass(frozen=True)
+class Barred:
+    """A second treatment that the rules forbid after a first."""
+
+    futures: int  # in how many they do
+    reasons: tuple[str, ...]  # each once, in any of them
+
+
+@dataclass(frozen=True)
 class Story:
     """What a page about one patient tells."""
 
@@ -36,7 +44,7 @@ class Story:
     futures: Mapping[Treatment, np.ndarray]  # (K, 12, 1024) [mV] an hour (or dt) later
     lines: tuple[Branch, ...]  # the best treatment of each drug, followed over the hours; watching last
     pairs: Mapping[Course, Branch]  # a treatment, and another one a step later
-    barred: Mapping[Course, int]  # pairs not followed -> futures in which the rules forbid the second treatment
+    barred: Mapping[Course, Barred]  # pairs that are not followed, because the rules forbid the second treatment
     forbidden: tuple[Masked, ...]  # hard rules, in the order of their names
     remarked: tuple[Masked, ...]  # allowed, but
     patient: Patient
@@ -100,7 +108,7 @@ def one_per_drug(ranked: Sequence[Treatment]) -> list[Treatment]:
 def _pairs(
     world: World, state: State, leaders: Sequence[Treatment], risk: RiskFunction, seeds: Sequence[int], steps: int,
     first: np.ndarray | None, progress: Progress | None,
-) -> tuple[dict[Course, Branch], dict[Course, int]]:  # fmt: skip
+) -> tuple[dict[Course, Branch], dict[Course, Barred]]:  # fmt: skip
     """The best first treatments, each followed by the best others where the rules allow it in every future."""
     if steps < 2:
         return {}, {}
@@ -110,20 +118,21 @@ def _pairs(
     barred = {}
     for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
-            if count := _forbidden(second, state, branch.state, risk):
-                barred[(*branch.course, second)] = count
+            if (found := _forbidden(second, state, branch.state, risk)).futures:
+                barred[(*branch.course, second)] = found
             else:
                 courses.append((*branch.course, second))
     followed = branches(world, state, courses, seeds, risk, steps=steps, first=first, progress=progress)
     return {branch.course: branch for branch in followed}, barred
 
 
-def _forbidden(treatment: Treatment, first: State, crowd: State, risk: RiskFunction) -> int:
-    """In how many futures the rules forbid it; the dead are not asked."""
+def _forbidden(treatment: Treatment, first: State, crowd: State, risk: RiskFunction) -> Barred:
+    """In how many futures the rules forbid it, and why; the dead are not asked."""
     judged = risk(np.repeat(first.ecg, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
-    return sum(
-        any(v.hard for v in _violations(treatment, crowd[i], judged, i)) for i in range(len(crowd)) if crowd.alive[i]
-    )
+    living = [i for i in range(len(crowd)) if crowd.alive[i]]
+    hard = [[v.sentence for v in _violations(treatment, crowd[i], judged, i) if v.hard] for i in living]
+    said = tuple(dict.fromkeys(sentence for sentences in hard for sentence in sentences))
+    return Barred(sum(map(bool, hard)), said)
 
 
 def _objections(treatment: Treatment, state: State, ranked: Plan, risk: RiskFunction) -> tuple[Violation, ...]:

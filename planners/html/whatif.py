@@ -52,19 +52,26 @@ def _pairs(story: Story) -> Markup:
     rows = [
         tag("tr", tag("th", f, scope="row"), *(_pair(story, (f, s), least[f]) for s in seconds)) for f in firsts
     ]  # fmt: skip
-    hours = story.plan.dt_hours
+    hours, k = story.plan.dt_hours, min(story.plan.k, SECOND_K)
     said = (
         f"Mean risk ± SD over {steps * hours:g} h when one thing is given now and another {hours:g} h later "
-        f"({min(story.plan.k, SECOND_K)} futures each). Bold: the least of a row. Where the rules would forbid the "
+        f"({k} futures each). Bold: the least of a row. Where the rules would forbid the "
         "second in any future it is not followed."
     )
-    table = tag("table", tag("caption", said), tag("thead", tag("tr", *head)), tag("tbody", *rows))
-    return tag("div", tag("h3", f"A second treatment, {hours:g} h later"), tag("div", table, class_="scroll"))
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), aria_label="Second treatments")
+    why = [
+        tag("li", f"{first}, then {second}: {'; '.join(found.reasons)} ({found.futures} of {k} futures)")
+        for (first, second), found in story.barred.items()
+    ]
+    return tag(
+        "div", tag("h3", f"A second treatment, {hours:g} h later"), tag("p", said, class_="soft"),
+        tag("div", table, class_="scroll"), [tag("p", "Not followed:"), tag("ul", *why)] if why else None,
+    )  # fmt: skip
 
 
 def _pair(story: Story, course: tuple[Treatment, Treatment], least: float) -> Markup:
     if course in story.barred:
-        return tag("td", f"not allowed in {story.barred[course]}", class_="barred")
+        return tag("td", "not allowed", class_="barred")
     branch = story.pairs[course]
     lost = int((~branch.alive[-1]).sum())
     return tag(
