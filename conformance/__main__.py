@@ -71,15 +71,20 @@ def attempt(suite: Suite, trouble: str, first: Future[Result] | None) -> Result:
             code = done.returncode
         except subprocess.TimeoutExpired:
             code = None
-    said = ([""] + [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()])[-1].strip()
-    verdict = {0: "passed", SKIPPED: "skipped"}.get(code, "failed") if code is not None else "failed"
-    if code is None:
-        said = f"stopped after {suite.minutes:g} minutes; last words: {said}"
+    verdict, said = judged(code, log.read_text("utf-8", errors="replace"), suite.minutes)
     if verdict == "failed":
         said = f"{said} (all of it: {log.relative_to(ROOT)})"
     result = Result(suite.name, suite.home.name, verdict, said, round(time.monotonic() - start, 1))
     print(f"{MARKS[verdict]} {suite.name} ({result.seconds:.0f} s): {said}", flush=True)
     return result
+
+
+def judged(code: int | None, written: str, minutes: float) -> tuple[str, str]:
+    """The verdict on a check and its last words; ``code`` is None for one that was stopped."""
+    last = next((line.strip() for line in reversed(written.splitlines()) if line.strip()), "")
+    if code is None:
+        return "failed", f"stopped after {minutes:g} minutes; last words: {last}"
+    return {0: "passed", SKIPPED: "skipped"}.get(code, "failed"), last
 
 
 def main(words: Sequence[str] | None = None) -> int:
