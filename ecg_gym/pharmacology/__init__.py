@@ -4,8 +4,9 @@ from ecg_gym.pharmacology.effects import channel_block, modulate
 from ecg_gym.pharmacology.exposure import Exposure, concentrations, exposure, exposure_at, population_exposure
 from ecg_gym.pharmacology.formulary import FORMULARY, Formulary
 from ecg_gym.pharmacology.hazards import Course, course, termination
+from ecg_gym.pharmacology.masks import action_mask
 from ecg_gym.pharmacology.modulation import REST, Modulation
-from ecg_gym.pharmacology.rules import CONDITIONS, Violation, action_mask, violations
+from ecg_gym.pharmacology.rules import CONDITIONS, Violation, violations
 from ecg_gym.pharmacology.sensitivity import Sensitivity, draw_sensitivities
 
 __all__ = [

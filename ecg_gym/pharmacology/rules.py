@@ -1,6 +1,6 @@
 """The clinical mask: what speaks against a treatment for this person now, and which treatments remain.
 
-``violations`` says it in words, ``action_mask`` in booleans. Watch and wait is always allowed.
+``violations`` says it in words, ``masks.action_mask`` in booleans. Watch and wait is always allowed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """Everything a condition may ask about."""
 
     dose: Dose
@@ -89,36 +89,21 @@ def violations(
         )
     found: dict[str, Violation] = {}
     for dose in treatment.doses:
-        case = _Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
-        for violation in (*_limits(case), *_clinical(case)):
+        case = Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
+        for violation in (*limits(case), *_clinical(case)):
             found.setdefault(violation.rule, violation)
     return tuple(sorted(found.values(), key=lambda v: not v.hard))
 
 
-def action_mask(
-    menu: Sequence[Treatment],
-    patient: Patient,
-    intervals_row: Mapping[str, float],
-    given: Sequence[Administration],
-    hours: float,
-    findings: frozenset[str] = frozenset(),
-) -> np.ndarray:
-    """Which treatments of ``menu`` are allowed, ``(len(menu),)`` bool. Watch and wait always is."""
-    allowed = [
-        not t or not any(v.hard for v in violations(t, patient, intervals_row, given, hours, findings)) for t in menu
-    ]
-    return np.array(allowed, dtype=bool)
-
-
-def _clinical(case: _Case) -> list[Violation]:
+def _clinical(case: Case) -> list[Violation]:
     return [
         Violation(rule.id, f"{case.dose.drug}: {rule.says}", sources()[rule.source], rule.hard)
-        for rule in _rules_of(case.dose.drug)
-        if _holds(rule.when, case) and not (rule.unless and _holds(rule.unless, case))
+        for rule in rules_of(case.dose.drug)
+        if holds(rule.when, case) and not (rule.unless and holds(rule.unless, case))
     ]
 
 
-def _limits(case: _Case) -> list[Violation]:
+def limits(case: Case) -> list[Violation]:
     """The formulary's own limits: single dose, 1 h, 24 h, interval; and the remark that a weight was assumed."""
     if case.dose.drug not in FORMULARY or case.dose.route not in FORMULARY[case.dose.drug].routes:
         raise ValueError(
@@ -190,7 +175,8 @@ def rules() -> tuple[Rule, ...]:
 
 
 @cache
-def _rules_of(drug: str) -> tuple[Rule, ...]:
+def rules_of(drug: str) -> tuple[Rule, ...]:
+    """The clinical rules that name a drug."""
     return tuple(rule for rule in rules() if drug in rule.drugs)
 
 
@@ -227,14 +213,14 @@ def _expanded(node: Any, groups: Mapping[str, Sequence[str]], rule: str) -> Any:
     return {**node, "with": _names(node["with"], groups)} if "with" in node else node
 
 
-def _holds(node: Mapping[str, Any], case: _Case) -> bool:
+def holds(node: Mapping[str, Any], case: Case) -> bool:
     """Whether a condition is true of a case."""
     if "all" in node:
-        return all(_holds(child, case) for child in node["all"])
+        return all(holds(child, case) for child in node["all"])
     if "any" in node:
-        return any(_holds(child, case) for child in node["any"])
+        return any(holds(child, case) for child in node["any"])
     if "not" in node:
-        return not _holds(node["not"], case)
+        return not holds(node["not"], case)
     if "interval" in node:
         return _beyond(case.intervals.get(node["interval"]), node)
     if "patient" in node:
@@ -255,7 +241,7 @@ def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
     return bool(value > node.get("above", float("inf")) or value < node.get("below", float("-inf")))
 
 
-def _company(case: _Case, within: float) -> set[str]:
+def _company(case: Case, within: float) -> set[str]:
     """Other drugs beside this dose: proposed with it, given within so many hours, or in the medication."""
     together = {d.drug for d in case.treatment.doses}
     recent = {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}
