@@ -22,6 +22,7 @@ from training.benchmark.cli import benchmark
 from training.console import SAY as _SAY
 from training.console import entrance, progress_bar, refuse
 from training.looking import play, report
+from training.soak.cli import soak
 from training.studies.cli import app as studies
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ app.add_typer(studies, name="study")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
+app.command()(soak)
 
 
 @app.command()

@@ -139,6 +139,11 @@ def _channels(header: Any, base: Path) -> tuple[dict[str, int], list[str], list[
     """Channel number of each lead found, the leads recorded upside down, and remarks."""
     found: dict[str, int] = {}
     inverted, others = [], []
+    if header.sig_name and None in header.sig_name:
+        raise ValueError(
+            f"record {base} has {header.sig_name.count(None)} channels without a name; expected names like {LEADS}; "
+            "add them at the ends of the signal lines of the header"
+        )
     for number, label in enumerate(header.sig_name or ()):
         turned = label.strip().lower() == "-avr"
         lead = "aVR" if turned else lead_of(label)

@@ -54,8 +54,8 @@ class RiskReward:
     terms = ("risk", "burden", "lethal")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.burden < np.inf:
-            raise ValueError(f"burden is {self.burden}; expected a finite number from 0 up; pass burden=0.0")
+        if not isinstance(self.burden, int | float) or not 0 <= self.burden < np.inf:
+            raise ValueError(f"burden is {self.burden!r}; expected a finite number from 0 up; pass burden=0.0")
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
         worst = 1 + self.burden * step.most_doses
