@@ -1,5 +1,6 @@
 """Planners: which treatment, given a world that says what each would do. Lower S is better. Research only."""
 
+from planners.abstention import Abstention, DeferringPlanner, SelectiveRisk, selective_risk
 from planners.adaptive import AdaptivePlanner, plan_adaptively
 from planners.base import PlanInfo, Planner
 from planners.belief import Belief, Believed
@@ -20,6 +21,7 @@ from planners.sequences import (
 )
 
 __all__ = [
+    "Abstention",
     "AdaptivePlanner",
     "Beam",
     "BeamPlanner",
@@ -31,6 +33,7 @@ __all__ = [
     "Candidate",
     "Change",
     "CrossEntropy",
+    "DeferringPlanner",
     "Entropic",
     "Exceedance",
     "Excluded",
@@ -47,10 +50,12 @@ __all__ = [
     "RandomShooting",
     "RandomShootingPlanner",
     "RecedingHorizonPlanner",
+    "SelectiveRisk",
     "SequencePlanner",
     "WatchAndWait",
     "check_planner",
     "measure_named",
     "plan",
     "plan_adaptively",
+    "selective_risk",
 ]

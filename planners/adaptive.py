@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_gym.core import State, Treatment, World
+from ecg_gym.core import WATCH, State, Treatment, World
 from planners.base import PlanInfo, allowed
 from planners.decision import Candidate, Change, Plan, Preference
 from planners.exhaustive import INTERVALS, Examined, Rules, check, examine
 from planners.imagining import ImaginingPlanner
 from planners.measures import Measure, resolved
 from planners.policies import already_masked
-from planners.race import Race, interval_of
+from planners.race import Race, below, interval_of, paired
 from planners.rollout import Futures, RiskFunction, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 
@@ -101,7 +101,7 @@ def _ranked(
         return lost[c], c not in race.left, scores[c], moments[c][0], bool(treatments[c]), str(treatments[c])
 
     order = sorted(range(len(treatments)), key=place)
-    best = order[0]
+    best, watching = order[0], treatments.index(WATCH)
     nothing = np.zeros(max(map(len, race.losses)))
     rows = []
     for c in order:
@@ -125,11 +125,18 @@ def _ranked(
                 },
                 remarks=asked.allowed[treatments[c]],
                 risks=tuple(map(float, sampled[c].risks[0])),
+                better=_better(race, c, watching),
             )
         )
     mean, sd = (np.array([float(m[i]) for m in moments]) for i in (0, 1))
     winners = lambda_intervals(mean, sd, [c for c in order if lost[c] == lost[best]])
     return tuple(rows), tuple(Preference(w.low, w.high, treatments[w.winner]) for w in winners)
+
+
+def _better(race: Race, arm: int, watching: int) -> float:
+    """P(an arm's score is really lower than that of watching)."""
+    difference, error = paired(race.losses[arm], race.losses[watching], race.score)
+    return below(difference, error, min(len(race.losses[arm]), len(race.losses[watching])) - 1)
 
 
 def _remarks(race: Race, ranked: Sequence[Candidate]) -> tuple[str, ...]:
@@ -182,6 +189,8 @@ class AdaptivePlanner(ImaginingPlanner):
             plan=ranked,
             score=ranked.best.score,
             separation=ranked.separation,
+            better=ranked.best.better,
+            spread=ranked.best.sd,
             samples=len(ranked.best.risks),
             ess=believed.ess,
         )

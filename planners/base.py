@@ -32,6 +32,8 @@ class PlanInfo:
     sequence: tuple[Treatment, ...] = ()  # what is meant to follow, the treatment first, where a sequence was planned
     score: float = np.nan  # of the treatment or sequence, by the planner's measure; lower is better
     separation: float = np.nan  # P(the choice really scores lower than the runner-up), over paired resamples
+    better: float = np.nan  # P(the choice really scores lower than watching), likewise
+    spread: float = np.nan  # SD of the risk over the futures of the choice
     samples: int = 0  # futures behind the score
     refused: int = 0  # doses of the sequence that the clinical rules refused in imagination, over all samples
     ess: float = np.nan  # effective number of particles behind the belief

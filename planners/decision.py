@@ -51,6 +51,7 @@ class Candidate:
     changes: Mapping[str, Change]  # interval name -> predicted change
     remarks: tuple[str, ...]  # what the clinical rules say against it short of forbidding it
     risks: tuple[float, ...]  # (K,) the risk of each future, in the order of Plan.seeds
+    better: float = math.nan  # P(its S is really lower than that of watching), sampling noise only; 1/2 for watching
 
     def to_json_dict(self) -> dict[str, Any]:
         """This row for ``json.dumps``; numbers that are not known become null."""

@@ -19,7 +19,7 @@ from ecg_gym.core import WATCH, State, Treatment, World
 from planners.decision import Candidate, Change, Excluded, Plan, Preference
 from planners.measures import Measure, resolved
 from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
-from planners.scoring import interval, lambda_intervals, mean_and_sd, paired_bootstrap, separation, ties
+from planners.scoring import interval, lambda_intervals, lower, mean_and_sd, paired_bootstrap, separation, ties
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
 Rules = Callable[..., Sequence[Any]]  # the shape of ecg_gym.pharmacology.violations
@@ -173,7 +173,7 @@ def rank(
 
     order = sorted(range(len(treatments)), key=place)
     group = ties(order, draws)
-    best = order[0]
+    best, watching = order[0], treatments.index(WATCH)
     rows = tuple(
         Candidate(
             treatment=treatments[c],
@@ -189,6 +189,7 @@ def rank(
             changes={name: Change.between(intervals.get(name, np.nan), x[c]) for name, x in sampled.intervals.items()},
             remarks=allowed[treatments[c]],
             risks=tuple(map(float, sampled.risks[c])),
+            better=lower(draws[c], draws[watching]),
         )
         for c in order
     )

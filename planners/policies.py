@@ -57,6 +57,8 @@ class ExhaustivePlanner(ImaginingPlanner):
             plan=ranked,
             score=ranked.best.score,
             separation=ranked.separation,
+            better=ranked.best.better,
+            spread=ranked.best.sd,
             samples=ranked.k,
             ess=believed.ess,
         )

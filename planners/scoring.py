@@ -78,8 +78,14 @@ def separation(draws: np.ndarray, best: int) -> float:
     """
     if len(draws) < 2 or np.isnan(draws).all():
         return math.nan
-    rival = np.delete(draws, best, axis=0).min(axis=0)
-    return float(np.mean(draws[best] < rival) + 0.5 * np.mean(draws[best] == rival))
+    return lower(draws[best], np.delete(draws, best, axis=0).min(axis=0))
+
+
+def lower(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of paired draws ``(R,)`` in which ``a`` is below ``b``; a draw counts half, NaN where nothing was drawn."""
+    if np.isnan(a).all() or np.isnan(b).all():
+        return math.nan
+    return float(np.mean(a < b) + 0.5 * np.mean(a == b))
 
 
 def ties(order: Sequence[int], draws: np.ndarray) -> np.ndarray:

@@ -19,13 +19,13 @@ from planners.belief import Believed
 from planners.imagination import Imagination, Mask, Paths
 from planners.imagining import ImaginingPlanner, steps_left
 from planners.rollout import common_seeds
-from planners.scoring import paired_bootstrap, separation
+from planners.scoring import lower, mean_and_sd, paired_bootstrap, separation
 from planners.searches import Beam, CrossEntropy, Entries, RandomShooting, Search, ordered
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
-LEADERS = 3  # first treatments that meet again in fresh futures
+LEADERS = 3  # first treatments that meet again in fresh futures, watching among them
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class SequencePlanner(ImaginingPlanner):
     """Searches sequences of ``horizon`` treatments with ``budget`` row-steps of the world per decision.
 
     ``k`` futures per sequence while searching. ``finish`` is the share of the budget kept for the end, when the best
-    sequences of the three best first treatments meet again in fresh futures; the choice is made on old and fresh ones
-    together. ``discount`` weighs later steps less. The horizon never reaches beyond the end of the episode. What the
-    belief costs is taken from the budget.
+    sequences of three first treatments (watching among them) meet again in fresh futures; the choice is made on old and
+    fresh ones together. ``discount`` weighs later steps less. The horizon never reaches beyond the end of the episode.
+    What the belief costs is taken from the budget.
     """
 
     search: Search
@@ -96,7 +96,7 @@ class SequencePlanner(ImaginingPlanner):
         purse = budget - LEADERS * horizon * fresh
         searching = self._imagination(env, believed, rows[: self.k], seeds[: self.k], horizon, purse)
         found = self.search(searching, self.measure, rng, warm)
-        leaders = distinct(found)[:LEADERS]
+        leaders = leading(found, searching)
         calls, lost = searching.calls, searching.n_nonfinite
         if fresh and len(leaders) > 1:
             again = self._imagination(env, believed, rows[self.k :], seeds[self.k :], horizon, budget - calls)
@@ -106,13 +106,17 @@ class SequencePlanner(ImaginingPlanner):
         best = leaders[0]
         self._memory[id(env)] = Memory(env.episode.first, int(env.episode.steps[0]), warm, best.entries)
         losses = np.stack([self.measure.losses(paths) for paths in leaders])
+        draws = paired_bootstrap(losses, self.measure.score, self.seed)
+        watching = [draws[i] for i, paths in enumerate(leaders) if paths.entries[0] == 0]
         return PlanInfo(
             treatment=env.menu[best.entries[0]],
             model_calls=calls + believed.model_calls,
             n_nonfinite=lost,
             sequence=tuple(env.menu[entry] for entry in best.entries),
             score=float(self.measure.score(losses[0])),
-            separation=separation(paired_bootstrap(losses, self.measure.score, self.seed), 0),
+            separation=separation(draws, 0),
+            better=lower(draws[0], watching[0]) if watching else np.nan,
+            spread=float(mean_and_sd(best.risks)[1]),
             samples=losses.shape[1],
             refused=best.refused,
             ess=believed.ess,
@@ -172,12 +176,15 @@ class RecedingHorizonPlanner(SequencePlanner):
         super().__init__(env, CrossEntropy() if search is None else search, **{"warm": True, **how})
 
 
-def distinct(found: list[Paths]) -> list[Paths]:
-    """The first of each different first treatment, in order."""
+def leading(found: list[Paths], imagination: Imagination) -> list[Paths]:
+    """The best sequence of each of the best first treatments, and of watching first, if that can still be paid for."""
     kept: dict[int, Paths] = {}
     for paths in found:
         kept.setdefault(paths.entries[0], paths)
-    return list(kept.values())
+    if 0 not in kept and (idle := imagination.affordable([(0,) * imagination.horizon])):
+        kept[0] = imagination.walk(idle)[0]
+    first = list(kept.values())[:LEADERS]
+    return first if 0 not in kept or any(paths is kept[0] for paths in first) else [*first[: LEADERS - 1], kept[0]]
 
 
 def joined(old: Paths, new: Paths) -> Paths:

@@ -73,19 +73,19 @@ def test_what_is_the_same_leaves_and_what_cannot_be_told_goes_on_to_the_last_dra
 def test_the_promise_is_kept() -> None:
     wrong = 0
     ended = 0
-    for seed in range(100):
+    for seed in range(60):
         means = 0.3 + 0.04 * np.random.default_rng([seed, 1]).random(4)
         race = run(Race(4, MEAN.score, budget=160), drawn(means, seed, 160, own=0.03))
         if len(race.left) == 1:
             ended += 1
             wrong += means[race.left[0]] - means.min() > 0.01
-    assert ended > 20, "otherwise nothing was promised"
-    assert wrong <= 5, "of 100 races at most 5 % may end more than the indifference above the best"
+    assert ended > 15, "otherwise nothing was promised"
+    assert wrong <= 3, "of 60 races at most 5 % may end more than the indifference above the best"
 
 
 @pytest.mark.parametrize("budget", [160, 640])
 def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(budget: int) -> None:
-    means, races = np.array([0.30, 0.33, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70]), 40
+    means, races = np.array([0.30, 0.33, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70]), 20
     spent, right, equally_right = 0, 0, 0
     for seed in range(races):
         table = drawn(means, seed, budget, own=0.08)
@@ -94,7 +94,7 @@ def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(b
         right += race.leader == 0
         equally_right += int(np.argmin([row[:n].mean() for row, n in zip(table, uniform(8, budget))])) == 0
     if budget == 160:
-        assert right >= equally_right + 2
+        assert right > equally_right
     else:
         assert right >= equally_right
         assert spent / races < 0.75 * budget
@@ -152,9 +152,9 @@ def test_the_planner_keeps_the_promises_and_its_budget() -> None:
         "ecg_gym:ECGIntervention-v0", world="worlds:AnalyticWorld", risk="worlds:AnalyticRisk",
         drugs=["dofetilide", "metoprolol"], max_episode_steps=2,
     )  # fmt: skip
-    planner = AdaptivePlanner(env, budget=60, start=3, batch=2)
+    planner = AdaptivePlanner(env, budget=24, start=3, batch=2)
     check_planner(planner, env)
     env.reset(seed=0)
     _, decided = planner.act()
-    assert decided.model_calls <= 60
+    assert decided.model_calls <= 24
     assert 0 <= decided.separation <= 1
