@@ -54,7 +54,7 @@ def attempt(suite: Suite, trouble: str, first: Future[Result] | None) -> Result:
         first.result()
     if trouble:
         return Result(suite.name, suite.home.name, "skipped", trouble, 0.0)
-    log, start = FOLDER / f"{suite.check}-{suite.home.name}.log", time.monotonic()
+    log, start = FOLDER / f"{suite.slug}.log", time.monotonic()
     words = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [str(suite.home.python), "-m", f"conformance.checks.{suite.check}", *suite.words]
     with log.open("w", encoding="utf-8") as out:

@@ -48,7 +48,7 @@ class Here(Home):
 HERE = Here("here", (), "the development environment: Gymnasium 1.4 and stable-baselines3")
 LATEST = Home(
     "latest",
-    (TORCH, "-e", ".[rl]", "rl-zoo3", "torchrl", "minari[create,hdf5]", "moviepy", "pytest"),
+    (TORCH, "-e", ".[rl]", "rl-zoo3", "torchrl", "minari[create,hdf5]", "moviepy", "rliable", "pytest"),
     "what runs with Gymnasium 1.4 and clashes with the pins of `make test`",
 )
 SETTLED = Home(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from conformance.homes import HERE, LATEST, OLDEST, SETTLED, Home
@@ -17,6 +18,11 @@ class Suite:
     words: tuple[str, ...] = ()  # of its command line
     minutes: float = 30.0  # it is stopped, and has failed, after these; far more than it takes on a quiet machine
     after: str = ""  # a suite whose files it reads
+
+    @property
+    def slug(self) -> str:
+        """Its name as a file may be called."""
+        return re.sub(r"\W+", "-", f"{self.name} {self.home.name}").lower()
 
 
 SUITES = (
@@ -34,5 +40,7 @@ SUITES = (
     Suite("Minari round trip", "minari_roundtrip", LATEST),
     Suite("d3rlpy DiscreteCQL on it", "d3rlpy_offline", SETTLED, after="Minari round trip"),
     Suite("RecordVideo", "record_video", LATEST),
-    Suite("every example", "examples", SETTLED),
+    Suite("every example", "own_tests", SETTLED, ("tests/test_examples.py",)),
+    Suite("the benchmark over Ray", "own_tests", SETTLED, ("tests/test_benchmark.py", "-k", "ray")),
+    Suite("IQM and intervals against rliable", "own_tests", LATEST, ("tests/test_benchmark.py", "-k", "rliable")),
 )
