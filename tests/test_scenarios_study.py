@@ -67,6 +67,13 @@ def test_a_scenario_that_nobody_played_still_has_a_card() -> None:
     assert "complete in the node" in text
 
 
+def test_a_page_before_the_first_episode_says_so(found) -> None:
+    unplayed = {name: {"anchors": {}, "constant": []} for name in found["scenarios"]}
+    text = page({**found, "scenarios": unplayed, "signs": []}, "ecg-gym study scenarios --minutes 0")
+    assert "Not played yet" in text
+    assert "over 0 virtual patients" not in text
+
+
 @pytest.mark.slow
 def test_the_worlds_are_asked_which_way_a_treatment_goes() -> None:
     from ecg_gym.virtual_patient import VirtualPatient

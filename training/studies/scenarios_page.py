@@ -47,6 +47,10 @@ One hour after the treatment that helps most of them, against watching, mean ove
 interval that shows it, and of the risk. Where the sign differs, plans made in the learned world start with a handicap.
 """
 
+UNPLAYED = """## What the anchors reach
+
+Not played yet: the command above without `--minutes 0` plays random, watching, the best constant, the guideline and the
+oracle, and fills this in."""
 LEFT_OUT = "not played yet"
 
 
@@ -94,7 +98,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
         deaths = anchors.get("watch", {}).get("deaths_per_hour")
         last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{100 * deaths:.2f} %"]
         lines.append(f"| [{name}](#{name.replace('_', '-')}) | {' | '.join([*cells, *last])} |")
-    parts = [TOLD.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)]
+    parts = [TOLD.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
     if found["signs"]:
         rows = [
             "| scenario | treatment | interval | true | learned | risk, true | learned | same direction |",
@@ -138,7 +142,7 @@ def _people(scenario: Scenario) -> str:
 
 
 def _told(people: People) -> str:
-    words = [f"{name} {value}" for name, value in people.population.items()]
+    words = [name if value is True else f"{name} {value}" for name, value in people.population.items()]
     words += [f"{name} {low:g} to {high:g}" for name, (low, high) in people.ranges.items()]
     words += sorted(name.replace("_", " ") for name in people.conditions)
     words += [f"{dose.dose} {-dose.hours:g} h ago" for dose in people.given]
