@@ -97,12 +97,14 @@ class RiskModel:
         """The risk of ``after`` for hearts that showed ``before``."""
         before, after = np.asarray(before), np.asarray(after)
         _check(before, after, patients)
+        same = before is after  # an episode's first strip is judged against itself
         finite = np.isfinite(before).all(axis=(1, 2)) & np.isfinite(after).all(axis=(1, 2))
         before, after = (np.where(finite[:, None, None], strips, 0) for strips in (before, after))
-        intervals = measure(ECG(after, MODEL_RATE_HZ))
+        first = self._measured(before) if self.use_limits else None
+        intervals = first if first is not None and same else measure(ECG(after, MODEL_RATE_HZ))
         terms: dict[str, np.ndarray] = {}
-        if self.use_limits:
-            terms |= limits.interval_terms(self._measured(before), intervals, patients)
+        if first is not None:
+            terms |= limits.interval_terms(first, intervals, patients)
         probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)
         readable = np.ones(len(after), dtype=bool)
         if self.classifier is not None:

@@ -11,16 +11,21 @@ likes and remembers each by name, so that a table that grew since training is me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, Patient
-from ecg_gym.pharmacology import CONDITIONS, exposure, modulate
-from ecg_gym.pharmacology.hazards import HAZARDS, termination
+from ecg_gym.pharmacology import CONDITIONS
+from ecg_gym.pharmacology.effects import modulate_many, modulation_of
+from ecg_gym.pharmacology.exposure import exposures
+from ecg_gym.pharmacology.hazards import HAZARDS, courses
 from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.pharmacology.sensitivity import TYPICAL
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
@@ -139,12 +144,12 @@ def render_features(
 
 def boards(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
     """Electrolytes [mmol/L] and modulation of average people ``(B, len(BOARD))`` float32 with these histories."""
-    return np.stack([_on_board(*row)[0] for row in zip(taken, patients, map(float, hours))]).astype(np.float32)
+    return np.stack([row[0] for row in _on_boards(taken, patients, hours)]).astype(np.float32)
 
 
 def modulations(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> list[Modulation]:
     """What pharmacology says to average hearts with these histories; for the EPK prior of the paper."""
-    return [_on_board(*row)[1] for row in zip(taken, patients, map(float, hours))]
+    return [row[1] for row in _on_boards(taken, patients, hours)]
 
 
 def modulations_of(board: np.ndarray) -> list[Modulation]:
@@ -154,8 +159,8 @@ def modulations_of(board: np.ndarray) -> list[Modulation]:
 
 def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Integrated hazards ``(B, 4)`` that re-entry, AF, VT, torsade end between two hours, in average people."""
-    rows = zip(taken, patients, map(float, start), map(float, end))
-    return np.array([_ending(*row) for row in rows], dtype=np.float32).reshape(-1, len(ENDINGS))
+    rows = list(zip(taken, patients, map(float, start), map(float, end)))
+    return np.array(_endings_kept(rows, _endings_of), dtype=np.float32).reshape(-1, len(ENDINGS))
 
 
 def people(patients: Sequence[Patient]) -> np.ndarray:
@@ -265,19 +270,60 @@ class FeatureScale:
         return np.nan_to_num(np.arcsinh((matched - self.offset) / self.scale)).astype(np.float32)
 
 
-@lru_cache(maxsize=4096)
-def _on_board(given: History, patient: Patient, hours: float) -> tuple[np.ndarray, Modulation]:
-    """Electrolytes and modulation of an average person, as a vector, and the modulation itself.
+def _on_boards(
+    taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray
+) -> list[tuple[np.ndarray, Modulation]]:
+    """Electrolytes and modulation of average people, as a vector, and the modulation itself; rows ``(B,)``.
 
-    Kept, because K samples of a candidate share one history.
+    What is worked out is kept, because K samples of a candidate share one history, and is worked out together.
     """
-    now = exposure(given, patient, hours)
-    modulation = modulate(now, patient, clock_hours=hours)
-    words = [getattr(modulation, word) for word in MODULATION]
-    return np.array([*[getattr(now, ion) for ion in ELECTROLYTES], *words]), modulation
+
+    def worked_out(rows: list[tuple[History, Patient, float]]) -> list[tuple[np.ndarray, Modulation]]:
+        given, who, when = zip(*rows)
+        clock = np.array(when)
+        now = exposures(given, who, list(clock[:, None]), [TYPICAL] * len(rows))
+        many = modulate_many(now, clock_hours=clock)
+        columns = [*[getattr(now, ion) for ion in ELECTROLYTES], *[getattr(many, word) for word in MODULATION]]
+        return [(vector, modulation_of(many, i)) for i, vector in enumerate(np.stack(columns, axis=1))]
+
+    return _boards_kept(list(zip(taken, patients, map(float, hours))), worked_out)
 
 
-@lru_cache(maxsize=4096)
-def _ending(given: History, patient: Patient, start: float, end: float) -> tuple[float, ...]:
-    found = termination(given, patient, start, end)
-    return tuple(found[name] for name in HAZARDS)
+def _endings_of(rows: list[tuple[History, Patient, float, float]]) -> list[tuple[float, ...]]:
+    """Integrated hazards in the order of HAZARDS, of several rows at once; nothing ends where nothing was given."""
+    treated = [i for i, row in enumerate(rows) if row[0]]
+    found = [(0.0,) * len(HAZARDS)] * len(rows)
+    if treated:
+        given, who, start, end = zip(*[rows[i] for i in treated])
+        for i, span in zip(treated, courses(given, who, start, end, [TYPICAL] * len(treated))):
+            found[i] = tuple(float(span.accumulated(name)[-1]) for name in HAZARDS)
+    return found
+
+
+Asked = TypeVar("Asked", bound=Hashable)
+Answer = TypeVar("Answer")
+
+
+class _Kept(Generic[Asked, Answer]):
+    """Answers by question, the ``most`` asked last; new questions are worked out together. Threads may share it."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most, self._lock = most, Lock()
+        self._answers: OrderedDict[Asked, Answer] = OrderedDict()
+
+    def __call__(self, asked: list[Asked], worked_out: Callable[[list[Asked]], list[Answer]]) -> list[Answer]:
+        with self._lock:
+            known = {question: self._answers[question] for question in asked if question in self._answers}
+        if fresh := [question for question in dict.fromkeys(asked) if question not in known]:
+            known |= zip(fresh, worked_out(fresh))
+        with self._lock:
+            self._answers |= known
+            for question in known:
+                self._answers.move_to_end(question)
+            while len(self._answers) > self._most:
+                self._answers.popitem(last=False)
+        return [known[question] for question in asked]
+
+
+_boards_kept: _Kept[tuple[History, Patient, float], tuple[np.ndarray, Modulation]] = _Kept()
+_endings_kept: _Kept[tuple[History, Patient, float, float], tuple[float, ...]] = _Kept()

@@ -62,19 +62,24 @@ def bent_pharmacology(bend: Bend) -> Iterator[None]:
     ``conditioning`` and is not touched. ``WorldModel.believed`` bends boards without knowing whose they are; here the
     clock's part stays right, and any world that asks ``conditioning`` can be misled.
     """
-    original = conditioning._on_board
+    original = conditioning._on_boards
 
-    def bent(given: History, patient: Patient, hours: float) -> tuple[np.ndarray, Modulation]:
-        vector, modulation = original(given, patient, hours)
-        other = bend(given, patient, hours, modulation)
-        words = [getattr(other, word) for word in conditioning.MODULATION]
-        return np.concatenate([vector[: -len(words)], words]), other
+    def bent(
+        taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray
+    ) -> list[tuple[np.ndarray, Modulation]]:
+        rows = []
+        heard = original(taken, patients, hours)
+        for given, patient, hour, (vector, modulation) in zip(taken, patients, map(float, hours), heard):
+            other = bend(given, patient, hour, modulation)
+            words = [getattr(other, word) for word in conditioning.MODULATION]
+            rows.append((np.concatenate([vector[: -len(words)], words]), other))
+        return rows
 
-    conditioning._on_board = bent  # type: ignore[assignment]
+    conditioning._on_boards = bent
     try:
         yield
     finally:
-        conditioning._on_board = original
+        conditioning._on_boards = original
 
 
 def scaled(factor: float) -> Bend:
