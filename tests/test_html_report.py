@@ -18,7 +18,7 @@ from training.cli import DEMO, app
 from training.default_patient import SCENARIO
 from training.html_report import PEEK, Asked, replay, report
 
-QUICK = ("--samples", 3, "--hours", 1)
+QUICK = ("--samples", 3, "--hours", 1, "--trust-code")  # the world is that of the tests
 
 
 def run(*words: object) -> Result:
@@ -69,7 +69,7 @@ def test_an_episode_becomes_a_page_of_what_was_played_and_a_plan(episode, tmp_pa
     for word in (
         "actions",
         " ".join(map(str, saved.actions)),
-        f"ecg-gym report {episode} --samples 3 --hours 1",
+        f"ecg-gym report {episode} --samples 3 --hours 1 --trust-code",
         "analytic-risk",
     ):
         assert word in facts
@@ -78,7 +78,7 @@ def test_an_episode_becomes_a_page_of_what_was_played_and_a_plan(episode, tmp_pa
 
 
 def test_the_plan_can_be_made_for_a_later_step(episode) -> None:
-    document = parsed(report(episode, Asked(samples=3, steps=1, at=2)))
+    document = parsed(report(episode, Asked(trust_code=True, samples=3, steps=1, at=2)))
     env, _ = replay(episode_file.read(episode), 2)
     true = env.unwrapped.episode.judged
     assert document.all("h1")[0].text.endswith("hour 2")
@@ -90,7 +90,15 @@ def test_the_plan_can_be_made_for_a_later_step(episode) -> None:
 @pytest.mark.parametrize("at", [4, 99])
 def test_a_step_that_was_not_played_is_refused(episode, at) -> None:
     with pytest.raises(ValueError, match=f"--at is {at} and the episode has 3 steps; expected 0 to 3"):
-        report(episode, Asked(at=at))
+        report(episode, Asked(at=at, trust_code=True))
+
+
+def test_another_menu_is_refused(episode, tmp_path) -> None:
+    path = tmp_path / "other.json"
+    saved = episode_file.read(episode)
+    episode_file.write(replace(saved, menu=(*saved.menu, "snake oil 1 mL PO")), path)
+    with pytest.raises(ValueError, match="another menu"):
+        report(path, Asked(trust_code=True))
 
 
 def test_other_weights_are_said_not_hidden(episode, tmp_path) -> None:
@@ -98,7 +106,9 @@ def test_other_weights_are_said_not_hidden(episode, tmp_path) -> None:
     looks = (replace(saved.looks[0], ecg=np.roll(saved.looks[0].ecg, 100, axis=1)), *saved.looks[1:])
     path = tmp_path / "other.json"
     episode_file.write(replace(saved, looks=looks), path)
-    warnings = [p.text for p in parsed(report(path, Asked(samples=3, steps=1))).all("p", class_="warning")]
+    warnings = [
+        p.text for p in parsed(report(path, Asked(trust_code=True, samples=3, steps=1))).all("p", class_="warning")
+    ]
     assert warnings[0].startswith("Replayed, the episode shows another strip than the saved one")
 
 
@@ -108,6 +118,20 @@ def test_the_command_to_repeat_it_says_what_is_not_usual_and_no_more() -> None:
         "ecg-gym report 'a b' --seed 3 --patient age=71,sex=F --given 'digoxin 0.5 mg IV @ -2h' --given 'x @ 0h' "
         "--allow-missing-leads"
     )
+
+
+def test_code_that_a_file_names_is_not_run_unasked(episode, tmp_path) -> None:
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\nWorld = None\n")
+    document = json.loads(episode.read_text())
+    document["env"]["kwargs"]["world"] = f"{evil}:World"
+    path = tmp_path / "gift.json"
+    path.write_text(json.dumps(document))
+    done = run(path, "--out", tmp_path / "o.html")
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert "--trust-code" in " ".join(done.stderr.split())
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "o.html").exists()
 
 
 # --- a benchmark ----------------------------------------------------------------------------------------------------

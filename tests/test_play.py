@@ -234,6 +234,12 @@ def test_strips_survive_to_the_microvolt_and_what_is_unknown_stays_unknown() -> 
         ({"taken": [{"hours": 0, "dose": "some"}]}, "dose"),
         ({"env": None}, "broken part"),
         ({"looks": 7}, "broken part"),
+        ({"looks": []}, "first look"),
+        ({"menu": []}, "actions of the menu"),
+        ({"env": {"id": "evil:Env-v0", "kwargs": {}}}, "evil"),
+        ({"env": {"id": "ECGIntervention-v0", "kwargs": {"reward": "evil:reward"}}}, "reward"),
+        ({"env": {"id": "ECGIntervention-v0", "kwargs": {"horizon": "8"}}}, "horizon"),
+        ({"options": {"patient": {}}}, "patient"),
     ],
 )
 def test_a_file_that_is_no_episode_is_refused_in_three_parts(tmp_path, change, word) -> None:

@@ -16,6 +16,9 @@ from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Patient, parse_do
 from planners.decision import NOTICE, jsonable
 
 KIND, SCHEMA = "ecg-gym episode", 1
+ENV_IDS = ("ECGIntervention-v0",)
+SETTINGS = {"world": str, "risk": str, "scenario": str, "horizon": int, "tier": str}  # what `play` makes an env with
+OPTIONS = ("ecg",)  # what it resets one with
 MICROVOLTS = 1000.0  # per mV: strips are stored as whole microvolts
 
 
@@ -55,6 +58,11 @@ class SavedEpisode:
     def actions(self) -> tuple[int, ...]:
         """What was chosen, in order."""
         return tuple(look.action for look in self.looks if look.action is not None)
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Settings that name code: to make such an env again is to run it."""
+        return tuple(str(self.env["kwargs"][name]) for name in ("world", "risk") if ":" in self.env["kwargs"][name])
 
     @property
     def total(self) -> float:
@@ -103,16 +111,19 @@ def parse(document: Any, path: Path | str = "the document") -> SavedEpisode:
             f"{path} is no episode of schema {SCHEMA}; expected a file that `ecg-gym play` saved; check which it is"
         )
     try:
+        menu, looks = tuple(map(str, document["menu"])), tuple(map(_look, document["looks"]))
+        if not looks or not all(look.action is None or 0 <= look.action < len(menu) for look in looks):
+            raise ValueError("a first look and actions of the menu are needed")
         return SavedEpisode(
-            env={"id": str(document["env"]["id"]), "kwargs": dict(document["env"]["kwargs"])},
+            env={"id": _one_of(ENV_IDS, document["env"]["id"]), "kwargs": _settings(document["env"]["kwargs"])},
             seed=int(document["seed"]),
-            options=dict(document["options"]),
+            options={_one_of(OPTIONS, key): str(value) for key, value in document["options"].items()},
             scenario=str(document["scenario"]),
             goal=str(document["goal"]),
             patient=Patient(**document["patient"]),
-            menu=tuple(map(str, document["menu"])),
+            menu=menu,
             taken=tuple(Administration(float(a["hours"]), parse_dose(a["dose"])) for a in document["taken"]),
-            looks=tuple(map(_look, document["looks"])),
+            looks=looks,
             ended=str(document["ended"]),
             model_sha256=str(document["model_sha256"]),
             risk_sha256=str(document["risk_sha256"]),
@@ -151,6 +162,19 @@ def _look(row: Mapping[str, Any]) -> Look:
         reward=None if row["reward"] is None else float(row["reward"]),
         terms={str(name): float(value) for name, value in row["terms"].items()},
     )
+
+
+def _one_of(words: Sequence[str], word: Any) -> str:
+    if word not in words:
+        raise ValueError(f"{word!r} is none of {tuple(words)}")
+    return str(word)
+
+
+def _settings(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in kwargs.items():
+        if type(value) is not SETTINGS[_one_of(tuple(SETTINGS), name)]:
+            raise ValueError(f"{name} is {value!r}; a {SETTINGS[name].__name__} is needed")
+    return dict(kwargs)
 
 
 def _leads(names: Sequence[Any]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class Asked:
     drugs: str | None = None
     model: Path | None = None
     allow_missing_leads: bool = False
+    trust_code: bool = False  # run the code that a saved episode names
 
     def command(self, source: Path) -> str:
         """The command line that asks for the same, without where the page goes."""
@@ -96,6 +97,11 @@ def of_record(path: Path, asked: Asked, progress: Progress | None = None) -> str
 
 def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progress | None = None) -> str:
     """The page of a saved episode: what was played, and a plan for the look that ``asked.at`` names."""
+    if episode.code and not asked.trust_code:
+        raise ValueError(
+            f"{path} was played with code of its own ({', '.join(episode.code)}); expected a world and a risk of the "
+            "package, since a file from elsewhere could name anything; pass --trust-code if you know who wrote it"
+        )
     env, notes = replay(episode, asked.at)
     inner, look = env.unwrapped, episode.looks[asked.at]
     name = f"{path.stem}, {look.hours:g} h"
@@ -123,6 +129,11 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
     if step == len(episode.looks) - 1 and episode.ended == "lethal":
         raise ValueError(f"--at is {step}, after a lethal end; expected a step before it; ask for --at {step - 1}")
     env = make(episode.env)
+    if tuple(map(str, env.unwrapped.menu)) != episode.menu:
+        raise ValueError(
+            f"the episode was played with another menu than {episode.scenario} has now; expected the same entries; "
+            "replay it with the version that saved it"
+        )
     env.reset(seed=episode.seed, options=dict(episode.options))
     for action in episode.actions[:step]:
         env.step(env.unwrapped.action(env.unwrapped.menu[action]))

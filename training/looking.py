@@ -66,6 +66,9 @@ def report(
     model: Annotated[Path | None, typer.Option(help="Record: folder of weights; default the packaged ones.")] = None,
     allow_missing_leads: Annotated[bool, typer.Option(help="Record: mask absent leads instead of refusing.")] = False,
     at: Annotated[int, typer.Option(min=0, help="Episode: the step to plan at.")] = 0,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Episode: run the world or risk of your own that it names.")
+    ] = False,
     samples: Annotated[int, typer.Option(min=1, max=128, help="Post-dose ECGs drawn per candidate (K).")] = 16,
     risk_aversion: Annotated[float, typer.Option(min=0, max=100, help="Lambda the page starts with.")] = 0.6,
     hours: Annotated[int, typer.Option(min=1, max=24, help="Steps that the branches are followed for.")] = 4,
@@ -76,7 +79,9 @@ def report(
     from training.html_report import report as written
 
     told = tuple(given or ())
-    asked = Asked(samples, risk_aversion, seed, hours, at, scenario, patient, told, drugs, model, allow_missing_leads)
+    asked = Asked(
+        samples, risk_aversion, seed, hours, at, scenario, patient, told, drugs, model, allow_missing_leads, trust_code
+    )
     path = out or Path("out") / f"{source.with_suffix('').name if source.suffix else source.name}.html"
     with entrance():
         _writable(path)
