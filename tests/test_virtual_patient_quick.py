@@ -8,6 +8,7 @@ import pytest
 from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
 from ecg_gym.pharmacology.modulation import REST
 from ecg_gym.virtual_patient import draw_heart, synthesise
+from ecg_gym.virtual_patient.lead_field import _lead_field, _torso
 from ecg_gym.virtual_patient.strip import RATE_HZ
 from ecg_gym.virtual_patient.waves import _harmonics, _sines
 from ecg_gym.virtual_patient.world import _SECONDS, _SPARE_S, _decimated, _first_r, model_strip
@@ -58,3 +59,12 @@ def test_harmonics_and_sines_by_powers_and_angles() -> None:
     for samples in (1, 127, 128, 1000):
         plainly = np.sin(start[:, None] + step[:, None] * np.arange(samples))
         np.testing.assert_allclose(_sines(step, start, samples), plainly, atol=1e-12)
+
+
+def test_the_lead_field_is_the_sum_over_elements() -> None:
+    position = np.random.default_rng(0).normal([20, 10, 30], 25, (70, 3))
+    centres, transfer = _torso()
+    away = centres[None] - position[:, None]
+    away /= np.sum(away**2, axis=-1, keepdims=True) ** 1.5
+    plainly = np.einsum("ef,nfk->enk", transfer, away)
+    np.testing.assert_allclose(_lead_field(position), plainly, rtol=0, atol=1e-12 * np.abs(plainly).max())

@@ -53,9 +53,21 @@ def leads_from_electrodes(potential: np.ndarray) -> np.ndarray:
 def _lead_field(position: np.ndarray) -> np.ndarray:
     """``(9, N, 3)``: potential at each electrode of a unit dipole along each axis at each position [1/mm^2]."""
     centres, transfer = _torso()
-    away = centres[None] - position[:, None]
-    away /= np.sum(away**2, axis=-1, keepdims=True) ** 1.5
-    return np.stack([transfer @ away[..., k].T for k in range(3)], axis=-1)
+    # sum over elements of transfer (centre - position) / distance^3: one product, the position taken out of the sum
+    weighted = np.concatenate([*(transfer * centres.T[k] for k in range(3)), transfer]).T  # (F, 4 x 9)
+    parts = [
+        _inverse_cube(block, centres) @ weighted for block in np.split(position, range(_BLOCK, len(position), _BLOCK))
+    ]
+    summed = np.concatenate(parts).reshape(len(position), 4, len(transfer))
+    return (summed[:, :3] - position[:, :, None] * summed[:, 3:]).transpose(2, 0, 1)
+
+
+def _inverse_cube(position: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """``(N, F)``: one over the third power of the distance from each position to each centre."""
+    square = np.zeros((len(position), len(centres)))
+    for here, there in zip(position.T, centres.T):
+        square += (there - here[:, None]) ** 2
+    return 1 / (square * np.sqrt(square))
 
 
 @cache

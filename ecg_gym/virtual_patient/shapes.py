@@ -83,6 +83,7 @@ def _p_curve(pose: int, conduction: float, rate_hz: float) -> Curve:
     return whole(_atrial_shape(pose, conduction, rate_hz), heart_table()["atria"]["apd_ms"], len(ELECTRODES), rate_hz)
 
 
+@lru_cache(maxsize=64)
 def _atrial_shape(pose: int, conduction: float, rate_hz: float) -> BeatShape:
     table, fire = heart_table()["atria"], activation.atrial_map() / conduction
     return beat_shape(
@@ -125,10 +126,11 @@ def _knob(pose: int, scar: str, t_gain: float) -> tuple[np.ndarray, np.ndarray, 
     """
     table, fire = heart_table()["repolarisation_knob"], activation.ventricular_map("normal")
     mean, rows, stops = table["reference_apd_ms"], ventricular_rows(pose, scar), np.array(table["x"])
+    fired = _fired(pose, scar, "", "normal", 0.0, 1.0, _MAP_HZ)
     shown = []
     for x in stops:
         phase3 = _phase3_ms(x)
-        shape = beat_shape(rows, fire, _dispersion(x, t_gain) * _longer(), _MAP_HZ, phase3)
+        shape = beat_shape(rows, fire, _dispersion(x, t_gain) * _longer(), _MAP_HZ, phase3, fired=fired)
         beat = typical_beat(shape, mean, float(np.ptp(fire)), _MAP_HZ)
         shown.append((beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms, beat.jtpeak_ms))
     tpeak_tend, jtpeak = np.array(shown).T
