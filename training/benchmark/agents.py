@@ -33,8 +33,8 @@ from planners import (
     WatchAndWait,
 )
 from training.benchmark.episodes import Agent
-from training.benchmark.oracle import Oracle
 from training.benchmark.protocol import IDS, MODEL, TRUTH, TUNED, Protocol, canonical
+from training.benchmark.sifting import SiftingPlanner
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,8 @@ def _turned(model: str, knobs: str) -> World:
     return replace(world, **json.loads(knobs))
 
 
-def _exhaustive(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
-    return ExhaustivePlanner(env, learned_world(setting.protocol), **told)
-
-
-def _sequence(kind: Callable[..., Agent]) -> Callable[[Any, Setting, Mapping[str, Any]], Agent]:
+def _imagining(kind: Callable[..., Agent]) -> Callable[[Any, Setting, Mapping[str, Any]], Agent]:
+    """A planner in the learned model."""
     return lambda env, setting, told: kind(env, world=learned_world(setting.protocol), **told)
 
 
@@ -175,28 +172,32 @@ TABLE: tuple[Contestant, ...] = (
     ),
     Contestant(
         "exhaustive", "planner", "mean-variance ranking of every allowed treatment in the learned model",
-        _exhaustive, {"k": 6, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
+        _imagining(ExhaustivePlanner), {"k": 6, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
+    ),
+    Contestant(
+        "sifting", "planner", "the oracle's own search, in the learned model", _imagining(SiftingPlanner),
+        {"sift": 3, "keep": 3, "k": 8, "horizon": 2, "risk_aversion": 0.0, "belief": "history"}, effort=3,
     ),
     Contestant(
         "shooting", "planner", "random shooting over sequences in the learned model",
-        _sequence(RandomShootingPlanner), SEARCH, effort=3,
+        _imagining(RandomShootingPlanner), SEARCH, effort=3,
     ),
     Contestant(
         "cem", "planner", "categorical cross-entropy search over sequences in the learned model",
-        _sequence(CEMPlanner), SEARCH, effort=3,
+        _imagining(CEMPlanner), SEARCH, effort=3,
     ),
     Contestant(
         "beam", "planner", "beam search over sequences in the learned model",
-        _sequence(BeamPlanner), SEARCH, effort=3,
+        _imagining(BeamPlanner), SEARCH, effort=3,
     ),
     Contestant(
         "receding", "planner", "receding horizon: cross-entropy search that goes on from the plan before",
-        _sequence(RecedingHorizonPlanner), SEARCH, effort=3,
+        _imagining(RecedingHorizonPlanner), SEARCH, effort=3,
     ),
     *_learners(),
     Contestant(
         "oracle", "anchor", "exhaustive ranking in the virtual patient itself, from the truth",
-        lambda env, setting, told: Oracle(env, last=setting.protocol.horizon, **told),
+        lambda env, setting, told: SiftingPlanner(env, **told),
         {"sift": 3, "keep": 3, "k": 8, "horizon": 2}, inside=False, effort=4,
     ),
 )  # fmt: skip
