@@ -71,6 +71,7 @@ class Contestant:
     prepare: Prepare | None = None
     inside: bool = True  # also played inside the learned model, for the exploitation gap
     effort: int = 0  # the lower are played first
+    share: float = 1.0  # of the episodes that it is played, the first ones; less for what takes long
 
 
 def learned_world(protocol: Protocol) -> World:
@@ -150,15 +151,7 @@ def constant_returns(protocol: Protocol, scenario: str, seeds: Sequence[int]) ->
     return [str(treatment) for treatment in menu], total.reshape(len(menu), len(seeds))
 
 
-SEARCH = {
-    "horizon": 3,
-    "k": 4,
-    "budget": 200,
-    "risk_aversion": 0.6,
-    "discount": 1.0,
-    "finish": 0.3,
-    "belief": "history",
-}
+SEARCH = {"horizon": 2, "k": 3, "budget": 100, "risk_aversion": 0.0, "finish": 0.3, "belief": "history"}
 TABLE: tuple[Contestant, ...] = (
     Contestant("random", "anchor", "any allowed treatment", lambda env, *_: RandomPlanner(env)),
     Contestant("watch", "anchor", "watch and wait, always", lambda env, *_: WatchAndWait(env)),
@@ -171,28 +164,29 @@ TABLE: tuple[Contestant, ...] = (
         lambda env, *_: GuidelinePlanner(env),
     ),
     Contestant(
-        "exhaustive", "planner", "mean-variance ranking of every allowed treatment in the learned model",
-        _imagining(ExhaustivePlanner), {"k": 6, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
-    ),
-    Contestant(
-        "sifting", "planner", "the oracle's own search, in the learned model", _imagining(SiftingPlanner),
+        "exhaustive", "planner", "the oracle's search in the learned model: everything allowed, then the best again",
+        _imagining(SiftingPlanner),
         {"sift": 3, "keep": 3, "k": 8, "horizon": 2, "risk_aversion": 0.0, "belief": "history"}, effort=3,
     ),
     Contestant(
+        "paper", "planner", "the paper's ranking in the learned model: mean-variance, three futures, one step",
+        _imagining(ExhaustivePlanner), {"k": 3, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
+    ),
+    Contestant(
         "shooting", "planner", "random shooting over sequences in the learned model",
-        _imagining(RandomShootingPlanner), SEARCH, effort=3,
+        _imagining(RandomShootingPlanner), SEARCH, effort=5, share=0.5,
     ),
     Contestant(
         "cem", "planner", "categorical cross-entropy search over sequences in the learned model",
-        _imagining(CEMPlanner), SEARCH, effort=3,
+        _imagining(CEMPlanner), SEARCH, effort=5, share=0.5,
     ),
     Contestant(
         "beam", "planner", "beam search over sequences in the learned model",
-        _imagining(BeamPlanner), SEARCH, effort=3,
+        _imagining(BeamPlanner), SEARCH, effort=5, share=0.5,
     ),
     Contestant(
-        "receding", "planner", "receding horizon: cross-entropy search that goes on from the plan before",
-        _imagining(RecedingHorizonPlanner), SEARCH, effort=3,
+        "receding", "planner", "cross-entropy search that goes on from the plan before, in the learned model",
+        _imagining(RecedingHorizonPlanner), SEARCH, effort=5, share=0.5,
     ),
     *_learners(),
     Contestant(

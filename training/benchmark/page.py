@@ -135,7 +135,14 @@ def _scenario(name: str, one: Found) -> str:
 
 def _agents(found: Found) -> str:
     rows = [[name, one["kind"], one["says"], _words(one["settings"])] for name, one in found["agents"].items()]
-    return table(["agent", "kind", "what it is", "settings"], rows)
+    text = table(["agent", "kind", "what it is", "settings"], rows)
+    if steps := sorted({int(one["settings"]["steps"]) for one in found["agents"].values() if one["kind"] == "learner"}):
+        text += (
+            f"\n\nLearners were trained for {' or '.join(f'{n:,}' for n in steps)} steps per scenario and world, which "
+            "is very little: their scores say what such a budget brings, not what the algorithms can do. For more: "
+            "`--agents 'maskable-ppo:steps=100000'`. PPO and DQN see no mask; what they may not give is a noop."
+        )
+    return text
 
 
 def _ranked(agents: Mapping[str, Any], by: str = "gap_closed") -> list[tuple[str, Found]]:

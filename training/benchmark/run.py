@@ -7,6 +7,7 @@ was done is kept: the same command goes on after any interruption, and a longer 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -59,9 +60,10 @@ def do(job: Job) -> Any:
 
 def wanted(protocol: Protocol, who: Contestant) -> Iterator[Key]:
     """The rows of an agent in one scenario: world, seed, episode."""
+    episodes, inside = (math.ceil(who.share * n) for n in (protocol.episodes, protocol.inside if who.inside else 0))
     for seed in range(protocol.seeds):
-        yield from ((TRUTH, seed, episode) for episode in range(protocol.episodes))
-        yield from ((MODEL, seed, episode) for episode in range(protocol.inside if who.inside else 0))
+        yield from ((TRUTH, seed, episode) for episode in range(episodes))
+        yield from ((MODEL, seed, episode) for episode in range(inside))
 
 
 def cells(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[tuple[str, str], Cell]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SiftingPlanner(ImaginingPlanner):
-    """Every allowed treatment with ``sift`` futures over ``horizon`` steps, then the best ``keep`` with ``k`` others."""
+    """Everything allowed with ``sift`` futures over ``horizon`` steps, then the best ``keep`` with ``k`` others."""
 
     def __init__(
         self,
