@@ -107,9 +107,16 @@ def _words(name: str, told: Any) -> frozenset[str]:
     return words
 
 
-_NUMBERS_OF_PATIENT = (
-    "age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance",
-)  # fmt: skip
+# What a living adult can have; outside is a slip of the keyboard or of the unit, not a patient.
+PLAUSIBLE = {
+    "age_years": (16, 110, "years"),
+    "weight_kg": (25, 300, "kg"),
+    "height_cm": (100, 250, "cm"),
+    "potassium": (1.5, 10, "mmol/L"),
+    "magnesium": (0.2, 5, "mmol/L"),
+    "calcium": (0.8, 5, "mmol/L"),
+    "creatinine_clearance": (1, 250, "mL/min"),
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Patient:
     def __post_init__(self) -> None:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
-        for name in _NUMBERS_OF_PATIENT:
+        for name in PLAUSIBLE:
             if (told := getattr(self, name)) is not None and not _is_number(told):
                 raise TypeError(f"{name} is {told!r}; expected a finite number; leave it out where it is unknown")
         for name in ("conditions", "medication"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ecg_gym.core import WATCH, Administration, Patient, Treatment, parse_dose
+from ecg_gym.core import PLAUSIBLE, WATCH, Administration, Patient, Treatment, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 
 _SHORT = {
@@ -23,16 +23,6 @@ _SHORT = {
     "crcl": "creatinine_clearance",
 }
 _NAMES = tuple(f.name for f in fields(Patient))
-# What a living adult can have; outside is a slip of the keyboard or of the unit, not a patient.
-_PLAUSIBLE = {
-    "age_years": (16, 110, "years"),
-    "weight_kg": (25, 300, "kg"),
-    "height_cm": (100, 250, "cm"),
-    "potassium": (1.5, 10, "mmol/L"),
-    "magnesium": (0.2, 5, "mmol/L"),
-    "calcium": (0.8, 5, "mmol/L"),
-    "creatinine_clearance": (1, 250, "mL/min"),
-}
 _GIVEN = re.compile(r"^(?P<dose>.+?)\s*@\s*(?P<hours>[-+]?\d+(?:\.\d+)?)\s*h?$")
 
 
@@ -94,7 +84,7 @@ def _patient_value(name: str, value: Any) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {value!r}; expected a number; leave it out when it is unknown") from None
-    low, high, unit = _PLAUSIBLE[name]
+    low, high, unit = PLAUSIBLE[name]
     if not low <= number <= high:
         raise ValueError(f"{name} is {number:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
     return number

@@ -99,8 +99,12 @@ class LoopConfig:
         pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
         if not pair or not all(isinstance(beta, float) and 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas!r}; expected two numbers from 0 and below 1; mend the preset")
-        if not isinstance(self.device, str):
-            raise ValueError(f"device is {self.device!r}; expected 'cpu', 'cuda', 'cuda:1' or 'mps'; mend the preset")
+        try:
+            torch.device(self.device if isinstance(self.device, str) else "")
+        except RuntimeError:
+            raise ValueError(
+                f"device is {str(self.device)[:40]!r}; expected 'cpu', 'cuda', 'cuda:1' or 'mps'; mend the preset"
+            ) from None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, Administration, Patient, State, World, concatenate, parse_dose
+from ecg_gym.core import ECG, PLAUSIBLE, Administration, Patient, State, World, concatenate, parse_dose
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.envs.tiers import Tier
 from ecg_gym.pharmacology import FORMULARY
@@ -88,7 +88,11 @@ def _patient(told: Any) -> Patient | None:
         raise TypeError(f"patient is a {type(told).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
     if unknown := sorted(set(told) - set(_FIELDS), key=str):
         raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
-    return Patient(**told)
+    patient = Patient(**told)
+    for name, (low, high, unit) in PLAUSIBLE.items():
+        if (value := getattr(patient, name)) is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
+    return patient
 
 
 def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
