@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
 from ecg_gym.pharmacology.modulation import REST
 from ecg_gym.virtual_patient import draw_heart, synthesise
 from ecg_gym.virtual_patient.lead_field import _lead_field, _torso
-from ecg_gym.virtual_patient.strip import RATE_HZ
+from ecg_gym.virtual_patient.strip import RATE_HZ, Marks
 from ecg_gym.virtual_patient.waves import _harmonics, _sines
 from ecg_gym.virtual_patient.world import _SECONDS, _SPARE_S, _decimated, _first_r, model_strip
 
@@ -68,3 +70,25 @@ def test_the_lead_field_is_the_sum_over_elements() -> None:
     away /= np.sum(away**2, axis=-1, keepdims=True) ** 1.5
     plainly = np.einsum("ef,nfk->enk", transfer, away)
     np.testing.assert_allclose(_lead_field(position), plainly, rtol=0, atol=1e-12 * np.abs(plainly).max())
+
+
+@pytest.mark.parametrize("rhythm", ["sinus", "af_rapid", "vf"])
+def test_marks_are_worked_out_when_looked_at_and_survive_a_pickle(rhythm: str) -> None:
+    heart = draw_heart(np.random.default_rng(1), rhythm=rhythm)
+    _, truth = model_strip(heart, REST, np.random.default_rng(1))
+    marks = truth.fiducials
+    assert isinstance(marks, Marks)
+    again = pickle.loads(pickle.dumps(marks))
+    later = marks.moved(2.5)
+    assert list(again) == list(marks)
+    assert ("qrs_onset" in marks) == (rhythm != "vf")
+    assert ("p_onset" in marks) == (rhythm == "sinus")
+    for name, times in marks.items():
+        assert np.array_equal(again[name], times, equal_nan=True)
+        np.testing.assert_allclose(later[name], times + 2.5)
+    if rhythm == "sinus":
+        assert marks["qrs_onset"].shape == truth.qrs_s.shape
+        assert (np.abs(marks["qrs_onset"] - truth.qrs_s) < 0.03).all()
+        assert (np.diff([marks[name][1] for name in ("qrs_onset", "r_peak", "qrs_end", "t_peak", "t_end")]) > 0).all()
+    with pytest.raises(KeyError):
+        marks["u_wave"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from ecg_gym.pharmacology.exposure import reference_electrolytes
@@ -93,9 +95,8 @@ def _truth(
     inside = (train.qrs_s >= LEAD_IN_S) & (train.qrs_s < LEAD_IN_S + seconds)
     inside_p = (train.p_s >= LEAD_IN_S) & (train.p_s < LEAD_IN_S + seconds)
     kept = train.where(inside, inside_p, LEAD_IN_S)
-    intervals, marks = dict.fromkeys(INTERVALS, float("nan")), {}
-    if len(kept.qrs_s):
-        marks = _marks(heart, change, kept, mean_ms[inside], rate_hz)
+    intervals: dict[str, float] = dict.fromkeys(INTERVALS, float("nan"))
+    marks = Marks(heart, change, kept, mean_ms[inside], rate_hz)
     if len(kept.qrs_s) > 1:
         rr = np.diff(kept.qrs_s)
         kind, fusion = usual_beat(kept)
@@ -114,6 +115,42 @@ def _truth(
     )  # fmt: skip
 
 
+class Marks(Mapping[str, np.ndarray]):
+    """Where each wave of each beat begins, peaks and ends [s]; worked out when somebody looks, which few ever do."""
+
+    def __init__(
+        self, heart: Heart, change: Modulation, train: Train, mean_ms: np.ndarray, rate_hz: float, later_s: float = 0.0
+    ) -> None:
+        self._of = (heart, change, train, mean_ms, rate_hz)
+        self._later_s = later_s
+        self._found: dict[str, np.ndarray] | None = None
+
+    def moved(self, later_s: float) -> Marks:
+        """The same marks on a clock that begins so much earlier [s]."""
+        return Marks(*self._of, self._later_s + later_s)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names():
+            raise KeyError(name)
+        if self._found is None:
+            self._found = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        train = self._of[2]
+        return (*_BEAT, *(_P if len(train.p_s) else ())) if len(train.qrs_s) else ()
+
+    def __repr__(self) -> str:
+        return f"Marks({', '.join(self)})"
+
+
+_BEAT, _P = ("qrs_onset", "r_peak", "qrs_end", "t_peak", "t_end"), ("p_onset", "p_peak", "p_end")
 _MOVES_WITH_APD = (0, 0, 0, 1, 1)  # a longer action potential moves the T peak and end, one to one
 
 
@@ -121,8 +158,7 @@ def _marks(
     heart: Heart, change: Modulation, train: Train, mean_ms: np.ndarray, rate_hz: float
 ) -> dict[str, np.ndarray]:
     """Where each wave of each beat begins, peaks and ends [s], by the definitions of ``template``."""
-    names = ("qrs_onset", "r_peak", "qrs_end", "t_peak", "t_end")
-    rows = np.full((len(train.qrs_s), len(names)), np.nan)
+    rows = np.full((len(train.qrs_s), len(_BEAT)), np.nan)
     for kind, fusion in set(zip(train.kind, train.fusion_ms.tolist())):
         alike = np.array([k == kind and f == fusion for k, f in zip(train.kind, train.fusion_ms)])
         if kind == TORSADE:
@@ -133,10 +169,10 @@ def _marks(
         offsets = (0.0, beat.r_peak_ms, beat.qrs_ms, beat.qrs_ms + beat.jtpeak_ms, beat.qt_ms)
         at = beat.onset_ms + np.array(offsets) + np.outer(mean_ms[alike] - middle, _MOVES_WITH_APD)
         rows[alike] = train.qrs_s[alike, None] + at / 1000
-    marks = dict(zip(names, rows.T))
+    marks = dict(zip(_BEAT, rows.T))
     if len(train.p_s):
         visible = p_marks(heart, change, rate_hz)
-        marks |= {name: train.p_s + ms / 1000 for name, ms in zip(("p_onset", "p_peak", "p_end"), visible)}
+        marks |= {name: train.p_s + ms / 1000 for name, ms in zip(_P, visible)}
     return marks
 
 

@@ -89,8 +89,8 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     """Hazards [1/h] of a lethal rhythm: monotone in what is known to matter; figures and sources in the heart's table.
 
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
-    rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and a
-    high potassium that slows conduction; asystole with block and extreme slowness.
+    rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and
+    a high potassium that slows conduction; asystole with block and extreme slowness.
     """
     told = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
     return {name: float(rate[0]) for name, rate in hazards_of(change, *told).items()}

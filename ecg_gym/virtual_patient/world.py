@@ -32,7 +32,7 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.fate import fates
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
-from ecg_gym.virtual_patient.strip import RATE_HZ, synthesise
+from ecg_gym.virtual_patient.strip import RATE_HZ, Marks, synthesise
 from ecg_gym.virtual_patient.truth import Truth
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
@@ -175,7 +175,8 @@ def model_strip(
     start = first - round(R_PEAK_OFFSET_S * RATE_HZ)
     strip = limb_from_independent(_decimated(independent_from_leads(signal), start))
     shift = start / RATE_HZ
-    marks = {name: times - shift for name, times in truth.fiducials.items()}
+    assert isinstance(truth.fiducials, Marks)
+    marks = truth.fiducials.moved(-shift)
     return strip, replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift, fiducials=marks)
 
 
