@@ -251,7 +251,19 @@ def test_a_file_that_is_no_episode_is_refused_in_three_parts(tmp_path, change, w
     assert str(refusal.value).count(";") >= 2
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[1, 2]"])
+@pytest.mark.parametrize("change", [{"hours": 1e308}, {"hours": -1e9}, {"read": {"hr_bpm": 1e300}}, {"ecg": "AAAA"},
+                                    {"ecg": "?"}, {"missing": ["V9"]}, {"action": -1}, {"action": 99}])  # fmt: skip
+def test_a_look_that_nobody_could_have_had_is_refused(tmp_path, change) -> None:
+    game = start(tmp_path)
+    game.step(0)
+    document = json.loads(game.path.read_text())
+    document["looks"][0] |= change
+    game.path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="broken part"):
+        episode_file.read(game.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[1, 2]", b'{"kind": NaN}'])
 def test_a_file_that_is_no_json_document_is_refused(tmp_path, content) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content)

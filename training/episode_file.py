@@ -18,6 +18,7 @@ from planners.decision import NOTICE, jsonable
 KIND, SCHEMA = "ecg-gym episode", 1
 ENV_IDS = ("ECGIntervention-v0",)
 SETTINGS = {"world": str, "risk": str, "scenario": str, "horizon": int, "tier": str}  # what `play` makes an env with
+MOST_HOURS = 1e5  # eleven years
 OPTIONS = ("ecg",)  # what it resets one with
 MICROVOLTS = 1000.0  # per mV: strips are stored as whole microvolts
 
@@ -62,7 +63,8 @@ class SavedEpisode:
     @property
     def code(self) -> tuple[str, ...]:
         """Settings that name code: to make such an env again is to run it."""
-        return tuple(str(self.env["kwargs"][name]) for name in ("world", "risk") if ":" in self.env["kwargs"][name])
+        named = [str(self.env["kwargs"].get(name, "")) for name in ("world", "risk")]
+        return tuple(name for name in named if ":" in name)
 
     @property
     def total(self) -> float:
@@ -97,8 +99,8 @@ def read(path: Path) -> SavedEpisode:
 def load(path: Path) -> Any:
     """The JSON document in a file; ``ValueError`` in three parts where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
         raise ValueError(
             f"{path} is not JSON ({error}); expected a saved episode or a benchmark result; check the file"
         ) from None
@@ -151,8 +153,10 @@ def unpacked(text: str) -> np.ndarray:
 
 def _look(row: Mapping[str, Any]) -> Look:
     read = {str(name): float("nan") if value is None else float(value) for name, value in row["read"].items()}
+    if not abs(hours := float(row["hours"])) <= MOST_HOURS or any(abs(value) > 1e9 for value in read.values()):
+        raise ValueError(f"a look at {hours} h reads {read}; nobody could have seen that")
     return Look(
-        hours=float(row["hours"]),
+        hours=hours,
         ecg=unpacked(row["ecg"]),
         missing=_leads(row["missing"]),
         read=read,
@@ -162,6 +166,10 @@ def _look(row: Mapping[str, Any]) -> Look:
         reward=None if row["reward"] is None else float(row["reward"]),
         terms={str(name): float(value) for name, value in row["terms"].items()},
     )
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _one_of(words: Sequence[str], word: Any) -> str:
