@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ from planners.base import PlanInfo, Planner
 def check_planner(planner: Planner, env: Any, seed: int = 0) -> None:
     """One episode under the planner: valid and allowed actions, repeatable, and the env untouched by thinking.
 
+    ``PlanInfo`` must hold together (a sequence begins with its treatment, an abstention watches, a budget is kept), the
+    planner must go on without being reset, and one that imagines in a world of its own must not look at the true strip.
     ``env`` is the one the planner was made for, with a TimeLimit (``gym.make`` adds it). Your own planner belongs here,
     in your tests.
     """
     with untouched_global_randomness():
         obs, info = env.reset(seed=seed)
+        _check_blindness(planner, env, seed)
         over = False
         while not over:
             _check_decision(planner, env, obs, info, seed)
             action, _ = planner.act(obs, info)
             obs, _, terminated, truncated, info = env.step(action)
             over = terminated or truncated
+        _check_going_on(planner, env, seed)
 
 
 def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], seed: int) -> None:
@@ -39,6 +44,7 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     _expect(bool(inner.episode.allowed[0][inner.menu.index(inner.treatment(action))]), f"{action} is not allowed now")
     _expect(isinstance(decided, PlanInfo), f"act returned a {type(decided).__name__}; expected (action, PlanInfo)")
     _expect(decided.treatment == inner.treatment(action), "PlanInfo tells another treatment than the action")
+    _check_info(planner, decided)
     planner.reset(seed)
     predicted, _ = planner.predict(obs)
     _expect(np.array_equal(predicted, action), f"predict says {predicted} where act says {action}")
@@ -46,8 +52,55 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     batch = {k: v[None] for k, v in obs.items()} if isinstance(obs, dict) else obs[None]
     rows, _ = planner.predict(batch)
     _expect(np.array_equal(rows, np.asarray([action])), f"predict of a batch of one says {rows}; expected {[action]}")
+    planner.reset(seed)
+    begun, _ = planner.predict(batch, episode_start=np.array([True]))
+    _expect(np.array_equal(begun, rows), f"told that an episode begins, predict says {begun} after a reset; not {rows}")
     after = (inner.state, inner.np_random.bit_generator.state)
     _expect(equal(before, after), "thinking changed the env: its state or its randomness")
+
+
+def _check_info(planner: Planner, decided: PlanInfo) -> None:
+    """What a decision says of itself."""
+    spent, budget = decided.model_calls, getattr(planner, "budget", None)
+    _expect(spent >= 0 and decided.n_nonfinite >= 0, "model_calls and n_nonfinite are counts; one is below 0")
+    _expect(budget is None or spent <= budget, f"{spent} row-steps were asked of the world; the budget is {budget}")
+    _expect(not decided.sequence or decided.sequence[0] == decided.treatment, "the sequence begins otherwise than told")
+    _expect(
+        not (decided.abstained and decided.treatment), f"it abstained ({decided.abstained}), and treats all the same"
+    )
+    for name in ("separation", "better"):
+        value = getattr(decided, name)
+        _expect(np.isnan(value) or 0 <= value <= 1, f"{name} is {value}; expected a probability, or NaN")
+
+
+def _check_blindness(planner: Planner, env: Any, seed: int) -> None:
+    """In a world of its own a planner starts from what was seen: another true strip must not change what it does."""
+    inner = env.unwrapped
+    world = getattr(planner, "world", None)
+    if world is None or world is inner.world:
+        return
+    kept = inner._episode
+    planner.reset(seed)
+    seeing, _ = planner.act()
+    inner._episode = replace(kept, state=replace(kept.state, ecg=kept.state.ecg + np.float32(0.5)))
+    planner.reset(seed)
+    blind, _ = planner.act()
+    inner._episode = kept
+    _expect(np.array_equal(seeing, blind), f"it looks at the true strip: {seeing}, and {blind} with another one")
+
+
+def _check_going_on(planner: Planner, env: Any, seed: int) -> None:
+    """Into another episode without a reset: what it gives must still be allowed."""
+    inner = env.unwrapped
+    env.reset(seed=seed + 1)
+    for _ in range(2):
+        action, _ = planner.act()
+        _expect(
+            bool(inner.episode.allowed[0][inner.menu.index(inner.treatment(action))]), f"{action} is not allowed now"
+        )
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            return
 
 
 def _native(action: Any) -> Any:

@@ -191,3 +191,11 @@ def test_write_record_round_trip(tmp_path: Path, signal: np.ndarray) -> None:
 
     write_record(tmp_path / "again", ECG(signal, 500.0))
     np.testing.assert_allclose(read_record(tmp_path / "again").ecg.signal, signal, atol=6e-4)
+
+
+def test_a_plan_by_another_measure_says_so_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    words = ("plan", "--record", DEMO, "--scenario", SCENARIO, "--drugs", "placebo", "--samples", 2)
+    result = run(*words, "--out", tmp_path / "plan", "--json", "--measure", "cvar:0.5")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert json.loads(result.stdout)["measure"] == "CVaR 0.5"
+    refused(run(*words, "--out", tmp_path / "no", "--measure", "worst"), tmp_path / "no", "measure is 'worst'")

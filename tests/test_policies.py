@@ -22,7 +22,7 @@ def make(**kwargs) -> gym.Env:
 
 PLANNERS = {
     "exhaustive": lambda env: ExhaustivePlanner(env, k=3),
-    "exhaustive in another world": lambda env: ExhaustivePlanner(env, world=AnalyticWorld(noise_mv=0.001), k=2),
+    "exhaustive in another world": lambda env: ExhaustivePlanner(env, AnalyticWorld(noise_mv=0.001), k=2, particles=2),
     "random": RandomPlanner,
     "watch": WatchAndWait,
     "constant": lambda env: BestConstant(env, env.unwrapped.menu[-1]),
@@ -125,3 +125,42 @@ def test_stable_baselines_evaluates_a_planner_as_a_policy() -> None:
     )
     assert lengths == [8, 8]
     assert all(-8 <= r <= 0 for r in rewards)
+
+
+class Spendthrift(WatchAndWait):
+    budget = 10
+
+    def choose(self, env, state):
+        return PlanInfo(WATCH, model_calls=11)
+
+
+class Turncoat(WatchAndWait):
+    def choose(self, env, state):
+        return PlanInfo(WATCH, sequence=(env.menu[1],))
+
+
+class Unsure(WatchAndWait):
+    def choose(self, env, state):
+        return PlanInfo(env.menu[1], abstained="who knows")
+
+
+class Peeping(WatchAndWait):
+    world = AnalyticWorld()  # not the env's
+
+    def choose(self, env, state):
+        return PlanInfo(env.menu[int(state.ecg.mean() > 0.25)])
+
+
+@pytest.mark.parametrize(
+    ("planner", "words"),
+    [
+        (Spendthrift, "the budget is 10"),
+        (Turncoat, "begins otherwise"),
+        (Unsure, "treats all the same"),
+        (Peeping, "looks at the true strip"),
+    ],
+)
+def test_new_promises_are_checked_too(planner, words) -> None:
+    env = make(max_episode_steps=1)
+    with pytest.raises(AssertionError, match=words):
+        check_planner(planner(env), env)

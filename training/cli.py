@@ -41,6 +41,10 @@ Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.jso
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 Samples = Annotated[int, typer.Option(min=1, max=1024, help="Post-dose ECGs drawn per candidate (K).")]
 RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S = mean risk + lambda x SD.")]
+MeasureName = Annotated[
+    str | None,
+    typer.Option("--measure", help="mean-variance[:LAMBDA] (default), cvar[:ALPHA], entropic[:THETA], p-qtcf[:MS]."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
@@ -84,6 +88,7 @@ def plan(
     drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
     samples: Samples = 16,
     risk_aversion: RiskAversion = 0.6,
+    measure: MeasureName = None,
     seed: Seed = 0,
     out: Out = None,
     as_json: Json = False,
@@ -96,6 +101,7 @@ def plan(
 
     k = 3 if paper else samples
     with entrance():
+        _measure(measure)
         folder = _writable(out or Path("out") / record.name)
         prepared = prepare(
             record,
@@ -115,6 +121,7 @@ def plan(
             prepared,
             k=k,
             risk_aversion=risk_aversion,
+            measure=measure,
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -126,6 +133,14 @@ def plan(
 
     Console(width=max(120, Console().width)).print(plan_table(result))
     _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+
+
+def _measure(words: str | None) -> None:
+    """ValueError for a measure that nobody knows, before any work."""
+    from planners import measure_named
+
+    if words is not None:
+        measure_named(words)
 
 
 def _writable(folder: Path) -> Path:

@@ -75,6 +75,7 @@ def run(
     *,
     k: int = 16,
     risk_aversion: float = 0.6,
+    measure: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
@@ -88,6 +89,7 @@ def run(
         prepared.risk,
         k=k,
         risk_aversion=risk_aversion,
+        measure=measure,
         seed=seed,
         progress=progress,
         record=prepared.record.name,
