@@ -18,7 +18,7 @@ from training.benchmark.agents import Contestant, Setting, contestants
 from training.benchmark.cells import Cell
 from training.benchmark.protocol import JUDGED, MODEL, TRAINED, TRUTH, TUNED, Protocol, canonical
 from training.benchmark.results import document
-from training.benchmark.run import Job, cells, do, missing, run, stored, wanted
+from training.benchmark.run import Job, cells, do, missing, replay, run, stored, wanted
 from training.benchmark.scale import Alone, crew
 from training.benchmark.statistics import bootstrap, cvar, iqm, p_better, resamples
 
@@ -132,6 +132,17 @@ def test_more_episodes_go_on_with_the_rows_there_are_and_other_rules_do_not(ligh
     assert Cell.of(tmp_path, light, "bradycardia", "watch", {"k": 1}).path != place
 
 
+def test_what_never_met_the_learned_model_outlives_its_weights(brisk, tmp_path, monkeypatch):
+    who = contestants(["watch", "ppo"])
+    p = replace(brisk, inside=1)
+    list(run(p, who[:1], tmp_path, Alone()))
+    monkeypatch.setattr("training.benchmark.protocol.model_sha256", lambda model: "other weights")
+    assert set(stored(p, who, tmp_path)["bradycardia", "watch"]) == {(TRUTH, 0, 0), (TRUTH, 0, 1)}
+    assert {(job.agent, job.world) for job in missing(p, who, tmp_path)} == {
+        ("watch", MODEL), ("ppo", TRUTH), ("ppo", MODEL)
+    }  # fmt: skip
+
+
 def test_nobody_is_judged_on_patients_of_training_or_tuning():
     p = Protocol(("svt",), episodes=20, seeds=3)
     judged, tuned, trained = (
@@ -221,6 +232,17 @@ def test_a_run_that_stops_goes_on_and_comes_to_the_same_rows(brisk, tmp_path):
     assert patients == {brisk.seed(0, 0), brisk.seed(0, 1)}  # the same for both agents
 
 
+def test_rows_that_the_code_no_longer_gives_are_found(brisk, tmp_path):
+    who = contestants(["random"])
+    list(run(brisk, who, tmp_path, Alone()))
+    assert replay(brisk, who, tmp_path, 2) == 2
+    path = cells(brisk, who, tmp_path)["bradycardia", "random", False].path
+    row = json.loads(path.read_text().splitlines()[1])
+    path.write_text(path.read_text().replace(str(row["rewards"][3]), "-0.5"))
+    with pytest.raises(ValueError, match="the code has changed what happens"):
+        replay(brisk, who, tmp_path, 2)
+
+
 def test_no_episode_begins_once_time_is_up(light, tmp_path):
     assert not list(run(light, contestants(["watch"]), tmp_path, Alone(), go_on=lambda: False))
 
@@ -238,7 +260,7 @@ def test_what_an_agent_learns_is_learned_once_and_kept(brisk, tmp_path, monkeypa
     rows = list(run(two, [pupil], tmp_path, Alone()))
     assert len(rows) == 4
     assert lessons == [0, 1]
-    cell = Cell.of(tmp_path, two, "bradycardia", "pupil", {"x": 1})
+    cell = Cell.of(tmp_path, two, "bradycardia", "pupil", {"x": 1}, learned=False)
     assert json.loads(cell.artefact(1).with_suffix(".json").read_text())["lesson"] == 1
     cell.path.unlink()
     list(run(two, [pupil], tmp_path, Alone()))
@@ -377,7 +399,7 @@ def test_workers_get_the_jobs_and_the_settings_of_their_agent(light, tmp_path):
     finally:
         staff.close()
     assert len(rows) == 2
-    assert len(cells(light, contestants(["watch"]), tmp_path)["bradycardia", "watch"].rows()) == 2
+    assert len(cells(light, contestants(["watch"]), tmp_path)["bradycardia", "watch", False].rows()) == 2
 
 
 def test_no_workers_is_a_negative_number_refused():

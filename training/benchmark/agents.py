@@ -69,6 +69,7 @@ class Contestant:
     make: Callable[[Any, Setting, Mapping[str, Any]], Agent]
     settings: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
+    learned: bool = False  # whether what it does depends on the learned model
     inside: bool = True  # also played inside the learned model, for the exploitation gap
     effort: int = 0  # the lower are played first
     share: float = 1.0  # of the episodes that it is played, the first ones; less for what takes long
@@ -110,6 +111,7 @@ def _learners() -> tuple[Contestant, ...]:
         Contestant(
             f"{algorithm}{suffix}", "learner", f"{words}, trained in {place}", _learned,
             {"algorithm": algorithm, "world": world, **budget, "learning": LEARNING[algorithm]}, _train, effort=2,
+            learned=world == MODEL,
         )
         for world, (suffix, place) in where.items()
         for algorithm, words in ALGORITHMS.items()
@@ -166,27 +168,28 @@ TABLE: tuple[Contestant, ...] = (
     Contestant(
         "exhaustive", "planner", "the oracle's search in the learned model: everything allowed, then the best again",
         _imagining(SiftingPlanner),
-        {"sift": 3, "keep": 3, "k": 8, "horizon": 2, "risk_aversion": 0.0, "belief": "history"}, effort=3,
+        {"sift": 3, "keep": 3, "k": 8, "horizon": 2, "risk_aversion": 0.0, "belief": "history"}, effort=3, learned=True,
     ),
     Contestant(
         "paper", "planner", "the paper's ranking in the learned model: mean-variance, three futures, one step",
-        _imagining(ExhaustivePlanner), {"k": 3, "risk_aversion": 0.6, "horizon": 1, "belief": "history"}, effort=3,
+        _imagining(ExhaustivePlanner), {"k": 3, "risk_aversion": 0.6, "horizon": 1, "belief": "history"},
+        effort=3, learned=True,
     ),
     Contestant(
         "shooting", "planner", "random shooting over sequences in the learned model",
-        _imagining(RandomShootingPlanner), SEARCH, effort=5, share=0.5,
+        _imagining(RandomShootingPlanner), SEARCH, effort=5, share=0.5, learned=True,
     ),
     Contestant(
         "cem", "planner", "categorical cross-entropy search over sequences in the learned model",
-        _imagining(CEMPlanner), SEARCH, effort=5, share=0.5,
+        _imagining(CEMPlanner), SEARCH, effort=5, share=0.5, learned=True,
     ),
     Contestant(
         "beam", "planner", "beam search over sequences in the learned model",
-        _imagining(BeamPlanner), SEARCH, effort=5, share=0.5,
+        _imagining(BeamPlanner), SEARCH, effort=5, share=0.5, learned=True,
     ),
     Contestant(
         "receding", "planner", "cross-entropy search that goes on from the plan before, in the learned model",
-        _imagining(RecedingHorizonPlanner), SEARCH, effort=5, share=0.5,
+        _imagining(RecedingHorizonPlanner), SEARCH, effort=5, share=0.5, learned=True,
     ),
     *_learners(),
     Contestant(

@@ -1,4 +1,4 @@
-"""Rows on disk: one JSONL file per (scenario, agent), one line per episode, written as the episode ends.
+"""Rows on disk: one JSONL file per (scenario, agent) and rules, one line per episode, written as the episode ends.
 
     FOLDER/<scenario>-<rules>/rules.json
     FOLDER/<scenario>-<rules>/<agent>-<settings>.jsonl
@@ -30,9 +30,20 @@ class Cell:
     name: str  # <agent>-<settings>
 
     @classmethod
-    def of(cls, root: Path, protocol: Protocol, scenario: str, agent: str, settings: Mapping[str, Any]) -> Cell:
-        """The cell of an agent with these settings; makes the folder of the rules, and says in it what they are."""
-        rules = protocol.rules(scenario)
+    def of(
+        cls,
+        root: Path,
+        protocol: Protocol,
+        scenario: str,
+        agent: str,
+        settings: Mapping[str, Any],
+        learned: bool = True,
+    ) -> Cell:
+        """The cell of an agent with these settings; makes the folder of the rules, and says in it what they are.
+
+        ``learned`` is whether its rows depend on the learned model.
+        """
+        rules = protocol.rules(scenario, learned)
         folder = root / f"{scenario}-{digest(rules)[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "rules.json").is_file():

@@ -43,6 +43,9 @@ def benchmark(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of rows, document and page; it resumes.")] = Path("out/benchmark"),
     page: Annotated[Path | None, typer.Option(help="The leaderboard; default OUT/leaderboard.md.")] = None,
+    replay: Annotated[
+        int, typer.Option(min=0, help="First play so many stored episodes of every cell again; refuse if they differ.")
+    ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, cheap agents, few episodes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The document on stdout and nothing else there.")] = False,
 ) -> None:  # fmt: skip
@@ -54,6 +57,7 @@ def benchmark(
     from training.benchmark.protocol import JUDGED, TUNED, Protocol
     from training.benchmark.results import document
     from training.benchmark.run import missing, stored
+    from training.benchmark.run import replay as repeat
     from training.benchmark.scale import crew
 
     command = shlex.join(["ecg-gym", *sys.argv[1:]])
@@ -67,6 +71,8 @@ def benchmark(
             inside=max(1, episodes // 4) if inside is None else inside,
         )  # fmt: skip
         SAY.print(f"protocol {protocol.sha256}")
+        if replay:
+            SAY.print(f"replayed {repeat(protocol, who, out, replay)} episodes: all as stored")
         waiting = len(missing(protocol, who, out))
         staff = crew(workers, ray) if waiting else None
     if staff is not None:

@@ -1,7 +1,9 @@
 """``Protocol``: what every agent is asked, as one JSON object with a hash. Two runs compare only if their hashes agree.
 
 What a single episode depends on (the *rules* of its scenario) is hashed apart and names the folder of its rows, so that
-rows of different rules never mix, while more episodes, more agents or another bootstrap reuse the rows there are.
+rows of different rules never mix, while more episodes, more agents or another bootstrap reuse the rows there are. What
+happens in the virtual patient to an agent that never met the learned model does not depend on that model: such rows
+outlive its weights.
 """
 
 from __future__ import annotations
@@ -69,17 +71,18 @@ class Protocol:
         """The env's seed of one episode; the same for every agent and scenario."""
         return (purpose or self.purpose) * STREAM + repetition * PATIENTS_PER_SEED + episode
 
-    def rules(self, scenario: str) -> dict[str, Any]:
-        """All that one row of the scenario depends on, besides the agent."""
+    def rules(self, scenario: str, learned: bool = True) -> dict[str, Any]:
+        """All that one row of the scenario depends on, besides the agent; without ``learned`` not on the model."""
         told = scenario_named(scenario)
+        worlds = (TRUTH, MODEL) if learned else (TRUTH,)
         return {
             "package": {"ecg-gym": importlib.metadata.version("ecg-gym")},
             "scenario": scenario,
             "people_sha256": digest(jsonable([asdict(told.people), [[k.share, asdict(k.people)] for k in told.kinds]])),
             "menu": [str(treatment) for treatment in told.menu],
-            "envs": {world: {"id": IDS[world], "kwargs": self.arguments(scenario, world)} for world in IDS},
+            "envs": {world: {"id": IDS[world], "kwargs": self.arguments(scenario, world)} for world in worlds},
             "max_episode_steps": self.horizon,
-            "model_sha256": model_sha256(self.model),
+            **({"model_sha256": model_sha256(self.model)} if learned else {}),
             "risk_sha256": risk_sha256(self.risk),
             "tables_sha256": tables_sha256(),
             "seeds": {"stream": STREAM, "patients_per_seed": PATIENTS_PER_SEED, "purpose": self.purpose},

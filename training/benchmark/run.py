@@ -66,23 +66,31 @@ def wanted(protocol: Protocol, who: Contestant) -> Iterator[Key]:
         yield from ((MODEL, seed, episode) for episode in range(inside))
 
 
-def cells(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[tuple[str, str], Cell]:
-    """The cell of every (scenario, agent)."""
+def cells(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[tuple[str, str, bool], Cell]:
+    """The cells of every (scenario, agent): of rows that depend on the learned model, and of those that do not."""
     return {
-        (scenario, who.name): Cell.of(folder, protocol, scenario, who.name, who.settings)
+        (scenario, who.name, learned): Cell.of(folder, protocol, scenario, who.name, who.settings, learned)
         for scenario in protocol.scenarios
         for who in agents
+        for learned in (False, True)
+        if learned or not who.learned
     }
 
 
 def stored(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> Stored:
     """The rows there are of those that are wanted, by (scenario, agent)."""
-    found = {}
-    for (scenario, name), cell in cells(protocol, agents, folder).items():
+    found: Stored = {(scenario, who.name): {} for scenario in protocol.scenarios for who in agents}
+    for (scenario, name, learned), cell in cells(protocol, agents, folder).items():
         (who,) = contestants([name])
         rows = cell.rows()
-        found[scenario, name] = {key: rows[key] for key in wanted(protocol, who) if key in rows}
+        mine = [key for key in wanted(protocol, who) if depends(who, key[0]) == learned and key in rows]
+        found[scenario, name] |= {key: rows[key] for key in mine}
     return found
+
+
+def depends(who: Contestant, world: str) -> bool:
+    """Whether rows of an agent in a world (empty: what it learns) depend on the learned model."""
+    return who.learned or world == MODEL
 
 
 def missing(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> list[Job]:
@@ -125,7 +133,7 @@ def run(
         while waiting and crew.free:
             job = waiting.popleft()
             (who,) = contestants([job.agent])
-            cell = places[job.scenario, job.agent]
+            cell = places[job.scenario, job.agent, who.learned]
             if who.prepare is None:
                 crew.submit(do, job)
                 continue
@@ -142,7 +150,8 @@ def run(
         if not crew.busy:
             break
         job, result = crew.next()
-        cell = places[job.scenario, job.agent]
+        (who,) = contestants([job.agent])
+        cell = places[job.scenario, job.agent, depends(who, job.world)]
         if not job.world:
             content, told = result
             described = {"agent": job.agent, "scenario": job.scenario, "seed": job.seed, "revision": revision, **told}
@@ -155,6 +164,29 @@ def run(
         cell.append(row)
         done += 1
         yield done, total, row
+
+
+def replay(protocol: Protocol, agents: Sequence[Contestant], folder: Path, n: int) -> int:
+    """Plays the first ``n`` stored episodes of every cell again and counts them: rows of older code must still be true.
+
+    Raises ``ValueError`` for the first whose treatments or rewards are not those of the row. Agents that imagine in a
+    network repeat exactly only on the same kind of processor.
+    """
+    played = 0
+    for (scenario, name), rows in stored(protocol, agents, folder).items():
+        (who,) = contestants([name])
+        for (world, seed, episode), row in list(rows.items())[:n]:
+            cell = cells(protocol, [who], folder)[scenario, name, who.learned]
+            artefact = cell.artefact(seed).read_bytes() if who.prepare is not None else b""
+            again = do(Job(protocol, scenario, name, seed, world, episode, artefact))
+            if (again["treatments"], again["rewards"]) != (row["treatments"], row["rewards"]):
+                raise ValueError(
+                    f"{cell.path} says {row['return']:.6f} for episode {episode} ({world}, revision {row['revision']}), "
+                    f"played again it is {again['return']:.6f}; expected the same; the code has changed what happens: "
+                    "begin anew with another --out"
+                )
+            played += 1
+    return played
 
 
 @lru_cache(maxsize=1)
