@@ -181,7 +181,7 @@ def replay(protocol: Protocol, agents: Sequence[Contestant], folder: Path, n: in
             again = do(Job(protocol, scenario, name, seed, world, episode, artefact))
             if (again["treatments"], again["rewards"]) != (row["treatments"], row["rewards"]):
                 raise ValueError(
-                    f"{cell.path} says {row['return']:.6f} for episode {episode} ({world}, revision {row['revision']}), "
+                    f"{cell.path} says {row['return']:.6f} for episode {episode} ({world}, by {row['revision']}), "
                     f"played again it is {again['return']:.6f}; expected the same; the code has changed what happens: "
                     "begin anew with another --out"
                 )
