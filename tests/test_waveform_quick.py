@@ -8,9 +8,9 @@ import pytest
 from ecg_gym.core import ECG, MODEL_RATE_HZ
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform import measure
-from ecg_gym.waveform.beats import RATE_HZ, _alikeness, _quarter, conditioned, median, r_peaks_of
+from ecg_gym.waveform.beats import RATE_HZ, _alikeness, _quarter, conditioned, r_peaks_of
 from ecg_gym.waveform.fiducials import _bump
-from ecg_gym.waveform.intervals import NUMERIC
+from ecg_gym.waveform.intervals import NUMERIC, median
 
 
 @pytest.fixture(scope="module")

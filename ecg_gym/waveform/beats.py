@@ -15,6 +15,7 @@ from scipy import signal as sp
 
 from ecg_gym.core import ECG, independent_from_leads
 from ecg_gym.waveform.filters import spectral
+from ecg_gym.waveform.intervals import median
 from ecg_gym.waveform.spikes import without_spikes
 
 RATE_HZ = 500.0  # every measurement is made on this grid: 2 ms
@@ -105,13 +106,6 @@ def _beats_on(envelope: np.ndarray) -> np.ndarray:
     candidates = candidates[(height > 0.3 * typical) & (candidates >= edge) & (candidates < len(envelope) - edge)]
     candidates = _without_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
     return _without_tall_t_waves(candidates, envelope[candidates], T_WAVE_S * rate)
-
-
-def median(x: np.ndarray) -> float:
-    """``np.median`` of ``(N,)`` numbers without its overhead; a strip asks for some ten of them."""
-    half = len(x) // 2
-    ordered = np.sort(x)
-    return float(ordered[half] if len(x) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
 def _quarter(x: np.ndarray) -> float:

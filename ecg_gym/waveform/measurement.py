@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ecg_gym.core import ECG
-from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, median, r_peaks_of, typical_beat
+from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
 from ecg_gym.waveform.fiducials import RULES, Rules, fiducials
-from ecg_gym.waveform.intervals import Intervals, corrected, is_regular
+from ecg_gym.waveform.intervals import Intervals, corrected, is_regular, median
 
 METHODS = ("global", "neurokit")
 
