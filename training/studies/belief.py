@@ -58,6 +58,9 @@ def study(
         for how in HOWS[1:]:
             told[f"{how} less last"] = estimate_mean(column[how] - column["last"], who)
         metrics[measured] = metric(told.pop("history"), baselines=told)
+        better = {how: _nearer(column[how], column["last"]) for how in HOWS[1:]}
+        nearer = {how: estimate_mean(values, who) for how, values in better.items()}
+        metrics[f"{measured}_lower_than_last"] = metric(nearer.pop("history"), baselines=nearer)
     return {
         "study": "belief",
         "tier": tier,
@@ -107,6 +110,11 @@ def _ask(world: World, scenario: str, tier: str, risk: str, seed: list[int], per
 def _futures(world: World, state: Any, treatments: Sequence[Any], seed: int, k: int, env: Any) -> Futures:
     seeds = common_seeds(seed, k)
     return futures(world, state, treatments, seeds, env.risk, first=env.episode.first, names=INTERVALS)
+
+
+def _nearer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 where ``a`` is lower, 1/2 where they are equal, 0 elsewhere; for means with long tails."""
+    return np.where(np.isfinite(a) & np.isfinite(b), (a < b) + 0.5 * (a == b), np.nan)
 
 
 def _error(drawn: np.ndarray, true: np.ndarray) -> float:
