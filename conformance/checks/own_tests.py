@@ -14,7 +14,7 @@ from conformance.script import HIDDEN, ROOT, run
 
 def check() -> str:
     words = {**os.environ, "MINARI_DATASETS_PATH": str(HIDDEN / "minari-examples")}
-    command = [sys.executable, "-m", "pytest", *sys.argv[1:], "-q", "-rs", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:], "-rs", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, env=words, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr, sep="\n")
     if done.returncode or "not installed" in done.stdout:
