@@ -56,7 +56,7 @@ def benchmark(
     from training.benchmark.cells import write_aside
     from training.benchmark.protocol import JUDGED, TUNED, Protocol
     from training.benchmark.results import document
-    from training.benchmark.run import missing, stored
+    from training.benchmark.run import lessons, missing, stored
     from training.benchmark.run import replay as repeat
     from training.benchmark.scale import crew
 
@@ -81,7 +81,7 @@ def benchmark(
         finally:
             staff.close()
     with entrance():
-        found = document(protocol, who, stored(protocol, who, out))
+        found = document(protocol, who, stored(protocol, who, out), lessons(protocol, who, out))
         if found["episodes_played"]:
             where = page or out / "leaderboard.md"
             leaderboard.write(found, where, where.with_suffix("") / "scores.png", command)

@@ -62,7 +62,7 @@ def markdown(found: Found, command: str, picture: str, remarks: str = "") -> str
         )
     parts += [f"![Gap closed by each agent]({picture})", _goal(found)]
     parts += ["## Why, where it does not", f"<!-- remarks -->\n{remarks}<!-- end -->", "## Scenario by scenario"]
-    parts += [_scenario(name, one) for name, one in found["scenarios"].items()]
+    parts += [_scenario(name, one, found["lessons"].get(name, {})) for name, one in found["scenarios"].items()]
     parts += ["## The agents", _agents(found)]
     return "\n\n".join(parts) + "\n"
 
@@ -113,13 +113,15 @@ def _ahead(agent: Found, other: str) -> str:
     return f"{_sure(value, interval)} {verdict}".strip()
 
 
-def _scenario(name: str, one: Found) -> str:
+def _scenario(name: str, one: Found, lessons: Found) -> str:
     gap = one["oracle_minus_random"]
     told = f"Random returns {number(one['random_return'])}, the oracle {number(one['oracle_return'])} (gap " + (
         f"{_sure(gap['value'], gap['ci95'])}, {gap['episodes']} episodes)."
     )
     if not one["well_defined"]:
         told += " **The normalised score is not well defined here.**"
+    if constants := [str(lesson["treatment"]) for lesson in lessons.get("constant", ())]:
+        told += f" The best constant treatment is {', '.join(dict.fromkeys(constants))}."
     head = ["agent", "return", "normalised IQM", "worst decile", "cost per step", "deaths", "P(beats heuristic)",
             "regret per step", "inside minus truth", "model calls", "CPU s", "n"]  # fmt: skip
     rows = [

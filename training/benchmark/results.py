@@ -8,7 +8,7 @@ scenarios are flagged, shown, and left out of the means.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,13 @@ class Table:
         return self.of(name)[[place[key] for key in keys]] if keys else np.zeros(0)
 
 
-def document(protocol: Protocol, agents: Sequence[Contestant], rows: Stored) -> dict[str, Any]:
-    """Strict JSON: protocol, hashes, every agent in every scenario, and over the scenarios."""
+def document(
+    protocol: Protocol, agents: Sequence[Contestant], rows: Stored, lessons: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Strict JSON: protocol, hashes, every agent in every scenario, and over the scenarios.
+
+    ``lessons`` is what is known of trainings, ``[scenario][agent]``; it is handed on.
+    """
     scenarios = {name: _scenario(protocol, name, agents, rows) for name in protocol.scenarios}
     sound = [name for name, found in scenarios.items() if found["well_defined"]]
     due = sum(1 for _ in protocol.scenarios for who in agents for _ in wanted(protocol, who))
@@ -61,6 +66,7 @@ def document(protocol: Protocol, agents: Sequence[Contestant], rows: Stored) -> 
                 who.name: {"kind": who.kind, "says": who.says, "settings": dict(who.settings)} for who in agents
             },
             "scenarios": {name: {k: v for k, v in found.items() if k != "_"} for name, found in scenarios.items()},
+            "lessons": dict(lessons or {}),
             "not_well_defined": sorted(set(scenarios) - set(sound)),
             "mean": {who.name: _over(protocol, who.name, [scenarios[name]["_"] for name in sound]) for who in agents},
             "protocol": protocol.to_json_dict(),

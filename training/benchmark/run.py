@@ -93,16 +93,27 @@ def depends(who: Contestant, world: str) -> bool:
     return who.learned or world == MODEL
 
 
+def lessons(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[str, dict[str, list[Any]]]:
+    """What is known of everything that was learned: ``[scenario][agent]``, one entry per seed."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for (scenario, name, learned), cell in cells(protocol, agents, folder).items():
+        told = [cell.artefact(seed).with_suffix(".json") for seed in range(protocol.seeds)]
+        if known := [json.loads(path.read_text()) for path in told if path.is_file()]:
+            found.setdefault(scenario, {})[name] = known
+    return found
+
+
 def missing(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> list[Job]:
-    """The episodes that have no row yet: cheap agents first, a few episodes of everybody at a time."""
+    """The episodes that have no row yet: a few of everybody at a time, cheap agents first, and those on a share last."""
     there = stored(protocol, agents, folder)
     jobs = [
-        (episode // BLOCK, who.effort, place, seed, episode, Job(protocol, scenario, who.name, seed, world, episode))
+        (who.share < 1, episode // BLOCK, who.effort, place, seed, episode,
+         Job(protocol, scenario, who.name, seed, world, episode))
         for place, scenario in enumerate(protocol.scenarios)
         for who in agents
         for world, seed, episode in wanted(protocol, who)
         if (world, seed, episode) not in there[scenario, who.name]
-    ]
+    ]  # fmt: skip
     return [job for *_, job in sorted(jobs, key=lambda entry: entry[:-1])]
 
 
