@@ -96,7 +96,7 @@ def depends(who: Contestant, world: str) -> bool:
 def lessons(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[str, dict[str, list[Any]]]:
     """What is known of everything that was learned: ``[scenario][agent]``, one entry per seed."""
     found: dict[str, dict[str, list[Any]]] = {}
-    for (scenario, name, learned), cell in cells(protocol, agents, folder).items():
+    for (scenario, name, _), cell in cells(protocol, agents, folder).items():
         told = [cell.artefact(seed).with_suffix(".json") for seed in range(protocol.seeds)]
         if known := [json.loads(path.read_text()) for path in told if path.is_file()]:
             found.setdefault(scenario, {})[name] = known
@@ -104,7 +104,7 @@ def lessons(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> d
 
 
 def missing(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> list[Job]:
-    """The episodes that have no row yet: a few of everybody at a time, cheap agents first, and those on a share last."""
+    """The episodes that have no row yet: a few of everybody at a time, cheap agents first, those on a share last."""
     there = stored(protocol, agents, folder)
     jobs = [
         (who.share < 1, episode // BLOCK, who.effort, place, seed, episode,
