@@ -163,18 +163,18 @@ def test_a_soak_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest
 
 COUNTER = """
 import pathlib, sys, time
-path = pathlib.Path(sys.argv[1]) / "rows"
+path = pathlib.Path(sys.argv[1]) / "rows.jsonl"
 path.parent.mkdir(exist_ok=True, parents=True)
 done = path.read_text().splitlines() if path.exists() else []
 for i in range(len(done), 6):
-    time.sleep(0.2)
+    time.sleep(0.05)
     with open(path, "a") as file:
         print(i, file=file)
 """
 
 
 def _counted(folder: Path) -> dict[str, str]:
-    return {line: line for line in (folder / "rows").read_text().splitlines()}
+    return {line: line for line in (folder / "rows.jsonl").read_text().splitlines()}
 
 
 def _counting(monkeypatch: pytest.MonkeyPatch) -> kills.Job:
@@ -193,8 +193,8 @@ def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytes
     job, folder = _counting(monkeypatch), tmp_path / "struck"
     folder.mkdir()
 
-    def killed(job: kills.Job, folder: Path, after_s: float) -> int:
-        (folder / "rows").write_text("0\n1\n7\n")  # the third row is of another run
+    def killed(job: kills.Job, folder: Path, *when: Any) -> int:
+        (folder / "rows.jsonl").write_text("0\n1\n7\n")  # the third row is of another run
         return 1
 
     monkeypatch.setattr(kills, "_killed", killed)

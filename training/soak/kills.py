@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 KILLS = 3  # of one run at most
-TOO_LONG_S = 900.0
+TOO_LONG_S = 3600.0
+POLL_S = 0.01
 TIMES = ("second", "wall", "started", "ended", "revision")  # keys that say when, how long or by which commit
 
 Results = dict[str, str]  # name of a result -> its hash
@@ -99,7 +100,7 @@ def strike(job: Job, kills: int, seed: int, folder: Path) -> dict[str, Any]:
     usual = _in_peace(job, peace)
     landed = 0
     for _ in range(kills):
-        landed += _killed(job, folder, usual * float(rng.uniform(0.1, 0.9)))
+        landed += _killed(job, folder, rng, usual, _lines(peace))
     wanted = job.results(peace)
     try:
         _finish(job, folder)
@@ -132,19 +133,31 @@ def _finish(job: Job, folder: Path) -> None:
         raise RuntimeError(f"{job.name} in {folder} ended with {done.returncode}: {done.stderr[-500:]}")
 
 
-def _killed(job: Job, folder: Path, after_s: float) -> int:
-    """1 if the run was still at work after so long, and is dead now; 0 if it had finished."""
+def _killed(job: Job, folder: Path, rng: np.random.Generator, usual_s: float, lines: int) -> int:
+    """1 if the run was killed at work, 0 if it had finished before.
+
+    The moment is a random one: when so many of its ``lines`` are on disk (a busy machine must not make all kills early
+    or late), or, one time in four, after a share of the usual seconds, when perhaps nothing is there yet.
+    """
     run = subprocess.Popen(
         _command(job, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment(),
         start_new_session=True,
     )  # fmt: skip
-    try:
-        run.wait(after_s)
-        return 0
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)  # the process and the workers that it started
-        run.wait()
-        return 1
+    there = _lines(folder)
+    enough = int(rng.integers(there, max(there + 1, lines)))
+    late = time.monotonic() + usual_s * float(rng.uniform(0.05, 0.5)) if rng.random() < 0.25 else np.inf
+    while run.poll() is None:
+        if time.monotonic() > late or _lines(folder) > enough:
+            os.killpg(run.pid, signal.SIGKILL)  # the process and the workers that it started
+            run.wait()
+            return 1
+        time.sleep(POLL_S)
+    return 0
+
+
+def _lines(folder: Path) -> int:
+    """Lines of all ledgers in a folder: how far its run is."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("*.jsonl")) if folder.is_dir() else 0
 
 
 def _command(job: Job, folder: Path) -> list[str]:
