@@ -53,6 +53,8 @@ from training.strips import load_strips
 
 LICENCE = "made by this package (Apache-2.0)"
 STARTS_PER_SCENARIO = 8  # how many of its patients each scenario lends to the trials
+SITUATIONS = "situations"  # folder beside the shards: trials of people in the scenarios only
+STARTS_PER_SITUATION = 64
 LIMITS = (
     "Learned from virtual drug trials only; no real post-dose ECG was ever shown to it.",
     "Research only: nothing it draws may guide the care of a person.",
@@ -97,6 +99,8 @@ class WorldModelPreset:
     batch: int = 64
     shards: int = 260  # of virtual trials; the denoiser learns from the first `drawn` of them
     drawn: int = 160
+    situations: int = 0  # shards more, of people in the scenarios only: for the prognosis, which else meets few of them
+    draws: bool = True  # False keeps the denoiser of --start as it is, and learns a new prognosis only
     real: float = 0.15  # share of a batch that is real strips redrawn as they are, where there are any (--data)
     design: TrialDesign = field(default_factory=TrialDesign)
 
@@ -136,6 +140,7 @@ PRESETS["continued"] = replace(  # from other weights (--start), with real strip
     PRESETS["default"],
     loop=LoopConfig(steps=3000, warmup=100, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
 )
+PRESETS["foretold"] = replace(PRESETS["default"], situations=240, draws=False)  # a new prognosis for old weights
 PRESETS |= {  # for the ablation: the same patients, the same six minutes on one core, one thing changed at a time
     "brief": replace(PRESETS["default"], loop=_BRIEF, drawn=60),
     "brief-no-epk": replace(
@@ -305,19 +310,33 @@ def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> Known:
 def make_trials(preset: WorldModelPreset, folder: Path) -> None:
     """Make the preset's shards of virtual trials that are not in ``folder`` yet (about 20 ms a strip), and say who is
     in which split."""
-    shards = range(preset.shards)
-    for _ in make_shards(folder, shards, preset.design, scenario_starts()):
+    _make(folder, range(preset.shards), preset.design, scenario_starts())
+    if preset.situations:
+        people = scenario_starts(STARTS_PER_SITUATION)
+        _make(folder / SITUATIONS, range(preset.situations), in_situations(preset.design), people)
+
+
+def in_situations(design: TrialDesign) -> TrialDesign:
+    """The same trials on people of the scenarios only, mostly with the drugs that are on offer there."""
+    return replace(
+        design, scenarios=1.0, own_drugs=0.85, watch=(0.2, 0.5, 0.8), pair=0.1,
+        steps=tuple(steps for steps in design.steps if steps <= 4), seed=design.seed + 2,
+    )  # fmt: skip
+
+
+def _make(folder: Path, shards: range, design: TrialDesign, starts: Sequence[Start]) -> None:
+    for _ in make_shards(folder, shards, design, starts):
         pass
-    pairs = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, preset.design)]
+    pairs = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, design)]
     sides = {shard: split_of(shard) for shard in shards}
-    splits.write_trials(folder, sides, preset.design.patients, levels=(preset.design.held_out_level,), pairs=pairs)
+    splits.write_trials(folder, sides, design.patients, levels=(design.held_out_level,), pairs=pairs)
 
 
-def scenario_starts() -> list[Start]:
+def scenario_starts(draws: int = STARTS_PER_SCENARIO) -> list[Start]:
     """The scenarios of the environment as situations that trial patients may start in, so many draws of each."""
     starts = []
     for row in load_scenarios().values():
-        for draw in range(STARTS_PER_SCENARIO):
+        for draw in range(draws):
             one = row.drawn(np.random.default_rng(draw))
             who = dict(one.population) | ({"given": one.given} if one.given else {})
             if one.conditions:
@@ -339,10 +358,12 @@ def run(
     """
     codec = vae or checkpoint.ASSETS / "vae.safetensors"
     make_trials(preset, trials)
+    if not preset.draws:
+        return _foretold_anew(preset, trials, folder, codec, start, show)
     foretold = None
     first: dict[str, Any] = {}
     if preset.prognosis is not None and start is None:
-        foretold, first = foretell(preset.prognosis, trials, folder / "prognosis", show)
+        foretold, first = foretell(preset, trials, folder / "prognosis", show)
     network = VAE.load(codec)
     data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
     sources = []
@@ -363,11 +384,34 @@ def run(
     return path
 
 
+def _foretold_anew(
+    preset: WorldModelPreset, trials: Path, folder: Path, codec: Path, start: Path | None, show: bool
+) -> Path:
+    """The weights of ``start`` with a prognosis that has learned anew, and the denoiser as it was."""
+    if start is None or preset.prognosis is None:
+        raise ValueError(
+            "this preset learns a prognosis for weights that are there, and start is None; expected a folder or file "
+            "of weights; pass --start ecg_gym/assets, or train everything with --preset default"
+        )
+    old = WorldModel.load(start).forecaster
+    (learned, features), first = foretell(preset, trials, folder / "prognosis", show)
+    made = Forecaster(old.denoiser.config, old.features, learned.config, features)
+    made.denoiser.load_state_dict(old.denoiser.state_dict())
+    assert made.prognosis is not None
+    made.prognosis.load_state_dict(learned.state_dict())
+    origin = {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
+    _write(folder / WEIGHTS, made, codec, preset, {}, first, origin)
+    return folder / WEIGHTS
+
+
 def foretell(
-    preset: PrognosisPreset, trials: Path, folder: Path, show: bool = True
+    whole: WorldModelPreset, trials: Path, folder: Path, show: bool = True
 ) -> tuple[tuple[Prognosis, FeatureScale], dict[str, Any]]:
     """The first stage: a trained prognosis with its features, and what it reached on held-out patients."""
-    people = {split: without_strips(trials, split) for split in ("train", "validation")}
+    preset = whole.prognosis
+    assert preset is not None
+    folders = [trials, trials / SITUATIONS] if whole.situations else [trials]
+    people = {split: without_strips(folders, split) for split in ("train", "validation")}
     logs: Logs = {}
     for _, logs, learned, features in prognosis.train(preset, people["train"], folder, show):  # noqa: B007
         pass
@@ -379,10 +423,17 @@ def foretell(
     return (learned, features), {"prognosis": {"train": logs, "validation": reached, "pairs": pairs}}
 
 
-def without_strips(trials: Path, split: str) -> Trials:
-    """The trials of a split without their waveforms: what the prognosis learns from."""
-    stored = splits.read_trials(trials)
-    parts = []
+def without_strips(folders: Sequence[Path], split: str) -> Trials:
+    """The trials of a split without their waveforms: what the prognosis learns from. No person is in two folders."""
+    parts: list[Trials] = []
+    for folder in folders:
+        beyond = 1 + max((int(part.patient.max()) for part in parts), default=-1)
+        parts += [replace(part, patient=part.patient + beyond) for part in _shards_without_strips(folder, split)]
+    return concatenate(parts)
+
+
+def _shards_without_strips(trials: Path, split: str) -> list[Trials]:
+    stored, parts = splits.read_trials(trials), []
     for path in shard_paths(trials, split):
         part = read_shard(path)
         stored.check(
@@ -390,7 +441,7 @@ def without_strips(trials: Path, split: str) -> Trials:
             patient=part.patient, treatment=part.treatment, held_out=part.held_out,
         )  # fmt: skip
         parts.append(replace(part, strips=np.zeros((len(part), 0), np.float16)))
-    return concatenate(parts)
+    return parts
 
 
 def drawings(preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
