@@ -259,7 +259,7 @@ def env_arguments(rng: np.random.Generator, folder: Path) -> Attempt:
     ]
     name, value = str(rng.choice([*names, "unknown_word"])), odd(rng)
     value = str(value) if name == "render_mode" else value  # Gymnasium looks at it first, and asks it for endswith()
-    kwargs = {"risk": "limits", name: value}
+    kwargs: dict[str, Any] = {"risk": "limits", name: value}
 
     def use() -> None:
         env = gym.make("ECGInterventionOracle-v0", disable_env_checker=True, **kwargs)

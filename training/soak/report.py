@@ -62,7 +62,8 @@ def memory(walked: Sequence[Row]) -> dict[str, Any]:
     The slope is that of a straight line through MB against steps of each process (least squares), the largest of them,
     in MB per 100,000 steps; None where a process has fewer than 8 walks in its second half.
     """
-    slopes, worlds = [], {}
+    slopes: list[float] = []
+    worlds: dict[str, list[dict[str, Any]]] = {}
     for pid in dict.fromkeys(row["pid"] for row in walked if "pid" in row):
         mine = [row for row in walked if row.get("pid") == pid]
         steps = np.cumsum([row["steps"] for row in mine])

@@ -60,8 +60,8 @@ def figure(found: Mapping[str, Any]) -> Figure:
     order.set_ylim(bottom=0)
 
     for name, colour in zip([name for name in found["rows"][0] if name.startswith("twin ")], ("C0", "C3")):
-        course = column(last, name)
-        twins.plot(hours, np.where(course > 0, course, np.nan), colour, label=name.removesuffix(" [mV]"))
+        distance = column(last, name)
+        twins.plot(hours, np.where(distance > 0, distance, np.nan), colour, label=name.removesuffix(" [mV]"))
     twins.set(title="twins: distance of strips, noise in common", ylabel="mV")
     if any(line.get_ydata()[np.isfinite(line.get_ydata())].size for line in twins.lines):
         twins.set_yscale("log")
