@@ -20,8 +20,8 @@ CASES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (  # arguments of the
 
 
 def check() -> str:
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine starts it slowly
     ray, ppo, connectors = need("ray", "ray.rllib.algorithms.ppo", "ray.rllib.connectors.env_to_module")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     ray.init(
         num_cpus=1,
         include_dashboard=False,
