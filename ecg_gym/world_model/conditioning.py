@@ -200,10 +200,10 @@ def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[s
     """Raw features and, as further columns, the intervals that follow from them for an average heart.
 
     Measured interval, plus or times what the modulation says has changed since, with QT on Fridericia's law; from the
-    strip before (``expected``) and from the first (``expected_from_home``); the rate over an accessory pathway, which has
-    a factor of its own; and the chance that a rhythm ends, where the ending's integrated hazard says little: of adenosine
-    it is small beside verapamil's, and yet it ends most. The network could find this out; told, it spends its training
-    on how people differ from it. NaN where not known.
+    strip before (``expected``) and from the first (``expected_from_home``); the rate over an accessory pathway, which
+    has a factor of its own; and the chance that a rhythm ends, where the ending's integrated hazard says little: of
+    adenosine it is small beside verapamil's, and yet it ends most. The network could find this out; told, it spends
+    its training on how people differ from it. NaN where not known.
     """
     column = dict(zip(names, raw.T.astype(float)))
     signs = {"measured": column["sign.p_present"], "home": column["home.p_present"]}

@@ -171,8 +171,8 @@ class WorldModel:
         """The same people at the same hour, last seen on these strips; what was seen first stays as it is.
 
         ``ecg`` has one strip per row, or one for all. The prognosis reads the first strip and the last: with this, the
-        last may be a real one instead of the model's own drawing. Leads that are ``ecg.missing`` are not read. Rows that
-        are not alive stay as they are.
+        last may be a real one instead of the model's own drawing. Leads that are ``ecg.missing`` are not read. Rows
+        that are not alive stay as they are.
         """
         strips = np.asarray(to_model_grid(ecg).signal, np.float32).reshape(-1, len(LEADS), MODEL_SAMPLES)
         if len(strips) not in (1, len(state)):

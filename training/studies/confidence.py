@@ -121,7 +121,10 @@ def synthetic(budgets: Sequence[int] = (160, 320, 640), repeats: int = 60, seed:
     means = np.array([0.30, 0.33, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70])
     rows = []
     for budget in budgets:
-        spent, right, equal, same = [], [], [], []
+        spent: list[float] = []
+        right: list[bool] = []
+        equal: list[bool] = []
+        same: list[bool] = []
         for repeat in range(repeats):
             rng = np.random.default_rng([seed, repeat])
             table = means[:, None] + rng.normal(0, 0.1, budget) + rng.normal(0, 0.08, (len(means), budget))

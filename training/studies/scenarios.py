@@ -139,7 +139,7 @@ def _deaths(rows: Mapping[Any, Mapping[str, Any]]) -> float:
 def _constants(protocol: Protocol, who: Sequence[Contestant], folder: Path) -> dict[str, list[str]]:
     """The best constant of each seed, as its preparation left it."""
     found: dict[str, list[str]] = {}
-    for (scenario, name), cell in cells(protocol, who, folder).items():
+    for (scenario, name, _), cell in cells(protocol, who, folder).items():
         for seed in range(protocol.seeds) if name == "constant" else ():
             if cell.artefact(seed).is_file():
                 found.setdefault(scenario, []).append(json.loads(cell.artefact(seed).read_bytes())["treatment"])
