@@ -242,7 +242,7 @@ def test_all_training_commands_take_the_same_options_and_refuse_alike(tmp_path: 
         return said
 
     assert "preset is 'huge'; expected one of" in refused("--preset", "huge")
-    assert "--device is 'gpu'; expected cpu, cuda" in refused("--preset", "tiny", "--device", "gpu")
+    assert "device is 'gpu'; expected cpu, cuda" in refused("--preset", "tiny", "--device", "gpu")
     assert "--devices is 0; expected at least 1" in refused("--preset", "tiny", "--devices", 0)
     words = CliRunner().invoke(app, ["train", kind, "--help"], env={"COLUMNS": "200"}).output
     for option in ("--preset", "--device", "--devices", "--resume", "--no-resume", "--out", "--seed"):

@@ -103,7 +103,7 @@ class LoopConfig:
             torch.device(self.device if isinstance(self.device, str) else "")
         except RuntimeError:
             raise ValueError(
-                f"device is {str(self.device)[:40]!r}; expected 'cpu', 'cuda', 'cuda:1' or 'mps'; mend the preset"
+                f"device is {str(self.device)[:40]!r}; expected cpu, cuda, cuda:1 or mps; mend the preset or --device"
             ) from None
 
 

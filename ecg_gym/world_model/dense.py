@@ -20,11 +20,14 @@ class Dense(nn.Linear):
     """``(..., in)`` -> ``(..., out)``; the same parameters, names and answers as ``nn.Linear``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._through(x, "none") if _quick(x) else functional.linear(x, self.weight, self.bias)
+        return self._through(x, "none") if self._quick(x) else functional.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:
         """``gelu(linear(x))``, in one pass where it is quick."""
-        return self._through(x, "gelu") if _quick(x) else functional.gelu(super().forward(x))
+        return self._through(x, "gelu") if self._quick(x) else functional.gelu(super().forward(x))
+
+    def _quick(self, x: Tensor) -> bool:
+        return _quick(x) and not self.weight.is_inference()  # such weights do not say when they are written
 
     def _through(self, x: Tensor, then: str) -> Tensor:
         written = (self.weight.data_ptr(), self.weight._version)
