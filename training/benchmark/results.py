@@ -152,9 +152,16 @@ def sure_gap(protocol: Protocol, table: Table, truth: dict[str, Table]) -> dict[
     """Share of the gap from the mean random to the mean oracle return that was closed; all three resampled together."""
     if RANDOM not in truth or ORACLE not in truth:
         return NOTHING
-    keys = sorted(set(table.keys) & set(truth[RANDOM].keys) & set(truth[ORACLE].keys))
+    keys, share = _share(table, truth)
     if not keys:
         return NOTHING
+    value, ci95 = bootstrap(share, strata(keys), protocol.resamples, protocol.bootstrap_seed)
+    return {"value": value, "ci95": ci95}
+
+
+def _share(table: Table, truth: dict[str, Table]) -> tuple[list[tuple[int, int]], Callable[[np.ndarray], np.ndarray]]:
+    """The episodes that an agent and both anchors have played, and the share of the gap closed in chosen ones."""
+    keys = sorted(set(table.keys) & set(truth[RANDOM].keys) & set(truth[ORACLE].keys))
     ours, low, high = table.at(keys), truth[RANDOM].at(keys), truth[ORACLE].at(keys)
 
     def share(rows: np.ndarray) -> np.ndarray:
@@ -162,8 +169,7 @@ def sure_gap(protocol: Protocol, table: Table, truth: dict[str, Table]) -> dict[
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(above == below, np.nan, (ours[rows].mean(axis=-1) - below) / (above - below))
 
-    value, ci95 = bootstrap(share, strata(keys), protocol.resamples, protocol.bootstrap_seed)
-    return {"value": value, "ci95": ci95}
+    return keys, share
 
 
 def _over(protocol: Protocol, name: str, scenarios: Sequence[tuple[dict[str, Table], dict[str, np.ndarray]]]) -> Any:
@@ -174,13 +180,25 @@ def _over(protocol: Protocol, name: str, scenarios: Sequence[tuple[dict[str, Tab
                 "scenarios": len(played)}  # fmt: skip
     values = np.concatenate([scored for _, scored in played])
     sizes = [n for table, _ in played for n in strata(table.keys)]
-    weights = np.concatenate([np.full(len(scored), 1 / len(scored)) for _, scored in played]) / len(played)
     middle, middle_ci = bootstrap(lambda rows: iqm(values[rows]), sizes, protocol.resamples, protocol.bootstrap_seed)
-    mean, mean_ci = bootstrap(
-        lambda rows: (values[rows] * weights[rows]).sum(axis=-1), sizes, protocol.resamples, protocol.bootstrap_seed
-    )
+    mean, mean_ci = _mean_gap(protocol, name, [truth for truth, _ in scenarios])
     return {"normalised_iqm": middle, "ci95": middle_ci, "gap_closed": mean, "gap_closed_ci95": mean_ci,
             "scenarios": len(played)}  # fmt: skip
+
+
+def _mean_gap(protocol: Protocol, name: str, scenarios: Sequence[dict[str, Table]]) -> tuple[Any, Any]:
+    """The mean over scenarios of the share of the gap that was closed; agent and anchors resampled together."""
+    shares, sizes, stop = [], [], 0
+    for truth in scenarios:
+        keys, share = _share(truth[name], truth)
+        sizes += strata(keys)
+        shares.append((slice(stop, stop + len(keys)), stop, share))
+        stop += len(keys)
+
+    def mean(rows: np.ndarray) -> np.ndarray:
+        return np.mean([share(rows[..., place] - start) for place, start, share in shares], axis=0)
+
+    return bootstrap(mean, sizes, protocol.resamples, protocol.bootstrap_seed)
 
 
 def _normalised(returns: np.ndarray, anchors: tuple[float, float]) -> np.ndarray:

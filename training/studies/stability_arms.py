@@ -140,10 +140,14 @@ def courses(given: Mapping[str, Schedule], told: bool = True) -> list[Course]:
 
 
 def nudged(people: State, size_mv: float, seed: int) -> State:
-    """The same people with white noise of ``size_mv`` (SD) on their strips; the same noise for every size."""
+    """The same people with white noise of ``size_mv`` (root mean square over all leads) on their strips.
+
+    The same noise for every size.
+    """
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 4])
-    noise = rng.normal(size=independent_from_leads(people.ecg).shape)
-    return replace(people, ecg=(people.ecg + limb_from_independent(size_mv * noise)).astype(np.float32))
+    noise = limb_from_independent(rng.normal(size=independent_from_leads(people.ecg).shape))
+    noise *= size_mv / np.sqrt((noise**2).mean(axis=(1, 2), keepdims=True))
+    return replace(people, ecg=(people.ecg + noise).astype(np.float32))
 
 
 def sight(world: World, state: State) -> tuple[State, np.ndarray]:
