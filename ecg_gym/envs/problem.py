@@ -25,6 +25,8 @@ from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 DETERMINISTIC = (None, "batch")
+MOST_STEPS = 1_000_000  # of an episode
+LONGEST_STEP_HOURS = 168.0  # a week between two looks
 MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, and would ask for all memory
 
 
@@ -111,17 +113,19 @@ def pose(
     if deterministic not in DETERMINISTIC:
         raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
-    if not whole or horizon < 1 or not 1 <= samples <= MOST_SAMPLES:
+    if not whole or not 1 <= horizon <= MOST_STEPS or not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(
-            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1, samples up to "
+            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1 up to {MOST_STEPS} and "
             f"{MOST_SAMPLES}; leave them out"
         )
     if knobs is not None and not isinstance(knobs, Mapping):
         raise TypeError(f"knobs are {knobs!r}; expected a dict of fields of the world; pass knobs={{'steps': 2}}")
     if not _is_number(risk_aversion) or risk_aversion < 0:
         raise ValueError(f"risk_aversion is {risk_aversion!r}; expected a finite number from 0; leave it out")
-    if dt_hours is not None and (not _is_number(dt_hours) or not dt_hours > 0):
-        raise ValueError(f"dt_hours is {dt_hours!r}; expected a positive number of hours; leave it out")
+    if dt_hours is not None and (not _is_number(dt_hours) or not 0 < dt_hours <= LONGEST_STEP_HOURS):
+        raise ValueError(
+            f"dt_hours is {dt_hours!r}; expected a positive number of hours up to {LONGEST_STEP_HOURS:g}; leave it out"
+        )
     if drugs is not None and (isinstance(drugs, str) or not isinstance(drugs, Sequence)):
         raise TypeError(f"drugs are {drugs!r}; expected a list of names; pass drugs=['metoprolol']")
     if not isinstance(risk, str) and not callable(risk):

@@ -70,11 +70,9 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
             f"burden is {burden} with the reward {reward!r}; expected 0: a reward of your own knows its burden itself; "
             "leave one of them out"
         )
-    if not isinstance(reward, str):
-        return reward
-    if ":" not in reward:
+    if isinstance(reward, str) and ":" not in reward:
         raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
-    found = _attribute(reward)
+    found = _attribute(reward) if isinstance(reward, str) else reward
     made = found() if inspect.isclass(found) else found
     if not callable(made):
         raise ValueError(

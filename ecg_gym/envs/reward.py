@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecg_gym.core import Treatment
     from ecg_gym.envs.episode import Episode
 
+MOST_BURDEN = 1000.0  # a dose that costs more than a thousand deaths of an hour is a slip
 WHOLE = "reward"  # the only term of a reward that does not name its terms
 
 
@@ -54,8 +55,8 @@ class RiskReward:
     terms = ("risk", "burden", "lethal")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.burden, int | float) or not 0 <= self.burden < np.inf:
-            raise ValueError(f"burden is {self.burden!r}; expected a finite number from 0 up; pass burden=0.0")
+        if not isinstance(self.burden, int | float) or not 0 <= self.burden <= MOST_BURDEN:
+            raise ValueError(f"burden is {self.burden!r}; expected a number from 0 to {MOST_BURDEN:g}; pass burden=0.0")
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
         worst = 1 + self.burden * step.most_doses

@@ -262,7 +262,13 @@ def _channel(block: Block, shared: float) -> ChannelBlock:
 def _published(block: Block, key: str, unit: str, default: float | None = None) -> float:
     """A figure that stays within the ``low`` and ``high`` laboratories published, where they are given."""
     value, row = block.number(key, unit, default), block.data.get(key) or {}
-    low, high = (float(row.get(end, value)) for end in ("low", "high"))
+    ends = [row.get(end, value) for end in ("low", "high")]
+    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+        raise ValueError(
+            f"{block.path}.{key} has low and high {ends!r}; expected numbers in {unit}; give what was published, or "
+            "leave them out"
+        )
+    low, high = map(float, ends)
     if not low <= value <= high:
         raise ValueError(
             f"{block.path}.{key} is {value:g} {unit}; expected the published {low:g} to {high:g}; "

@@ -8,6 +8,7 @@ row of the ledger can be tried again: ``try_one(seed, n)``. No input on disk may
 from __future__ import annotations
 
 import hashlib
+import importlib
 import re
 import resource
 import signal
@@ -28,12 +29,15 @@ from training.soak.families import ASSETS, FAMILIES
 DOCUMENTED = (ValueError, TypeError, OSError, gym.error.Error)
 SENTENCE = re.compile(r";?\s*\bexpected\b.*;", re.DOTALL)
 TOO_LONG_S = 60  # an input that takes longer hangs
+SLOW_TO_LOAD = ("torch", "pandas", "wfdb")  # loaded before the clock starts: a busy machine may take a minute for it
 MEMORY_BYTES = 12 * 2**30  # that a process may ask for: a header may not talk it into more
 CHUNK = 50  # inputs of one piece of work
 
 
 def chunk(seed: int, first: int, n: int) -> dict[str, Any]:
     """A row of the ledger: inputs ``first .. first + n - 1``, how many were taken and refused, and what went wrong."""
+    for name in SLOW_TO_LOAD:
+        importlib.import_module(name)
     _limit_memory()
     before = _hash_folder(ASSETS)
     row: dict[str, Any] = {"key": [first, n], "inputs": n, "taken": 0, "refused": 0, "harmed": 0, "touched": 0}
