@@ -204,7 +204,9 @@ def test_knobs_turn_the_world_and_are_json() -> None:
         plain(knobs={"volume": 11})
 
 
-@pytest.mark.parametrize("kwargs", [{"burden": 2**70}, {"horizon": 2**70}, {"dt_hours": 1e308}, {"reward": object}])
+@pytest.mark.parametrize(
+    "kwargs", [{"burden": 2**70}, {"horizon": 2**70}, {"dt_hours": 1e308}, {"reward": object}, {"risk": object}]
+)
 def test_numbers_beyond_reason_and_rewards_that_cannot_be_called_are_sentences(kwargs) -> None:
     with pytest.raises(ValueError, match="expected"):
         plain(**kwargs)

@@ -184,4 +184,8 @@ def _world(
 def _risk(risk: str | RiskModel, deterministic: str | None) -> RiskModel:
     if isinstance(risk, str):
         return load_risk(risk, deterministic)
+    if isinstance(risk, type) or not callable(risk):
+        raise ValueError(
+            f"risk is {str(risk)[:60]!r}; expected a name such as 'adverse' or a RiskModel; pass the model, not its class"
+        )
     return risk
