@@ -72,8 +72,8 @@ def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> S
         taus = {int(steps): tuple(map(int, levels)) for steps, levels in found.metadata["config"]["taus"].items()}
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} says of its noise levels {str(found.metadata.get('config'))[:80]}; expected config.taus with whole "
-            "numbers per number of steps; distil again with `ecg-gym train student`"
+            f"{path} says of its noise levels {str(found.metadata.get('config'))[:80]}; expected config.taus with "
+            "whole numbers per number of steps; distil again with `ecg-gym train student`"
         ) from error
     return Student(pupil.eval(), checked_taus(taus, teacher.schedule.n), found.sha256)  # type: ignore[union-attr, arg-type]
 
