@@ -186,6 +186,7 @@ def _risk(risk: str | RiskModel, deterministic: str | None) -> RiskModel:
         return load_risk(risk, deterministic)
     if isinstance(risk, type) or not callable(risk):
         raise ValueError(
-            f"risk is {str(risk)[:60]!r}; expected a name such as 'adverse' or a RiskModel; pass the model, not its class"
+            f"risk is {str(risk)[:60]!r}; expected a name such as 'adverse' or a RiskModel; "
+            "pass the model, not its class"
         )
     return risk
