@@ -70,7 +70,7 @@ def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> S
     checkpoint.restore(_denoiser(pupil), found)
     try:
         taus = {int(steps): tuple(map(int, levels)) for steps, levels in found.metadata["config"]["taus"].items()}
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path} says of its noise levels {str(found.metadata.get('config'))[:80]}; expected config.taus with "
             "whole numbers per number of steps; distil again with `ecg-gym train student`"
