@@ -87,9 +87,13 @@ def record_header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
     given = Path(path).expanduser()
     base = given.with_suffix("") if given.suffix.lower() in SUFFIXES else given
     file = base.parent / (base.name + ".hea")
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise FileNotFoundError(
-            f"there is no {file}; expected a WFDB header; give the path of a record (with or without .hea) that exists"
+            f"there is no {str(file)[:200]}; expected a WFDB header; give the path of a record (with or without .hea) that exists"
         )
     try:
         header = wfdb.rdheader(str(base), rd_segments=True)
