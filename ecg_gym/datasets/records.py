@@ -93,7 +93,8 @@ def record_header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
         there = False
     if not there:
         raise FileNotFoundError(
-            f"there is no {str(file)[:200]}; expected a WFDB header; give the path of a record (with or without .hea) that exists"
+            f"there is no {str(file)[:200]}; expected a WFDB header; give the path of a record (with or without .hea) "
+            "that exists"
         )
     try:
         header = wfdb.rdheader(str(base), rd_segments=True)
