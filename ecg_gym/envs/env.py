@@ -8,21 +8,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ecg_gym.core import State, Treatment, World, row_generators
-from ecg_gym.envs.episode import Episode, Outcome, Task
+from ecg_gym.core import State, World, row_generators
+from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.information import one
-from ecg_gym.envs.observations import Layout
-from ecg_gym.envs.problem import pose
+from ecg_gym.envs.problem import Posed, pose
 from ecg_gym.envs.reward import Reward
-from ecg_gym.envs.scenarios import Scenario
-from ecg_gym.envs.tiers import Tier
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 RENDER_MODES = ("rgb_array", "ansi")
 
 
-class ECGInterventionEnv(gym.Env):
+class ECGInterventionEnv(Posed, gym.Env):
     """Choose drugs for a heart and see the ECG ``dt_hours`` later. Research only, never bedside.
 
     ==============  ====================================================================================================
@@ -92,46 +89,6 @@ class ECGInterventionEnv(gym.Env):
     # --- what may be known from outside ------------------------------------------------------------------------------
 
     @property
-    def menu(self) -> tuple[Treatment, ...]:
-        """The treatments behind the actions, watch and wait first."""
-        return self._problem.task.menu
-
-    @property
-    def scenario(self) -> Scenario:
-        """Whom episodes start with, and the drugs at hand."""
-        return self._problem.scenario
-
-    @property
-    def tier(self) -> Tier:
-        """How hard it is to see."""
-        return self._problem.task.tier
-
-    @property
-    def task(self) -> Task:
-        """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
-        return self._problem.task
-
-    @property
-    def layout(self) -> Layout:
-        """What the numbers of the feature vector mean; see :func:`ecg_gym.envs.observations.describe`."""
-        return self._problem.task.layout
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """One name per number of the feature vector."""
-        return self._problem.task.layout.names
-
-    @property
-    def world(self) -> World:
-        """The world this env runs on; shared between envs, so leave it as it is."""
-        return self._problem.task.world
-
-    @property
-    def risk(self) -> RiskModel:
-        """What judges the strips."""
-        return self._problem.task.risk
-
-    @property
     def state(self) -> State:
         """The world's own state, a batch of one: for planners, who imagine from it; never for policies."""
         return self.episode.state
@@ -142,16 +99,6 @@ class ECGInterventionEnv(gym.Env):
         if self._episode is None:
             raise RuntimeError("the env has no episode yet; expected a reset first; call env.reset(seed=0)")
         return self._episode
-
-    def treatment(self, action: Any) -> Treatment:
-        """The treatment that an action means."""
-        return self.menu[self._problem.code.entry(action)]
-
-    def action(self, treatment: Treatment) -> Any:
-        """The action that means a treatment of the menu."""
-        if treatment not in self.menu:
-            raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see env.menu")
-        return self._problem.code.action(self.menu.index(treatment))
 
     def observation(self) -> Any:
         """What an agent sees now: what the last reset or step returned."""

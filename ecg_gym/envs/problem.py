@@ -19,7 +19,7 @@ from ecg_gym.envs.resolve import load_reward, load_risk, load_world
 from ecg_gym.envs.reward import Reward
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.envs.start import start
-from ecg_gym.envs.tiers import USUAL, tier_named
+from ecg_gym.envs.tiers import USUAL, Tier, tier_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
@@ -84,6 +84,62 @@ class Problem:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _posed, (dict(self.arguments),)
+
+
+class Posed:
+    """What may be known from outside about an env, single or vector: the same properties of its problem."""
+
+    _problem: Problem
+
+    @property
+    def menu(self) -> tuple[Treatment, ...]:
+        """The treatments behind the actions, watch and wait first."""
+        return self._problem.task.menu
+
+    @property
+    def scenario(self) -> Scenario:
+        """Whom episodes start with, and the drugs at hand."""
+        return self._problem.scenario
+
+    @property
+    def tier(self) -> Tier:
+        """How hard it is to see."""
+        return self._problem.task.tier
+
+    @property
+    def task(self) -> Task:
+        """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
+        return self._problem.task
+
+    @property
+    def layout(self) -> Layout:
+        """What the numbers of the feature vector mean; see :func:`ecg_gym.envs.observations.describe`."""
+        return self._problem.task.layout
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """One name per number of the feature vector."""
+        return self._problem.task.layout.names
+
+    @property
+    def world(self) -> World:
+        """The world this env runs on; shared between envs, so leave it as it is."""
+        return self._problem.task.world
+
+    @property
+    def risk(self) -> RiskModel:
+        """What judges the strips."""
+        return self._problem.task.risk
+
+    def treatment(self, action: Any) -> Treatment:
+        """The treatment that an action means."""
+        return self.menu[self._problem.code.entry(action)]
+
+    def action(self, treatment: Treatment) -> Any:
+        """The action that means a treatment of the menu."""
+        if treatment not in self.menu:
+            raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see env.menu")
+        return self._problem.code.action(self.menu.index(treatment))
 
 
 def pose(

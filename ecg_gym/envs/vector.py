@@ -14,19 +14,18 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from ecg_gym.core import Treatment, World, row_generators
+from ecg_gym.core import World, row_generators
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
-from ecg_gym.envs.episode import Episode, Outcome, Task, join
+from ecg_gym.envs.episode import Episode, Outcome, join
 from ecg_gym.envs.information import Columns, spread, taken
-from ecg_gym.envs.observations import Layout
-from ecg_gym.envs.problem import pose
+from ecg_gym.envs.problem import Posed, pose
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 MASK = "reset_mask"
 
 
-class ECGInterventionVectorEnv(VectorEnv):
+class ECGInterventionVectorEnv(Posed, VectorEnv):
     """A batch of :class:`~ecg_gym.envs.ECGInterventionEnv`, stepped together; it takes the same arguments.
 
     ``autoreset_mode`` is ``"NextStep"`` (default), ``"SameStep"`` (``info["final_obs"]``, ``info["final_info"]``) or
@@ -74,41 +73,6 @@ class ECGInterventionVectorEnv(VectorEnv):
         if self._episode is None:
             raise RuntimeError("the envs have no episodes yet; expected a reset first; call envs.reset(seed=0)")
         return self._episode
-
-    @property
-    def menu(self) -> tuple[Treatment, ...]:
-        """The treatments behind the actions, watch and wait first."""
-        return self._problem.task.menu
-
-    @property
-    def task(self) -> Task:
-        """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
-        return self._problem.task
-
-    @property
-    def layout(self) -> Layout:
-        """What the numbers of the feature vector mean."""
-        return self._problem.task.layout
-
-    @property
-    def world(self) -> World:
-        """The world these envs run on."""
-        return self._problem.task.world
-
-    @property
-    def risk(self) -> RiskModel:
-        """What judges the strips."""
-        return self._problem.task.risk
-
-    def treatment(self, action: Any) -> Treatment:
-        """The treatment that one env's action means."""
-        return self.menu[self._problem.code.entry(action)]
-
-    def action(self, treatment: Treatment) -> Any:
-        """One env's action that means a treatment of the menu."""
-        if treatment not in self.menu:
-            raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see envs.menu")
-        return self._problem.code.action(self.menu.index(treatment))
 
     def action_masks(self) -> np.ndarray:
         """Allowed actions ``(num_envs, A)`` bool; before the first reset everything is."""
