@@ -1,0 +1,517 @@
+"""The pharmacology of one person in one pass: doses -> concentrations -> serum -> ``Modulation``, as Numba functions.
+
+``kinetics.py``, ``exposure.py`` and ``effects.py`` say the same slowly and in more words; tests compare the two.
+A drug by one route is a linear system with known modes, so amounts are carried from event to event (a dose enters, an
+infusion ends, an interaction comes or goes) and read at every look, exactly. Amounts in mg, volumes in L, time in h.
+"""
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+N_MODES = 6  # depot, three of the core, effect site, metabolite
+N_MODULATION = 20
+(SINUS_RATE, AV_RATE, PR_MS, AV_BLOCK, CONDUCTION, ATRIAL_CONDUCTION, JTPEAK_MS, TPEAK_TEND_MS, T_AMPLITUDE, ECTOPY,
+ REENTRY_ENDS, AF_ENDS, VT_ENDS, IKR_BLOCK, ICAL_BLOCK, INAL_BLOCK, INA_BLOCK, ESCAPE_RATE, PATHWAY_RATE,
+ TORSADE_ENDS) = range(N_MODULATION)  # the fields of Modulation, in its order  # fmt: skip
+(L_SINUS, L_AV, L_PR, L_BLOCK, L_CONDUCTION, L_ATRIAL, L_JTPEAK, L_TPEAK, L_T, L_ECTOPY, L_REENTRY, L_AF, L_VT,
+ L_ESCAPE, L_PATHWAY, L_TORSADE) = range(16)  # tables.TARGETS  # fmt: skip
+(S_CYP3A, S_CYP2D6, S_RENAL, S_OTHER, S_VOLUME, S_ABSORPTION, S_FRACTION, S_POOR, S_IKR, S_ICAL, S_INAL, S_INA, S_AV,
+ S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY) = range(18)  # sensitivity.NAMES  # fmt: skip
+(CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM) = range(13)  # the fields of Compartments
+_GAP = 1e-5  # relative distance below which two rates would spoil the modes
+_REFERENCE_WEIGHT, _REFERENCE_CLEARANCE = 70.0, 100.0  # [kg], [mL/min] of the formulary's figures
+_RENAL_LOW, _RENAL_HIGH = 0.05, 1.5  # of the reference clearance
+
+
+@njit(cache=True, nogil=True)
+def personal(usual, spread, renal, poor, pathway, weight, creatinine_clearance, sens, out):
+    """The parameters ``out (13,)`` of a drug by a route in one person; see ``exposure.personal``."""
+    size = weight / _REFERENCE_WEIGHT
+    kidney = 1.0 if math.isnan(creatinine_clearance) else creatinine_clearance / _REFERENCE_CLEARANCE
+    kidney = min(max(kidney, _RENAL_LOW), _RENAL_HIGH) * math.exp(spread[0] * sens[S_RENAL])
+    liver = math.exp(spread[0] * sens[pathway])
+    formed = 1.0
+    if sens[S_POOR] != 0:
+        liver *= poor[0]
+        formed = poor[1]
+    clearance = (1 - renal) * liver + renal * kidney
+    volume, flow = size * math.exp(spread[1] * sens[S_VOLUME]), size**0.75
+    out[CL] = usual[CL] * flow * clearance
+    out[V], out[V2], out[V3] = usual[V] * volume, usual[V2] * volume, usual[V3] * volume
+    out[Q2], out[Q3] = usual[Q2] * flow, usual[Q3] * flow
+    out[KA] = usual[KA] * math.exp(spread[2] * sens[S_ABSORPTION])
+    out[LAG] = usual[LAG]
+    out[F] = usual[F] * math.exp(spread[3] * sens[S_FRACTION])
+    out[KE0] = usual[KE0] * sens[S_EQUILIBRATION]
+    out[FM] = usual[FM] * formed
+    out[CLM] = usual[CLM] * flow * (kidney if renal > 0 else liver)
+    out[VM] = usual[VM] * volume
+
+
+@njit(cache=True, nogil=True)
+def _core_rates(k10, k12, k21, k13, k31, rates):
+    """The rates ``(3,)`` [1/h] of one to three compartments; 0 where there is none."""
+    rates[0], rates[1], rates[2] = k10 + k12 + k13, 0.0, 0.0
+    if k12 == 0 and k13 == 0:
+        return
+    if k12 == 0 or k13 == 0:
+        a, b = (k12, k21) if k13 == 0 else (k13, k31)
+        total = k10 + a + b
+        root = math.sqrt(max(total * total - 4 * k10 * b, 0.0))
+        rates[0] = (total + root) / 2
+        rates[1 if k13 == 0 else 2] = k10 * b / rates[0]
+        return
+    # x^3 - p x^2 + q x - r = 0 has three positive roots: Viete, and Newton against the loss of digits
+    p = k10 + k12 + k13 + k21 + k31
+    q = k10 * k21 + k10 * k31 + k12 * k31 + k13 * k21 + k21 * k31
+    r = k10 * k21 * k31
+    shift, depressed = p / 3, max(p * p / 9 - q / 3, 0.0)
+    half = (p * p * p / 27 - p * q / 6 + r / 2)
+    size = math.sqrt(depressed)
+    ratio = half / (size * size * size) if size > 0 else 0.0
+    angle = math.acos(min(max(ratio, -1.0), 1.0)) / 3
+    for i in range(3):
+        x = shift + 2 * size * math.cos(angle - 2 * math.pi * i / 3)
+        for _ in range(3):
+            slope = (3 * x - 2 * p) * x + q
+            if slope != 0:
+                x -= (((x - p) * x + q) * x - r) / slope
+        rates[i] = x
+
+
+@njit(cache=True, nogil=True)
+def _clear(rate, taken, n):
+    """The rate, moved by 0.01 % until it lies clear of ``taken[:n]``."""
+    again = True
+    while again:
+        again = False
+        for i in range(n):
+            if abs(rate - taken[i]) < _GAP * rate:
+                again = True
+        if again:
+            rate *= 1 + 10 * _GAP
+    return rate
+
+
+@njit(cache=True, nogil=True)
+def modes_of(s, rates, read, centre, left, entry):
+    """What a system ``s (13,)`` does with amounts.
+
+    ``rates (6,)`` [1/h] of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL] and body [mg]
+    of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes, ``entry (6,)``
+    the modes of one mg at the entrance. The rates of absorption, effect site and metabolite are kept apart from others.
+    """
+    k10, k12, k13 = s[CL] / s[V], s[Q2] / s[V] if s[Q2] > 0 else 0.0, s[Q3] / s[V] if s[Q3] > 0 else 0.0
+    k21, k31 = s[Q2] / s[V2] if s[Q2] > 0 else 0.0, s[Q3] / s[V3] if s[Q3] > 0 else 0.0
+    core, taken = np.empty(3), np.empty(6)
+    _core_rates(k10, k12, k21, k13, k31, core)
+    n = 0
+    for i in range(3):
+        if core[i] > 0:
+            taken[n] = core[i]
+            n += 1
+    ka = ke0 = km = 0.0
+    if s[KA] > 0:
+        ka = _clear(s[KA], taken, n)
+        taken[n] = ka
+        n += 1
+    if s[KE0] > 0:
+        ke0 = _clear(s[KE0], taken, n)
+        taken[n] = ke0
+        n += 1
+    if s[FM] > 0:
+        km = _clear(s[CLM] / s[VM], taken, n)
+    km_volume = s[VM]
+    formed = s[FM] * s[CL] / s[V]
+    rates[:], read[:], centre[:], left[:], entry[:] = 0.0, 0.0, 0.0, 0.0, 0.0
+    rates[0], rates[4], rates[5] = ka, ke0, km
+    for m in range(4):  # the depot's mode and those of the core
+        rate = ka if m == 0 else core[m - 1]
+        if rate == 0:
+            continue
+        rates[m] = rate
+        second = k12 / (k21 - rate) if k12 > 0 else 0.0
+        third = k13 / (k31 - rate) if k13 > 0 else 0.0
+        amount = 1.0
+        if m == 0:
+            amount = -ka / (ka - k10 - k12 - k13 + k21 * second + k31 * third)
+            centre[0, 0] = 1.0
+        else:
+            size = 1.0 + (k21 / (k21 - rate) * second if k12 > 0 else 0.0) + (k31 / (k31 - rate) * third if k13 > 0 else 0.0)
+            left[m - 1, 0] = 1 / size
+            left[m - 1, 1] = k21 / (k21 - rate) / size if k12 > 0 else 0.0
+            left[m - 1, 2] = k31 / (k31 - rate) / size if k13 > 0 else 0.0
+        centre[1, m], centre[2, m], centre[3, m] = amount, second * amount, third * amount
+        centre[4, m] = ke0 / (ke0 - rate) * amount if ke0 > 0 else 0.0
+        centre[5, m] = formed / (km - rate) * amount if km > 0 else 0.0
+    centre[4, 4] = 1.0 if ke0 > 0 else 0.0
+    centre[5, 5] = 1.0 if km > 0 else 0.0
+    for m in range(N_MODES):
+        read[0, m] = 1000 / s[V] * centre[1, m]
+        read[1, m] = 1000 / s[V] * (centre[4, m] if ke0 > 0 else centre[1, m])
+        read[2, m] = 1000 / km_volume * centre[5, m]
+        read[3, m] = centre[1, m] + centre[2, m] + centre[3, m]
+    one = np.zeros(N_MODES)
+    one[0 if ka > 0 else 1] = s[F]
+    to_modes(one, centre, left, entry)
+
+
+@njit(cache=True, nogil=True)
+def to_modes(amounts, centre, left, content):
+    """The modes ``content (6,)`` of the amounts ``(6,)`` in depot, centre, second, third, effect site, metabolite."""
+    content[0] = amounts[0]
+    x1 = amounts[1] - centre[1, 0] * amounts[0]
+    x2 = amounts[2] - centre[2, 0] * amounts[0]
+    x3 = amounts[3] - centre[3, 0] * amounts[0]
+    for m in range(3):
+        content[m + 1] = left[m, 0] * x1 + left[m, 1] * x2 + left[m, 2] * x3
+    content[4], content[5] = amounts[4], amounts[5]
+    for m in range(4):
+        content[4] -= centre[4, m] * content[m]
+        content[5] -= centre[5, m] * content[m]
+    if centre[4, 4] == 0:
+        content[4] = 0.0
+    if centre[5, 5] == 0:
+        content[5] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _factors(drugs, drug, at, hours, dose_drug, n, medication):
+    """Factors on clearance and absorption of a drug at an hour: those of every culprit on board."""
+    clearance = absorption = 1.0
+    for j in range(drugs.change_from[drug], drugs.change_from[drug + 1]):
+        by = drugs.change_by[j, 0]
+        active = medication[drugs.change_by[j, 1]]
+        if not active and by >= 0:
+            for q in range(n):
+                if dose_drug[q] == by and hours[q] <= at < hours[q] + drugs.change[j, 2]:
+                    active = True
+        if active:
+            clearance *= drugs.change[j, 0]
+            absorption *= drugs.change[j, 1]
+    return clearance, absorption
+
+
+@njit(cache=True, nogil=True)
+def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, sens,
+                   looks, n_looks, on_board, level):  # fmt: skip
+    """Concentrations ``level (n_on_board, n_looks, 4)`` of the drugs among the first ``n`` doses, at rising ``looks``.
+
+    Returns how many drugs there are; ``on_board`` names them.
+    """
+    count = 0
+    system, own = np.empty(13), np.empty(13)
+    rates, entry, content, amounts = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
+    read, centre, left = np.empty((4, 6)), np.empty((6, 6)), np.empty((3, 3))
+    events = np.empty(4 * n + 2 * n * len(drugs.change) + 1 if n > 0 else 1)
+    for q in range(n):
+        drug, first_of_slot = dose_drug[q], True
+        place = -1
+        for z in range(count):
+            if on_board[z] == drug:
+                place = z
+        if place < 0:
+            place = count
+            on_board[count] = drug
+            count += 1
+            for i in range(n_looks):
+                for o in range(4):
+                    level[place, i, o] = 0.0
+        for p in range(q):
+            if dose_drug[p] == drug and route[p] == route[q]:
+                first_of_slot = False
+        if not first_of_slot:
+            continue
+        usual = drugs.kinetics[drug, route[q]]
+        personal(usual, drugs.spread[drug], drugs.renal[drug], drugs.poor[drug], drugs.pathway[drug], weight,
+                 creatinine_clearance, sens, own)  # fmt: skip
+        lag = own[LAG] if own[KA] > 0 else 0.0
+        n_events, last = 0, looks[n_looks - 1]
+        earliest = math.inf
+        for p in range(q, n):
+            if dose_drug[p] == drug and route[p] == route[q] and mg[p] != 0:
+                opens = hours[p] + lag
+                if opens > last:
+                    continue
+                earliest = min(earliest, opens)
+                events[n_events] = opens
+                n_events += 1
+                if duration[p] > 0:
+                    events[n_events] = opens + duration[p]
+                    n_events += 1
+        if n_events == 0:
+            continue
+        for j in range(drugs.change_from[drug], drugs.change_from[drug + 1]):
+            by = drugs.change_by[j, 0]
+            if by < 0 or medication[drugs.change_by[j, 1]]:
+                continue
+            for p in range(n):
+                if dose_drug[p] == by:
+                    if earliest < hours[p] <= last:
+                        events[n_events] = hours[p]
+                        n_events += 1
+                    if earliest < hours[p] + drugs.change[j, 2] <= last:
+                        events[n_events] = hours[p] + drugs.change[j, 2]
+                        n_events += 1
+        events[:n_events].sort()
+        content[:] = 0.0
+        clearance, absorption = -1.0, -1.0
+        look = 0
+        while look < n_looks and looks[look] < events[0]:
+            look += 1
+        for k in range(n_events):
+            at = events[k]
+            if k + 1 < n_events and events[k + 1] == at:
+                continue
+            c, a = _factors(drugs, drug, at, hours, dose_drug, n, medication)
+            if c != clearance or a != absorption:
+                if clearance > 0:
+                    for i in range(6):
+                        amounts[i] = 0.0
+                        for m in range(6):
+                            amounts[i] += centre[i, m] * content[m]
+                system[:] = own
+                system[CL] = own[CL] * c
+                system[KA] = own[KA] * a
+                modes_of(system, rates, read, centre, left, entry)
+                if clearance > 0:
+                    to_modes(amounts, centre, left, content)
+                clearance, absorption = c, a
+            inflow = 0.0  # [mg/h]
+            for p in range(q, n):
+                if dose_drug[p] == drug and route[p] == route[q]:
+                    opens = hours[p] + lag
+                    if duration[p] == 0:
+                        if opens == at:
+                            for m in range(6):
+                                content[m] += entry[m] * mg[p]
+                    elif opens <= at < opens + duration[p]:
+                        inflow += mg[p] / duration[p]
+            until = events[k + 1] if k + 1 < n_events else math.inf
+            while look < n_looks and looks[look] < until:
+                since = looks[look] - at
+                o0 = o1 = o2 = o3 = 0.0
+                for m in range(6):
+                    if rates[m] == 0:
+                        continue
+                    x = content[m] * math.exp(-rates[m] * since)
+                    if inflow > 0:
+                        x += entry[m] * inflow * (-math.expm1(-rates[m] * since) / rates[m])
+                    o0 += read[0, m] * x
+                    o1 += read[1, m] * x
+                    o2 += read[2, m] * x
+                    o3 += read[3, m] * x
+                level[place, look, 0] += max(o0, 0.0)
+                level[place, look, 1] += max(o1, 0.0)
+                level[place, look, 2] += max(o2, 0.0)
+                level[place, look, 3] += max(o3, 0.0)
+                look += 1
+            if look >= n_looks:
+                break
+            since = until - at
+            for m in range(6):
+                if rates[m] == 0:
+                    continue
+                content[m] *= math.exp(-rates[m] * since)
+                if inflow > 0:
+                    content[m] += entry[m] * inflow * (-math.expm1(-rates[m] * since) / rates[m])
+    for z in range(count):  # what an antidote binds is gone
+        target = drugs.antidote_of[on_board[z]]
+        if target < 0:
+            continue
+        for y in range(count):
+            if on_board[y] != target:
+                continue
+            for i in range(n_looks):
+                if level[y, i, 3] > 0:
+                    arrived = min(level[z, i, 1] / max(level[z, i, 0], 1e-12), 1.0)
+                    bound = level[z, i, 3] * arrived * drugs.antidote_mg[on_board[z]]
+                    free = min(max(1 - bound / max(level[y, i, 3], 1e-12), 0.0), 1.0)
+                    for o in range(4):
+                        level[y, i, o] *= free
+    return count
+
+
+@njit(cache=True, nogil=True, inline="always")
+def hill(level, half, exponent):
+    """The Hill curve; a tiny level underflows to 0 this way round, and would overflow the other."""
+    if level <= 0:
+        return 0.0
+    if exponent == 1.0:
+        return level / (level + half)
+    if level < half:
+        ratio = (level / half) ** exponent
+        return ratio / (1 + ratio)
+    return 1 / (1 + (half / level) ** exponent)
+
+
+@njit(cache=True, nogil=True)
+def serum_of(drugs, on_board, count, level, look, own, sens, serum):
+    """Potassium, magnesium and calcium ``serum (3,)`` [mmol/L]: the person's own, what was given, what drugs shift."""
+    serum[0], serum[1], serum[2] = own[0], own[1], own[2]
+    for z in range(count):
+        drug = on_board[z]
+        if drugs.supply[drug] > 0:
+            serum[drugs.supply_of[drug]] += level[z, look, 0] * drugs.supply[drug]
+        for j in range(drugs.ion_from[drug], drugs.ion_from[drug + 1]):
+            at = level[z, look, 0 if drugs.ion_kind[j, 1] == 0 else 1]
+            shift = drugs.ion[j, 0] * hill(at, drugs.ion[j, 1], drugs.ion[j, 2]) * sens[S_ELECTROLYTE]
+            serum[drugs.ion_kind[j, 0]] += shift
+    for i in range(3):
+        serum[i] = max(serum[i], 0.1)
+
+
+@njit(cache=True, nogil=True)
+def laws_of(drugs, on_board, count, level, look, sens, value):
+    """All laws ``value (16,)`` by target: factors multiplied, hazards and milliseconds added, block combined."""
+    for t in range(len(drugs.start)):
+        value[t] = drugs.start[t]
+    for z in range(count):
+        drug = on_board[z]
+        for j in range(drugs.law_from[drug], drugs.law_from[drug + 1]):
+            target, who, kind = drugs.law_kind[j, 0], drugs.law_kind[j, 2], drugs.law_kind[j, 3]
+            effect = drugs.law[j, 0] * hill(level[z, look, drugs.law_kind[j, 1]], drugs.law[j, 1], drugs.law[j, 2])
+            if who >= 0:
+                effect *= sens[who]
+            if kind == 0:
+                value[target] *= max(1 + effect, 0.05)
+            elif kind == 2:
+                value[target] = 1 - (1 - value[target]) * (1 - min(effect, 1.0))
+            else:
+                value[target] += effect
+
+
+@njit(cache=True, nogil=True)
+def blocks_of(drugs, on_board, count, level, look, sens, block):
+    """Blocked share ``(4,)`` of IKr, ICaL, INaL, INa at a resting rate: drugs and metabolites as independent (Bliss)."""
+    for c in range(4):
+        block[c] = 1.0
+    for z in range(count):
+        drug = on_board[z]
+        for j in range(drugs.bind_from[drug], drugs.bind_from[drug + 1]):
+            free = level[z, look, drugs.bind_kind[j, 0]] * drugs.bind[j, 0] * sens[drugs.bind_kind[j, 2]]
+            block[drugs.bind_kind[j, 1]] *= 1 - hill(free, drugs.bind[j, 1], drugs.bind[j, 2])
+    for c in range(4):
+        block[c] = 1 - block[c]
+
+
+@njit(cache=True, nogil=True)
+def repolarise(c, reference, block, serum, notch):
+    """IKr block after potassium, and the changes of J-Tpeak and Tpeak-Tend [ms]; see ``effects._repolarise``."""
+    potassium = min(max(serum[0], c.potassium_low), c.potassium_high)
+    ikr = 1 - (1 - block[0]) * (potassium / reference[0]) ** c.potassium_exponent
+    strength = ikr / (1 - c.saturation * ikr)
+    if strength > 0:  # magnesium shortens only what is long
+        strength *= max(1 + c.magnesium_share * (serum[1] - reference[1]), 0.0)
+    moved = notch * (c.ikr_jtpeak + c.ikr_tpeak_tend) * strength
+    jtpeak = c.ikr_jtpeak * strength - moved + c.ical_jtpeak * block[1] + c.inal_jtpeak * block[2]
+    jtpeak += c.calcium_jtpeak * (serum[2] - reference[2])
+    return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block[1]
+
+
+@njit(cache=True, nogil=True)
+def _asleep(hour, begin, end, time):
+    inside = begin <= hour < end
+    whole = 1 - math.exp(-(end - begin) / time)
+    since = hour - begin if inside else (hour - end) % 24.0
+    kept = math.exp(-since / time)
+    return 1 - kept if inside else whole * kept
+
+
+@njit(cache=True, nogil=True)
+def drift_of(day, clock, drift):
+    """What the hour of the day does ``drift (5,)``: sinus rate, conduction, PR, J-Tpeak, Tpeak-Tend."""
+    hour, meals = clock % 24.0, 0.0
+    for i in range(len(day.meals)):
+        since = max(hour - day.meals[i], 0.0) / day.meal_time
+        meals += since * math.exp(1 - since)
+    angle = 2 * math.pi * hour / 24.0
+    turn, lean = (1 - math.cos(angle)) / 2, math.sin(angle)
+    asleep = _asleep(hour, day.sleep[0], day.sleep[1], day.sleep[2])
+    asleep -= _asleep(0.0, day.sleep[0], day.sleep[1], day.sleep[2])
+    for i in range(5):
+        w = day.weight[i]
+        drift[i] = w[0] * meals + w[1] * turn + w[2] * lean + w[3] * asleep
+
+
+@njit(cache=True, nogil=True)
+def modulation_of(c, reference, value, block, serum, sens, drift, out):
+    """The ``Modulation`` ``out (20,)`` out of laws, channel block, serum and the drift of the day."""
+    ikr, jtpeak, tpeak_tend = repolarise(c, reference, block, serum, sens[S_NOTCH])
+    day = sens[S_DAY]
+    excess = max(serum[0] - c.potassium_onset - c.calcium_protection * max(serum[2] - reference[2], 0.0), 0.0)
+    slowed = 1 + c.ina * block[3]
+    out[SINUS_RATE] = min(max(value[L_SINUS] * (1 + day * drift[0]), c.sinus_rate_low), c.sinus_rate_high)
+    out[AV_RATE] = min(max(value[L_AV], c.av_rate_low), c.av_rate_high)
+    out[PR_MS] = max(value[L_PR] + c.potassium_pr * excess + day * drift[2], c.pr_low)
+    out[AV_BLOCK] = value[L_BLOCK]
+    out[CONDUCTION] = value[L_CONDUCTION] / slowed / (1 + (excess / c.potassium_scale) ** 2) * (1 + day * drift[1])
+    out[ATRIAL_CONDUCTION] = value[L_ATRIAL] / slowed / (1 + (excess / c.potassium_scale_atrial) ** 2)
+    out[JTPEAK_MS] = jtpeak + value[L_JTPEAK] + day * drift[3]
+    out[TPEAK_TEND_MS] = tpeak_tend + value[L_TPEAK] + day * drift[4]
+    taller = math.exp(c.t_amplitude_potassium * (serum[0] - reference[0]))
+    out[T_AMPLITUDE] = value[L_T] * min(max(taller, c.t_amplitude_low), c.t_amplitude_high)
+    lack = min(serum[0] - reference[0], 0.0)
+    out[ECTOPY] = value[L_ECTOPY] * math.exp(c.ectopy_potassium * lack + c.ectopy_magnesium * (serum[1] - reference[1]))
+    out[REENTRY_ENDS], out[AF_ENDS], out[VT_ENDS] = value[L_REENTRY], value[L_AF], value[L_VT]
+    out[IKR_BLOCK] = min(max(ikr, 0.0), 1.0)
+    out[ICAL_BLOCK], out[INAL_BLOCK], out[INA_BLOCK] = block[1], block[2], block[3]
+    out[ESCAPE_RATE] = min(max(value[L_ESCAPE], c.escape_rate_low), c.escape_rate_high)
+    out[PATHWAY_RATE] = min(max(value[L_PATHWAY], c.pathway_rate_low), c.pathway_rate_high)
+    out[TORSADE_ENDS] = value[L_TORSADE]
+
+
+@njit(cache=True, nogil=True)
+def looks_of(start, end, hours, n, after_dose, coarse, looks):
+    """When to look ``looks`` [h]: every ``coarse`` hours, and densely for an hour after each dose; returns how many."""
+    count = 0
+    steps = int(math.ceil((end - start) / coarse))
+    for i in range(steps):
+        looks[count] = start + i * coarse
+        count += 1
+    looks[count], looks[count + 1] = start, end
+    count += 2
+    longest = after_dose[len(after_dose) - 1]
+    for q in range(n):
+        if not start - longest < hours[q] <= end:
+            continue
+        again = False
+        for p in range(q):
+            if hours[p] == hours[q]:
+                again = True
+        if again:
+            continue
+        for i in range(len(after_dose)):
+            at = hours[q] + after_dose[i]
+            if start < at < end:
+                looks[count] = at
+                count += 1
+    looks[:count].sort()
+    kept = 1
+    for i in range(1, count):
+        if looks[i] > looks[kept - 1]:
+            looks[kept] = looks[i]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, own, sens, looks,
+           n_looks, drifting, on_board, level, serum, change):  # fmt: skip
+    """One person at each look: ``level (D, n_looks, 4)``, ``serum (n_looks, 3)``, ``change (n_looks, 20)``."""
+    count = concentrations(tables.drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance,
+                           medication, sens, looks, n_looks, on_board, level)  # fmt: skip
+    value, block, drift = np.empty(len(tables.drugs.start)), np.empty(4), np.zeros(5)
+    for i in range(n_looks):
+        serum_of(tables.drugs, on_board, count, level, i, own, sens, serum[i])
+        laws_of(tables.drugs, on_board, count, level, i, sens, value)
+        blocks_of(tables.drugs, on_board, count, level, i, sens, block)
+        if drifting:
+            drift_of(tables.day, looks[i], drift)
+        modulation_of(tables.figures, tables.reference, value, block, serum[i], sens, drift, change[i])
+    return count
