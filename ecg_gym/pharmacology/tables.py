@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecg_gym.pharmacology.daytime import _day
+from ecg_gym.pharmacology.circadian import _day
 from ecg_gym.pharmacology.drugs import CHANNELS, ELECTROLYTES, LAW_UNITS
 from ecg_gym.pharmacology.effects import _CHANNEL_SENSITIVITY, _FACTORS, _SENSITIVITY_OF, _binders
 from ecg_gym.pharmacology.exposure import reference_electrolytes

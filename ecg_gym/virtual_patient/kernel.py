@@ -1,6 +1,6 @@
 """What becomes of B hearts in a step: doses, hazards, conversions and deaths, as one Numba loop over rows.
 
-``fate.py`` says the same in more words, row by row; tests compare the two. Every row draws its own numbers from its
+``survival.py`` says the same in more words, row by row; tests compare the two. Every row draws its own numbers from its
 stream, always equally many.
 """
 # mypy: disable-error-code="no-untyped-def"
@@ -173,7 +173,7 @@ def rhythm_end(change, looks, n, hazard, chance):
 
 @njit(cache=True, nogil=True)
 def expected_deaths(h, r, heart, then, change, serum, looks, n, ends, expected):
-    """Integrated hazards ``expected (3,)`` over a span whose rhythm ends at ``ends`` [h]; see ``fate.lethal_rates``."""
+    """Integrated hazards ``expected (3,)`` over a span whose rhythm ends at ``ends`` [h]; see ``survival.lethal_rates``."""
     rhythm = int(heart[RHYTHM])
     leader = r.leader[rhythm]
     rate, before = np.empty(3), np.empty(3)
