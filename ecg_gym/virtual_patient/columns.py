@@ -27,7 +27,9 @@ CODES = ("rhythm", "conduction", "scar", "injury", "pose")
 (RATE, SINUS, PR, SDNN, QRS, QTCF, TPEAK_TEND, R_GAIN, T_GAIN, P_GAIN, NOISE) = range(len(NUMBERS))
 (RHYTHM, CONDUCTION, SCAR, INJURY, POSE) = range(len(NUMBERS), len(NUMBERS) + len(CODES))
 FIRST_SENSITIVITY = len(NUMBERS) + len(CODES)
-N_HEART = FIRST_SENSITIVITY + len(SENSITIVITY)  # columns of the matrix of hearts
+FIRST_OFFSET = FIRST_SENSITIVITY + len(SENSITIVITY)
+N_OFFSETS = 6  # standard normal numbers of a person: how readings of this heart are off, whatever the strip
+N_HEART = FIRST_OFFSET + N_OFFSETS  # columns of the matrix of hearts
 
 SERUM = ("potassium", "magnesium", "calcium")
 MINUTE = ("rate", "pr_ms", "apd_ms", "block", "atrial")  # three standard normal, one uniform, one standard normal
@@ -58,14 +60,14 @@ def heart_row(heart: Heart) -> np.ndarray:
     places = _places()
     codes = [places[name][getattr(heart, name)] for name in CODES[:-1]]
     numbers = [getattr(heart, name) for name in NUMBERS]
-    return np.array([*numbers, *codes, heart.pose, *heart.sensitivity.as_array()], float)
+    return np.array([*numbers, *codes, heart.pose, *heart.sensitivity.as_array(), *[0.0] * N_OFFSETS], float)
 
 
 def heart_of(row: np.ndarray, patient: Patient) -> Heart:
     """The heart of a row."""
     told: dict[str, Any] = dict(zip(NUMBERS, map(float, row)))
     told |= {name: known[int(row[len(NUMBERS) + i])] for i, (name, known) in enumerate(words().items())}
-    own = Sensitivity.from_array(row[FIRST_SENSITIVITY:])
+    own = Sensitivity.from_array(row[FIRST_SENSITIVITY:FIRST_OFFSET])
     return Heart(patient=patient, sensitivity=own, pose=int(row[POSE]), **told)
 
 

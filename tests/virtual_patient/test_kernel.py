@@ -79,7 +79,7 @@ def stepped() -> dict[str, Any]:
     n = len(rows)
     doses, who, hearts = arrays(rows)
     streams = Streams.of([np.random.default_rng(100 + i) for i in range(n)])
-    start, dt = np.full(n, 1.0), np.where(np.arange(n) % 2 == 0, 1.0, 0.25)
+    start, dt = np.full(n, 1.0), np.array([1.0, 0.25, 24.0])[np.arange(n) % 3]
     now, strip = np.full((n, columns.N_NOW), np.nan), np.zeros((n, 2), np.uint64)
     kernel.settle(pharmacology(), who, hearts, doses, start, streams.key, streams.counter, np.arange(n), now, strip)
     now[:, kernel.SHOWN_HR] = np.linspace(30, 230, n)
