@@ -7,11 +7,14 @@ nothing else about it. Everything is batched; one patient is a batch of one. Ran
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from ecg_gym.columns import Doses, Patients
+from ecg_gym.streams import Streams
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")  # the other four follow (Einthoven, Goldberger)
@@ -188,37 +191,71 @@ class Administration:
     dose: Dose
 
 
+Draw = Callable[["State"], np.ndarray]  # makes the strips (B, 12, 1024) [mV] of a state out of what it holds
+
+
 @dataclass(frozen=True)
 class State:
     """A batch of hearts as one world knows them. All rows have length ``B``.
 
     ``inner`` belongs to the world that made the state; nothing above a world reads it, except studies that ask a
-    virtual patient for its truth.
+    virtual patient for its truth. A world may pass a function instead of strips (``ecg=draw``): it is called with the
+    state when somebody looks at ``ecg`` and not before. Patients and doses are kept as columns that read like tuples.
     """
 
     ecg: np.ndarray  # (B, 12, 1024) float32 [mV] on the model grid, beginning R_PEAK_OFFSET_S before an R peak
-    patients: tuple[Patient, ...]
-    taken: tuple[tuple[Administration, ...], ...]  # doses so far, per row
+    patients: Sequence[Patient]
+    taken: Sequence[tuple[Administration, ...]]  # doses so far, per row
     hours: np.ndarray  # (B,) float64 [h] elapsed on each patient's clock
     alive: np.ndarray  # (B,) bool; False after a lethal rhythm, and then for ever
     inner: Mapping[str, np.ndarray] = field(default_factory=dict)  # every array has leading dimension B
+    dt_hours: np.ndarray | None = None  # (B,) [h] of each row's next step; None is the world's own
+
+    def __post_init__(self) -> None:
+        kept = self.__dict__
+        kept["patients"], kept["taken"] = Patients.of(self.patients), Doses.of(self.taken)
+        kept["_draw"] = None
+        if callable(self.ecg):
+            kept["_draw"] = kept.pop("ecg")
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name != "ecg" or self.__dict__.get("_draw") is None:  # only what is not there is asked for here
+            raise AttributeError(f"a State has no {name!r}")
+        strips = self.__dict__["ecg"] = self.__dict__["_draw"](self)
+        return strips
+
+    @property
+    def strips(self) -> np.ndarray | Draw:
+        """``ecg`` for another State of the same rows: the strips if they are there, else what will draw them."""
+        return self.__dict__["ecg"] if "ecg" in self.__dict__ else self.__dict__["_draw"]
+
+    def undrawn(self) -> State:
+        """The same without its strips, if they can be drawn again."""
+        return self if self.__dict__["_draw"] is None else self.replaced(ecg=self.__dict__["_draw"])
+
+    def replaced(self, **changes: Any) -> State:
+        """``dataclasses.replace`` that draws no strips."""
+        names = ("ecg", "patients", "taken", "hours", "alive", "inner", "dt_hours")
+        return State(**{name: self.strips if name == "ecg" else getattr(self, name) for name in names} | changes)
 
     def __len__(self) -> int:
         return len(self.hours)
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> State:
         """The chosen rows, always still a batch: ``state[3]`` is a batch of one."""
-        rows = np.arange(len(self))[index]
-        rows = np.atleast_1d(rows)
-        return replace(
-            self,
-            ecg=self.ecg[rows],
-            patients=tuple(self.patients[i] for i in rows),
-            taken=tuple(self.taken[i] for i in rows),
-            hours=self.hours[rows],
-            alive=self.alive[rows],
-            inner={name: value[rows] for name, value in self.inner.items()},
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        strips, draw = self.strips, self.__dict__["_draw"]
+        part = State(
+            strips if callable(strips) else strips[rows],
+            self.patients[rows],  # type: ignore[index] - columns take many rows
+            self.taken[rows],  # type: ignore[index]
+            self.hours[rows],
+            self.alive[rows],
+            {name: value[rows] for name, value in self.inner.items()},
+            None if self.dt_hours is None else self.dt_hours[rows],
         )
+        part.__dict__["_draw"] = draw
+        return part
 
     def repeat(self, k: int) -> State:
         """Each row ``k`` times in a row: a, a, b, b for k = 2."""
@@ -231,17 +268,23 @@ class State:
 
 
 def concatenate(states: Sequence[State]) -> State:
-    """One batch out of several from the same world."""
+    """One batch out of several from the same world; strips that are not drawn stay undrawn."""
     first = states[0]
-    return replace(
-        first,
-        ecg=np.concatenate([s.ecg for s in states]),
-        patients=tuple(p for s in states for p in s.patients),
-        taken=tuple(t for s in states for t in s.taken),
-        hours=np.concatenate([s.hours for s in states]),
-        alive=np.concatenate([s.alive for s in states]),
-        inner={name: np.concatenate([s.inner[name] for s in states]) for name in first.inner},
+    draws = [s.__dict__["_draw"] for s in states]
+    draw = draws[0] if all(d is not None and d == draws[0] for d in draws) else None
+    there = all("ecg" in s.__dict__ for s in states)
+    steps = [s.dt_hours for s in states]
+    whole = State(
+        np.concatenate([s.ecg for s in states]) if there or draw is None else draw,
+        Patients.join([Patients.of(s.patients) for s in states]),
+        Doses.join([Doses.of(s.taken) for s in states]),
+        np.concatenate([s.hours for s in states]),
+        np.concatenate([s.alive for s in states]),
+        {name: np.concatenate([s.inner[name] for s in states]) for name in first.inner},
+        None if steps[0] is None else np.concatenate([step for step in steps if step is not None]),
     )
+    whole.__dict__["_draw"] = draw
+    return whole
 
 
 Randomness = np.random.Generator | Sequence[np.random.Generator]
@@ -259,6 +302,18 @@ def row_generators(rng: Randomness, n: int) -> list[np.random.Generator]:
     if len(generators) != n:
         raise ValueError(f"{len(generators)} generators for {n} rows; expected one per row; or pass one Generator")
     return generators
+
+
+def row_streams(rng: Randomness, n: int) -> Streams:
+    """One counter-based stream per row, out of one generator or ``n`` of them: ``row_generators`` for arrays.
+
+    Streams are handed through; each generator is drawn from once.
+    """
+    if isinstance(rng, np.random.Generator):
+        return Streams.start(rng.integers(0, 2**64, (n, 2), dtype=np.uint64))
+    if len(rng) != n:
+        raise ValueError(f"{len(rng)} generators for {n} rows; expected one per row; or pass one Generator")
+    return rng if isinstance(rng, Streams) else Streams.of(rng)
 
 
 @runtime_checkable

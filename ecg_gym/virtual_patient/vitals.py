@@ -39,7 +39,7 @@ from ecg_gym.virtual_patient.heart import draw_heart, poses
 from ecg_gym.virtual_patient.kernel import LEADERS, paced_by
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.rhythm import beat_train, rhythms, timing
-from ecg_gym.virtual_patient.strip import RATE_HZ
+from ecg_gym.virtual_patient.strip import LEAD_IN_S, RATE_HZ
 
 _ATRIAL_STOPS = np.linspace(0.25, 1.25, 11)  # velocities of atrial conduction at which P waves are measured
 (_SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE, _PACED, _NOTHING) = range(len(LEADERS))
@@ -117,8 +117,8 @@ def _torsade_bpm() -> float:
     heart, rng = draw_heart(np.random.default_rng(0), rhythm="torsade"), np.random.default_rng(1)
     rates = []
     for _ in range(64):
-        beats = beat_train(heart, REST, heart.rate_bpm, heart.pr_ms, rng, 10.0).qrs_s
-        rates.append(60 / np.diff(beats).mean())
+        beats = beat_train(heart, REST, heart.rate_bpm, heart.pr_ms, rng, 10.0 + LEAD_IN_S).qrs_s
+        rates.append(60 / np.diff(beats[beats > LEAD_IN_S]).mean())
     return float(np.mean(rates))
 
 
