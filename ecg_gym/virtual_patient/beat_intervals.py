@@ -1,7 +1,7 @@
-"""What a beat shows: fiducials of noise-free beats, measured exactly, or read from a table of beats that were measured.
+"""What a beat shows: fiducials of noise-free beats, measured one by one, or read from a table of measured beats.
 
-Of a heart one asks a QRS, a QTcF and a Tpeak-Tend; what its beat shows also depends on its pose, its path of activation,
-scar and injury. ``measured_beats`` synthesises each beat and delineates it (0.1 to 0.2 ms of CPU time).
+Of a heart one asks a QRS, a QTcF and a Tpeak-Tend; what its beat shows also depends on its pose, its path of
+activation, scar and injury. ``measured_beats`` synthesises each beat and delineates it (0.1 to 0.2 ms of CPU time).
 ``shown_intervals`` interpolates between such beats at the knots of a grid over slowness, shape of repolarisation and
 action potential duration, per pose, scar, injury and path; knots are measured when they are first needed (about a
 microsecond a row once they are there).
