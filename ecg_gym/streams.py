@@ -12,7 +12,7 @@ from typing import overload
 
 import numpy as np
 
-STEP, PATIENT, STRIP, NOISE = 0, 1, 2, 3  # purposes: streams that must not overlap
+STEP, PATIENT, FIRST, NOISE = range(4)  # purposes: streams that must not overlap
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,19 +181,19 @@ def to_modes(amounts, centre, left, content):
 
 
 @njit(cache=True, nogil=True)
-def _factors(drugs, drug, at, hours, dose_drug, n, medication):
+def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication):
     """Factors on clearance and absorption of a drug at an hour: those of every culprit on board."""
     clearance = absorption = 1.0
-    for j in range(drugs.change_from[drug], drugs.change_from[drug + 1]):
-        by = drugs.change_by[j, 0]
-        active = medication[drugs.change_by[j, 1]]
+    for j in range(first, last):
+        by = change_by[j, 0]
+        active = medication[change_by[j, 1]]
         if not active and by >= 0:
             for q in range(n):
-                if dose_drug[q] == by and hours[q] <= at < hours[q] + drugs.change[j, 2]:
+                if dose_drug[q] == by and hours[q] <= at < hours[q] + change[j, 2]:
                     active = True
         if active:
-            clearance *= drugs.change[j, 0]
-            absorption *= drugs.change[j, 1]
+            clearance *= change[j, 0]
+            absorption *= change[j, 1]
     return clearance, absorption
 
 
@@ -246,7 +246,8 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
                     n_events += 1
         if n_events == 0:
             continue
-        for j in range(drugs.change_from[drug], drugs.change_from[drug + 1]):
+        begin, end = drugs.change_from[drug], drugs.change_from[drug + 1]
+        for j in range(begin, end):
             by = drugs.change_by[j, 0]
             if by < 0 or medication[drugs.change_by[j, 1]]:
                 continue
@@ -268,7 +269,9 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
             at = events[k]
             if k + 1 < n_events and events[k + 1] == at:
                 continue
-            c, a = _factors(drugs, drug, at, hours, dose_drug, n, medication)
+            c = a = 1.0
+            if begin < end:
+                c, a = _factors(drugs.change, drugs.change_by, begin, end, at, hours, dose_drug, n, medication)
             if c != clearance or a != absorption:
                 if clearance > 0:
                     for i in range(6):
@@ -337,7 +340,7 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
     return count
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def hill(level, half, exponent):
     """The Hill curve; a tiny level underflows to 0 this way round, and would overflow the other."""
     if level <= 0:
@@ -350,57 +353,7 @@ def hill(level, half, exponent):
     return 1 / (1 + (half / level) ** exponent)
 
 
-@njit(cache=True, nogil=True)
-def serum_of(drugs, on_board, count, level, look, own, sens, serum):
-    """Potassium, magnesium and calcium ``serum (3,)`` [mmol/L]: the person's own, what was given, what drugs shift."""
-    serum[0], serum[1], serum[2] = own[0], own[1], own[2]
-    for z in range(count):
-        drug = on_board[z]
-        if drugs.supply[drug] > 0:
-            serum[drugs.supply_of[drug]] += level[z, look, 0] * drugs.supply[drug]
-        for j in range(drugs.ion_from[drug], drugs.ion_from[drug + 1]):
-            at = level[z, look, 0 if drugs.ion_kind[j, 1] == 0 else 1]
-            shift = drugs.ion[j, 0] * hill(at, drugs.ion[j, 1], drugs.ion[j, 2]) * sens[S_ELECTROLYTE]
-            serum[drugs.ion_kind[j, 0]] += shift
-    for i in range(3):
-        serum[i] = max(serum[i], 0.1)
-
-
-@njit(cache=True, nogil=True)
-def laws_of(drugs, on_board, count, level, look, sens, value):
-    """All laws ``value (16,)`` by target: factors multiplied, hazards and milliseconds added, block combined."""
-    for t in range(len(drugs.start)):
-        value[t] = drugs.start[t]
-    for z in range(count):
-        drug = on_board[z]
-        for j in range(drugs.law_from[drug], drugs.law_from[drug + 1]):
-            target, who, kind = drugs.law_kind[j, 0], drugs.law_kind[j, 2], drugs.law_kind[j, 3]
-            effect = drugs.law[j, 0] * hill(level[z, look, drugs.law_kind[j, 1]], drugs.law[j, 1], drugs.law[j, 2])
-            if who >= 0:
-                effect *= sens[who]
-            if kind == 0:
-                value[target] *= max(1 + effect, 0.05)
-            elif kind == 2:
-                value[target] = 1 - (1 - value[target]) * (1 - min(effect, 1.0))
-            else:
-                value[target] += effect
-
-
-@njit(cache=True, nogil=True)
-def blocks_of(drugs, on_board, count, level, look, sens, block):
-    """Blocked share ``(4,)`` of IKr, ICaL, INaL, INa at a resting rate: drugs and metabolites as independent (Bliss)."""
-    for c in range(4):
-        block[c] = 1.0
-    for z in range(count):
-        drug = on_board[z]
-        for j in range(drugs.bind_from[drug], drugs.bind_from[drug + 1]):
-            free = level[z, look, drugs.bind_kind[j, 0]] * drugs.bind[j, 0] * sens[drugs.bind_kind[j, 2]]
-            block[drugs.bind_kind[j, 1]] *= 1 - hill(free, drugs.bind[j, 1], drugs.bind[j, 2])
-    for c in range(4):
-        block[c] = 1 - block[c]
-
-
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def repolarise(c, reference, block, serum, notch):
     """IKr block after potassium, and the changes of J-Tpeak and Tpeak-Tend [ms]; see ``effects._repolarise``."""
     potassium = min(max(serum[0], c.potassium_low), c.potassium_high)
@@ -414,32 +367,31 @@ def repolarise(c, reference, block, serum, notch):
     return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block[1]
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _asleep(hour, begin, end, time):
     inside = begin <= hour < end
-    whole = 1 - math.exp(-(end - begin) / time)
     since = hour - begin if inside else (hour - end) % 24.0
     kept = math.exp(-since / time)
-    return 1 - kept if inside else whole * kept
+    return 1 - kept if inside else (1 - math.exp(-(end - begin) / time)) * kept
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def drift_of(day, clock, drift):
     """What the hour of the day does ``drift (5,)``: sinus rate, conduction, PR, J-Tpeak, Tpeak-Tend."""
     hour, meals = clock % 24.0, 0.0
     for i in range(len(day.meals)):
-        since = max(hour - day.meals[i], 0.0) / day.meal_time
-        meals += since * math.exp(1 - since)
+        if hour > day.meals[i]:
+            since = (hour - day.meals[i]) / day.meal_time
+            meals += since * math.exp(1 - since)
     angle = 2 * math.pi * hour / 24.0
     turn, lean = (1 - math.cos(angle)) / 2, math.sin(angle)
-    asleep = _asleep(hour, day.sleep[0], day.sleep[1], day.sleep[2])
-    asleep -= _asleep(0.0, day.sleep[0], day.sleep[1], day.sleep[2])
+    asleep = _asleep(hour, day.sleep[0], day.sleep[1], day.sleep[2]) - day.asleep_at_zero
     for i in range(5):
-        w = day.weight[i]
-        drift[i] = w[0] * meals + w[1] * turn + w[2] * lean + w[3] * asleep
+        drift[i] = day.weight[i, 0] * meals + day.weight[i, 1] * turn + day.weight[i, 2] * lean
+        drift[i] += day.weight[i, 3] * asleep
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def modulation_of(c, reference, value, block, serum, sens, drift, out):
     """The ``Modulation`` ``out (20,)`` out of laws, channel block, serum and the drift of the day."""
     ikr, jtpeak, tpeak_tend = repolarise(c, reference, block, serum, sens[S_NOTCH])
@@ -501,17 +453,80 @@ def looks_of(start, end, hours, n, after_dose, coarse, looks):
 
 
 @njit(cache=True, nogil=True)
+def _effects_on_board(drugs, on_board, count, sens, figures, kinds):
+    """The effects of the drugs on board in one list: ``figures (N, 3)`` size, half, hill, ``kinds (N, 4)`` family (law,
+    ion, binding), what it acts on, column of ``level`` and place of the drug; returns how many.
+
+    The person's sensitivity is in the size of a law and an ion, and in the potency (the third kind's size).
+    """
+    n = 0
+    for z in range(count):
+        drug = on_board[z]
+        for j in range(drugs.ion_from[drug], drugs.ion_from[drug + 1]):
+            figures[n] = drugs.ion[j]
+            figures[n, 0] *= sens[S_ELECTROLYTE]
+            kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = 0, drugs.ion_kind[j, 0], min(drugs.ion_kind[j, 1], 1), z
+            n += 1
+        for j in range(drugs.law_from[drug], drugs.law_from[drug + 1]):
+            figures[n] = drugs.law[j]
+            if drugs.law_kind[j, 2] >= 0:
+                figures[n, 0] *= sens[drugs.law_kind[j, 2]]
+            kinds[n, 0], kinds[n, 1] = 1 + drugs.law_kind[j, 3], drugs.law_kind[j, 0]
+            kinds[n, 2], kinds[n, 3] = drugs.law_kind[j, 1], z
+            n += 1
+        for j in range(drugs.bind_from[drug], drugs.bind_from[drug + 1]):
+            figures[n] = drugs.bind[j]
+            figures[n, 0] *= sens[drugs.bind_kind[j, 2]]
+            kinds[n, 0], kinds[n, 1] = 4, drugs.bind_kind[j, 1]
+            kinds[n, 2], kinds[n, 3] = drugs.bind_kind[j, 0], z
+            n += 1
+        if drugs.supply[drug] > 0:
+            figures[n, 0], figures[n, 1], figures[n, 2] = drugs.supply[drug], 0.0, 1.0
+            kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = 5, drugs.supply_of[drug], 0, z
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
 def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, own, sens, looks,
            n_looks, drifting, on_board, level, serum, change):  # fmt: skip
     """One person at each look: ``level (D, n_looks, 4)``, ``serum (n_looks, 3)``, ``change (n_looks, 20)``."""
     count = concentrations(tables.drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance,
                            medication, sens, looks, n_looks, on_board, level)  # fmt: skip
-    value, block, drift = np.empty(len(tables.drugs.start)), np.empty(4), np.zeros(5)
+    c, reference, day, start = tables.figures, tables.reference, tables.day, tables.drugs.start
+    most = count * tables.drugs.most_effects
+    figures, kinds = np.empty((most, 3)), np.empty((most, 4), np.int64)
+    effects = _effects_on_board(tables.drugs, on_board, count, sens, figures, kinds)
+    value, block, drift, ions = np.empty(len(start)), np.empty(4), np.zeros(5), np.empty(3)
     for i in range(n_looks):
-        serum_of(tables.drugs, on_board, count, level, i, own, sens, serum[i])
-        laws_of(tables.drugs, on_board, count, level, i, sens, value)
-        blocks_of(tables.drugs, on_board, count, level, i, sens, block)
+        ions[:] = own
+        value[:] = start
+        block[:] = 1.0
+        for j in range(effects):
+            at, kind, target = level[kinds[j, 3], i, kinds[j, 2]], kinds[j, 0], kinds[j, 1]
+            if at <= 0:
+                continue
+            if kind == 4:
+                block[target] *= 1 - hill(at * figures[j, 0], figures[j, 1], figures[j, 2])
+            elif kind == 5:
+                ions[target] += at * figures[j, 0]
+            else:
+                effect = figures[j, 0] * hill(at, figures[j, 1], figures[j, 2])
+                if kind == 0:
+                    ions[target] += effect
+                elif kind == 1:  # a factor
+                    value[target] *= max(1 + effect, 0.05)
+                elif kind == 2:  # a sum
+                    value[target] += effect
+                else:  # a share that is blocked
+                    value[target] = 1 - (1 - value[target]) * (1 - min(effect, 1.0))
+        for k in range(3):
+            ions[k] = max(ions[k], 0.1)
+            serum[i, k] = ions[k]
+        for k in range(4):
+            block[k] = 1 - block[k]
         if drifting:
-            drift_of(tables.day, looks[i], drift)
-        modulation_of(tables.figures, tables.reference, value, block, serum[i], sens, drift, change[i])
+            drift_of(day, looks[i], drift)
+        out = change[i]
+        modulation_of(c, reference, value, block, ions, sens, drift, out)
     return count

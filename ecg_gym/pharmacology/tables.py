@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecg_gym.pharmacology.circadian import _day
+from ecg_gym.pharmacology.circadian import _asleep, _day
 from ecg_gym.pharmacology.drugs import CHANNELS, ELECTROLYTES, LAW_UNITS
 from ecg_gym.pharmacology.effects import _CHANNEL_SENSITIVITY, _FACTORS, _SENSITIVITY_OF, _binders
 from ecg_gym.pharmacology.exposure import reference_electrolytes
@@ -60,6 +60,7 @@ class Drugs(NamedTuple):
     change_from: np.ndarray  # (n + 1,)
     start: np.ndarray  # (T,) 1 for the targets that are factors, 0 for the others
     after_dose: np.ndarray  # (26,) [h] when to look after a dose
+    most_effects: int  # laws, ions, bindings and supplies of one drug
 
 
 class Day(NamedTuple):
@@ -68,6 +69,7 @@ class Day(NamedTuple):
     meals: np.ndarray  # (m,) [h]
     meal_time: float  # [h]
     sleep: np.ndarray  # (3,) [h] from, until, time constant
+    asleep_at_zero: float  # how far asleep the heart is at the day's zero
     weight: np.ndarray  # (5, 4): sinus rate, conduction, PR, J-Tpeak, Tpeak-Tend by meal, turn, lean, sleep
 
 
@@ -97,7 +99,8 @@ def pharmacology() -> Pharmacology:
     return Pharmacology(
         _drugs(),
         Figures(*astuple(coefficients())),
-        Day(day.meals.astype(float), float(day.meal_time), np.array(day.sleep, float), drift),
+        Day(day.meals.astype(float), float(day.meal_time), np.array(day.sleep, float),
+            float(_asleep(np.zeros(1), *day.sleep)[0]), drift),
         np.array([reference[name] for name in ELECTROLYTES]),
     )
 
@@ -153,6 +156,7 @@ def _drugs() -> Drugs:
         change=change, change_by=change_by, change_from=change_from,
         start=np.array([float(name in _FACTORS) for name in TARGETS]),
         after_dose=np.asarray(_AFTER_DOSE, float),
+        most_effects=max(map(len, laws)) + max(map(len, ions)) + max(map(len, binds)) + 1,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from ecg_gym.pharmacology.kernel import (
     course,
     looks_of,
 )
-from ecg_gym.philox import block, normal, unit
+from ecg_gym.philox import block, unit
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.columns import (
     FIRST_MINUTE,
@@ -50,12 +50,14 @@ from ecg_gym.virtual_patient.columns import (
     SCAR,
     SINUS,
 )
+from ecg_gym.virtual_patient.draws import normal as standard
+from ecg_gym.virtual_patient.draws import stream, uniform
 from ecg_gym.virtual_patient.rhythm import rhythms
 from ecg_gym.virtual_patient.truth import _values
 
 LEADERS = ("sinus", "atrial", "pathway", "reentry", "ventricular", "torsade", "paced", "none")
 _SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE = range(6)
-_STRIP = np.uint64(2)  # streams.STRIP
+_MINUTE, _DELAY, _ATRIA = 0, 2, 5  # purposes of a strip's streams; see ``beat_trains``
 SHOWN_HR, SHOWN_QTCF = FIRST_SHOWN, FIRST_SHOWN + columns.SHOWN.index("qtcf_ms")
 
 Hazards = NamedTuple("Hazards", [(name, float) for name in _values("hazards")])  # type: ignore[misc]
@@ -107,14 +109,14 @@ def rhythm_table() -> Rhythms:
     return Rhythms(leader, *(names.index(name) for name in ("sinus", "vt", "vf", "asystole")))
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def ischaemia(h, heart, rhythm, vt):
     """What scar, injury and running VT add to the hazard of VT/VF [1/h]."""
     added = (h.scar if heart[SCAR] > 0 else 0.0) + (h.injury if heart[INJURY] > 0 else 0.0)
     return added + (h.running_vt if rhythm == vt else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def lethal(h, m, ischaemic, qtcf, hr, potassium, out):
     """Hazards ``out (3,)`` [1/h] of torsade, VT/VF and asystole; see ``truth.hazards_of``."""
     if math.isnan(qtcf):
@@ -147,7 +149,7 @@ def _ended_by(leader):
     return AF_ENDS if leader == _ATRIAL or leader == _PATHWAY else -1
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def paced_by(leader):
     """The column of the modulation that a rhythm's rate follows, or -1."""
     if leader == _SINUS or leader == _TORSADE:
@@ -212,24 +214,26 @@ def _doses_of(doses, b, weight, hours, drug, route, mg, duration):
 
 
 @njit(cache=True, nogil=True)
-def draw_minute(key, counter, strip, out):
-    """How this minute differs from the heart's average ``out (5,)`` and the key ``strip (2,)`` of what is recorded in it.
-
-    Returns three uniform numbers for the step.
-    """
+def draw_step(key, counter):
+    """Three uniform numbers for a step, and the key of the strip that is recorded at its end."""
     w0, w1, w2, w3 = block(key[0], key[1], np.uint64(1), counter[0], counter[1], counter[2])
-    w4, w5, w6, w7 = block(key[0], key[1], np.uint64(2), counter[0], counter[1], counter[2])
-    w8, w9, w10, w11 = block(key[0], key[1], np.uint64(3), counter[0], counter[1], counter[2])
-    out[0], out[1] = normal(unit(w3), unit(w4)), normal(unit(w5), unit(w6))
-    out[2], out[3] = normal(unit(w7), unit(w8)), unit(w9)
-    out[4] = normal(unit(w10), unit(w11))
-    s0, s1, _, _ = block(key[0], key[1], np.uint64(4), counter[0], counter[1], counter[2])
-    strip[0], strip[1] = s0, s1
-    return unit(w0), unit(w1), unit(w2)
+    return unit(w0), unit(w1), unit(w2), w3
 
 
 @njit(cache=True, nogil=True)
-def settle(tables, people, hearts, doses, hours, key, counter, rows, now, strip):
+def minute_of(strip, atrial, out):
+    """How the minute of a strip differs from the heart's average ``out (5,)``: rate, PR, APD, block and atrial rate.
+
+    They are what the strip itself draws first from the streams of its key; ``atrial``: whether atria lead.
+    """
+    first = stream(strip, _MINUTE)
+    out[0], out[1], out[2] = standard(first), standard(first), standard(first)
+    then = stream(strip, _ATRIA if atrial else _DELAY)
+    out[3], out[4] = uniform(then), standard(then)
+
+
+@njit(cache=True, nogil=True)
+def settle(tables, r, people, hearts, doses, hours, key, counter, rows, now, strip):
     """Fill this hour's matrix ``now`` and the ``strip`` keys of ``rows``: what acts at ``hours``, and a fresh minute."""
     q = max(doses.code.shape[1], 1)
     at, drug, route = np.empty(q), np.empty(q, np.int64), np.empty(q, np.int64)
@@ -243,7 +247,9 @@ def settle(tables, people, hearts, doses, hours, key, counter, rows, now, strip)
                level, serum, change)  # fmt: skip
         now[b, :FIRST_SERUM] = change[0]
         now[b, FIRST_SERUM:FIRST_MINUTE] = serum[0]
-        draw_minute(key[b], counter[b], strip[b], now[b, FIRST_MINUTE:FIRST_SHOWN])
+        _, _, _, strip[b] = draw_step(key[b], counter[b])
+        atrial = r.leader[int(hearts[b, RHYTHM])] == _ATRIAL
+        minute_of(strip[b], atrial, now[b, FIRST_MINUTE:FIRST_SHOWN])
 
 
 @njit(cache=True, nogil=True)
@@ -267,8 +273,7 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
                people.medication[people.group[b]], people.serum[b], heart[FIRST_SENSITIVITY:], looks, count, True, board,
                level, serum, change)  # fmt: skip
-        minute = np.empty(5)
-        chance, struck, which = draw_minute(key[b], counter[b], strip[b], minute)
+        chance, struck, which, strip[b] = draw_step(key[b], counter[b])
         ends = rhythm_end(change, looks, count, _ended_by(r.leader[int(heart[RHYTHM])]), chance)
         expected_deaths(h, r, heart, then, change, serum, looks, count, ends, expected)
         if ends < math.inf:
@@ -279,4 +284,4 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
             heart[RHYTHM] = r.asystole if which * total < expected[2] else r.vf
         then[:FIRST_SERUM] = change[count - 1]
         then[FIRST_SERUM:FIRST_MINUTE] = serum[count - 1]
-        then[FIRST_MINUTE:FIRST_SHOWN] = minute
+        minute_of(strip[b], r.leader[int(heart[RHYTHM])] == _ATRIAL, then[FIRST_MINUTE:FIRST_SHOWN])
