@@ -9,6 +9,7 @@ infusion ends, an interaction comes or goes) and read at every look, exactly. Am
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,6 +27,46 @@ N_MODULATION = 20
 _GAP = 1e-5  # relative distance below which two rates would spoil the modes
 _REFERENCE_WEIGHT, _REFERENCE_CLEARANCE = 70.0, 100.0  # [kg], [mL/min] of the formulary's figures
 _RENAL_LOW, _RENAL_HIGH = 0.05, 1.5  # of the reference clearance
+
+
+class Scratch(NamedTuple):
+    """Room to work in, for up to Q doses and T looks; made once for many people, because making it takes longer."""
+
+    on_board: np.ndarray  # (Q,) which drugs there are
+    level: np.ndarray  # (Q, T, 4) plasma, effect, metabolite [ng/mL] and body [mg] of each
+    serum: np.ndarray  # (T, 3) [mmol/L]
+    change: np.ndarray  # (T, 20) Modulation
+    looks: np.ndarray  # (T,) [h]
+    own: np.ndarray  # (13,) parameters of a drug in a person
+    system: np.ndarray  # (13,) and with an interaction
+    rates: np.ndarray  # (6,)
+    entry: np.ndarray  # (6,)
+    content: np.ndarray  # (6,)
+    amounts: np.ndarray  # (6,)
+    read: np.ndarray  # (4, 6)
+    centre: np.ndarray  # (6, 6)
+    left: np.ndarray  # (3, 3)
+    taken: np.ndarray  # (12,)
+    events: np.ndarray  # (E,) [h]
+    figures: np.ndarray  # (N, 4) effects on board
+    kinds: np.ndarray  # (N, 4)
+    value: np.ndarray  # (16,) laws by target
+    four: np.ndarray  # (4,) channel block
+    five: np.ndarray  # (5,) drift of the day
+    three: np.ndarray  # (3,) serum of one look
+
+
+@njit(cache=True, nogil=True)
+def scratch(drugs, q, looks):
+    """Room for up to ``q`` doses and so many looks."""
+    most = q * drugs.most_effects
+    return Scratch(
+        np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, 20)), np.empty(looks),
+        np.empty(13), np.empty(13), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
+        np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 2 * q * len(drugs.change) + 1),
+        np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(4), np.zeros(5),
+        np.empty(3),
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -99,16 +140,16 @@ def _clear(rate, taken, n):
 
 
 @njit(cache=True, nogil=True)
-def modes_of(s, rates, read, centre, left, entry):
+def modes_of(s, rates, read, centre, left, entry, taken):
     """What a system ``s (13,)`` does with amounts.
 
-    ``rates (6,)`` [1/h] of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL] and body [mg]
+    ``taken (12,)`` is room to work in; ``rates (6,)`` [1/h] of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL] and body [mg]
     of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes, ``entry (6,)``
     the modes of one mg at the entrance. The rates of absorption, effect site and metabolite are kept apart from others.
     """
     k10, k12, k13 = s[CL] / s[V], s[Q2] / s[V] if s[Q2] > 0 else 0.0, s[Q3] / s[V] if s[Q3] > 0 else 0.0
     k21, k31 = s[Q2] / s[V2] if s[Q2] > 0 else 0.0, s[Q3] / s[V3] if s[Q3] > 0 else 0.0
-    core, taken = np.empty(3), np.empty(6)
+    core = taken[6:9]
     _core_rates(k10, k12, k21, k13, k31, core)
     n = 0
     for i in range(3):
@@ -156,9 +197,10 @@ def modes_of(s, rates, read, centre, left, entry):
         read[1, m] = 1000 / s[V] * (centre[4, m] if ke0 > 0 else centre[1, m])
         read[2, m] = 1000 / km_volume * centre[5, m]
         read[3, m] = centre[1, m] + centre[2, m] + centre[3, m]
-    one = np.zeros(N_MODES)
-    one[0 if ka > 0 else 1] = s[F]
-    to_modes(one, centre, left, entry)
+    amounts = taken[:6]
+    amounts[:] = 0.0
+    amounts[0 if ka > 0 else 1] = s[F]
+    to_modes(amounts, centre, left, entry)
 
 
 @njit(cache=True, nogil=True)
@@ -199,16 +241,14 @@ def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication
 
 @njit(cache=True, nogil=True)
 def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, sens,
-                   looks, n_looks, on_board, level):  # fmt: skip
-    """Concentrations ``level (n_on_board, n_looks, 4)`` of the drugs among the first ``n`` doses, at rising ``looks``.
-
-    Returns how many drugs there are; ``on_board`` names them.
+                   n_looks, room):  # fmt: skip
+    """Concentrations ``room.level`` of the drugs among the first ``n`` doses at the first ``n_looks`` of ``room.looks``,
+    which rise. Returns how many drugs there are; ``room.on_board`` names them.
     """
     count = 0
-    system, own = np.empty(13), np.empty(13)
-    rates, entry, content, amounts = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
-    read, centre, left = np.empty((4, 6)), np.empty((6, 6)), np.empty((3, 3))
-    events = np.empty(4 * n + 2 * n * len(drugs.change) + 1 if n > 0 else 1)
+    on_board, level, looks, events = room.on_board, room.level, room.looks, room.events
+    own, system, content, amounts = room.own, room.system, room.content, room.amounts
+    rates, entry, read, centre, left = room.rates, room.entry, room.read, room.centre, room.left
     for q in range(n):
         drug, first_of_slot = dose_drug[q], True
         place = -1
@@ -281,7 +321,7 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
                 system[:] = own
                 system[CL] = own[CL] * c
                 system[KA] = own[KA] * a
-                modes_of(system, rates, read, centre, left, entry)
+                modes_of(system, rates, read, centre, left, entry, room.taken)
                 if clearance > 0:
                     to_modes(amounts, centre, left, content)
                 clearance, absorption = c, a
@@ -341,16 +381,17 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
 
 
 @njit(inline="always")
-def hill(level, half, exponent):
-    """The Hill curve; a tiny level underflows to 0 this way round, and would overflow the other."""
-    if level <= 0:
-        return 0.0
+def saturation(level, log_level, half, log_half, exponent):
+    """The Hill curve of a positive level; what lies far below its half is none."""
     if exponent == 1.0:
         return level / (level + half)
-    if level < half:
-        ratio = (level / half) ** exponent
-        return ratio / (1 + ratio)
-    return 1 / (1 + (half / level) ** exponent)
+    power = exponent * (log_level - log_half)
+    if power > 0:
+        return 1 / (1 + math.exp(-power))
+    if power < -40:
+        return 0.0
+    ratio = math.exp(power)
+    return ratio / (1 + ratio)
 
 
 @njit(inline="always")
@@ -454,50 +495,58 @@ def looks_of(start, end, hours, n, after_dose, coarse, looks):
 
 @njit(cache=True, nogil=True)
 def _effects_on_board(drugs, on_board, count, sens, figures, kinds):
-    """The effects of the drugs on board in one list: ``figures (N, 3)`` size, half, hill, ``kinds (N, 4)`` family (law,
-    ion, binding), what it acts on, column of ``level`` and place of the drug; returns how many.
+    """The effects of the drugs on board in one list, and how many: ``kinds (N, 4)`` are what it is (ion, factor, sum,
+    share, binding, supply), what it acts on, the column of ``level`` and the place of the drug.
 
-    The person's sensitivity is in the size of a law and an ion, and in the potency (the third kind's size).
+    ``figures (N, 4)`` are size, half, hill and the logarithm of half. The person's sensitivity is in the size of a law
+    and an ion, and in the half of a binding, which is told in ng/mL.
     """
     n = 0
     for z in range(count):
         drug = on_board[z]
         for j in range(drugs.ion_from[drug], drugs.ion_from[drug + 1]):
-            figures[n] = drugs.ion[j]
+            figures[n, :3] = drugs.ion[j]
             figures[n, 0] *= sens[S_ELECTROLYTE]
             kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = 0, drugs.ion_kind[j, 0], min(drugs.ion_kind[j, 1], 1), z
             n += 1
         for j in range(drugs.law_from[drug], drugs.law_from[drug + 1]):
-            figures[n] = drugs.law[j]
+            figures[n, :3] = drugs.law[j]
             if drugs.law_kind[j, 2] >= 0:
                 figures[n, 0] *= sens[drugs.law_kind[j, 2]]
             kinds[n, 0], kinds[n, 1] = 1 + drugs.law_kind[j, 3], drugs.law_kind[j, 0]
             kinds[n, 2], kinds[n, 3] = drugs.law_kind[j, 1], z
             n += 1
         for j in range(drugs.bind_from[drug], drugs.bind_from[drug + 1]):
-            figures[n] = drugs.bind[j]
-            figures[n, 0] *= sens[drugs.bind_kind[j, 2]]
+            figures[n, 1], figures[n, 2] = drugs.bind[j, 1], drugs.bind[j, 2]
+            figures[n, 1] /= drugs.bind[j, 0] * sens[drugs.bind_kind[j, 2]]
             kinds[n, 0], kinds[n, 1] = 4, drugs.bind_kind[j, 1]
             kinds[n, 2], kinds[n, 3] = drugs.bind_kind[j, 0], z
             n += 1
         if drugs.supply[drug] > 0:
-            figures[n, 0], figures[n, 1], figures[n, 2] = drugs.supply[drug], 0.0, 1.0
+            figures[n, 0], figures[n, 1], figures[n, 2] = drugs.supply[drug], 1.0, 1.0
             kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = 5, drugs.supply_of[drug], 0, z
             n += 1
+    for j in range(n):
+        figures[j, 3] = math.log(figures[j, 1])
     return n
 
 
 @njit(cache=True, nogil=True)
-def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, own, sens, looks,
-           n_looks, drifting, on_board, level, serum, change):  # fmt: skip
-    """One person at each look: ``level (D, n_looks, 4)``, ``serum (n_looks, 3)``, ``change (n_looks, 20)``."""
-    count = concentrations(tables.drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance,
-                           medication, sens, looks, n_looks, on_board, level)  # fmt: skip
-    c, reference, day, start = tables.figures, tables.reference, tables.day, tables.drugs.start
-    most = count * tables.drugs.most_effects
-    figures, kinds = np.empty((most, 3)), np.empty((most, 4), np.int64)
-    effects = _effects_on_board(tables.drugs, on_board, count, sens, figures, kinds)
-    value, block, drift, ions = np.empty(len(start)), np.empty(4), np.zeros(5), np.empty(3)
+def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, own, sens,
+           n_looks, drifting, room):  # fmt: skip
+    """One person at each of ``room.looks``: ``room.level``, ``room.serum`` and ``room.change``."""
+    drugs, c, reference, day = tables.drugs, tables.figures, tables.reference, tables.day
+    count = 0
+    effects = 0
+    if n > 0:
+        count = concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication,
+                               sens, n_looks, room)  # fmt: skip
+        effects = _effects_on_board(drugs, room.on_board, count, sens, room.figures, room.kinds)
+    level, serum, looks, figures, kinds = room.level, room.serum, room.looks, room.figures, room.kinds
+    value, block, drift, ions, start = room.value, room.four, room.five, room.three, drugs.start
+    if not drifting:
+        drift[:] = 0.0
+    last, log_last = 0.0, 0.0
     for i in range(n_looks):
         ions[:] = own
         value[:] = start
@@ -506,12 +555,14 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
             at, kind, target = level[kinds[j, 3], i, kinds[j, 2]], kinds[j, 0], kinds[j, 1]
             if at <= 0:
                 continue
+            if figures[j, 2] != 1.0 and at != last:
+                last, log_last = at, math.log(at)
             if kind == 4:
-                block[target] *= 1 - hill(at * figures[j, 0], figures[j, 1], figures[j, 2])
+                block[target] *= 1 - saturation(at, log_last, figures[j, 1], figures[j, 3], figures[j, 2])
             elif kind == 5:
                 ions[target] += at * figures[j, 0]
             else:
-                effect = figures[j, 0] * hill(at, figures[j, 1], figures[j, 2])
+                effect = figures[j, 0] * saturation(at, log_last, figures[j, 1], figures[j, 3], figures[j, 2])
                 if kind == 0:
                     ions[target] += effect
                 elif kind == 1:  # a factor
@@ -527,6 +578,6 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
             block[k] = 1 - block[k]
         if drifting:
             drift_of(day, looks[i], drift)
-        out = change[i]
+        out = room.change[i]
         modulation_of(c, reference, value, block, ions, sens, drift, out)
     return count

@@ -34,6 +34,7 @@ from ecg_gym.pharmacology.kernel import (
     VT_ENDS,
     course,
     looks_of,
+    scratch,
 )
 from ecg_gym.philox import block, unit
 from ecg_gym.virtual_patient import columns
@@ -175,11 +176,11 @@ def rhythm_end(change, looks, n, hazard, chance):
 
 @njit(cache=True, nogil=True)
 def expected_deaths(h, r, heart, then, change, serum, looks, n, ends, expected):
-    """Integrated hazards ``expected (3,)`` over a span whose rhythm ends at ``ends`` [h]; see ``survival.lethal_rates``."""
+    """Integrated hazards in the first three of ``expected (9,)`` over a span whose rhythm ends at ``ends`` [h]; see ``survival.lethal_rates``."""
     rhythm = int(heart[RHYTHM])
     leader = r.leader[rhythm]
-    rate, before = np.empty(3), np.empty(3)
-    expected[:] = 0.0
+    rate, before = expected[3:6], expected[6:9]
+    expected[:3] = 0.0
     for i in range(n):
         m, early = change[i], looks[i] < ends
         was = then[CONDUCTION] if early else 1.0
@@ -237,14 +238,13 @@ def settle(tables, r, people, hearts, doses, hours, key, counter, rows, now, str
     """Fill this hour's matrix ``now`` and the ``strip`` keys of ``rows``: what acts at ``hours``, and a fresh minute."""
     q = max(doses.code.shape[1], 1)
     at, drug, route = np.empty(q), np.empty(q, np.int64), np.empty(q, np.int64)
-    mg, duration, board = np.empty(q), np.empty(q), np.empty(q, np.int64)
-    level, serum, change, looks = np.empty((q, 1, 4)), np.empty((1, 3)), np.empty((1, 20)), np.empty(1)
+    mg, duration, room = np.empty(q), np.empty(q), scratch(tables.drugs, q, 1)
+    serum, change = room.serum, room.change
     for b in rows:
         n = _doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
-        looks[0] = hours[b]
+        room.looks[0] = hours[b]
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
-               people.medication[people.group[b]], people.serum[b], hearts[b, FIRST_SENSITIVITY:], looks, 1, True, board,
-               level, serum, change)  # fmt: skip
+               people.medication[people.group[b]], people.serum[b], hearts[b, FIRST_SENSITIVITY:], 1, True, room)  # fmt: skip
         now[b, :FIRST_SERUM] = change[0]
         now[b, FIRST_SERUM:FIRST_MINUTE] = serum[0]
         _, _, _, strip[b] = draw_step(key[b], counter[b])
@@ -260,10 +260,9 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
     """
     q = max(doses.code.shape[1], 1)
     at, drug, route = np.empty(q), np.empty(q, np.int64), np.empty(q, np.int64)
-    mg, duration, board = np.empty(q), np.empty(q), np.empty(q, np.int64)
     most = int(math.ceil(dt.max() / _COARSE)) + 4 + q * len(tables.drugs.after_dose)
-    looks, serum, change, level = np.empty(most), np.empty((most, 3)), np.empty((most, 20)), np.empty((q, most, 4))
-    expected = np.empty(3)
+    mg, duration, room = np.empty(q), np.empty(q), scratch(tables.drugs, q, most)
+    looks, serum, change, expected = room.looks, room.serum, room.change, np.empty(9)
     for b in range(len(hours)):
         if not alive[b]:
             continue
@@ -271,8 +270,7 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
         n = _doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
         count = looks_of(hours[b], hours[b] + dt[b], at, n, tables.drugs.after_dose, _COARSE, looks)
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
-               people.medication[people.group[b]], people.serum[b], heart[FIRST_SENSITIVITY:], looks, count, True, board,
-               level, serum, change)  # fmt: skip
+               people.medication[people.group[b]], people.serum[b], heart[FIRST_SENSITIVITY:], count, True, room)  # fmt: skip
         chance, struck, which, strip[b] = draw_step(key[b], counter[b])
         ends = rhythm_end(change, looks, count, _ended_by(r.leader[int(heart[RHYTHM])]), chance)
         expected_deaths(h, r, heart, then, change, serum, looks, count, ends, expected)

@@ -11,7 +11,7 @@ from ecg_gym.pharmacology.doses import milligrams, weight_kg
 from ecg_gym.pharmacology.effects import MODULATION
 from ecg_gym.pharmacology.exposure import _duration, reference_electrolytes
 from ecg_gym.pharmacology.hazards import courses
-from ecg_gym.pharmacology.kernel import course, looks_of
+from ecg_gym.pharmacology.kernel import course, looks_of, scratch
 from ecg_gym.pharmacology.sensitivity import Sensitivity
 from ecg_gym.pharmacology.tables import ROUTES, medication_names, pharmacology
 from ecg_gym.virtual_patient.heart import draw_heart
@@ -30,15 +30,14 @@ def kernel(given: tuple[Administration, ...], patient: Patient, start: float, en
     hours = np.array([a.hours for a in given], float)
     own = np.array([ref if (own := getattr(patient, ion)) is None else own for ion, ref in reference_electrolytes().items()])
     medication = np.array([name in patient.medication for name in medication_names()])
-    looks = np.empty(MOST_LOOKS)
     tables = pharmacology()
-    count = looks_of(start, end, hours, n, tables.drugs.after_dose, 0.25, looks)
-    on_board, level = np.zeros(max(n, 1), np.int64), np.zeros((max(n, 1), count, 4))
-    serum, change = np.empty((count, 3)), np.empty((count, 20))
+    room = scratch(tables.drugs, max(n, 1), MOST_LOOKS)
+    count = looks_of(start, end, hours, n, tables.drugs.after_dose, 0.25, room.looks)
     clearance = np.nan if patient.creatinine_clearance is None else patient.creatinine_clearance
     found = course(tables, hours, index, route, mg, over, n, weight_kg(patient), clearance, medication, own,
-                   who.as_array(), looks, count, True, on_board, level, serum, change)  # fmt: skip
-    return looks[:count], {int(on_board[z]): level[z] for z in range(found)}, serum, change
+                   who.as_array(), count, True, room)  # fmt: skip
+    levels = {int(room.on_board[z]): room.level[z, :count] for z in range(found)}
+    return room.looks[:count], levels, room.serum[:count], room.change[:count]
 
 
 def compare(given: tuple[Administration, ...], patient: Patient, start: float, end: float, who: Sensitivity) -> None:
