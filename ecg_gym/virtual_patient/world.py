@@ -92,21 +92,21 @@ class VirtualPatient:
         conduction or scar, TypeError for an unknown field.
         """
         people = [patient] * n if patient is None or isinstance(patient, Patient) else list(patient)
-        told = {"healthy": healthy, "rhythm": rhythm, "conduction": conduction, "scar": scar, "typical": typical,
+        words = {"healthy": healthy, "rhythm": rhythm, "conduction": conduction, "scar": scar, "typical": typical,
                 "noise": noise, "given": tuple(sorted(given))}  # fmt: skip
         who = Patients.of([replace(person or Patient(), **known) for person in people])
-        return self.begin(who, [told] * n, row_streams(rng, n))
+        return self.begin(who, [words] * n, row_streams(rng, n))
 
-    def begin(self, people: Patients, told: Sequence[Mapping[str, Any]], streams: Streams) -> State:
+    def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
         """States of B people, each with the words of ``initial`` that hold for them; what is unknown is drawn."""
         n = len(people)
-        places = {id(words): _codes(words) for words in told}
-        codes = np.array([places[id(words)] for words in told], float).reshape(n, 6)
+        places = {id(each): _codes(each) for each in words}
+        codes = np.array([places[id(each)] for each in words], float).reshape(n, 6)
         patients, hearts = draw_hearts(
             streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
-        doses = Doses.of([words.get("given", ()) for words in told])
+        doses = Doses.of([each.get("given", ()) for each in words])
         return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
@@ -223,11 +223,11 @@ def _codes(words: Mapping[str, Any]) -> tuple[float, ...]:
     """What is told of a heart as numbers: rhythm, conduction, scar, healthy, typical, noise."""
     known = known_words()
     for name in ("rhythm", "conduction", "scar"):
-        told = words.get(name)
-        if told is not None and told not in known[name]:
+        value = words.get(name)
+        if value is not None and value not in known[name]:
             kinds = tuple(word for word in known[name] if word)
-            raise ValueError(f"{name} is {told!r}; expected one of {', '.join(kinds)}; choose one of them")
-    places = [DRAW if (told := words.get(name)) is None else known[name].index(told)
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(kinds)}; choose one of them")
+    places = [DRAW if (value := words.get(name)) is None else known[name].index(value)
               for name in ("rhythm", "conduction", "scar")]  # fmt: skip
     noise = np.nan if words.get("noise") is None else float(words["noise"])
     return (*places, bool(words.get("healthy")), bool(words.get("typical")), noise)
