@@ -65,10 +65,10 @@ def heart_row(heart: Heart) -> np.ndarray:
 
 def heart_of(row: np.ndarray, patient: Patient) -> Heart:
     """The heart of a row."""
-    told: dict[str, Any] = dict(zip(NUMBERS, map(float, row)))
-    told |= {name: known[int(row[len(NUMBERS) + i])] for i, (name, known) in enumerate(words().items())}
+    fields: dict[str, Any] = dict(zip(NUMBERS, map(float, row)))
+    fields |= {name: known[int(row[len(NUMBERS) + i])] for i, (name, known) in enumerate(words().items())}
     own = Sensitivity.from_array(row[FIRST_SENSITIVITY:FIRST_OFFSET])
-    return Heart(patient=patient, sensitivity=own, pose=int(row[POSE]), **told)
+    return Heart(patient=patient, sensitivity=own, pose=int(row[POSE]), **fields)
 
 
 def modulation_row(row: np.ndarray) -> Modulation:

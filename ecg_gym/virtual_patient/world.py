@@ -167,6 +167,11 @@ def hearts_of(state: State) -> list[Heart]:
     return [heart_of(row, patient) for row, patient in zip(state.inner["heart"], state.patients)]
 
 
+def truths_of(state: State) -> list[Truth]:
+    """The truth of the strips of a state of the virtual patient; for studies and tests."""
+    return _drawn(state)[1]
+
+
 def with_sensitivities(state: State, people: Sequence[Sensitivity]) -> State:
     """The same hearts with other sensitivities, as they are at this hour."""
     hearts = state.inner["heart"].copy()
