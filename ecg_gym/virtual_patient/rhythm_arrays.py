@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from ecg_gym.virtual_patient.beat_spectra import KINDS
-from ecg_gym.virtual_patient.rhythm import rhythm_yaml, rhythms, timing
+from ecg_gym.virtual_patient.rhythm_table import rhythm_yaml, rhythms, timing
 
 RHYTHMS = tuple(rhythms())
 LEADERS = ("sinus", "atrial", "pathway", "reentry", "ventricular", "torsade", "paced", "none")

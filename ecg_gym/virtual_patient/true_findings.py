@@ -9,8 +9,8 @@ import numpy as np
 from ecg_gym.compiled import compiled
 from ecg_gym.virtual_patient.beat_spectra import KINDS
 from ecg_gym.virtual_patient.beat_trains import TORSADE
-from ecg_gym.virtual_patient.rhythm import rhythms
 from ecg_gym.virtual_patient.rhythm_arrays import RHYTHMS, WAVES
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.strip_plan import StripPlan, TrueIntervals
 from ecg_gym.virtual_patient.truth import FINDINGS, table_values
 
@@ -30,7 +30,7 @@ def true_findings(plan: StripPlan, intervals: TrueIntervals) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         long_pr, fast, slow = pr > limit["av_block_pr_ms"], hr > limit["tachycardia_bpm"], hr < limit["bradycardia_bpm"]
     sinus = leader == "sinus"
-    found = {
+    result = {
         "Poor data quality": hearts.noise > limit["poor_quality_noise"],
         "Sinus rhythm": sinus & ~((degree == 3) & ~conducted),
         "Premature ventricular contraction": sinus & there[:, _ECTOPIC].any(axis=1),
@@ -49,7 +49,7 @@ def true_findings(plan: StripPlan, intervals: TrueIntervals) -> np.ndarray:
         "Infarction": (hearts.scar > 0) | (hearts.injury > 0),
         "Electronic pacemaker": leader == "paced",
     }
-    return np.stack([found[name] for name in FINDINGS], axis=1)
+    return np.stack([result[name] for name in FINDINGS], axis=1)
 
 
 @cache

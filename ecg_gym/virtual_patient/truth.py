@@ -58,8 +58,8 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and
     a high potassium that slows conduction; asystole with block and extreme slowness.
     """
-    told = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
-    return {name: float(rate[0]) for name, rate in hazards_of(change, *told).items()}
+    inputs = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
+    return {name: float(rate[0]) for name, rate in hazards_of(change, *inputs).items()}
 
 
 def ischaemia(heart: Heart) -> float:

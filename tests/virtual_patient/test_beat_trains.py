@@ -12,7 +12,7 @@ from ecg_gym.virtual_patient import draw_heart
 from ecg_gym.virtual_patient.beat_spectra import KINDS
 from ecg_gym.virtual_patient.beat_trains import Trains, beat_trains
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 SECONDS, STRIPS = 14.2, 240
 CHANGE = Modulation(sinus_rate=1.1, av_rate=0.9, ectopy=1.3, pr_ms=10.0)

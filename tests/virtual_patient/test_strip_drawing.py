@@ -13,7 +13,7 @@ from ecg_gym.core import ECG, MODEL_RATE_HZ, R_PEAK_OFFSET_S, independent_from_l
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import Heart, draw_heart
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.strip import marks_of
 from ecg_gym.virtual_patient.strip_drawing import draw_strips
 from ecg_gym.virtual_patient.strip_plan import StripPlan, plan_strips, row_of

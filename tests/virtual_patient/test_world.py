@@ -17,7 +17,7 @@ from ecg_gym.virtual_patient.lead_field import Pose, electrode_matrix
 from ecg_gym.virtual_patient.noise import electrode_noise
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.repolarisation import rate_factor
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import hazards
 
 

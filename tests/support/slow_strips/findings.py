@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import FINDINGS, table_values
 from slow_strips.rhythm import Train
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.virtual_patient.rhythm import rhythm_yaml, rhythms, timing
+from ecg_gym.virtual_patient.rhythm_table import rhythm_yaml, rhythms, timing
 
 if TYPE_CHECKING:
     from ecg_gym.virtual_patient.heart import Heart

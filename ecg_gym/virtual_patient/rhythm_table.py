@@ -1,4 +1,4 @@
-"""The table of rhythms: who leads, how fast, how irregular, what conducts; ``rhythms.yaml`` as it is written."""
+"""The table of rhythms: names, timing and where each begins."""
 
 from __future__ import annotations
 
