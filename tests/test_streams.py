@@ -28,7 +28,12 @@ def test_a_row_is_itself_in_every_batch() -> None:
 def test_steps_episodes_purposes_and_copies_differ() -> None:
     key = np.array([[1, 2]], np.uint64)
     zero, one = np.zeros(1, np.uint64), np.ones(1, np.uint64)
-    several = [Streams(key, zero, zero), Streams(key, one, zero), Streams(key, zero, one), Streams(key, zero, zero, NOISE)]
+    several = [
+        Streams(key, zero, zero),
+        Streams(key, one, zero),
+        Streams(key, zero, one),
+        Streams(key, zero, zero, NOISE),
+    ]
     firsts = [s[0].random() for s in several] + [s.random() for s in Streams(key, zero, zero).repeat(3)][1:]
     assert len(set(firsts)) == len(firsts)
 

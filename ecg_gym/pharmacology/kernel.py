@@ -112,7 +112,7 @@ def _core_rates(k10, k12, k21, k13, k31, rates):
     q = k10 * k21 + k10 * k31 + k12 * k31 + k13 * k21 + k21 * k31
     r = k10 * k21 * k31
     shift, depressed = p / 3, max(p * p / 9 - q / 3, 0.0)
-    half = (p * p * p / 27 - p * q / 6 + r / 2)
+    half = p * p * p / 27 - p * q / 6 + r / 2
     size = math.sqrt(depressed)
     ratio = half / (size * size * size) if size > 0 else 0.0
     angle = math.acos(min(max(ratio, -1.0), 1.0)) / 3
@@ -183,7 +183,11 @@ def modes_of(s, rates, read, centre, left, entry, taken):
             amount = -ka / (ka - k10 - k12 - k13 + k21 * second + k31 * third)
             centre[0, 0] = 1.0
         else:
-            size = 1.0 + (k21 / (k21 - rate) * second if k12 > 0 else 0.0) + (k31 / (k31 - rate) * third if k13 > 0 else 0.0)
+            size = (
+                1.0
+                + (k21 / (k21 - rate) * second if k12 > 0 else 0.0)
+                + (k31 / (k31 - rate) * third if k13 > 0 else 0.0)
+            )
             left[m - 1, 0] = 1 / size
             left[m - 1, 1] = k21 / (k21 - rate) / size if k12 > 0 else 0.0
             left[m - 1, 2] = k31 / (k31 - rate) / size if k13 > 0 else 0.0
@@ -507,7 +511,12 @@ def _effects_on_board(drugs, on_board, count, sens, figures, kinds):
         for j in range(drugs.ion_from[drug], drugs.ion_from[drug + 1]):
             figures[n, :3] = drugs.ion[j]
             figures[n, 0] *= sens[S_ELECTROLYTE]
-            kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = 0, drugs.ion_kind[j, 0], min(drugs.ion_kind[j, 1], 1), z
+            kinds[n, 0], kinds[n, 1], kinds[n, 2], kinds[n, 3] = (
+                0,
+                drugs.ion_kind[j, 0],
+                min(drugs.ion_kind[j, 1], 1),
+                z,
+            )
             n += 1
         for j in range(drugs.law_from[drug], drugs.law_from[drug + 1]):
             figures[n, :3] = drugs.law[j]

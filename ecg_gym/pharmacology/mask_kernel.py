@@ -89,7 +89,9 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
                     _compile(rule.unless, dose, treatment, intervals, findings, sets, ops)
                 rules.append((begin, middle, len(ops)))
             own = [d for d in treatment.doses if d.drug == dose.drug]
-            rows.append((FORMULARY.index[dose.drug], forms[_form_key(drug.name, route)], first, len(rules), len(own) > 1))
+            rows.append(
+                (FORMULARY.index[dose.drug], forms[_form_key(drug.name, route)], first, len(rules), len(own) > 1)
+            )
             most = _mass(Dose(drug.name, route.max_single, route.unit, route.name, dose.duration_hours))
             limits.append((_mass(dose), most))
             within.append(_mass(Dose(drug.name, route.max_1h, route.unit, route.name, 1.0)))

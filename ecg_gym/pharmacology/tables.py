@@ -99,8 +99,13 @@ def pharmacology() -> Pharmacology:
     return Pharmacology(
         _drugs(),
         Figures(*astuple(coefficients())),
-        Day(day.meals.astype(float), float(day.meal_time), np.array(day.sleep, float),
-            float(_asleep(np.zeros(1), *day.sleep)[0]), drift),
+        Day(
+            day.meals.astype(float),
+            float(day.meal_time),
+            np.array(day.sleep, float),
+            float(_asleep(np.zeros(1), *day.sleep)[0]),
+            drift,
+        ),
         np.array([reference[name] for name in ELECTROLYTES]),
     )
 

@@ -292,7 +292,7 @@ def fill_beats(
     ramp: float, period_s: float, gain: np.ndarray, shape: np.ndarray, shift_s: np.ndarray, mean_s: np.ndarray,
     out: np.ndarray,
 ) -> None:  # fmt: skip
-    """Spectra ``out (Q, lines + 1, 8)`` of Q beats of shapes ``shape (Q,)``, each ``shift_s`` later.
+    """Spectra ``out (Q, lines or more, 8)`` of Q beats of shapes ``shape (Q,)``, each ``shift_s`` later.
 
     They are multiplied by ``gain (lines,)``, which holds the rate, so that an inverse transform gives samples [mV]. A
     beat of mean duration ``mean_s`` fires its first cell ``BEFORE_S`` after the beginning of its period.
@@ -310,7 +310,8 @@ def fill_beats(
     for q in range(len(shape)):
         s, m = shape[q], mean_s[q]
         r = ramp / m
-        out[q, lines] = 0
+        for k in range(lines, out.shape[1]):
+            out[q, k] = 0
         for lead in range(LEADS):  # the mean over the period
             area = moments[s, 0, lead] * m * (1 - ramp / 2) + (1 - ramp) * moments[s, 1, lead]
             area -= r / 2 * moments[s, 2, lead]

@@ -19,7 +19,7 @@ from ecg_gym.pharmacology.sensitivity import NAMES as SENSITIVITY
 from ecg_gym.pharmacology.sensitivity import Sensitivity
 from ecg_gym.virtual_patient.heart import Heart
 from ecg_gym.virtual_patient.population import kinds, population
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 NUMBERS = ("rate_bpm", "sinus_rate_bpm", "pr_ms", "sdnn_ms", "qrs_ms", "qtcf_ms", "tpeak_tend_ms", "r_gain", "t_gain",
            "p_gain", "noise")  # fmt: skip

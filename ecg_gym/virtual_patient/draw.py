@@ -16,7 +16,7 @@ from ecg_gym.streams import PATIENT, Streams
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.population import population
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 DRAW = -1  # a code that is left to chance
 _UNIFORMS = 64  # numbers that one person takes

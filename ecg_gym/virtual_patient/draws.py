@@ -59,7 +59,7 @@ def normal(state: np.ndarray) -> float:
 
 @compiled
 def gamma(state: np.ndarray, shape: float) -> float:
-    """Gamma distribution of that shape, at least 1, and scale 1 (Marsaglia and Tsang 2000 doi:10.1145/358407.358414)."""
+    """Gamma-distributed, of scale 1 and a shape of at least 1 (Marsaglia and Tsang 2000 doi:10.1145/358407.358414)."""
     d = shape - 1 / 3
     c = 1 / math.sqrt(9 * d)
     while True:

@@ -61,4 +61,5 @@ class HeartArrays:
 
 def stacked(changes: Sequence[Modulation]) -> Modulation:
     """One modulation with ``(B,)`` float in every field."""
-    return Modulation(**{name: np.array([getattr(c, name) for c in changes], float) for name in vars(Modulation())})
+    arrays: dict[str, Any] = {name: np.array([getattr(c, name) for c in changes], float) for name in vars(Modulation())}
+    return Modulation(**arrays)

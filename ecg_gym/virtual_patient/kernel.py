@@ -53,8 +53,8 @@ from ecg_gym.virtual_patient.columns import (
 )
 from ecg_gym.virtual_patient.draws import normal as standard
 from ecg_gym.virtual_patient.draws import stream, uniform
-from ecg_gym.virtual_patient.rhythm import rhythms
-from ecg_gym.virtual_patient.truth import _values
+from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.virtual_patient.truth import table_values as _values
 
 LEADERS = ("sinus", "atrial", "pathway", "reentry", "ventricular", "torsade", "paced", "none")
 _SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE = range(6)

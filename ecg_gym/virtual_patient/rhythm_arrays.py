@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from ecg_gym.virtual_patient.beat_spectra import KINDS
-from ecg_gym.virtual_patient.rhythm import rhythms, timing
+from ecg_gym.virtual_patient.rhythm_table import rhythm_yaml, rhythms, timing
 
 RHYTHMS = tuple(rhythms())
 LEADERS = ("sinus", "atrial", "pathway", "reentry", "ventricular", "torsade", "paced", "none")
@@ -58,9 +58,7 @@ def timing_row() -> np.ndarray:
 
 
 def _timing(name: str) -> float:
-    from ecg_gym.virtual_patient.rhythm import _table
-
     stem, _, end = name.rpartition("_")
     if end in ("low", "high"):
-        return float(_table()["timing"][f"{stem}_hz"][end])
+        return float(rhythm_yaml()["timing"][f"{stem}_hz"][end])
     return float(timing(name))

@@ -9,7 +9,7 @@ error of a measurement.
 from __future__ import annotations
 
 import math
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,18 +30,18 @@ from ecg_gym.pharmacology.kernel import (
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.atrial_beats import p_wave_marks
 from ecg_gym.virtual_patient.beat_intervals import shown_intervals
-from ecg_gym.virtual_patient.beat_shapes import _p_marks
 from ecg_gym.virtual_patient.beat_spectra import KINDS, PREEXCITED
 from ecg_gym.virtual_patient.beat_targets import beat_targets
 from ecg_gym.virtual_patient.columns import FIRST_MINUTE, FIRST_SHOWN, PR, RATE, RHYTHM
-from ecg_gym.virtual_patient.heart import draw_heart, poses
+from ecg_gym.virtual_patient.heart import draw_heart
+from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
 from ecg_gym.virtual_patient.kernel import LEADERS, paced_by
 from ecg_gym.virtual_patient.population import population
-from ecg_gym.virtual_patient.rhythm import beat_train, rhythms, timing
-from ecg_gym.virtual_patient.strip import LEAD_IN_S, RATE_HZ
+from ecg_gym.virtual_patient.rhythm_table import rhythms, timing
+from ecg_gym.virtual_patient.strip_plan import plan_strips, true_intervals
 
-_ATRIAL_STOPS = np.linspace(0.25, 1.25, 11)  # velocities of atrial conduction at which P waves are measured
 (_SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE, _PACED, _NOTHING) = range(len(LEADERS))
 _NORMAL = 0
 _DRIFT = 0.2  # share of the way from the median RR to the mean one that a memory of 30 beats goes within a strip
@@ -113,13 +113,10 @@ def trains() -> Trains:
 
 
 def _torsade_bpm() -> float:
-    """The rate over a strip that a bout of torsade runs through, by trains of an average heart."""
-    heart, rng = draw_heart(np.random.default_rng(0), rhythm="torsade"), np.random.default_rng(1)
-    rates = []
-    for _ in range(64):
-        beats = beat_train(heart, REST, heart.rate_bpm, heart.pr_ms, rng, 10.0 + LEAD_IN_S).qrs_s
-        rates.append(60 / np.diff(beats[beats > LEAD_IN_S]).mean())
-    return float(np.mean(rates))
+    """The rate over a strip that a bout of torsade runs through, on average, in an average heart."""
+    heart, n = draw_heart(np.random.default_rng(0), rhythm="torsade"), 64
+    plan = plan_strips(HeartArrays.of([heart] * n), stacked([REST] * n), np.arange(n, dtype=np.uint64), 10.0)
+    return float(np.mean(true_intervals(plan).hr_bpm))
 
 
 def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -141,7 +138,7 @@ def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
     kind = np.where(there, usual[:, KIND], 0).astype(np.int64)
     fusion = np.where(kind == PREEXCITED, np.round(np.nan_to_num(usual[:, FUSION_MS]) / targets.slowness), 0.0)
     beat = shown_intervals(pose, scar, injury, kind, fusion, targets.slowness, targets.x, targets.t_gain, mean_ms)
-    visible = _p_onset(pose, hour[:, ATRIAL_CONDUCTION])
+    visible = p_wave_marks(pose, hour[:, ATRIAL_CONDUCTION])[:, 0]
     gone = ~there
     shown = np.stack(
         [usual[:, HR], 1000 * usual[:, PR_S] + beat.onset_ms - visible, beat.qrs_ms, beat.qt_ms, beat.jtpeak_ms,
@@ -154,28 +151,6 @@ def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def replaced(**fields: np.ndarray) -> Modulation:
     """A modulation that holds arrays in some of its fields."""
     return Modulation(**{**vars(REST), **{name.lower(): value for name, value in fields.items()}})
-
-
-@lru_cache(maxsize=64)
-def _p_onsets(pose: int) -> np.ndarray:
-    """The visible onset of the P wave [ms] after its first cell fired, at each of ``_ATRIAL_STOPS``."""
-    return np.array([_p_marks(pose, float(stop), RATE_HZ)[0] for stop in _ATRIAL_STOPS])
-
-
-@cache
-def _p_table() -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((len(poses()), len(_ATRIAL_STOPS))), np.zeros(len(poses()), bool)
-
-
-def _p_onset(pose: np.ndarray, conduction: np.ndarray) -> np.ndarray:
-    """The visible onset of each P wave ``(B,)`` [ms]."""
-    table, known = _p_table()
-    for new in np.unique(pose[~known[pose]]):
-        table[new], known[new] = _p_onsets(int(new)), True
-    step = _ATRIAL_STOPS[1] - _ATRIAL_STOPS[0]
-    place = np.clip((conduction - _ATRIAL_STOPS[0]) / step, 0, len(_ATRIAL_STOPS) - 1 - 1e-9)
-    low = place.astype(np.int64)
-    return table[pose, low] * (1 - (place - low)) + table[pose, low + 1] * (place - low)
 
 
 @njit(cache=True, nogil=True)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.fft import irfft, rfft
 
 from ecg_gym.columns import NONE, WORDS, Doses, Patients, dose_codes
 from ecg_gym.core import (
     ECG,
     MODEL_RATE_HZ,
     MODEL_SAMPLES,
-    R_PEAK_OFFSET_S,
     Administration,
     Patient,
     Randomness,
     State,
     Treatment,
-    independent_from_leads,
-    limb_from_independent,
     row_streams,
 )
 from ecg_gym.pharmacology import FORMULARY, Exposure, Sensitivity
@@ -33,11 +28,15 @@ from ecg_gym.pharmacology.tables import pharmacology
 from ecg_gym.streams import FIRST, Streams
 from ecg_gym.virtual_patient import kernel
 from ecg_gym.virtual_patient.columns import (
+    CODES,
     FIRST_OFFSET,
     FIRST_SENSITIVITY,
     FIRST_SERUM,
     FIRST_SHOWN,
     N_NOW,
+    NUMBERS,
+    POSE,
+    RHYTHM,
     SHOWN,
     heart_of,
     heart_row,
@@ -46,16 +45,15 @@ from ecg_gym.virtual_patient.columns import (
 from ecg_gym.virtual_patient.columns import words as known_words
 from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
+from ecg_gym.virtual_patient.heart_arrays import HeartArrays
 from ecg_gym.virtual_patient.population import population, within
-from ecg_gym.virtual_patient.strip import RATE_HZ, Marks, synthesise
+from ecg_gym.virtual_patient.strip import truths_of as truths_of_plan
+from ecg_gym.virtual_patient.strip_drawing import draw_strips
+from ecg_gym.virtual_patient.strip_plan import StripPlan, plan_strips
 from ecg_gym.virtual_patient.truth import Truth
 from ecg_gym.virtual_patient.vitals import show
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
-_SPARE_S = 3.0  # simulated on top, so that a beat to begin with can be found
-_STRIDE = round(RATE_HZ / MODEL_RATE_HZ)
-_WINDOW = 1600  # model samples that are filtered at once: a quick length
-_AROUND = _STRIDE * (_WINDOW - MODEL_SAMPLES) // 2  # of them before the first that is kept, and behind the last
 
 
 class VirtualPatient:
@@ -159,7 +157,7 @@ class VirtualPatient:
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row's strip; for oracles, studies and tests, never for an agent."""
-        return _drawn(state)[1]
+        return _drawn_truths(state)
 
 
 def hearts_of(state: State) -> list[Heart]:
@@ -169,7 +167,7 @@ def hearts_of(state: State) -> list[Heart]:
 
 def truths_of(state: State) -> list[Truth]:
     """The truth of the strips of a state of the virtual patient; for studies and tests."""
-    return _drawn(state)[1]
+    return _drawn_truths(state)
 
 
 def with_sensitivities(state: State, people: Sequence[Sensitivity]) -> State:
@@ -181,22 +179,30 @@ def with_sensitivities(state: State, people: Sequence[Sensitivity]) -> State:
 
 def draw_state(state: State) -> np.ndarray:
     """The strips of a state ``(B, 12, 1024)`` float32 [mV], each out of its row's own key."""
-    return _drawn(state)[0]
+    return draw_strips(_plan(state), MODEL_RATE_HZ)
 
 
-def _drawn(state: State) -> tuple[np.ndarray, list[Truth]]:
-    """Strips and their truths; kept with the state, because whoever asks for one often asks for the other."""
-    kept = state.__dict__.get("_drawn")
+def _plan(state: State) -> StripPlan:
+    """The strips of a state, planned and not yet drawn."""
+    hearts, now = state.inner["heart"], state.inner["now"]
+    codes = hearts[:, RHYTHM : POSE + 1].astype(np.int64)
+    numbers = {name: np.ascontiguousarray(hearts[:, i]) for i, name in enumerate(NUMBERS) if name != "sinus_rate_bpm"}
+    arrays = HeartArrays(**{name: codes[:, i] for i, name in enumerate(CODES)}, **numbers)
+    change = Modulation(*np.ascontiguousarray(now[:, :FIRST_SERUM].T))
+    return plan_strips(arrays, change, state.inner["strip"], _SECONDS)
+
+
+def _drawn_truths(state: State) -> list[Truth]:
+    """The truths of the strips; kept with the state, because whoever asks once often asks again."""
+    kept = state.__dict__.get("_truths")
     if kept is None:
-        ecg, truths = np.empty((len(state), 12, MODEL_SAMPLES), np.float32), []
+        hearts, now = hearts_of(state), state.inner["now"]
         on_board = exposures(state.taken, state.patients, list(np.asarray(state.hours, float)[:, None]),
-                             [heart.sensitivity for heart in hearts_of(state)])  # fmt: skip
-        for i, heart in enumerate(hearts_of(state)):
-            rng = np.random.default_rng(state.inner["strip"][i])
-            now = state.inner["now"][i]
-            ecg[i], truth = model_strip(heart, modulation_row(now), rng, float(now[FIRST_SERUM]))
-            truths.append(replace(truth, concentrations=_on_board(on_board[i])))
-        kept = state.__dict__["_drawn"] = ecg, truths
+                             [heart.sensitivity for heart in hearts])  # fmt: skip
+        changes, serum = [modulation_row(row) for row in now], now[:, FIRST_SERUM].tolist()
+        found = truths_of_plan(_plan(state), hearts, changes, serum)
+        kept = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(found)]
+        state.__dict__["_truths"] = kept
     return kept
 
 
@@ -238,59 +244,9 @@ def _codes(words: Mapping[str, Any]) -> tuple[float, ...]:
     return (*places, bool(words.get("healthy")), bool(words.get("typical")), noise)
 
 
-def model_strip(
-    heart: Heart, change: Modulation, rng: np.random.Generator, potassium: float | None = None
-) -> tuple[np.ndarray, Truth]:
-    """A strip on the model grid, ``(12, 1024)`` float32 [mV], R_PEAK_OFFSET_S before an R peak, and its truth."""
-    signal, truth = synthesise(heart, change, rng, RATE_HZ, _SECONDS + _SPARE_S, potassium)
-    first = _first_r(signal, truth)
-    start = first - round(R_PEAK_OFFSET_S * RATE_HZ)
-    strip = limb_from_independent(_decimated(independent_from_leads(signal), start))
-    shift = start / RATE_HZ
-    assert isinstance(truth.fiducials, Marks)
-    marks = truth.fiducials.moved(-shift)
-    return strip, replace(truth, qrs_s=truth.qrs_s - shift, p_s=truth.p_s - shift, fiducials=marks)
-
-
 def _on_board(now: Exposure) -> dict[str, float]:
     """Plasma concentrations [ng/mL] of the drugs there are."""
     return {FORMULARY.names[i]: float(now.plasma[i]) for i in np.flatnonzero(now.plasma)}
-
-
-def _first_r(signal: np.ndarray, truth: Truth) -> int:
-    """Column of the first R peak that leaves room before it; without beats, a fixed place."""
-    offset = R_PEAK_OFFSET_S + 0.05
-    usable = truth.qrs_s[(truth.qrs_s > offset) & (truth.qrs_s < offset + _SPARE_S - 0.6)]
-    if not len(usable):
-        return round((offset + 0.1) * RATE_HZ)
-    at = round(float(usable[0]) * RATE_HZ)
-    window = independent_from_leads(signal[:, at : at + round(0.16 * RATE_HZ)])
-    return at + int(np.argmax(np.linalg.norm(window, axis=0)))
-
-
-def _decimated(signal: np.ndarray, start: int) -> np.ndarray:
-    """``(8, 1024)`` float32: every fifth sample of ``signal (8, T)`` from ``start`` on, without what lies above 0.5 of
-    the model rate.
-
-    The strip is continued around its ends, and the window that is filtered fades far outside the part that is kept.
-    """
-    columns = np.arange(start - _AROUND, start - _AROUND + _STRIDE * _WINDOW) % signal.shape[1]
-    spectrum = rfft(signal[:, columns] * _fade(), axis=1)[:, : _WINDOW // 2 + 1]
-    kept = irfft(spectrum * _low_pass(), _WINDOW, axis=1)
-    return kept[:, _AROUND // _STRIDE : _AROUND // _STRIDE + MODEL_SAMPLES]
-
-
-@cache
-def _low_pass() -> np.ndarray:
-    hz = np.arange(_WINDOW // 2 + 1) * (MODEL_RATE_HZ / _WINDOW)
-    low, high = 0.42 * MODEL_RATE_HZ, 0.5 * MODEL_RATE_HZ
-    return (0.5 * (1 + np.cos(np.pi * np.clip((hz - low) / (high - low), 0, 1))) / _STRIDE).astype(np.float32)
-
-
-@cache
-def _fade() -> np.ndarray:
-    edge = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_AROUND // 4) + 0.5) / (_AROUND // 4))
-    return np.concatenate([edge, np.ones(_STRIDE * _WINDOW - 2 * len(edge)), edge[::-1]]).astype(np.float32)
 
 
 def _twin(measured: dict[str, float], patient: Patient) -> Heart:

@@ -28,7 +28,9 @@ def kernel(given: tuple[Administration, ...], patient: Patient, start: float, en
     mg = np.array([milligrams(a.dose, d, patient) for a, d in zip(given, drugs)], float)
     over = np.array([_duration(a, d) for a, d in zip(given, drugs)], float)
     hours = np.array([a.hours for a in given], float)
-    own = np.array([ref if (own := getattr(patient, ion)) is None else own for ion, ref in reference_electrolytes().items()])
+    own = np.array(
+        [ref if (own := getattr(patient, ion)) is None else own for ion, ref in reference_electrolytes().items()]
+    )
     medication = np.array([name in patient.medication for name in medication_names()])
     tables = pharmacology()
     room = scratch(tables.drugs, max(n, 1), MOST_LOOKS)

@@ -46,7 +46,9 @@ def test_the_distributions_are_those_of_one_heart(healthy: bool) -> None:
 def test_what_is_told_is_kept() -> None:
     told = Patient(age_years=70, sex="F", potassium=3.1, conditions=frozenset({"asthma", "congenital_long_qt"}))
     patients, hearts = drawn(streams(8), Patients.of([told] * 8), rhythm=3, noise=0.0, typical=True)
-    assert all(p.age_years == 70 and p.sex == "F" and p.potassium == 3.1 and p.conditions == told.conditions for p in patients)
+    assert all(
+        p.age_years == 70 and p.sex == "F" and p.potassium == 3.1 and p.conditions == told.conditions for p in patients
+    )
     assert len({p.weight_kg for p in patients}) > 4
     assert (hearts[:, columns.RHYTHM] == 3).all()
     assert (hearts[:, columns.NOISE] == 0).all()

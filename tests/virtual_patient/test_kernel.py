@@ -22,7 +22,16 @@ from ecg_gym.virtual_patient.survival import _changed_rhythm, _integrals, _letha
 from ecg_gym.virtual_patient.truth import Truth
 
 RHYTHMS = ("sinus", "svt", "vt", "torsade", "af_rapid", "af_preexcited", "paced", "flutter", "av_block_3")
-HELPFUL = ("adenosine", "amiodarone", "ibutilide", "procainamide", "magnesium", "verapamil", "lidocaine", "potassium_chloride")
+HELPFUL = (
+    "adenosine",
+    "amiodarone",
+    "ibutilide",
+    "procainamide",
+    "magnesium",
+    "verapamil",
+    "lidocaine",
+    "potassium_chloride",
+)
 
 
 class Drawn:
@@ -81,7 +90,19 @@ def stepped() -> dict[str, Any]:
     streams = Streams.of([np.random.default_rng(100 + i) for i in range(n)])
     start, dt = np.full(n, 1.0), np.array([1.0, 0.25, 24.0])[np.arange(n) % 3]
     now, strip = np.full((n, columns.N_NOW), np.nan), np.zeros(n, np.uint64)
-    kernel.settle(pharmacology(), kernel.rhythm_table(), who, hearts, doses, start, streams.key, streams.counter, np.arange(n), now, strip)
+    kernel.settle(
+        pharmacology(),
+        kernel.rhythm_table(),
+        who,
+        hearts,
+        doses,
+        start,
+        streams.key,
+        streams.counter,
+        np.arange(n),
+        now,
+        strip,
+    )
     now[:, kernel.SHOWN_HR] = np.linspace(30, 230, n)
     now[:, kernel.SHOWN_QTCF] = np.linspace(380, 560, n)
     now[::11, kernel.SHOWN_HR :] = np.nan
