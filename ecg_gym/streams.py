@@ -12,7 +12,7 @@ from typing import overload
 
 import numpy as np
 
-STEP, PATIENT, FIRST, NOISE = range(4)  # purposes: streams that must not overlap
+STEP, PATIENT, FIRST, NOISE, LEAD_SET, SCENARIO = range(6)  # purposes: streams that must not overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,14 @@ class Streams(Sequence[np.random.Generator]):
         words = np.empty((len(self), 3), np.uint64)
         words[:, 0], words[:, 1], words[:, 2] = self.step, self.episode, self.purpose
         return words
+
+    def after(self, steps: np.ndarray) -> Streams:
+        """The same episodes' streams at their steps ``(B,)``."""
+        return replace(self, step=steps.astype(np.uint64))
+
+    def next_episode(self) -> Streams:
+        """The streams of the episode that follows each."""
+        return replace(self, step=np.zeros_like(self.step), episode=self.episode + np.uint64(1))
 
     def take(self, rows: np.ndarray | slice) -> Streams:
         """Some of the rows."""

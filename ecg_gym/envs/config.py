@@ -13,7 +13,7 @@ from ecg_gym.core import State, Treatment, World, _is_number
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
 from ecg_gym.envs.dynamics import Task
-from ecg_gym.envs.episode import INVALID, Episode, Outcome, Reward
+from ecg_gym.envs.episode import FIDELITIES, INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
 from ecg_gym.envs.loading import load_reward, load_risk, load_world
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
@@ -57,7 +57,7 @@ class EnvSetup:
         return dynamics.begin(self.task, state, rngs)
 
     def advance(
-        self, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
+        self, episode: Episode, entries: Sequence[int] | np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> tuple[Episode, Outcome]:
         """One step of every row."""
         return dynamics.advance(self.task, episode, entries, rngs)
@@ -73,7 +73,7 @@ class EnvSetup:
 
     def masks(self, episode: Episode) -> np.ndarray:
         """Actions that are allowed now ``(B, A)`` bool."""
-        return np.stack([self.code.mask(row) for row in episode.allowed])
+        return self.code.masks(episode.allowed)
 
     def info(self, episode: Episode, outcome: Outcome | None) -> Columns:
         """The infos of all rows."""
@@ -161,11 +161,14 @@ def make_setup(
     samples: int = 1,
     risk_aversion: float = 0.0,
     privileged: bool = False,
+    fidelity: str = "strip",
 ) -> EnvSetup:
     """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv`, checked and made into a :class:`Problem`."""
     arguments = dict(locals())
     if invalid_action not in INVALID:
         raise ValueError(f"invalid_action is {invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+    if fidelity not in FIDELITIES:
+        raise ValueError(f"fidelity is {fidelity!r}; expected one of {FIDELITIES}; leave it out")
     if deterministic not in DETERMINISTIC:
         raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
@@ -208,7 +211,18 @@ def make_setup(
         risk_aversion=risk_aversion,
         reward=load_reward(reward, burden),
         tier=seeing,
+        fidelity=fidelity,
     )
+    if fidelity == "vitals" and not hasattr(task.world, "vitals"):
+        raise ValueError(
+            f"fidelity is 'vitals' and {type(task.world).__name__} has no readings without strips; expected a world with "
+            "vitals(state, seen, findings), such as the virtual patient; pass fidelity='strip'"
+        )
+    if fidelity == "vitals" and not hasattr(task.risk, "judge"):
+        raise ValueError(
+            f"fidelity is 'vitals' and the risk {type(task.risk).__name__} judges strips only; expected a risk with "
+            "judge(home, look, patients, alive), such as RiskModel; pass fidelity='strip'"
+        )
     problem = EnvSetup(task, action_code(actions, menu), row, obs, privileged, arguments)
     problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return problem

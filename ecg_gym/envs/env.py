@@ -8,12 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ecg_gym.core import State, World, row_generators
+from ecg_gym.core import State, World
 from ecg_gym.envs.config import EnvProperties, make_setup
 from ecg_gym.envs.episode import Episode, Outcome, Reward
 from ecg_gym.envs.info import one
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
+from ecg_gym.streams import Streams
 
 RENDER_MODES = ("rgb_array", "ansi")
 
@@ -72,18 +73,20 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         samples: int = 1,  # futures judged per step; the first is the one that happens
         risk_aversion: float = 0.0,  # weight of the SD of those futures in the reward
         privileged: bool = False,  # show the truth in info, where the world knows it
+        fidelity: str = "strip",  # "vitals": readings drawn without strips, a hundred times as fast
         render_mode: str | None = None,
     ) -> None:
         self._problem = make_setup(
             world, risk, scenario, drugs=drugs, actions=actions, obs=obs, tier=tier, invalid_action=invalid_action,
             horizon=horizon, dt_hours=dt_hours, knobs=knobs, deterministic=deterministic, reward=reward, burden=burden,
-            samples=samples, risk_aversion=risk_aversion, privileged=privileged,
+            samples=samples, risk_aversion=risk_aversion, privileged=privileged, fidelity=fidelity,
         )  # fmt: skip
         self.render_mode = checked_render_mode(render_mode)
         self.action_space = self._problem.action_space
         self.observation_space = self._problem.observation_space
         self._episode: Episode | None = None
         self._outcome: Outcome | None = None
+        self._streams: Streams | None = None  # of the episode
 
     # --- what may be known from outside ------------------------------------------------------------------------------
 
@@ -113,14 +116,21 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """The first observation and info of a new patient."""
         super().reset(seed=seed)
-        self._episode, self._outcome = self._problem.begin(row_generators(self.np_random, 1), options), None
+        if seed is not None or self._streams is None:
+            streams = Streams.start(self.np_random.integers(0, 2**64, (1, 2), dtype=np.uint64))
+        else:
+            streams = self._streams.next_episode()
+        self._episode, self._outcome, self._streams = self._problem.begin(streams, options), None, streams
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Give what the action means, wait ``dt_hours``, look again."""
         entry = self._problem.code.entry(action)
-        rngs = row_generators(self.np_random, 1)
-        self._episode, self._outcome = self._problem.advance(self.episode, [entry], rngs)
+        episode = self.episode
+        assert self._streams is not None  # there is an episode
+        self._episode, self._outcome = self._problem.advance(
+            episode, [entry], self._streams.after(episode.steps + 1)
+        )
         ended = bool(self._outcome.terminated[0])
         return self._observation(), float(self._outcome.reward[0]), ended, False, self._info()
 

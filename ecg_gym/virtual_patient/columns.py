@@ -28,16 +28,18 @@ CODES = ("rhythm", "conduction", "scar", "injury", "pose")
 (RHYTHM, CONDUCTION, SCAR, INJURY, POSE) = range(len(NUMBERS), len(NUMBERS) + len(CODES))
 FIRST_SENSITIVITY = len(NUMBERS) + len(CODES)
 FIRST_OFFSET = FIRST_SENSITIVITY + len(SENSITIVITY)
-N_OFFSETS = 6  # standard normal numbers of a person: how readings of this heart are off, whatever the strip
+N_OFFSETS = 7  # standard normal numbers of a person: how readings of this heart are off, whatever the strip
 N_HEART = FIRST_OFFSET + N_OFFSETS  # columns of the matrix of hearts
 
 SERUM = ("potassium", "magnesium", "calcium")
 MINUTE = ("rate", "pr_ms", "apd_ms", "block", "atrial")  # three standard normal, one uniform, one standard normal
-SHOWN = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "jtpeak_ms", "tpeak_tend_ms", "qtcf_ms")
+SHOWN = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "jtpeak_ms", "tpeak_tend_ms", "qtcf_ms", "t_amplitude_mv")
+USUAL = ("kind", "ectopic", "complete")  # of the usual beat: its path, the share of premature beats, AV conduction gone
 FIRST_SERUM = len(MODULATION)
 FIRST_MINUTE = FIRST_SERUM + len(SERUM)
 FIRST_SHOWN = FIRST_MINUTE + len(MINUTE)
-N_NOW = FIRST_SHOWN + len(SHOWN)  # columns of the matrix of this hour
+FIRST_USUAL = FIRST_SHOWN + len(SHOWN)
+N_NOW = FIRST_USUAL + len(USUAL)  # columns of the matrix of this hour
 
 
 @cache

@@ -141,10 +141,15 @@ def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
     visible = p_wave_marks(pose, hour[:, ATRIAL_CONDUCTION])[:, 0]
     gone = ~there
     shown = np.stack(
-        [usual[:, HR], 1000 * usual[:, PR_S] + beat.onset_ms - visible, beat.qrs_ms, beat.qt_ms, beat.jtpeak_ms,
-         beat.tpeak_tend_ms, beat.qt_ms * np.cbrt(usual[:, HR] / 60)], axis=1)  # fmt: skip
+        [
+            usual[:, HR], 1000 * usual[:, PR_S] + beat.onset_ms - visible, beat.qrs_ms, beat.qt_ms, beat.jtpeak_ms,
+            beat.tpeak_tend_ms, beat.qt_ms * np.cbrt(usual[:, HR] / 60), beat.t_amplitude_mv * own[:, columns.R_GAIN],
+        ],
+        axis=1,
+    )  # fmt: skip
     shown[gone, 1:] = np.nan
-    now[rows, FIRST_SHOWN : FIRST_SHOWN + len(columns.SHOWN)] = shown
+    now[rows, FIRST_SHOWN : columns.FIRST_USUAL] = shown
+    now[rows, columns.FIRST_USUAL :] = usual[:, [KIND, ECTOPIC, COMPLETE]]
     return usual
 
 

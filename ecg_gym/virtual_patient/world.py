@@ -25,6 +25,7 @@ from ecg_gym.pharmacology.catalogue import clearances, known_doses, medication_c
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.tables import pharmacology
+from ecg_gym.look import Look
 from ecg_gym.streams import FIRST, Streams
 from ecg_gym.virtual_patient import kernel
 from ecg_gym.virtual_patient.columns import (
@@ -47,6 +48,7 @@ from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays
 from ecg_gym.virtual_patient.population import population, within
+from ecg_gym.virtual_patient.readings import errors, read_vitals, views_of
 from ecg_gym.virtual_patient.strip import truths_of as truths_of_plan
 from ecg_gym.virtual_patient.strip_drawing import draw_strips
 from ecg_gym.virtual_patient.strip_plan import StripPlan, plan_strips
@@ -154,6 +156,22 @@ class VirtualPatient:
     def shown(self, state: State) -> dict[str, np.ndarray]:
         """The intervals ``(B,)`` that each heart shows in this minute, free of noise; NaN where it has none."""
         return {name: state.inner["now"][:, FIRST_SHOWN + i] for i, name in enumerate(SHOWN)}
+
+    def vitals(
+        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+    ) -> Look:
+        """What a measurement of each row's strip would say, without drawing it; see ``readings``.
+
+        ``seen`` is a tier that spoils what is seen, and the leads that are off in each row; None reads the true strips.
+        Without ``findings`` nobody judges them.
+        """
+        n, look = len(state), Look.empty(len(state))
+        view = np.zeros(n, np.int64) if seen is None else views_of(*seen)
+        read_vitals(
+            errors(), state.inner["heart"], state.inner["now"], state.inner["strip"], state.alive, view, findings,
+            look.intervals, look.probabilities,
+        )  # fmt: skip
+        return look
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row's strip; for oracles, studies and tests, never for an agent."""
