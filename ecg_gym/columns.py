@@ -7,7 +7,8 @@ met, so that a row is a few numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NUMBERS = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 FEMALE = len(NUMBERS)  # the column behind the numbers: 1 a woman, 0 a man, NaN unknown
 SEXES = {"F": 1.0, "M": 0.0, None: np.nan}
+MOST_KEPT = 256  # answers of a cache by identity
 NONE = -1  # the code where there is no dose
 
 T = TypeVar("T")
@@ -195,6 +197,22 @@ class Doses(Rows):
         return _doses, (self.hours, code.reshape(self.code.shape), [None if i < 0 else DOSES.rows[i] for i in used])
 
 
+def once_per_object(function: Callable[..., T]) -> Callable[..., T]:
+    """A cache by the identity of the first argument: long tuples that live long take longer to hash than to use."""
+    known: dict[tuple[Any, ...], tuple[Any, T]] = {}
+
+    @wraps(function)
+    def cached(first: Any, *more: Any) -> T:
+        key = (id(first), *more)
+        if key not in known or known[key][0] is not first:
+            if len(known) > MOST_KEPT:
+                known.clear()
+            known[key] = first, function(first, *more)
+        return known[key][1]
+
+    return cached
+
+
 class Choice(Rows):
     """One treatment of a menu for each of B people: ``menu[entry[b]]``."""
 
@@ -215,21 +233,20 @@ class Choice(Rows):
         return Choice(self.menu, np.repeat(self.entry, k))
 
 
-_MENUS: dict[int, tuple[Sequence[Any], np.ndarray]] = {}  # by identity: menus are long to compare and live long
-
-
 def dose_codes(treatments: Sequence[Any]) -> np.ndarray:
     """The doses of one treatment per row, ``(B, k)`` numbers in the catalogue, ``NONE`` where there is none."""
     if isinstance(treatments, Choice):
-        known = _MENUS.get(id(treatments.menu))
-        if known is None or known[0] is not treatments.menu:
-            known = _MENUS[id(treatments.menu)] = treatments.menu, dose_codes(tuple(treatments.menu))
-        return known[1][treatments.entry]
+        return _menu_codes(treatments.menu)[treatments.entry]
     codes = np.full((len(treatments), max((len(t.doses) for t in treatments), default=0)), NONE, np.int32)
     for row, treatment in enumerate(treatments):
         for place, dose in enumerate(treatment.doses):
             codes[row, place] = DOSES.code(dose)
     return codes
+
+
+@once_per_object
+def _menu_codes(menu: Sequence[Any]) -> np.ndarray:
+    return dose_codes(list(menu))
 
 
 def _patients(numbers: np.ndarray, group: np.ndarray, words: Sequence[Words]) -> Patients:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from ecg_gym.columns import Choice
+from ecg_gym.columns import Choice, once_per_object
 from ecg_gym.core import Treatment
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
@@ -76,7 +75,7 @@ def _names(given: Sequence[Treatment]) -> np.ndarray:
     return words([str(treatment) for treatment in given])
 
 
-@lru_cache(maxsize=64)
+@once_per_object
 def _menu_names(menu: tuple[Treatment, ...]) -> np.ndarray:
     return words([str(treatment) for treatment in menu])
 

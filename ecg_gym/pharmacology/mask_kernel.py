@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients
+from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients, once_per_object
 from ecg_gym.core import Dose, Patient, Treatment
 from ecg_gym.pharmacology.catalogue import UNKNOWN, dose_columns, medication_columns, weights_kg
 from ecg_gym.pharmacology.doses import milligrams, per_kg
@@ -67,7 +67,7 @@ class Masks:
         return out
 
 
-@lru_cache(maxsize=64)
+@once_per_object
 def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findings: tuple[str, ...]) -> Masks:
     """The rules and limits of a menu; ``findings`` are the names of rows that ``Masks`` is told."""
     ops: list[tuple[int, int, float, float]] = []
