@@ -42,7 +42,7 @@ class Program(NamedTuple):
     company: np.ndarray  # (S, M) bool: sets of drugs
     beside: np.ndarray  # (D, n_forms, 2) mass of the same drug named in one treatment by form [mg], per kg or not
     form_day: np.ndarray  # (F, 2) largest mass in 24 hours of a form [mg], per kg or not
-    form_drug: np.ndarray  # (F,)
+    form_from: np.ndarray  # (n_drugs + 1,) where the forms of a drug begin
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
             company=np.array([[name in some for name in names] for some in sets], bool).reshape(-1, len(names)),
             beside=np.array(beside, float).reshape(-1, len(forms), 2),
             form_day=day,
-            form_drug=drugs,
+            form_from=np.searchsorted(drugs, np.arange(len(FORMULARY) + 1)),
         ),
         intervals,
     )
@@ -224,42 +224,43 @@ def unknown_conditions(n: int) -> np.ndarray:
     return np.array([bool(conditions.difference(CONDITIONS)) for conditions, _ in WORDS.rows[:n]], bool)
 
 
-@njit(cache=True, nogil=True)
-def _holds(p, begin, end, b, readings, findings, numbers, conditions, medication, weight, hours, code, n, drug_of,
-           duration, now, own, stack):  # fmt: skip
+@njit(inline="always")
+def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, conditions, medication, group, takes, weight,
+           hours, code, n, drug_of, duration, now, own, stack):  # fmt: skip
     """Whether the condition between ``begin`` and ``end`` is true of row ``b``."""
     top = 0
     for i in range(begin, end):
-        op, about = p.what[i, 0], p.what[i, 1]
-        if op == ALL or op == ANY:
+        op, about = what[i, 0], what[i, 1]
+        if op == INTERVAL:
+            value = readings[about, b]
+            answer = value > beyond[i, 0] or value < beyond[i, 1]
+        elif op == CONDITION:
+            answer = conditions[group, about]
+        elif op == FINDING:
+            answer = findings[about, b]
+        elif op == PATIENT:
+            value = numbers[b, about]
+            answer = value > beyond[i, 0] or value < beyond[i, 1]
+        elif op == ALL or op == ANY:
             answer = op == ALL
-            for k in range(about):
+            for _ in range(about):
                 top -= 1
                 answer = answer and stack[top] if op == ALL else answer or stack[top]
         elif op == NOT:
             top -= 1
             answer = not stack[top]
-        elif op == INTERVAL:
-            value = readings[about, b]
-            answer = value > p.beyond[i, 0] or value < p.beyond[i, 1]
-        elif op == PATIENT:
-            value = numbers[b, about]
-            answer = value > p.beyond[i, 0] or value < p.beyond[i, 1]
-        elif op == CONDITION:
-            answer = conditions[about]
-        elif op == FINDING:
-            answer = findings[about, b]
         elif op == DOSE_ABOVE:
-            answer = p.beyond[i, 0] * (weight if about else 1.0) > p.beyond[i, 1]
+            answer = beyond[i, 0] * (weight if about else 1.0) > beyond[i, 1]
         elif op == WITH:
             answer = False
-            for k in range(len(medication)):
-                if medication[k] and p.company[about, k] and k != own:
-                    answer = True
+            if takes:
+                for k in range(medication.shape[1]):
+                    if medication[group, k] and company[about, k] and k != own:
+                        answer = True
             for q in range(n):
                 drug = drug_of[code[b, q]]
-                if drug >= 0 and drug != own and p.company[about, drug]:
-                    if hours[b, q] <= now <= hours[b, q] + duration[code[b, q]] + p.beyond[i, 0]:
+                if drug >= 0 and drug != own and company[about, drug]:
+                    if hours[b, q] <= now <= hours[b, q] + duration[code[b, q]] + beyond[i, 0]:
                         answer = True
         else:
             answer = True
@@ -272,29 +273,33 @@ def _holds(p, begin, end, b, readings, findings, numbers, conditions, medication
 def _ask(p, readings, findings, numbers, conditions, medication, group, weight, hours, code, drug_of, mg, by_kg,
          duration, form_of, now, out):  # fmt: skip
     stack = np.zeros(_STACK, np.bool_)
+    what, beyond, company, rules = p.what, p.beyond, p.company, p.rule
+    doses, limit, within, apart, entry = p.dose, p.limit, p.within, p.apart, p.entry
+    beside, day, form_from = p.beside, p.form_day, p.form_from
     for b in range(len(now)):
-        w, n = weight[b], 0
+        w, n, g, takes = weight[b], 0, group[b], False
         while n < code.shape[1] and code[b, n] != NONE:
             n += 1
+        for k in range(medication.shape[1]):
+            takes = takes or medication[g, k]
         for a in range(out.shape[1]):
-            for d in range(p.entry[a], p.entry[a + 1]):
+            for d in range(entry[a], entry[a + 1]):
                 if not out[b, a]:
                     break
-                drug, form = p.dose[d, 0], p.dose[d, 1]
-                forbidden = p.dose[d, 4] != 0
-                most = p.limit[d, 1, 0] * (w if p.limit[d, 1, 1] else 1.0) * (1 + _TOLERANCE)
-                if p.limit[d, 0, 0] * (w if p.limit[d, 0, 1] else 1.0) > most:
+                drug, form = doses[d, 0], doses[d, 1]
+                forbidden = doses[d, 4] != 0
+                most = limit[d, 1, 0] * (w if limit[d, 1, 1] else 1.0) * (1 + _TOLERANCE)
+                if limit[d, 0, 0] * (w if limit[d, 0, 1] else 1.0) > most:
                     forbidden = True
                 today = hour = widest = 0.0
                 last = -np.inf
-                for f in range(len(p.form_drug)):
-                    if p.form_drug[f] == drug:
-                        mass = p.beside[d, f, 0] + p.beside[d, f, 1] * w
-                        today += mass
-                        if f == form:
-                            hour += mass
-                        if mass > 0 or f == form:
-                            widest = max(widest, p.form_day[f, 0] * (w if p.form_day[f, 1] else 1.0))
+                for f in range(form_from[drug], form_from[drug + 1]):
+                    mass = beside[d, f, 0] + beside[d, f, 1] * w
+                    today += mass
+                    if f == form:
+                        hour += mass
+                    if mass > 0 or f == form:
+                        widest = max(widest, day[f, 0] * (w if day[f, 1] else 1.0))
                 for q in range(n):
                     c = code[b, q]
                     if drug_of[c] != drug or hours[b, q] > now[b]:
@@ -303,25 +308,29 @@ def _ask(p, readings, findings, numbers, conditions, medication, group, weight, 
                     if since < 24:
                         today += mass
                         f = form_of[c]
-                        widest = max(widest, p.form_day[f, 0] * (w if p.form_day[f, 1] else 1.0))
+                        widest = max(widest, day[f, 0] * (w if day[f, 1] else 1.0))
                     if form_of[c] == form:
                         last = max(last, hours[b, q])
                         if since < 1 - _TOLERANCE:
                             hour += mass
                 if today > widest * (1 + _TOLERANCE):
                     forbidden = True
-                if hour > p.within[d, 0] * (w if p.within[d, 1] else 1.0) * (1 + _TOLERANCE):
+                if hour > within[d, 0] * (w if within[d, 1] else 1.0) * (1 + _TOLERANCE):
                     forbidden = True
-                if now[b] - last < p.apart[d] - _TOLERANCE:
+                if now[b] - last < apart[d] - _TOLERANCE:
                     forbidden = True
-                r = p.dose[d, 2]
-                while not forbidden and r < p.dose[d, 3]:
-                    begin, middle, end = p.rule[r, 0], p.rule[r, 1], p.rule[r, 2]
-                    if _holds(p, begin, middle, b, readings, findings, numbers, conditions[group[b]],
-                              medication[group[b]], w, hours, code, n, drug_of, duration, now[b], drug, stack):  # fmt: skip
-                        forbidden = middle == end or not _holds(
-                            p, middle, end, b, readings, findings, numbers, conditions[group[b]], medication[group[b]],
-                            w, hours, code, n, drug_of, duration, now[b], drug, stack)  # fmt: skip
+                r, until = doses[d, 2], doses[d, 3]
+                while not forbidden and r < until:
+                    middle, end = rules[r, 1], rules[r, 2]
+                    bites = _holds(what, beyond, company, rules[r, 0], middle, b, readings, findings, numbers, conditions,
+                                   medication, g, takes, w, hours, code, n, drug_of, duration, now[b], drug,
+                                   stack)  # fmt: skip
+                    if bites and middle < end:
+                        lifted = _holds(what, beyond, company, middle, end, b, readings, findings, numbers, conditions,
+                                        medication, g, takes, w, hours, code, n, drug_of, duration, now[b], drug,
+                                        stack)  # fmt: skip
+                        bites = not lifted
+                    forbidden = bites
                     r += 1
                 if forbidden:
                     out[b, a] = False

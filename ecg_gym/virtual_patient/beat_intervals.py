@@ -13,13 +13,16 @@ it; the T end is where the steepest tangent of the magnitude behind the peak mee
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from ecg_gym.compiled import compiled
+from ecg_gym.io import atomic_write
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.beat_spectra import (
     BEFORE_S,
@@ -228,9 +231,44 @@ def _combinations() -> int:
     return len(poses()) * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
 
 
+KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that most people need, measured beforehand
+_MADE_BY = ("beat_intervals.py", "beat_spectra.py", "activation.py", "anatomy.py", "repolarisation.py",
+            "lead_field.py", "default_heart.json")  # what the knots depend on  # fmt: skip
+
+
 @cache
 def _table() -> _Table:
-    return _Table()
+    table = _Table()
+    if KNOTS.is_file():
+        with np.load(KNOTS, allow_pickle=False) as held:
+            if str(held["made_by"]) == made_by():
+                place, values = held["place"].astype(np.int64), held["values"]
+                for start in range(0, len(place), 1 << 16):
+                    part = slice(start, start + (1 << 16))
+                    at = (table.slots_for(place[part, 0]), *place[part, 1:].T)
+                    table.values[at], table.known[at] = values[part], True
+    return table
+
+
+def made_by() -> str:
+    """A digest of everything the knots depend on; knots made by anything else are not read."""
+    digest = hashlib.sha256()
+    for name in _MADE_BY:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()
+
+
+def save_knots(path: Path = KNOTS) -> int:
+    """Write the knots that are known by now; returns how many."""
+    table = _table()
+    combination = np.full(max(table.slots, 1), -1)
+    there = np.flatnonzero(table.slot_of >= 0)
+    combination[table.slot_of[there]] = there
+    known = np.argwhere(table.known[: table.slots])
+    place = np.column_stack([combination[known[:, 0]], known[:, 1:]]).astype(np.int32)
+    with atomic_write(path) as aside:
+        np.savez_compressed(aside, place=place, values=table.values[tuple(known.T)], made_by=made_by())
+    return len(known)
 
 
 def shown_intervals(
