@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ecg_gym.core import Administration, Dose, Patient
+from ecg_gym.patient import Administration, Dose, Patient
 
 NUMBERS = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 FEMALE = len(NUMBERS)  # the column behind the numbers: 1 a woman, 0 a man, NaN unknown
@@ -96,8 +95,6 @@ class Patients(Rows):
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, int | np.integer):
             return self.take(index)
-        from ecg_gym.core import Patient  # the nouns know their columns, so the columns meet the nouns late
-
         row = self.numbers[index]
         known = {name: None if np.isnan(value) else float(value) for name, value in zip(NUMBERS, row)}
         sex = None if np.isnan(row[FEMALE]) else "F" if row[FEMALE] else "M"
@@ -152,8 +149,6 @@ class Doses(Rows):
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, int | np.integer):
             return self.take(index)
-        from ecg_gym.core import Administration
-
         own = zip(self.hours[index].tolist(), self.code[index].tolist())
         return tuple(Administration(hours, DOSES.rows[code]) for hours, code in own if code != NONE)
 

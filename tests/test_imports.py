@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("compiled",),
+    ("compiled", "patient", "streams", "look"),
+    ("philox", "columns"),
     ("core", "io", "statistics"),
     ("registration",),
     ("pharmacology", "waveform"),

@@ -454,6 +454,37 @@ def sampler_speed(
     _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
+@app.command()
+def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
+    """Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and single envs."""
+    from training.evaluation.speed import engine as module
+
+    with entrance(), progress_bar() as bar:
+        size = module.QUICK if quick else module.Size()
+        task = bar.add_task("ratios", total=2 * len(size.envs) + 1 + size.neurokit)
+        document = module.study(size, lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
+
+
+@app.command()
+def fidelity(
+    quick: result.Quick = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Measure the errors of readings anew and write their table.")] = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Readings without strips beside those of strips: bias, SD, risk, and what policies earn in both."""
+    from training.evaluation.virtual_patient import fidelity as module
+    from training.evaluation.virtual_patient import reading_errors
+
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("states", total=None)
+        if fit:
+            reading_errors.save(reading_errors.fit(progress=lambda: bar.advance(task)))
+        document = module.study(module.QUICK if quick else module.Size(), lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
+
+
 @app.command("vector-speed")
 def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
     """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
