@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
     ("core", "io", "statistics"),
+    ("powers",),
     ("registration",),
     ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),
