@@ -228,7 +228,7 @@ def scenarios_(
     import time
 
     from ecg_gym.envs.scenarios import load_scenarios
-    from training.evaluation.benchmark.workers import crew
+    from ecg_gym.executor import executor
     from training.evaluation.scenarios import scenarios as module
     from training.evaluation.scenarios.scenarios_page import write
 
@@ -241,7 +241,7 @@ def scenarios_(
     with progress_bar() as bar:
         task = bar.add_task("episodes")
         row = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        rows = module.play(protocol, out, lambda: crew(workers, None), row, lambda: time.monotonic() < stop)
+        rows = module.play(protocol, out, lambda: executor(workers, None), row, lambda: time.monotonic() < stop)
     request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
