@@ -16,7 +16,8 @@ PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
     ("compiled", "patient", "streams", "look"),
     ("philox", "columns"),
-    ("core", "io", "statistics"),
+    ("core", "executor", "io", "statistics"),
+    ("powers",),
     ("registration",),
     ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),

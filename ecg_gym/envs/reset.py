@@ -15,6 +15,7 @@ from ecg_gym.envs.observability import Tier
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.philox import fill_uniform
+from ecg_gym.powers import DrawsTogether
 from ecg_gym.streams import SCENARIO, Streams
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
@@ -47,7 +48,7 @@ def start(
         given = _given(options.get("given", scenario.given), patient or Patient())
         ecg, patient = _record(options["ecg"], patient)
         return world.observe(ecg, patient or Patient(), given).repeat(len(streams))
-    if not options and hasattr(world, "begin"):
+    if not options and isinstance(world, DrawsTogether):
         return _drawn_together(world, scenario, tier, streams)
     people = [_person(scenario.draw(rng), patient, options, tier) for rng in streams.at(SCENARIO)]
     return _initial(world, people, streams)

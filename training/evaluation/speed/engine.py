@@ -35,7 +35,8 @@ class Size:
     memory_steps: int = 200_000  # env steps that memory is measured over
 
 
-QUICK = Size(turns=2, calls=4, warm_up=9, envs=(64,), neurokit=False, memory_steps=2_000)
+USUAL = Size()
+SMALL = Size(turns=2, calls=4, warm_up=9, envs=(64,), neurokit=False, memory_steps=2_000)
 
 
 def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Size:
     scenarios: int = 10
 
 
-QUICK = Size(4, 1, 4, 2)
+USUAL = Size()
+SMALL = Size(4, 1, 4, 2)
 
 
 def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
