@@ -243,8 +243,11 @@ def _put(keys: np.ndarray, values: np.ndarray, new: np.ndarray, of: np.ndarray) 
         values[at] = of[i]
 
 
+_GROUPS = (len(poses()), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
+
+
 def _combinations() -> int:
-    return len(poses()) * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
+    return math.prod(_GROUPS)
 
 
 KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that most people need, measured beforehand
@@ -290,20 +293,39 @@ def shown_intervals(
     x: np.ndarray,
     t_gain: np.ndarray,
     mean_ms: np.ndarray,
+    coarse: bool = False,
 ) -> ShownIntervals:
     """What the noise-free beats of B hearts show, each argument ``(B,)``, from the table.
 
     ``pose`` is an index into ``heart.poses()``, ``scar`` and ``injury`` are codes of ``TERRITORIES``, ``kind`` of
     ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``, ``x`` and ``t_gain`` are what
     ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action potential duration of the
-    beat. A row does not depend on the rows beside it.
+    beat. A row does not depend on the rows beside it. ``coarse`` needs far fewer knots: what a path, a scar or an
+    injury changes is read at the nearest knot of the T wave's axes instead of between them.
     """
     steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
     path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)
     combination = (np.asarray(pose) * len(TERRITORIES) + scar) * len(TERRITORIES) + injury
     combination = combination * (len(KINDS) + _FUSIONS) + path
     at = np.stack([slowness, x, t_gain, mean_ms], axis=1).astype(float)
+    if coarse:
+        return ShownIntervals(*_coarsely(np.asarray(pose), combination, at).T)
     return ShownIntervals(*_interpolated(combination, at).T)
+
+
+def _coarsely(pose: np.ndarray, combination: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """``(B, 6)``: the normal beat of the pose, and what path, scar and injury change at the nearest knots of T."""
+    normal = np.ravel_multi_index((pose, 0 * pose, 0 * pose, 0 * pose), _GROUPS)
+    out = _interpolated(normal, at)
+    rows = np.flatnonzero(combination != normal)
+    if len(rows):
+        near = at[rows].copy()
+        for a in (1, 2, 3):
+            axis = _AXES[a]
+            near[:, a] = axis[np.abs(near[:, a, None] - axis).argmin(axis=1)]
+        other, usual = _interpolated(combination[rows], near), _interpolated(normal[rows], near)
+        out[rows] = np.where(np.isfinite(out[rows] + usual), out[rows] + other - usual, other)
+    return out
 
 
 def _interpolated(combination: np.ndarray, at: np.ndarray) -> np.ndarray:

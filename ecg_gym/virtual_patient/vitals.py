@@ -137,7 +137,9 @@ def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
     mean_ms = np.where(there, np.maximum(apd * paced ** law["exponent"], shortest), 300.0)
     kind = np.where(there, usual[:, KIND], 0).astype(np.int64)
     fusion = np.where(kind == PREEXCITED, np.round(np.nan_to_num(usual[:, FUSION_MS]) / targets.slowness), 0.0)
-    beat = shown_intervals(pose, scar, injury, kind, fusion, targets.slowness, targets.x, targets.t_gain, mean_ms)
+    beat = shown_intervals(
+        pose, scar, injury, kind, fusion, targets.slowness, targets.x, targets.t_gain, mean_ms, coarse=True
+    )
     visible = p_wave_marks(pose, hour[:, ATRIAL_CONDUCTION])[:, 0]
     gone = ~there
     shown = np.stack(
