@@ -72,7 +72,7 @@ class Rows(Sequence[Any]):
 
 
 class Patients(Rows):
-    """B people: ``numbers (B, 8)``, NaN where unknown, and ``group (B,)``, whose conditions and medication they have."""
+    """B people: ``numbers (B, 8)``, NaN where unknown, and ``group (B,)``, whose words they have."""
 
     def __init__(self, numbers: np.ndarray, group: np.ndarray) -> None:
         self.numbers = numbers

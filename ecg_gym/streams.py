@@ -1,4 +1,4 @@
-"""``Streams``: one counter-based random stream per row, so that what a row draws depends neither on its batch nor on others.
+"""``Streams``: one counter-based random stream per row, so that what it draws depends on it alone.
 
 A stream is a Philox key and two counters: Salmon 2011, doi:10.1145/2063384.2063405. Episode ``e``, step ``s`` of a row
 is the stream at counter ``(0, s, e, purpose)``; nothing is kept between draws, so a step can be replayed alone.

@@ -71,7 +71,7 @@ class DiscreteCode:
         """The menu entries ``(n,)`` of ``n`` actions; ValueError for one that is not in the space."""
         given = np.asarray(actions)
         fits = given.shape == (n,) and given.dtype.kind in "iu"
-        if fits and n and 0 <= given.min() and given.max() < len(self.menu):
+        if fits and n and given.min() >= 0 and given.max() < len(self.menu):
             return given.astype(np.int64)
         return np.array([self.entry(action) for action in actions], np.int64)
 

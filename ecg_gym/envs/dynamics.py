@@ -34,10 +34,10 @@ from ecg_gym.envs.observations import (
     patient_features,
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
+from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology import violations
 from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
 from ecg_gym.risk import FINDINGS, RiskModel
-from ecg_gym.look import READ, Look
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
 
@@ -165,9 +165,7 @@ def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dic
     }
 
 
-def read_vitals(
-    task: Task, state: State, home: Reading | None, missing: Sequence[tuple[str, ...]] | None
-) -> Readings:
+def read_vitals(task: Task, state: State, home: Reading | None, missing: Sequence[tuple[str, ...]] | None) -> Readings:
     """The same without strips: what the world says a measurement would say, judged against ``home``, or itself.
 
     ``missing`` are the leads that are off, in tiers that spoil what is seen; ``None`` reads the true strips.
@@ -230,8 +228,10 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     assert clock.keys() == {f.name for f in CLOCK}
     changes = {f.name: now[(name := f.name.removesuffix("_change"))] - episode.start[name] for f in CHANGES}
     people = patient_features(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
-    columns = {**now, **changes, **people, **clock} if not isinstance(now, Readings) else Layered(
-        now, changes | people | clock
+    columns = (
+        {**now, **changes, **people, **clock}
+        if not isinstance(now, Readings)
+        else Layered(now, changes | people | clock)
     )
     return task.layout.vector(columns)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import State, Treatment, concatenate
 from ecg_gym.columns import Choice
+from ecg_gym.core import State, Treatment, concatenate
 from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
 

@@ -225,7 +225,7 @@ def _add_doses(
 
 @once_per_object
 def _dose_columns(menu: Sequence[Treatment], n: int) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """The menu's drugs, and of the first ``n`` doses of the catalogue which of them it is (-1: none) and its multiple."""
+    """The menu's drugs, and of the first ``n`` doses of the catalogue which of them (-1: none) and what multiple."""
     largest = _largest(menu)
     drugs = tuple(dict.fromkeys(drug for drug, _, _ in largest))
     place = {drug: i for i, drug in enumerate(drugs)}

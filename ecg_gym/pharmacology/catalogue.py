@@ -1,4 +1,4 @@
-"""Every dose and every group of people that was met, as the kernel wants them: columns by their place in a catalogue."""
+"""Every dose and every group of people that was met, as the kernel wants them: columns by place in a catalogue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = -1  # the drug of a dose that the formulary does not know
 
 @lru_cache(maxsize=2)
 def dose_columns(n: int) -> tuple[np.ndarray, ...]:
-    """Of the first ``n`` doses of the catalogue: drug, route, mass [mg or mg/kg], whether it is per kg, duration [h]."""
+    """Of the first ``n`` doses of the catalogue: drug, route, mass [mg or mg/kg], whether per kg, duration [h]."""
     rows = [_columns(code) for code in range(n)]
     table = np.array(rows, float).reshape(-1, 5)
     return (table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), np.ascontiguousarray(table[:, 2]),

@@ -5,6 +5,7 @@ A drug by one route is a linear system with known modes, so amounts are carried 
 infusion ends, an interaction comes or goes) and read at every look, exactly. Amounts in mg, volumes in L, time in h.
 """
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501 - long argument lists and plain conditions of compiled loops
 
 from __future__ import annotations
 
@@ -143,9 +144,9 @@ def _clear(rate, taken, n):
 def modes_of(s, rates, read, centre, left, entry, taken):
     """What a system ``s (13,)`` does with amounts.
 
-    ``taken (12,)`` is room to work in; ``rates (6,)`` [1/h] of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL] and body [mg]
-    of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes, ``entry (6,)``
-    the modes of one mg at the entrance. The rates of absorption, effect site and metabolite are kept apart from others.
+    ``rates (6,)`` [1/h] are those of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL]
+    and body [mg] of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes,
+    ``entry (6,)`` the modes of one mg at the entrance; ``taken (12,)`` is room to work in. The rates of absorption, effect site and metabolite are kept apart from others.
     """
     k10, k12, k13 = s[CL] / s[V], s[Q2] / s[V] if s[Q2] > 0 else 0.0, s[Q3] / s[V] if s[Q3] > 0 else 0.0
     k21, k31 = s[Q2] / s[V2] if s[Q2] > 0 else 0.0, s[Q3] / s[V3] if s[Q3] > 0 else 0.0
@@ -246,8 +247,8 @@ def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication
 @njit(cache=True, nogil=True)
 def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, sens,
                    n_looks, room):  # fmt: skip
-    """Concentrations ``room.level`` of the drugs among the first ``n`` doses at the first ``n_looks`` of ``room.looks``,
-    which rise. Returns how many drugs there are; ``room.on_board`` names them.
+    """Concentrations ``room.level`` of the drugs among the first ``n`` doses, at the first ``n_looks`` of the rising
+    ``room.looks``. Returns how many drugs there are; ``room.on_board`` names them.
     """
     count = 0
     on_board, level, looks, events = room.on_board, room.level, room.looks, room.events
@@ -467,7 +468,7 @@ def modulation_of(c, reference, value, block, serum, sens, drift, out):
 def looks_of(start, end, hours, n, after_dose, coarse, looks):
     """When to look ``looks`` [h]: every ``coarse`` hours, and densely for an hour after each dose; returns how many."""
     count = 0
-    steps = int(math.ceil((end - start) / coarse))
+    steps = math.ceil((end - start) / coarse)
     for i in range(steps):
         looks[count] = start + i * coarse
         count += 1

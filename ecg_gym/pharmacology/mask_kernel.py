@@ -1,9 +1,10 @@
-"""``Masks``: the clinical rules and the formulary's limits of one menu, compiled once and asked for many people at once.
+"""``Masks``: the clinical rules and the formulary's limits of one menu, compiled once for many people.
 
 ``masks.py`` says the same row by row; tests compare the two. A rule's conditions become a list in postfix order: what
 is asked first stands first, and ``all``, ``any`` and ``not`` take the answers before them.
 """
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501, SIM102, SIM109 - long argument lists and plain conditions of compiled loops
 
 from __future__ import annotations
 

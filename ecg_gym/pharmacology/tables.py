@@ -1,7 +1,7 @@
 """The formulary, the laws and the interactions as arrays: what the kernel of ``kernel.py`` reads.
 
-Nothing is decided here: every number is that of the YAML tables, in the order of ``FORMULARY.names``. Laws, bindings and
-interactions stand sorted by drug, and ``*_from (n + 1,)`` says where each drug's begin.
+Nothing is decided here: every number is that of the YAML tables, in the order of ``FORMULARY.names``. Laws, bindings
+and interactions stand sorted by drug, and ``*_from (n + 1,)`` says where each drug's begin.
 """
 
 from __future__ import annotations

@@ -243,6 +243,7 @@ def _put(keys: np.ndarray, values: np.ndarray, new: np.ndarray, of: np.ndarray) 
         values[at] = of[i]
 
 
+_REFERENCE = (0.1, 0.9, 290.0)  # x, T gain and duration [ms] of a usual T wave; knots of the axes
 _GROUPS = (len(poses()), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
 
 
@@ -251,8 +252,7 @@ def _combinations() -> int:
 
 
 KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that most people need, measured beforehand
-_MADE_BY = ("beat_intervals.py", "beat_spectra.py", "activation.py", "anatomy.py", "repolarisation.py",
-            "lead_field.py", "default_heart.json")  # what the knots depend on  # fmt: skip
+_VERSION = b"1"  # of the code that measures knots: raise it with every change of what beats show
 
 
 @cache
@@ -266,11 +266,8 @@ def _table() -> _Table:
 
 
 def made_by() -> str:
-    """A digest of everything the knots depend on; knots made by anything else are not read."""
-    digest = hashlib.sha256()
-    for name in _MADE_BY:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()
+    """A digest of the heart and the version that the knots depend on; knots made by others are not read."""
+    return hashlib.sha256(Path(__file__).with_name("default_heart.json").read_bytes() + _VERSION).hexdigest()
 
 
 def save_knots(path: Path = KNOTS) -> int:
@@ -301,7 +298,7 @@ def shown_intervals(
     ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``, ``x`` and ``t_gain`` are what
     ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action potential duration of the
     beat. A row does not depend on the rows beside it. ``coarse`` needs far fewer knots: what a path, a scar or an
-    injury changes is read at the nearest knot of the T wave's axes instead of between them.
+    injury changes is read at one usual T wave, at the slowness of the heart.
     """
     steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
     path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)
@@ -314,15 +311,13 @@ def shown_intervals(
 
 
 def _coarsely(pose: np.ndarray, combination: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """``(B, 6)``: the normal beat of the pose, and what path, scar and injury change at the nearest knots of T."""
+    """``(B, 6)``: the normal beat of the pose, and what path, scar and injury change in a usual T wave."""
     normal = np.ravel_multi_index((pose, 0 * pose, 0 * pose, 0 * pose), _GROUPS)
     out = _interpolated(normal, at)
     rows = np.flatnonzero(combination != normal)
     if len(rows):
         near = at[rows].copy()
-        for a in (1, 2, 3):
-            axis = _AXES[a]
-            near[:, a] = axis[np.abs(near[:, a, None] - axis).argmin(axis=1)]
+        near[:, 1:] = _REFERENCE
         other, usual = _interpolated(combination[rows], near), _interpolated(normal[rows], near)
         out[rows] = np.where(np.isfinite(out[rows] + usual), out[rows] + other - usual, other)
     return out

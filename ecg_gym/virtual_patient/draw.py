@@ -1,4 +1,4 @@
-"""``draw_hearts``: B people and their hearts at once, each out of its own stream. The distributions of ``draw_heart``."""
+"""``draw_hearts``: B people and their hearts at once, each out of its own stream; distributed as in ``draw_heart``."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _kind(row: Mapping[str, Any], u: np.ndarray) -> np.ndarray:
 
 @cache
 def _rhythm_figures() -> dict[str, Any]:
-    """Shares, rates, PR, QTcF and conduction of each rhythm ``(R,)``; NaN or ``DRAW`` where a rhythm has none of its own."""
+    """Shares, rates, PR, QTcF and conduction of each rhythm ``(R,)``; NaN or ``DRAW`` where it has none."""
     rows, none = list(rhythms().values()), (np.nan, np.nan)
     paths = columns.words()["conduction"]
     pr, qtcf = (np.array([row.get(name, none) for row in rows], float) for name in ("pr_ms", "qtcf_ms"))

@@ -4,6 +4,7 @@
 stream, always equally many.
 """
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: E501, SIM109 - long argument lists and plain conditions of compiled loops
 
 from __future__ import annotations
 
@@ -260,7 +261,7 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
     """
     q = max(doses.code.shape[1], 1)
     at, drug, route = np.empty(q), np.empty(q, np.int64), np.empty(q, np.int64)
-    most = int(math.ceil(dt.max() / _COARSE)) + 4 + q * len(tables.drugs.after_dose)
+    most = math.ceil(dt.max() / _COARSE) + 4 + q * len(tables.drugs.after_dose)
     mg, duration, room = np.empty(q), np.empty(q), scratch(tables.drugs, q, most)
     looks, serum, change, expected = room.looks, room.serum, room.change, np.empty(9)
     for b in range(len(hours)):

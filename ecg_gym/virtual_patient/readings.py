@@ -10,9 +10,9 @@ belongs to the key of its strip, so the same strip reads the same again.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,15 @@ from ecg_gym.virtual_patient.draws import normal, stream, uniform
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 TABLE = Path(__file__).with_name("readings.npz")
-VIEWS = ("clean", "noisy", "six leads", "four leads", "three leads", "two leads", "silent")  # how strips are seen, by tier
+VIEWS = (
+    "clean",
+    "noisy",
+    "six leads",
+    "four leads",
+    "three leads",
+    "two leads",
+    "silent",
+)  # how strips are seen, by tier
 _SILENT = VIEWS.index("silent")
 QUANTITIES = ("hr", "pr", "qrs", "tpeak", "qt", "r", "t")  # errors: hr, r and t relative, the others [ms]
 CHANCES = ("no_t", "p_if_shown", "p_if_not", "regular", "few_beats")

@@ -5,6 +5,7 @@ numbers; what it shows comes from the table of noise-free beats. Hazards ask for
 error of a measurement.
 """
 # mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: SIM109 - long argument lists and plain conditions of compiled loops
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from ecg_gym.core import (
     Treatment,
     row_streams,
 )
+from ecg_gym.look import Look
 from ecg_gym.pharmacology import FORMULARY, Exposure, Sensitivity
 from ecg_gym.pharmacology.catalogue import clearances, known_doses, medication_columns, own_serum, weights_kg
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.tables import pharmacology
-from ecg_gym.look import Look
 from ecg_gym.streams import FIRST, Streams
 from ecg_gym.virtual_patient import kernel
 from ecg_gym.virtual_patient.columns import (
@@ -125,7 +125,7 @@ class VirtualPatient:
         return state.replaced(ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
-        """``dt_hours`` later, or each row's own. Each row depends on its own stream only and draws from it equally often
+        """``dt_hours`` later, or each row's own. Each row depends on its own stream only and draws equally often
         whatever the treatment, so that common random numbers compare treatments.
 
         Whether a rhythm ends, and whether a lethal one begins, is drawn from hazards integrated over the step, so that

@@ -1,4 +1,4 @@
-"""The kernel against the slow and clear pharmacology: all drugs, both routes, interactions that come and go, antidotes."""
+"""The kernel against the slow and clear pharmacology: all drugs, both routes, interactions, antidotes."""
 
 from __future__ import annotations
 

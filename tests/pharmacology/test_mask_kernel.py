@@ -1,4 +1,4 @@
-"""The compiled masks against the rules row by row: every scenario's menu and the whole formulary's, in random people."""
+"""The compiled masks against the rules row by row: every scenario's menu and the whole formulary's."""
 
 from __future__ import annotations
 

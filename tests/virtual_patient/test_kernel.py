@@ -1,4 +1,4 @@
-"""The step of many hearts as one loop against the slow one, row by row: conversions, hazards, deaths, this hour's matrix."""
+"""The step of many hearts as one loop against the slow one: conversions, hazards, deaths, this hour."""
 
 from __future__ import annotations
 

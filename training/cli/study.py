@@ -342,7 +342,9 @@ def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.J
 @app.command()
 def fidelity(
     quick: result.Quick = False,
-    fit: Annotated[bool, typer.Option("--fit", help="Measure the errors of readings anew and write their table.")] = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Measure the errors of readings anew and write their table.")
+    ] = False,
     out: result.Out = None,
     as_json: result.Json = False,
 ) -> None:

@@ -334,7 +334,6 @@ def strangers(truth: World, state: State, rng: np.random.Generator) -> State | N
     if "heart" not in state.inner:
         return None
     from ecg_gym.pharmacology import draw_sensitivities
-
     from ecg_gym.virtual_patient.world import with_sensitivities
 
     return with_sensitivities(state, draw_sensitivities(state.patients, rng))

@@ -188,7 +188,11 @@ def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
         for i in range(errors.shape[1]):
             rows = chosen(np.isfinite(errors[:, i]))
             bias, person, strip = components(errors[rows, i], one.person[rows])
-            out["bias"][view, group, i], out["person"][view, group, i], out["strip"][view, group, i] = bias, person, strip
+            out["bias"][view, group, i], out["person"][view, group, i], out["strip"][view, group, i] = (
+                bias,
+                person,
+                strip,
+            )
         read = ~few & np.isfinite(m.qrs_ms)
         for i, (there, event) in enumerate(
             (
