@@ -73,8 +73,10 @@ def _ratio(fast: Callable[[], None], n_fast: int, slow: Callable[[], None], n_sl
         turns.append([_cpu(side, size.calls) / n for side, n in ((fast, n_fast), (slow, n_slow))])
     ours, theirs = np.array(turns).T
     ratio = theirs / ours
-    return {"value": float(np.median(ratio)), "range": [float(ratio.min()), float(ratio.max())],
-            "us_per_step": float(1e6 * np.median(ours)), "us_per_step_other": float(1e6 * np.median(theirs))}  # fmt: skip
+    return {
+        "value": float(np.median(ratio)), "range": [float(ratio.min()), float(ratio.max())],
+        "us_per_step": float(1e6 * np.median(ours)), "us_per_step_other": float(1e6 * np.median(theirs)),
+    }  # fmt: skip
 
 
 def _cpu(side: Callable[[], None], calls: int) -> float:
