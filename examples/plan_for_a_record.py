@@ -2,7 +2,7 @@
 
     python examples/plan_for_a_record.py path/to/wfdb_record out.png
 
-The same as `ecg-gym plan --record path/to/wfdb_record`, in the ten lines that matter.
+The same as `ecg-gym plan path/to/wfdb_record`, in the ten lines that matter.
 """
 
 import sys
