@@ -22,7 +22,7 @@ obvious choice is sometimes wrong. This page is written by
 {command}
 ```
 
-from [`scenarios.yaml`](../ecg_gym/envs/scenarios.yaml) and from whole episodes in the virtual patient. Research only.
+from `ecg_gym/envs/scenarios.yaml` and from whole episodes in the virtual patient. Research only.
 
 ```python
 env = gym.make("ECG/SVT-v0")               # the learned world; "ECGOracle/SVT-v0": the virtual patient
@@ -36,7 +36,7 @@ PATIENT_FEATURES = """## What the anchors reach
 Undiscounted return of {horizon} hours (a step costs the risk of its strip, 0 to 1; a death costs {horizon} and the
 steps that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
 everybody. *Gap* is how much of the way from random to oracle is covered. The constant is the treatment that did best
-on other patients, given whenever it is allowed; the guideline is [`guidelines.yaml`](../planners/guidelines.yaml); the
+on other patients, given whenever it is allowed; the guideline is `planners/guidelines.yaml`; the
 oracle ranks exhaustively in the virtual patient itself and looks two hours ahead: a strong planner, not a proven
 optimum. Deaths are per hour lived under watching.
 """
