@@ -24,9 +24,7 @@ class Frugal:
 
 
 def main(seed: int = 0) -> dict[str, float]:
-    env = gym.make(
-        "ECGInterventionOracle-v0", scenario="af_rapid_response", risk="limits", reward=f"{__file__}:Frugal"
-    )
+    env = gym.make("ECGInterventionOracle-v0", scenario="af_rapid_response", risk="limits", reward=f"{__file__}:Frugal")
     env.reset(seed=seed)
     _, reward, _, _, info = env.step(1)
     print(f"reward {reward:.3f} = {info['reward_terms']}")

@@ -49,7 +49,7 @@ def on_files(files: Any, config: Any) -> Any:
     texts["api/index.md"] = tables.api_index(ROOT)
     texts["weights.md"] = tables.weights(ROOT)
     texts["changelog.md"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    texts["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    texts["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
     for name, document in pages.documents(RESULTS).items():
         if pages.shipped(document):
             texts[f"studies/results/{name}.metrics.csv"] = pages.metrics_csv(document)

@@ -43,7 +43,7 @@ def default_env() -> ECGInterventionEnv:
 
 
 def observation_table() -> str:
-    """Every number of the feature vector: index, name, unit, the range that becomes [-1, 1], index of its known flag."""
+    """Every number of the feature vector: index, name, unit, range that becomes [-1, 1], index of its known flag."""
     layout = default_env().layout
     place = {name: i for i, name in enumerate(layout.names)}
     parts = [f"`Box(-1, 1, ({len(layout.names)},), float32)` in the scenario `{DEFAULT}`."]
@@ -55,7 +55,10 @@ def observation_table() -> str:
             )
             for f in features
         ]  # fmt: skip
-        parts += [f"**{title[0].upper()}{title[1:]}**", markdown(("index", "name", "unit", "range", "known flag"), rows)]
+        parts += [
+            f"**{title[0].upper()}{title[1:]}**",
+            markdown(("index", "name", "unit", "range", "known flag"), rows),
+        ]
     return "\n\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
     python -m training.evaluation.pages FOLDER      # takes FOLDER/**/<study>.json (and .png) into docs/studies/results
 
-A document of other weights is refused when it is taken, and one that no longer fits is not shown when the site is built.
+A document of other weights is refused when it is taken; one that no longer fits is not shown when the site is built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESULTS = Path("docs/studies/results")
 ASSETS = Path(__file__).resolve().parents[2] / "ecg_gym" / "assets"
 FIRST = 5  # rows of a summary, where the page names none
 NONE_YET = """!!! warning "Not measured with the weights that ship"
-    {why} Run `ecg-gym study {name}` for figures of your own; `python -m training.evaluation.pages FOLDER` puts them here."""
+    {why} Run `ecg-gym study {name}` for figures, `python -m training.evaluation.pages FOLDER` to take them."""
 
 Document = Mapping[str, Any]
 
@@ -44,10 +44,10 @@ def shipped(document: Document) -> bool:
 def checked(document: Document) -> Document:
     """The document itself; ValueError when its weights do not ship."""
     if not shipped(document):
+        names = ", ".join(f"{name} {sha256[:12]}..." for name, sha256 in manifest().items())
         raise ValueError(
             f"the document of {document['study']} was measured on weights {document['model_sha256'][:12]}...; expected "
-            f"one of {', '.join(f'{name} {sha[:12]}...' for name, sha in manifest().items())}; run the study again with "
-            "the weights in the package"
+            f"one of {names}; run the study again with the weights in the package"
         )
     return document
 
@@ -67,8 +67,8 @@ def section(
 ) -> str:
     """Markdown of a study: how it was run, a short table, links to everything else, the picture.
 
-    ``rows`` are the metrics to show with their words, ``beside`` the baselines with theirs; without a document of weights that ship
-    a sentence that says so.
+    ``rows`` are the metrics to show with their words, ``beside`` the baselines with theirs; without a document of
+    weights that ship a sentence that says so.
     """
     if document is None:
         return NONE_YET.format(name=name, why="No document of this study is stored.")
@@ -79,8 +79,8 @@ def section(
     samples = f", {settings['samples']} samples each" if "samples" in settings else ""
     weights = f"weights `{document['model_sha256'][:12]}...`" if document["model_sha256"] else "no weights"
     parts = [
-        f"`ecg-gym study {name}`: {document['n_patients']} patients{samples}, seeds {seeds}, {weights}. Brackets are 95 % "
-        "bootstrap intervals over patients; the other columns are baselines, scored in the same way.",
+        f"`ecg-gym study {name}`: {document['n_patients']} patients{samples}, seeds {seeds}, {weights}. Brackets are "
+        "95 % bootstrap intervals over patients; the other columns are baselines, scored in the same way.",
         summary(document, rows, beside),
         f"All {len(document['metrics'])} metrics with every baseline: [CSV](results/{name}.metrics.csv).",
     ]

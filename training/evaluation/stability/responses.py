@@ -49,7 +49,7 @@ def halfway(course: np.ndarray, hours: np.ndarray) -> float:
 
 
 def washout(document: Found, steps: int, dt_hours: float) -> Metrics:
-    """Metrics of how an effect disappears after one dose: half-time [h], share left at the end, distance from the truth."""
+    """Metrics of an effect that ends after one dose: half-time [h], share left at the end, distance from the truth."""
     hours = dt_hours * np.arange(steps + 1)
     courses = {**effects(document), "plasma level": document.plasma}
 
