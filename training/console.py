@@ -63,5 +63,5 @@ def writable(path: Path, folder: bool = True) -> Path:
 
 def progress_bar() -> Progress:
     """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=SAY, transient=True)

@@ -438,7 +438,7 @@ def _forget_after(step: int, path: Path) -> None:
 
 def _progress(clock: Callable[[], float] | None = None) -> Progress:
     """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from reference import api_pages
 
 import ecg_gym
 from ecg_gym.envs import ECGInterventionEnv, load_scenarios, load_tiers
+from ecg_gym.envs.config import EnvConfig
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.registration import IDS, NAMESPACES, TIERS
 from ecg_gym.risk import LIMITS
 from training.evaluation import pages
 
 DEFAULT = "healthy_volunteer"
-ARGUMENT = re.compile(r"^ {8}(?P<name>\w+): (?P<type>.+?)(?: = (?P<default>[^#]+?))?,(?:  # (?P<words>.*))?$")
+FIELD = re.compile(r"^ {4}(?P<name>\w+): .+  # (?P<words>.*)$")
 
 
 def table(name: str) -> str:
@@ -30,8 +32,13 @@ def table(name: str) -> str:
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows as a Markdown table."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[_cell(str(cell)) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [list(heads), ["---"] * len(heads), *cells])
+
+
+def _cell(text: str) -> str:
+    """The text with its bars escaped, unless it is code, where they stand for themselves."""
+    return text if text.startswith("`") and text.endswith("`") else text.replace("|", "\\|")
 
 
 @cache
@@ -74,13 +81,11 @@ def action_table() -> str:
 
 
 def argument_table() -> str:
-    """The arguments of the env with types, defaults and meaning, as they stand in its source."""
-    lines = inspect.getsource(ECGInterventionEnv.__init__).splitlines()
-    matches = [match for line in lines if (match := ARGUMENT.match(line))]
-    names = set(inspect.signature(ECGInterventionEnv).parameters)
-    if {match["name"] for match in matches} != names:
-        raise ValueError(f"arguments {names} cannot be read from the source; expected one a line; mend docs/hooks")
-    rows = [(f"`{m['name']}`", f"`{m['type']}`", f"`{m['default']}`", m["words"] or "") for m in matches]
+    """The arguments of the env with types, defaults and meaning: the fields of ``EnvConfig`` and their comments."""
+    lines = inspect.getsource(EnvConfig).splitlines()
+    words = {match["name"]: match["words"] for line in lines if (match := FIELD.match(line))}
+    rows = [(f"`{f.name}`", f"`{f.type}`", f"`{f.default!r}`", words[f.name]) for f in fields(EnvConfig)]
+    rows.append(("`render_mode`", "`str | None`", "`None`", "`rgb_array` or `ansi`"))
     return markdown(("argument", "type", "default", "meaning"), rows)
 
 

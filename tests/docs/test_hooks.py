@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -53,17 +54,17 @@ def test_the_action_table_gives_each_action_its_treatment() -> None:
 
 
 def test_every_argument_is_in_the_table_with_its_default() -> None:
-    import inspect
-
     import tables
 
     from ecg_gym.envs import ECGInterventionEnv
+    from ecg_gym.envs.config import EnvConfig
 
-    shown = tables.argument_table()
-    for name, parameter in inspect.signature(ECGInterventionEnv).parameters.items():
-        (row,) = [line for line in shown.splitlines() if line.startswith(f"| `{name}` |")]
-        default = row.split(" | ")[2].strip("`")
-        assert default == "HORIZON" or eval(default) == parameter.default
+    rows = [line.strip("| ").split(" | ") for line in tables.argument_table().splitlines()[2:]]
+    defaults = {row[0].strip("`"): eval(row[-2].strip("`")) for row in rows}
+    assert defaults.pop("render_mode") is None
+    assert vars(EnvConfig(**defaults)) == vars(EnvConfig())
+    assert all(row[-1] for row in rows), "each has its meaning"
+    assert "render_mode" in inspect.signature(ECGInterventionEnv).parameters
 
 
 def test_every_marked_table_is_made_and_every_made_table_is_marked() -> None:

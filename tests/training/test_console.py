@@ -55,7 +55,7 @@ def test_help_pages_keep_units(words, units) -> None:
 
 
 def test_every_console_and_every_command_group_says_that_brackets_are_text() -> None:
-    calls = {"Console": "markup=False", "Typer": "rich_markup_mode='markdown'"}
+    calls = {"Console": "markup=False", "TextColumn": "markup=False", "Typer": "rich_markup_mode='markdown'"}
     number = 0
     packages = ("ecg_gym", "planners", "training", "conformance")
     for path in (path for package in packages for path in (ROOT / package).rglob("*.py")):

@@ -43,8 +43,8 @@ optimum. Deaths are per hour lived under watching.
 
 SIGNS = """## Direction of effects in the learned world
 
-Mean change one hour after the treatment that helps most patients, against watching, of the interval that shows the effect
-and of the risk, over a few people. Where the signs differ, plans made in the learned world are misled.
+Mean change one hour after the treatment that helps most patients, against watching, of the interval that shows the
+effect and of the risk, over a few people. Where the signs differ, plans made in the learned world are misled.
 """
 
 UNPLAYED = """## Returns of the baselines
@@ -66,10 +66,10 @@ def _tiers() -> str:
     lines = [
         "## Tiers",
         "",
-        "Each tier adds one thing to the one before. The observation becomes worse; reward and cost remain those of the",
+        "Each tier adds one thing to the one before. The observation becomes worse; reward and cost remain those of",
     ]
     lines += [
-        "true strip.",
+        "the true strip.",
         "",
         "| tier | id ends in | what is seen |",
         "|---|---|---|",
