@@ -98,7 +98,7 @@ def test_one_future_that_is_not_finite_puts_the_best_score_last() -> None:
     finite = np.array([[True, True, True, False], [True, True, True, True]])
     nothing: dict[str, np.ndarray] = {}
     sampled = Futures(risks, finite, np.ones((2, 4), bool), nothing, nothing, np.zeros((2, 4, 12, 8)), 8)
-    ranked, preferences, _ = rank({METOPROLOL: (), WATCH: ()}, sampled, {}, MeanVariance(0.0))
+    ranked, preferences, _ = rank({METOPROLOL: (), WATCH: ()}, sampled, {}, MeanVariance(0.0), 0)
     assert [row.treatment for row in ranked] == [WATCH, METOPROLOL]
     assert ranked[1].score < ranked[0].score
     assert [row.n_nonfinite for row in ranked] == [0, 1]
