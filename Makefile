@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-all check docs package conformance clean
+.PHONY: demo test quick test-slow test-all check docs package mutants conformance clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,13 @@ test-slow: .venv/.ready  ## the slow ones alone: envs and checks on the trained 
 
 test-all: .venv/.ready  ## everything, studies included
 	$(BIN)/python -m pytest -n 2
+
+quick: .venv/.ready  ## the fast tests of one package, such as `make quick PKG=planners`
+	$(BIN)/python -m pytest -m "not slow" tests/$(PKG)
+
+mutants: .venv/.ready  ## do the tests bite? 100 small mutations, each met by the nearest tests (an hour on two cores)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
+	$(BIN)/python -m conformance.mutants
 
 check: .venv/.ready  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ HOOKS = ROOT / "docs" / "hooks"
 def on_the_path(monkeypatch):
     monkeypatch.syspath_prepend(str(HOOKS))
     yield
-    for name in ("tables", "reference", "rst"):
+    for name in ("tables", "reference", "rst", "site_hooks"):
         sys.modules.pop(name, None)
 
 
@@ -110,3 +110,15 @@ def test_ranges_in_the_table_are_those_of_the_scaling() -> None:
 
     for feature in tables.default_env().layout.features:
         np.testing.assert_allclose(feature.scale(np.array([feature.low, feature.high])), [-1, 1])
+
+
+def test_links_to_files_of_the_repository_become_words_and_broken_ones_stay() -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed; pip install 'ecg-gym[docs]'")
+    import site_hooks as site
+
+    def shown(text: str) -> str:
+        return site.OUTSIDE.sub(lambda match: site.outside(match, Path("studies")), text)
+
+    assert shown("[core](../../ecg_gym/core.py)") == "core"
+    assert shown("[gone](../../ecg_gym/gone.py)") == "[gone](../../ecg_gym/gone.py)"
+    assert shown("[page](../planners.md)") == "[page](../planners.md)"

@@ -22,6 +22,7 @@ import typer
 from rich.table import Table
 
 from ecg_gym.io import write_bytes
+from ecg_gym.powers import weights_hash
 from training.console import SAY, results
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def document(
     return {
         "study": study,
         "preset": str(metadata.get("preset") or (metadata.get("training") or {}).get("preset") or type(world).__name__),
-        "model_sha256": getattr(world, "sha256", ""),
+        "model_sha256": weights_hash(world),
         "n_patients": int(n_patients),
         "seeds": [int(seed) for seed in seeds],
         "settings": _plain(settings),

@@ -24,6 +24,7 @@ STALE = """!!! warning "Measured on other weights"
     The weights `{sha}` named on this page are not those that ship; its figures are of an earlier version.
 
 """
+OUTSIDE = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<path>\.\./[^)#\s]+)\)")
 READING = re.compile(r"<!-- reading: (?P<sha>[0-9a-f]{12}) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -60,6 +61,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """The page with its generated tables and, on a study's page, the study's figures."""
+    markdown = OUTSIDE.sub(lambda match: outside(match, Path(page.file.src_uri).parent), markdown)
     markdown = MARK.sub(lambda match: tables.table(match["name"]), markdown)
     documents = pages.documents(RESULTS)
     rows = page.meta.get("rows", {})
@@ -78,6 +80,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         title, _, rest = markdown.partition("\n")
         markdown = f"{title}\n\n{STALE.format(sha=', '.join(sorted(others)))}{rest}"
     return markdown
+
+
+def outside(link: re.Match[str], folder: Path) -> str:
+    """The words alone of a link to a file of the repository that is no page; other links as they are."""
+    target = (ROOT / "docs" / folder / link["path"]).resolve()
+    inside = target.is_relative_to(ROOT / "docs") or not target.is_relative_to(ROOT)
+    return link[0] if inside or not target.exists() else link["words"]
 
 
 def _pruned(nav: Any) -> Any:
