@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ecg_gym.pharmacology.figures import read_table, sources
+from ecg_gym.pharmacology.constants import read_table, sources
 
 CONDITIONS = (
     "asthma",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg_gym.core import Administration, Patient, Treatment
 from ecg_gym.pharmacology.conditions import expanded
-from ecg_gym.pharmacology.figures import read_table, sources
+from ecg_gym.pharmacology.constants import read_table, sources
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.rules import Case, holds
 

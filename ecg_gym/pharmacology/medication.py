@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from ecg_gym.pharmacology.figures import read_table, sources
+from ecg_gym.pharmacology.constants import read_table, sources
 from ecg_gym.pharmacology.formulary import FORMULARY
 
 UNLISTED = "unlisted:"

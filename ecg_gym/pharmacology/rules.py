@@ -14,9 +14,9 @@ import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient, Treatment
 from ecg_gym.pharmacology.conditions import CONDITIONS, check_conditions, expanded, names_of
+from ecg_gym.pharmacology.constants import read_table, sources
 from ecg_gym.pharmacology.doses import milligrams, per_kg
 from ecg_gym.pharmacology.drugs import RATES, Route
-from ecg_gym.pharmacology.figures import read_table, sources
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.medication import ingredients
 

@@ -13,7 +13,7 @@ import yaml
 from ecg_gym.core import Administration, Patient, Treatment, parse_dose
 from ecg_gym.pharmacology import FORMULARY, indications, violations
 from ecg_gym.pharmacology.conditions import known_conditions
-from ecg_gym.pharmacology.figures import sources
+from ecg_gym.pharmacology.constants import sources
 from ecg_gym.risk import FINDINGS
 
 TABLE = yaml.safe_load(Path(__file__).with_name("vignettes.yaml").read_text(encoding="utf-8"))
