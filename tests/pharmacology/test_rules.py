@@ -193,7 +193,7 @@ def histories(draw) -> tuple[Administration, ...]:
             "potassium": st.one_of(st.none(), st.floats(1.5, 9)),
             "magnesium": st.one_of(st.none(), st.floats(0.2, 3)),
             "calcium": st.one_of(st.none(), st.floats(1, 4)),
-            "creatinine_clearance": st.one_of(st.none(), st.floats(0, 150)),
+            "creatinine_clearance": st.one_of(st.none(), st.floats(1, 150)),
             "weight_kg": st.one_of(st.none(), st.floats(35, 180)),
         }
     ),
