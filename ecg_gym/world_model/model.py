@@ -42,6 +42,7 @@ from ecg_gym.world_model.conditioning import (
     OBSERVED,
     Look,
     boards,
+    can_end,
     complete,
     endings,
     feature_names,
@@ -228,6 +229,7 @@ class WorldModel:
         person = people(before.patients)
         last = self._look(before)
         board, ending = self._pharmacology(before, after)
+        ending = ending * can_end(last.observed)
         if self.believed is not None:
             board = self.believed(last.board, board)
         home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))

@@ -17,7 +17,7 @@ def first(*drugs: str) -> Treatment:
 
 
 def test_every_row_of_the_formulary_has_indications_with_a_source() -> None:
-    assert set(table()) == set(FORMULARY)
+    assert set(FORMULARY) <= set(table())
     for drug, rows in table().items():
         assert rows, drug
         for row in rows:
