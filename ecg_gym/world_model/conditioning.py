@@ -168,7 +168,7 @@ def can_end(observed: np.ndarray) -> np.ndarray:
     """Which of the four endings of :func:`endings` the rhythm of a strip leaves possible, ``(B, 4)`` of 0 and 1.
 
     ``observed (B, len(OBSERVED))``. In a regular rhythm with P waves nothing is there to end, so a drug that has left
-    the body changes nothing; re-entry is regular and fast; AF has no P waves. What could not be measured stays possible.
+    the body changes nothing; re-entry is regular and fast; AF has no P waves. What was not measured stays possible.
     """
     hr, p_present, regular = (observed[:, OBSERVED.index(name)] for name in ("hr_bpm", "p_present", "regular"))
     p_there, keeps_time, slow = p_present > 0.5, regular > 0.5, hr < REENTRY_FROM_BPM
