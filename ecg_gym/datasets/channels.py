@@ -61,7 +61,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found in a file, before anything is checked."""
+    """What a reader result in a file, before anything is checked."""
 
     name: str  # of the record, for messages and results
     path: str  # of the file, for messages
@@ -113,7 +113,7 @@ def lead_of(label: str) -> str | None:
 
 def leads_among(labels: Sequence[str | None], path: object) -> tuple[dict[str, int], list[str], list[str]]:
     """Channel number of each lead, the leads recorded upside down, and remarks; raises ValueError for a lead twice."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     inverted, others = [], []
     names = [label for label in labels if label is not None]
     if len(names) < len(labels):
@@ -126,20 +126,20 @@ def leads_among(labels: Sequence[str | None], path: object) -> tuple[dict[str, i
         lead = "aVR" if turned else lead_of(label)
         if lead is None:
             others.append(label)
-        elif lead in found:
+        elif lead in result:
             raise ValueError(
-                f"record {path} has lead {lead} twice (channels {names[found[lead]]!r} and {label!r}); "
+                f"record {path} has lead {lead} twice (channels {names[result[lead]]!r} and {label!r}); "
                 f"expected each of {LEADS} once; rename or remove one channel in the header"
             )
         else:
-            found[lead] = number
+            result[lead] = number
             inverted += [lead] if turned else []
-    if not found:
+    if not result:
         raise ValueError(
             f"record {path} has channels {tuple(names)}, none of them a standard lead; expected names "
             f"like {LEADS}; rename the channels in the header"
         )
-    return found, inverted, [f"channels not used: {', '.join(others)}"] if others else []
+    return result, inverted, [f"channels not used: {', '.join(others)}"] if others else []
 
 
 def _in_millivolts(lead: str, channel: Channel, path: object) -> np.ndarray:
@@ -293,8 +293,8 @@ def patient_of(age: str, sex: str) -> tuple[Patient, list[str]]:
 
 def words_about(comments: Sequence[str]) -> tuple[str, str]:
     """Age and sex in header comments such as ``Age: 74``, ``<age>: 65 <sex>: F``, ``sex: female``; "" where unsaid."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for comment in comments:
         for match in re.finditer(r"<?\b(age|sex|gender)\b>?\s*[:=]\s*([^\s<,;]+)", comment, re.IGNORECASE):
-            found.setdefault(match[1].lower().replace("gender", "sex"), match[2])
-    return found.get("age", ""), found.get("sex", "")
+            result.setdefault(match[1].lower().replace("gender", "sex"), match[2])
+    return result.get("age", ""), result.get("sex", "")

@@ -413,9 +413,9 @@ def weights(
     packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
     for path, sha256 in ({file: None} if file else packaged).items():
         with entrance():
-            found = checkpoint.load(path, model_card.kind_of(path), sha256)
+            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
         megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
+        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
     text = json.dumps(rows, indent=2, sort_keys=True)
     if as_json:
         sys.stdout.write(text + "\n")
