@@ -33,7 +33,7 @@ def read_aecg(path: Path) -> Source:
         )
     try:
         sets = [_sequences(element) for element in _all(root, "sequenceSet")]
-        rate, channels = max(((r, c) for r, c in sets if c), key=lambda found: len(found[1][0][1]))
+        rate, channels = max(((r, c) for r, c in sets if c), key=lambda series: len(series[1][0][1]))
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{path} has no series of leads that can be read ({error or type(error).__name__}); expected lists of "

@@ -116,12 +116,12 @@ def _arms(beats: Mapping[str, np.ndarray]) -> list[LeadError]:
 
 def _equal(signal: np.ndarray, present: Sequence[str]) -> list[LeadError]:
     """Pairs of leads that hold the same signal."""
-    found = []
+    equal = []
     for a, b in combinations(present, 2):
         one, two = signal[LEADS.index(a)], signal[LEADS.index(b)]
         if _rms(one - two) < EQUAL * max(_rms(one), _rms(two)):
-            found.append(LeadError("equal", (a, b), f"{a} and {b} hold the same signal: one was not recorded", False))
-    return found
+            equal.append(LeadError("equal", (a, b), f"{a} and {b} hold the same signal: one was not recorded", False))
+    return equal
 
 
 def _chest(beats: Mapping[str, np.ndarray]) -> list[LeadError]:
