@@ -52,6 +52,11 @@ class Candidate:
     remarks: tuple[str, ...]  # what the clinical rules say against it short of forbidding it
     risks: tuple[float, ...]  # (K,) the risk of each future, in the order of Plan.seeds
     better: float = math.nan  # P(its S is really lower than that of watching), sampling noise only; 1/2 for watching
+    indications: tuple[str, ...] = ()  # what it would be given for, by the measured record and the known conditions
+    indicated: bool = True  # False where it was asked for by name and nothing indicates it
+    better_than_watching: bool = False  # its paired interval to watching excludes 0 and it is indicated
+    from_watching: float = math.nan  # S minus the S of watching
+    from_watching_ci: tuple[float, float] = (math.nan, math.nan)  # its paired 95 % interval
 
     def to_json_dict(self) -> dict[str, Any]:
         """This row for ``json.dumps``; numbers that are not known become null."""
@@ -66,6 +71,29 @@ class Excluded:
 
     treatment: Treatment
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unindicated:
+    """A treatment that is no candidate because nothing indicates it, and which unknown value might."""
+
+    treatment: Treatment
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What the plan comes down to: the first of the ranking."""
+
+    treatment: Treatment
+    better_than_watching: bool
+    why: str  # one sentence
+    settled: bool  # whether "better than watching?" was settled for every contender within the budget
+    confidence: str  # "usual", or "low" and why
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For ``json.dumps``."""
+        return {**asdict(self), "treatment": str(self.treatment)}
 
 
 @dataclass(frozen=True)
@@ -100,6 +128,9 @@ class Plan:
     measure: str = ""  # what S is, in words
     separation: float = math.nan  # P(the best really has the lowest S), over paired resamples; sampling noise only
     warnings: tuple[str, ...] = ()
+    recommendation: Recommendation | None = None  # of ``advise``; the plain ranking recommends nothing
+    unindicated: tuple[Unindicated, ...] = ()
+    findings: tuple[str, ...] = ()  # of the record, more likely than not
     before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
     """(K, 12, 1024) [mV]: the futures of the best candidate."""
@@ -134,8 +165,11 @@ class Plan:
                 "model_calls": self.model_calls,
                 "intervals": dict(self.intervals),
                 "risk_now": self.risk_now,
+                "findings": self.findings,
                 "warnings": self.warnings,
+                "recommendation": None if self.recommendation is None else self.recommendation.to_json_dict(),
                 "candidates": [c.to_json_dict() for c in self.candidates],
+                "unindicated": [{"treatment": str(u.treatment), "why": u.sentence} for u in self.unindicated],
                 "excluded": [{"treatment": str(e.treatment), "reasons": e.reasons} for e in self.excluded],
                 "preferences": [
                     {"lambda_low": p.low, "lambda_high": p.high, "treatment": str(p.treatment)}
