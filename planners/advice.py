@@ -163,44 +163,41 @@ class _Sampling:
 def _settle(
     sampling: _Sampling, eligible: Sequence[Treatment], k: int, extra: int
 ) -> tuple[dict[Treatment, bool], frozenset[Treatment]]:
-    """For each contender, whether "better than watching?" is settled; and those that are better.
+    """For each treatment that may be better than watching, whether that is settled; and those that are better.
 
-    Bonferroni over contenders and rounds keeps the promise that, with probability 0.95, none is called better that is
-    not. Contenders are the indicated whose score may be below watching's.
+    Bonferroni over treatments and rounds keeps the promise that, with probability 0.95, none is called better that is
+    not. The ``MOST_CONTENDERS`` of lowest score that the first ``k`` futures leave open, and watching, are drawn again
+    until they are settled or ``extra`` futures are spent.
     """
     if k < 2:
         return dict.fromkeys(eligible, False), frozenset()
-    rounds = 1 + max(0, extra // (2 * k))
-    contenders = _contenders(sampling, eligible)
-    level = 1 - (1 - CONFIDENCE) / max(1, len(contenders) * rounds)
-    settled: dict[Treatment, bool] = {}
-    better: set[Treatment] = set()
-    spent = 0
-    while contenders:
-        open_ones = []
-        for treatment in contenders:
-            low, high = interval_of(sampling.losses(treatment), sampling.losses(WATCH), sampling.measure.score, level)
-            settled[treatment] = high < -ROUNDING or low > -INDIFFERENCE
-            if high < -ROUNDING and sampling.futures[treatment].finite.all():
-                better.add(treatment)
-            open_ones += [] if settled[treatment] else [treatment]
-        cost = (len(contenders) + 1) * k
-        if not open_ones or spent + cost > extra:
-            break
+    possible = [t for t in eligible if _against_watching(sampling, t, CONFIDENCE)[0] < -ROUNDING]
+    rounds = 1 + extra // ((MOST_CONTENDERS + 1) * k)
+    level = 1 - (1 - CONFIDENCE) / max(1, len(possible) * rounds)
+    verdicts = {t: _verdict(sampling, t, level) for t in possible}
+    contenders = sorted((t for t in possible if verdicts[t] is None), key=lambda t: (sampling.score(t), str(t)))
+    contenders, spent = contenders[:MOST_CONTENDERS], 0
+    while any(verdicts[t] is None for t in contenders) and spent + (len(contenders) + 1) * k <= extra:
         sampling.draw([WATCH, *contenders], k)  # together, so that every column stays paired
-        better.clear()
-        spent += cost
-    return settled, frozenset(better)
+        spent += (len(contenders) + 1) * k
+        verdicts |= {t: _verdict(sampling, t, level) for t in contenders}
+    return {t: v is not None for t, v in verdicts.items()}, frozenset(t for t, v in verdicts.items() if v)
 
 
-def _contenders(sampling: _Sampling, eligible: Sequence[Treatment]) -> list[Treatment]:
-    """The indicated that may be better than watching, lowest score first."""
-    possible = []
-    for treatment in eligible:
-        low, _ = interval_of(sampling.losses(treatment), sampling.losses(WATCH), sampling.measure.score)
-        if low < -ROUNDING:
-            possible.append(treatment)
-    return sorted(possible, key=lambda t: (sampling.score(t), str(t)))[:MOST_CONTENDERS]
+def _verdict(sampling: _Sampling, treatment: Treatment, level: float) -> bool | None:
+    """Better than watching, not better by a difference that matters, or (None) not settled."""
+    low, high = _against_watching(sampling, treatment, level)
+    if high < -ROUNDING and bool(sampling.futures[treatment].finite.all()):
+        return True
+    return False if low > -INDIFFERENCE or high < -ROUNDING else None
+
+
+def _against_watching(sampling: _Sampling, treatment: Treatment, level: float) -> tuple[float, float]:
+    """The paired interval of S minus watching's S, over the futures that both have; NaN for a single one."""
+    losses = sampling.losses(treatment)
+    if len(losses) < 2:
+        return np.nan, np.nan
+    return interval_of(losses, sampling.losses(WATCH), sampling.measure.score, level)
 
 
 def _rows(
@@ -243,17 +240,12 @@ def _rows(
                 indicated=treatment == WATCH or (why is not None and why.indicated),
                 better_than_watching=treatment in better,
                 from_watching=0.0 if treatment == WATCH else difference,
-                from_watching_ci=(0.0, 0.0) if treatment == WATCH else _paired_interval(sampling, treatment),
+                from_watching_ci=(0.0, 0.0)
+                if treatment == WATCH
+                else _against_watching(sampling, treatment, CONFIDENCE),
             )
         )
     return tuple(rows)
-
-
-def _paired_interval(sampling: _Sampling, treatment: Treatment) -> tuple[float, float]:
-    losses = sampling.losses(treatment)
-    if len(losses) < 2:
-        return np.nan, np.nan
-    return interval_of(losses, sampling.losses(WATCH), sampling.measure.score)
 
 
 def _changes(drawn: Futures, facts: Facts) -> dict[str, Change]:

@@ -1,7 +1,7 @@
 """``Facts``: what was measured on the record itself, before any codec. Rules, indications and changes start from them.
 
-A world that draws strips sees a record through its codec. Where that reconstruction reads otherwise than the record, the
-record is right, and the plan says so.
+A world that draws strips sees a record through its codec. Where that reconstruction reads otherwise than the record,
+the record is right, and the plan says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ, Patient, State
+from ecg_gym.core import ECG, Patient, State
 from ecg_gym.waveform import measure, to_model_grid
 
 if TYPE_CHECKING:

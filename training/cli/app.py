@@ -64,6 +64,13 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
 ]
 
+AllDrugs = Annotated[bool, typer.Option("--all-drugs", help="The whole menu, with or without an indication.")]
+FixLeads = Annotated[
+    bool, typer.Option("--fix-leads", help="Put right leads that contradict each other, where one explanation is left.")
+]
+Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
+LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
+
 train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
@@ -74,7 +81,9 @@ app.command()(benchmark)
 
 @app.command()
 def plan(
-    record: Annotated[Path, typer.Option(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    record: Annotated[
+        Path, typer.Option(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
+    ],
     scenario: Annotated[
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
     ] = None,
@@ -82,7 +91,10 @@ def plan(
     given: Annotated[
         list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
     ] = None,
-    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    drugs: Annotated[
+        str | None, typer.Option(help="Candidates by name, comma separated; default what has an indication.")
+    ] = None,
+    all_drugs: AllDrugs = False,
     samples: Samples = 16,
     risk_aversion: RiskAversion = 0.6,
     measure: MeasureName = None,
@@ -92,8 +104,11 @@ def plan(
     paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
     allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+    fix_leads: FixLeads = False,
+    rate: Rate = None,
+    leads: LeadNames = None,
 ) -> None:
-    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
     from planners.from_record import prepare, run
 
     k = 3 if paper else samples
@@ -109,6 +124,10 @@ def plan(
             model_path=model,
             allow_missing_leads=allow_missing_leads,
             preset="paper" if paper else "default",
+            all_drugs=all_drugs,
+            fix_leads=fix_leads,
+            rate_hz=rate,
+            leads=None if leads is None else [name.strip() for name in leads.split(",")],
         )
     for remark in prepared.record.remarks:
         _SAY.print(f"[yellow]note[/] {escape(remark)}")
