@@ -80,7 +80,7 @@ def advise(
         preferences=_preferences(sampling, rows),
         patient=state.patients[0],
         record=record,
-        k=max(len(row.risks) for row in rows),
+        k=k,
         risk_aversion=risk_aversion,
         seed=seed,
         seeds=common_seeds(seed, max(len(row.risks) for row in rows)),
@@ -274,7 +274,8 @@ def _recommendation(
         low, high = first.from_watching_ci
         why = (
             f"score below watching's by {-first.from_watching:.3f} (paired 95 % interval {-high:.3f} to {-low:.3f}, "
-            f"{len(first.risks)} futures); given for {'; '.join(first.indications)}"
+            f"{len(first.risks)} futures); given for "
+            f"{'; '.join(sentence.partition(': ')[2] for sentence in first.indications)}"
         )
         return Recommendation(first.treatment, True, why, True, confidence)
     named = [row for row in rows if row.treatment != WATCH]

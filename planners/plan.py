@@ -114,10 +114,10 @@ class Plan:
     preferences: tuple[Preference, ...]
     patient: Patient
     record: str  # what the ECG was called; "" if nobody said
-    k: int
+    k: int  # futures of each candidate; those in doubt may have more
     risk_aversion: float
     seed: int
-    seeds: tuple[int, ...]  # (K,) the same for every candidate
+    seeds: tuple[int, ...]  # (K,) or as many as any candidate has futures; the same for every candidate
     horizon: int  # steps; the treatment is given at the first and judged at each
     dt_hours: float
     intervals: Mapping[str, float]  # before the treatment

@@ -152,6 +152,7 @@ def make_setup(
     obs: str = "features",
     tier: str = USUAL,
     invalid_action: str = "noop",
+    mask: str = dynamics.CONTRAINDICATIONS,
     horizon: int = HORIZON,
     dt_hours: float | None = None,
     knobs: Mapping[str, Any] | None = None,
@@ -166,6 +167,8 @@ def make_setup(
     arguments = dict(locals())
     if invalid_action not in INVALID:
         raise ValueError(f"invalid_action is {invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+    if mask not in dynamics.MASKS:
+        raise ValueError(f"mask is {mask!r}; expected one of {dynamics.MASKS}; leave it out")
     if deterministic not in DETERMINISTIC:
         raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
@@ -204,6 +207,7 @@ def make_setup(
         layout=layout,
         horizon=horizon,
         invalid=invalid_action,
+        mask=mask,
         samples=samples,
         risk_aversion=risk_aversion,
         reward=load_reward(reward, burden),
@@ -212,6 +216,18 @@ def make_setup(
     problem = EnvSetup(task, action_code(actions, menu), row, obs, privileged, arguments)
     problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return problem
+
+
+BEYOND = (
+    "the episode may go on beyond its horizon of {horizon} steps, where dying would cost less than living on; expected "
+    "a horizon as long as an episode may last; pass both: gym.make(id, max_episode_steps=24, horizon=24)"
+)
+
+
+def check_horizon(horizon: int, max_episode_steps: int) -> None:
+    """ValueError where an episode may last longer than its horizon, which prices dying: ``-(horizon + steps left)``."""
+    if max_episode_steps > horizon:
+        raise ValueError(f"max_episode_steps is {max_episode_steps}: {BEYOND.format(horizon=horizon)}")
 
 
 def _setup_again(arguments: dict[str, Any]) -> EnvSetup:

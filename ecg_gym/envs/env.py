@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World, row_generators
-from ecg_gym.envs.config import EnvProperties, make_setup
+from ecg_gym.envs.config import BEYOND, EnvProperties, make_setup
 from ecg_gym.envs.episode import Episode, Outcome, Reward
 from ecg_gym.envs.info import one
 from ecg_gym.registration import HORIZON
@@ -25,7 +25,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Action          ``Discrete(n)``: 0 watch and wait, others a standard dose of the menu (``env.unwrapped.menu``).
                     With ``actions="multidiscrete"``: drug x dose level.
     Mask            ``action_masks()`` (bool, for sb3-contrib), ``info["action_mask"]`` (int8): what the clinical rules
-                    allow now. What is not allowed is a noop, ends the episode or raises: ``invalid_action``.
+                    allow now; with ``mask="indications"`` of that what has an indication. What is not allowed is a
+                    noop, ends the episode or raises: ``invalid_action``.
     Observation     ``obs="features"``: ``Box(-1, 1, (d,))``, named by ``env.unwrapped.feature_names``; 0 where unknown,
                     with a known flag. ``"waveform"`` and ``"latent"`` put the strip [mV] or the latent beside it.
     Tier            how hard it is to see: ``clean``, ``variation`` (default), ``noisy``, ``missing`` leads, ``delayed``
@@ -36,7 +37,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Cost            ``info["cost"]`` in [0, 1]: the safety part of the risk; by hazard in ``info["costs"]``.
     Starts          with a person of the scenario's population, or with your record: ``reset(options={"ecg": path})``.
     Ends            ``terminated`` at a lethal rhythm (or a strip that is not finite); truncated after 8 steps by
-                    ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``).
+                    ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``); a step
+                    beyond the horizon warns, one after the end raises.
     Info            the same keys at reset and step: risk and its terms, cost, intervals with known flags, hours, what
                     was given, whether it was refused, the hash of the weights. ``privileged=True`` adds
                     ``info["truth_*"]`` where the world knows the truth.
@@ -63,6 +65,7 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         obs: str = "features",  # or "waveform", "latent"
         tier: str = "variation",  # how hard it is to see: "clean", "variation", "noisy", "missing", "delayed"
         invalid_action: str = "noop",  # or "terminate", "raise"
+        mask: str = "contraindications",  # or "indications": of what no rule forbids, what has an indication
         horizon: int = HORIZON,  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
         dt_hours: float | None = None,  # [h] of a step; None is the world's own
         knobs: Mapping[str, Any] | None = None,  # fields of the world, as {"sampler": "student", "steps": 2}
@@ -76,8 +79,9 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     ) -> None:
         self._problem = make_setup(
             world, risk, scenario, drugs=drugs, actions=actions, obs=obs, tier=tier, invalid_action=invalid_action,
-            horizon=horizon, dt_hours=dt_hours, knobs=knobs, deterministic=deterministic, reward=reward, burden=burden,
-            samples=samples, risk_aversion=risk_aversion, privileged=privileged,
+            mask=mask, horizon=horizon, dt_hours=dt_hours, knobs=knobs,
+            deterministic=deterministic, reward=reward, burden=burden, samples=samples, risk_aversion=risk_aversion,
+            privileged=privileged,
         )  # fmt: skip
         self.render_mode = checked_render_mode(render_mode)
         self.action_space = self._problem.action_space
@@ -117,8 +121,18 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Give what the action means, wait ``dt_hours``, look again."""
+        """Give what the action means, wait ``dt_hours``, look again.
+
+        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended; warns where it goes on beyond the horizon,
+        for which dying is priced too low.
+        """
+        if self._outcome is not None and self._outcome.terminated[0]:
+            raise gym.error.ResetNeeded(
+                "the episode has ended; expected a reset before the next step; call env.reset()"
+            )
         entry = self._problem.code.entry(action)
+        if self.episode.steps[0] == self.task.horizon:
+            gym.logger.warn(BEYOND.format(horizon=self.task.horizon))
         rngs = row_generators(self.np_random, 1)
         self._episode, self._outcome = self._problem.advance(self.episode, [entry], rngs)
         ended = bool(self._outcome.terminated[0])

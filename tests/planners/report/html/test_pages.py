@@ -35,7 +35,7 @@ def start(**who):
 @lru_cache(maxsize=8)
 def story(record: str = "somebody", k: int = 6, qtcf_ms: float = 425.0, steps: int = 3, noise: float = 0.005) -> Story:
     return tell(AnalyticWorld(noise_mv=noise), start(qtcf_ms=qtcf_ms), MENU, RISK, k=k, record=record, steps=steps,
-                facts={"command": "ecg-gym report somebody"})  # fmt: skip
+                named=True, facts={"command": "ecg-gym report somebody"})  # fmt: skip
 
 
 # --- markup ---------------------------------------------------------------------------------------------------------
