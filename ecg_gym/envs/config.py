@@ -219,7 +219,7 @@ def make_setup(
 
 
 BEYOND = (
-    "the episode may go on beyond its horizon of {horizon} steps, where dying would cost less than living on; expected "
+    "the episode went on beyond its horizon of {horizon} steps, where dying may cost less than living on; expected "
     "a horizon as long as an episode may last; pass both: gym.make(id, max_episode_steps=24, horizon=24)"
 )
 

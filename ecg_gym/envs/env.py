@@ -38,7 +38,7 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Starts          with a person of the scenario's population, or with your record: ``reset(options={"ecg": path})``.
     Ends            ``terminated`` at a lethal rhythm (or a strip that is not finite); truncated after 8 steps by
                     ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``); a step
-                    beyond the horizon warns, one after the end raises.
+                    after the end raises.
     Info            the same keys at reset and step: risk and its terms, cost, intervals with known flags, hours, what
                     was given, whether it was refused, the hash of the weights. ``privileged=True`` adds
                     ``info["truth_*"]`` where the world knows the truth.
@@ -123,19 +123,19 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Give what the action means, wait ``dt_hours``, look again.
 
-        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended; warns where it goes on beyond the horizon,
-        for which dying is priced too low.
+        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended; warns of a death beyond the horizon, where
+        it costs more than all steps so far could, but perhaps not more than those that were left.
         """
         if self._outcome is not None and self._outcome.terminated[0]:
             raise gym.error.ResetNeeded(
                 "the episode has ended; expected a reset before the next step; call env.reset()"
             )
         entry = self._problem.code.entry(action)
-        if self.episode.steps[0] == self.task.horizon:
-            gym.logger.warn(BEYOND.format(horizon=self.task.horizon))
         rngs = row_generators(self.np_random, 1)
         self._episode, self._outcome = self._problem.advance(self.episode, [entry], rngs)
         ended = bool(self._outcome.terminated[0])
+        if ended and self.episode.steps[0] > self.task.horizon:
+            gym.logger.warn(BEYOND.format(horizon=self.task.horizon))
         return self._observation(), float(self._outcome.reward[0]), ended, False, self._info()
 
     def render(self) -> Any:

@@ -516,17 +516,23 @@ def test_specs_survive_the_journey_through_json() -> None:
     assert EnvSpec.from_json(make(actions="multidiscrete").spec.to_json()).kwargs["actions"] == "multidiscrete"
 
 
-def test_an_episode_longer_than_its_horizon_warns_and_a_vector_env_has_the_right_one() -> None:
-    words = {"world": "oracle", "risk": "limits"}
-    env = gym.make("ECGIntervention-v0", max_episode_steps=24, **words)
+def test_dying_costs_more_than_all_that_came_before_in_an_episode_longer_than_its_horizon_too() -> None:
+    words = {"risk": AnalyticRisk(), "drugs": ["dofetilide"], "horizon": 2}
+    env = gym.make("ECGIntervention-v0", world=AnalyticWorld(lethal=("dofetilide",)), max_episode_steps=9, **words)
     env.reset(seed=0)
-    for _ in range(8):
+    for _ in range(5):
         env.step(0)
-    with pytest.warns(UserWarning, match="dying would cost less"):
-        env.step(0)
+    with pytest.warns(UserWarning, match="dying may cost less"):
+        _, reward, terminated, *_ = env.step(1)
+    assert terminated
+    assert reward == -7  # six steps could have cost 6 at most
+
+
+def test_a_vector_env_takes_its_horizon_from_the_time_limit_and_refuses_a_shorter_one() -> None:
+    words = {"world": "oracle", "risk": "limits"}
     many = gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, **words)
     assert many.unwrapped.task.horizon == 24
-    with pytest.raises(ValueError, match="dying would cost less"):
+    with pytest.raises(ValueError, match="dying may cost less"):
         gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, horizon=8, **words)
 
 
