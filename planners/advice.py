@@ -15,12 +15,13 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Patient, State, Treatment, World
 from ecg_gym.pharmacology import FORMULARY, Reasons, indications, resolve_medications
+from ecg_gym.rollout import RiskFunction
 from planners.facts import Facts, facts_of_state
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference, Recommendation, Unindicated
 from planners.racing import below, interval_of, paired
 from planners.ranking import INTERVALS, Rules, admit, check
-from planners.rollout import Futures, Progress, RiskFunction, common_seeds, futures
+from planners.rollout import Futures, Progress, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 
 CONFIDENCE = 0.95

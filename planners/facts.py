@@ -20,7 +20,7 @@ from ecg_gym.core import ECG, Patient, State
 from ecg_gym.waveform import measure, to_model_grid
 
 if TYPE_CHECKING:
-    from planners.rollout import RiskFunction
+    from ecg_gym.rollout import RiskFunction
 
 TOLERANCE_SDS = 3.0  # readings of one heart further apart than this many SDs disagree
 SURE = 0.3  # a finding whose probability moves by more, across the line where it counts, disagrees

@@ -21,6 +21,7 @@ INSIDE = (
     ("virtual_patient", "physiology"),
     ("world_model",),
     ("risk",),
+    ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
     ("checks",),
