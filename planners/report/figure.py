@@ -11,6 +11,7 @@ import numpy as np
 from ecg_gym.core import LEADS, MODEL_RATE_HZ, WATCH, State
 from planners.plan import NOTICE, Candidate, Change, Plan
 from planners.report import beats as beats_page
+from planners.report.words import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +81,6 @@ def _one(plan: Plan) -> np.ndarray | None:
 
 def _draw_title(figure: Any, plan: Plan, width: float, height: float) -> None:
     """Who, which rhythm, and the recommendation."""
-    from planners.report.table import verdict
-
     who = ", ".join(filter(None, (plan.record, person(plan), rhythm(plan))))
     figure.text(0.2 / width, 1 - 0.28 / height, who, fontsize=13, weight="bold", va="center")
     now = ", ".join(

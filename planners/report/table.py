@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from planners.plan import NOTICE, Candidate, Change, Plan, Preference
 from planners.report.figure import plan_figure
+from planners.report.words import below_line, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,20 +82,6 @@ def footnotes(plan: Plan) -> str:
     if len(plan.tied) > 1:
         lines.append("Rows with = cannot be told from the best: their paired 95 % interval of the difference holds 0.")
     return "\n".join([*lines, *plan.warnings, NOTICE])
-
-
-def verdict(plan: Plan) -> str:
-    """The recommendation as one sentence; "" where the plan recommends nothing."""
-    advice = plan.recommendation
-    if advice is None:
-        return ""
-    sure = "" if advice.confidence == "usual" else f" Confidence {advice.confidence}."
-    return f"Recommendation: {advice.treatment}: {advice.why}.{sure}"
-
-
-def below_line(row: Candidate, plan: Plan) -> bool:
-    """Whether a row stands below the line "not better than watching"."""
-    return plan.recommendation is not None and bool(row.treatment) and not row.better_than_watching
 
 
 def noted(plan: Plan) -> list[str]:

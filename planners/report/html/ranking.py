@@ -10,7 +10,8 @@ from planners.plan import Candidate, Change, Plan
 from planners.report.html import charts
 from planners.report.html.markup import Markup, join, tag
 from planners.report.html.sections import INTERVALS, section
-from planners.report.table import LAMBDA_SHOWN, below_line, number, preference, remarks, verdict
+from planners.report.table import LAMBDA_SHOWN, number, preference, remarks
+from planners.report.words import below_line, verdict
 
 HIGHLIGHTED = charts.SERIES  # lines of the chart of S against lambda that have a colour
 LAMBDA_MOST = 3.0  # right end of slider and chart; the number field goes further
