@@ -54,8 +54,8 @@ def plan(
     they finish. The ranking depends neither on the order of ``candidates`` nor on ``batch_rows``. ``measure`` is a
     :class:`~planners.measures.Measure` or its name, by default mean + ``risk_aversion`` x SD. Future k starts at row k
     of ``particles``, where the belief has several. With a ``price`` (see :mod:`planners.pricing`) candidates are
-    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left out, with
-    a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
+    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left
+    out, with a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
     check(state, k, horizon)
