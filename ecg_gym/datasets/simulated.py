@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import json
+import signal as signals
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,32 @@ def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: 
             done[_make(folder, settings, shard, shards[shard])] = shards[shard]
             yield sum(done.values()), n
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for shard in _made_together(folder, settings, todo, shards, workers):
+            done[shard] = shards[shard]
+            yield sum(done.values()), n
+    _write_labels(folder, shards)
+
+
+def _made_together(
+    folder: Path, settings: Simulation, todo: Sequence[int], shards: Mapping[int, int], workers: int
+) -> Iterator[int]:
+    """The shards as they are done. An interrupt ends the workers at once: what they had begun is begun again later."""
+    others = set(active_children())
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
+        try:
             jobs = [pool.submit(_make, folder, settings, shard, shards[shard]) for shard in todo]
             for job in as_completed(jobs):
-                done[shard] = shards[shard := job.result()]
-                yield sum(done.values()), n
-    _write_labels(folder, shards)
+                yield job.result()
+        except BaseException:  # an interrupt above all; without this the pool would finish every shard first
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.terminate()
+            raise
+
+
+def _leave_interrupts() -> None:
+    """In a worker: Ctrl-C is the parent's business."""
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
 
 
 def read_simulated(folder: Path, shards: Sequence[int] | None = None) -> Simulated:
