@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -21,6 +22,10 @@ from safetensors.torch import save_file
 
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.io import atomic_write, write_json
+
+if hasattr(os, "register_at_fork"):
+    # A forked worker (gymnasium's AsyncVectorEnv) has none of the parent's threads and would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,7 +62,8 @@ TrialFolder = Annotated[
     Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+    Path | None,
+    typer.Option(help="Folder of WFDB records (its folders ptbxl_100hz, ludb ... if there); else virtual ones only."),
 ]
 
 AllDrugs = Annotated[bool, typer.Option("--all-drugs", help="The whole menu, with or without an indication.")]
@@ -350,6 +352,7 @@ def _train(
     """
     from training import distributed
     from training.loop import AnotherRun
+    from training.run_lock import locked
     from training.run_record import recorded
 
     device, devices, seed = how
@@ -360,11 +363,16 @@ def _train(
         chosen = chosen if seed is None else _seeded(chosen, seed)
         folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    only = locked(folder) if distributed.is_first() else nullcontext()
     try:
-        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+        with only, recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
             path = work(chosen, folder)
             done(path)
     except AnotherRun as error:
+        refuse(error)
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and "; expected" not in str(error):
+            raise  # ours: it keeps its traceback
         refuse(error)
     except distributed.WorkerDone:
         return
