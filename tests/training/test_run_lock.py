@@ -16,7 +16,7 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert (tmp_path / LOCK).read_text(encoding="ascii") == str(os.getpid())
         with (
-            pytest.raises(ValueError, match="is being written by process .*; expected .*; pass another --out"),
+            pytest.raises(ValueError, match=r"is being written by process .*; expected .*; pass another --out"),
             locked(tmp_path),
         ):
             pass

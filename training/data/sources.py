@@ -109,8 +109,9 @@ def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
     stored = splits.read(REAL_SPLIT)
     folds = {}
     if (folder / "labels.csv").is_file():
-        with (folder / "labels.csv").open(newline="") as file:
-            folds = {int(row["ecg_id"]): int(row["strat_fold"]) for row in csv.DictReader(file)}
+        with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if {"ecg_id", "strat_fold"} <= set(row)]
+        folds = {int(row["ecg_id"]): int(row["strat_fold"]) for row in rows}
     for header in sorted(folder.rglob("*.hea")):
         name = header.stem
         if name.startswith("HR") and name[2:].isdigit() and int(name[2:]) < 2000:
