@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
     ("plausibility",),
-    ("core", "io", "statistics"),
+    ("core", "executor", "io", "statistics"),
+    ("powers",),
     ("registration",),
     ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),
