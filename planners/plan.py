@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,15 @@ class Plan:
         """The candidates that cannot be told from the best, itself among them."""
         return tuple(c for c in self.candidates if c.tie == self.best.tie)
 
+    def _repr_html_(self) -> str:
+        """The recommendation and the ranking as a table, for notebooks; ``planners.report`` draws the picture."""
+        head = "".join(f"<th>{word}</th>" for word in ("treatment", "S", "from watching", "QTcF", "HR", "given for"))
+        rows = "".join(map(_html_row, self.candidates))
+        advice = self.recommendation
+        said = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
+        notes = "".join(f"<li>{escape(words)}</li>" for words in (*self.warnings, NOTICE))
+        return f"{said}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
+
     def to_json_dict(self) -> dict[str, Any]:
         """The plan for ``json.dumps``: numbers, names and seeds, without the strips."""
         return jsonable(
@@ -177,6 +187,16 @@ class Plan:
                 ],
             }
         )
+
+
+def _html_row(row: Candidate) -> str:
+    """One candidate as a row of HTML."""
+    changes = [row.changes[name].mean if name in row.changes else math.nan for name in ("qtcf_ms", "hr_bpm")]
+    numbers = [f"{row.score:.3f}", *(f"{x:+.3f}" if math.isfinite(x) else "-" for x in (row.from_watching,)),
+               *(f"{x:+.0f}" if math.isfinite(x) else "-" for x in changes)]  # fmt: skip
+    why = "; ".join(row.indications) if row.indicated else "no indication"
+    cells = (str(row.treatment), *numbers, why)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def jsonable(value: Any) -> Any:
