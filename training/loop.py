@@ -424,7 +424,7 @@ def _append(rows: list[dict[str, Any]], path: Path) -> None:
     """Before the state is saved, so that a kill in between leaves too many rows, never too few."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({key: value if math.isfinite(value) else None for key, value in row.items()}) for row in rows]
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("".join(line + "\n" for line in lines))
 
 
@@ -432,7 +432,7 @@ def _forget_after(step: int, path: Path) -> None:
     """Drop the rows of steps that died with their process, and a last line that was cut."""
     if not path.is_file():
         return
-    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
     write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 

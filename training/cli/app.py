@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,8 +65,16 @@ TrialFolder = Annotated[
     Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+    Path | None,
+    typer.Option(help="Folder of WFDB records (its folders ptbxl_100hz, ludb ... if there); else virtual ones only."),
 ]
+
+AllDrugs = Annotated[bool, typer.Option("--all-drugs", help="The whole menu, with or without an indication.")]
+FixLeads = Annotated[
+    bool, typer.Option("--fix-leads", help="Put right leads that contradict each other, where one explanation is left.")
+]
+Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
+LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
 
 train = typer.Typer(
     help="Train one learned thing; stop it any time, the same command goes on.",
@@ -97,7 +106,9 @@ def main(
 
 @app.command()
 def plan(
-    record: Annotated[Path, typer.Argument(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    record: Annotated[
+        Path, typer.Argument(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
+    ],
     scenario: Annotated[
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
     ] = None,
@@ -105,7 +116,10 @@ def plan(
     given: Annotated[
         list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
     ] = None,
-    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    drugs: Annotated[
+        str | None, typer.Option(help="Candidates by name, comma separated; default what has an indication.")
+    ] = None,
+    all_drugs: AllDrugs = False,
     samples: Samples = 16,
     risk_aversion: RiskAversion = 0.6,
     measure: MeasureName = None,
@@ -115,8 +129,11 @@ def plan(
     paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
     allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+    fix_leads: FixLeads = False,
+    rate: Rate = None,
+    leads: LeadNames = None,
 ) -> None:
-    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
     from planners.from_record import prepare, run
 
     k = 3 if paper else samples
@@ -132,6 +149,10 @@ def plan(
             model_path=model,
             allow_missing_leads=allow_missing_leads,
             preset="paper" if paper else "default",
+            all_drugs=all_drugs,
+            fix_leads=fix_leads,
+            rate_hz=rate,
+            leads=None if leads is None else [name.strip() for name in leads.split(",")],
         )
     for remark in prepared.record.remarks:
         note(remark)
@@ -362,6 +383,7 @@ def _train(
     """
     from training import distributed
     from training.loop import AnotherRun
+    from training.run_lock import locked
     from training.run_record import recorded
 
     device, devices, seed = how
@@ -372,11 +394,16 @@ def _train(
         chosen = chosen if seed is None else _seeded(chosen, seed)
         folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    only = locked(folder) if distributed.is_first() else nullcontext()
     try:
-        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+        with only, recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
             path = work(chosen, folder)
             done(path)
     except AnotherRun as error:
+        refuse(error)
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and "; expected" not in str(error):
+            raise  # ours: it keeps its traceback
         refuse(error)
     except distributed.WorkerDone:
         return

@@ -186,7 +186,7 @@ def main(
 
 
 def _document(path: Path) -> Document | None:
-    one = json.loads(path.read_text())
+    one = json.loads(path.read_text(encoding="utf-8"))
     return one if isinstance(one, dict) and "metrics" in one and "study" in one else None
 
 

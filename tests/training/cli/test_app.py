@@ -63,8 +63,13 @@ def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
     rows = document["candidates"]
     assert all(set(row) >= ROW for row in rows)
     assert "watch and wait" in [row["treatment"] for row in rows]
-    scores = [row["score"] for row in rows]
-    assert scores == sorted(scores)
+    assert document["recommendation"]["treatment"] == rows[0]["treatment"]
+    watching = next(i for i, row in enumerate(rows) if row["treatment"] == "watch and wait")
+    assert all(row["better_than_watching"] for row in rows[:watching])
+    assert not any(row["better_than_watching"] for row in rows[watching:])
+    below = [row["score"] for row in rows[watching + 1 :]]
+    assert below == sorted(below)
+    assert [row["indicated"] for row in rows if row["treatment"].startswith("placebo")] == [False]
     assert json.loads((out / "plan.json").read_text()) == document
     assert (out / "plan.png").stat().st_size > 20_000
     assert sorted(path.name for path in out.iterdir()) == ["plan.json", "plan.png"]
