@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ecg_gym.io import atomic_write, write_text
 from training import distributed
-from training.console import SAY
+from training.console import SAY, note
 
 LOSSES = "losses.jsonl"
 STATE = "state.safetensors"
@@ -256,7 +256,7 @@ def report(
         yield from steps
         return
     if remark := precision(config)[1]:
-        SAY.print(f"[yellow]note[/] {remark}")
+        note(remark)
     writer, said = None, time.monotonic()
     with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
@@ -438,7 +438,7 @@ def _forget_after(step: int, path: Path) -> None:
 
 def _progress(clock: Callable[[], float] | None = None) -> Progress:
     """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
 
 

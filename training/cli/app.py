@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 import ecg_gym
 from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.show import play, report
 from training.cli.study import app as studies
-from training.console import RESEARCH_ONLY, entrance, progress_bar, refuse, writable
+from training.cli.weights import weights
 from training.console import SAY as _SAY
+from training.console import entrance, note, progress_bar, refuse, research_only, results, writable
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # as it is written: rich would take [s] and [ms] for styles
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
@@ -76,18 +76,38 @@ FixLeads = Annotated[
 Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
 LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
 
-train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
+train = typer.Typer(
+    help="Train one learned thing; stop it any time, the same command goes on.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
+app.command()(weights)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"ecg-gym {ecg_gym.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Drug intervention on the electrocardiogram. Research only, never bedside."""
 
 
 @app.command()
 def plan(
     record: Annotated[
-        Path, typer.Option(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
+        Path, typer.Argument(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
     ],
     scenario: Annotated[
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
@@ -135,7 +155,7 @@ def plan(
             leads=None if leads is None else [name.strip() for name in leads.split(",")],
         )
     for remark in prepared.record.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+        note(remark)
     with progress_bar() as bar:
         task = bar.add_task("candidates", total=None)
         result = run(
@@ -152,8 +172,9 @@ def plan(
         return
     from planners.report.table import plan_table
 
-    Console(width=max(120, Console().width)).print(plan_table(result))
-    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+    results().print(plan_table(result))
+    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}")
+    research_only()
 
 
 def _measure(words: str | None) -> None:
@@ -253,10 +274,10 @@ def trial(
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
         return
     for remark in parsed.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
-    Console(width=max(120, Console().width)).print(effects_table(result))
+        note(remark)
+    results().print(effects_table(result))
     _SAY.print(f"table    {folder / 'ecgs.csv'}\nsummary  {folder / 'summary.json'}\npicture  {picture}")
-    _SAY.print(f"[dim]{RESEARCH_ONLY}[/]")
+    research_only()
 
 
 @train.command("vae")
@@ -417,36 +438,3 @@ def _trials(preset: Any, folder: Path) -> Path:
             bar.advance(task)
     make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder
-
-
-@app.command()
-def weights(
-    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
-    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
-    as_json: Json = False,
-) -> None:
-    """What weights are: hash, size, training data with licences, and what was measured at the time."""
-    from ecg_gym.world_model import checkpoint
-    from training import model_card
-
-    if card:
-        with entrance():
-            text = "\n".join(model_card.card(path) for path in ([file] if file else model_card.shipped()))
-        sys.stdout.write(text)
-        return
-    rows = []
-    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
-    for path, sha256 in ({file: None} if file else packaged).items():
-        with entrance():
-            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
-        megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
-    text = json.dumps(rows, indent=2, sort_keys=True)
-    if as_json:
-        sys.stdout.write(text + "\n")
-        return
-    for row in rows:
-        _SAY.print(f"[bold]{row['file']}[/] {row['megabytes']} MB  sha256 {row['sha256']}")
-        Console().print_json(
-            data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
-        )
