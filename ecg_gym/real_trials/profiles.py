@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from ecg_gym.datasets.trajectories import Trajectory, records_by_subject
-from ecg_gym.datasets.trial_table import TrialTable
+from ecg_gym.real_trials.table import TrialTable
+from ecg_gym.real_trials.trajectories import Trajectory, records_by_subject
 
 SIDES = ("train", "validation", "test")
 LARGEST_TEST_SHARE = 4  # at most one subject in so many is for testing, where a release is not complete
@@ -50,7 +50,7 @@ def select(profile: Profile, table: TrialTable) -> TrialTable:
     if table.name not in profile.trials:
         raise ValueError(
             f"profile {profile.name} takes {', '.join(profile.trials)}, and not {table.name}; expected another profile "
-            "for it; see ecg_gym/datasets/profiles.yaml"
+            "for it; see ecg_gym/real_trials/profiles.yaml"
         )
     return table.select(without_arms=profile.trials[table.name].get("without", ()))
 

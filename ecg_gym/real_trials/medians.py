@@ -1,7 +1,7 @@
 """Median beats of the FDA trials: the fiducials that the published intervals were measured from.
 
-``medians/<subject>/<id>.atr`` marks one beat on its vector magnitude: P onset ``(``, QRS onset ``(``, R peak ``N``, QRS
-end ``)``, T peak ``t`` (a second one where there is), T end ``)``. At 1 kHz a sample is a millisecond.
+``medians/<subject>/<id>.atr`` marks one beat on its vector magnitude: P onset ``(``, QRS onset ``(``, R peak ``N`` (in
+ECGCIPA only), QRS end ``)``, T peak ``t`` (a second one where there is), T end ``)``. At 1 kHz a sample is a millisecond.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_gym.datasets.records import record_annotation, record_header
-
-UNKNOWN: dict[str, float | None] = {"PR": None, "QRS": None, "QT": None, "JTPEAK": None, "TPEAKTEND": None}
 
 
 def median_intervals(record: Path) -> dict[str, float | None] | None:
@@ -31,17 +29,14 @@ def median_intervals(record: Path) -> dict[str, float | None] | None:
 
 
 def intervals_from(marks: Sequence[tuple[float, str]]) -> dict[str, float | None]:
-    """Intervals [ms] from marks ``(time [ms], symbol)``, told apart by where they stand round the R peak."""
-    peak = next((time for time, mark in sorted(marks) if mark == "N"), None)
-    if peak is None:
-        return dict(UNKNOWN)
-    onsets = sorted(time for time, mark in marks if mark == "(" and time <= peak)
-    t_peak = next((time for time, mark in sorted(marks) if mark == "t"), None)
-    ends = sorted(time for time, mark in marks if mark == ")" and time >= peak)
-    qrs_end = next((time for time in ends if t_peak is None or time < t_peak), None)
-    t_end = next((time for time in reversed(ends) if t_peak is not None and time > t_peak), None)
-    qrs_onset = onsets[-1] if onsets else None
-    p_onset = onsets[-2] if len(onsets) > 1 else None
+    """Intervals [ms] from marks ``(time [ms], symbol)``: onsets before the first T peak, ends on either side of it."""
+    times = {symbol: sorted(time for time, mark in marks if mark == symbol) for symbol in ("(", "N", "t", ")")}
+    t_peak = times["t"][0] if times["t"] else None
+    split = float("inf") if t_peak is None else t_peak
+    onsets = [time for time in times["("] if time < split]
+    early, late = [time for time in times[")"] if time < split], [time for time in times[")"] if time > split]
+    qrs_onset, qrs_end = (onsets[-1] if onsets else None), (early[0] if early else None)
+    p_onset, t_end = (onsets[-2] if len(onsets) > 1 else None), (late[-1] if late else None)
     return {
         "PR": _difference(p_onset, qrs_onset),
         "QRS": _difference(qrs_onset, qrs_end),

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ecg_gym.core import PLAUSIBLE, Administration, Patient
-from ecg_gym.datasets.aside import atomic_write
-from ecg_gym.datasets.profiles import SIDES
-from ecg_gym.datasets.timed_doses import timed
-from ecg_gym.datasets.trajectories import Strip, Trajectory
 from ecg_gym.pharmacology import CONDITIONS
+from ecg_gym.real_trials.aside import atomic_write
+from ecg_gym.real_trials.profiles import SIDES
+from ecg_gym.real_trials.timed_doses import timed
+from ecg_gym.real_trials.trajectories import Strip, Trajectory
 
 COLUMNS = {
     "record_before": "WFDB record before, path from the folder of the file (needed)",

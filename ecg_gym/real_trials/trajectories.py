@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ecg_gym.core import Administration, Patient
-from ecg_gym.datasets.trial_table import INTERVALS, TrialTable, patient_of
+from ecg_gym.real_trials.table import INTERVALS, TrialTable, patient_of
 
 KINDS = ("baseline", "consecutive")
 

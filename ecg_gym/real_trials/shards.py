@@ -20,12 +20,12 @@ import numpy as np
 
 from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Treatment, independent_from_leads
 from ecg_gym.datasets import splits
-from ecg_gym.datasets.aside import atomic_write
-from ecg_gym.datasets.profiles import SIDES
 from ecg_gym.datasets.records import read_record
-from ecg_gym.datasets.trajectories import Strip, Trajectory
-from ecg_gym.datasets.trial_manifest import RealTrial, Written, write_manifest
-from ecg_gym.datasets.trials import TRUTHS, Trials, concatenate
+from ecg_gym.datasets.transitions import TRUTHS, Trials, concatenate
+from ecg_gym.real_trials.aside import atomic_write
+from ecg_gym.real_trials.manifest import RealTrial, Written, write_manifest
+from ecg_gym.real_trials.profiles import SIDES
+from ecg_gym.real_trials.trajectories import Strip, Trajectory
 from ecg_gym.waveform import to_model_grid
 
 SUBJECTS = "subjects.json"  # the side of every subject, in the form of ``splits.write``

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from ecg_gym.clinical_trial import Protocol, load_protocol, shipped_protocols
-from ecg_gym.datasets.trial_table import INTERVALS, Defect, Row, TrialTable, arm_named, number, read_csv, word
+from ecg_gym.real_trials.table import INTERVALS, Defect, Row, TrialTable, arm_named, number, read_csv, word
 
 RAW, MEDIANS = "raw", "medians"  # folders of a release
 WRAP = 2.0**32  # of the two PR values that an unsigned subtraction wrapped

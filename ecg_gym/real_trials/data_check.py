@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient
-from ecg_gym.datasets.fda import MEDIANS, RAW, releases
-from ecg_gym.datasets.medians import header_is_corrupt, median_intervals
 from ecg_gym.datasets.records import FLAT_MV, read_record, record_header
-from ecg_gym.datasets.trial_shards import LARGEST_MV
-from ecg_gym.datasets.trial_table import TrialTable, patient_of
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.exposure import exposure_at
+from ecg_gym.real_trials.fda import MEDIANS, RAW, releases
+from ecg_gym.real_trials.medians import header_is_corrupt, median_intervals
+from ecg_gym.real_trials.shards import LARGEST_MV
+from ecg_gym.real_trials.table import TrialTable, patient_of
 
 SUMS, RECORDS = "SHA256SUMS.txt", "RECORDS"
 TRACE = 0.01  # share of a drug's highest expected level below which it counts as not there

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient
-from ecg_gym.datasets.aside import atomic_write
-from ecg_gym.datasets.trials import Trials, concatenate, read_shard, shard_paths
+from ecg_gym.datasets.transitions import Trials, concatenate, read_shard, shard_paths
+from ecg_gym.real_trials.aside import atomic_write
 
 MANIFEST = "trials.json"
 FORMAT = 1
