@@ -1,7 +1,7 @@
 """Median beats of the FDA trials: the fiducials that the published intervals were measured from.
 
-``medians/<subject>/<id>.atr`` marks one beat on its vector magnitude: P onset ``(``, QRS onset ``(``, R peak ``N`` (in
-ECGCIPA only), QRS end ``)``, T peak ``t`` (a second one where there is), T end ``)``. At 1 kHz a sample is a millisecond.
+``medians/<subject>/<id>.atr`` marks a beat on its vector magnitude: P onset ``(``, QRS onset ``(``, R peak ``N`` (in
+ECGCIPA only), QRS end ``)``, T peak ``t`` (a second one where there is), T end ``)``; at 1 kHz a sample is 1 ms.
 """
 
 from __future__ import annotations

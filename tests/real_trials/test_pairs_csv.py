@@ -149,7 +149,7 @@ def test_what_is_no_table_of_pairs_is_refused(folder: Path, text: str, words: st
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not there; expected a pairs.csv"):
+    with pytest.raises(ValueError, match=r"is not there; expected a pairs\.csv"):
         read_pairs(tmp_path / "pairs.csv")
 
 

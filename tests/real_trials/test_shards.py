@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_refused(look_alike: Callable[[str], Known], s
     ]
     with pytest.raises(ValueError, match=r"no ECG of 1 trajectories could be used \(\{'the record is not there': 1"):
         write_shards(moved, SIDES, tmp_path / "b")
-    with pytest.raises(ValueError, match="has no trials.json; expected shards of real ECGs"):
+    with pytest.raises(ValueError, match=r"has no trials\.json; expected shards of real ECGs"):
         read_manifest(tmp_path)
     (tmp_path / "trials.json").write_text(json.dumps({"format": 0}))
     with pytest.raises(ValueError, match="has format 0; expected 1"):
