@@ -118,7 +118,7 @@ def examine(
     rules: Rules | None = None,
 ) -> Examined:
     """The strip judged against itself, and what the rules say to each candidate."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
+    from ecg_gym.envs.dynamics import likely
 
     risk = _default_risk() if risk is None else risk
     now = risk(state.ecg, state.ecg, state.patients, state.alive)

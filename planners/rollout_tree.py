@@ -201,7 +201,7 @@ class Imagination:
                 self._children[child.sample, child.given] = child
 
     def _child(self, node: Node, entry: int, state: State, judged: Any, row: int, finite: bool) -> Node:
-        from ecg_gym.envs.episode import likely
+        from ecg_gym.envs.dynamics import likely
 
         depth, alive = len(node.given), bool(state.alive[0])
         cost = self._cost(float(judged.total[row]), finite and alive, depth, len(self.menu[entry].doses))

@@ -26,15 +26,12 @@ import torch
 
 from ecg_gym.world_model import checkpoint
 from training import distributed, loop
+from training.loop import AnotherRun
 
 FILE = "run.json"
 FORMAT = 1
 PACKAGES = ("ecg-gym", "torch", "numpy", "scipy", "safetensors", "neurokit2", "lightning-fabric")
 OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "events.out.tfevents.*")  # and its weights; data caches are not among these
-
-
-class AnotherRun(ValueError):
-    """The folder holds a run that is not the one asked for."""
 
 
 @contextmanager
@@ -86,10 +83,22 @@ def recorded(
         raise
 
 
-def data_are_there(folder: str | Path) -> None:
+def data_hash(pattern: Path) -> dict[str, Any]:
+    """Content hash, number and size of the files that match; the hash does not depend on where they are."""
+    files = sorted(pattern.parent.glob(pattern.name))
+    lines = [f"{checkpoint.sha256(file)}  {file.name}\n" for file in files]
+    return {
+        "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        "sha256_of": "the lines '<SHA-256 of the content>  <name>' of all files, by name",
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
+    }
+
+
+def record_data_hash(folder: str | Path) -> None:
     """Enter the hash of the data into ``folder/run.json``, if there is one; AnotherRun when it was another before.
 
-    The loop calls this when training begins, for then everything that is learned from has been made.
+    Called when training begins: everything that is learned from has been made by then.
     """
     path = Path(folder) / FILE
     if not distributed.is_first() or not path.is_file():
@@ -105,16 +114,10 @@ def data_are_there(folder: str | Path) -> None:
     _write(path, {**document, "data": {**before, **found}, "status": "training"})
 
 
-def data_hash(pattern: Path) -> dict[str, Any]:
-    """Content hash, number and size of the files that match; the hash does not depend on where they are."""
-    files = sorted(pattern.parent.glob(pattern.name))
-    lines = [f"{checkpoint.sha256(file)}  {file.name}\n" for file in files]
-    return {
-        "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-        "sha256_of": "the lines '<SHA-256 of the content>  <name>' of all files, by name",
-        "files": len(files),
-        "bytes": sum(file.stat().st_size for file in files),
-    }
+def resume(component: torch.nn.Module, config: loop.LoopConfig, folder: str | Path) -> loop.TrainState:
+    """``loop.resume`` of a recorded run, after :func:`record_data_hash`; AnotherRun when the data have changed."""
+    record_data_hash(folder)
+    return loop.resume(component, config, folder)
 
 
 def read(folder: str | Path) -> dict[str, Any]:

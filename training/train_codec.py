@@ -21,7 +21,7 @@ from torch.nn import functional
 import ecg_gym
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import KIND, VAE, VAEConfig
-from training import loop
+from training import loop, run_record
 from training.data.sources import strips_for
 from training.data.strips import Strips, augment
 from training.loop import Batch, Logs, LoopConfig
@@ -163,7 +163,7 @@ def train(
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     vae = VAE(preset.model) if start is None else VAE.load(start)
     trainer = VAETrainer(vae.requires_grad_(True).train(), preset.objective)
-    state = loop.resume(trainer, preset.loop, folder)
+    state = run_record.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "vae", folder) if show else steps
     averaged: VAE = state.ema.vae.cpu()  # type: ignore[assignment]

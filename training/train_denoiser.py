@@ -44,7 +44,7 @@ from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.interval_model import Prognosis
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from ecg_gym.world_model.vae import VAE
-from training import loop, train_interval_model
+from training import loop, run_record, train_interval_model
 from training.data.pairs import Drawings, drawings_of, with_real
 from training.data.real_pairs import real_drawings
 from training.data.strips import load_strips
@@ -258,7 +258,7 @@ def train(
         forecaster.prognosis.requires_grad_(False)  # it has learned by now, by a loss of its own
     trainer = WorldModelTrainer(forecaster.train(), preset.objective)
     features = trainer.forecaster.features
-    state = loop.resume(trainer, preset.loop, folder)
+    state = run_record.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, data, features, preset), folder)
     averaged: Forecaster = state.ema.forecaster  # type: ignore[assignment]
     for step, logs in loop.report(steps, preset.loop, "world-model", folder) if show else steps:

@@ -26,7 +26,7 @@ from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import BATCH, KIND, PACKAGED, FindingsConfig, FindingsNet
 from ecg_gym.world_model import checkpoint
-from training import loop, platt
+from training import loop, platt, run_record
 from training.data import findings as findings_data
 from training.data.findings import Labelled
 from training.loop import Batch, Logs, LoopConfig
@@ -123,7 +123,7 @@ def train(preset: RiskPreset, strips: Labelled, folder: Path, show: bool = True)
     """
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     real, virtual = strips.of("train", real=True), strips.of("train", real=False)
-    state = loop.resume(FindingsTrainer(FindingsNet(preset.model)), preset.loop, folder)
+    state = run_record.resume(FindingsTrainer(FindingsNet(preset.model)), preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "risk", folder) if show else steps
     network: FindingsNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]

@@ -26,7 +26,7 @@ from ecg_gym.world_model.conditioning import (
     raw_features,
 )
 from ecg_gym.world_model.interval_model import Chance, Prognosis, PrognosisConfig, base_of, target_of
-from training import loop
+from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 
 
@@ -205,7 +205,7 @@ def train(
     pairs = pairs_of(trials)
     prognosis, features = new_prognosis(preset, trials, pairs)
     trainer = PrognosisTrainer(prognosis, preset.objective)
-    state = loop.resume(trainer, preset.loop, folder)
+    state = run_record.resume(trainer, preset.loop, folder)
     averaged: Prognosis = state.ema.prognosis  # type: ignore[assignment]
 
     def draw(rng: np.random.Generator) -> Batch:
@@ -251,5 +251,5 @@ def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows:
 def finished(preset: PrognosisPreset, trials: Trials, folder: Path) -> tuple[Prognosis, FeatureScale]:
     """The averaged prognosis that a run in ``folder`` has reached, and its features."""
     prognosis, features = new_prognosis(preset, trials, pairs_of(trials))
-    state = loop.resume(PrognosisTrainer(prognosis, preset.objective), preset.loop, folder)
+    state = run_record.resume(PrognosisTrainer(prognosis, preset.objective), preset.loop, folder)
     return state.ema.prognosis, features  # type: ignore[return-value]

@@ -28,7 +28,7 @@ from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import CODEC, WorldModel
 from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_student
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
-from training import loop
+from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 
 Source = Callable[[np.random.Generator, int], Known]  # what is known about n patients, drawn at random
@@ -207,7 +207,7 @@ def train(
     teacher: Forecaster, paths: Paths, preset: StudentPreset, folder: Path, show: bool = True
 ) -> tuple[StudentTrainer, Logs]:
     """The averaged student and the last step's logs; resumes from ``folder`` if a run of this preset stopped there."""
-    state = loop.resume(StudentTrainer(teacher, preset).train(), preset.loop, folder)
+    state = run_record.resume(StudentTrainer(teacher, preset).train(), preset.loop, folder)
     steps = loop.train(state, lambda rng: paths.draw(rng, preset.batch), folder)
     logs: Logs = {}
     for step, logs in loop.report(steps, preset.loop, "student", folder) if show else steps:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_gym.clinical_trial.effects import ENDPOINTS
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 from ecg_gym.clinical_trial.protocol import Protocol
 
 if TYPE_CHECKING:

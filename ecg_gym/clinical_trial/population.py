@@ -13,7 +13,7 @@ from ecg_gym.core import Patient
 from ecg_gym.pharmacology import CONDITIONS
 from ecg_gym.virtual_patient import Heart, draw_heart
 from ecg_gym.virtual_patient.population import kinds, population
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 FACTS = {  # what may be said of the people, and the limits of what is believed
     "age_years": (18.0, 100.0),

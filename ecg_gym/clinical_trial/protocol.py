@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ecg_gym.clinical_trial.effects import ENDPOINTS
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 from ecg_gym.clinical_trial.population import Population, parse_population
 from ecg_gym.clinical_trial.yaml_path import Place
 from ecg_gym.core import Administration, Dose, Patient

@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from ecg_gym.clinical_trial import randomisation
 from ecg_gym.clinical_trial.effects import TRUTH, summarise
 from ecg_gym.clinical_trial.population import draw_person, moved
 from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
-from ecg_gym.clinical_trial.table import csv_text, document, write_text
+from ecg_gym.clinical_trial.result import Row, TrialResult
+from ecg_gym.clinical_trial.table import csv_text, write_text
 from ecg_gym.core import ECG, Patient
 from ecg_gym.pharmacology import FORMULARY, Modulation, modulate
 from ecg_gym.pharmacology.exposure import Exposure, exposure_at
@@ -37,23 +38,6 @@ NOT_MEASURED = (  # columns of the trial that read shapes off its vector magnitu
     "TPEAKTPEAKP", "ERD_30", "LRD_30", "Twave_amplitude", "Twave_asymmetry", "Twave_flatness",
 )  # fmt: skip
 _PERSON, _VISIT, _HOUR, _DESIGN = range(4)  # streams of random numbers
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What came out of a trial."""
-
-    protocol: Protocol
-    seed: int
-    subjects: int
-    rows: list[Row]  # one per ECG, by the columns of ecgs.csv; None is NA
-    summary: list[Row]  # one per effect, arm, hour and endpoint
-    folder: Path | None  # where the files are, if any were written
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """One document: what was run, and the summary."""
-        return document(self)
 
 
 def run_trial(

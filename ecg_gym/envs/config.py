@@ -10,15 +10,15 @@ import numpy as np
 from gymnasium import spaces
 
 from ecg_gym.core import State, Treatment, World, _is_number
-from ecg_gym.envs import episode as course
+from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
-from ecg_gym.envs.episode import INVALID, Episode, Outcome, Task
+from ecg_gym.envs.dynamics import Task
+from ecg_gym.envs.episode import INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
 from ecg_gym.envs.loading import load_reward, load_risk, load_world
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
 from ecg_gym.envs.observations import Layout, space
 from ecg_gym.envs.reset import start
-from ecg_gym.envs.reward import Reward
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from ecg_gym.registration import HORIZON
@@ -54,21 +54,21 @@ class Problem:
     def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
         """New episodes, one per generator."""
         state: State = start(self.task.world, self.scenario, rngs, options, self.task.tier)
-        return course.begin(self.task, state, rngs)
+        return dynamics.begin(self.task, state, rngs)
 
     def advance(
         self, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
     ) -> tuple[Episode, Outcome]:
         """One step of every row."""
-        return course.advance(self.task, episode, entries, rngs)
+        return dynamics.advance(self.task, episode, entries, rngs)
 
     def observation(self, episode: Episode) -> Any:
         """What the agents see: an array ``(B, d)``, or a dict of arrays."""
-        seen = course.features(self.task, episode)
+        seen = dynamics.features(self.task, episode)
         if self.obs == "waveform":
-            return {"ecg": course.strips(episode), "features": seen}
+            return {"ecg": dynamics.strips(episode), "features": seen}
         if self.obs == "latent":
-            return {"latent": course.latents(episode), "features": seen}
+            return {"latent": dynamics.latents(episode), "features": seen}
         return seen
 
     def masks(self, episode: Episode) -> np.ndarray:
@@ -196,7 +196,7 @@ def pose(
         )
     row = scenario_named(scenario)
     menu: tuple[Treatment, ...] = row.menu if drugs is None else FORMULARY.menu(drugs)
-    layout = Layout(menu, course.finding_names(), tuple(CONDITIONS))
+    layout = Layout(menu, dynamics.finding_names(), tuple(CONDITIONS))
     task = Task(
         world=_world(world, dt_hours, knobs, deterministic),
         risk=_risk(risk, deterministic),

@@ -10,9 +10,8 @@ import numpy as np
 
 from ecg_gym.core import State, World, row_generators
 from ecg_gym.envs.config import Posed, pose
-from ecg_gym.envs.episode import Episode, Outcome
+from ecg_gym.envs.episode import Episode, Outcome, Reward
 from ecg_gym.envs.info import one
-from ecg_gym.envs.reward import Reward
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.envs.episode import Episode, Outcome, Task
+from ecg_gym.envs.dynamics import Task
+from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
 from ecg_gym.envs.reward import terms_of
 from ecg_gym.risk import LIMITS

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from ecg_gym.core import World
-from ecg_gym.envs.reward import Reward, RiskReward
+from ecg_gym.envs.episode import Reward
+from ecg_gym.envs.reward import RiskReward
 from ecg_gym.risk import RiskModel
 
 Knobs = tuple[tuple[str, Any], ...]  # fields of a world and what to set them to

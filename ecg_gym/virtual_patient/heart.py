@@ -12,7 +12,7 @@ from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 N_POSES = 32  # electrode matrices are kept, so people share a library of poses
 

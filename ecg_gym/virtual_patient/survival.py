@@ -10,7 +10,7 @@ import numpy as np
 from ecg_gym.pharmacology import Course
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import Truth, hazards_of, ischaemia
 
 _ENDED_BY = {  # leader of a rhythm -> the hazard that ends it

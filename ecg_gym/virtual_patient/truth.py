@@ -12,7 +12,8 @@ import numpy as np
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import Train, rhythms
+from ecg_gym.virtual_patient.rhythm import Train
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 FINDINGS = (
     "Poor data quality",

@@ -24,8 +24,9 @@ from worlds import AnalyticRisk, AnalyticWorld
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient, Treatment, parse_dose
 from ecg_gym.envs import ECGInterventionEnv, load_scenarios
 from ecg_gym.envs.actions import action_code
+from ecg_gym.envs.episode import Transition
 from ecg_gym.envs.observations import describe
-from ecg_gym.envs.reward import RiskReward, Transition, mean_variance
+from ecg_gym.envs.reward import RiskReward, mean_variance
 
 IDS = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}

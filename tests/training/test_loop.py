@@ -357,9 +357,12 @@ import test_loop as t
 
 config = t.replace(t.CONFIG, devices=2)
 state = t.resume(t.means(), config, {folder!r})
-for step, logs in t.report(t.train(state, t.draw, {folder!r}), config, "two", {folder!r}):
-    print("rank", state.rank, "step", step, flush=True)
-print("after training", state.rank, flush=True)
+try:
+    for step, logs in t.report(t.train(state, t.draw, {folder!r}), config, "two", {folder!r}):
+        print("rank", state.rank, "step", step, flush=True)
+    print("after training", state.rank, flush=True)
+except t.distributed.WorkerDone:
+    pass
 """
 
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from ecg_gym.world_model import checkpoint
 from training import loop, run_record
 from training.cli.app import _seeded, app
-from training.loop import Batch, LoopConfig
-from training.run_record import AnotherRun, data_hash, read, recorded
+from training.loop import AnotherRun, Batch, LoopConfig
+from training.run_record import data_hash, read, recorded
 
 torch.set_num_threads(1)
 
@@ -49,7 +49,7 @@ def work(preset: Preset, folder: Path, stop_at: int = -1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "strips.npz").exists():
         (folder / "strips.npz").write_bytes(b"some strips")
-    state = loop.resume(Line(), preset.loop, folder)
+    state = run_record.resume(Line(), preset.loop, folder)
     for step, _ in loop.train(state, draw, folder):
         if step == stop_at:
             raise KeyboardInterrupt
@@ -105,7 +105,7 @@ def test_the_record_is_there_while_the_run_goes_on(tmp_path: Path) -> None:
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz") as done:
         states.append(read(tmp_path))
         (tmp_path / "strips.npz").write_bytes(b"some strips")
-        loop.resume(Line(), Preset().loop, tmp_path)
+        run_record.resume(Line(), Preset().loop, tmp_path)
         states.append(read(tmp_path))
         done(work(Preset(), tmp_path))
     assert [state["status"] for state in states] == ["preparing data", "training"]
@@ -205,7 +205,7 @@ def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypa
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz", resume=False) as done:
-        run_record.data_are_there(tmp_path)
+        run_record.record_data_hash(tmp_path)
         done(tmp_path / "nothing.safetensors")
     for _ in loop.train(loop.start(Line(), Preset().loop), draw, tmp_path):
         pass

@@ -153,7 +153,7 @@ def make(settings: Mapping[str, Any]) -> Any:
 
 def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
     """What the env's mask refuses now, by the name of the treatment, with the reasons of the clinical rules."""
-    from ecg_gym.envs.episode import finding_names, likely
+    from ecg_gym.envs.dynamics import finding_names, likely
 
     episode = env.episode
     now = {name: float(values[0]) for name, values in episode.now.items()}

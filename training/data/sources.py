@@ -80,7 +80,7 @@ def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
 def _rare(world: VirtualPatient, rng: np.random.Generator) -> State:
     """One person whose rhythm and conduction are drawn evenly from what the virtual patient knows."""
     from ecg_gym.virtual_patient.population import kinds, population
-    from ecg_gym.virtual_patient.rhythm import rhythms
+    from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     rhythm = str(rng.choice(sorted(set(rhythms()) - {"asystole"})))
     conduction = str(rng.choice(sorted(kinds(population()["disease"]["conduction"]))))

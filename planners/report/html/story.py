@@ -142,7 +142,7 @@ def _objections(treatment: Treatment, state: State, ranked: Plan, risk: RiskFunc
 
 def _violations(treatment: Treatment, state: State, judged: Any, row: int) -> tuple[Violation, ...]:
     """What the rules say of a treatment for a state of one, judged as ``row`` of a batch."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules
+    from ecg_gym.envs.dynamics import likely
 
     intervals = {name: float(value) for name, value in judged.intervals.row(row).items()}
     findings = likely(judged.probabilities[row])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,9 @@ from planners import (
     WatchAndWait,
 )
 from planners.two_stage import SiftingPlanner
+from training.evaluation.benchmark.base import Contestant, Prepared, Setting
 from training.evaluation.benchmark.episodes import Agent
 from training.evaluation.benchmark.protocol import IDS, MODEL, TRUTH, TUNED, Protocol, canonical
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What an agent is made for."""
-
-    protocol: Protocol
-    scenario: str
-    seed: int  # repetition: of the patients, and of what is learned
-    artefact: bytes = b""  # what its preparation brought
-
 
 ALGORITHMS = {"ppo": "SB3's PPO", "dqn": "SB3's DQN", "maskable-ppo": "sb3-contrib's MaskablePPO"}
 COMMON = {"learning_rate": 1e-3, "gamma": 0.99, "policy_kwargs": {"net_arch": [64, 64]}}
@@ -55,24 +45,6 @@ OFF_POLICY = {
     "target_update_interval": 256, "exploration_fraction": 0.5, "exploration_final_eps": 0.05, **COMMON,
 }  # fmt: skip
 LEARNING = {"ppo": ON_POLICY, "maskable-ppo": ON_POLICY, "dqn": OFF_POLICY}
-Prepared = tuple[bytes, dict[str, Any]]  # the artefact, and what is to be told about it
-Prepare = Callable[[Setting, Mapping[str, Any], Path], Prepared]  # may keep checkpoints in the folder
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One row of the table."""
-
-    name: str
-    kind: str  # "anchor", "planner" or "learner"
-    says: str  # what it is, for the page
-    make: Callable[[Any, Setting, Mapping[str, Any]], Agent]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    prepare: Prepare | None = None
-    learned: bool = False  # whether what it does depends on the learned model
-    inside: bool = True  # also played inside the learned model, for the exploitation gap
-    effort: int = 0  # the lower are played first
-    share: float = 1.0  # of the episodes that it is played, the first ones; less for what takes long
 
 
 def learned_world(protocol: Protocol) -> World:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from planners import PlanInfo
-from training.evaluation.benchmark.agents import Agent, Prepared, Setting
+from training.evaluation.benchmark.agents import Agent
+from training.evaluation.benchmark.base import Prepared, Setting
 from training.evaluation.benchmark.protocol import IDS, TRAINED, Protocol
 from training.evaluation.benchmark.storage import write_aside
 

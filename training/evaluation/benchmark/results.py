@@ -15,7 +15,7 @@ import numpy as np
 
 from ecg_gym.statistics import bootstrap, cvar, iqm, p_better
 from planners.plan import NOTICE, jsonable
-from training.evaluation.benchmark.agents import Contestant
+from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, model_sha256, risk_sha256
 from training.evaluation.benchmark.run import Stored, wanted
 from training.evaluation.benchmark.storage import Row

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.benchmark.agents import Contestant, Setting, contestants
+from training.evaluation.benchmark.agents import contestants
+from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.episodes import made, play
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, canonical
 from training.evaluation.benchmark.storage import Cell, Key, Row, write_aside

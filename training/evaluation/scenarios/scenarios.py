@@ -19,7 +19,8 @@ from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
-from training.evaluation.benchmark.agents import ANCHORS, Contestant, contestants
+from training.evaluation.benchmark.agents import ANCHORS, contestants
+from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import TRUTH, Protocol
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Stored, cells, missing, run, stored

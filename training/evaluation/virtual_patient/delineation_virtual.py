@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ecg_gym.virtual_patient import draw_heart, synthesise
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import FINDINGS, Truth
 
 INTERVALS = ("pr_ms", "qrs_ms", "qt_ms", "tpeak_tend_ms")

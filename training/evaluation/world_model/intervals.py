@@ -34,7 +34,7 @@ import yaml
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, World
 from ecg_gym.datasets.transitions import TrialDesign, is_held_out
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, SHORT, Questions, both, futures, mean_known, measured, seen
 from training.evaluation.result import Size, estimate_mean, estimates, metric

@@ -15,7 +15,8 @@ import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.statistics import bootstrap, cvar, iqm, p_better, resamples
 from training.evaluation.benchmark import agents as table
 from training.evaluation.benchmark import leaderboard
-from training.evaluation.benchmark.agents import Contestant, Setting, contestants
+from training.evaluation.benchmark.agents import contestants
+from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.protocol import JUDGED, MODEL, TRAINED, TRUTH, TUNED, Protocol, canonical
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Job, cells, do, missing, replay, run, stored, wanted
