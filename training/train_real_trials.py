@@ -96,7 +96,7 @@ def run(
     interval_model, scores = tune_interval_model(old.forecaster, trials, folder / INTERVAL_MODEL, preset, show)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(codec, folder / CODEC)
-    tuned = _with_interval_model(old.forecaster, interval_model)
+    tuned = with_interval_model(old.forecaster, interval_model)
     metrics: dict[str, Any] = {"interval_model": scores}
     if preset.loop.steps:
         tuned, metrics["denoiser"] = tune_denoiser(tuned, trials, folder, codec, preset, show)
@@ -201,7 +201,8 @@ def limits(told: Written) -> list[str]:
     return [limit.format(subjects=told.subjects("train"), sources=names) for limit in LIMITS] + notices
 
 
-def _with_interval_model(forecaster: Forecaster, model: Prognosis) -> Forecaster:
+def with_interval_model(forecaster: Forecaster, model: Prognosis) -> Forecaster:
+    """A copy of the forecaster that foretells by another interval model of the same size."""
     tuned = copy.deepcopy(forecaster)
     assert tuned.prognosis is not None
     tuned.prognosis.load_state_dict(model.state_dict())
