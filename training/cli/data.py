@@ -91,6 +91,31 @@ def shards(
     _print(document, as_json, "\n".join(lines))
 
 
+@app.command()
+def episodes(
+    mimic: Annotated[Path, typer.Option(help="Folder of MIMIC-IV; holds hosp/ and icu/.")],
+    ecg: Annotated[Path, typer.Option(help="Folder of MIMIC-IV-ECG; holds record_list.csv and files/.")],
+    out: Annotated[Path, typer.Option(help="The pairs.csv to write; its notice lies beside it.")],
+    rule: Annotated[
+        Path | None, typer.Option(help="YAML with numbers and lists of the episode rule that replace the shipped ones.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A pairs.csv of episodes in MIMIC-IV: ECG, first dose of a drug, ECG; with the attrition and negative controls."""
+    from ecg_gym.real_trials.mimic_episodes import find_episodes, write_episodes
+    from ecg_gym.real_trials.mimic_tables import Hospital, load_rule
+
+    with entrance():
+        chosen = load_rule(rule)
+        found, attrition = find_episodes(Hospital(mimic, ecg), chosen)
+        if not found:
+            raise ValueError(f"no episode is left ({attrition}); expected some; widen the windows with --rule")
+        write_episodes(found, chosen, ecg, out)
+    lines = [f"{number:>10,}  {step}" for step, number in attrition.items()]
+    lines += [f"pairs    {out}", *(f"note     {notice}" for notice in chosen["notices"])]
+    _print({"file": str(out), "attrition": attrition, "notices": chosen["notices"]}, as_json, "\n".join(lines))
+
+
 def _gather(
     names: list[str], data: Path | None, profile: str, protocols: Any
 ) -> tuple[list[Any], dict[str, str], Any, Any]:
