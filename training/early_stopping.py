@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from ecg_gym.io import atomic_write
 
 PREFIX = "best_"  # of the file in the run's folder
 Module = TypeVar("Module", bound=nn.Module)
@@ -46,11 +47,6 @@ class BestSoFar(Generic[Module]):
             self._write(self.path)
 
     def _write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         tensors = {name: value.contiguous().clone() for name, value in self.model.state_dict().items()}
-        try:
+        with atomic_write(path) as aside:
             save_file(tensors, aside, {"scores": json.dumps(self.scores)})
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)

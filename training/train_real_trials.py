@@ -22,7 +22,7 @@ from ecg_gym.real_trials.manifest import Written, read_manifest, row_weights
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.forecaster import Forecaster
-from ecg_gym.world_model.interval_model import Prognosis
+from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import CODEC, WEIGHTS, WorldModel, save
 from ecg_gym.world_model.vae import VAE
 from training import loop, run_record, train_denoiser, train_interval_model
@@ -30,7 +30,8 @@ from training.data.pairs import Drawings, drawings_of
 from training.data.real_trials import read_side, real_pairs, resample
 from training.early_stopping import BestSoFar
 from training.loop import LoopConfig
-from training.train_interval_model import Pairs, PrognosisPreset, PrognosisTrainer
+from training.revision import git_revision
+from training.train_interval_model import IntervalModelPreset, IntervalModelTrainer, Pairs
 
 INTERVAL_MODEL = "interval_model"  # folder of the first stage
 LIMITS = (
@@ -44,7 +45,7 @@ Scores = list[dict[str, float]]
 class RealPreset:
     """One way of fine-tuning."""
 
-    interval_model: PrognosisPreset
+    interval_model: IntervalModelPreset
     loop: LoopConfig  # of the denoiser; 0 steps keep it as it is
     batch: int = 32
     looks: int = 8  # how often each stage is tried on the validation side
@@ -52,13 +53,15 @@ class RealPreset:
 
 PRESETS = {
     "tiny": RealPreset(  # seconds: proves that everything runs
-        PrognosisPreset(batch=16, loop=LoopConfig(steps=8, warmup=2, learning_rate=1e-4, ema_decay=0.5, save_every=4)),
+        IntervalModelPreset(
+            batch=16, loop=LoopConfig(steps=8, warmup=2, learning_rate=1e-4, ema_decay=0.5, save_every=4)
+        ),
         LoopConfig(steps=4, warmup=1, learning_rate=1e-4, ema_decay=0.5, save_every=4),
         batch=8,
         looks=2,
     ),
     "default": RealPreset(
-        PrognosisPreset(batch=256, loop=LoopConfig(steps=600, warmup=50, learning_rate=2e-4, ema_decay=0.99)),
+        IntervalModelPreset(batch=256, loop=LoopConfig(steps=600, warmup=50, learning_rate=2e-4, ema_decay=0.99)),
         LoopConfig(steps=1500, warmup=100, learning_rate=2e-4, ema_decay=0.999, bf16=True, save_every=200),
         batch=64,
     ),
@@ -104,14 +107,14 @@ def run(
     save(
         path, tuned, checkpoint.sha256(codec),
         data={"sources": sources(told)}, metrics=metrics, training=asdict(preset), limits=limits(told),
-        revision=loop.git_revision(), version=ecg_gym.__version__, started_from=old.sha256,
+        revision=git_revision(), version=ecg_gym.__version__, started_from=old.sha256,
     )  # fmt: skip
     return path
 
 
 def tune_interval_model(
     forecaster: Forecaster, trials: Path, folder: Path, preset: RealPreset, show: bool = True
-) -> tuple[Prognosis, Scores]:
+) -> tuple[IntervalModel, Scores]:
     """The interval model that did best on the validation side, and the score of every look (the first: untouched)."""
     train, validation = read_side(trials, "train"), read_side(trials, "validation")
     pairs, weights = real_pairs(*train)
@@ -125,15 +128,15 @@ def tune_interval_model(
 def fit_interval_model(
     forecaster: Forecaster, learned: tuple[Trials, Pairs], held: tuple[Trials, Pairs, np.ndarray], folder: Path | None,
     preset: RealPreset, show: bool = True,
-) -> tuple[Prognosis, Scores]:  # fmt: skip
+) -> tuple[IntervalModel, Scores]:  # fmt: skip
     """As :func:`tune_interval_model`, from pairs in memory; nothing is written without a ``folder``."""
     if forecaster.prognosis is None or forecaster.outlook is None:
         raise ValueError("these weights have no interval model; expected a world model of preset default; pass others")
     settings, features = preset.interval_model, forecaster.outlook
     model = copy.deepcopy(forecaster.prognosis).requires_grad_(True)
-    trainer = PrognosisTrainer(model, settings.objective)
+    trainer = IntervalModelTrainer(model, settings.objective)
     state = loop.start(trainer, settings.loop) if folder is None else run_record.resume(trainer, settings.loop, folder)
-    averaged: Prognosis = state.ema.prognosis  # type: ignore[assignment]
+    averaged: IntervalModel = state.ema.prognosis  # type: ignore[assignment]
 
     def draw(rng: np.random.Generator) -> loop.Batch:
         return train_interval_model.draw_batch(rng, *learned, averaged, features, settings)
@@ -148,7 +151,9 @@ def fit_interval_model(
 
 
 @torch.inference_mode()
-def likelihood(model: Prognosis, features: FeatureScale, trials: Trials, pairs: Pairs, weights: np.ndarray) -> float:
+def likelihood(
+    model: IntervalModel, features: FeatureScale, trials: Trials, pairs: Pairs, weights: np.ndarray
+) -> float:
     """Weighted mean negative log-likelihood [nat] of the later strip's intervals and signs, given the earlier one."""
     batch = train_interval_model.batch_of(trials, pairs, features)
     model = copy.deepcopy(model).cpu().eval()
@@ -201,7 +206,7 @@ def limits(told: Written) -> list[str]:
     return [limit.format(subjects=told.subjects("train"), sources=names) for limit in LIMITS] + notices
 
 
-def with_interval_model(forecaster: Forecaster, model: Prognosis) -> Forecaster:
+def with_interval_model(forecaster: Forecaster, model: IntervalModel) -> Forecaster:
     """A copy of the forecaster that foretells by another interval model of the same size."""
     tuned = copy.deepcopy(forecaster)
     assert tuned.prognosis is not None

@@ -104,7 +104,7 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
     measured, true = (changes(cells(protocol, rows, prefix)) for prefix in ("", TRUTH))
     names = [arm.name for arm in protocol.arms]
     placebo = names.index(protocol.placebo) if protocol.placebo else None
-    found = []
+    result = []
     for a, arm in enumerate(protocol.arms):
         for effect in ("change_from_baseline", "placebo_corrected"):
             if effect == "placebo_corrected" and placebo in (None, a):
@@ -115,12 +115,12 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
                         _effect(protocol, values[:, :, h, e], a, placebo if effect == "placebo_corrected" else None)
                         for values in (measured, true)
                     )
-                    found.append(
+                    result.append(
                         {"effect": effect, "arm": arm.name, "label": arm.label, "hour": hour, "endpoint": endpoint,
                          "unit": ENDPOINTS[endpoint].unit, **_rounded(seen),
                          **{TRUTH + key: value for key, value in _rounded(known).items()}}
                     )  # fmt: skip
-    return found
+    return result
 
 
 def _effect(protocol: Protocol, change: np.ndarray, arm: int, placebo: int | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, an
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class EnvSetup:
     """Everything about an env that never changes; copies share it, pickles name what can be loaded again by name."""
 
     task: Task
@@ -79,17 +79,17 @@ class Problem:
         """The infos of all rows."""
         return columns(self.task, episode, outcome, self.masks(episode), self.privileged)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Problem:
+    def __deepcopy__(self, memo: dict[int, Any]) -> EnvSetup:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _posed, (dict(self.arguments),)
+        return _setup_again, (dict(self.arguments),)
 
 
-class Posed:
+class EnvProperties:
     """What may be known from outside about an env, single or vector: the same properties of its problem."""
 
-    _problem: Problem
+    _problem: EnvSetup
 
     @property
     def menu(self) -> tuple[Treatment, ...]:
@@ -142,7 +142,7 @@ class Posed:
         return self._problem.code.action(self.menu.index(treatment))
 
 
-def pose(
+def make_setup(
     world: str | World,
     risk: str | RiskModel,
     scenario: str,
@@ -161,7 +161,7 @@ def pose(
     samples: int = 1,
     risk_aversion: float = 0.0,
     privileged: bool = False,
-) -> Problem:
+) -> EnvSetup:
     """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv`, checked and made into a :class:`Problem`."""
     arguments = dict(locals())
     if invalid_action not in INVALID:
@@ -209,13 +209,13 @@ def pose(
         reward=load_reward(reward, burden),
         tier=seeing,
     )
-    problem = Problem(task, action_code(actions, menu), row, obs, privileged, arguments)
+    problem = EnvSetup(task, action_code(actions, menu), row, obs, privileged, arguments)
     problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return problem
 
 
-def _posed(arguments: dict[str, Any]) -> Problem:
-    return pose(**arguments)
+def _setup_again(arguments: dict[str, Any]) -> EnvSetup:
+    return make_setup(**arguments)
 
 
 def _world(

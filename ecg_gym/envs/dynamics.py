@@ -9,8 +9,17 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World, row_generators
 from ecg_gym.envs.episode import LIKELY, Episode, Outcome, Reading, Reward, Transition
-from ecg_gym.envs.observability import USUAL, Sight, Tier, leads_off, seen, tier_named
-from ecg_gym.envs.observations import CHANGES, CLOCK, LATENT_LIMIT, MEASURED, STRIP_LIMIT_MV, Layout, doses_taken, told
+from ecg_gym.envs.observability import USUAL, SeenStrip, Tier, leads_off, seen, tier_named
+from ecg_gym.envs.observations import (
+    CHANGES,
+    CLOCK,
+    LATENT_LIMIT,
+    MEASURED,
+    STRIP_LIMIT_MV,
+    Layout,
+    doses_taken,
+    patient_features,
+)
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
 from ecg_gym.pharmacology import action_mask
 from ecg_gym.risk import FINDINGS, RiskModel
@@ -38,7 +47,7 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Epis
     strips = seen(task.tier, state.ecg, missing, rngs)
     truth, reading = _both(task, state.ecg, strips, state)
     looks = zip(state.hours, strips, missing, reading["risk"])
-    recorded = tuple((Sight(float(h), strip, off, risk=float(risk)),) for h, strip, off, risk in looks)
+    recorded = tuple((SeenStrip(float(h), strip, off, risk=float(risk)),) for h, strip, off, risk in looks)
     return Episode(
         state=state, first=state.ecg, start=reading, now=reading, last=reading, judged=truth,
         allowed=allowed(task, state, reading), steps=np.zeros(len(state), int), missing=missing, recorded=recorded,
@@ -89,7 +98,7 @@ def _after(
     last = truth if task.tier.clear else read(task, _first_seen(before), strips, state)
     now = before.last if task.tier.delayed else last
     recorded = tuple(
-        (*past[:-1], replace(past[-1], given=treatment), Sight(float(hours), strip, off, risk=float(risk)))
+        (*past[:-1], replace(past[-1], given=treatment), SeenStrip(float(hours), strip, off, risk=float(risk)))
         for past, treatment, hours, strip, off, risk in zip(
             before.recorded, given, state.hours, strips, before.missing, last["risk"]
         )
@@ -113,13 +122,17 @@ def _both(task: Task, strips: np.ndarray, as_seen: np.ndarray, state: State) -> 
 
 def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dict[str, np.ndarray]:
     """Everything that can be read off strips, one array ``(B,)`` per name; NaN where not measurable."""
-    found = task.risk(first, strips, state.patients, state.alive)
-    rows = [found.intervals.row(i) for i in range(len(state))]
+    judgement = task.risk(first, strips, state.patients, state.alive)
+    rows = [judgement.intervals.row(i) for i in range(len(state))]
     columns = {f.name: np.array([row[f.name] for row in rows], dtype=float) for f in MEASURED}
-    columns |= {name: found.probabilities[:, i] for i, name in enumerate(finding_names())}
-    columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in found.terms.items()}
-    risk = np.where(found.finite & np.isfinite(found.total), np.nan_to_num(found.total, nan=1.0), 1.0)
-    return columns | {"risk": risk, "cost": np.nan_to_num(found.cost, nan=1.0), "finite": found.finite.astype(float)}
+    columns |= {name: judgement.probabilities[:, i] for i, name in enumerate(finding_names())}
+    columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in judgement.terms.items()}
+    risk = np.where(judgement.finite & np.isfinite(judgement.total), np.nan_to_num(judgement.total, nan=1.0), 1.0)
+    return columns | {
+        "risk": risk,
+        "cost": np.nan_to_num(judgement.cost, nan=1.0),
+        "finite": judgement.finite.astype(float),
+    }
 
 
 def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
@@ -144,7 +157,7 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     for feature in CHANGES:
         name = feature.name.removesuffix("_change")
         columns[feature.name] = episode.now[name] - episode.start[name]
-    columns |= told(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
+    columns |= patient_features(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
     clock = {
         "hours": state.hours,
         "dt_hours": np.full(len(state), task.world.dt_hours),

@@ -6,22 +6,14 @@ own generator alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ecg_gym.core import Treatment
-    from ecg_gym.envs.episode import Episode
-
-
-from collections.abc import Sequence
-from dataclasses import fields, replace
-
 from ecg_gym.core import State, Treatment, concatenate
-from ecg_gym.envs.observability import Sight
+from ecg_gym.envs.observability import SeenStrip
 
 LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
@@ -41,14 +33,14 @@ class Episode:
     allowed: np.ndarray  # (B, n) bool over the menu
     steps: np.ndarray  # (B,) int steps so far
     missing: tuple[tuple[str, ...], ...]  # (B,) leads that are off
-    recorded: tuple[tuple[Sight, ...], ...]  # (B,) every strip as it was or will be seen, oldest first
+    recorded: tuple[tuple[SeenStrip, ...], ...]  # (B,) every strip as it was or will be seen, oldest first
     delayed: bool = False  # strips are seen one step late
 
     def __len__(self) -> int:
         return len(self.steps)
 
     @property
-    def sights(self) -> tuple[tuple[Sight, ...], ...]:
+    def sights(self) -> tuple[tuple[SeenStrip, ...], ...]:
         """The history that an agent may know, per row, oldest first."""
         if not self.delayed:
             return self.recorded

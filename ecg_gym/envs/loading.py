@@ -73,8 +73,8 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
         )
     if isinstance(reward, str) and ":" not in reward:
         raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
-    found = _attribute(reward) if isinstance(reward, str) else reward
-    made = found() if inspect.isclass(found) else found
+    result = _attribute(reward) if isinstance(reward, str) else reward
+    made = result() if inspect.isclass(result) else result
     if not callable(made):
         raise ValueError(
             f"reward {reward!r} is a {type(made).__name__}; expected a function of a Transition, or a class of them; "

@@ -59,8 +59,8 @@ def terms_of(reward: Reward) -> tuple[str, ...]:
 def priced(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
     """The terms of a step, each ``(B,)`` float64; ValueError if the reward does not say what it promised."""
     said, names, rows = reward(step), terms_of(reward), len(step.given)
-    found = said if isinstance(said, Mapping) else {WHOLE: said}
-    columns = {name: np.asarray(values, dtype=float) for name, values in found.items()}
+    result = said if isinstance(said, Mapping) else {WHOLE: said}
+    columns = {name: np.asarray(values, dtype=float) for name, values in result.items()}
     if tuple(columns) != names or any(values.shape != (rows,) for values in columns.values()):
         raise ValueError(
             f"the reward said { {name: values.shape for name, values in columns.items()} } for {rows} rows; expected "

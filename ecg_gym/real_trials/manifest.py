@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.datasets.transitions import Trials, concatenate, read_shard, shard_paths
-from ecg_gym.real_trials.aside import atomic_write
+from ecg_gym.io import write_json
 
 MANIFEST = "trials.json"
 FORMAT = 1
@@ -61,8 +61,7 @@ def write_manifest(written: Written) -> None:
         "left_out": dict(written.left_out),
         "trials": [_plain(trial) for trial in written.trials],
     }
-    with atomic_write(written.folder / MANIFEST, "w") as file:
-        json.dump(document, file, indent=1, allow_nan=False)
+    write_json(written.folder / MANIFEST, document, indent=1)
 
 
 def is_real(folder: Path) -> bool:

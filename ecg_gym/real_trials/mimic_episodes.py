@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ecg_gym.core import Administration
-from ecg_gym.real_trials.aside import atomic_write
+from ecg_gym.io import write_text
 from ecg_gym.real_trials.mimic_doses import Given, administrations
 from ecg_gym.real_trials.mimic_people import facts_of
 from ecg_gym.real_trials.mimic_tables import Hospital, Rule, hours_of, machine_intervals
@@ -93,8 +93,7 @@ def write_episodes(episodes: Sequence[Episode], rule: Rule, ecg: Path, path: Pat
             "clock_hours": round(episode.clock_hours, 4), **episode.patient,
         })  # fmt: skip
     write_pairs(path, rows)
-    with atomic_write(path.with_suffix(".notice.txt"), "w") as file:
-        file.write("\n".join(rule["notices"]) + "\n")
+    write_text(path.with_suffix(".notice.txt"), "\n".join(rule["notices"]) + "\n")
 
 
 def _recordings(hospital: Hospital, rule: Rule) -> dict[str, list[Recording]]:

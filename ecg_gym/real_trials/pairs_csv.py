@@ -10,14 +10,15 @@ the file's own folder. Columns that are empty or absent are unknown. What every 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecg_gym.core import PLAUSIBLE, Administration, Patient
+from ecg_gym.io import write_text
 from ecg_gym.pharmacology import CONDITIONS
-from ecg_gym.real_trials.aside import atomic_write
 from ecg_gym.real_trials.profiles import SIDES
 from ecg_gym.real_trials.timed_doses import timed
 from ecg_gym.real_trials.trajectories import Strip, Trajectory
@@ -78,10 +79,11 @@ def check_pairs(path: str | Path) -> list[Mistake]:
 def write_pairs(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows with keys out of ``COLUMNS`` as a file that :func:`read_pairs` reads; None is left empty."""
     names = [name for name in COLUMNS if any(row.get(name) not in (None, "") for row in rows) or name in NEEDED]
-    with atomic_write(Path(path), "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([["" if row.get(name) is None else row[name] for name in names] for row in rows])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([["" if row.get(name) is None else row[name] for name in names] for row in rows])
+    write_text(path, text.getvalue())
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Treatment, indepe
 from ecg_gym.datasets import splits
 from ecg_gym.datasets.records import read_record
 from ecg_gym.datasets.transitions import TRUTHS, Trials, concatenate
-from ecg_gym.real_trials.aside import atomic_write
+from ecg_gym.io import write_npz
 from ecg_gym.real_trials.manifest import RealTrial, Written, write_manifest
 from ecg_gym.real_trials.profiles import SIDES
 from ecg_gym.real_trials.trajectories import Strip, Trajectory
@@ -215,6 +215,4 @@ def _real_trial(number: int, side: str, trajectory: Trajectory, strips: Sequence
 
 
 def _save(path: Path, trials: Trials) -> None:
-    columns: dict[str, Any] = {f.name: np.asarray(getattr(trials, f.name)) for f in fields(Trials)}
-    with atomic_write(path) as file:
-        np.savez(file, **columns)
+    write_npz(path, {f.name: np.asarray(getattr(trials, f.name)) for f in fields(Trials)})

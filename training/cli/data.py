@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from ecg_gym.io import write_text
 from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(help="Real ECGs before and after a drug: check a release, make shards.", no_args_is_help=True)
@@ -54,10 +55,7 @@ def check(
             task = bar.add_task("files", total=None)
             report = check_release(table, signals, hashes, lambda files: bar.advance(task, files))
     if out is not None:
-        from ecg_gym.real_trials.aside import atomic_write
-
-        with atomic_write(out, "w") as file:
-            file.write(report.page())
+        write_text(out, report.page())
     _print(report.to_json_dict(), as_json, report.page())
 
 

@@ -99,10 +99,10 @@ def tell(
 
 def one_per_drug(ranked: Sequence[Treatment]) -> list[Treatment]:
     """The first treatment of each drug or set of drugs, in the order of the ranking."""
-    found: dict[tuple[str, ...], Treatment] = {}
+    result: dict[tuple[str, ...], Treatment] = {}
     for treatment in ranked:
-        found.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
-    return list(found.values())
+        result.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
+    return list(result.values())
 
 
 def _pairs(
@@ -118,8 +118,8 @@ def _pairs(
     barred = {}
     for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
-            if (found := _forbidden(second, state, branch.state, risk)).futures:
-                barred[(*branch.course, second)] = found
+            if (result := _forbidden(second, state, branch.state, risk)).futures:
+                barred[(*branch.course, second)] = result
             else:
                 courses.append((*branch.course, second))
     followed = branches(world, state, courses, seeds, risk, steps=steps, first=first, progress=progress)

@@ -214,7 +214,7 @@ def _intervals_only(world: World, asked: Questions, k: int, progress: Progress) 
         noise = [
             questions.generator("model", 0, int(asked.patient[row]), sample) for row in rows for sample in range(k)
         ]
-        inputs = world.told(before, later, noise)  # type: ignore[attr-defined]
-        found[:, rows] = np.moveaxis(inputs.asked[:, columns].reshape(len(rows), k, -1), 1, 0)
+        inputs = world.step_inputs(before, later, noise)  # type: ignore[attr-defined]
+        found[:, rows] = np.moveaxis(inputs.target_intervals[:, columns].reshape(len(rows), k, -1), 1, 0)
         progress(len(rows))
     return found

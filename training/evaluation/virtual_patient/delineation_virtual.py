@@ -111,10 +111,10 @@ def strip_intervals(truth: Truth) -> tuple[dict[str, float], bool]:
     return values, is_hidden
 
 
-def _pr_ms(marks: Mapping[str, np.ndarray], mine: np.ndarray, told: float) -> float:
+def _pr_ms(marks: Mapping[str, np.ndarray], mine: np.ndarray, row: float) -> float:
     """The median distance [ms] of the measured beats from the P wave that conducted to them, if it is one distance."""
     p = np.sort(marks.get("p_onset", np.empty(0)))
-    if not np.isfinite(told) or len(p) == 0:
+    if not np.isfinite(row) or len(p) == 0:
         return float("nan")
     onset = marks["qrs_onset"][mine]
     before = np.searchsorted(p, onset) - 1
