@@ -95,7 +95,7 @@ def run(
     old = WorldModel.load(start)
     codec = vae or _codec_of(start)
     _check_codec(old, codec)
-    told = read_manifest(trials)
+    manifest = read_manifest(trials)
     interval_model, scores = tune_interval_model(old.forecaster, trials, folder / INTERVAL_MODEL, preset, show)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(codec, folder / CODEC)
@@ -106,7 +106,7 @@ def run(
     path = folder / WEIGHTS
     save(
         path, tuned, checkpoint.sha256(codec),
-        data={"sources": sources(told)}, metrics=metrics, training=asdict(preset), limits=limits(told),
+        data={"sources": sources(manifest)}, metrics=metrics, training=asdict(preset), limits=limits(manifest),
         revision=git_revision(), version=ecg_gym.__version__, started_from=old.sha256,
     )  # fmt: skip
     return path
@@ -190,20 +190,20 @@ def drawings(trials: Path, side: str, vae: VAE, codec: Path, folder: Path) -> Dr
     return replace(data, before=chosen.before, after=chosen.after, place=chosen.home)
 
 
-def sources(told: Written) -> list[dict[str, Any]]:
+def sources(manifest: Written) -> list[dict[str, Any]]:
     """The data as a checkpoint names them."""
-    rows: list[Mapping[str, Any]] = list(told.about.get("sources", [])) or [
+    rows: list[Mapping[str, Any]] = list(manifest.about.get("sources", [])) or [
         {"source": "real trials", "licence": "unknown"}
     ]
-    people = {side: told.subjects(side) for side in ("train", "validation", "test")}
-    return [{**row, "profile": told.about.get("profile", ""), "people": people} for row in rows]
+    people = {side: manifest.subjects(side) for side in ("train", "validation", "test")}
+    return [{**row, "profile": manifest.about.get("profile", ""), "people": people} for row in rows]
 
 
-def limits(told: Written) -> list[str]:
+def limits(manifest: Written) -> list[str]:
     """What a card says of the weights."""
-    names = ", ".join(str(row["source"]) for row in sources(told))
-    notices = [str(notice) for notice in told.about.get("notices", [])]
-    return [limit.format(subjects=told.subjects("train"), sources=names) for limit in LIMITS] + notices
+    names = ", ".join(str(row["source"]) for row in sources(manifest))
+    notices = [str(notice) for notice in manifest.about.get("notices", [])]
+    return [limit.format(subjects=manifest.subjects("train"), sources=names) for limit in LIMITS] + notices
 
 
 def with_interval_model(forecaster: Forecaster, model: IntervalModel) -> Forecaster:

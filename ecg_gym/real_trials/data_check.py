@@ -35,13 +35,13 @@ class Line:
 
     what: str
     expected: Any  # None where nothing particular is
-    found: Any
+    actual: Any
     remark: str = ""
 
     @property
     def as_expected(self) -> bool:
         """Whether what was found is what was expected; true where nothing particular was."""
-        return self.expected is None or self.expected == self.found
+        return self.expected is None or self.expected == self.actual
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Report:
         for title, lines in self.sections.items():
             text += [f"## {title}", "", "| what | expected | found | |", "|---|---:|---:|---|"]
             text += [
-                f"| {line.what} | {_cell(line.expected)} | {_cell(line.found)} | "
+                f"| {line.what} | {_cell(line.expected)} | {_cell(line.actual)} | "
                 f"{'' if line.as_expected else '**differs** '}{line.remark} |"
                 for line in lines
             ]
@@ -125,20 +125,20 @@ def _out_of_sequence(table: TrialTable) -> int:
 
 
 def _defects(table: TrialTable) -> Iterator[Line]:
-    seen = Counter(defect.kind for defect in table.defects)
+    counts = Counter(defect.kind for defect in table.defects)
     known = releases()[table.name]["defects"]
     for kind, row in known.items():
         if row.get("table"):
-            yield Line(row["what"], row["count"], seen[kind], row["action"])
-    for kind, number in seen.items():
+            yield Line(row["what"], row["count"], counts[kind], row["action"])
+    for kind, number in counts.items():
         if kind not in known:
             yield Line(kind.replace("_", " "), 0, number, "not documented")
 
 
 def _levels(table: TrialTable) -> Iterator[Line]:
     """What is in the blood beside what the protocol would put there: a check of the doses, never a condition."""
-    lost = Counter(row["EXTRT"] for row in table.rows if table.arm(row) is None)
-    for label, ecgs in lost.items():
+    unknown = Counter(row["EXTRT"] for row in table.rows if table.arm(row) is None)
+    for label, ecgs in unknown.items():
         yield Line(f"ECGs of {label} without doses", 0, ecgs, "the protocol holds no such arm: they cannot be used")
     columns = {name for row in table.rows for name in row if name.startswith("conc_")}
     for column in sorted(columns):
@@ -199,13 +199,13 @@ def _files(table: TrialTable, release: Mapping[str, Any], progress: Progress) ->
     yield Line("median beats whose annotation contradicts the table", 0, median["disagree"])
 
 
-def _odd_header(path: Path, wanted: Mapping[str, Any]) -> list[str]:
+def _odd_header(path: Path, expected: Mapping[str, Any]) -> list[str]:
     try:
         header, _ = record_header(path)
     except ValueError:
         return ["form"]
-    seen = {"rate_hz": header.fs, "samples": header.sig_len, "unit": (header.units or [""])[0]}
-    return [name for name, value in wanted.items() if seen[name] != value]
+    actual = {"rate_hz": header.fs, "samples": header.sig_len, "unit": (header.units or [""])[0]}
+    return [name for name, value in expected.items() if actual[name] != value]
 
 
 def _median(table: TrialTable, row: Mapping[str, Any]) -> list[str]:
@@ -215,31 +215,31 @@ def _median(table: TrialTable, row: Mapping[str, Any]) -> list[str]:
     path = table.folder / MEDIANS / str(row["RANDID"]) / str(row["EGREFID"])
     if not path.with_name(f"{path.name}.hea").is_file():
         return ["median_missing"]
-    said = ["median_header_corrupt"] if header_is_corrupt(path) else []
+    remarks = ["median_header_corrupt"] if header_is_corrupt(path) else []
     marked = median_intervals(path)
     if marked is None:
-        return said
+        return remarks
     if marked["QT"] is None and marked["JTPEAK"] is not None:
-        said.append("t_end_unmarked")
+        remarks.append("t_end_unmarked")
     known = [(row[name], value) for name, value in marked.items() if row[name] is not None and value is not None]
-    return [*said, "agree" if all(abs(a - b) <= 1 for a, b in known) else "disagree"] if known else said
+    return [*remarks, "agree" if all(abs(a - b) <= 1 for a, b in known) else "disagree"] if known else remarks
 
 
 def _signals(table: TrialTable, release: Mapping[str, Any], progress: Progress) -> Iterator[Line]:
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for row in table.rows:
         progress(1)
         try:
             ecg = read_record(table.path(row), allow_missing_leads=True).ecg
         except (ValueError, FileNotFoundError):
-            seen["unreadable"] += 1
+            counts["unreadable"] += 1
             continue
-        seen["flat_lead"] += bool(ecg.missing) or bool((np.ptp(ecg.signal, axis=-1) < FLAT_MV).any())
-        seen["beyond_10_mv"] += bool(np.abs(ecg.signal).max() > LARGEST_MV)
+        counts["flat_lead"] += bool(ecg.missing) or bool((np.ptp(ecg.signal, axis=-1) < FLAT_MV).any())
+        counts["beyond_10_mv"] += bool(np.abs(ecg.signal).max() > LARGEST_MV)
     for kind in ("flat_lead", "beyond_10_mv"):
         known = release["defects"].get(kind, {"what": kind.replace("_", " "), "count": 0, "action": ""})
-        yield Line(known["what"], known["count"], seen[kind], known["action"])
-    yield Line("records that cannot be read", 0, seen["unreadable"])
+        yield Line(known["what"], known["count"], counts[kind], known["action"])
+    yield Line("records that cannot be read", 0, counts["unreadable"])
 
 
 def _hashes(folder: Path, progress: Progress) -> Iterator[Line]:
@@ -249,14 +249,14 @@ def _hashes(folder: Path, progress: Progress) -> Iterator[Line]:
         return
     good = bad = absent = 0
     for line in path.read_text(encoding="utf-8").splitlines():
-        wanted, _, name = line.partition(" ")
+        expected, _, name = line.partition(" ")
         file = folder / name.strip().lstrip("*")
         if not name.strip() or file.name == SUMS:
             continue
         progress(1)
         if not file.is_file():
             absent += 1
-        elif _sha256(file) == wanted:
+        elif _sha256(file) == expected:
             good += 1
         else:
             bad += 1

@@ -61,11 +61,11 @@ def read_trial(name: str, folder: str | Path, protocol: Protocol | str | Path | 
 
 def protocol_of(name: str) -> str:
     """The name of the protocol in the package that says a release's doses; ValueError if there is none."""
-    wanted = releases()[name]["protocols"]
-    there = [protocol for protocol in wanted if protocol in shipped_protocols()]
+    names = releases()[name]["protocols"]
+    there = [protocol for protocol in names if protocol in shipped_protocols()]
     if not there:
         raise ValueError(
-            f"the package holds no protocol for {name}; expected one of {', '.join(wanted)}; pass a YAML file with its "
+            f"the package holds no protocol for {name}; expected one of {', '.join(names)}; pass a YAML file with its "
             "arms and doses (--protocol)"
         )
     return str(there[0])
@@ -102,10 +102,10 @@ def _combinations(folder: Path) -> tuple[list[Row], list[Defect]]:
 
 def _wide(table: list[dict[str, str]], arm: str) -> Iterator[tuple[dict[str, str], Row]]:
     """Each row with what the two wide tables have in common; replicates are numbered in the order of the table."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     for cells in table:
         key = (cells["RANDID"], cells["VISIT"], cells["TPT"])
-        seen[key] += 1
+        counts[key] += 1
         yield (
             cells,
             {
@@ -118,7 +118,7 @@ def _wide(table: list[dict[str, str]], arm: str) -> Iterator[tuple[dict[str, str
                 "EXTRT": cells[arm].strip(),
                 "TPT": float(cells["TPT"]),
                 "BASELINE": cells["BASELINE"],
-                "REPLICATE": seen[key],
+                "REPLICATE": counts[key],
                 **{name: number(cells[name]) for name in INTERVALS},
                 **{name: number(cells.get(name)) for name in _SHAPES},
             },

@@ -15,7 +15,7 @@ CONTROL = "control"
 
 
 @dataclass(frozen=True, order=True)
-class Given:
+class HospitalDose:
     """One administration to one person; ``hours`` since 1970."""
 
     hours: float
@@ -40,91 +40,91 @@ def drug_named(name: str, rule: Rule) -> tuple[str, bool] | None:
     return (str(controls[0]["drug"]), True) if controls else None
 
 
-def administrations(hospital: Hospital, rule: Rule, subjects: set[str]) -> tuple[list[Given], Counter[str]]:
+def administrations(hospital: Hospital, rule: Rule, subjects: set[str]) -> tuple[list[HospitalDose], Counter[str]]:
     """Every dose of these people that could be understood, in time, and how many could not by reason."""
-    lost: Counter[str] = Counter()
-    found = [*_emar(hospital, rule, subjects, lost), *_infusions(hospital, rule, subjects, lost)]
+    losses: Counter[str] = Counter()
+    doses = [*_emar(hospital, rule, subjects, losses), *_infusions(hospital, rule, subjects, losses)]
     if rule["fallback"]:
-        recorded = {given.admission for given in found}
-        found += [g for g in _prescriptions(hospital, rule, subjects, lost) if g.admission not in recorded]
-    return sorted(found, key=lambda given: (given.subject, given.hours)), lost
+        recorded = {given.admission for given in doses}
+        doses += [g for g in _prescriptions(hospital, rule, subjects, losses) if g.admission not in recorded]
+    return sorted(doses, key=lambda given: (given.subject, given.hours)), losses
 
 
-def _emar(hospital: Hospital, rule: Rule, subjects: set[str], lost: Counter[str]) -> list[Given]:
+def _emar(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
     events = {event.lower() for event in rule["events"]}
-    wanted: dict[str, tuple[dict[str, str], str, bool]] = {}
+    events_of_interest: dict[str, tuple[dict[str, str], str, bool]] = {}
     for cells in hospital.rows("hosp/emar", needed=False):
         if cells["subject_id"] not in subjects or (named := drug_named(cells["medication"] or "", rule)) is None:
             continue
         if cells["event_txt"].strip().lower() not in events:
-            lost["not administered"] += 1
+            losses["not administered"] += 1
             continue
-        wanted[cells["emar_id"]] = (cells, *named)
+        events_of_interest[cells["emar_id"]] = (cells, *named)
     details: dict[str, list[dict[str, str]]] = defaultdict(list)
     for cells in hospital.rows("hosp/emar_detail", needed=False):
-        if cells["emar_id"] in wanted and cells.get("dose_given"):
+        if cells["emar_id"] in events_of_interest and cells.get("dose_given"):
             details[cells["emar_id"]].append(cells)
-    found = []
-    for key, (cells, drug, control) in wanted.items():
+    doses = []
+    for key, (cells, drug, control) in events_of_interest.items():
         for detail in details.get(key, [{}])[:1]:
             amount = (detail.get("dose_given"), detail.get("dose_given_unit"))
             given = _given(
-                cells, hours_of(cells["charttime"]), drug, control, detail.get("route"), amount, "emar", rule, lost
+                cells, hours_of(cells["charttime"]), drug, control, detail.get("route"), amount, "emar", rule, losses
             )
-            found += [given] if given else []
-    return found
+            doses += [given] if given else []
+    return doses
 
 
-def _infusions(hospital: Hospital, rule: Rule, subjects: set[str], lost: Counter[str]) -> list[Given]:
+def _infusions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
     items = {str(item): drug for item, drug in rule["items"].items()}
-    found = []
+    doses = []
     for cells in hospital.rows("icu/inputevents", needed=False):
         drug = items.get(cells["itemid"])
         if drug is None or cells["subject_id"] not in subjects:
             continue
         start, end = hours_of(cells["starttime"]), hours_of(cells["endtime"])
         if cells.get("statusdescription", "").lower() == "rewritten" or start is None or end is None:
-            lost["infusion rewritten or without times"] += 1
+            losses["infusion rewritten or without times"] += 1
             continue
         amount = (cells["amount"], cells["amountuom"])
-        given = _given(cells, start, drug, False, "IV", amount, "infusion", rule, lost, max(end - start, 0.0))
-        found += [given] if given else []
-    return found
+        given = _given(cells, start, drug, False, "IV", amount, "infusion", rule, losses, max(end - start, 0.0))
+        doses += [given] if given else []
+    return doses
 
 
-def _prescriptions(hospital: Hospital, rule: Rule, subjects: set[str], lost: Counter[str]) -> list[Given]:
-    found = []
+def _prescriptions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
+    doses = []
     for cells in hospital.rows("hosp/prescriptions", needed=False):
         if cells["subject_id"] not in subjects or (named := drug_named(cells["drug"] or "", rule)) is None:
             continue
         amount = (cells["dose_val_rx"], cells["dose_unit_rx"])
         start = hours_of(cells["starttime"])
-        given = _given(cells, start, *named, cells["route"], amount, "prescription", rule, lost)
-        found += [given] if given else []
-    return found
+        given = _given(cells, start, *named, cells["route"], amount, "prescription", rule, losses)
+        doses += [given] if given else []
+    return doses
 
 
 def _given(
     cells: Mapping[str, str], hours: float | None, drug: str, control: bool, route: str | None,
-    amount: tuple[str | None, str | None], source: str, rule: Rule, lost: Counter[str], duration: float = 0.0,
-) -> Given | None:  # fmt: skip
+    amount: tuple[str | None, str | None], source: str, rule: Rule, losses: Counter[str], duration: float = 0.0,
+) -> HospitalDose | None:  # fmt: skip
     """The administration, or None with a reason counted."""
     plain = rule["routes"].get((route or "").strip().upper())
     value, unit = number_of(amount[0]), rule["units"].get((amount[1] or "").strip().lower())
     dose = None
     if hours is None or not cells["hadm_id"]:
-        lost["no time or no admission"] += 1
+        losses["no time or no admission"] += 1
         return None
     if plain is None:
-        lost["route not understood"] += 1
+        losses["route not understood"] += 1
         return None
     if drug:
         if value is None or unit is None or value <= 0:
-            lost["dose not understood"] += 1
+            losses["dose not understood"] += 1
             return None
         try:
             dose = real_dose(Dose(drug, value, unit, plain, duration), Patient())
         except ValueError:
-            lost["dose that the formulary cannot convert"] += 1
+            losses["dose that the formulary cannot convert"] += 1
             return None
-    return Given(hours, cells["subject_id"], cells["hadm_id"], drug, plain, dose, control, source)
+    return HospitalDose(hours, cells["subject_id"], cells["hadm_id"], drug, plain, dose, control, source)

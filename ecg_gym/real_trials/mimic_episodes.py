@@ -19,7 +19,7 @@ from typing import Any
 
 from ecg_gym.core import Administration
 from ecg_gym.io import write_text
-from ecg_gym.real_trials.mimic_doses import Given, administrations
+from ecg_gym.real_trials.mimic_doses import HospitalDose, administrations
 from ecg_gym.real_trials.mimic_people import facts_of
 from ecg_gym.real_trials.mimic_tables import Hospital, Rule, hours_of, machine_intervals
 from ecg_gym.real_trials.pairs_csv import write_pairs
@@ -45,7 +45,7 @@ class Episode:
     control: bool
     before: Recording
     after: Recording
-    given: tuple[Given, ...]  # with a dose, from the history to the ECG after
+    given: tuple[HospitalDose, ...]  # with a dose, from the history to the ECG after
     patient: Mapping[str, Any]  # columns of pairs.csv
     clock_hours: float  # of the ECG before, after 8 o'clock
 
@@ -54,23 +54,23 @@ def find_episodes(hospital: Hospital, rule: Rule) -> tuple[list[Episode], dict[s
     """All episodes and the attrition: what is left after each step, in order."""
     recordings = _recordings(hospital, rule)
     attrition = {"ECGs": sum(map(len, recordings.values())), "people with ECGs": len(recordings)}
-    doses, lost = administrations(hospital, rule, set(recordings))
-    attrition |= {f"doses lost: {reason}": number for reason, number in sorted(lost.items())}
+    doses, losses = administrations(hospital, rule, set(recordings))
+    attrition |= {f"doses lost: {reason}": number for reason, number in sorted(losses.items())}
     attrition["doses understood"] = len(doses)
-    by_subject: dict[str, list[Given]] = defaultdict(list)
+    by_subject: dict[str, list[HospitalDose]] = defaultdict(list)
     for given in doses:
         by_subject[given.subject].append(given)
     first = _first_doses(doses)
     attrition["first doses of a drug in an admission"] = len(first)
     steps: Counter[str] = Counter()
     ventilated = _ventilation(hospital, rule) if rule["windows"]["ventilation"] else {}
-    found = []
+    candidates = []
     for index in first:
         pair = _pair(index, recordings[index.subject], rule, steps)
         if pair and _keeps(index, pair, by_subject[index.subject], ventilated, steps):
-            found.append((index, pair))
-    people = facts_of(hospital, rule, [index for index, _ in found])
-    episodes = _joined([_episode(*row, by_subject[row[0].subject], people, rule) for row in found])
+            candidates.append((index, pair))
+    people = facts_of(hospital, rule, [index for index, _ in candidates])
+    episodes = _joined([_episode(*row, by_subject[row[0].subject], people, rule) for row in candidates])
     for step in ("with an ECG before", "with an ECG after", "without pacing", "measurable", "with steady ventilation",
                  "controls without other drugs"):  # fmt: skip
         attrition[step] = steps[step]
@@ -105,26 +105,26 @@ def _recordings(hospital: Hospital, rule: Rule) -> dict[str, list[Recording]]:
             paced.add(cells["study_id"])
         if machine_intervals(cells, rule)["RR"] is None:
             unmeasurable.add(cells["study_id"])
-    found: dict[str, list[Recording]] = defaultdict(list)
+    recordings: dict[str, list[Recording]] = defaultdict(list)
     for cells in hospital.rows("record_list"):
         hours, study = hours_of(cells["ecg_time"]), cells["study_id"]
         if hours is not None:
-            found[cells["subject_id"]].append(
+            recordings[cells["subject_id"]].append(
                 Recording(hours, cells["path"], study in paced, study not in unmeasurable)
             )
-    return {subject: sorted(own, key=lambda recording: recording.hours) for subject, own in found.items()}
+    return {subject: sorted(own, key=lambda recording: recording.hours) for subject, own in recordings.items()}
 
 
-def _first_doses(doses: Sequence[Given]) -> list[Given]:
+def _first_doses(doses: Sequence[HospitalDose]) -> list[HospitalDose]:
     """The first dose of each drug in each admission."""
-    first: dict[tuple[str, str, str], Given] = {}
+    first: dict[tuple[str, str, str], HospitalDose] = {}
     for given in doses:
         first.setdefault((given.subject, given.admission, given.drug), given)
     return list(first.values())
 
 
 def _pair(
-    index: Given, recordings: Sequence[Recording], rule: Rule, steps: Counter[str]
+    index: HospitalDose, recordings: Sequence[Recording], rule: Rule, steps: Counter[str]
 ) -> tuple[Recording, Recording] | None:
     """The last ECG before a dose and the first in its window after."""
     times = [recording.hours for recording in recordings]
@@ -141,7 +141,7 @@ def _pair(
 
 
 def _keeps(
-    index: Given, pair: tuple[Recording, Recording], doses: Sequence[Given],
+    index: HospitalDose, pair: tuple[Recording, Recording], doses: Sequence[HospitalDose],
     ventilated: Mapping[str, Sequence[float]], steps: Counter[str],
 ) -> bool:  # fmt: skip
     """Whether an episode is not excluded; each step that it passes is counted."""
@@ -173,7 +173,7 @@ def _ventilation(hospital: Hospital, rule: Rule) -> dict[str, list[float]]:
 
 
 def _episode(
-    index: Given, pair: tuple[Recording, Recording], doses: Sequence[Given],
+    index: HospitalDose, pair: tuple[Recording, Recording], doses: Sequence[HospitalDose],
     people: Mapping[tuple[str, float], Mapping[str, Any]], rule: Rule,
 ) -> Episode:  # fmt: skip
     before, after = pair
@@ -189,9 +189,9 @@ def _episode(
 
 def _joined(episodes: Sequence[Episode]) -> list[Episode]:
     """One episode for each pair of ECGs: drugs begun between the same two ECGs are one treatment."""
-    found: dict[tuple[str, str], Episode] = {}
+    by_pair: dict[tuple[str, str], Episode] = {}
     for episode in episodes:
         key = (episode.before.path, episode.after.path)
-        if key not in found or (found[key].control and not episode.control):
-            found[key] = episode
-    return list(found.values())
+        if key not in by_pair or (by_pair[key].control and not episode.control):
+            by_pair[key] = episode
+    return list(by_pair.values())

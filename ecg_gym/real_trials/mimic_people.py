@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecg_gym.core import PLAUSIBLE
-from ecg_gym.real_trials.mimic_doses import Given
+from ecg_gym.real_trials.mimic_doses import HospitalDose
 from ecg_gym.real_trials.mimic_tables import Hospital, Rule, hours_of, number_of, year_of
 
 CENTIMETRES, KILOGRAMS = 2.54, 0.45359237  # of an inch, of a pound
 Facts = dict[tuple[str, float], dict[str, Any]]
 
 
-def facts_of(hospital: Hospital, rule: Rule, doses: Sequence[Given]) -> Facts:
+def facts_of(hospital: Hospital, rule: Rule, doses: Sequence[HospitalDose]) -> Facts:
     """Columns of ``pairs.csv`` about each person at each of these doses, by subject and hour."""
     moments: dict[str, list[float]] = defaultdict(list)
     for given in doses:
@@ -78,7 +78,7 @@ def _conditions(hospital: Hospital, rule: Rule, moments: Mapping[str, Sequence[f
         for cells in hospital.rows("hosp/admissions", needed=False)
         if cells["subject_id"] in moments
     }
-    said: dict[tuple[str, float], set[str]] = defaultdict(set)
+    names_by_moment: dict[tuple[str, float], set[str]] = defaultdict(set)
     for cells in hospital.rows("hosp/diagnoses_icd", needed=False):
         admitted, discharged = spans.get(cells["hadm_id"], (None, None))
         names = [
@@ -88,8 +88,8 @@ def _conditions(hospital: Hospital, rule: Rule, moments: Mapping[str, Sequence[f
         for time in moments.get(cells["subject_id"], ()) if names and discharged is not None else ():
             own = rule["icd"] == "own" and admitted is not None and admitted <= time
             if discharged is not None and (discharged <= time or own):
-                said[cells["subject_id"], time] |= set(names)
-    for key, names_of in said.items():
+                names_by_moment[cells["subject_id"], time] |= set(names)
+    for key, names_of in names_by_moment.items():
         facts[key]["conditions"] = "; ".join(sorted(names_of))
 
 

@@ -62,12 +62,12 @@ def read_pairs(path: str | Path) -> list[Trajectory]:
     """A trajectory of two strips for each row; ValueError names every mistake (the first twenty) by row and column."""
     path = Path(path)
     rows = _rows(path)
-    found, mistakes = _parse(path, rows)
+    trajectories, mistakes = _parse(path, rows)
     if mistakes:
         more = len(mistakes) - SHOWN
         lines = "\n".join(f"  {mistake}" for mistake in mistakes[:SHOWN]) + (f"\n  and {more} more" if more > 0 else "")
         raise ValueError(f"{path} holds {len(mistakes)} mistakes; expected none; mend these cells:\n{lines}")
-    return found
+    return trajectories
 
 
 def check_pairs(path: str | Path) -> list[Mistake]:
@@ -106,11 +106,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _parse(path: Path, rows: Sequence[Mapping[str, str]]) -> tuple[list[Trajectory], list[Mistake]]:
     mistakes: list[Mistake] = []
-    found: list[Trajectory] = []
+    trajectories: list[Trajectory] = []
     sides: dict[str, tuple[str, int]] = {}
     for line, cells in enumerate(rows, 2):
         row = _Row(line, cells, mistakes)
-        trajectory = _trajectory(path, row, len(found))
+        trajectory = _trajectory(path, row, len(trajectories))
         side, first = sides.setdefault(trajectory.subject, (trajectory.side, line))
         if side != trajectory.side:
             row.wrong(
@@ -118,8 +118,8 @@ def _parse(path: Path, rows: Sequence[Mapping[str, str]]) -> tuple[list[Trajecto
                 f"{trajectory.subject} is in {trajectory.side or 'no split'!r} here and {side or 'no split'!r} in row "
                 f"{first}; expected one side for a person; correct one of them",
             )
-        found.append(trajectory)
-    return found, mistakes
+        trajectories.append(trajectory)
+    return trajectories, mistakes
 
 
 class _Row:

@@ -80,16 +80,16 @@ def sides_of(profile: Profile, trajectories: Sequence[Trajectory]) -> tuple[dict
     return sides, remarks
 
 
-def _choose(counts: Mapping[str, int], subjects: int, wanted: Mapping[str, int]) -> tuple[tuple[str, ...], str]:
-    """The first ``subjects`` in order, or the first of them that have as many ECGs as is ``wanted``; and a remark."""
+def _choose(counts: Mapping[str, int], subjects: int, target: Mapping[str, int]) -> tuple[tuple[str, ...], str]:
+    """The first ``subjects`` in order, or the first of them that have as many ECGs as is ``target``; and a remark."""
     first = tuple(islice(counts, subjects))
-    if "ecgs" not in wanted:
+    if "ecgs" not in target:
         return first, ""
-    for chosen in islice(combinations(counts, wanted["subjects"]), MOST_CHOICES):
-        if sum(counts[name] for name in chosen) == wanted["ecgs"]:
+    for chosen in islice(combinations(counts, target["subjects"]), MOST_CHOICES):
+        if sum(counts[name] for name in chosen) == target["ecgs"]:
             return chosen, ""
     total = sum(counts[name] for name in first)
-    return first, f"{subjects} test subjects with {total} ECGs; {wanted['subjects']} with {wanted['ecgs']} were wanted"
+    return first, f"{subjects} test subjects with {total} ECGs; {target['subjects']} with {target['ecgs']} were wanted"
 
 
 def by_hash(subjects: Sequence[str], validation: float = 0.1, test: float = 0.2) -> dict[str, str]:

@@ -58,13 +58,13 @@ def write_shards(
     trials: list[RealTrial] = []
     strips, shards = 0, {}
     for number, side, part in _packs(trajectories, sides):
-        made, found = _shard(number, side, part, reasons, progress)
+        made, members = _shard(number, side, part, reasons, progress)
         if made is None:
             continue
         _save(folder / splits.shard_name(number), made)
         shards[number] = side
         strips += len(made)
-        trials += found
+        trials += members
     if not shards:
         raise ValueError(
             f"no ECG of {len(trajectories)} trajectories could be used ({dict(reasons)}); expected records beside the "

@@ -66,8 +66,8 @@ class TrialTable:
     def select(self, *, without_arms: Sequence[str] = ()) -> TrialTable:
         """The table without the ECGs of some arms, named as in the release or in the protocol."""
         dropped = {arm_key(name) for name in without_arms}
-        kept = [row for row in self.rows if not dropped & {arm_key(str(row["EXTRT"])), arm_key(str(row["ARM"]))}]
-        return replace(self, rows=tuple(kept))
+        rows = [row for row in self.rows if not dropped & {arm_key(str(row["EXTRT"])), arm_key(str(row["ARM"]))}]
+        return replace(self, rows=tuple(rows))
 
 
 def patient_of(row: Mapping[str, Any]) -> Patient:
@@ -83,14 +83,14 @@ def arm_key(label: str) -> frozenset[str]:
 
 def arm_named(protocol: Protocol, label: str) -> Arm | None:
     """The protocol's arm that a release's label means: by label, by name, or by its set of drugs."""
-    wanted = arm_key(label)
+    key = arm_key(label)
     for keys in (
         [arm_key(arm.label) for arm in protocol.arms],
         [arm_key(arm.name) for arm in protocol.arms],
         [frozenset(word for drug in arm.drugs for word in arm_key(drug)) for arm in protocol.arms],
     ):
-        if wanted in keys and wanted:
-            return protocol.arms[keys.index(wanted)]
+        if key in keys and key:
+            return protocol.arms[keys.index(key)]
     return None
 
 

@@ -75,7 +75,7 @@ def trajectories_of(table: TrialTable) -> tuple[list[Trajectory], Counter[str]]:
             left_out[f"arm {row['EXTRT']}: the protocol holds no such arm, so its doses are unknown"] += 1
         else:
             groups.setdefault((row["SUBJECT"], row["PERIOD"], row["REPLICATE"]), []).append(place)
-    found = []
+    trajectories = []
     for (subject, period, replicate), places in groups.items():
         rows = sorted((table.rows[place] for place in places), key=lambda row: float(row["TPT"]))
         arm = table.arm(rows[0])
@@ -90,26 +90,26 @@ def trajectories_of(table: TrialTable) -> tuple[list[Trajectory], Counter[str]]:
             )
             for row in rows
         )
-        found.append(
+        trajectories.append(
             Trajectory(
                 table.name, subject, arm.name, patient_of(rows[0]), arm.administrations, strips, period, replicate,
                 control=not arm.administrations,
             )
         )  # fmt: skip
-    return found, left_out
+    return trajectories, left_out
 
 
 def pairs_of(trajectory: Trajectory) -> Iterator[Pair]:
     """The pairs of one trajectory, each once: baseline with every later strip, and each strip with the next."""
     strips = trajectory.strips
     first_dose = [place for place, strip in enumerate(strips) if not strip.baseline]
-    seen = set()
+    pairs = set()
     for before, strip in enumerate(strips):
         for after in first_dose if strip.baseline else ():
-            seen.add((before, after))
+            pairs.add((before, after))
             yield Pair(before, after, "baseline", strips[after].weight)
     for before, after in pairwise(range(len(strips))):
-        if (before, after) not in seen and strips[before].hours < strips[after].hours:
+        if (before, after) not in pairs and strips[before].hours < strips[after].hours:
             yield Pair(before, after, "consecutive", strips[after].weight)
 
 

@@ -25,16 +25,16 @@ def test_every_injected_defect_is_on_the_page(name: str, look_alike: Callable[[s
     report = check_release(read_trial(name, known.folder, small_protocol(name)), signals=True, progress=looked.append)
     page, found = report.page(), lines(report)
     for kind, row in releases()[name]["defects"].items():
-        assert found[row["what"]].found == len(known.defects[kind]) > 0, kind
+        assert found[row["what"]].actual == len(known.defects[kind]) > 0, kind
         assert row["what"] in page
-    assert found["ECGs"].found == len(known.rows)
-    assert found["records there"].found == len(known.rows)
+    assert found["ECGs"].actual == len(known.rows)
+    assert found["records there"].actual == len(known.rows)
     odd = {(row["RANDID"], row["PERIOD"], row["TPT"]) for row in known.rows}
-    assert found["groups of one person, period and hour"].found == len(odd)
-    assert found["median beats whose annotation contradicts the table"].found == 0
-    assert found["records of the table that RECORDS does not name"].found == 0
-    assert found["ECGs whose arm is not the one of the sequence"].found == 0
-    assert (found["files that differ from their hash"].found, found["files that are not there"].found) == (0, 0)
+    assert found["groups of one person, period and hour"].actual == len(odd)
+    assert found["median beats whose annotation contradicts the table"].actual == 0
+    assert found["records of the table that RECORDS does not name"].actual == 0
+    assert found["ECGs whose arm is not the one of the sequence"].actual == 0
+    assert (found["files that differ from their hash"].actual, found["files that are not there"].actual) == (0, 0)
     assert not [what for what in found if what.startswith("headers with another")], (
         "rate, length and unit are the release's"
     )
@@ -52,12 +52,12 @@ def test_what_is_wrong_with_a_copy_is_said(look_alike: Callable[[str], Known], t
     table = folder / "SCR-002.Clinical.Data.csv"
     table.write_text(table.read_text().replace(f"{third['EGREFID']},{third['RANDID']}", f"another,{third['RANDID']}"))
     found = lines(check_release(read_trial("ecgrdvq", folder, small_protocol("ecgrdvq")), signals=True))
-    assert found["files that differ from their hash"].found == 2  # the record and the table
-    assert found["files that are not there"].found == 1
-    assert found["records there"].found == len(known.rows) - 2
-    assert found["records of the table that RECORDS does not name"].found == 1
-    assert found["records in RECORDS that the table does not name"].found == 1
-    assert found["records that cannot be read"].found == 3
+    assert found["files that differ from their hash"].actual == 2  # the record and the table
+    assert found["files that are not there"].actual == 1
+    assert found["records there"].actual == len(known.rows) - 2
+    assert found["records of the table that RECORDS does not name"].actual == 1
+    assert found["records in RECORDS that the table does not name"].actual == 1
+    assert found["records that cannot be read"].actual == 3
     assert not found["records that cannot be read"].as_expected
 
 
@@ -65,7 +65,7 @@ def test_a_drug_that_the_protocol_does_not_explain_is_counted(look_alike: Callab
     known = look_alike("ecgdmmld")
     protocol = small_protocol("ecgdmmld")
     found = lines(check_release(read_trial("ecgdmmld", known.folder, protocol), hashes=False))
-    assert found["ECGs with dofetilide in the blood that the protocol does not explain"].found == 0
+    assert found["ECGs with dofetilide in the blood that the protocol does not explain"].actual == 0
     assert "Hashes" not in check_release(read_trial("ecgdmmld", known.folder, protocol), hashes=False).sections
     from dataclasses import replace
 
@@ -73,7 +73,7 @@ def test_a_drug_that_the_protocol_does_not_explain_is_counted(look_alike: Callab
         protocol, arms=tuple(replace(arm, given=arm.given[:1] if len(arm.given) > 1 else ()) for arm in protocol.arms)
     )
     found = lines(check_release(read_trial("ecgdmmld", known.folder, late), hashes=False))
-    assert found["ECGs with dofetilide in the blood that the protocol does not explain"].found > 0
+    assert found["ECGs with dofetilide in the blood that the protocol does not explain"].actual > 0
 
 
 def test_the_real_table_is_as_documented(real_data: Callable[[str], Path]) -> None:

@@ -105,10 +105,10 @@ def episodes(
 
     with entrance():
         chosen = load_rule(rule)
-        found, attrition = find_episodes(Hospital(mimic, ecg), chosen)
-        if not found:
+        rows, attrition = find_episodes(Hospital(mimic, ecg), chosen)
+        if not rows:
             raise ValueError(f"no episode is left ({attrition}); expected some; widen the windows with --rule")
-        write_episodes(found, chosen, ecg, out)
+        write_episodes(rows, chosen, ecg, out)
     lines = [f"{number:>10,}  {step}" for step, number in attrition.items()]
     lines += [f"pairs    {out}", *(f"note     {notice}" for notice in chosen["notices"])]
     _print({"file": str(out), "attrition": attrition, "notices": chosen["notices"]}, as_json, "\n".join(lines))
@@ -122,7 +122,7 @@ def _gather(
     from ecg_gym.real_trials.profiles import by_hash, select
     from ecg_gym.real_trials.trajectories import count_pairs
 
-    chosen, found = profile_named(profile), []
+    chosen, trajectories = profile_named(profile), []
     left_out: Counter[str] = Counter()
     about: dict[str, Any] = {"profile": profile, "sources": [], "remarks": [], "notices": []}
     sides: dict[str, str] = {}
@@ -135,16 +135,16 @@ def _gather(
             about["notices"] += _notices(Path(name))
         else:
             table = select(chosen, _table(name, data, protocols, alone=len(names) == 1))
-            own, lost = trajectories_of(table)
-            left_out += lost
+            own, unconditioned = trajectories_of(table)
+            left_out += unconditioned
             about["sources"].append(
                 {"source": releases()[name]["title"], "licence": "ODC-By 1.0", "protocol": table.protocol.name,
                  "ecgs": len(table), "citation": releases()[name]["source"]}
             )  # fmt: skip
-        found += own
-    trial_sides, about["remarks"] = sides_of(chosen, found)
-    about["pairs"] = dict(count_pairs(found))
-    return found, sides | trial_sides, about, left_out
+        trajectories += own
+    trial_sides, about["remarks"] = sides_of(chosen, trajectories)
+    about["pairs"] = dict(count_pairs(trajectories))
+    return trajectories, sides | trial_sides, about, left_out
 
 
 def _notices(path: Path) -> list[str]:

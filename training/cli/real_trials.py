@@ -65,8 +65,8 @@ def leave_one_out(
         people = len({trial.subject for trial in read_manifest(trials).trials})
         with progress_bar() as bar:
             task = bar.add_task("people", total=min(people, subjects or people))
-            found = module.study(world, trials, chosen, samples or 8, subjects, lambda done: bar.advance(task, done))
-    common.finish(found, out, as_json, module.figure, module.shown(found))
+            document = module.study(world, trials, chosen, samples or 8, subjects, lambda done: bar.advance(task, done))
+    common.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def on_real(
@@ -80,17 +80,17 @@ def on_real(
     side, subjects, hours, samples, intervals_only, quick = how
     k = samples or (min(module.SAMPLES, QUICK_SAMPLES) if quick and module.SAMPLES < 19 else module.SAMPLES)
     with entrance():
-        wanted = None if hours is None else [_hour(text) for text in hours.split(",")]
+        chosen_hours = None if hours is None else [_hour(text) for text in hours.split(",")]
         for notice in read_manifest(trials).about.get("notices", []):
             common.SAY.print(f"[yellow]note[/] {notice}")
         world = WorldModel.load(model)
         with progress_bar() as bar:
             task = bar.add_task("questions", total=None)
-            found = module.study(
+            document = module.study(
                 world, trials, side, k, subjects or (QUICK_SUBJECTS if quick else None), not (intervals_only or quick),
-                lambda rows: bar.advance(task, rows), wanted,
+                lambda rows: bar.advance(task, rows), chosen_hours,
             )  # fmt: skip
-    common.finish(found, out, as_json, module.figure, module.shown(found))
+    common.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def _hour(text: str) -> float:

@@ -31,17 +31,17 @@ SAMPLES = 19  # the fewest whose range can hold 90 %
 
 def study(
     world: World, trials: Path, side: str = "test", samples: int = SAMPLES, subjects: int | None = None,
-    drawn: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
+    draw_strips: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The study's document."""
-    asked = ask(trials, side, subjects, hours)
+    queries = ask(trials, side, subjects, hours)
     others = None if side == "train" else _others(trials)
-    found = forecast(world, asked, None, samples, drawn, progress)
-    bands = _bands(world, trials, samples, (subjects, hours), drawn, progress) if side == "test" else {}
-    rows = [_row(found, others, i, bands.get(name)) for i, name in enumerate(INTERVALS)]
+    forecasts = forecast(world, queries, None, samples, draw_strips, progress)
+    bands = _bands(world, trials, samples, (subjects, hours), draw_strips, progress) if side == "test" else {}
+    rows = [_row(forecasts, others, i, bands.get(name)) for i, name in enumerate(INTERVALS)]
     return result.document(
-        "calibration-real", world, len(np.unique(asked.subject)), (0,), metrics(found, others, bands), rows,
-        side=side, samples=samples, n_questions=len(asked), intervals_only=not drawn,
+        "calibration-real", world, len(np.unique(queries.subject)), (0,), metrics(forecasts, others, bands), rows,
+        side=side, samples=samples, n_questions=len(queries), intervals_only=not draw_strips,
         bands_fitted_on={name: vars(band) for name, band in bands.items()},
     )  # fmt: skip
 
@@ -51,44 +51,46 @@ def _bands(
     trials: Path,
     samples: int,
     which: tuple[int | None, Sequence[float] | None],
-    drawn: bool,
+    draw_strips: bool,
     progress: Progress,
 ) -> dict[str, Band]:
     """Corrections by interval from the people of the validation side; none where there are too few questions."""
     try:
-        asked = ask(trials, "validation", *which)
+        queries = ask(trials, "validation", *which)
     except ValueError:
         return {}
-    found = forecast(world, asked, None, samples, drawn, progress)
+    forecasts = forecast(world, queries, None, samples, draw_strips, progress)
     bands = {}
     for i, name in enumerate(INTERVALS):
         try:
-            bands[name] = fit_band(found.samples[:, :, i] - asked.before[:, i], asked.change[:, i], asked.subject)
+            bands[name] = fit_band(
+                forecasts.samples[:, :, i] - queries.before[:, i], queries.change[:, i], queries.subject
+            )
         except ValueError:  # too few
             continue
     return bands
 
 
-def rivals(asked: RealQuestions, others: RealQuestions | None, i: int) -> dict[str, np.ndarray]:
+def rivals(queries: RealQuestions, others: RealQuestions | None, i: int) -> dict[str, np.ndarray]:
     """Samples ``(K', N)`` of the change of one interval by forecasts that need no model."""
-    found = {"no change": np.zeros((1, len(asked)))}
+    samples = {"no change": np.zeros((1, len(queries)))}
     if others is None:
-        return found
+        return samples
     happened = others.change[:, i]
     known = np.isfinite(happened)
-    mean, own = treatment_mean(others, asked)[:, i], treatment_mean(others, others)[:, i]
-    found["climatology"] = np.repeat(happened[known][:, None], len(asked), axis=1)
-    found["treatment mean, dressed"] = mean + (happened - own)[known][:, None]
-    return found
+    mean, own = treatment_mean(others, queries)[:, i], treatment_mean(others, others)[:, i]
+    samples["climatology"] = np.repeat(happened[known][:, None], len(queries), axis=1)
+    samples["treatment mean, dressed"] = mean + (happened - own)[known][:, None]
+    return samples
 
 
-def metrics(found: Forecasts, others: RealQuestions | None, bands: Mapping[str, Band]) -> dict[str, Any]:
+def metrics(forecasts: Forecasts, others: RealQuestions | None, bands: Mapping[str, Band]) -> dict[str, Any]:
     """Spread over error, coverage of 90 % bands and CRPS by interval."""
     out: dict[str, Any] = {}
-    asked = found.asked
+    queries = forecasts.queries
     for i, name in enumerate(INTERVALS):
-        samples, true = found.samples[:, :, i] - asked.before[:, i], asked.change[:, i]
-        k, short, who = len(samples), SHORT[name], asked.subject
+        samples, true = forecasts.samples[:, :, i] - queries.before[:, i], queries.change[:, i]
+        k, short, who = len(samples), SHORT[name], queries.subject
         variance = variance_of(samples)
         error = (questions.mean_known(samples) - true) ** 2
         out[f"spread_skill_{short}"] = metric(
@@ -100,14 +102,14 @@ def metrics(found: Forecasts, others: RealQuestions | None, bands: Mapping[str, 
             out[f"coverage90_{short}"] = metric(held, baselines={"raw": raw})
         else:
             out[f"coverage90_{short}"] = metric(raw, corrected=False)
-        beside = {rival: estimate_mean(fair_crps(own, true), who) for rival, own in rivals(asked, others, i).items()}
+        beside = {rival: estimate_mean(fair_crps(own, true), who) for rival, own in rivals(queries, others, i).items()}
         out[f"crps_{short}"] = metric(estimate_mean(fair_crps(samples, true), who), baselines=beside)
     return out
 
 
-def _row(found: Forecasts, others: RealQuestions | None, i: int, band: Band | None) -> dict[str, Any]:
-    asked = found.asked
-    samples, true = found.samples[:, :, i] - asked.before[:, i], asked.change[:, i]
+def _row(forecasts: Forecasts, others: RealQuestions | None, i: int, band: Band | None) -> dict[str, Any]:
+    queries = forecasts.queries
+    samples, true = forecasts.samples[:, :, i] - queries.before[:, i], queries.change[:, i]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # questions whose samples could not be measured
         low, high = raw_band(samples, LEVEL)
@@ -119,19 +121,19 @@ def _row(found: Forecasts, others: RealQuestions | None, i: int, band: Band | No
         }  # fmt: skip
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people."""
-    return list(found["rows"])
+    return list(document["rows"])
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """CRPS by interval, the model's and its rivals'."""
     from matplotlib.figure import Figure
 
-    names = [name for name in found["metrics"] if name.startswith("crps_")]
+    names = [name for name in document["metrics"] if name.startswith("crps_")]
     drawing = Figure(figsize=(2.2 * len(names), 2.6), layout="constrained")
     for ax, name in zip(np.atleast_1d(drawing.subplots(1, len(names))), names):
-        row = found["metrics"][name]
+        row = document["metrics"][name]
         known = {who: v for who, v in {"model": row["value"], **row["baselines"]}.items() if v is not None}
         ax.barh(list(known)[::-1], list(known.values())[::-1], color=["lightgray"] * (len(known) - 1) + ["tab:red"])
         ax.set_title("CRPS " + name.removeprefix("crps_"), fontsize=8)

@@ -39,20 +39,20 @@ class Cells:
     placebo: Mapping[int, int]  # arm -> the control arm of its source
 
 
-def cells(asked: RealQuestions, change: np.ndarray) -> Cells:
+def cells(queries: RealQuestions, change: np.ndarray) -> Cells:
     """Changes ``(N, 6)`` averaged over the replicates of each person, arm and hour."""
-    people, who = np.unique(asked.subject, return_inverse=True)
-    arms, arm = np.unique(asked.questions.arm, return_inverse=True)
-    hours, hour = np.unique(asked.hours, return_inverse=True)
+    people, who = np.unique(queries.subject, return_inverse=True)
+    arms, arm = np.unique(queries.questions.arm, return_inverse=True)
+    hours, hour = np.unique(queries.hours, return_inverse=True)
     shape = (len(people), len(arms), len(hours), len(INTERVALS))
     sums, counts = np.zeros(shape), np.zeros(shape)
     known = np.isfinite(change)
-    np.add.at(sums, (who, arm, hour), np.where(known, change, 0.0) * asked.weight[:, None])
-    np.add.at(counts, (who, arm, hour), known * asked.weight[:, None])
+    np.add.at(sums, (who, arm, hour), np.where(known, change, 0.0) * queries.weight[:, None])
+    np.add.at(counts, (who, arm, hour), known * queries.weight[:, None])
     with np.errstate(invalid="ignore"):
         mean = np.where(counts > 0, sums / counts, np.nan)
-    controls = {str(s): int(a) for s, a, control in zip(asked.source, arm, asked.control) if control}
-    source = {int(a): str(s) for s, a in zip(asked.source, arm)}
+    controls = {str(s): int(a) for s, a, control in zip(queries.source, arm, queries.control) if control}
+    source = {int(a): str(s) for s, a in zip(queries.source, arm)}
     placebo = {a: controls[s] for a, s in source.items() if s in controls and controls[s] != a}
     return Cells(mean, tuple(map(str, arms)), tuple(map(float, hours)), placebo)
 
@@ -66,18 +66,18 @@ def effects(table: Cells, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
     n = len(table.change)
     often = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws) * (1.0 if n > 1 else np.nan)
     every = np.concatenate([np.ones((1, n)), often])
-    found = np.full((draws + 1, *table.change.shape[1:]), np.nan)
+    values = np.full((draws + 1, *table.change.shape[1:]), np.nan)
     for arm in range(len(table.arms)):
         own = table.change[:, arm]
         if arm not in table.placebo:
-            found[:, arm] = _mean(every, own)
+            values[:, arm] = _mean(every, own)
             continue
         control = table.change[:, table.placebo[arm]]
         paired = np.isfinite(own) & np.isfinite(control)
         difference = np.where(paired, own - control, np.nan)
         crossover = paired.any(axis=0)
-        found[:, arm] = np.where(crossover, _mean(every, difference), _mean(every, own) - _mean(every, control))
-    return found[0], found[1:]
+        values[:, arm] = np.where(crossover, _mean(every, difference), _mean(every, own) - _mean(every, control))
+    return values[0], values[1:]
 
 
 def _mean(often: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -91,20 +91,20 @@ def _mean(often: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def study(
     world: World, trials: Path, side: str = "test", samples: int = SAMPLES, subjects: int | None = None,
-    drawn: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
+    draw_strips: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The study's document: group effects beside the published ones, and the delineator beside the trial's readers."""
-    asked = ask(trials, side, subjects, hours)
+    queries = ask(trials, side, subjects, hours)
     others = None if side == "train" else _others(trials)
-    found = forecast(world, asked, others, samples, drawn, progress)
-    groups = {name: cells(asked, change) for name, change in changes(found).items()}
+    forecasts = forecast(world, queries, others, samples, draw_strips, progress)
+    groups = {name: cells(queries, change) for name, change in changes(forecasts).items()}
     known = {name: effects(table) for name, table in groups.items()}
     reference = "published" if np.isfinite(known["published"][0]).any() else "recorded"
     rows = list(effect_rows(groups["recorded"], known, reference))
     return result.document(
-        "real-effects", world, len(np.unique(asked.subject)), (0,),
-        {**effect_metrics(rows, known), **delineation_metrics(asked)}, rows,
-        side=side, samples=samples, n_questions=len(asked), reference=reference, intervals_only=not drawn,
+        "real-effects", world, len(np.unique(queries.subject)), (0,),
+        {**effect_metrics(rows, known), **delineation_metrics(queries)}, rows,
+        side=side, samples=samples, n_questions=len(queries), reference=reference, intervals_only=not draw_strips,
         arms=list(groups["recorded"].arms),
     )  # fmt: skip
 
@@ -116,13 +116,13 @@ def _others(trials: Path) -> RealQuestions | None:
         return None
 
 
-def changes(found: Forecasts) -> dict[str, np.ndarray]:
+def changes(forecasts: Forecasts) -> dict[str, np.ndarray]:
     """The change ``(N, 6)`` by everybody's account: recorded, published, the model, and its rivals."""
-    asked = found.asked
-    said = {name: point - asked.before for name, point in found.points.items()}
+    queries = forecasts.queries
+    rivals = {name: point - queries.before for name, point in forecasts.points.items()}
     return {
-        "recorded": asked.change, "published": asked.published - asked.published_before,
-        "model": found.mean - asked.before, **said,
+        "recorded": queries.change, "published": queries.published - queries.published_before,
+        "model": forecasts.mean - queries.before, **rivals,
     }  # fmt: skip
 
 
@@ -141,15 +141,15 @@ def effect_rows(
                 value = known[reference][0][a, h, i]
                 if not np.isfinite(value):
                     continue
-                said = {who: float(effect[a, h, i]) for who, (effect, _) in known.items()}
+                levels = {who: float(effect[a, h, i]) for who, (effect, _) in known.items()}
                 lo, hi = float(low[a, h, i]), float(high[a, h, i])
                 ends = [lo, hi] if np.isfinite(lo) else None
                 yield {
                     "arm": arm, "hour": hour, "interval": name, "unit": UNITS[name], "control": control,
                     "placebo_corrected": corrected, "reference": reference, "effect": float(value), "ci95": ends,
-                    **{f"{who}": number for who, number in said.items()},
+                    **{f"{who}": number for who, number in levels.items()},
                     **{f"{who}_inside": None if ends is None else bool(lo <= number <= hi)
-                       for who, number in said.items() if who != reference},
+                       for who, number in levels.items() if who != reference},
                 }  # fmt: skip
 
 
@@ -181,23 +181,23 @@ def _mean_error(rows: list[dict[str, Any]], who: str) -> float:
     return float(errors[np.isfinite(errors)].mean()) if np.isfinite(errors).any() else float("nan")
 
 
-def delineation_metrics(asked: RealQuestions) -> dict[str, Any]:
+def delineation_metrics(queries: RealQuestions) -> dict[str, Any]:
     """Our delineator beside the trial's readers: bias and SD of the difference, and the share it did not measure."""
     out = {}
     for i, name in enumerate(INTERVALS):
-        difference = asked.real[:, i] - asked.published[:, i]
+        difference = queries.real[:, i] - queries.published[:, i]
         if not np.isfinite(difference).any():
             continue
-        lost = np.where(np.isfinite(asked.published[:, i]), ~np.isfinite(asked.real[:, i]), np.nan)
-        bias = result.estimate_mean(difference, asked.subject)
+        unmeasured = np.where(np.isfinite(queries.published[:, i]), ~np.isfinite(queries.real[:, i]), np.nan)
+        bias = result.estimate_mean(difference, queries.subject)
         sd = float(np.nanstd(difference, ddof=1)) if np.isfinite(difference).sum() > 1 else float("nan")
-        out[f"delineation_bias_{SHORT[name]}"] = metric(bias, sd=sd, unmeasured=float(np.nanmean(lost)))
+        out[f"delineation_bias_{SHORT[name]}"] = metric(bias, sd=sd, unmeasured=float(np.nanmean(unmeasured)))
     return out
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: QTcF of every arm at the hour of its largest reference effect."""
-    rows = [row for row in found["rows"] if row["interval"] == "qtcf_ms"]
+    rows = [row for row in document["rows"] if row["interval"] == "qtcf_ms"]
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["arm"] not in best or abs(row["effect"]) > abs(best[row["arm"]]["effect"]):
@@ -217,11 +217,11 @@ def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in names} for row in best.values()]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """QTcF over the hours of every arm: the reference with its interval, the model, pharmacology alone."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in found["rows"] if row["interval"] == "qtcf_ms"]
+    rows = [row for row in document["rows"] if row["interval"] == "qtcf_ms"]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     drawing = Figure(figsize=(3.2 * min(len(arms), 4), 2.8 * -(-len(arms) // 4)), layout="constrained")
     axes = np.atleast_1d(drawing.subplots(-(-len(arms) // 4), min(len(arms), 4), sharey=True, squeeze=False)).ravel()

@@ -67,7 +67,7 @@ class RealQuestions:
 class Forecasts:
     """What was said about the questions: levels of the intervals after."""
 
-    asked: RealQuestions
+    queries: RealQuestions
     samples: np.ndarray  # (K, N, 6) by the model
     points: Mapping[str, np.ndarray]  # (N, 6) of the rivals, by name
 
@@ -116,12 +116,12 @@ def questions_of(
     )
     arms = np.array([f"{trial.source}: {trial.arm}" for trial in own])
     number_of = {name: n for n, name in enumerate(sorted({trial.subject for trial in known.values()}))}
-    asked = Questions(
+    queries = Questions(
         start, (WATCH,) * len(i), np.array([number_of[trial.subject] for trial in own]), arms,
         (trials.hours[j] - trials.hours[i]).round(6), np.zeros(len(i), bool),
     )  # fmt: skip
     return RealQuestions(
-        asked, our_intervals(trials, i), our_intervals(trials, j), published_intervals(trials, i),
+        queries, our_intervals(trials, i), our_intervals(trials, j), published_intervals(trials, i),
         published_intervals(trials, j), trials.hours[j], row_weights(trials, known)[j],
         np.array([trial.control for trial in own]), np.array([trial.source for trial in own]),
     )  # fmt: skip
@@ -140,81 +140,83 @@ def published_intervals(trials: Trials, rows: np.ndarray) -> np.ndarray:
 
 
 def forecast(
-    world: World, asked: RealQuestions, others: RealQuestions | None, k: int, drawn: bool = True,
+    world: World, queries: RealQuestions, others: RealQuestions | None, k: int, draw_strips: bool = True,
     progress: Progress = lambda rows: None,
 ) -> Forecasts:  # fmt: skip
     """``k`` samples of the model for every question, and the rivals.
 
-    ``others`` are people whom training knew, for the treatment mean (absent without them). ``drawn`` measures intervals
-    on drawn strips; otherwise the interval model's own draws are taken, which needs a world model that has one and is
-    much faster.
+    ``others`` are people whom training knew, for the treatment mean (absent without them). With ``draw_strips``
+    intervals are measured on drawn strips; otherwise the interval model's own draws are taken, which is much faster and
+    needs a world model that has one.
     """
-    draw = _drawn if drawn else _intervals_only
-    nothing = ((),) * len(asked)
+    draw = _drawn if draw_strips else _intervals_only
+    nothing = ((),) * len(queries)
     points = {
-        "no change": asked.before,
-        "pharmacology alone": questions.pharmacology_alone(asked.questions),
-        "nothing given": questions.mean_known(draw(world, _with_doses(asked.questions, nothing), k, progress)),
-        "wrong drug": questions.mean_known(draw(world, _with_doses(asked.questions, wrong_doses(asked)), k, progress)),
+        "no change": queries.before,
+        "pharmacology alone": questions.pharmacology_alone(queries.questions),
+        "nothing given": questions.mean_known(draw(world, _with_doses(queries.questions, nothing), k, progress)),
+        "wrong drug": questions.mean_known(
+            draw(world, _with_doses(queries.questions, wrong_doses(queries)), k, progress)
+        ),
     }
     if others is not None:
-        points["treatment mean"] = asked.before + treatment_mean(others, asked)
-    return Forecasts(asked, draw(world, asked.questions, k, progress), points)
+        points["treatment mean"] = queries.before + treatment_mean(others, queries)
+    return Forecasts(queries, draw(world, queries.questions, k, progress), points)
 
 
-def wrong_doses(asked: RealQuestions) -> list[tuple[Administration, ...]]:
+def wrong_doses(queries: RealQuestions) -> list[tuple[Administration, ...]]:
     """For each question the doses of another arm of its trial that shares no drug with its own, if there is one."""
     schedules: dict[str, dict[str, tuple[Administration, ...]]] = {}
-    for source, arm, taken in zip(asked.source, asked.questions.arm, asked.questions.start.taken):
+    for source, arm, taken in zip(queries.source, queries.questions.arm, queries.questions.start.taken):
         schedules.setdefault(str(source), {})[str(arm)] = taken
     wrong = []
-    for source, taken in zip(asked.source, asked.questions.start.taken):
+    for source, taken in zip(queries.source, queries.questions.start.taken):
         mine = {a.dose.drug for a in taken}
         arms = sorted(schedules[str(source)].items())
         wrong.append(next((t for _, t in arms if t and mine.isdisjoint(a.dose.drug for a in t)), ()))
     return wrong
 
 
-def treatment_mean(others: RealQuestions, asked: RealQuestions) -> np.ndarray:
+def treatment_mean(others: RealQuestions, queries: RealQuestions) -> np.ndarray:
     """The mean change ``(N, 6)`` in other people of the same arm at the same hour; 0 where there was nobody."""
     sums: dict[tuple[str, float], list[np.ndarray]] = {}
     for arm, hour, change in zip(others.questions.arm, others.hours, others.change):
         sums.setdefault((str(arm), float(hour)), []).append(change)
     mean = {key: questions.mean_known(np.array(rows), least=0.0) for key, rows in sums.items()}
     nobody = np.zeros(len(INTERVALS))
-    found = [mean.get((str(arm), float(hour)), nobody) for arm, hour in zip(asked.questions.arm, asked.hours)]
-    return np.nan_to_num(np.array(found))
+    changes = [mean.get((str(arm), float(hour)), nobody) for arm, hour in zip(queries.questions.arm, queries.hours)]
+    return np.nan_to_num(np.array(changes))
 
 
-def _with_doses(asked: Questions, taken: Sequence[tuple[Administration, ...]]) -> Questions:
-    return replace(asked, start=replace(asked.start, taken=tuple(taken)))
+def _with_doses(queries: Questions, taken: Sequence[tuple[Administration, ...]]) -> Questions:
+    return replace(queries, start=replace(queries.start, taken=tuple(taken)))
 
 
-def _drawn(world: World, asked: Questions, k: int, progress: Progress) -> np.ndarray:
+def _drawn(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
     """Intervals ``(K, N, 6)`` measured on drawn strips."""
-    start = questions.seen(world, asked)
-    return futures(world, start, asked, k, measured, progress=progress, keep=False)["intervals"]
+    start = questions.seen(world, queries)
+    return futures(world, start, queries, k, measured, progress=progress, keep=False)["intervals"]
 
 
-def _intervals_only(world: World, asked: Questions, k: int, progress: Progress) -> np.ndarray:
+def _intervals_only(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
     """Intervals ``(K, N, 6)`` as the interval model draws them before any strip."""
     if not questions.draws_intervals_first(world):
         raise ValueError(
             f"{type(world).__name__} draws strips only; expected a world model with an interval model; leave "
             "--intervals-only out"
         )
-    start = questions.seen(world, asked)
+    start = questions.seen(world, queries)
     columns = [OBSERVED.index(name) for name in INTERVALS]
-    found = np.full((k, len(asked), len(INTERVALS)), np.nan)
+    intervals = np.full((k, len(queries), len(INTERVALS)), np.nan)
     size = max(1, CHUNK // k)
-    for first in range(0, len(asked), size):
-        rows = np.arange(first, min(first + size, len(asked)))
+    for first in range(0, len(queries), size):
+        rows = np.arange(first, min(first + size, len(queries)))
         before = start[rows].repeat(k)
-        later = replace(before, hours=before.hours + asked.dt_hours[rows].repeat(k))
+        later = replace(before, hours=before.hours + queries.dt_hours[rows].repeat(k))
         noise = [
-            questions.generator("model", 0, int(asked.patient[row]), sample) for row in rows for sample in range(k)
+            questions.generator("model", 0, int(queries.patient[row]), sample) for row in rows for sample in range(k)
         ]
         inputs = world.step_inputs(before, later, noise)  # type: ignore[attr-defined]
-        found[:, rows] = np.moveaxis(inputs.target_intervals[:, columns].reshape(len(rows), k, -1), 1, 0)
+        intervals[:, rows] = np.moveaxis(inputs.target_intervals[:, columns].reshape(len(rows), k, -1), 1, 0)
         progress(len(rows))
-    return found
+    return intervals

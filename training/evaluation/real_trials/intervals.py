@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 def study(
     world: World, trials: Path, side: str = "test", samples: int = SAMPLES, subjects: int | None = None,
-    drawn: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
+    draw_strips: bool = True, progress: Progress = lambda rows: None, hours: Sequence[float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The study's document."""
-    asked = ask(trials, side, subjects, hours)
+    queries = ask(trials, side, subjects, hours)
     others = None if side == "train" else _others(trials)
-    found = forecast(world, asked, others, samples, drawn, progress)
+    forecasts = forecast(world, queries, others, samples, draw_strips, progress)
     return result.document(
-        "intervals-real", world, len(np.unique(asked.subject)), (0,), metrics(found), rows(found),
-        side=side, samples=samples, n_questions=len(asked), intervals_only=not drawn,
+        "intervals-real", world, len(np.unique(queries.subject)), (0,), metrics(forecasts), rows(forecasts),
+        side=side, samples=samples, n_questions=len(queries), intervals_only=not draw_strips,
     )  # fmt: skip
 
 
-def metrics(found: Forecasts) -> dict[str, Any]:
+def metrics(forecasts: Forecasts) -> dict[str, Any]:
     """Mean absolute error of the mean forecast by interval, beside the rivals', of all arms and of placebo."""
     out: dict[str, Any] = {}
-    asked = found.asked
-    for prefix, mask in (("", ~asked.control), ("placebo_", asked.control)):
+    queries = forecasts.queries
+    for prefix, mask in (("", ~queries.control), ("placebo_", queries.control)):
         if not mask.any():
             continue
         for i, name in enumerate(INTERVALS):
-            error = {who: np.abs(point[:, i] - asked.real[:, i]) for who, point in found.points.items()}
-            own = np.abs(found.mean[:, i] - asked.real[:, i])
+            error = {who: np.abs(point[:, i] - queries.real[:, i]) for who, point in forecasts.points.items()}
+            own = np.abs(forecasts.mean[:, i] - queries.real[:, i])
             both = np.isfinite(own) & np.all([np.isfinite(e) for e in error.values()], axis=0) & mask
             estimates = {
-                who: _weighted(np.where(both, e, np.nan), asked.weight, asked.subject) for who, e in error.items()
+                who: _weighted(np.where(both, e, np.nan), queries.weight, queries.subject) for who, e in error.items()
             }
-            mine = _weighted(np.where(both, own, np.nan), asked.weight, asked.subject)
+            mine = _weighted(np.where(both, own, np.nan), queries.weight, queries.subject)
             out[f"mae_{prefix}{SHORT[name]}"] = metric(
                 mine, baselines=estimates, n=int(both.sum()),
-                unmeasured=unmeasured(found.samples[:, mask, i], asked.real[mask, i]),
+                unmeasured=unmeasured(forecasts.samples[:, mask, i], queries.real[mask, i]),
             )  # fmt: skip
     return out
 
@@ -65,14 +65,14 @@ def _weighted(values: np.ndarray, weight: np.ndarray, subject: np.ndarray) -> di
     return estimate_ratio(np.where(known, values * weight, np.nan), np.where(known, weight, np.nan), subject)
 
 
-def rows(found: Forecasts) -> list[dict[str, Any]]:
+def rows(forecasts: Forecasts) -> list[dict[str, Any]]:
     """A row per arm and interval: mean absolute errors of the model and its rivals."""
-    asked, out = found.asked, []
-    for arm in np.unique(asked.questions.arm):
-        mine = asked.questions.arm == arm
+    queries, out = forecasts.queries, []
+    for arm in np.unique(queries.questions.arm):
+        mine = queries.questions.arm == arm
         for i, name in enumerate(INTERVALS):
-            said = {"model": found.mean, **found.points}
-            errors = {who: _mean(np.abs(point[mine, i] - asked.real[mine, i])) for who, point in said.items()}
+            points = {"model": forecasts.mean, **forecasts.points}
+            errors = {who: _mean(np.abs(point[mine, i] - queries.real[mine, i])) for who, point in points.items()}
             out.append({"arm": str(arm), "interval": name, "n": int(mine.sum()), **errors})
     return out
 
@@ -82,19 +82,19 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: QTcF by arm."""
-    return [row for row in found["rows"] if row["interval"] == "qtcf_ms"]
+    return [row for row in document["rows"] if row["interval"] == "qtcf_ms"]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """Mean absolute errors by interval, the model's and its rivals'."""
     from matplotlib.figure import Figure
 
-    names = [name for name in found["metrics"] if name.startswith("mae_") and not name.startswith("mae_placebo")]
+    names = [name for name in document["metrics"] if name.startswith("mae_") and not name.startswith("mae_placebo")]
     drawing = Figure(figsize=(2.2 * len(names), 3), layout="constrained")
     for ax, name in zip(np.atleast_1d(drawing.subplots(1, len(names))), names):
-        row = found["metrics"][name]
+        row = document["metrics"][name]
         errors = {"model": row["value"], **row["baselines"]}
         known = {who: value for who, value in errors.items() if value is not None}
         ax.barh(list(known)[::-1], list(known.values())[::-1], color=["lightgray"] * (len(known) - 1) + ["tab:red"])

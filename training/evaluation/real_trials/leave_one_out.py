@@ -68,16 +68,16 @@ def one_out(
         world.forecaster, (learned[0], draws), (decided[0], *real_pairs(*decided)), None, preset, show=False
     )
     forecaster = with_interval_model(world.forecaster, tuned)
-    asked = questions_of(*_of(everything, known, lambda name: name == out))
+    queries = questions_of(*_of(everything, known, lambda name: name == out))
     rest = questions_of(*learned)
-    found = forecast(replace(world, forecaster=forecaster), asked, rest, samples, drawn=False)
-    before = forecast(world, asked, None, samples, drawn=False)
-    found = replace(found, points={**found.points, "as it began": before.mean})
-    return [{"subject": out, **row} for row in intervals.rows(found)]
+    forecasts = forecast(replace(world, forecaster=forecaster), queries, rest, samples, draw_strips=False)
+    before = forecast(world, queries, None, samples, draw_strips=False)
+    forecasts = replace(forecasts, points={**forecasts.points, "as it began": before.mean})
+    return [{"subject": out, **row} for row in intervals.rows(forecasts)]
 
 
-def _of(everything: Trials, known: Mapping[int, RealTrial], wanted: Any) -> tuple[Trials, dict[int, RealTrial]]:
-    chosen = {number: trial for number, trial in known.items() if wanted(trial.subject)}
+def _of(everything: Trials, known: Mapping[int, RealTrial], condition: Any) -> tuple[Trials, dict[int, RealTrial]]:
+    chosen = {number: trial for number, trial in known.items() if condition(trial.subject)}
     return everything[np.isin(everything.patient, list(chosen))], chosen
 
 
@@ -88,19 +88,19 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in INTERVALS:
         mine = [row for row in rows if row["interval"] == name]
         who = np.array([row["subject"] for row in mine])
-        said = {
+        errors = {
             rival: result.estimate_mean(np.array([np.nan if row[rival] is None else row[rival] for row in mine]), who)
             for rival in ("model", *others)
         }
-        out[f"mae_{SHORT[name]}"] = metric(said.pop("model"), baselines=said, n=len(mine))
+        out[f"mae_{SHORT[name]}"] = metric(errors.pop("model"), baselines=errors, n=len(mine))
     return out
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: QTcF of everybody who was left out."""
-    return [row for row in found["rows"] if row["interval"] == "qtcf_ms"]
+    return [row for row in document["rows"] if row["interval"] == "qtcf_ms"]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """As the errors of the intervals study."""
-    return intervals.figure(found)
+    return intervals.figure(document)
