@@ -20,6 +20,7 @@ INSIDE = (
     ("virtual_patient", "physiology"),
     ("world_model",),
     ("risk",),
+    ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
     ("real_trials",),  # read by the protocols of virtual ones

@@ -23,11 +23,11 @@ import numpy as np
 
 from ecg_gym.core import World
 from ecg_gym.io import atomic_write, write_text
+from ecg_gym.rollout import RiskFunction
 from ecg_gym.virtual_patient import VirtualPatient
 from planners.abstention import SelectiveRisk, selective_risk
 from planners.measures import MeanVariance
 from planners.racing import Race, uniform
-from planners.rollout import RiskFunction
 from planners.scoring import lower, mean_and_sd, paired_bootstrap, score, separation
 from training.evaluation.planning.ranking import Decision, decisions
 from training.evaluation.result import Size, estimate_mean
