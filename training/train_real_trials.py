@@ -48,7 +48,7 @@ class RealPreset:
     interval_model: IntervalModelPreset
     loop: LoopConfig  # of the denoiser; 0 steps keep it as it is
     batch: int = 32
-    looks: int = 8  # how often each stage is tried on the validation side
+    looks: int = 20  # how often each stage is tried on the validation side
 
 
 PRESETS = {
@@ -61,7 +61,7 @@ PRESETS = {
         looks=2,
     ),
     "default": RealPreset(
-        IntervalModelPreset(batch=256, loop=LoopConfig(steps=600, warmup=50, learning_rate=2e-4, ema_decay=0.99)),
+        IntervalModelPreset(batch=256, loop=LoopConfig(steps=300, warmup=20, learning_rate=5e-5, ema_decay=0.99)),
         LoopConfig(steps=1500, warmup=100, learning_rate=2e-4, ema_decay=0.999, bf16=True, save_every=200),
         batch=64,
     ),
