@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from releases import PROTOCOLS, Known
+from releases import PROTOCOLS, Known, write_release
 from typer.testing import CliRunner
 
+from ecg_gym.clinical_trial import parse_protocol, run_trial
 from ecg_gym.real_trials import read_manifest
 from ecg_gym.world_model import WorldModel
 from training.cli.app import app
+from training.evaluation.real_trials import effects
+from training.train_real_trials import PRESETS
+from training.train_real_trials import run as train_real_trials
 
 RUNNER = CliRunner()
 
@@ -154,6 +159,39 @@ def test_the_whole_way_from_a_release_to_tuned_weights_and_their_table(
     left = json.loads(run("study", "leave-one-out", "--trials", shards, "--preset", "tiny", "--samples", 2,
                           "--subjects", 1, "--json", "--out", tmp_path / "l"))  # fmt: skip
     assert "as it began" in left["metrics"]["mae_qtcf"]["baselines"]
+
+
+@pytest.mark.slow
+def test_tuning_finds_in_strangers_what_pharmacology_does_not_know(tmp_path: Path) -> None:
+    """A trial in which everybody got half of the doses that its protocol says; three of its people are tested."""
+    data = yaml.safe_load(PROTOCOLS["ecgrdvq"]) | {"subjects": 12, "population": {"potassium": 4.2}}
+    data["ecg"] = {"baseline_h": [-0.5], "hours": [1, 2.5, 5], "replicates": 2}
+    path = tmp_path / "protocol.yaml"
+    path.write_text(yaml.safe_dump(data))
+    for arm in data["arms"].values():
+        for dose in arm["doses"]:
+            dose["dose"] *= 0.5
+    rows = run_trial(parse_protocol(data), seed=5, out=tmp_path / "trial").rows
+    write_release("ecgrdvq", tmp_path / "trial", rows, tmp_path / "release", defects=False)
+    run(
+        "data",
+        "shards",
+        "ecgrdvq",
+        "--data",
+        tmp_path / "release",
+        "--protocol",
+        f"ecgrdvq={path}",
+        "--out",
+        tmp_path / "s",
+    )
+    preset = replace(PRESETS["default"], loop=replace(PRESETS["default"].loop, steps=0))  # the interval model alone
+    tuned = train_real_trials(preset, tmp_path / "s", tmp_path / "run", show=False)
+    errors = {}
+    for name, world in (("shipped", WorldModel.load()), ("tuned", WorldModel.load(tuned))):
+        metrics = effects.study(world, tmp_path / "s", "test", 16, draw_strips=False)["metrics"]
+        errors[name] = metrics["effect_error_qtcf"]
+    assert errors["tuned"]["value"] < 0.5 * errors["shipped"]["value"]
+    assert errors["tuned"]["value"] < min(errors["tuned"]["baselines"][r] for r in ("no change", "pharmacology alone"))
 
 
 @pytest.mark.slow

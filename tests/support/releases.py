@@ -99,14 +99,15 @@ def run_small(name: str, folder: Path, n: int | None = None) -> list[Row]:
     return run_trial(small_protocol(name), n, seed=1, out=folder).rows
 
 
-def write_release(name: str, trial: Path, rows: Sequence[Row], folder: Path) -> Known:
+def write_release(name: str, trial: Path, rows: Sequence[Row], folder: Path, defects: bool = True) -> Known:
     """The folder of a release out of a virtual trial's rows and its records under ``trial/records``."""
     first = {"ecgrdvq": 1001, "ecgdmmld": 2001, "ecgcipa": 1001}[name]
     known = Known(folder, [_prepared(row, first, upper=name != "ecgrdvq") for row in rows])
     for row, made in zip(rows, known.rows):
         ecg = read_record(trial / "records" / str(row["RANDID"]) / row["EGREFID"]).ecg
         known.signals[made["EGREFID"]] = resample(ecg.signal[None], ecg.rate_hz, 1000.0)[0][:, :10_000].astype(float)
-    _INJECT[name](known)
+    if defects:
+        _INJECT[name](known)
     for row in known.rows:
         _write_raw(name, known, row)
         _write_median(name, known, row)

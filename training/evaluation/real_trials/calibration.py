@@ -20,6 +20,7 @@ from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, SHORT, fair_crps
 from training.evaluation.real_trials.effects import _others
 from training.evaluation.real_trials.forecasts import Forecasts, Progress, RealQuestions, ask, forecast, treatment_mean
+from training.evaluation.real_trials.intervals import bars
 from training.evaluation.result import estimate_mean, estimate_ratio, metric
 from training.evaluation.world_model.calibration import variance_of
 
@@ -128,14 +129,5 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def figure(document: Mapping[str, Any]) -> Figure:
     """CRPS by interval, the model's and its rivals'."""
-    from matplotlib.figure import Figure
-
     names = [name for name in document["metrics"] if name.startswith("crps_")]
-    drawing = Figure(figsize=(2.2 * len(names), 2.6), layout="constrained")
-    for ax, name in zip(np.atleast_1d(drawing.subplots(1, len(names))), names):
-        row = document["metrics"][name]
-        known = {who: v for who, v in {"model": row["value"], **row["baselines"]}.items() if v is not None}
-        ax.barh(list(known)[::-1], list(known.values())[::-1], color=["lightgray"] * (len(known) - 1) + ["tab:red"])
-        ax.set_title("CRPS " + name.removeprefix("crps_"), fontsize=8)
-        ax.tick_params(labelsize=7)
-    return drawing
+    return bars(document, {name: name.removeprefix("crps_") for name in names}, "CRPS")

@@ -89,15 +89,22 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def figure(document: Mapping[str, Any]) -> Figure:
     """Mean absolute errors by interval, the model's and its rivals'."""
+    names = [name for name in document["metrics"] if name.startswith("mae_") and not name.startswith("mae_placebo")]
+    return bars(document, {name: name.removeprefix("mae_") for name in names}, "mean absolute error")
+
+
+def bars(document: Mapping[str, Any], titles: Mapping[str, str], label: str) -> Figure:
+    """A panel for each of these metrics: the model's value in red, its rivals' in grey."""
     from matplotlib.figure import Figure
 
-    names = [name for name in document["metrics"] if name.startswith("mae_") and not name.startswith("mae_placebo")]
-    drawing = Figure(figsize=(2.2 * len(names), 3), layout="constrained")
-    for ax, name in zip(np.atleast_1d(drawing.subplots(1, len(names))), names):
+    drawing = Figure(figsize=(2 + 1.7 * len(titles), 2.6), layout="constrained")
+    panels = drawing.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for ax, (name, title) in zip(panels, titles.items()):
         row = document["metrics"][name]
-        errors = {"model": row["value"], **row["baselines"]}
-        known = {who: value for who, value in errors.items() if value is not None}
-        ax.barh(list(known)[::-1], list(known.values())[::-1], color=["lightgray"] * (len(known) - 1) + ["tab:red"])
-        ax.set_title(name.removeprefix("mae_") + (" [1/min]" if name == "mae_hr" else " [ms]"), fontsize=8)
+        values = {"model": row["value"], **row["baselines"]}
+        heights = [np.nan if value is None else value for value in values.values()]
+        ax.barh(list(values)[::-1], heights[::-1], color=["lightgray"] * (len(values) - 1) + ["tab:red"])
+        ax.set_title(title.replace("_", " ") + (" [1/min]" if title == "hr" else " [ms]"), fontsize=8)
         ax.tick_params(labelsize=7)
+    drawing.supxlabel(label, fontsize=8)
     return drawing
