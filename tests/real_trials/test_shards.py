@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from releases import Known, small_protocol
 
-from ecg_gym.core import limb_from_independent
+from ecg_gym.core import Administration, Dose, Treatment, limb_from_independent
 from ecg_gym.datasets import read_record, splits
 from ecg_gym.datasets.transitions import TRUTHS, read_trials, split_of
 from ecg_gym.real_trials import is_real, read_manifest, read_real, read_trial, trajectories_of, write_shards
+from ecg_gym.real_trials import shards as shards_module
 from ecg_gym.real_trials.manifest import row_weights
 from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model.conditioning import BOARD, boards
@@ -51,6 +52,13 @@ def test_strips_intervals_and_doses_are_the_trials(shards: Path, look_alike: Cal
     assert trials.treatment[rows].tolist() == ["", "dofetilide 0.5 mg PO", "watch and wait"]
     later = trials.board[rows][:, BOARD.index("modulation.jtpeak_ms")]
     assert later[0] < later[1:].min(), "nothing was on board before the dose"
+
+
+def test_a_dose_at_the_hour_of_a_strip_belongs_to_the_next_step() -> None:
+    dose = Dose("dofetilide", 0.5, "mg", "PO")
+    given = (Administration(2.0, dose),)
+    assert shards_module._between(given, 0.0, 2.0) == Treatment()
+    assert shards_module._between(given, 2.0, 4.0) == Treatment((dose,))
 
 
 def test_a_strip_is_the_record_on_the_model_grid(shards: Path, look_alike: Callable[[str], Known]) -> None:

@@ -46,6 +46,12 @@ def test_a_crossover_compares_everybody_with_himself() -> None:
     assert drawn[:, 1, 0, QTCF].std() > 1, "placebo itself is a change from baseline, and people differ"
 
 
+def test_a_person_without_placebo_is_left_out_of_a_crossover() -> None:
+    rows = [(s, arm, 2.0, 20.0 if arm == "t: a" else 5.0, 1.0) for s in range(3) for arm in ("t: a", "t: p")]
+    data = asked([*rows, (3, "t: a", 2.0, 100.0, 1.0)])
+    assert effects(cells(data, data.change))[0][0, 0, QTCF] == pytest.approx(15.0)
+
+
 def test_parallel_groups_are_compared_by_their_means() -> None:
     rows = [(s, "t: a", 2.0, 20.0 + s, 1.0) for s in range(3)] + [(s, "t: p", 2.0, float(s), 1.0) for s in range(3, 6)]
     data = asked(rows)
