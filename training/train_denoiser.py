@@ -49,6 +49,7 @@ from training.data.pairs import Drawings, drawings_of, with_real
 from training.data.real_pairs import real_drawings
 from training.data.strips import load_strips
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 from training.train_interval_model import IntervalModelPreset
 
 LICENCE = "made by this package (Apache-2.0)"
@@ -275,7 +276,7 @@ def train(
 def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int = 0) -> dict[str, float]:
     """Mean squared latent errors on held-out patients: of the estimate at random noise, and of what it must beat.
 
-    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it speaks,
+    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it exists,
     ``copy_where_prior`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
     (``ecg-gym study`` judges the forecast).
     """
@@ -477,7 +478,7 @@ def _write(
         metrics=metrics,
         training=asdict(preset),
         limits=list(LIMITS),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
         **origin,
     )

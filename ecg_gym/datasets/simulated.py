@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.executor import completed, executor
+from ecg_gym.io import atomic_write, write_json, write_npz
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
 from ecg_gym.virtual_patient.strip import INTERVALS
@@ -96,16 +96,11 @@ def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: 
     done = {shard: size for shard, size in shards.items() if _complete(shard_path(folder, shard), size)}
     yield sum(done.values()), n
     todo = [shard for shard in shards if shard not in done]
-    if workers == 1 or len(todo) < 2:
-        for shard in todo:
-            done[_make(folder, settings, shard, shards[shard])] = shards[shard]
-            yield sum(done.values()), n
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_make, folder, settings, shard, shards[shard]) for shard in todo]
-            for job in as_completed(jobs):
-                done[shard] = shards[shard := job.result()]
-                yield sum(done.values()), n
+    make = partial(_make, folder, settings)
+    hands = executor(workers if workers > 1 and len(todo) > 1 else 0)
+    for (shard, size), _ in completed(hands, make, [(shard, shards[shard]) for shard in todo]):
+        done[shard] = size
+        yield sum(done.values()), n
     _write_labels(folder, shards)
 
 
@@ -148,8 +143,9 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
     return signal, replace(truth, concentrations=on_board), person
 
 
-def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
-    """Makes one shard; written aside and renamed. Returns its number."""
+def _make(folder: Path, settings: Simulation, job: tuple[int, int]) -> int:
+    """Makes one shard, ``(number, size)``; written aside and renamed. Returns its number."""
+    shard, size = job
     rows = [one(shard * PER_SHARD + i, settings) for i in range(size)]
     truths = [truth for _, truth, _ in rows]
     counts = 1000 / UV_PER_COUNT
@@ -172,13 +168,7 @@ def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
     }
     for name in FIDUCIALS:
         columns[f"mark.{name}"] = np.concatenate([t.fiducials.get(name, np.empty(0)) for t in truths])
-    path = shard_path(folder, shard)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(aside, **columns)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_npz(shard_path(folder, shard), columns)
     return shard
 
 
@@ -201,10 +191,7 @@ def _claim(folder: Path, settings: Simulation) -> None:
                 "choose another folder, or the settings in its simulation.json"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{SETTINGS}.part")
-    aside.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, targets)
 
 
 def _complete(path: Path, size: int) -> bool:
@@ -224,8 +211,7 @@ def _write_labels(folder: Path, shards: Mapping[int, int]) -> None:
     """One row an ECG: who, what was given, the true intervals, findings and hazards."""
     names = ["number", "shard", "row", "rhythm", *_PEOPLE, "conduction", "scar", "injury", "noise", "given"]
     names += [*INTERVALS, *FINDINGS, *(f"{name}_per_hour" for name in HAZARDS)]
-    aside = folder / f".{LABELS}.part"
-    with open(aside, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(folder / LABELS) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for shard in sorted(shards):
@@ -242,4 +228,3 @@ def _write_labels(folder: Path, shards: Mapping[int, int]) -> None:
                     *(person[name] for name in names[4:17]),
                     *result, *columns["findings"][row].astype(int), *hazards,
                 ])  # fmt: skip
-    aside.replace(folder / LABELS)

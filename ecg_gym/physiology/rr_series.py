@@ -95,10 +95,11 @@ def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _peaks_of(ecg: np.ndarray) -> list[np.ndarray]:
     """R peaks of each strip ``(B, 12 or 8, 1024)`` [s]."""
-    from ecg_gym.physiology.multilead import twelve
+    from ecg_gym.core import as_twelve_leads
     from ecg_gym.waveform.beats import RATE_HZ, conditioned_beats
 
-    return [refined(row, peaks) / RATE_HZ for row, peaks in zip(*conditioned_beats(ECG(twelve(ecg), MODEL_RATE_HZ)))]
+    leads, peaks = conditioned_beats(ECG(as_twelve_leads(ecg), MODEL_RATE_HZ))
+    return [refined(row, own) / RATE_HZ for row, own in zip(leads, peaks)]
 
 
 def first_of(peaks_s: Sequence[np.ndarray]) -> np.ndarray:

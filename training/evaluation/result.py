@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_bytes
+from ecg_gym.powers import weights_hash
 from training.console import SAY
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def document(
     return {
         "study": study,
         "preset": str(metadata.get("preset") or (metadata.get("training") or {}).get("preset") or type(world).__name__),
-        "model_sha256": getattr(world, "sha256", ""),
+        "model_sha256": weights_hash(world),
         "n_patients": int(n_patients),
         "seeds": [int(seed) for seed in seeds],
         "settings": _plain(settings),
@@ -210,12 +211,7 @@ def write(
         samples.savefig(picture, format="png", dpi=110, bbox_inches="tight")
         contents[folder / f"{name}.png"] = picture.getvalue()
     for path, content in contents.items():
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_bytes(path, content)
     return list(contents)
 
 

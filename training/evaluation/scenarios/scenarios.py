@@ -17,14 +17,15 @@ import numpy as np
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import scenario_named
+from ecg_gym.executor import Executor
 from ecg_gym.risk import RiskModel
+from ecg_gym.rollout import advance, step_noise
 from ecg_gym.virtual_patient import VirtualPatient
 from training.evaluation.benchmark.agents import ANCHORS, contestants
 from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import TRUTH, Protocol
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Stored, cells, missing, run, stored
-from training.evaluation.benchmark.workers import Crew
 
 KEPT = ("episodes", "return", "return_ci95", "gap_closed", "gap_closed_ci95", "cost_rate", "death_rate")
 FUTURES = 4  # of each person, treated and untreated, when the worlds are asked which way a treatment goes
@@ -36,18 +37,19 @@ def protocol_of(scenarios: Sequence[str], episodes: int, seeds: int = 1) -> Prot
 
 
 def play(
-    protocol: Protocol, folder: Path, staff: Callable[[], Crew], progress: Callable[[int, int], None] = lambda *_: None,
+    protocol: Protocol, folder: Path, staff: Callable[[], Executor],
+    progress: Callable[[int, int], None] = lambda *_: None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Stored:  # fmt: skip
     """The anchors' rows, those that are missing played first (``staff()`` does it); the folder is the benchmark's."""
     who = contestants(ANCHORS)
     if missing(protocol, who, folder):
-        crew = staff()
+        executor = staff()
         try:
-            for done, total, _ in run(protocol, who, folder, crew, go_on):
+            for done, total, _ in run(protocol, who, folder, executor, go_on):
                 progress(done, total)
         finally:
-            crew.close()
+            executor.close()
     return stored(protocol, who, folder)
 
 
@@ -124,8 +126,8 @@ def _change(
 ) -> tuple[float, float]:
     crowd, after = state.repeat(FUTURES), []
     for given in (treatment, WATCH):
-        rngs = [np.random.default_rng([seed, 18, i]) for i in range(len(crowd))]
-        later = world.step(crowd, [given] * len(crowd), rngs)
+        rngs = step_noise([(seed, 18, row) for row in range(len(crowd))], 0)
+        later = advance(world, crowd, [given] * len(crowd), rngs)
         after.append(risk(crowd.ecg, later.ecg, later.patients, later.alive))
     moved = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
     return float(np.nanmean(moved)), float(np.nanmean(after[0].total - after[1].total))
