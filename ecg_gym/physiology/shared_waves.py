@@ -15,6 +15,9 @@ import numpy as np
 from ecg_gym.physiology import parameters
 
 
+_LEAST_GAIN = 1e-9  # of the cost: a step that lowers it by less is not taken, or rounding would decide
+
+
 @dataclass(frozen=True)
 class SharedFit:
     """W waves of B beats in L leads."""
@@ -102,9 +105,14 @@ def _look(problem: _Problem, x: np.ndarray) -> _Look:
     gram = basis @ basis.transpose(0, 2, 1) + problem.ridge * np.eye(w + 1)
     gain = np.linalg.solve(gram, basis @ problem.beat.transpose(0, 2, 1))
     rest = problem.beat - gain.transpose(0, 2, 1) @ basis
-    cost = (rest**2).sum(axis=(1, 2)) + problem.ridge * (gain**2).sum(axis=(1, 2))
+    cost = _power(rest) + problem.ridge * _power(gain)
     cost += (problem.belief * (x - problem.expected) ** 2).sum(axis=1)
     return _Look(x, distance, basis, gram, gain, rest, cost)
+
+
+def _power(x: np.ndarray) -> np.ndarray:
+    """Sum of squares of each row ``(B,)``, to the last bit whatever the other rows."""
+    return (x.reshape(len(x), -1) ** 2).sum(axis=1)
 
 
 def _descend(problem: _Problem, steps: int, start: np.ndarray | None) -> _Look:
@@ -121,7 +129,7 @@ def _descend(problem: _Problem, steps: int, start: np.ndarray | None) -> _Look:
         normal += scale[:, :, None] * np.eye(look.x.shape[1])
         step = np.linalg.solve(normal, (gradient * free)[:, :, None])[..., 0]
         trial = _look(problem, np.clip(look.x - step, problem.lower, problem.upper))
-        better = trial.cost < look.cost
+        better = trial.cost < look.cost * (1 - _LEAST_GAIN)
         look = trial.where(better, look)
         damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-7, 1e6)
     return look
