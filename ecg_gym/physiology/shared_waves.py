@@ -14,7 +14,6 @@ import numpy as np
 
 from ecg_gym.physiology import parameters
 
-
 _LEAST_GAIN = 1e-9  # of the cost: a step that lowers it by less is not taken, or rounding would decide
 
 

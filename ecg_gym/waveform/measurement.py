@@ -126,15 +126,17 @@ def _intervals(rhythm: np.ndarray, marks: np.ndarray, finite: np.ndarray, rules:
     lost = ~finite
     rhythm[lost, :_STAGE], marks[lost] = np.nan, np.nan
     reasons = tuple(map(partial(_reason, rules=rules), rhythm, marks, finite))
-    rr, qt = rhythm[:, _RR], (marks[:, T_END] - marks[:, QRS_ONSET]) * _MS
-    jtpeak = (marks[:, T_PEAK] - marks[:, QRS_END]) * _MS
+    # columns one after another in memory: NumPy rounds strided ones otherwise, and a row must not know its batch
+    own, at = np.ascontiguousarray(rhythm.T), np.ascontiguousarray(marks.T)
+    rr, qt = own[_RR], (at[T_END] - at[QRS_ONSET]) * _MS
+    jtpeak = (at[T_PEAK] - at[QRS_END]) * _MS
     return Intervals(
-        hr_bpm=60000 / rr, rr_ms=rr, rr_sd_ms=rhythm[:, _RR_SD],
-        pr_ms=(marks[:, QRS_ONSET] - marks[:, P_ONSET]) * _MS,
-        qrs_ms=(marks[:, QRS_END] - marks[:, QRS_ONSET]) * _MS,
-        qt_ms=qt, jtpeak_ms=jtpeak, tpeak_tend_ms=(marks[:, T_END] - marks[:, T_PEAK]) * _MS,
-        r_amplitude_mv=marks[:, R_MV], t_amplitude_mv=marks[:, T_MV], p_present=np.isfinite(marks[:, P_ONSET]),
-        regular=rhythm[:, _REGULAR] == 1, n_beats=np.nan_to_num(rhythm[:, _BEATS]).astype(int), reason=reasons,
+        hr_bpm=60000 / rr, rr_ms=rr, rr_sd_ms=own[_RR_SD],
+        pr_ms=(at[QRS_ONSET] - at[P_ONSET]) * _MS,
+        qrs_ms=(at[QRS_END] - at[QRS_ONSET]) * _MS,
+        qt_ms=qt, jtpeak_ms=jtpeak, tpeak_tend_ms=(at[T_END] - at[T_PEAK]) * _MS,
+        r_amplitude_mv=at[R_MV], t_amplitude_mv=at[T_MV], p_present=np.isfinite(at[P_ONSET]),
+        regular=own[_REGULAR] == 1, n_beats=np.nan_to_num(own[_BEATS]).astype(int), reason=reasons,
         **corrected(qt, jtpeak, rr),
     )  # fmt: skip
 
