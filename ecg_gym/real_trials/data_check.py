@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient
-from ecg_gym.datasets.records import FLAT_MV, read_record, record_header
+from ecg_gym.datasets.channels import FLAT_MV
+from ecg_gym.datasets.records import read_record
+from ecg_gym.datasets.wfdb_files import record_header
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.exposure import exposure_at
 from ecg_gym.real_trials.fda import MEDIANS, RAW, releases

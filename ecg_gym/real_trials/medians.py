@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecg_gym.datasets.records import record_annotation, record_header
+from ecg_gym.datasets.wfdb_files import record_annotation, record_header
 
 
 def median_intervals(record: Path) -> dict[str, float | None] | None:

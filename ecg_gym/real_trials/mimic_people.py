@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ecg_gym.core import PLAUSIBLE
+from ecg_gym.plausibility import bounds
 from ecg_gym.real_trials.mimic_doses import HospitalDose
 from ecg_gym.real_trials.mimic_tables import Hospital, Rule, hours_of, number_of, year_of
 
@@ -32,7 +32,7 @@ def facts_of(hospital: Hospital, rule: Rule, doses: Sequence[HospitalDose]) -> F
     _conditions(hospital, rule, moments, facts)
     for own in facts.values():
         _clearance(own, rule)
-        for name, (low, high, _) in PLAUSIBLE.items():
+        for name, (low, high, _) in bounds().items():
             if name in own and not low <= own[name] <= high:
                 del own[name]
     return facts

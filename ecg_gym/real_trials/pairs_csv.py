@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecg_gym.core import PLAUSIBLE, Administration, Patient
+from ecg_gym.core import Administration, Patient
 from ecg_gym.io import write_text
 from ecg_gym.pharmacology import CONDITIONS
+from ecg_gym.plausibility import bounds
 from ecg_gym.real_trials.profiles import SIDES
 from ecg_gym.real_trials.timed_doses import timed
 from ecg_gym.real_trials.trajectories import Strip, Trajectory
@@ -35,7 +36,7 @@ COLUMNS = {
     "weight": "of the pair in training; default 1",
     "clock_hours": "hours after 8 o'clock at record_before [h]; default 0",
     "sex": "F or M",
-    **{name: f"[{unit}]" for name, (_, _, unit) in PLAUSIBLE.items()},
+    **{name: f"[{unit}]" for name, (_, _, unit) in bounds().items()},
     "conditions": f"words with ';' out of {', '.join(CONDITIONS)}",
     "medication": "other drugs taken, with ';'",
 }
@@ -194,7 +195,7 @@ def _record(path: Path, row: _Row, column: str) -> Path:
 
 
 def _patient(row: _Row) -> Patient:
-    numbers = {name: row.number(name, low, high, unit) for name, (low, high, unit) in PLAUSIBLE.items()}
+    numbers = {name: row.number(name, low, high, unit) for name, (low, high, unit) in bounds().items()}
     words = {name: frozenset(_words(row.text(name))) for name in ("conditions", "medication")}
     if unknown := sorted(words["conditions"] - set(CONDITIONS)):
         row.wrong(

@@ -173,6 +173,6 @@ def test_two_real_subjects_of_ecgdmmld(real_data: Callable[[str], Path], tmp_pat
     table = read_trial("ecgdmmld", tmp_path)
     assert (len(table), table.subjects) == (420, ("ecgdmmld-2001", "ecgdmmld-2002"))
     assert all(table.arm(row) is not None for row in table.rows)
-    with open(source, newline="") as file:
+    with open(source, newline="", encoding="utf-8") as file:
         levels = [cells["DOF"] for cells in csv.DictReader(file)]
     assert [row["conc_dofetilide_pg_mL"] for row in table.rows] == [None if x == "NA" else float(x) for x in levels]

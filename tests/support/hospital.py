@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ class VirtualHospital:
             packed = "/" in name
             path = (self.clinical if packed else self.ecg) / f"{name}.csv{'.gz' if packed else ''}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            with gzip.open(path, "wt", newline="") if packed else open(path, "w", newline="") as file:
+            opened = partial(gzip.open, mode="wt") if packed else partial(open, mode="w")
+            with opened(path, newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(HEADERS[name].split(","))
                 writer.writerows(rows)

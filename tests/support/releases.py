@@ -233,7 +233,7 @@ def _write_marks(name: str, folder: Path, row: Row) -> None:
 
 
 def _write_csv(path: Path, names: Sequence[str], rows: Sequence[Row], blank: str = "NA") -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL)
         writer.writerow(names)
         writer.writerows([[blank if row.get(name) is None else row[name] for name in names] for row in rows])
