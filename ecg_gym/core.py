@@ -14,7 +14,6 @@ import numpy as np
 
 from ecg_gym.columns import Doses, Patients
 from ecg_gym.patient import (  # noqa: F401 - the nouns are met here
-    PLAUSIBLE,
     WATCH,
     Administration,
     Dose,
@@ -24,6 +23,7 @@ from ecg_gym.patient import (  # noqa: F401 - the nouns are met here
     parse_dose,
 )
 from ecg_gym.streams import Streams
+from ecg_gym.svg import strip_svg
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")  # the other four follow (Einthoven, Goldberger)
@@ -91,6 +91,13 @@ class ECG:
                 "or read the file with ecg_gym.datasets.read_record, which knows the spellings in use"
             )
         return cls(np.stack([np.asarray(leads[lead]) for lead in LEADS], axis=-2), rate_hz)
+
+    def _repr_html_(self) -> str:
+        """The first strip as a picture, for notebooks."""
+        first = self.signal if self.signal.ndim == 2 else self.signal[0]
+        shape = "" if self.signal.ndim == 2 else f", first of {len(self.signal)}"
+        missing = f", missing {', '.join(self.missing)}" if self.missing else ""
+        return strip_svg(first, self.rate_hz, LEADS, f"ECG, {self.seconds:g} s at {self.rate_hz:g} Hz{shape}{missing}")
 
     @property
     def seconds(self) -> float:

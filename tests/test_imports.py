@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("compiled", "patient", "streams", "look"),
-    ("philox", "columns"),
+    ("compiled", "plausibility", "svg", "streams", "look"),
+    ("patient", "philox"),
+    ("columns",),
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),
@@ -26,11 +27,16 @@ INSIDE = (
     ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
+    ("real_trials",),  # read by the protocols of virtual ones
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
 NUMPY_ONLY = ("core", "pharmacology", "waveform", "virtual_patient", "physiology")
-STRANGERS = {"wfdb": ("ecg_gym/datasets/records.py",)}  # each stranger has one door
+STRANGERS = {
+    "wfdb": ("ecg_gym/datasets/wfdb_files.py",),
+    "pyedflib": ("ecg_gym/datasets/edf.py",),
+    "pydicom": ("ecg_gym/datasets/dicom.py",),
+}  # each stranger has one door
 
 
 def level(name: str, order: tuple[tuple[str, ...], ...]) -> int:

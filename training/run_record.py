@@ -33,7 +33,13 @@ from training.revision import git_revision
 FILE = "run.json"
 FORMAT = 1
 PACKAGES = ("ecg-gym", "torch", "numpy", "scipy", "safetensors", "neurokit2", "lightning-fabric")
-OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "events.out.tfevents.*")  # and its weights; data caches are not among these
+OF_A_RUN = (
+    FILE,
+    loop.STATE,
+    loop.LOSSES,
+    "events.out.tfevents.*",
+    "best_*.safetensors",
+)  # and its weights; data caches are not among these
 
 
 @contextmanager
@@ -165,11 +171,14 @@ def metrics_of(weights: Path) -> dict[str, Any]:
 
 
 def metadata(weights: Path) -> dict[str, Any]:
-    """The JSON document inside a file of weights, whatever its kind."""
-    from safetensors import safe_open
+    """The JSON document inside a file of weights, whatever its kind; ValueError for a file that is none."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(weights, framework="pt") as file:
-        entries = file.metadata() or {}
+    try:
+        with safe_open(weights, framework="pt") as file:
+            entries = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is no file of weights ({error}); expected *.safetensors; mend the path") from error
     return json.loads(entries.get("ecg_gym", "{}"))
 
 

@@ -260,6 +260,13 @@ def train(
     ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
     """
     forecaster = new_forecaster(preset, data, foretold) if start is None else WorldModel.load(start).forecaster
+    yield from train_from(forecaster, preset, data, folder, show)
+
+
+def train_from(
+    forecaster: Forecaster, preset: WorldModelPreset, data: Drawings, folder: Path, show: bool = True
+) -> Iterator[tuple[int, Logs, Forecaster]]:
+    """As :func:`train`, from a forecaster in memory: its denoiser learns, its interval model stays."""
     forecaster.requires_grad_(True)
     if forecaster.prognosis is not None:
         forecaster.prognosis.requires_grad_(False)  # it has learned by now, by a loss of its own
@@ -276,7 +283,7 @@ def train(
 def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int = 0) -> dict[str, float]:
     """Mean squared latent errors on held-out patients: of the estimate at random noise, and of what it must beat.
 
-    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it speaks,
+    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it exists,
     ``copy_where_prior`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
     (``ecg-gym study`` judges the forecast).
     """

@@ -35,10 +35,12 @@ from ecg_gym.envs.observations import (
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
 from ecg_gym.look import READ, Look
-from ecg_gym.pharmacology import violations
+from ecg_gym.pharmacology import indication_mask, violations
 from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
 from ecg_gym.risk import FINDINGS, RiskModel
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
+
+CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Task:
     reward: Reward = field(default_factory=RiskReward)
     tier: Tier = field(default_factory=lambda: tier_named(USUAL))
     fidelity: str = "strip"  # or "vitals": readings without strips
+    mask: str = CONTRAINDICATIONS  # which treatments are allowed: all that no rule forbids, or of those the indicated
 
 
 def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Episode:
@@ -195,11 +198,11 @@ def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
     return {name: i for i, name in enumerate(names)}
 
 
-_RULED = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")  # the intervals that clinical rules ask for
+_RULED = tuple(f.name for f in MEASURED)  # what clinical rules may ask for
 
 
 def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
-    """Menu entries that the clinical rules allow now, ``(B, n)`` bool; watch and wait always."""
+    """Menu entries that ``task.mask`` allows now, ``(B, n)`` bool; watch and wait always."""
     masks, patients = compile_masks(task.menu, _RULED, FINDINGS), Patients.of(state.patients)
     if unknown_conditions(len(WORDS))[patients.group].any():
         for patient in patients:  # says which
@@ -211,7 +214,16 @@ def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
     else:
         odds = np.stack([reading[name] for name in finding_names()])
     with np.errstate(invalid="ignore"):
-        return masks(intervals, odds >= LIKELY, patients, Doses.of(state.taken), np.asarray(state.hours, float))
+        there = odds >= LIKELY
+    mask = masks(intervals, there, patients, Doses.of(state.taken), np.asarray(state.hours, float))
+    if task.mask == INDICATIONS:
+        for row in range(len(state)):
+            seen_intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
+            named = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
+            mask[row] &= indication_mask(
+                task.menu, state.patients[row], seen_intervals, state.taken[row], float(state.hours[row]), named
+            )
+    return mask
 
 
 def likely(probabilities: np.ndarray) -> frozenset[str]:

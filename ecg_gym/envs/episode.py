@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.columns import Choice
-from ecg_gym.core import State, Treatment, concatenate
+from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment, concatenate
 from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
+from ecg_gym.svg import strip_svg
 
 LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
@@ -146,6 +147,13 @@ class Episode:
     missing: tuple[tuple[str, ...], ...]  # (B,) leads that are off
     history: History
     delayed: bool = False  # strips are seen one step late
+
+    def _repr_html_(self) -> str:
+        """The newest strip that was seen of the first row, and what was given, for notebooks."""
+        seen = self.sights[0]
+        given = [f"{look.hours:g} h: {look.given}" for look in seen if look.given is not None]
+        words = f"episode of {len(self)}, {seen[-1].hours:g} h" + (f"; {'; '.join(given)}" if given else "")
+        return strip_svg(seen[-1].ecg, MODEL_RATE_HZ, LEADS, words)
 
     def __len__(self) -> int:
         return len(self.steps)

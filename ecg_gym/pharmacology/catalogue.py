@@ -11,6 +11,7 @@ from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology.doses import ASSUMED_WEIGHT_KG, milligrams, per_kg
 from ecg_gym.pharmacology.formulary import FORMULARY
+from ecg_gym.pharmacology.medication import ingredients
 from ecg_gym.pharmacology.tables import ROUTES, medication_names
 
 _WEIGHT, _CLEARANCE = NUMBERS.index("weight_kg"), NUMBERS.index("creatinine_clearance")
@@ -33,7 +34,8 @@ def _columns(code: int) -> tuple[float, ...]:
     if drug is None or dose.route not in drug.routes:
         return (UNKNOWN, 0, 0.0, 0, 0.0)
     try:
-        mass = milligrams(dose, drug, Patient(weight_kg=1.0) if per_kg(dose) else Patient())
+        mass = milligrams(dose, drug, Patient(weight_kg=ASSUMED_WEIGHT_KG))
+        mass = mass / ASSUMED_WEIGHT_KG if per_kg(dose) else mass
     except ValueError:
         return (UNKNOWN, 0, 0.0, 0, 0.0)
     over = 0.0 if dose.route == "PO" else dose.duration_hours  # an oral dose is never an infusion
@@ -60,7 +62,7 @@ def known_doses(doses: Doses) -> tuple[np.ndarray, ...]:
 def medication_columns(n: int) -> np.ndarray:
     """Of the first ``n`` groups of people: which of ``medication_names`` they take ``(n, M)`` bool."""
     names = medication_names()
-    taken = [[name in medication for name in names] for _, medication in WORDS.rows[:n]]
+    taken = [[name in ingredients(medication) for name in names] for _, medication in WORDS.rows[:n]]
     return np.array(taken, bool).reshape(n, len(names))
 
 

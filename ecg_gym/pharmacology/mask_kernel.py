@@ -16,16 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients, once_per_object
+from ecg_gym.columns import DOSES, FEMALE, NONE, NUMBERS, WORDS, Doses, Patients, once_per_object
 from ecg_gym.core import Dose, Patient, Treatment
 from ecg_gym.pharmacology.catalogue import UNKNOWN, dose_columns, medication_columns, weights_kg
-from ecg_gym.pharmacology.doses import milligrams, per_kg
+from ecg_gym.pharmacology.conditions import known_conditions
+from ecg_gym.pharmacology.doses import ASSUMED_WEIGHT_KG, milligrams, per_kg
 from ecg_gym.pharmacology.drugs import Route
 from ecg_gym.pharmacology.formulary import FORMULARY
-from ecg_gym.pharmacology.rules import _TOLERANCE, CONDITIONS, rules_of
+from ecg_gym.pharmacology.rules import _TOLERANCE, rules_of
 from ecg_gym.pharmacology.tables import medication_names
 
-INTERVAL, PATIENT, CONDITION, FINDING, WITH, DOSE_ABOVE, ALL, ANY, NOT, TRUE = range(10)
+INTERVAL, PATIENT, CONDITION, FINDING, WITH, DOSE_ABOVE, ALL, ANY, NOT, TRUE, UNKNOWN_NUMBER = range(11)
 _STACK = 32  # answers that are open at once
 
 
@@ -144,9 +145,15 @@ def _compile(
     elif "patient" in node:
         ops.append((PATIENT, NUMBERS.index(node["patient"]), *beyond))
     elif "condition" in node:
-        ops.append((CONDITION, CONDITIONS.index(node["condition"]), 0.0, 0.0))
+        ops.append((CONDITION, known_conditions().index(node["condition"]), 0.0, 0.0))
     elif "finding" in node:
         ops.append((FINDING, findings.index(node["finding"]), 0.0, 0.0))
+    elif "unknown" in node:
+        ops.append((UNKNOWN_NUMBER, FEMALE if node["unknown"] == "sex" else NUMBERS.index(node["unknown"]), 0.0, 0.0))
+    elif "route" in node:
+        ops.append((TRUE, 0, 0.0, 0.0))
+        if dose.route != node["route"]:
+            ops.append((NOT, 0, 0.0, 0.0))
     elif "dose_above_mg" in node:
         mass, by_kg = _mass(dose)
         ops.append((DOSE_ABOVE, int(by_kg), mass, float(node["dose_above_mg"])))
@@ -165,7 +172,8 @@ def _mass(dose: Dose) -> tuple[float, bool]:
     if not np.isfinite(dose.amount):
         return float("inf"), by_kg
     drug = FORMULARY[dose.drug]
-    return milligrams(dose, drug, Patient(weight_kg=1.0) if by_kg else Patient()), by_kg
+    mass = milligrams(dose, drug, Patient(weight_kg=ASSUMED_WEIGHT_KG))
+    return mass / ASSUMED_WEIGHT_KG if by_kg else mass, by_kg
 
 
 def _form_key(drug: str, route: Route) -> tuple[str, str, str]:
@@ -211,18 +219,14 @@ def _raw_durations(n: int) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _condition_columns(n: int) -> np.ndarray:
     """Of the first ``n`` groups of people: which of ``CONDITIONS`` they have ``(n, C)`` bool."""
-    out = np.zeros((n, len(CONDITIONS)), bool)
-    for row, (conditions, _) in enumerate(WORDS.rows[:n]):
-        for name in conditions:
-            if name in CONDITIONS:
-                out[row, CONDITIONS.index(name)] = True
-    return out
+    known = known_conditions()
+    return np.array([[name in conditions for name in known] for conditions, _ in WORDS.rows[:n]], bool)
 
 
 @lru_cache(maxsize=2)
 def unknown_conditions(n: int) -> np.ndarray:
     """Of the first ``n`` groups of people: whether they have a condition that is none ``(n,)`` bool."""
-    return np.array([bool(conditions.difference(CONDITIONS)) for conditions, _ in WORDS.rows[:n]], bool)
+    return np.array([bool(conditions.difference(known_conditions())) for conditions, _ in WORDS.rows[:n]], bool)
 
 
 @njit(inline="always")
@@ -242,6 +246,8 @@ def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, co
         elif op == PATIENT:
             value = numbers[b, about]
             answer = value > beyond[i, 0] or value < beyond[i, 1]
+        elif op == UNKNOWN_NUMBER:
+            answer = np.isnan(numbers[b, about])
         elif op == ALL or op == ANY:
             answer = op == ALL
             for _ in range(about):

@@ -13,7 +13,7 @@ from ecg_gym.pharmacology.mask_kernel import compile_masks
 from ecg_gym.pharmacology.tables import medication_names
 from ecg_gym.risk import FINDINGS
 
-INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
+INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "regular", "p_present", "qt_ms")
 MENUS = {**{name: row.menu for name, row in load_scenarios().items()}, "everything": FORMULARY.menu()}
 PEOPLE = 60
 
@@ -41,8 +41,9 @@ def test_the_masks_are_those_of_the_rules(name: str) -> None:
         for _ in range(PEOPLE)
     ]  # fmt: skip
     hours = rng.choice([0.0, 1.0, 2.0], PEOPLE)
-    readings = np.stack([rng.uniform(30, 220, PEOPLE), rng.uniform(100, 320, PEOPLE), rng.uniform(70, 190, PEOPLE),
-                         rng.uniform(380, 560, PEOPLE)])  # fmt: skip
+    lows, highs = (30, 100, 70, 380, 0, 0, 300), (220, 320, 190, 560, 2, 2, 600)
+    readings = np.stack([rng.uniform(low, high, PEOPLE) for low, high in zip(lows, highs)])
+    readings[4:6] = np.floor(readings[4:6])
     readings[rng.random(readings.shape) < 0.1] = np.nan
     findings = rng.random((len(FINDINGS), PEOPLE)) < 0.15
     masks = compile_masks(tuple(menu), INTERVALS, FINDINGS)
@@ -57,7 +58,10 @@ def test_the_masks_are_those_of_the_rules(name: str) -> None:
 def test_a_treatment_of_two_doses_is_judged_whole() -> None:
     one, two = FORMULARY.usual_doses("sotalol")[0], FORMULARY.usual_doses("moxifloxacin")[0]
     menu = (Treatment(), Treatment((one, two)), Treatment((one, one)), Treatment((two,)))
-    patients, none = [Patient(potassium=4.5, magnesium=0.9, creatinine_clearance=90)], np.full((4, 1), np.nan)
+    patients, none = (
+        [Patient(potassium=4.5, magnesium=0.9, creatinine_clearance=90)],
+        np.full((len(INTERVALS), 1), np.nan),
+    )
     quick = compile_masks(menu, INTERVALS, FINDINGS)(
         none, np.zeros((17, 1), bool), Patients.of(patients), Doses.of([()]), np.zeros(1)
     )

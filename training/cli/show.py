@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ecg_gym.io import write_text
-from training.console import RESEARCH_ONLY, SAY, entrance, progress_bar, refuse, writable
+from training.console import SAY, entrance, progress_bar, refuse, research_only, writable
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 
@@ -28,6 +28,7 @@ def play(
     ] = None,
     horizon: Annotated[int, typer.Option(min=1, help="Steps the episode may last.")] = 8,
     seed: Seed = 0,
+    all_drugs: Annotated[bool, typer.Option("--all-drugs", help="Allow what has no indication, too.")] = False,
     actions: Annotated[str | None, typer.Option(help="Choices with commas, such as 0,3,0, instead of asking.")] = None,
     out: Annotated[Path | None, typer.Option(help="File of the episode; default out/play/SCENARIO-SEED.json.")] = None,
 ) -> None:
@@ -36,6 +37,8 @@ def play(
     from training.cli.play import play as played
 
     kwargs: dict[str, Any] = {"world": world, "risk": risk, "scenario": scenario, "horizon": horizon}
+    if not all_drugs:
+        kwargs["mask"] = "indications"
     if tier is not None:
         kwargs["tier"] = tier
     with entrance():
@@ -48,7 +51,8 @@ def play(
         played(game, _typed(), _tell)
     except KeyboardInterrupt:
         game.save()
-    SAY.print(f"\nepisode  {game.path}\npage     ecg-gym report {game.path}\n[dim]{RESEARCH_ONLY}[/]")
+    SAY.print(f"\nepisode  {game.path}\npage     ecg-gym report {game.path}")
+    research_only()
 
 
 def report(
@@ -88,7 +92,8 @@ def report(
             task = bar.add_task("futures", total=None)
             page = written(source, request, lambda done, total: bar.update(task, completed=done, total=total))
         write_text(path, page)
-    SAY.print(f"page     {path}  ({len(page.encode()) / 1e6:.1f} MB)\n[dim]{RESEARCH_ONLY}[/]")
+    SAY.print(f"page     {path}  ({len(page.encode()) / 1e6:.1f} MB)")
+    research_only()
 
 
 def _obey(game: Any, words: str) -> None:

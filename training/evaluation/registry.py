@@ -77,5 +77,9 @@ _ROWS = (
           "single envs.", "speed.engine"),
     Study("fidelity", "Readings without strips beside those of strips: bias, SD, risk, and what policies earn in both.",
           "virtual_patient.fidelity"),
+    Study("real-effects", "Group effects of real arms beside those of the model, of pharmacology, of placebo and of a "
+          "wrong drug.", "real_trials.effects"),
+    Study("leave-one-out", "The interval model, tuned on everybody else, foretells the one who was left out; beside "
+          "trivial forecasts.", "real_trials.leave_one_out"),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ROWS}
