@@ -155,7 +155,9 @@ def _step(y, dt, stimulus, kind, open_share):  # noqa: PLR0915  one thought: the
     tx2 = 1 / (0.01 * exp((v - 50) / 20) + 0.0193 * exp(-(v + 66.54) / 31))
     y[33] = xss - (xss - y[33]) * exp(-dt / tx1)
     y[34] = xss - (xss - y[34]) * exp(-dt / tx2)
-    i_ks = 0.0034 * 1.870 * kind[4] * open_share[3] * (1 + 0.6 / (1 + (3.8e-5 / cai) ** 1.4)) * y[33] * y[34] * (v - eks)
+    i_ks = (
+        0.0034 * 1.870 * kind[4] * open_share[3] * (1 + 0.6 / (1 + (3.8e-5 / cai) ** 1.4)) * y[33] * y[34] * (v - eks)
+    )
     # IK1
     kss1 = 1 / (1 + exp(-(v + 2.5538 * _KO + 144.59) / (1.5692 * _KO + 3.8115)))
     tk1 = 122.2 / (exp(-(v + 127.2) / 20.36) + exp((v + 236.8) / 69.33))
@@ -195,7 +197,9 @@ def _step(y, dt, stimulus, kind, open_share):  # noqa: PLR0915  one thought: the
     y[2] += dt * (-(i_cana + 3 * ncx_ss) * acap / (_F * vss) - d_na)
     y[3] += dt * (-(i_to + i_kr + i_ks + i_k1 + i_kb + stimulus - 2 * i_nak) * acap / (_F * vmyo) + d_k * vss / vmyo)
     y[4] += dt * (-i_cak * acap / (_F * vss) - d_k)
-    y[5] += dt * b_cai * (-(i_pca + i_cab - 2 * i_ncx) * acap / (2 * _F * vmyo) - j_up * vnsr / vmyo + d_ca * vss / vmyo)
+    y[5] += (
+        dt * b_cai * (-(i_pca + i_cab - 2 * i_ncx) * acap / (2 * _F * vmyo) - j_up * vnsr / vmyo + d_ca * vss / vmyo)
+    )
     y[6] += dt * b_cass * (-(i_cal - 2 * ncx_ss) * acap / (2 * _F * vss) + j_rel * vjsr / vss - d_ca)
     y[7] += dt * (j_up - j_tr * vjsr / vnsr)
     y[8] += dt * b_jsr * (j_tr - j_rel)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_gym.io import atomic_write
 from training.data.ord_cell import CELLS, CHANNELS, LEVELS, PERIOD_MS, pace
 
 BLOCKS = {
@@ -62,11 +61,13 @@ def write(path: Path) -> None:
     """Solve and write the table."""
     apd, missing = durations(lambda done, of: print(f"\r{done} of {of}", end="", flush=True))
     grid = {f"block_{name}": np.array(values) for name, values in BLOCKS.items()}
-    with atomic_write(path, "wb") as file:
+    aside = path.with_name(f".{path.name}.part")
+    with open(aside, "wb") as file:
         np.savez_compressed(
             file, apd_ms=apd.astype(np.float32), cells=np.array(CELLS), levels=np.array(LEVELS), filled=missing,
             period_ms=PERIOD_MS, beats=BEATS, source=SOURCE, **grid,
         )  # fmt: skip
+    aside.replace(path)
     print(f"\n{path}: {apd.shape}, {missing} filled")
 
 
