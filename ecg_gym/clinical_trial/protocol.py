@@ -100,7 +100,10 @@ def shipped_protocols() -> dict[str, Path]:
 
 
 def load_protocol(named: str | Path) -> Protocol:
-    """The protocol of that name (or one of ALIASES) in the package, or in that YAML file; ValueError if neither is there or it is wrong."""
+    """The protocol of that name in the package, or in that YAML file; ValueError if neither is there or it is wrong.
+
+    Names of ALIASES are understood too.
+    """
     path = shipped_protocols().get(ALIASES.get(str(named), str(named)), Path(named))
     if not path.is_file():
         raise ValueError(

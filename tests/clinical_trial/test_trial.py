@@ -102,8 +102,8 @@ def test_groups_and_crossover_in_one_trial_with_doses_over_days() -> None:
         {"RANDID": i, "ARM": order[0], "TPT": hour, "RR": 1000, "QT": 400 + (hour > 0) * 10 * (order[0] != "placebo")}
         for i, order in enumerate(orders) if len(order) == 1 for hour in (-1.0, 51.0)
     ]  # fmt: skip
-    effects = {(row["arm"], row["hour"]): row for row in summarise(protocol, rows) if row["effect"] == "placebo_corrected"
-               and row["endpoint"] == "QTcF"}  # fmt: skip
+    corrected = [row for row in summarise(protocol, rows) if row["effect"] == "placebo_corrected"]
+    effects = {(row["arm"], row["hour"]): row for row in corrected if row["endpoint"] == "QTcF"}
     assert (effects["ranolazine", 51.0]["mean"], effects["ranolazine", 51.0]["n"]) == (10.0, 10)
     assert effects["dofetilide", 51.0]["n"] == 0
 

@@ -35,7 +35,7 @@ _HERG = np.array([
 
 
 def resting_state() -> np.ndarray:
-    """``(46,)``: V [mV], concentrations [mmol/L], gates, IKr states, release fluxes, CaMK; far from any steady state."""
+    """``(46,)``: V [mV], concentrations [mmol/L], gates, release, CaMK, IKr states; far from steady."""
     y = np.zeros(STATES)
     y[0], y[1:3], y[3:5], y[5:7], y[7:9] = -88.0, 7.0, 145.0, 1e-4, 1.2
     y[10:15], y[16:18], y[19:21], y[22:24] = 1.0, 1.0, 1.0, 1.0
@@ -45,7 +45,7 @@ def resting_state() -> np.ndarray:
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _step(y, dt, stimulus, kind, open_share):  # noqa: PLR0915  one thought: the published equations, in their order
+def _step(y, dt, stimulus, kind, open_share):
     v, nai, nass, ki, kss, cai, cass, cansr, cajsr = y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7], y[8]
     exp = np.exp
     rtf = _R * _T / _F
@@ -165,7 +165,6 @@ def _step(y, dt, stimulus, kind, open_share):  # noqa: PLR0915  one thought: the
     i_k1 = 0.1908 * 1.698 * kind[5] * np.sqrt(_KO) * y[35] / (1 + exp((v + 105.8 - 2.6 * _KO) / 9.493)) * (v - ek)
     # exchangers, pump, background
     i_ncx = 0.8 * 0.0008 * kind[6] * _exchange(vfrt, nai, cai)
-    ncx_na, ncx_ca = _exchange_parts(vfrt, nai, cai)
     ncx_ss = 0.2 * 0.0008 * kind[6] * _exchange(vfrt, nass, cass)
     i_nak = 30 * kind[7] * _pump(vfrt, nai, ki)
     i_kb = 0.003 * kind[8] / (1 + exp(-(v - 14.48) / 18.34)) * (v - ek)
