@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from planners.base import PlanInfo, Planner, allowed
-from planners.model_based import ImaginingPlanner
+from planners.model_based import ModelBasedPlanner
 from planners.ranking import plan
 from planners.rollout import RiskFunction
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class ExhaustivePlanner(ImaginingPlanner):
+class ExhaustivePlanner(ModelBasedPlanner):
     """Ranks everything that is allowed, and takes the best; how it imagines stands in :class:`ImaginingPlanner`."""
 
     def __init__(

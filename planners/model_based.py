@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class ImaginingPlanner(Planner):
+class ModelBasedPlanner(Planner):
     """What planners that imagine have in common.
 
     ``world`` is where they imagine (default: the env's own, which for the virtual patient makes them an oracle);

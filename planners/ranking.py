@@ -57,15 +57,15 @@ def plan(
     """
     check(state, k, horizon)
     measure = resolved(measure, risk_aversion)
-    asked = examine(world, state, candidates, risk, drugs, rules)
+    examination = examine(world, state, candidates, risk, drugs, rules)
     seeds = common_seeds(seed, k)
     sampled = futures(
-        world, state, list(asked.allowed), seeds, asked.risk,
+        world, state, list(examination.allowed), seeds, examination.risk,
         horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress, particles=particles, first=first,
     )  # fmt: skip
-    ranked, preferences, sure = rank(asked.allowed, sampled, asked.intervals, measure, seed)
-    best = list(asked.allowed).index(ranked[0].treatment)
-    return asked.plan(
+    ranked, preferences, sure = rank(examination.allowed, sampled, examination.intervals, measure, seed)
+    best = list(examination.allowed).index(ranked[0].treatment)
+    return examination.plan(
         candidates=ranked,
         preferences=preferences,
         record=record,
@@ -118,13 +118,13 @@ def examine(
     rules: Rules | None = None,
 ) -> Examined:
     """The strip judged against itself, and what the rules say to each candidate."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
+    from ecg_gym.envs.dynamics import likely
 
     risk = _default_risk() if risk is None else risk
     now = risk(state.ecg, state.ecg, state.patients, state.alive)
     intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
-    asked = _menu(drugs) if candidates is None else candidates
-    allowed, excluded = admit(asked, state, intervals, rules, likely(now.probabilities[0]))
+    offered = _menu(drugs) if candidates is None else candidates
+    allowed, excluded = admit(offered, state, intervals, rules, likely(now.probabilities[0]))
     return Examined(world, state, risk, float(now.total[0]), intervals, allowed, excluded)
 
 

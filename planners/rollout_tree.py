@@ -55,7 +55,7 @@ class Paths:
     nodes: tuple[Node, ...]
 
 
-class Imagination:
+class RolloutTree:
     """Futures of one patient in one world, as many row-steps as ``budget`` allows."""
 
     def __init__(
@@ -103,23 +103,23 @@ class Imagination:
 
     def cost(self, sequences: Sequence[Sequence[int]]) -> int:
         """At most so many row-steps would be new for these sequences together."""
-        wanted: set[tuple[int, tuple[int, ...]]] = set()
+        targets: set[tuple[int, tuple[int, ...]]] = set()
         for entries in sequences:
             for root in self._roots:
-                self._want(root, entries, wanted)
-        return len(wanted)
+                self._want(root, entries, targets)
+        return len(targets)
 
     def affordable(self, sequences: Sequence[Sequence[int]], most: int | None = None) -> list[tuple[int, ...]]:
         """The first of these sequences that ``most`` (default: what is left) row-steps pay for; also all free ones."""
         purse = self.left if most is None else min(most, self.left)
-        wanted: set[tuple[int, tuple[int, ...]]] = set()
+        targets: set[tuple[int, tuple[int, ...]]] = set()
         taken = []
         for entries in sequences:
-            more = set(wanted)
+            more = set(targets)
             for root in self._roots:
                 self._want(root, entries, more)
             if len(more) <= purse:
-                wanted = more
+                targets = more
                 taken.append(tuple(entries))
         return taken
 
@@ -163,15 +163,15 @@ class Imagination:
         key = (node.sample, node.given, entry)
         if key not in self._permitted:
             state = node.state
-            told = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
-            self._permitted[key] = bool(self.mask([self.menu[entry]], *told, findings=node.findings)[0])
+            value = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
+            self._permitted[key] = bool(self.mask([self.menu[entry]], *value, findings=node.findings)[0])
         return self._permitted[key]
 
     def _step(self, node: Node, entry: int) -> int:
         """What is really given: watching where the rules refuse."""
         return entry if node.over or self.permitted(node, entry) else 0
 
-    def _want(self, node: Node, entries: Sequence[int], wanted: set[tuple[int, tuple[int, ...]]]) -> None:
+    def _want(self, node: Node, entries: Sequence[int], targets: set[tuple[int, tuple[int, ...]]]) -> None:
         """Add the nodes below a root that this sequence would need; refusals that are not known yet count as none."""
         given: tuple[int, ...] = ()
         known: Node | None = node
@@ -183,7 +183,7 @@ class Imagination:
             given = (*given, entry)
             known = self._children.get((node.sample, given))
             if known is None:
-                wanted.add((node.sample, given))
+                targets.add((node.sample, given))
 
     def _grow(self, pairs: Sequence[tuple[Node, int]]) -> None:
         """Ask the world for the children of these nodes, in batches."""
@@ -201,7 +201,7 @@ class Imagination:
                 self._children[child.sample, child.given] = child
 
     def _child(self, node: Node, entry: int, state: State, judged: Any, row: int, finite: bool) -> Node:
-        from ecg_gym.envs.episode import likely
+        from ecg_gym.envs.dynamics import likely
 
         depth, alive = len(node.given), bool(state.alive[0])
         cost = self._cost(float(judged.total[row]), finite and alive, depth, len(self.menu[entry].doses))

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ecg_gym.core import State, Treatment
 from planners import Believed, Plan, PlanInfo, plan
 from planners.base import allowed
-from planners.model_based import ImaginingPlanner, steps_left
+from planners.model_based import ModelBasedPlanner, steps_left
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class SiftingPlanner(ImaginingPlanner):
+class TwoStagePlanner(ModelBasedPlanner):
     """Everything allowed with ``sift`` futures over ``horizon`` steps, then the best ``keep`` with ``k`` others."""
 
     def __init__(

@@ -38,14 +38,14 @@ def files(package: str) -> list[Path]:
 
 def imported(path: Path) -> set[str]:
     """Dotted names of every module that a file imports anywhere in it, lazily or not, types or not."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; write the full name"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return result
 
 
 @pytest.mark.parametrize("package", [name for names in PACKAGES for name in names])

@@ -59,6 +59,10 @@ Logs = dict[str, float]
 Draw = Callable[[np.random.Generator], Batch]
 
 
+class AnotherRun(ValueError):
+    """The folder holds a run that is not the one asked for."""
+
+
 class Component(Protocol):
     """What the loop can train: an ``nn.Module`` that turns a batch and a generator into a loss and its parts."""
 
@@ -170,14 +174,14 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
     With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps, and at the end after
     the caller has dealt with the last step; the logs of every step stand in ``losses.jsonl``. Raises FloatingPointError
     when a loss or a gradient is not finite: the state on disk is then the last good one. Of several processes only the
-    first yields and writes; the others leave the program here when the last step is done, so that what follows is the
-    first one's work alone.
+    first yields and writes; in the others WorkerDone is raised when the last step is done, so that what follows is
+    the first one's work alone.
     """
     if state.rank > 0:
         for _ in _steps(state, draw):
             pass
         distributed.part(state.fabric)
-        raise SystemExit(0)
+        raise distributed.WorkerDone
     config, rows = state.config, []
     folder = folder if distributed.is_first() else None  # a stage that every process repeats alone is written by one
     if folder is not None:
@@ -222,9 +226,6 @@ def save_state(state: TrainState, folder: str | Path) -> Path:
 
 def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> TrainState:
     """The state saved in ``folder``, or a fresh one if there is none; ValueError when it was another run's."""
-    from training.run_record import data_are_there
-
-    data_are_there(folder)
     path = Path(folder) / STATE
     if path.is_file():
         with _readable(path):
@@ -396,8 +397,6 @@ def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> N
     stored = {**usual, **stored}
     differing = [key for key in now if key not in FREE and now[key] != stored[key]]
     if differing:
-        from training.run_record import AnotherRun
-
         raise AnotherRun(
             f"{path} was trained with {[(key, stored.get(key)) for key in differing]}; expected "
             f"{[(key, now[key]) for key in differing]}; use the same preset and seed, or another output folder"

@@ -21,14 +21,14 @@ class Ledger:
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """Everything of that kind that was finished, in the order it was finished; a piece done twice counts once."""
         path = self.folder / f"{kind}.jsonl"
-        found: dict[Any, dict[str, Any]] = {}
+        result: dict[Any, dict[str, Any]] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:  # the last line, cut off
                 continue
-            found.setdefault(json.dumps(row["key"]), row)
-        return list(found.values())
+            result.setdefault(json.dumps(row["key"]), row)
+        return list(result.values())
 
     def add(self, kind: str, row: Mapping[str, Any]) -> None:
         """One more; ``row["key"]`` says which piece of work it was. On disk when this returns."""

@@ -72,10 +72,10 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
                         switches.append((start + after, reached / exposure, absorption if reached == 1.0 else 1.0))
                         reached = exposure
                 switches.append((end, reached, 1 / absorption))
-    found = [(float("-inf"), *always)]
+    result = [(float("-inf"), *always)]
     for at, clearance, absorption in sorted(switches):
-        found.append((at, found[-1][1] * clearance, found[-1][2] * absorption))
-    return found
+        result.append((at, result[-1][1] * clearance, result[-1][2] * absorption))
+    return result
 
 
 def _course(interaction: Interaction) -> list[tuple[float, float]]:

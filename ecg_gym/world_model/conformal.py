@@ -75,22 +75,22 @@ class Calibration:
     def load(cls, path: str | Path, model_sha256: str | None = None) -> Calibration:
         """What :meth:`save` wrote; ValueError if it cannot be read or is not of the weights ``model_sha256``."""
         try:
-            told = json.loads(Path(path).read_text())
-            if told.pop("format") != FORMAT:
+            inputs = json.loads(Path(path).read_text())
+            if inputs.pop("format") != FORMAT:
                 raise ValueError("another format")
-            bands = {name: Band(**band) for name, band in told.pop("bands").items()}
-            found = cls(bands=bands, **told)
+            bands = {name: Band(**band) for name, band in inputs.pop("bands").items()}
+            result = cls(bands=bands, **inputs)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}); expected a calibration of format {FORMAT}; fit it again with "
                 "`ecg-gym study calibration --fit`"
             ) from None
-        if model_sha256 is not None and found.model_sha256 != model_sha256:
+        if model_sha256 is not None and result.model_sha256 != model_sha256:
             raise ValueError(
-                f"{path} belongs to the weights {found.model_sha256[:12]}...; expected {model_sha256[:12]}...; bands "
+                f"{path} belongs to the weights {result.model_sha256[:12]}...; expected {model_sha256[:12]}...; bands "
                 "of one model say nothing about another: fit it again with `ecg-gym study calibration --fit`"
             )
-        return found
+        return result
 
 
 def beside(weights: str | Path) -> Path:

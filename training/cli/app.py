@@ -189,7 +189,7 @@ def simulate(
 ) -> None:
     """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
     from ecg_gym.datasets import simulated
-    from ecg_gym.virtual_patient.rhythm import rhythms
+    from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     with entrance():
         _writable(out)
@@ -344,7 +344,8 @@ def _train(
     ``how`` is device, devices and seed; ``data`` the pattern of what is learned from, in the folder unless absolute.
     """
     from training import distributed
-    from training.run_record import AnotherRun, recorded
+    from training.loop import AnotherRun
+    from training.run_record import recorded
 
     device, devices, seed = how
     with entrance():
@@ -360,6 +361,8 @@ def _train(
             done(path)
     except AnotherRun as error:
         refuse(error)
+    except distributed.WorkerDone:
+        return
     _SAY.print(f"weights  {path}\nrecord   {folder / 'run.json'}")
 
 
@@ -410,9 +413,9 @@ def weights(
     packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
     for path, sha256 in ({file: None} if file else packaged).items():
         with entrance():
-            found = checkpoint.load(path, model_card.kind_of(path), sha256)
+            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
         megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
+        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
     text = json.dumps(rows, indent=2, sort_keys=True)
     if as_json:
         sys.stdout.write(text + "\n")

@@ -78,16 +78,16 @@ def report(
     from training.cli.report import Asked
     from training.cli.report import report as written
 
-    told = tuple(given or ())
-    asked = Asked(
-        samples, risk_aversion, seed, hours, at, scenario, patient, told, drugs, model, allow_missing_leads, trust_code
+    row = tuple(given or ())
+    request = Asked(
+        samples, risk_aversion, seed, hours, at, scenario, patient, row, drugs, model, allow_missing_leads, trust_code
     )
     path = out or Path("out") / f"{source.with_suffix('').name if source.suffix else source.name}.html"
     with entrance():
         _writable(path)
         with progress_bar() as bar:
             task = bar.add_task("futures", total=None)
-            page = written(source, asked, lambda done, total: bar.update(task, completed=done, total=total))
+            page = written(source, request, lambda done, total: bar.update(task, completed=done, total=total))
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.part")
         aside.write_text(page, encoding="utf-8")

@@ -65,14 +65,14 @@ def coefficients(apd: np.ndarray, with_iks: np.ndarray) -> tuple[np.ndarray, np.
     terms = list(np.ndindex(*(d + 1 for d in DEGREES)))[1:]  # without the constant: no block changes nothing
     design = np.stack([np.prod([b**p for b, p in zip(grid, term)], axis=0).ravel() for term in terms], axis=1)
     rest = tuple(BLOCKS[name].index(0.0) for name in BLOCKS)
-    found, iks = np.zeros((2, *(d + 1 for d in DEGREES))), np.zeros((2, DEGREES[0] + 1))
+    result, iks = np.zeros((2, *(d + 1 for d in DEGREES))), np.zeros((2, DEGREES[0] + 1))
     for i, (whole, other) in enumerate(zip(_quantities(apd), _quantities(with_iks))):
         solved = np.linalg.lstsq(design, np.log(whole / whole[rest]).ravel(), rcond=None)[0]
         for term, value in zip(terms, solved):
-            found[i, *term] = value
+            result[i, *term] = value
         more = np.log(other / whole[:, 0, 0]) / IKS_BLOCK
         iks[i, : IKS_DEGREE + 1] = np.polynomial.polynomial.polyfit(BLOCKS["IKr"], more, IKS_DEGREE)
-    return found, iks
+    return result, iks
 
 
 def _quantities(apd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

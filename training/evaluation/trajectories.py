@@ -54,7 +54,7 @@ def follow(
 
 def single_steps(
     world: World,
-    told: Sequence[State],
+    observed: Sequence[State],
     schedule: Schedule,
     k: int,
     noise: tuple[str, int],
@@ -62,13 +62,13 @@ def single_steps(
     progress: Progress = lambda rows: None,
 ) -> Trajectories:
     """``k`` draws of each step in ``steps``, begun at ``told[step - 1]``; the other steps are NaN."""
-    crowd = crowd_of(told[0], k)
+    crowd = crowd_of(observed[0], k)
     latent = latent_of(crowd)
     intervals = [np.full((len(crowd), len(INTERVALS)), np.nan) for _ in range(len(schedule) + 1)]
     latents = [None if latent is None else np.full_like(latent, np.nan)] * (len(schedule) + 1)
     for step in sorted(steps):
-        before, given = crowd_of(told[step - 1], k), [*schedule[step - 1]] * k
-        after = advance(world, before, given, draws(noise, len(told[0]), k, step), progress)
+        before, given = crowd_of(observed[step - 1], k), [*schedule[step - 1]] * k
+        after = advance(world, before, given, draws(noise, len(observed[0]), k, step), progress)
         intervals[step], latents[step] = measured_of(after), latent_of(after)
     return _trajectories(intervals, latents, {}, k)
 
@@ -122,5 +122,5 @@ def _trajectories(
         rows = np.stack(parts, axis=1)  # (K N, H + 1, ...)
         return rows.reshape(k, -1, *rows.shape[1:])
 
-    drawn = [latent for latent in latents if latent is not None]
-    return Trajectories(table(intervals), table(drawn) if len(drawn) == len(latents) else None, states)
+    samples = [latent for latent in latents if latent is not None]
+    return Trajectories(table(intervals), table(samples) if len(samples) == len(latents) else None, states)

@@ -99,10 +99,10 @@ def tell(
 
 def one_per_drug(ranked: Sequence[Treatment]) -> list[Treatment]:
     """The first treatment of each drug or set of drugs, in the order of the ranking."""
-    found: dict[tuple[str, ...], Treatment] = {}
+    result: dict[tuple[str, ...], Treatment] = {}
     for treatment in ranked:
-        found.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
-    return list(found.values())
+        result.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
+    return list(result.values())
 
 
 def _pairs(
@@ -118,8 +118,8 @@ def _pairs(
     barred = {}
     for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
-            if (found := _forbidden(second, state, branch.state, risk)).futures:
-                barred[(*branch.course, second)] = found
+            if (result := _forbidden(second, state, branch.state, risk)).futures:
+                barred[(*branch.course, second)] = result
             else:
                 courses.append((*branch.course, second))
     followed = branches(world, state, courses, seeds, risk, steps=steps, first=first, progress=progress)
@@ -142,7 +142,7 @@ def _objections(treatment: Treatment, state: State, ranked: Plan, risk: RiskFunc
 
 def _violations(treatment: Treatment, state: State, judged: Any, row: int) -> tuple[Violation, ...]:
     """What the rules say of a treatment for a state of one, judged as ``row`` of a batch."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules
+    from ecg_gym.envs.dynamics import likely
 
     intervals = {name: float(value) for name, value in judged.intervals.row(row).items()}
     findings = likely(judged.probabilities[row])

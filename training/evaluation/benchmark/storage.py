@@ -67,17 +67,17 @@ class Cell:
         """The rows there are; of doubles the first. A last line without an end is not a row."""
         if not self.path.is_file():
             return {}
-        found: dict[Key, Row] = {}
+        result: dict[Key, Row] = {}
         for number, line in enumerate(whole_lines(self.path.read_bytes()), start=1):
             try:
                 row = json.loads(line)
-                found.setdefault((row["world"], row["seed"], row["episode"]), row)
+                result.setdefault((row["world"], row["seed"], row["episode"]), row)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{self.path}:{number} is no row ({error}); expected one JSON object per line as the benchmark "
                     "writes them; move the file away, its episodes are then played again"
                 ) from error
-        return found
+        return result
 
     def mend(self) -> None:
         """Drops a last line that was cut; done before anything is appended."""
