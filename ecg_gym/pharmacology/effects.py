@@ -9,13 +9,15 @@ Over arrays of N looks, with B_c the blocked share of channel c and s the person
     K     = 1 - (1 - B_Kr) ([K]o / 4.2)^0.5, less where magnesium is high:  K (1 + share ([Mg] - 0.85)) where K > 0
     a, d  = repolarisation(K, B_NaL, B_CaL, B_Ks)                      1 and 1 without block
     dQT   = apd (a - 1)
-    dTpTe = s_dispersion dispersion (d - 1) + ical_peak B_CaL + s_notch max(dQT, 0)
+    D     = s_dispersion dispersion (d - 1)
+    dTpTe = D + ical_peak B_CaL + max(s_notch max(dQT, 0), -least_notch max(D, 0))
     dJTp  = dQT - dTpTe + calcium ([Ca] - 2.35)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -159,15 +161,20 @@ class _Binder:
 
 @cache
 def _binders() -> tuple[_Binder, ...]:
-    """Every molecule that blocks a channel."""
+    """Every molecule that blocks a channel, ``inal_potency`` times as potent at INaL in people as in vitro."""
     binders = []
     for i, drug in enumerate(FORMULARY.values()):
         if drug.channels:
-            binders.append(_Binder(i, False, drug.unbound * 1e3 / drug.molar_mass, tuple(drug.channels.items())))
+            binders.append(_Binder(i, False, drug.unbound * 1e3 / drug.molar_mass, _in_people(drug.channels)))
         if drug.metabolite and drug.metabolite.channels:
             m = drug.metabolite
-            binders.append(_Binder(i, True, m.unbound * 1e3 / m.molar_mass, tuple(m.channels.items())))
+            binders.append(_Binder(i, True, m.unbound * 1e3 / m.molar_mass, _in_people(m.channels)))
     return tuple(binders)
+
+
+def _in_people(channels: Mapping[str, ChannelBlock]) -> tuple[tuple[str, ChannelBlock], ...]:
+    factor = {"INaL": coefficients().inal_potency}
+    return tuple((name, replace(site, potency=site.potency * factor.get(name, 1.0))) for name, site in channels.items())
 
 
 def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, np.ndarray]:
@@ -199,8 +206,9 @@ def _repolarise(
     acting = np.where(ikr > 0, ikr * shorter, ikr)  # magnesium shortens only what is long
     apd, dispersion = repolarisation(acting, block["INaL"], block["ICaL"], block["IKs"])
     longer = c.apd * (apd - 1)
-    tpeak_tend = sensitivity.dispersion * c.dispersion * (dispersion - 1) + c.ical_peak * block["ICaL"]
-    tpeak_tend = tpeak_tend + sensitivity.notch * np.maximum(longer, 0.0)
+    apart = sensitivity.dispersion * c.dispersion * (dispersion - 1)
+    notched = np.maximum(sensitivity.notch * np.maximum(longer, 0.0), -c.least_notch * np.maximum(apart, 0.0))
+    tpeak_tend = apart + notched + c.ical_peak * block["ICaL"]
     calcium = c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
     return ikr, longer - tpeak_tend + calcium, tpeak_tend
 

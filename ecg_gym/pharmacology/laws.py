@@ -12,6 +12,8 @@ _UNITS = {
         "apd": "ms",
         "dispersion": "ms",
         "ical_peak": "ms",
+        "inal_potency": "1",
+        "least_notch": "1",
         "potassium_exponent": "1",
         "potassium_low": "mmol/L",
         "potassium_high": "mmol/L",
@@ -51,6 +53,8 @@ class Coefficients:
     apd: float
     dispersion: float
     ical_peak: float
+    inal_potency: float
+    least_notch: float
     potassium_exponent: float
     potassium_low: float
     potassium_high: float
