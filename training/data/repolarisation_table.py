@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg_gym.io import write_npz
 from training.data.ord_cell import CELLS, LEVELS, PERIOD_MS, pace
 
 BLOCKS = {
@@ -86,14 +87,12 @@ def write(path: Path, solved: tuple[np.ndarray, np.ndarray] | None = None) -> No
     (apd, gaps), (with_iks, more_gaps) = filled(solved[0]), filled(solved[1])
     missing, (polynomial, iks) = gaps + more_gaps, coefficients(apd, with_iks)
     grid = {f"block_{name}": np.array(values) for name, values in BLOCKS.items()}
-    aside = path.with_name(f".{path.name}.part")
-    with open(aside, "wb") as file:
-        np.savez_compressed(
-            file, apd_ms=apd.astype(np.float32), apd_iks_ms=with_iks.astype(np.float32), coefficients=polynomial,
-            iks_coefficients=iks, iks_block=IKS_BLOCK, cells=np.array(CELLS), levels=np.array(LEVELS), filled=missing,
-            period_ms=PERIOD_MS, beats=BEATS, source=SOURCE, **grid,
-        )  # fmt: skip
-    aside.replace(path)
+    table = {
+        "apd_ms": apd.astype(np.float32), "apd_iks_ms": with_iks.astype(np.float32), "coefficients": polynomial,
+        "iks_coefficients": iks, "iks_block": IKS_BLOCK, "cells": np.array(CELLS), "levels": np.array(LEVELS),
+        "filled": missing, "period_ms": PERIOD_MS, "beats": BEATS, "source": SOURCE, **grid,
+    }  # fmt: skip
+    write_npz(path, table, compressed=True)
     print(f"\n{path}: {apd.shape}, {missing} filled")
 
 
