@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.powers import weights_hash
 from ecg_gym.rollout import BATCH_ROWS, RiskFunction
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
@@ -106,7 +107,7 @@ class Examined:
             dt_hours=float(self.world.dt_hours),
             intervals=self.intervals,
             risk_now=self.risk_now,
-            model_sha256=str(getattr(self.world, "sha256", "")),
+            model_sha256=weights_hash(self.world),
             risk_sha256=str(getattr(self.risk, "sha256", "")),
             before=self.state.ecg[0],
             **ranking,

@@ -21,6 +21,7 @@ from ecg_gym.envs.observations import Layout, space
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.powers import RepeatsBatches
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
@@ -245,11 +246,11 @@ def _world(config: EnvConfig) -> World:
     """The world with the fields that the config sets; named ones are made once per process."""
     values = dict(config.knobs or {})
     if isinstance(config.world, str):
-        if config.deterministic and hasattr(load_world(config.world, config.dt_hours), "deterministic"):
+        if config.deterministic and isinstance(load_world(config.world, config.dt_hours), RepeatsBatches):
             values["deterministic"] = config.deterministic
         return load_world(config.world, config.dt_hours, tuple(sorted(values.items())))
     if config.dt_hours is not None:
         values["dt_hours"] = config.dt_hours
-    if config.deterministic and hasattr(config.world, "deterministic"):
+    if config.deterministic and isinstance(config.world, RepeatsBatches):
         values["deterministic"] = config.deterministic
     return with_fields(config.world, type(config.world).__name__, values)
