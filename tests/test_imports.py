@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
+    ("compiled",),
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),

@@ -14,11 +14,11 @@ import numpy as np
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient import activation, repolarisation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
-from ecg_gym.virtual_patient.beat import BeatShape, Curve, beat_shape, upstrokes, whole
 from ecg_gym.virtual_patient.heart import Heart, poses
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, electrode_matrix
-from ecg_gym.virtual_patient.rhythm import Train
-from ecg_gym.virtual_patient.true_fiducials import Fiducials, p_wave, typical_beat
+from slow_strips.beat import BeatShape, Curve, beat_shape, upstrokes, whole
+from slow_strips.rhythm import Train
+from slow_strips.true_fiducials import Fiducials, p_wave, typical_beat
 
 _MAP_HZ = 512.0  # rate of the noise-free beats that poses are measured on
 _SPEEDS = 200  # steps of slowness per unit
