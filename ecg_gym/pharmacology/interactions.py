@@ -67,7 +67,7 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):
                 reached = 1.0
-                for after, exposure in _course(interaction):
+                for after, exposure in steps_of(interaction):
                     if start + after < end:
                         switches.append((start + after, reached / exposure, absorption if reached == 1.0 else 1.0))
                         reached = exposure
@@ -78,12 +78,13 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
     return result
 
 
-def _course(interaction: Interaction) -> list[tuple[float, float]]:
-    """``(hours after the start, factor on exposure)``: at once, or in steps to within 3 % of the full effect."""
+def steps_of(interaction: Interaction) -> list[tuple[float, float]]:
+    """``(hours after the start, factor on exposure)``: at once, or in steps, the last of them full."""
     if interaction.turnover_hours == 0:
         return [(0.0, interaction.exposure)]
-    middle = [(k * interaction.turnover_hours, 1 - 2.0 ** -(k + 0.25)) for k in (0.5, 1, 1.5, 2, 3, 4, 5)]
-    return [(hours, 1 + (interaction.exposure - 1) * share) for hours, share in middle]
+    middle = [(k * interaction.turnover_hours, 1 - 2.0 ** -(k + 0.25)) for k in (0.5, 1, 1.5, 2, 3, 4)]
+    steps = [*middle, (5 * interaction.turnover_hours, 1.0)]
+    return [(hours, 1 + (interaction.exposure - 1) * share) for hours, share in steps]
 
 
 def _spans(times: list[float], lasts: float) -> list[tuple[float, float]]:
