@@ -102,7 +102,7 @@ def mark_beat(
     waves = again > rules.again or (restless > rules.restless and rr_ms < rules.always_below_ms)
     if waves:
         narrow_onset, narrow_end = qrs_marks(signal, r, True, rules)
-        if narrow_onset >= 0:
+        if narrow_onset >= 0 and narrow_end - narrow_onset >= rules.least_narrower * (end - onset):
             onset, end = narrow_onset, narrow_end
     if end - onset >= rules.wide and end - onset >= rules.widest_share * rr_ms * MS:
         out[T_CODE] = _NO_END

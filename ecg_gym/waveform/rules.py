@@ -45,6 +45,7 @@ class Rules:
     again: float = 0.5  # correlation of what lies outside the QRS with itself, so much later
     again_hides_t: float = 0.6  # from which on the end of T cannot be told from a wave of the atria
     always_below_ms: float = 480.0  # RR at which one of two flutter waves is hidden, and restlessness alone must do
+    least_narrower: float = 0.6  # of its width a QRS keeps when such waves are taken off its ends; else it was wide
     wave_before_ms: float = 90.0  # the last of these waves before the QRS is no part of the T wave
     conducted_sharpness: float = 40.0  # [1/s] largest velocity over size, of a QRS that the conduction system fires
     fastest_flutter_ms: float = 400.0  # shorter and irregular cycles are no flutter
@@ -103,6 +104,7 @@ class Numbers(NamedTuple):
     conducted_sharpness: float
     fastest_flutter_ms: float
     regular: float
+    least_narrower: float
 
 
 @lru_cache(maxsize=16)
@@ -121,6 +123,7 @@ def numbers(rules: Rules) -> Numbers:
         rules.restless, rules.restless_if_again, round(rules.again_ms[0] * MS), round(rules.again_ms[1] * MS),
         rules.again, rules.again_hides_t, rules.always_below_ms, round(rules.wave_before_ms * MS),
         rules.conducted_sharpness, rules.fastest_flutter_ms, rules.regular,
+        rules.least_narrower,
     )  # fmt: skip
 
 

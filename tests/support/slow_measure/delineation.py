@@ -63,6 +63,7 @@ class Rules:
     again_ms: tuple[float, float] = (160.0, 330.0)  # cycle of flutter
     again: float = 0.5  # correlation of what lies outside the QRS with itself, so much later
     again_hides_t: float = 0.6  # from which on the end of T cannot be told from a wave of the atria
+    least_narrower: float = 0.6
     wave_before_ms: float = 90.0  # the last of these waves before the QRS is no part of the T wave
     always_below_ms: float = 480.0  # RR at which one of two flutter waves is hidden, and restlessness alone must do
     conducted_sharpness: float = 40.0  # [1/s] largest velocity over size, of a QRS that the conduction system fires
@@ -92,7 +93,9 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     again = _again(beat, onset, end, rr_ms, rules) if restless > rules.restless_if_again else 0.0
     waves = again > rules.again or (restless > rules.restless and rr_ms < rules.always_below_ms)
     if waves:
-        onset, end = _qrs(beat, rules, amid_waves=True) or bounds
+        narrow = _qrs(beat, rules, amid_waves=True) or bounds
+        if narrow[1] - narrow[0] >= rules.least_narrower * (end - onset):
+            onset, end = narrow
     if not _is_plausible(end - onset, rr_ms, rules):
         return Fiducials(
             NAN, NAN, NAN, NAN, NAN, NAN, NAN, "a wide QRS that fills the cycle has no end that can be told"
