@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -77,14 +78,14 @@ class LocalProcesses:
     def __init__(self, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers is {workers}; expected at least 1; pass --workers 2")
-        self.most = workers + 1  # one waits at the door, so that nobody idles
+        self.most = workers + 1  # one job is queued, so that no worker idles
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(workers, context, initializer=one_thread)
+        self.pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
         self.jobs: dict[Future[Any], Any] = {}
 
     @property
     def free(self) -> bool:
-        """Fewer jobs than workers and the one at the door."""
+        """Fewer jobs than workers and the queued one."""
         return len(self.jobs) < self.most
 
     @property
@@ -174,6 +175,12 @@ def completed(executor: Executor, work: Work, jobs: Iterable[Any]) -> Iterator[t
                 yield executor.next()
     finally:
         executor.close()
+
+
+def _begin_worker() -> None:
+    """One thread, and Ctrl-C is the parent's business: it closes the executor, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
 
 
 def one_thread() -> None:

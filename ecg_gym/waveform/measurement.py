@@ -9,6 +9,7 @@ import numpy as np
 
 from ecg_gym.compiled import compiled
 from ecg_gym.core import ECG
+from ecg_gym.waveform.amplitude import too_large
 from ecg_gym.waveform.arrays import median_of
 from ecg_gym.waveform.beats import CHUNK, MOST_BEATS, leads_and_band
 from ecg_gym.waveform.delineation import (
@@ -30,6 +31,7 @@ from ecg_gym.waveform.intervals import REGULAR_WITHIN, Intervals, corrected
 from ecg_gym.waveform.r_peaks import RATE_HZ, hann, r_peaks
 from ecg_gym.waveform.rules import Numbers, numbers
 
+TOO_LARGE = "larger than any ECG: check gain and unit"
 METHODS = ("global", "neurokit")
 _MS = 1000 / RATE_HZ  # milliseconds per sample
 _BEATS, _RR, _RR_SD, _REGULAR, _STAGE = range(5)  # columns of what is read off the R peaks
@@ -51,12 +53,14 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
         from ecg_gym.waveform.neurokit import neurokit_row
 
         measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
+        measured = [({}, TOO_LARGE) if too_large(x, ecg.rate_hz) else row for x, row in zip(batch, measured)]
         return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
     parts = [_measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz), rules) for i in range(0, len(batch), CHUNK)]
     if not parts:
         return Intervals.from_rows([], [])
     rhythm, marks, finite = (np.concatenate(part) for part in zip(*parts))
-    return _intervals(rhythm, marks, finite, rules)
+    large = np.array([too_large(strip, ecg.rate_hz) for strip in batch])
+    return _intervals(rhythm, marks, finite, large, rules)
 
 
 def _measure_chunk(ecg: ECG, rules: Rules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,10 +127,10 @@ def _beside(peaks: np.ndarray, n: int, kept: np.ndarray, rr: np.ndarray, late: i
     return median_of(rr, count)
 
 
-def _intervals(rhythm: np.ndarray, marks: np.ndarray, finite: np.ndarray, rules: Rules) -> Intervals:
-    lost = ~finite
+def _intervals(rhythm: np.ndarray, marks: np.ndarray, finite: np.ndarray, large: np.ndarray, rules: Rules) -> Intervals:
+    lost = ~finite | large
     rhythm[lost, :_STAGE], marks[lost] = np.nan, np.nan
-    reasons = tuple(map(partial(_reason, rules=rules), rhythm, marks, finite))
+    reasons = tuple(map(partial(_reason, rules=rules), rhythm, marks, finite, large))
     rr, qt = rhythm[:, _RR], (marks[:, T_END] - marks[:, QRS_ONSET]) * _MS
     jtpeak = (marks[:, T_PEAK] - marks[:, QRS_END]) * _MS
     return Intervals(
@@ -140,7 +144,9 @@ def _intervals(rhythm: np.ndarray, marks: np.ndarray, finite: np.ndarray, rules:
     )  # fmt: skip
 
 
-def _reason(rhythm: np.ndarray, marks: np.ndarray, finite: bool, rules: Rules) -> str:
+def _reason(rhythm: np.ndarray, marks: np.ndarray, finite: bool, large: bool, rules: Rules) -> str:
+    if large:
+        return TOO_LARGE
     if not finite:
         return "samples that are not finite"
     if rhythm[_STAGE] == _NONE:

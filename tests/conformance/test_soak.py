@@ -129,7 +129,7 @@ def test_mutations_change_something_and_leave_the_original_alone() -> None:
 def test_a_ledger_survives_a_line_that_was_cut(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.add("steps", {"key": 1, "steps": 5})
-    with open(tmp_path / "steps.jsonl", "a") as file:
+    with open(tmp_path / "steps.jsonl", "a", encoding="utf-8") as file:
         file.write('{"key": 2, "ste')
     assert [row["key"] for row in ledger.rows("steps")] == [1]
     ledger.add("steps", {"key": 2, "steps": 7})
@@ -201,7 +201,7 @@ def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytes
     result = kills.strike(job, 1, seed=1, folder=folder)
     assert (result["kills"], result["lost"], result["what"]) == (1, 2, ["2", "7"])
     monkeypatch.setattr(kills, "_command", lambda job, folder: [sys.executable, "-c", "raise SystemExit(3)"])
-    assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be gone on with
+    assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be resumed
 
 
 def test_results_of_a_benchmark_leave_out_how_long_it_took(tmp_path: Path) -> None:
