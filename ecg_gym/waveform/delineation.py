@@ -14,6 +14,7 @@ import numpy as np
 from ecg_gym.compiled import compiled
 from ecg_gym.waveform import p_marks, t_marks
 from ecg_gym.waveform.arrays import magnitude, smoothed
+from ecg_gym.waveform.atrial_waves import recurrence, restlessness
 from ecg_gym.waveform.beats import Beat
 from ecg_gym.waveform.p_marks import p_onset
 from ecg_gym.waveform.qrs_marks import qrs_marks
@@ -25,8 +26,9 @@ __all__ = ["MANUAL", "MS", "RULES", "Fiducials", "Rules", "fiducials", "mark_bea
 # columns of what `mark_beat` fills in
 P_ONSET, QRS_ONSET, QRS_END, T_PEAK, T_END, R_MV, T_MV, PRESENT, P_CODE, T_CODE = range(10)
 COLUMNS = 10
-_NO_QRS = -1
-_T_AND_P = 4  # code of a T wave that cannot be told from the P wave
+_NO_QRS, _NO_END = -1, -2
+_T_AND_P, _T_AMID_WAVES = 4, 5  # codes of a T wave that cannot be told from the P wave, or from waves of the atria
+_NEVER_REST = 6  # code of a P wave
 _P_REASONS = {
     p_marks.FOUND: "",
     p_marks.NO_ROOM: "no room for a P wave before the QRS",
@@ -34,12 +36,14 @@ _P_REASONS = {
     p_marks.NOT_REPEATED: "no P wave that every beat repeats",
     p_marks.FLUTTER: "no P wave but a wave that keeps coming",
     p_marks.NO_END: "no P wave that ends before the QRS",
+    _NEVER_REST: "no P wave but waves that never rest",
 }
 _T_REASONS = {
     t_marks.FOUND: "",
     t_marks.NO_PEAK: "no T peak before the next beat",
     t_marks.STAYS_UP: "T wave does not come down before the next beat",
     _T_AND_P: "the P wave begins before the T wave has peaked: they cannot be told apart",
+    _T_AMID_WAVES: "flutter waves hide the end of T",
 }
 _NAN = math.nan
 
@@ -60,10 +64,11 @@ class Fiducials:
 
 def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     """The fiducials of one median beat whose typical RR is ``rr_ms`` [ms]."""
+    rr = np.diff(beat.peaks) / MS
     marks, singles = np.empty(COLUMNS), np.ascontiguousarray(beat.singles, np.float32)
     mark_beat(
         np.ascontiguousarray(beat.signal, np.float32), singles, len(singles), beat.r, float(rr_ms),
-        float(beat.next_rr_ms), float(beat.previous_rr_ms), numbers(rules), marks,
+        float(beat.next_rr_ms), float(beat.previous_rr_ms), float(rr.mean()), float(rr.std()), numbers(rules), marks,
     )  # fmt: skip
     p, onset, end, t_peak, t_end, r_mv, t_mv = map(float, marks[:PRESENT])
     return Fiducials(p, onset, end, t_peak, t_end, r_mv, t_mv, reason_of(marks, rules))
@@ -73,6 +78,8 @@ def reason_of(marks: np.ndarray, rules: Rules = RULES) -> str:
     """What is missing in ``marks (10,)`` and why."""
     if marks[T_CODE] == _NO_QRS:
         return "QRS boundaries not found"
+    if marks[T_CODE] == _NO_END:
+        return "a wide QRS that fills the cycle has no end that can be told"
     small = f"T wave below {1000 * rules.least_t_mv * marks[PRESENT]:.0f} uV"
     reasons = _P_REASONS[int(marks[P_CODE])], _T_REASONS.get(int(marks[T_CODE]), small)
     return "; ".join(reason for reason in reasons if reason)
@@ -81,13 +88,24 @@ def reason_of(marks: np.ndarray, rules: Rules = RULES) -> str:
 @compiled
 def mark_beat(
     signal: np.ndarray, singles: np.ndarray, n: int, r: int, rr_ms: float, next_rr_ms: float, previous_rr_ms: float,
-    rules: Numbers, out: np.ndarray,
+    rr_mean_ms: float, rr_sd_ms: float, rules: Numbers, out: np.ndarray,
 ) -> None:  # fmt: skip
     """Fills ``out (10,)`` for a median beat ``(8, W)`` made of ``singles (n or more, 8, W)``."""
     out[:] = _NAN
-    onset, end = qrs_marks(signal, r, rules)
+    onset, end = qrs_marks(signal, r, False, rules)
     if onset < 0:
         out[T_CODE] = _NO_QRS
+        return
+    restless, again = restlessness(signal, r, onset, rr_mean_ms, rr_sd_ms, rules), 0.0
+    if restless > rules.restless_if_again:
+        again = recurrence(signal, onset, end, rr_ms, rules)
+    waves = again > rules.again or (restless > rules.restless and rr_ms < rules.always_below_ms)
+    if waves:
+        narrow_onset, narrow_end = qrs_marks(signal, r, True, rules)
+        if narrow_onset >= 0 and narrow_end - narrow_onset >= rules.least_narrower * (end - onset):
+            onset, end = narrow_onset, narrow_end
+    if end - onset >= rules.wide and end - onset >= rules.widest_share * rr_ms * MS:
+        out[T_CODE] = _NO_END
         return
     count, width = signal.shape
     leads, smooth, size = np.empty_like(signal), np.empty_like(signal), np.empty(width, np.float32)
@@ -109,6 +127,8 @@ def mark_beat(
     # T first without knowing where the next P begins, P behind that T, and T again up to that P
     behind, previous = next_rr_ms * MS, previous_rr_ms * MS
     last = int(onset - round(20 * MS) + behind)
+    if waves and rr_ms > rules.fastest_flutter_ms:
+        last = int(onset - rules.wave_before + behind)
     guess_peak, guess_end, _, _ = t_wave(size, r, rr_ms, end, last, -1, 1.0, least_t, rules)
     p, p_code = p_onset(singles, n, leads, r, onset, guess_peak - previous, guess_end - previous, rr_ms, least_p, rules)
     # a premature beat behind has no P wave that could bound this T
@@ -116,6 +136,10 @@ def mark_beat(
     t_peak, t_end, t_mv, t_code = t_wave(size, r, rr_ms, end, last, next_p, rules.t_tail, least_t, rules)
     if math.isfinite(p) and p <= guess_peak - previous:
         p, t_peak, t_end, t_code = _NAN, _NAN, _NAN, _T_AND_P
+    if waves:
+        p, p_code = _NAN, _NEVER_REST
+    if again > rules.again_hides_t:
+        t_peak, t_end, t_mv, t_code = _NAN, _NAN, _NAN, _T_AMID_WAVES
     magnitude(leads, width, size)
     highest = np.float32(0)
     for i in range(onset, end):

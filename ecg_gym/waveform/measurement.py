@@ -98,7 +98,8 @@ def _measure_rows(
         rhythm[b, _STAGE] = _MARKED
         middle_beat(singles, m, signal)
         behind, before = _beside(peaks, n, kept, rr, 0), _beside(peaks, n, kept, rr, 1)
-        mark_beat(signal, singles, m, BEFORE, usual, behind, before, rules, marks[b])
+        spread = rhythm[b, _RR], rhythm[b, _RR_SD]
+        mark_beat(signal, singles, m, BEFORE, usual, behind, before, spread[0], spread[1], rules, marks[b])
 
 
 @compiled

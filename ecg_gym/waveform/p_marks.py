@@ -38,7 +38,7 @@ def p_onset(
     if last - first < round(30 * MS):
         return _NAN, NO_ROOM
     bump, size = np.empty((leads.shape[0], width), np.float32), np.empty(width, np.float32)
-    _bump(leads, 0, width, rules, bump)
+    stand_out(leads, 0, width, rules, bump)
     magnitude(bump, width, size)
     peak = _peak(leads, bump, size, first, last, qrs_onset, rules)
     if peak < 0:
@@ -54,7 +54,7 @@ def p_onset(
 
 
 @compiled
-def _bump(leads: np.ndarray, first: int, last: int, rules: Numbers, out: np.ndarray) -> None:
+def stand_out(leads: np.ndarray, first: int, last: int, rules: Numbers, out: np.ndarray) -> None:
     """How far each column of ``leads[:, first:last]`` stands out of the line between those to either side [mV]."""
     n, half = last - first, rules.p_half
     part, smooth = leads[:, first:last].copy(), np.empty((leads.shape[0], n), np.float32)
@@ -116,7 +116,7 @@ def _likeness(singles: np.ndarray, n: int, first: int, last: int, rules: Numbers
     count, k = singles.shape[1], last - first
     bumps, total = np.empty((n, count, k), np.float32), np.zeros((count, k), np.float32)
     for q in range(n):
-        _bump(singles[q], first, last, rules, bumps[q])
+        stand_out(singles[q], first, last, rules, bumps[q])
         for lead in range(count):
             for i in range(k):
                 total[lead, i] += bumps[q, lead, i]
@@ -147,7 +147,7 @@ def _flutters(leads: np.ndarray, bump: np.ndarray, peak: int, last_t_end: float,
     if last - first < 3:
         return False
     around = np.empty((leads.shape[0], last - first + 2 * half), np.float32)
-    _bump(leads, first - half, last + half, rules, around)
+    stand_out(leads, first - half, last + half, rules, around)
     height = 0.0
     for lead in range(leads.shape[0]):
         height += bump[lead, peak] ** 2
@@ -179,7 +179,7 @@ def _onset(leads: np.ndarray, width: int, peak: int, on_t: bool, last_t_peak: fl
     first, last = max(0, peak - _WING), min(peak + _WING, width)
     bump = np.empty((count, width), np.float32)
     if on_t:
-        _bump(smooth, 0, width, rules, bump)
+        stand_out(smooth, 0, width, rules, bump)
     for lead in range(count):
         if on_t:
             along = _mean(bump[lead], first, last)

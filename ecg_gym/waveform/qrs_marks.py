@@ -14,11 +14,12 @@ _NEAREST = round(30 * MS)
 
 
 @compiled
-def qrs_marks(signal: np.ndarray, r: int, rules: Numbers) -> tuple[int, int]:
+def qrs_marks(signal: np.ndarray, r: int, amid_waves: bool, rules: Numbers) -> tuple[int, int]:
     """First and last column of the QRS around R of a median beat ``(8, W)``; onset -1 where it is not found.
 
     Where velocity never stays below its floor (a fast ventricular rhythm has no flat ST segment), the calmest moment
-    within reach is taken.
+    within reach is taken. ``amid_waves`` takes the usual velocity of what surrounds the QRS for its floor, not that of
+    its quiet parts.
     """
     leads, width = signal.shape
     smooth, velocity = np.empty_like(signal), np.zeros(width, np.float32)
@@ -31,20 +32,21 @@ def qrs_marks(signal: np.ndarray, r: int, rules: Numbers) -> tuple[int, int]:
         velocity[i] = math.sqrt(velocity[i])
     steepest = largest(velocity, r - round(60 * MS), r + round(60 * MS))
     highest = velocity[steepest]
-    share, most = np.float32(rules.velocity_fraction) * highest, np.float32(rules.largest_floor) * highest
-    before = min(_low(velocity, r - round(200 * MS), r - round(50 * MS)), most)
-    behind = min(_low(velocity, r + round(60 * MS), r + round(200 * MS)), most)
+    usual, times = (0.7, 3.0) if amid_waves else (0.2, 1.0)
+    share, most = np.float32(rules.velocity_fraction) * highest, np.float32(times * rules.largest_floor) * highest
+    before = min(_floor(velocity, r - round(200 * MS), r - round(50 * MS), usual), most)
+    behind = min(_floor(velocity, r + round(60 * MS), r + round(200 * MS), usual), most)
     onset = steepest - _calm(velocity, steepest, -1, share + before, rules)
     end = steepest + _calm(velocity, steepest, 1, share + behind, rules)
     return (onset if onset > round(20 * MS) else -1), end
 
 
 @compiled
-def _low(x: np.ndarray, first: int, last: int) -> float:
-    """The value below which a fifth of ``x[first:last]`` lies, without interpolation."""
+def _floor(x: np.ndarray, first: int, last: int, share: float) -> float:
+    """The value below which ``share`` of ``x[first:last]`` lies, without interpolation."""
     part = x[first:last].copy()
     sort(part, len(part))
-    return part[int(0.2 * (len(part) - 1))]
+    return part[int(share * (len(part) - 1))]
 
 
 @compiled

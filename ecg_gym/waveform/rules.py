@@ -26,6 +26,8 @@ class Rules:
     quiet_ms: float = 8.0  # and it stays below for this long
     largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
+    wide_ms: float = 115.0  # a QRS from this width on
+    widest_share: float = 0.32  # must leave the rest of the cycle free: fast wide rhythms have no ST segment to end it
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
     p_half_ms: float = 36.0  # a P wave is bent against the line between points this far to either side
     p_slope: float = 0.36  # of its steepest slope: before it is reached the P wave has not begun
@@ -36,6 +38,18 @@ class Rules:
     flutter_apart_ms: tuple[float, float] = (120.0, 320.0)  # a wave like the P wave this long before it is flutter
     flutter_cosine: float = 0.8  # if it points the same way
     flutter_size: float = 0.6  # and is at least this share of its size
+    wave_smooth_ms: float = 8.0  # Gaussian smoothing before the velocity of the atria is read
+    restless: float = 0.21  # 10th over 90th percentile of that velocity: from here on the atria never rest
+    restless_if_again: float = 0.15  # the same where waves come again within `again_ms`
+    again_ms: tuple[float, float] = (160.0, 330.0)  # cycle of flutter
+    again: float = 0.5  # correlation of what lies outside the QRS with itself, so much later
+    again_hides_t: float = 0.6  # from which on the end of T cannot be told from a wave of the atria
+    always_below_ms: float = 480.0  # RR at which one of two flutter waves is hidden, and restlessness alone must do
+    least_narrower: float = 0.6  # of its width a QRS keeps when such waves are taken off its ends; else it was wide
+    wave_before_ms: float = 90.0  # the last of these waves before the QRS is no part of the T wave
+    conducted_sharpness: float = 40.0  # [1/s] largest velocity over size, of a QRS that the conduction system fires
+    fastest_flutter_ms: float = 400.0  # shorter and irregular cycles are no flutter
+    regular: float = 0.12  # SD of RR over its mean
     p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
@@ -76,6 +90,21 @@ class Numbers(NamedTuple):
     t_peak_spread_s: float
     t_tail: float
     least_t_mv: float
+    wide: float
+    widest_share: float
+    wave_kernel: np.ndarray
+    restless: float
+    restless_if_again: float
+    again_first: int
+    again_last: int
+    again: float
+    again_hides_t: float
+    always_below_ms: float
+    wave_before: int
+    conducted_sharpness: float
+    fastest_flutter_ms: float
+    regular: float
+    least_narrower: float
 
 
 @lru_cache(maxsize=16)
@@ -90,7 +119,11 @@ def numbers(rules: Rules) -> Numbers:
         round(rules.longest_half_qrs_ms * MS), half, rules.p_slope, rules.usual_p_peak_ms, rules.p_peak_spread_ms,
         rules.p_away, rules.foot_within_ms * MS, round(far * MS), round(near * MS), rules.flutter_cosine,
         rules.flutter_size, rules.p_likeness, rules.least_p_mv, rules.usual_t_peak_s, rules.t_peak_spread_s,
-        rules.t_tail, rules.least_t_mv,
+        rules.t_tail, rules.least_t_mv, rules.wide_ms * MS, rules.widest_share, gaussian(rules.wave_smooth_ms * MS),
+        rules.restless, rules.restless_if_again, round(rules.again_ms[0] * MS), round(rules.again_ms[1] * MS),
+        rules.again, rules.again_hides_t, rules.always_below_ms, round(rules.wave_before_ms * MS),
+        rules.conducted_sharpness, rules.fastest_flutter_ms, rules.regular,
+        rules.least_narrower,
     )  # fmt: skip
 
 

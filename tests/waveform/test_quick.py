@@ -13,7 +13,7 @@ from ecg_gym.waveform.arrays import median_of, share_of
 from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
 from ecg_gym.waveform.families import alikeness
 from ecg_gym.waveform.intervals import NUMERIC, median
-from ecg_gym.waveform.p_marks import _bump
+from ecg_gym.waveform.p_marks import stand_out
 from ecg_gym.waveform.rules import RULES, numbers
 
 
@@ -77,7 +77,7 @@ def test_median_and_quarter_are_numpys() -> None:
 
 def bump(leads: np.ndarray) -> np.ndarray:
     out = np.empty(leads.shape, np.float32)
-    _bump(leads.astype(np.float32), 0, leads.shape[1], numbers(RULES), out)
+    stand_out(leads.astype(np.float32), 0, leads.shape[1], numbers(RULES), out)
     return out
 
 

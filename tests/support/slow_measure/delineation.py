@@ -43,6 +43,8 @@ class Rules:
     velocity_fraction: float = 0.025  # of the peak spatial velocity, above its floor: below it the QRS is over
     quiet_ms: float = 8.0  # and it stays below for this long
     largest_floor: float = 0.05  # of the peak spatial velocity: a higher floor is a wave, not noise
+    wide_ms: float = 115.0  # a QRS from this width on
+    widest_share: float = 0.32  # must leave this much of the cycle: fast wide rhythms have no ST segment to end it
     longest_half_qrs_ms: float = 160.0  # from its steepest point to either end
     p_smooth_ms: float = 10.0  # Gaussian smoothing before the P wave is read
     p_half_ms: float = 36.0  # a P wave is bent against the line between points this far to either side
@@ -54,6 +56,19 @@ class Rules:
     flutter_apart_ms: tuple[float, float] = (120.0, 320.0)  # a wave like the P wave this long before it is flutter
     flutter_cosine: float = 0.8  # if it points the same way
     flutter_size: float = 0.6  # and is at least this share of its size
+    restless: float = (
+        0.21  # 10th over 90th percentile of the velocity before the QRS: waves of a turning atrium never rest
+    )
+    restless_if_again: float = 0.15  # the same where waves come again within `again_ms`
+    again_ms: tuple[float, float] = (160.0, 330.0)  # cycle of flutter
+    again: float = 0.5  # correlation of what lies outside the QRS with itself, so much later
+    again_hides_t: float = 0.6  # from which on the end of T cannot be told from a wave of the atria
+    least_narrower: float = 0.6
+    wave_before_ms: float = 90.0  # the last of these waves before the QRS is no part of the T wave
+    always_below_ms: float = 480.0  # RR at which one of two flutter waves is hidden, and restlessness alone must do
+    conducted_sharpness: float = 40.0  # [1/s] largest velocity over size, of a QRS that the conduction system fires
+    fastest_flutter_ms: float = 400.0  # shorter and irregular cycles are no flutter
+    regular: float = 0.12  # SD of RR over its mean
     p_likeness: float = 0.45  # mean correlation of the single P waves with the others
     least_p_mv: float = 0.015  # vector magnitude of the smallest P wave that is believed
     t_smooth_ms: float = 7.0  # Gaussian smoothing of the vector magnitude of the T wave
@@ -74,6 +89,17 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     if bounds is None:
         return Fiducials(NAN, NAN, NAN, NAN, NAN, NAN, NAN, "QRS boundaries not found")
     onset, end = bounds
+    restless = _restlessness(beat, onset, rr_ms, rules)
+    again = _again(beat, onset, end, rr_ms, rules) if restless > rules.restless_if_again else 0.0
+    waves = again > rules.again or (restless > rules.restless and rr_ms < rules.always_below_ms)
+    if waves:
+        narrow = _qrs(beat, rules, amid_waves=True) or bounds
+        if narrow[1] - narrow[0] >= rules.least_narrower * (end - onset):
+            onset, end = narrow
+    if not _is_plausible(end - onset, rr_ms, rules):
+        return Fiducials(
+            NAN, NAN, NAN, NAN, NAN, NAN, NAN, "a wide QRS that fills the cycle has no end that can be told"
+        )
     # the least sizes are meant for all leads; a magnitude over fewer ones is smaller
     present = np.sqrt((np.ptp(beat.signal, axis=-1) > 0).mean())
     rules = replace(rules, least_p_mv=present * rules.least_p_mv, least_t_mv=present * rules.least_t_mv)
@@ -83,7 +109,9 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     usual = _usual_t_peak(leads.shape[-1], beat.r, rr_ms, rules)
     # T first without knowing where the next P begins, P behind that T, and T again up to that P
     behind = beat.next_rr_ms * MS
-    last = int(onset - round(20 * MS) + behind)
+    last = int(
+        onset - round((rules.wave_before_ms if waves and rr_ms > rules.fastest_flutter_ms else 20) * MS) + behind
+    )
     guess = _t(magnitude, usual, end, last, None, replace(rules, t_tail=1.0))
     previous = beat.previous_rr_ms * MS
     p_onset, p_reason = _p(beat, leads, onset, guess[0] - previous, guess[1] - previous, rr_ms, rules)
@@ -93,6 +121,10 @@ def fiducials(beat: Beat, rr_ms: float, rules: Rules = RULES) -> Fiducials:
     if np.isfinite(p_onset) and p_onset <= guess[0] - previous:
         p_onset, t_peak, t_end = NAN, NAN, NAN
         t_reason = "the P wave begins before the T wave has peaked: they cannot be told apart"
+    if waves:
+        p_onset, p_reason = NAN, "no P wave but waves that never rest"
+    if again > rules.again_hides_t:
+        t_peak, t_end, t_mv, t_reason = NAN, NAN, NAN, "flutter waves hide the end of T"
     reason = "; ".join(reason for reason in (p_reason, t_reason) if reason)
     return Fiducials(p_onset, onset, end, t_peak, t_end, float(_norm(leads[:, onset:end]).max()), t_mv, reason)
 
@@ -102,19 +134,72 @@ def _norm(leads: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("lt,lt->t", leads, leads))
 
 
-def _qrs(beat: Beat, rules: Rules) -> tuple[int, int] | None:
+def _restlessness(beat: Beat, onset: int, rr_ms: float, rules: Rules) -> float:
+    """How little the atria rest before the QRS: 10th over 90th percentile of the spatial velocity; 0 if unlikely.
+
+    A wave that turns round the atria has no rest, P waves and a PQ segment have. Beats that the conduction system did
+    not fire, and short irregular cycles, are not asked.
+    """
+    window = slice(max(0, onset - round(240 * MS)), onset - round(10 * MS))
+    rr = np.diff(beat.peaks) / MS
+    irregular = rr.mean() < rules.fastest_flutter_ms and rr.std() > rules.regular * rr.mean()
+    if onset < round(110 * MS) or irregular or _sharpness(beat, rules) < rules.conducted_sharpness:
+        return 0.0
+    smooth = ndimage.gaussian_filter1d(beat.signal[:, : onset + round(30 * MS)], 8 * MS, axis=-1)
+    velocity = np.sort(_norm(np.gradient(smooth, axis=-1))[window])
+    return float(velocity[len(velocity) // 10] / (velocity[len(velocity) * 9 // 10] + 1e-9))
+
+
+def _sharpness(beat: Beat, rules: Rules) -> float:
+    """Largest spatial velocity of the QRS over its size [1/s]: what the conduction system fires is sharp."""
+    around = slice(beat.r - round(80 * MS), beat.r + round(80 * MS))
+    leads = ndimage.gaussian_filter1d(beat.signal[:, around], rules.qrs_smooth_ms * MS, axis=-1)
+    velocity = _norm(np.gradient(leads, axis=-1)).max() * RATE_HZ
+    return float(velocity / (np.linalg.norm(np.ptp(leads, axis=-1)) + 1e-9))
+
+
+def _again(beat: Beat, onset: int, end: int, rr_ms: float, rules: Rules) -> float:
+    """Largest correlation of one cycle, its QRS bridged, with itself a flutter cycle later."""
+    half = round(rules.p_half_ms * MS)
+    first, last = onset - round(10 * MS), end + round(24 * MS)
+    leads = beat.signal.copy()
+    if last >= leads.shape[-1]:
+        return 0.0
+    bridge = np.linspace(0, 1, last - first)
+    leads[:, first:last] = leads[:, [first]] * (1 - bridge) + leads[:, [last]] * bridge
+    bump = _bump(leads, half)
+    known = np.zeros(leads.shape[-1], dtype=bool)
+    known[max(0, onset - round(min(480.0, rr_ms) * MS)) : onset + round((rr_ms - 16) * MS)] = True
+    known[first - half // 2 : last + half // 2] = False
+    best = 0.0
+    for lag in range(round(rules.again_ms[0] * MS), round(rules.again_ms[1] * MS), 2):
+        both = known[:-lag] & known[lag:]
+        if both.sum() >= round(70 * MS):
+            one, other = bump[:, :-lag][:, both], bump[:, lag:][:, both]
+            best = max(best, float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum() + 1e-12)))
+    return best
+
+
+def _is_plausible(width: int, rr_ms: float, rules: Rules) -> bool:
+    """Whether the QRS is narrow, or leaves enough of the cycle for its end to be seen."""
+    return bool(width < rules.wide_ms * MS or width < rules.widest_share * rr_ms * MS)
+
+
+def _qrs(beat: Beat, rules: Rules, amid_waves: bool = False) -> tuple[int, int] | None:
     """QRS onset and end: first and last column around R where spatial velocity leaves its floor and stays away.
 
     Where it never does (a fast ventricular rhythm has no flat ST segment), the calmest moment within reach is taken.
+    ``amid_waves`` takes the usual velocity of what surrounds the QRS for its floor, not that of its quiet parts.
     """
     leads = ndimage.gaussian_filter1d(beat.signal, rules.qrs_smooth_ms * MS, axis=-1)
     velocity, r = _norm(np.gradient(leads, axis=-1)), beat.r
     around = slice(r - round(60 * MS), r + round(60 * MS))
     steepest = around.start + int(np.argmax(velocity[around]))
     share = rules.velocity_fraction * velocity[steepest]
-    floor_before = _quantile(velocity[r - round(200 * MS) : r - round(50 * MS)], 0.2)
-    floor_behind = _quantile(velocity[r + round(60 * MS) : r + round(200 * MS)], 0.2)
-    largest = rules.largest_floor * velocity[steepest]
+    usual = 0.7 if amid_waves else 0.2
+    floor_before = _quantile(velocity[r - round(200 * MS) : r - round(50 * MS)], usual)
+    floor_behind = _quantile(velocity[r + round(60 * MS) : r + round(200 * MS)], usual)
+    largest = (3.0 if amid_waves else 1.0) * rules.largest_floor * velocity[steepest]
     before, behind = velocity[steepest::-1], velocity[steepest:]
     to_onset = _calm(before, share + min(floor_before, largest), rules)
     to_end = _calm(behind, share + min(floor_behind, largest), rules)
