@@ -23,7 +23,7 @@ N_MODULATION = 20
 (L_SINUS, L_AV, L_PR, L_BLOCK, L_CONDUCTION, L_ATRIAL, L_JTPEAK, L_TPEAK, L_T, L_ECTOPY, L_REENTRY, L_AF, L_VT,
  L_ESCAPE, L_PATHWAY, L_TORSADE) = range(16)  # tables.TARGETS  # fmt: skip
 (S_CYP3A, S_CYP2D6, S_RENAL, S_OTHER, S_VOLUME, S_ABSORPTION, S_FRACTION, S_POOR, S_IKR, S_ICAL, S_INAL, S_INA, S_AV,
- S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY) = range(18)  # sensitivity.NAMES  # fmt: skip
+ S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY, S_IKS, S_DISPERSION) = range(20)  # sensitivity.NAMES  # fmt: skip
 (CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM) = range(13)  # the fields of Compartments
 _GAP = 1e-5  # relative distance below which two rates would spoil the modes
 _REFERENCE_WEIGHT, _REFERENCE_CLEARANCE = 70.0, 100.0  # [kg], [mL/min] of the formulary's figures
@@ -52,7 +52,7 @@ class Scratch(NamedTuple):
     figures: np.ndarray  # (N, 4) effects on board
     kinds: np.ndarray  # (N, 4)
     value: np.ndarray  # (16,) laws by target
-    four: np.ndarray  # (4,) channel block
+    channels: np.ndarray  # (5,) channel block
     five: np.ndarray  # (5,) drift of the day
     three: np.ndarray  # (3,) serum of one look
 
@@ -64,8 +64,8 @@ def scratch(drugs, q, looks):
     return Scratch(
         np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, 20)), np.empty(looks),
         np.empty(13), np.empty(13), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
-        np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 2 * q * len(drugs.change) + 1),
-        np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(4), np.zeros(5),
+        np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 3 * q * len(drugs.change) + 1),
+        np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(5), np.zeros(5),
         np.empty(3),
     )  # fmt: skip
 
@@ -229,15 +229,18 @@ def to_modes(amounts, centre, left, content):
 
 @njit(cache=True, nogil=True)
 def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication):
-    """Factors on clearance and absorption of a drug at an hour: those of every culprit on board."""
+    """Factors on clearance and absorption of a drug at an hour: those of every culprit on board, and for long enough."""
     clearance = absorption = 1.0
     for j in range(first, last):
-        by = change_by[j, 0]
         active = medication[change_by[j, 1]]
-        if not active and by >= 0:
-            for q in range(n):
-                if dose_drug[q] == by and hours[q] <= at < hours[q] + change[j, 2]:
-                    active = True
+        if not active and change_by[j, 0] >= 0:
+            begin, end = math.inf, -math.inf
+            for q in range(n):  # doses rise in time
+                if dose_drug[q] == change_by[j, 0] and hours[q] <= at:
+                    if hours[q] > end:
+                        begin = hours[q]
+                    end = hours[q] + change[j, 2]
+            active = begin + change[j, 3] <= at < end
         if active:
             clearance *= change[j, 0]
             absorption *= change[j, 1]
@@ -303,6 +306,9 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
                         n_events += 1
                     if earliest < hours[p] + drugs.change[j, 2] <= last:
                         events[n_events] = hours[p] + drugs.change[j, 2]
+                        n_events += 1
+                    if drugs.change[j, 3] > 0 and earliest < hours[p] + drugs.change[j, 3] <= last:
+                        events[n_events] = hours[p] + drugs.change[j, 3]
                         n_events += 1
         events[:n_events].sort()
         content[:] = 0.0
@@ -400,17 +406,39 @@ def saturation(level, log_level, half, log_half, exponent):
 
 
 @njit(inline="always")
-def repolarise(c, reference, block, serum, notch):
+def repolarise(c, reserve, reference, block, serum, sens):
     """IKr block after potassium, and the changes of J-Tpeak and Tpeak-Tend [ms]; see ``effects._repolarise``."""
     potassium = min(max(serum[0], c.potassium_low), c.potassium_high)
     ikr = 1 - (1 - block[0]) * (potassium / reference[0]) ** c.potassium_exponent
-    strength = ikr / (1 - c.saturation * ikr)
-    if strength > 0:  # magnesium shortens only what is long
-        strength *= max(1 + c.magnesium_share * (serum[1] - reference[1]), 0.0)
-    moved = notch * (c.ikr_jtpeak + c.ikr_tpeak_tend) * strength
-    jtpeak = c.ikr_jtpeak * strength - moved + c.ical_jtpeak * block[1] + c.inal_jtpeak * block[2]
-    jtpeak += c.calcium_jtpeak * (serum[2] - reference[2])
-    return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block[1]
+    acting = ikr
+    if ikr > 0:  # magnesium shortens only what is long
+        acting *= max(1 + c.magnesium_share * (serum[1] - reference[1]), 0.0)
+    acting = min(max(acting, reserve.low[0]), reserve.high[0])
+    inal = min(max(block[2], reserve.low[1]), reserve.high[1])
+    ical = min(max(block[1], reserve.low[2]), reserve.high[2])
+    apd = math.exp(_logarithm(reserve, 0, acting, inal, ical, block[4]))
+    dispersion = math.exp(_logarithm(reserve, 1, acting, inal, ical, block[4]))
+    longer, apart = c.apd * (apd - 1), sens[S_DISPERSION] * c.dispersion * (dispersion - 1)
+    notched = max(sens[S_NOTCH] * max(longer, 0.0), -c.least_notch * max(apart, 0.0))
+    tpeak_tend = apart + notched + c.ical_peak * block[1]
+    return ikr, longer - tpeak_tend + c.calcium_jtpeak * (serum[2] - reference[2]), tpeak_tend
+
+
+@njit(cache=True, nogil=True)
+def _logarithm(reserve, which, ikr, inal, ical, iks):
+    """The polynomial of ``repolarisation`` in four blocks, by Horner's rule: ln of the factor on apd or dispersion."""
+    figures, with_iks = reserve.coefficients[which], reserve.iks_coefficients[which]
+    total, beside = 0.0, 0.0
+    for i in range(figures.shape[0] - 1, -1, -1):
+        row = 0.0
+        for j in range(figures.shape[1] - 1, -1, -1):
+            inner = 0.0
+            for k in range(figures.shape[2] - 1, -1, -1):
+                inner = inner * ical + figures[i, j, k]
+            row = row * inal + inner
+        total = total * ikr + row
+        beside = beside * ikr + with_iks[i]
+    return total + min(max(iks, 0.0), 1.0) * beside
 
 
 @njit(inline="always")
@@ -438,9 +466,9 @@ def drift_of(day, clock, drift):
 
 
 @njit(inline="always")
-def modulation_of(c, reference, value, block, serum, sens, drift, out):
+def modulation_of(c, reserve, reference, value, block, serum, sens, drift, out):
     """The ``Modulation`` ``out (20,)`` out of laws, channel block, serum and the drift of the day."""
-    ikr, jtpeak, tpeak_tend = repolarise(c, reference, block, serum, sens[S_NOTCH])
+    ikr, jtpeak, tpeak_tend = repolarise(c, reserve, reference, block, serum, sens)
     day = sens[S_DAY]
     excess = max(serum[0] - c.potassium_onset - c.calcium_protection * max(serum[2] - reference[2], 0.0), 0.0)
     slowed = 1 + c.ina * block[3]
@@ -553,7 +581,7 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
                                sens, n_looks, room)  # fmt: skip
         effects = _effects_on_board(drugs, room.on_board, count, sens, room.figures, room.kinds)
     level, serum, looks, figures, kinds = room.level, room.serum, room.looks, room.figures, room.kinds
-    value, block, drift, ions, start = room.value, room.four, room.five, room.three, drugs.start
+    value, block, drift, ions, start = room.value, room.channels, room.five, room.three, drugs.start
     if not drifting:
         drift[:] = 0.0
     last, log_last = 0.0, 0.0
@@ -584,10 +612,10 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
         for k in range(3):
             ions[k] = max(ions[k], 0.1)
             serum[i, k] = ions[k]
-        for k in range(4):
+        for k in range(5):
             block[k] = 1 - block[k]
         if drifting:
             drift_of(day, looks[i], drift)
         out = room.change[i]
-        modulation_of(c, reference, value, block, ions, sens, drift, out)
+        modulation_of(c, tables.reserve, reference, value, block, ions, sens, drift, out)
     return count

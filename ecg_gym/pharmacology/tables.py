@@ -19,9 +19,10 @@ from ecg_gym.pharmacology.effects import _CHANNEL_SENSITIVITY, _FACTORS, _SENSIT
 from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.hazards import _AFTER_DOSE
-from ecg_gym.pharmacology.interactions import interactions
+from ecg_gym.pharmacology.interactions import interactions, steps_of
 from ecg_gym.pharmacology.kinetics import Compartments
 from ecg_gym.pharmacology.laws import Coefficients, coefficients
+from ecg_gym.pharmacology.repolarisation import table
 from ecg_gym.pharmacology.sensitivity import NAMES
 
 ROUTES = ("PO", "IV", "SC")
@@ -55,7 +56,7 @@ class Drugs(NamedTuple):
     supply_of: np.ndarray  # (n,) which electrolyte
     antidote_of: np.ndarray  # (n,) the drug that this one binds, or -1
     antidote_mg: np.ndarray  # (n,) mg bound by one mg
-    change: np.ndarray  # (X, 3) factors on clearance and absorption, hours it lasts
+    change: np.ndarray  # (X, 4) factors on clearance and absorption, hours it lasts, hours until it begins
     change_by: np.ndarray  # (X, 2) the culprit in the formulary or -1, and among MEDICATION
     change_from: np.ndarray  # (n + 1,)
     start: np.ndarray  # (T,) 1 for the targets that are factors, 0 for the others
@@ -73,6 +74,15 @@ class Day(NamedTuple):
     weight: np.ndarray  # (5, 4): sinus rate, conduction, PR, J-Tpeak, Tpeak-Tend by meal, turn, lean, sleep
 
 
+class Reserve(NamedTuple):
+    """The polynomials of ``repolarisation`` and where they end."""
+
+    low: np.ndarray  # (3,) blocks of IKr, INaL, ICaL
+    high: np.ndarray  # (3,)
+    coefficients: np.ndarray  # (2, i, j, k)
+    iks_coefficients: np.ndarray  # (2, i)
+
+
 class Pharmacology(NamedTuple):
     """The tables together."""
 
@@ -80,6 +90,7 @@ class Pharmacology(NamedTuple):
     figures: Any  # Figures
     day: Day
     reference: np.ndarray  # (3,) [mmol/L] potassium, magnesium, calcium
+    reserve: Reserve
 
 
 @cache
@@ -107,6 +118,18 @@ def pharmacology() -> Pharmacology:
             drift,
         ),
         np.array([reference[name] for name in ELECTROLYTES]),
+        _reserve(),
+    )
+
+
+def _reserve() -> Reserve:
+    known = table()
+    low, high = np.array(known.limits).T
+    return Reserve(
+        np.ascontiguousarray(low),
+        np.ascontiguousarray(high),
+        known.coefficients,
+        np.ascontiguousarray(known.iks_coefficients),
     )
 
 
@@ -139,12 +162,16 @@ def _drugs() -> Drugs:
     for each in interactions():
         if each.of in FORMULARY.index:
             by = FORMULARY.index.get(each.by, -1)
-            row = (1 / each.exposure, each.absorption, each.lasts_hours, by, names.index(each.by))
-            changed[FORMULARY.index[each.of]].append(row)
+            reached = 1.0
+            for after, exposure in steps_of(each):
+                absorption = each.absorption if reached == 1.0 else 1.0
+                row = (reached / exposure, absorption, each.lasts_hours, after, by, names.index(each.by))
+                changed[FORMULARY.index[each.of]].append(row)
+                reached = exposure
     law, law_kind, law_from = _stacked(laws, 3, 4)
     ion, ion_kind, ion_from = _stacked(ions, 3, 2)
     bind, bind_kind, bind_from = _stacked(binds, 3, 3)
-    change, change_by, change_from = _stacked(changed, 3, 2)
+    change, change_by, change_from = _stacked(changed, 4, 2)
     return Drugs(
         kinetics=kinetics,
         renal=np.array([drug.renal for drug in rows], float),

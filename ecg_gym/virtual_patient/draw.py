@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Patients
-from ecg_gym.pharmacology.sensitivity import _FACTORS, _SCORES, NAMES, _spread
+from ecg_gym.pharmacology.sensitivity import _FACTORS, _SCORES, NAMES, Sensitivity, _spread
 from ecg_gym.philox import fill_uniform
 from ecg_gym.streams import PATIENT, Streams
 from ecg_gym.virtual_patient import columns
@@ -21,7 +21,7 @@ from ecg_gym.virtual_patient.rhythm_table import rhythms
 DRAW = -1  # a code that is left to chance
 _UNIFORMS = 64  # numbers that one person takes
 _AGE, _WEIGHT, _HEIGHT, _POTASSIUM, _MAGNESIUM, _CALCIUM, _KIDNEY = range(7)  # columns of Patients.numbers
-TYPICAL = np.array([0.0] * 8 + [1.0] * 6 + [0.0] + [1.0] * 3)  # Sensitivity.typical()
+TYPICAL = Sensitivity.typical().as_array()
 
 
 def draw_hearts(
@@ -156,7 +156,7 @@ def _noise(u: np.ndarray, level: np.ndarray, z: np.ndarray, healthy: np.ndarray)
 
 
 def _sensitivities(patients: Patients, z: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """``(B, 18)`` in the order of ``sensitivity.NAMES``."""
+    """``(B, 20)`` in the order of ``sensitivity.NAMES``."""
     spread, place = _spread(), {name: i for i, name in enumerate(NAMES)}
     out = np.empty((len(z), len(NAMES)))
     for i, name in enumerate(_SCORES):
