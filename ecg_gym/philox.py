@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
+from ecg_gym.compiled import compiled_exact
+
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -25,7 +27,7 @@ def _high(a, b):  # type: ignore[no-untyped-def]
     return a1 * b1 + (middle >> _HALF) + (lower >> _HALF)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def block(k0, k1, c0, c1, c2, c3):  # type: ignore[no-untyped-def]
     """Four words of 64 bits at a key and a counter, all uint64."""
     for _ in range(10):
@@ -43,7 +45,7 @@ def unit(word):  # type: ignore[no-untyped-def]
     return np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def fill_uniform(key, counter, out):  # type: ignore[no-untyped-def]
     """``out (B, n)`` in [0, 1): row b from key ``(B, 2)`` and counter words 1..3 ``(B, 3)``."""
     for b in range(out.shape[0]):
@@ -55,7 +57,7 @@ def fill_uniform(key, counter, out):  # type: ignore[no-untyped-def]
                 out[b, j + i] = unit(words[i])
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def normal(u, v):  # type: ignore[no-untyped-def]
     """A standard normal number out of two uniform ones (Box and Muller 1958)."""
     return math.sqrt(-2.0 * math.log1p(-u)) * math.cos(2.0 * math.pi * v)

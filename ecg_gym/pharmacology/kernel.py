@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from ecg_gym.compiled import compiled_exact
+
 N_MODES = 6  # depot, three of the core, effect site, metabolite
 N_MODULATION = 20
 (SINUS_RATE, AV_RATE, PR_MS, AV_BLOCK, CONDUCTION, ATRIAL_CONDUCTION, JTPEAK_MS, TPEAK_TEND_MS, T_AMPLITUDE, ECTOPY,
@@ -57,7 +59,7 @@ class Scratch(NamedTuple):
     three: np.ndarray  # (3,) serum of one look
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def scratch(drugs, q, looks):
     """Room for up to ``q`` doses and so many looks."""
     most = q * drugs.most_effects
@@ -70,7 +72,7 @@ def scratch(drugs, q, looks):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def personal(usual, spread, renal, poor, pathway, weight, creatinine_clearance, sens, out):
     """The parameters ``out (13,)`` of a drug by a route in one person; see ``exposure.personal``."""
     size = weight / _REFERENCE_WEIGHT
@@ -95,7 +97,7 @@ def personal(usual, spread, renal, poor, pathway, weight, creatinine_clearance, 
     out[VM] = usual[VM] * volume
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _core_rates(k10, k12, k21, k13, k31, rates):
     """The rates ``(3,)`` [1/h] of one to three compartments; 0 where there is none."""
     rates[0], rates[1], rates[2] = k10 + k12 + k13, 0.0, 0.0
@@ -126,7 +128,7 @@ def _core_rates(k10, k12, k21, k13, k31, rates):
         rates[i] = x
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _clear(rate, taken, n):
     """The rate, moved by 0.01 % until it lies clear of ``taken[:n]``."""
     again = True
@@ -140,7 +142,7 @@ def _clear(rate, taken, n):
     return rate
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def modes_of(s, rates, read, centre, left, entry, taken):
     """What a system ``s (13,)`` does with amounts.
 
@@ -208,7 +210,7 @@ def modes_of(s, rates, read, centre, left, entry, taken):
     to_modes(amounts, centre, left, entry)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def to_modes(amounts, centre, left, content):
     """The modes ``content (6,)`` of the amounts ``(6,)`` in depot, centre, second, third, effect site, metabolite."""
     content[0] = amounts[0]
@@ -227,7 +229,7 @@ def to_modes(amounts, centre, left, content):
         content[5] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication):
     """Factors on clearance and absorption of a drug at an hour: those of every culprit on board, and for long enough."""
     clearance = absorption = 1.0
@@ -247,7 +249,7 @@ def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication
     return clearance, absorption
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, sens,
                    n_looks, room):  # fmt: skip
     """Concentrations ``room.level`` of the drugs among the first ``n`` doses, at the first ``n_looks`` of the rising
@@ -424,7 +426,7 @@ def repolarise(c, reserve, reference, block, serum, sens):
     return ikr, longer - tpeak_tend + c.calcium_jtpeak * (serum[2] - reference[2]), tpeak_tend
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _logarithm(reserve, which, ikr, inal, ical, iks):
     """The polynomial of ``repolarisation`` in four blocks, by Horner's rule: ln of the factor on apd or dispersion."""
     figures, with_iks = reserve.coefficients[which], reserve.iks_coefficients[which]
@@ -492,7 +494,7 @@ def modulation_of(c, reserve, reference, value, block, serum, sens, drift, out):
     out[TORSADE_ENDS] = value[L_TORSADE]
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def looks_of(start, end, hours, n, after_dose, coarse, looks):
     """When to look ``looks`` [h]: every ``coarse`` hours, and densely for an hour after each dose; returns how many."""
     count = 0
@@ -526,7 +528,7 @@ def looks_of(start, end, hours, n, after_dose, coarse, looks):
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _effects_on_board(drugs, on_board, count, sens, figures, kinds):
     """The effects of the drugs on board in one list, and how many: ``kinds (N, 4)`` are what it is (ion, factor, sum,
     share, binding, supply), what it acts on, the column of ``level`` and the place of the drug.
@@ -569,7 +571,7 @@ def _effects_on_board(drugs, on_board, count, sens, figures, kinds):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication, own, sens,
            n_looks, drifting, room):  # fmt: skip
     """One person at each of ``room.looks``: ``room.level``, ``room.serum`` and ``room.change``."""

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from ecg_gym.columns import DOSES, FEMALE, NONE, NUMBERS, WORDS, Doses, Patients, once_per_object
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import Dose, Patient, Treatment
 from ecg_gym.pharmacology.catalogue import UNKNOWN, dose_columns, medication_columns, weights_kg
 from ecg_gym.pharmacology.conditions import known_conditions
@@ -276,7 +277,7 @@ def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, co
     return stack[0]
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _ask(p, readings, findings, numbers, conditions, medication, group, weight, hours, code, drug_of, mg, by_kg,
          duration, form_of, now, out):  # fmt: skip
     stack = np.zeros(_STACK, np.bool_)

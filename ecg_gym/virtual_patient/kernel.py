@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.pharmacology.hazards import _COARSE
 from ecg_gym.pharmacology.kernel import (
     AF_ENDS,
@@ -139,7 +140,7 @@ def lethal(h, m, ischaemic, qtcf, hr, potassium, out):
     out[2] = h.asystole * (1 + h.asystole_block * m[AV_BLOCK]) * math.exp(slower) * (1 + high_k)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _ended_by(leader):
     """The column of the hazard that ends a rhythm, or -1."""
     if leader == _REENTRY:
@@ -161,7 +162,7 @@ def paced_by(leader):
     return PATHWAY_RATE if leader == _PATHWAY else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def rhythm_end(change, looks, n, hazard, chance):
     """The hour at which a rhythm ends that a hazard ends, inf if it does not; ``chance`` is uniform in [0, 1)."""
     if hazard < 0:
@@ -175,7 +176,7 @@ def rhythm_end(change, looks, n, hazard, chance):
     return math.inf
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def expected_deaths(h, r, heart, then, change, serum, looks, n, ends, expected):
     """Integrated hazards in the first three of ``expected (9,)`` over a span whose rhythm ends at ``ends`` [h]; see ``survival.lethal_rates``."""
     rhythm = int(heart[RHYTHM])
@@ -200,7 +201,7 @@ def expected_deaths(h, r, heart, then, change, serum, looks, n, ends, expected):
         before[:] = rate
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _doses_of(doses, b, weight, hours, drug, route, mg, duration):
     """A row's doses, one after another; returns how many."""
     n = 0
@@ -215,14 +216,14 @@ def _doses_of(doses, b, weight, hours, drug, route, mg, duration):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def draw_step(key, counter):
     """Three uniform numbers for a step, and the key of the strip that is recorded at its end."""
     w0, w1, w2, w3 = block(key[0], key[1], np.uint64(1), counter[0], counter[1], counter[2])
     return unit(w0), unit(w1), unit(w2), w3
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def minute_of(strip, atrial, out):
     """How the minute of a strip differs from the heart's average ``out (5,)``: rate, PR, APD, block and atrial rate.
 
@@ -234,7 +235,7 @@ def minute_of(strip, atrial, out):
     out[3], out[4] = uniform(then), standard(then)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def settle(tables, r, people, hearts, doses, hours, key, counter, rows, now, strip):
     """Fill this hour's matrix ``now`` and the ``strip`` keys of ``rows``: what acts at ``hours``, and a fresh minute."""
     q = max(doses.code.shape[1], 1)
@@ -253,7 +254,7 @@ def settle(tables, r, people, hearts, doses, hours, key, counter, rows, now, str
         minute_of(strip[b], atrial, now[b, FIRST_MINUTE:FIRST_SHOWN])
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, now, strip):
     """One step of every living row, in place: ``hearts (B, N_HEART)``, ``alive (B,)``, ``now (B, N_NOW)``, ``strip``.
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import LEADS
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.beat_spectra import KINDS
@@ -72,7 +72,7 @@ def views_of(tier: Any, missing: Sequence[tuple[str, ...]]) -> np.ndarray:
     return np.array([place.get(off, 1) for off in missing], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def group_of(heart, now):
     """The group of a strip among the errors: rhythm and class of path."""
     kind = now[_KIND]
@@ -80,7 +80,7 @@ def group_of(heart, now):
     return int(heart[RHYTHM]) * N_CLASSES + which
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def features_of(heart, now, x):
     """What the head of the findings looks at ``x (N_FEATURES,)``."""
     x[:] = 0.0
@@ -100,7 +100,7 @@ def features_of(heart, now, x):
     rest[9] = math.log(max(heart[NOISE], 0.1))
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def read_vitals(table, hearts, now, strip, alive, view, judged, intervals, probabilities):
     """Fill ``intervals (12, B)`` as ``look.READ`` and, if ``judged``, ``probabilities (17, B)``; ``view (B,)``."""
     x, q, logits = np.empty(N_FEATURES), np.empty(7), np.empty(17)

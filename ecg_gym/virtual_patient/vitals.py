@@ -14,8 +14,8 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.pharmacology.kernel import (
     ATRIAL_CONDUCTION,
     AV_BLOCK,
@@ -161,12 +161,12 @@ def replaced(**fields: np.ndarray) -> Modulation:
     return Modulation(**{**vars(REST), **{name.lower(): value for name, value in fields.items()}})
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _rounded_fusion(t, fusion_ms):
     return min(max(np.rint(fusion_ms / t.fusion_step_ms) * t.fusion_step_ms, 0.0), t.whole_fusion_ms)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _ectopics(t, rhythm, rr, share, path, usual):
     """What premature beats do to the mean rate and to the beat before the usual one."""
     if share <= 0:
@@ -190,7 +190,7 @@ def _ectopics(t, rhythm, rr, share, path, usual):
     usual[AVERAGE_S] = rr * (1 - _DRIFT + _DRIFT / total)
 
 
-@njit(cache=True, nogil=True)
+@compiled_exact
 def _usual_beats(t, hearts, now, out):
     """The usual beat ``out (B, N_USUAL)`` of each strip; see ``rhythm.py``, which makes the trains."""
     for b in range(len(hearts)):
