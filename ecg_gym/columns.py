@@ -139,7 +139,7 @@ class Doses(Rows):
         return cls(np.zeros((n, room)), np.full((n, room), NONE, np.int32))
 
     @property
-    def count(self) -> np.ndarray:
+    def counts(self) -> np.ndarray:
         """How many doses each was given ``(B,)``."""
         return (self.code != NONE).sum(axis=1)
 
@@ -160,7 +160,7 @@ class Doses(Rows):
         """With doses ``code (B, k)`` (or ``NONE``) added at ``hours (B,)``."""
         if not (code != NONE).any():
             return self
-        room = int((self.count + (code != NONE).sum(axis=1)).max())
+        room = int((self.counts + (code != NONE).sum(axis=1)).max())
         more = self.widened(max(room, self.code.shape[1]))
         more = Doses(more.hours.copy(), more.code.copy())
         count, rows = self.count, np.arange(len(self))

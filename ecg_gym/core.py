@@ -165,8 +165,9 @@ class State:
 
     def replaced(self, **changes: Any) -> State:
         """``dataclasses.replace`` that draws no strips."""
-        names = ("ecg", "patients", "taken", "hours", "alive", "inner", "dt_hours")
-        return State(**{name: self.strips if name == "ecg" else getattr(self, name) for name in names} | changes)
+        names = ("patients", "taken", "hours", "alive", "inner", "dt_hours")
+        values: dict[str, Any] = {"ecg": self.strips} | {name: getattr(self, name) for name in names}
+        return State(**values | changes)
 
     def __len__(self) -> int:
         return len(self.hours)
@@ -174,11 +175,12 @@ class State:
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> State:
         """The chosen rows, always still a batch: ``state[3]`` is a batch of one."""
         rows = np.atleast_1d(np.arange(len(self))[index])
-        strips, draw = self.strips, self.__dict__["_draw"]
+        strips: Any = self.strips
+        draw, patients, taken = self.__dict__["_draw"], Patients.of(self.patients), Doses.of(self.taken)
         part = State(
             strips if callable(strips) else strips[rows],
-            self.patients[rows],  # type: ignore[index] - columns take many rows
-            self.taken[rows],  # type: ignore[index]
+            patients[rows],
+            taken[rows],
             self.hours[rows],
             self.alive[rows],
             {name: value[rows] for name, value in self.inner.items()},

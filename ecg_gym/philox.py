@@ -19,7 +19,7 @@ _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @njit(inline="always")
-def _high(a, b):  # type: ignore[no-untyped-def]
+def _high(a, b):
     """The upper 64 bits of a 128-bit product."""
     a0, a1, b0, b1 = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
     middle = a1 * b0 + ((a0 * b0) >> _HALF)
@@ -28,7 +28,7 @@ def _high(a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled_exact
-def block(k0, k1, c0, c1, c2, c3):  # type: ignore[no-untyped-def]
+def block(k0, k1, c0, c1, c2, c3):
     """Four words of 64 bits at a key and a counter, all uint64."""
     for _ in range(10):
         h0, l0 = _high(_M0, c0), _M0 * c0
@@ -40,13 +40,13 @@ def block(k0, k1, c0, c1, c2, c3):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def unit(word):  # type: ignore[no-untyped-def]
+def unit(word):
     """A number in [0, 1) from a word, as NumPy makes it."""
     return np.float64(word >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @compiled_exact
-def fill_uniform(key, counter, out):  # type: ignore[no-untyped-def]
+def fill_uniform(key, counter, out):
     """``out (B, n)`` in [0, 1): row b from key ``(B, 2)`` and counter words 1..3 ``(B, 3)``."""
     for b in range(out.shape[0]):
         for j in range(0, out.shape[1], 4):
@@ -58,6 +58,6 @@ def fill_uniform(key, counter, out):  # type: ignore[no-untyped-def]
 
 
 @compiled_exact
-def normal(u, v):  # type: ignore[no-untyped-def]
+def normal(u, v):
     """A standard normal number out of two uniform ones (Box and Muller 1958)."""
     return math.sqrt(-2.0 * math.log1p(-u)) * math.cos(2.0 * math.pi * v)

@@ -89,7 +89,7 @@ def check_clock_and_memory(world: World, state: State, treatments: Sequence[Trea
         f"hours went from {state.hours} to {later.hours}; expected {world.dt_hours} h more",
     )
     _expect(later.patients == state.patients, "step changed the patients")
-    for i in np.flatnonzero(alive):
+    for i in np.flatnonzero(alive).tolist():
         given = tuple(Administration(float(state.hours[i]), dose) for dose in rows[i].doses)
         _expect(
             later.taken[i] == state.taken[i] + given,

@@ -66,8 +66,8 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Epis
     n, streams = len(state), row_streams(rngs, len(state))
     missing = leads_off(task.tier, streams.at(LEAD_SET))
     if task.fidelity == "vitals":
-        home = read_vitals(task, state, None, None)
-        start = home if task.tier.clear else read_vitals(task, state, None, missing)
+        home: Reading = read_vitals(task, state, None, None)
+        start: Reading = home if task.tier.clear else read_vitals(task, state, None, missing)
     else:
         home = read(task, state.ecg, state.ecg, state)
         strips = seen(task.tier, state.ecg, missing, streams.at(NOISE))
@@ -104,7 +104,7 @@ def advance(
         )
     rows = np.repeat(np.arange(len(episode)), task.samples) if task.samples > 1 else None
     if task.fidelity == "vitals":
-        true = read_vitals(task, crowd, episode.home if rows is None else some_of(episode.home, rows), None)
+        true: Reading = read_vitals(task, crowd, episode.home if rows is None else some_of(episode.home, rows), None)
     else:
         first = episode.first if rows is None else episode.first[rows]
         true = read(task, first, crowd.ecg, crowd)

@@ -189,7 +189,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         """New streams for the chosen rows: of their seed, of chance, or of the episode that follows theirs."""
         following = self._streams.next_episode()
         key, episode = self._streams.key.copy(), self._streams.episode.copy()
-        for row in np.flatnonzero(chosen):
+        for row in np.flatnonzero(chosen).tolist():
             if seeds[row] is not None or not self._seeded[row]:
                 generator = seeding.np_random(seeds[row])[0]
                 key[row], episode[row] = generator.integers(0, 2**64, (1, 2), dtype=np.uint64)[0], 0

@@ -74,7 +74,12 @@ class Masks:
 def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findings: tuple[str, ...]) -> Masks:
     """The rules and limits of a menu; ``findings`` are the names of rows that ``Masks`` is told."""
     ops: list[tuple[int, int, float, float]] = []
-    rules, rows, limits, within, apart, entry = [], [], [], [], [], [0]
+    rules: list[Any] = []
+    rows: list[Any] = []
+    limits: list[Any] = []
+    within: list[Any] = []
+    apart: list[Any] = []
+    entry = [0]
     sets: list[frozenset[str]] = []
     forms, beside = _forms(), []
     for treatment in menu:

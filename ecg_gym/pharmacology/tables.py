@@ -168,7 +168,7 @@ def _drugs() -> Drugs:
                 row = (reached / exposure, absorption, each.lasts_hours, after, by, names.index(each.by))
                 changed[FORMULARY.index[each.of]].append(row)
                 reached = exposure
-    law, law_kind, law_from = _stacked(laws, 3, 4)
+    effect, law_kind, law_from = _stacked(laws, 3, 4)
     ion, ion_kind, ion_from = _stacked(ions, 3, 2)
     bind, bind_kind, bind_from = _stacked(binds, 3, 3)
     change, change_by, change_from = _stacked(changed, 4, 2)
@@ -178,7 +178,7 @@ def _drugs() -> Drugs:
         poor=np.array([(d.poor_metaboliser, d.metabolite.poor_metaboliser if d.metabolite else 1.0) for d in rows]),
         spread=np.array([astuple(drug.spread) for drug in rows], float),
         pathway=np.array([column[drug.pathway] for drug in rows], np.int64),
-        law=law, law_kind=law_kind, law_from=law_from,
+        law=effect, law_kind=law_kind, law_from=law_from,
         ion=ion, ion_kind=ion_kind, ion_from=ion_from,
         bind=bind, bind_kind=bind_kind, bind_from=bind_from,
         supply=np.array([1 / drug.molar_mass / 1000 if drug.supplies else 0.0 for drug in rows]),

@@ -90,6 +90,7 @@ def _within(row: Mapping[str, Any], value: np.ndarray) -> np.ndarray:
 def _normal(row: Mapping[str, Any], z: np.ndarray, female: np.ndarray | None = None) -> np.ndarray:
     mean = row["mean"]
     if isinstance(mean, Mapping):
+        assert female is not None  # rows that differ by sex are asked with it
         mean = np.where(female, mean["F"], mean["M"])
     return _within(row, mean + row["sd"] * z)
 

@@ -151,7 +151,8 @@ class VirtualPatient:
         if len(living):
             show(inner["heart"], inner["now"], living)
         hours = np.where(state.alive, state.hours + dt, state.hours)
-        return State(draw_state, patients, doses, hours, alive, inner, state.dt_hours)
+        strips: Any = draw_state  # drawn when somebody looks
+        return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
 
     def shown(self, state: State) -> dict[str, np.ndarray]:
         """The intervals ``(B,)`` that each heart shows in this minute, free of noise; NaN where it has none."""
@@ -235,7 +236,8 @@ def _settled(patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.nda
     )  # fmt: skip
     if n:
         show(hearts, now, np.arange(n))
-    return State(draw_state, patients, doses, hours, np.ones(n, bool), {"heart": hearts, "now": now, "strip": strip})
+    strips: Any = draw_state  # drawn when somebody looks
+    return State(strips, patients, doses, hours, np.ones(n, bool), {"heart": hearts, "now": now, "strip": strip})
 
 
 def _people(patients: Patients) -> kernel.People:

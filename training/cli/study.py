@@ -81,7 +81,7 @@ def codec(
     with entrance():
         path = weights or ASSETS / "vae.safetensors"
         vae = VAE.load(path)
-        sets = module.held_out_strips(data, run, module.SMALL if quick else module.USUAL)
+        sets = module.held_out_strips(data, run, module.QUICK if quick else module.Size())
     document = module.study(path, sets, seed)
     finish(document, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
 

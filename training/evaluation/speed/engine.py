@@ -67,7 +67,8 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
 
 def _ratio(fast: Callable[[], None], n_fast: int, slow: Callable[[], None], n_slow: int, size: Size) -> dict[str, Any]:
     """Steps a second of one side over those of the other."""
-    fast(), slow()
+    fast()
+    slow()
     turns = []
     for _ in range(size.turns):
         turns.append([_cpu(side, size.calls) / n for side, n in ((fast, n_fast), (slow, n_slow))])
@@ -88,17 +89,17 @@ def _cpu(side: Callable[[], None], calls: int) -> float:
 
 
 def _vitals(n: int, risk: str) -> Callable[[], None]:
-    envs = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO, fidelity="vitals", risk=risk)
+    envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO, fidelity="vitals", risk=risk)
     return _stepper(envs, np.random.default_rng(0), envs.unwrapped.action_masks)
 
 
 def _strip_batch(n: int) -> Callable[[], None]:
-    envs = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO)
+    envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO)
     return _stepper(envs, np.random.default_rng(0), envs.unwrapped.action_masks)
 
 
 def _strip_single() -> Callable[[], None]:
-    envs = gym.make_vec(
+    envs: Any = gym.make_vec(
         "ECGInterventionOracle-v0", num_envs=1, vectorization_mode="sync", vector_kwargs={}, scenario=SCENARIO
     )
     return _stepper(envs, np.random.default_rng(0), lambda: np.stack(envs.call("action_masks")))

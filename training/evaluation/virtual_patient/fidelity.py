@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from ecg_gym.columns import Patients
 from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
 from training.evaluation.virtual_patient.reading_errors import Size as People
@@ -73,7 +74,9 @@ def readings(size: Size, progress: Callable[[], None]) -> dict[str, Any]:
             continue
         strips = [risk(s.ecg, s.ecg, s.patients, s.alive) for s in (before, state)]
         looks = [world.vitals(s) for s in (before, state)]
-        judged = [risk.judge(look, look, s.patients, s.alive)[1] for look, s in zip(looks, (before, state))]
+        judged = [
+            risk.judge(look, look, Patients.of(s.patients), s.alive)[1] for look, s in zip(looks, (before, state))
+        ]
         rhythm = world.truth(state[:1])[0].rhythm
         kept = table.setdefault(rhythm, {})
         for name in READ:
@@ -123,7 +126,7 @@ def policy_returns(size: Size, progress: Callable[[], None]) -> list[dict[str, A
     for scenario in list(load_scenarios())[: size.scenarios]:
         means: dict[str, list[float]] = {}
         for fidelity in ("strip", "vitals"):
-            envs = gym.make_vec("ECGInterventionOracle-v0", num_envs=size.episodes, scenario=scenario,
+            envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=size.episodes, scenario=scenario,
                                 fidelity=fidelity, risk="limits")  # fmt: skip
             menu = len(envs.unwrapped.menu)
             entries = np.unique(np.linspace(0, menu - 1, POLICIES).round().astype(int))
