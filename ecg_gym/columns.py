@@ -163,7 +163,7 @@ class Doses(Rows):
         room = int((self.counts + (code != NONE).sum(axis=1)).max())
         more = self.widened(max(room, self.code.shape[1]))
         more = Doses(more.hours.copy(), more.code.copy())
-        count, rows = self.count, np.arange(len(self))
+        count, rows = self.counts, np.arange(len(self))
         for column in code.T:
             there = column != NONE
             place = count[there]
