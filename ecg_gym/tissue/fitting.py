@@ -21,6 +21,7 @@ from torch import Tensor
 from ecg_gym.tissue.diagnostics import diagnose
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
+from ecg_gym.tissue.polishing import LARGEST, levenberg_marquardt, prior_of
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet
 from ecg_gym.tissue.spec import Spec
@@ -48,7 +49,8 @@ class FitOptions:
     clip: float = 0.3  # largest norm of a row's gradient, per tensor
     jitter: float = 0.25  # standard deviation of the log parameters of restarts
     batch_rows: int = 80  # rows per tensor: about 30 MB each on a sheet; few rows are as slow as many
-    polish: bool = False  # Levenberg-Marquardt afterwards, which adds the 90 % intervals
+    polish_steps: int = 5  # of Levenberg-Marquardt afterwards, for structures of up to polishing.LARGEST numbers
+    intervals: bool = False  # work out the 90 % intervals of the parameters (one more Jacobian)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +117,16 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
             model, owner = _best_rows(model, best, len(datasets), options.restarts)
     if options.restarts > 1 and len(owner) > len(datasets):
         model, owner = _best_rows(model, best, len(datasets), options.restarts)
+    if options.polish_steps and model.count <= LARGEST and model.spec.residual == "none":
+        steps = max(1, round(options.effort * options.polish_steps))
+        model, _ = levenberg_marquardt(model, stimuli, target, _prior(model), steps, options.dt_ms)
+        iterations += steps
     cpu = (time.process_time() - began) / len(datasets)
-    fits = _results(model, datasets, iterations, cpu, options)
-    if options.polish:
-        from ecg_gym.tissue.polishing import polish
+    return _results(model, datasets, iterations, cpu, options)
 
-        fits = polish(fits, datasets, options)
-    return fits
+
+def _prior(model: Model) -> tuple[Tensor, Tensor]:
+    return prior_of(model, PENALTY[model.spec.regulariser] * FIELD_PENALTY, PRIOR_PENALTY / PRIOR_SD**2)
 
 
 def _initial(spec: Spec, datasets: list[DataSet], options: FitOptions, start: Sequence[Fit | None]) -> Model:

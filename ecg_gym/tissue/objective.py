@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,23 @@ class Target:
             return self._time_errors(u)
         return self.squares(u).mean((0, 1, 3)) if self.kind == "electrodes" else self._voltage_errors(u)
 
+    def residuals(self, u: Tensor) -> Tensor:
+        """``(S, R)`` scaled differences over the whole recording whose squares sum to :meth:`errors`."""
+        s = u.shape[2]
+        if self.kind == "times":
+            gap, count = self._gaps(u)
+            signed = torch.where(gap.abs() < 3, gap, torch.sign(gap) * (6 * gap.abs() - 9).clamp(min=1e-6).sqrt())
+            soft = math.sqrt(SOFT_WEIGHT / (u.numel() / s)) * self._soft_gap(u)
+            hard = signed / count.sqrt()[:, None]
+            return torch.cat([hard.movedim(3, 0).reshape(s, -1), soft.movedim(2, 0).reshape(s, -1)], 1)
+        if self.kind == "electrodes":
+            seen = torch.einsum("mns,tnsb->tmsb", self.mask, u)
+            gap = (seen - self.values[: len(u)]) / self.scale.sqrt()[:, None]
+            return gap.movedim(2, 0).reshape(s, -1) / math.sqrt(gap.numel() / s)
+        gap = (u - self.values[: len(u)]) * self.mask
+        size = (self.mask.sum((0, 2)) * (u.shape[0] * u.shape[3])).sqrt()
+        return gap.movedim(2, 0).reshape(s, -1) / size[:, None]
+
     def _voltage_errors(self, u: Tensor) -> Tensor:
         square = (u - self.values[: len(u)]) ** 2 * self.mask
         return square.sum((0, 1, 3)) / (self.mask.sum((0, 2)) * u.shape[0] * u.shape[3])
@@ -80,23 +98,28 @@ class Target:
             return (seen - self.values[: len(u)]) ** 2 / self.scale[:, None]
         return (u - self.values[: len(u)]) ** 2 * self.mask
 
-    def _time_errors(self, u: Tensor) -> Tensor:
-        """Mean over the observed times: squared error in units of 10 ms (capped), plus a soft term for missed beats."""
+    def _gaps(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """``(beats, 2, N, S, B)`` timing errors in units of 10 ms, ``sqrt(MISSED)`` for missed beats; ``(S,)`` how many."""
         horizon = len(u) * self.sample_ms
         model, seen = crossings(u, self.sample_ms, len(self.values)), self.values
         due = ~seen.isnan() & (seen < horizon - 15.0)
         both = due & ~model.isnan()
-        gap = torch.where(both, model.nan_to_num() - seen.nan_to_num(), torch.zeros_like(seen)) / TIME_UNIT_MS
-        capped = torch.where(gap.abs() < 3, gap**2, 6 * gap.abs() - 9)  # quadratic, then linear
-        error = torch.where(both, capped, torch.full_like(capped, MISSED)) * due
-        count = due.sum((0, 1, 2, 4)).clamp(min=1)
-        return error.sum((0, 1, 2, 4)) / count + SOFT_WEIGHT * self._soft(u)
+        gap = torch.where(both, (model - seen) / TIME_UNIT_MS, torch.zeros_like(seen))
+        missed = (due & ~both).to(u.dtype) * math.sqrt(MISSED)
+        return gap + missed, due.sum((0, 1, 2, 4)).clamp(min=1)
 
-    def _soft(self, u: Tensor) -> Tensor:
+    def _time_errors(self, u: Tensor) -> Tensor:
+        """Mean over the observed times: squared error in units of 10 ms, linear beyond 30 ms, plus a soft term."""
+        gap, count = self._gaps(u)
+        capped = torch.where(gap.abs() < 3, gap**2, 6 * gap.abs() - 9)
+        return capped.sum((0, 1, 2, 4)) / count + SOFT_WEIGHT * (self._soft_gap(u) ** 2).mean((0, 1, 3))
+
+    def _soft_gap(self, u: Tensor) -> Tensor:
+        """``(T', N, S, B)`` soft activity of the model minus activity by the observed times: moves beats that are missing."""
         t = self.sample_ms * torch.arange(1, len(u) + 1, dtype=u.dtype)[:, None, None, None]
         active = torch.zeros_like(u)
         for up, down in self.values:
             started = ((t - up.nan_to_num(1e9)) / self.sample_ms + 0.5).clamp(0, 1)
             ended = ((t - down.nan_to_num(1e9)) / self.sample_ms + 0.5).clamp(0, 1)
             active = active + started - ended
-        return ((torch.sigmoid(SOFT_SLOPE * (u - THRESHOLD)) - active) ** 2).mean((0, 1, 3))
+        return torch.sigmoid(SOFT_SLOPE * (u - THRESHOLD)) - active
