@@ -231,7 +231,7 @@ def _best_rows(model: Model, best: Tensor, count: int, restarts: int) -> tuple[M
 
 
 def _take(stimuli: Stimuli, owner: Tensor) -> Stimuli:
-    return Stimuli(stimuli.masks[:, :, owner], stimuli.onset_ms[:, owner])
+    return stimuli.rows(owner)
 
 
 def _stimuli(datasets: Sequence[DataSet], protocols: Sequence[int]) -> Stimuli:
@@ -239,7 +239,7 @@ def _stimuli(datasets: Sequence[DataSet], protocols: Sequence[int]) -> Stimuli:
 
 
 def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence[int], dt_ms: float = 0.5) -> Tensor:
-    """``(T, N, S, B)`` u of fitted models on chosen protocols of their data sets, without gradients."""
+    """``(T, N, B, S)`` u of fitted models on chosen protocols of their data sets, without gradients."""
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
     with torch.no_grad():
@@ -261,9 +261,9 @@ def _results(model: Model, datasets: list[DataSet], iterations: int, cpu: float,
     with torch.no_grad():
         run = simulate(model, _stimuli(datasets, known), options.dt_ms, first.samples * every, every)
     u, share = run.u, run.share if run.share is not None else torch.zeros(len(datasets))
-    train = Target.of(datasets, first.train).errors(u[..., :n_train])
-    validation = Target.of(datasets, first.validation).errors(u[..., n_train:])
-    stable = torch.isfinite(u).all(0).all(0).all(-1) & torch.isfinite(validation) & torch.isfinite(train)
+    train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
+    validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
+    stable = torch.isfinite(u).all(0).all(0).all(0) & torch.isfinite(validation) & torch.isfinite(train)
     notes = diagnose(model, u, datasets, known)
     values = model.values()
     return [

@@ -64,8 +64,7 @@ def jacobian(model: Model, stimuli: Stimuli, target: Target, dt_ms: float) -> tu
         tangent = torch.eye(k, dtype=flat.dtype).repeat(len(rows), 1)
         with torch.no_grad(), forward_ad.dual_level():
             dual = unflatten(model, forward_ad.make_dual(flat[owner], tangent))
-            wave = Stimuli(stimuli.masks[:, :, owner], stimuli.onset_ms[:, owner])
-            u = simulate(dual, wave, dt_ms, target.samples * every, every).u
+            u = simulate(dual, stimuli.rows(owner), dt_ms, target.samples * every, every).u
             value, slope = forward_ad.unpack_dual(target.rows(owner).residuals(u))
         residuals.append(value[::k].clone())
         columns.append(slope.reshape(len(rows), k, -1).transpose(1, 2).clone())
