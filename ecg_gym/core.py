@@ -97,13 +97,13 @@ def _is_number(value: Any) -> bool:
     return real and bool(abs(value) < float("inf"))
 
 
-def _words(name: str, told: Any) -> frozenset[str]:
+def _words(name: str, value: Any) -> frozenset[str]:
     try:
-        words: frozenset[Any] = frozenset(told)
+        words: frozenset[Any] = frozenset(value)
     except TypeError:  # no set at all, or of things that cannot be in one
         words = frozenset((None,))
     if not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{name} is {told!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
+        raise TypeError(f"{name} is {value!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
     return words
 
 
@@ -138,12 +138,12 @@ class Patient:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
         for name in PLAUSIBLE:
-            if (told := getattr(self, name)) is not None and not _is_number(told):
-                raise TypeError(f"{name} is {told!r}; expected a finite number; leave it out where it is unknown")
+            if (value := getattr(self, name)) is not None and not _is_number(value):
+                raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
         for name in ("conditions", "medication"):
-            if isinstance(told := getattr(self, name), str):
-                raise TypeError(f"{name} is the word {told!r}; expected a set of words; pass {name}={{{told!r}}}")
-            object.__setattr__(self, name, _words(name, told))
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} is the word {value!r}; expected a set of words; pass {name}={{{value!r}}}")
+            object.__setattr__(self, name, _words(name, value))
 
 
 @dataclass(frozen=True, order=True)

@@ -6,7 +6,7 @@
                any other world gets particles
     particles  the first strip observed, stepped through what was given, weighted by what each later strip measured
 
-Only the chart is read (``planners.chart``): strips as they were seen, and the doses that were given.
+Only the chart is read (``planners.history``): strips as they were seen, and the doses that were given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
-from planners.chart import SOON, Chart, Seen, before, carry, observed, shifted
+from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
 from planners.particles import LATE, ParticleFilter
 
 HOWS = ("truth", "last", "history", "particles")
@@ -57,10 +57,10 @@ class Belief:
             return self._later(chart, *self._assimilated(chart, last))
         if self.filter is None or not self.filter.continues(chart):
             self.filter = ParticleFilter(self.world, chart, self.n, self.seed)
-        asked = self.filter.calls
+        calls_before = self.filter.calls
         self.filter.see(chart)
         state, particles = self.filter.at(chart)
-        return Believed(state, particles, self.filter.first, self.filter.ess, self.filter.calls - asked)
+        return Believed(state, particles, self.filter.first, self.filter.ess, self.filter.calls - calls_before)
 
     def _assimilated(self, chart: Chart, last: Seen) -> tuple[State, np.ndarray]:
         """The first strip observed and the last one beside it, at the hour of the last; and the first as it is seen."""

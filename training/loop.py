@@ -42,7 +42,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training import parallel
+from training import distributed
 from training.console import SAY
 
 LOSSES = "losses.jsonl"
@@ -57,6 +57,10 @@ FREE = (
 Batch = dict[str, Tensor]
 Logs = dict[str, float]
 Draw = Callable[[np.random.Generator], Batch]
+
+
+class AnotherRun(ValueError):
+    """The folder holds a run that is not the one asked for."""
 
 
 class Component(Protocol):
@@ -136,7 +140,7 @@ def start(component: nn.Module, config: LoopConfig, fabric: Any = None) -> Train
     With ``config.devices`` above one the other processes are started here; ``fabric`` is one launched before.
     """
     if fabric is None and config.devices > 1:
-        fabric = parallel.launch(config.device, config.devices)
+        fabric = distributed.launch(config.device, config.devices)
     component = component.to(config.device if fabric is None else fabric.device).train()
     ema = copy.deepcopy(component).eval().requires_grad_(False)
     trainable = [p for p in component.parameters() if p.requires_grad]
@@ -145,7 +149,7 @@ def start(component: nn.Module, config: LoopConfig, fabric: Any = None) -> Train
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-    wrapped = None if fabric is None else parallel.wrap(fabric, component)
+    wrapped = None if fabric is None else distributed.wrap(fabric, component)
     return TrainState(component, ema, optimizer, config, fabric=fabric, wrapped=wrapped)
 
 
@@ -170,16 +174,16 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
     With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps, and at the end after
     the caller has dealt with the last step; the logs of every step stand in ``losses.jsonl``. Raises FloatingPointError
     when a loss or a gradient is not finite: the state on disk is then the last good one. Of several processes only the
-    first yields and writes; the others leave the program here when the last step is done, so that what follows is the
-    first one's work alone.
+    first yields and writes; in the others WorkerDone is raised when the last step is done, so that what follows is
+    the first one's work alone.
     """
     if state.rank > 0:
         for _ in _steps(state, draw):
             pass
-        parallel.part(state.fabric)
-        raise SystemExit(0)
+        distributed.part(state.fabric)
+        raise distributed.WorkerDone
     config, rows = state.config, []
-    folder = folder if parallel.is_first() else None  # a stage that every process repeats alone is written by one
+    folder = folder if distributed.is_first() else None  # a stage that every process repeats alone is written by one
     if folder is not None:
         _forget_after(state.step, Path(folder) / LOSSES)
     for step, logs in _steps(state, draw):
@@ -190,7 +194,7 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
         yield step, logs
         if last:  # after the caller has dealt with it: killed on writing the weights, it comes back to that
             _keep(state, rows, folder)
-    parallel.part(state.fabric)
+    distributed.part(state.fabric)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -222,9 +226,6 @@ def save_state(state: TrainState, folder: str | Path) -> Path:
 
 def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> TrainState:
     """The state saved in ``folder``, or a fresh one if there is none; ValueError when it was another run's."""
-    from training.run_record import data_are_there
-
-    data_are_there(folder)
     path = Path(folder) / STATE
     if path.is_file():
         with _readable(path):
@@ -256,7 +257,7 @@ def report(
 
     Where there is no terminal for a bar (a log file), a line a minute says the same.
     """
-    if not parallel.is_first():
+    if not distributed.is_first():
         yield from steps
         return
     if remark := precision(config)[1]:
@@ -334,7 +335,7 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     if state.fabric is None:
         loss.backward()
     else:
-        mean_loss = parallel.mean(state.fabric, mean_loss)
+        mean_loss = distributed.mean(state.fabric, mean_loss)
         state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
     values = [mean_loss, *(value.detach() for value in parts.values()), norm]  # the parts are those of this process
@@ -396,8 +397,6 @@ def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> N
     stored = {**usual, **stored}
     differing = [key for key in now if key not in FREE and now[key] != stored[key]]
     if differing:
-        from training.run_record import AnotherRun
-
         raise AnotherRun(
             f"{path} was trained with {[(key, stored.get(key)) for key in differing]}; expected "
             f"{[(key, now[key]) for key in differing]}; use the same preset and seed, or another output folder"

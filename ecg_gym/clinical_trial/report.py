@@ -11,7 +11,7 @@ from ecg_gym.clinical_trial.figure import trial_figure
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ecg_gym.clinical_trial.trial import TrialResult
+    from ecg_gym.clinical_trial.result import TrialResult
 
 
 def save_figure(result: TrialResult, path: Path) -> Path:

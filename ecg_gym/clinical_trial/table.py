@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ecg_gym.clinical_trial.effects import LEVEL
 
 if TYPE_CHECKING:
-    from ecg_gym.clinical_trial.trial import TrialResult
+    from ecg_gym.clinical_trial.result import TrialResult
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

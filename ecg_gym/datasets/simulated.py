@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
-from ecg_gym.datasets.trials import TrialDesign, draw_treatment
+from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
 from ecg_gym.virtual_patient.strip import INTERVALS
@@ -190,12 +190,12 @@ def _counts(values: np.ndarray) -> np.ndarray:
 def _claim(folder: Path, settings: Simulation) -> None:
     """Notes the settings in a new folder, and refuses one that was made with others."""
     path = folder / SETTINGS
-    wanted = {**asdict(settings), "per_shard": PER_SHARD, "uv_per_count": UV_PER_COUNT}
-    wanted["leads"] = list(INDEPENDENT_LEADS)
+    targets = {**asdict(settings), "per_shard": PER_SHARD, "uv_per_count": UV_PER_COUNT}
+    targets["leads"] = list(INDEPENDENT_LEADS)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result != targets:
+            differ = sorted(name for name in {*result, *targets} if result.get(name) != targets.get(name))
             raise ValueError(
                 f"{folder} was made with other settings ({', '.join(differ)}); expected the same to resume; "
                 "choose another folder, or the settings in its simulation.json"
@@ -203,7 +203,7 @@ def _claim(folder: Path, settings: Simulation) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{SETTINGS}.part")
-    aside.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
     aside.replace(path)
 
 
@@ -235,11 +235,11 @@ def _write_labels(folder: Path, shards: Mapping[int, int]) -> None:
                 }
             for row in range(shards[shard]):
                 person = json.loads(str(columns["person"][row]))
-                found = [f"{value:.4g}" if np.isfinite(value) else "" for value in columns["intervals"][row]]
+                result = [f"{value:.4g}" if np.isfinite(value) else "" for value in columns["intervals"][row]]
                 hazards = [f"{value:.3g}" for value in columns["hazard_per_hour"][row]]
                 writer.writerow([
                     shard * PER_SHARD + row, shard, row, columns["rhythm"][row],
                     *(person[name] for name in names[4:17]),
-                    *found, *columns["findings"][row].astype(int), *hazards,
+                    *result, *columns["findings"][row].astype(int), *hazards,
                 ])  # fmt: skip
     aside.replace(folder / LABELS)

@@ -189,9 +189,9 @@ def read_trials(folder: str | Path) -> TrialSplits:
                 )
             shards[shard], patients[shard] = side, (first, last)
     held_out = document["held_out"]
-    found = TrialSplits(shards, patients, tuple(held_out["levels"]), frozenset((a, b) for a, b in held_out["pairs"]))
-    _check_people(found, path)
-    return found
+    result = TrialSplits(shards, patients, tuple(held_out["levels"]), frozenset((a, b) for a, b in held_out["pairs"]))
+    _check_people(result, path)
+    return result
 
 
 def shard_name(shard: int) -> str:
@@ -218,10 +218,10 @@ def _joined(old: TrialSplits, new: TrialSplits, path: Path) -> TrialSplits:
             f"{len(new.pairs)} pairs of this design; make its trials in another folder"
         )
     for shard in old.shards.keys() & new.shards.keys():
-        there, wanted = (old.shards[shard], old.patients[shard]), (new.shards[shard], new.patients[shard])
-        if there != wanted:
+        there, targets = (old.shards[shard], old.patients[shard]), (new.shards[shard], new.patients[shard])
+        if there != targets:
             raise ValueError(
-                f"{path} has {shard_name(shard)} as {there}; expected {wanted} by this design; make its trials in "
+                f"{path} has {shard_name(shard)} as {there}; expected {targets} by this design; make its trials in "
                 "another folder"
             )
     both = TrialSplits({**old.shards, **new.shards}, {**old.patients, **new.patients}, new.levels, new.pairs)

@@ -100,8 +100,8 @@ def describe(name: str, truth: Truth) -> str:
     """One line: the case, its true intervals and findings."""
     value = truth.intervals
     numbers = ", ".join(f"{word} {value[key]:.0f}" for key, word in _SHOWN.items() if np.isfinite(value[key]))
-    found = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
-    return f"{name.replace('_', ' ')}   {numbers}   [{found}]"
+    result = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
+    return f"{name.replace('_', ' ')}   {numbers}   [{result}]"
 
 
 _SHOWN = {

@@ -10,12 +10,7 @@ from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
 from ecg_gym.virtual_patient.beat import electrode_strip
-from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
-from ecg_gym.virtual_patient.noise import electrode_noise
-from ecg_gym.virtual_patient.population import population
-from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
-from ecg_gym.virtual_patient.shapes import (
+from ecg_gym.virtual_patient.beat_shapes import (
     atrial_rows,
     fiducials_of,
     mean_apds,
@@ -24,9 +19,14 @@ from ecg_gym.virtual_patient.shapes import (
     ventricular_rows,
     ventricular_shape,
 )
-from ecg_gym.virtual_patient.template import Fiducials
+from ecg_gym.virtual_patient.fibrillation import continuous_waves
+from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
+from ecg_gym.virtual_patient.noise import electrode_noise
+from ecg_gym.virtual_patient.population import population
+from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
+from ecg_gym.virtual_patient.true_fiducials import Fiducials
 from ecg_gym.virtual_patient.truth import Truth, findings, hazards
-from ecg_gym.virtual_patient.waves import continuous_waves
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 RATE_HZ = 512.0  # five times the model grid
@@ -123,7 +123,7 @@ class Marks(Mapping[str, np.ndarray]):
     ) -> None:
         self._of = (heart, change, train, mean_ms, rate_hz)
         self._later_s = later_s
-        self._found: dict[str, np.ndarray] | None = None
+        self._landmarks_of: dict[str, np.ndarray] | None = None
 
     def moved(self, later_s: float) -> Marks:
         """The same marks on a clock that begins so much earlier [s]."""
@@ -132,9 +132,9 @@ class Marks(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names():
             raise KeyError(name)
-        if self._found is None:
-            self._found = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
-        return self._found[name]
+        if self._landmarks_of is None:
+            self._landmarks_of = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
+        return self._landmarks_of[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())

@@ -29,10 +29,10 @@ from ecg_gym.pharmacology.effects import modulate_many, modulation_of
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.virtual_patient.fate import fates
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.strip import RATE_HZ, Marks, synthesise
+from ecg_gym.virtual_patient.survival import fates
 from ecg_gym.virtual_patient.truth import Truth
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
@@ -78,8 +78,8 @@ class VirtualPatient:
         people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
         hearts = []
         for person, generator in zip(people, generators):
-            told = replace(person or Patient(), **known)
-            heart = draw_heart(generator, told, rhythm, conduction, scar, healthy)
+            value = replace(person or Patient(), **known)
+            heart = draw_heart(generator, value, rhythm, conduction, scar, healthy)
             heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
             hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
         state = _blank(hearts, tuple(sorted(given)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from ecg_gym.core import ECG
 from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
-from ecg_gym.waveform.fiducials import RULES, Rules, fiducials
+from ecg_gym.waveform.delineation import RULES, Rules, fiducials
 from ecg_gym.waveform.intervals import Intervals, corrected, is_regular, median
 
 METHODS = ("global", "neurokit")
@@ -24,7 +24,7 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
         raise ValueError(f"method is {method!r}; expected one of {METHODS}; 'global' is the reference of this package")
     batch = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
     if method == "neurokit":
-        from ecg_gym.waveform.second_opinion import neurokit_row
+        from ecg_gym.waveform.neurokit import neurokit_row
 
         measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
     else:
@@ -59,16 +59,16 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> t
     beat = typical_beat(leads, peaks)
     if beat is None:
         return row, "too few beats look alike"
-    found = fiducials(beat, median(rr), rules)
+    result = fiducials(beat, median(rr), rules)
     per_ms = 1000 / RATE_HZ
     row |= {
-        "pr_ms": (found.qrs_onset - found.p_onset) * per_ms,
-        "qrs_ms": (found.qrs_end - found.qrs_onset) * per_ms,
-        "qt_ms": (found.t_end - found.qrs_onset) * per_ms,
-        "jtpeak_ms": (found.t_peak - found.qrs_end) * per_ms,
-        "tpeak_tend_ms": (found.t_end - found.t_peak) * per_ms,
-        "r_amplitude_mv": found.r_amplitude_mv,
-        "t_amplitude_mv": found.t_amplitude_mv,
-        "p_present": bool(np.isfinite(found.p_onset)),
+        "pr_ms": (result.qrs_onset - result.p_onset) * per_ms,
+        "qrs_ms": (result.qrs_end - result.qrs_onset) * per_ms,
+        "qt_ms": (result.t_end - result.qrs_onset) * per_ms,
+        "jtpeak_ms": (result.t_peak - result.qrs_end) * per_ms,
+        "tpeak_tend_ms": (result.t_end - result.t_peak) * per_ms,
+        "r_amplitude_mv": result.r_amplitude_mv,
+        "t_amplitude_mv": result.t_amplitude_mv,
+        "p_present": bool(np.isfinite(result.p_onset)),
     }
-    return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), found.reason
+    return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), result.reason

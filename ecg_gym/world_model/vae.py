@@ -26,7 +26,7 @@ _INDEPENDENT = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The size of the codec. What it was trained for stands in ``training.vae``."""
+    """The size of the codec. What it was trained for stands in ``training.train_codec``."""
 
     width: int = 128  # channels at the latent's resolution
     fine_width: int = 48  # channels at 512 samples
@@ -60,9 +60,11 @@ class VAE(nn.Module):
     @classmethod
     def load(cls, path: str | Path | None = None) -> VAE:
         """A trained codec in evaluation mode, from ``path`` or the weights that ship with the package."""
-        found = checkpoint.load_packaged("vae.safetensors", KIND) if path is None else checkpoint.load(path, KIND)
-        vae = checkpoint.build(lambda told: cls(VAEConfig(**{**told, "dilations": tuple(told["dilations"])})), found)
-        checkpoint.restore(vae, found)
+        result = checkpoint.load_packaged("vae.safetensors", KIND) if path is None else checkpoint.load(path, KIND)
+        vae = checkpoint.build(
+            lambda inputs: cls(VAEConfig(**{**inputs, "dilations": tuple(inputs["dilations"])})), result
+        )
+        checkpoint.restore(vae, result)
         return vae
 
     def encode(self, signal: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
