@@ -59,6 +59,10 @@ class Target:
         mask = self.mask[..., index] if self.mask.numel() else self.mask
         return Target(self.kind, self.sample_ms, self.values[..., index], mask, self.scale[index], self.samples)
 
+    def zero(self) -> Target:
+        """The same sensors with nothing observed: its residuals are linear in u."""
+        return Target(self.kind, self.sample_ms, torch.zeros_like(self.values), self.mask, self.scale, self.samples)
+
     def errors(self, u: Tensor) -> Tensor:
         """``(S,)`` mean squared error of ``u (T', N, B, S)``, which may end before the recording does."""
         if self.kind == "times":

@@ -34,10 +34,10 @@ class Protocol:
     patch_depth: tuple[float, float] = (0.5, 1.4)  # -log of the diffusivity's factor in the middle of the slow patch
     noise: tuple[float, float] = (0.02, 0.10)  # standard deviation of u, uniform
     sample_ms: float = 2.0
-    duration_ms: float = 700.0
+    duration_ms: float = 640.0
     dt_ms: float = 0.1
     gaps_ms: tuple[float, ...] = (30, 70, 110, 150, 190)  # S2 after the last repolarisation: the first that captures
-    latest_s2_ms: float = 470.0  # hearts that no second stimulus captures by then are turned down
+    latest_s2_ms: float = 410.0  # hearts that no second stimulus captures by then are turned down
     activated: float = 0.95  # share of the nodes that both waves must reach
     split: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((0, 1), (2,), (3,))
 
