@@ -7,7 +7,6 @@ Exit code 1 when a check failed, or, with ``--strict``, when one was skipped. Wh
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from conformance.homes import CannotInstall, Home, prepare
 from conformance.script import ROOT, SKIPPED
 from conformance.suites import SUITES, Suite
+from ecg_gym.io import write_json
 
 FOLDER = ROOT / "out" / "conformance"
 MARKS = {"passed": "\033[32mpassed \033[0m", "failed": "\033[31mFAILED \033[0m", "skipped": "\033[33mSKIPPED\033[0m"}
@@ -113,9 +113,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{MARKS[result.verdict]} {result.suite:52s} {result.home:8s} {result.seconds:5.0f} s  {result.said}")
     counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in MARKS}
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
-    aside = FOLDER / "results.json.part"
-    aside.write_text(json.dumps([asdict(r) for r in results], indent=1), encoding="utf-8")
-    aside.replace(FOLDER / "results.json")
+    write_json(FOLDER / "results.json", [asdict(r) for r in results], indent=1)
     return int(counts["failed"] > 0 or (options.strict and counts["skipped"] > 0))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import RiskFunction
 from planners.base import PlanInfo, allowed
 from planners.baselines import already_masked
 from planners.measures import Measure, resolved
@@ -18,7 +19,7 @@ from planners.model_based import ModelBasedPlanner
 from planners.plan import Candidate, Change, Plan, Preference
 from planners.racing import Race, below, interval_of, paired
 from planners.ranking import INTERVALS, Examined, Rules, check, examine
-from planners.rollout import Futures, RiskFunction, common_seeds, futures
+from planners.rollout import Futures, Price, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def plan_adaptively(
     rules: Rules | None = None,
     particles: State | None = None,  # future k starts at row k, again from the first when they run out
     first: np.ndarray | None = None,
+    price: Price | None = None,  # what steps cost instead of their risk; see planners.pricing
 ) -> Plan:
     """The allowed candidates, best first, with as many futures each as it took; ``plan.k`` is the most of any.
 
@@ -62,7 +64,7 @@ def plan_adaptively(
         columns = race.columns
         samples = futures(
             world, state, [treatments[arm] for arm in race.left], [seeds[k] for k in columns], examination.risk,
-            horizon=horizon, names=INTERVALS, first=first,
+            horizon=horizon, names=INTERVALS, first=first, price=price,
             particles=None if particles is None else particles[np.array(columns) % len(particles)],
         )  # fmt: skip
         for place, arm in enumerate(race.left):
@@ -180,7 +182,8 @@ class AdaptivePlanner(ModelBasedPlanner):
         budget = max(self.budget - believed.model_calls, 3 * self.horizon * len(options))
         ranked = plan_adaptively(
             self.world_of(env), believed.state, options, self.risk_of(env), budget, self.measure, self.seed,
-            self.horizon, rules=already_masked, particles=believed.particles, first=believed.first, **self.how,
+            self.horizon, rules=already_masked, particles=believed.particles, first=believed.first,
+            price=self.price_of(env, self.horizon), **self.how,
         )  # fmt: skip
         return PlanInfo(
             treatment=ranked.best.treatment,

@@ -17,6 +17,7 @@ from ecg_gym.core import State
 from planners.base import PlanInfo
 from planners.belief import Believed
 from planners.model_based import ModelBasedPlanner, steps_left
+from planners.pricing import price_of
 from planners.rollout import common_seeds
 from planners.rollout_tree import Mask, Paths, RolloutTree
 from planners.scoring import lower, mean_and_sd, paired_bootstrap, separation
@@ -133,7 +134,7 @@ class SequencePlanner(ModelBasedPlanner):
     ) -> RolloutTree:
         return RolloutTree(
             self.world_of(env), rows, believed.first, self.risk_of(env), seeds, env.menu, env.episode.allowed[0],
-            horizon, budget, self.discount, float(getattr(env.task.reward, "burden", 0.0)), mask=self.mask,
+            horizon, budget, self.discount, price_of(env, horizon), mask=self.mask,
         )  # fmt: skip
 
     def _warm(self, env: ECGInterventionEnv, horizon: int) -> Entries:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import BATCH_ROWS, RiskFunction
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
-from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
+from planners.rollout import Futures, Price, Progress, common_seeds, futures
 from planners.scoring import interval, lambda_intervals, lower, mean_and_sd, paired_bootstrap, separation, ties
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
@@ -43,6 +44,7 @@ def plan(
     measure: Measure | str | None = None,
     particles: State | None = None,
     first: np.ndarray | None = None,
+    price: Price | None = None,
 ) -> Plan:
     """The allowed ``candidates`` (default: the formulary's menu for ``drugs``) for one patient, best S first.
 
@@ -51,7 +53,8 @@ def plan(
     ``World.observe`` has already passed through the world's own codec). ``progress(done, total)`` is told about rows as
     they finish. The ranking depends neither on the order of ``candidates`` nor on ``batch_rows``. ``measure`` is a
     :class:`~planners.measures.Measure` or its name, by default mean + ``risk_aversion`` x SD. Future k starts at row k
-    of ``particles``, where the belief has several. A ``k`` of 1 has no spread: the lambda term is left out, with
+    of ``particles``, where the belief has several. With a ``price`` (see :mod:`planners.pricing`) candidates are
+    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left out, with
     a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
@@ -62,6 +65,7 @@ def plan(
     sampled = futures(
         world, state, list(examination.allowed), seeds, examination.risk,
         horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress, particles=particles, first=first,
+        price=price,
     )  # fmt: skip
     ranked, preferences, sure = rank(examination.allowed, sampled, examination.intervals, measure, seed)
     best = list(examination.allowed).index(ranked[0].treatment)

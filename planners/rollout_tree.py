@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ecg_gym.core import State, Treatment, World, concatenate
-from planners.rollout import BATCH_ROWS, RiskFunction, sound_rows
+from ecg_gym.envs.dynamics import likely
+from ecg_gym.envs.reward import RiskReward
+from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, noise
+from ecg_gym.waveform.intervals import NUMERIC
+from planners.pricing import EnvPrice
+from planners.rollout import Price
 
 PEAKS = ("hr_bpm", "qtcf_ms")  # whose highest value along a path is kept, for measures that look at it
 Mask = Callable[..., np.ndarray]  # the shape of ecg_gym.pharmacology.action_mask
@@ -70,7 +74,7 @@ class RolloutTree:
         horizon: int = 3,
         budget: int = 400,
         discount: float = 1.0,
-        burden: float = 0.0,  # cost of one dose, as in the env's reward
+        price: Price | None = None,  # of a step; default minus the env's usual reward
         batch_rows: int = BATCH_ROWS,
         mask: Mask | None = None,
     ) -> None:
@@ -83,7 +87,8 @@ class RolloutTree:
             raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
         self.world, self.risk, self.first, self.seeds = world, risk, first, tuple(seeds)
         self.menu, self.allowed, self.horizon = tuple(menu), np.asarray(allowed, dtype=bool), horizon
-        self.budget, self.discount, self.burden, self.batch_rows = budget, discount, burden, batch_rows
+        self.budget, self.discount, self.batch_rows = budget, discount, batch_rows
+        self.price = EnvPrice(RiskReward(), horizon, 1) if price is None else price
         self.mask = _default_mask() if mask is None else mask
         self.calls = 0  # row-steps asked of the world so far
         self.n_nonfinite = 0  # imagined strips that were not finite
@@ -190,40 +195,31 @@ class RolloutTree:
         for start in range(0, len(pairs), self.batch_rows):
             part = pairs[start : start + self.batch_rows]
             crowd = concatenate([node.state for node, _ in part])
-            generators = [np.random.default_rng([self.seeds[n.sample], len(n.given)]) for n, _ in part]
-            later = self.world.step(crowd, [self.menu[entry] for _, entry in part], generators)
-            judged = self.risk(np.repeat(self.first, len(part), axis=0), later.ecg, later.patients, later.alive)
+            generators = [noise(self.seeds[node.sample], len(node.given)) for node, _ in part]
+            given = [self.menu[entry] for _, entry in part]
+            later = self.world.step(crowd, given, generators)
+            judgement = Judgement.of(self.risk, self.first, later, NUMERIC)
+            depth = np.array([len(node.given) for node, _ in part])
+            costs = self.price(depth, crowd, later, given, judgement)
             self.calls += len(part)
-            sound = sound_rows(judged, later)
-            self.n_nonfinite += int((~sound).sum())
+            self.n_nonfinite += int((~judgement.finite).sum())
             for row, (node, entry) in enumerate(part):
-                child = self._child(node, entry, later[row], judged, row, bool(sound[row]))
+                child = self._child(node, entry, later[row], judgement, row, float(costs[row]))
                 self._children[child.sample, child.given] = child
 
-    def _child(self, node: Node, entry: int, state: State, judged: Any, row: int, finite: bool) -> Node:
-        from ecg_gym.envs.dynamics import likely
-
-        depth, alive = len(node.given), bool(state.alive[0])
-        cost = self._cost(float(judged.total[row]), finite and alive, depth, len(self.menu[entry].doses))
-        intervals = judged.intervals.row(row)
+    def _child(self, node: Node, entry: int, state: State, judgement: Judgement, row: int, cost: float) -> Node:
+        intervals = judgement.said.intervals.row(row)
         return Node(
             sample=node.sample,
             given=(*node.given, entry),
             state=state,
-            loss=node.loss + cost * self.discount**depth,
+            loss=node.loss + cost * self.discount ** len(node.given),
             peaks={name: float(np.maximum(high, intervals.get(name, np.nan))) for name, high in node.peaks.items()},
-            finite=finite,
-            alive=alive,
+            finite=bool(judgement.finite[row]),
+            alive=bool(state.alive[0]),
             intervals=intervals,
-            findings=likely(judged.probabilities[row]),
+            findings=likely(judgement.said.probabilities[row]),
         )
-
-    def _cost(self, risk: float, lives: bool, depth: int, doses: int) -> float:
-        """Minus what the env's ``RiskReward`` gives for a step, were the episode as long as the horizon."""
-        if lives:
-            return min(max(risk, 0.0), 1.0) + self.burden * doses
-        worst = 1 + self.burden * max(len(treatment.doses) for treatment in self.menu)
-        return worst * (2 * self.horizon - depth)
 
     def _paths(self, entries: tuple[int, ...], nodes: Sequence[Node], refused: int) -> Paths:
         return Paths(

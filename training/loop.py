@@ -18,7 +18,6 @@ import copy
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ecg_gym.io import atomic_write, write_text
 from training import distributed
 from training.console import SAY
 
@@ -209,18 +209,13 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 def save_state(state: TrainState, folder: str | Path) -> Path:
     """Write the state as one safetensors file (tensors, and JSON for the rest), aside and renamed; returns its path."""
     path = Path(folder) / STATE
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"component.{name}": value for name, value in state.component.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in state.ema.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     document = {"step": state.step, "config": asdict(state.config)}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_write(path) as aside:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, aside, _entry(document))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 
@@ -290,17 +285,6 @@ def losses(folder: str | Path) -> list[dict[str, float]]:
             f"{path} cannot be read ({error}); expected one JSON object a line; the file was changed or cut off: go on "
             "with the run, which drops a line that was cut, or take another folder"
         ) from error
-
-
-def git_revision() -> str:
-    """The commit the working tree stands on, with ``+`` if it has changes; ``unknown`` outside a repository."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
@@ -449,9 +433,7 @@ def _forget_after(step: int, path: Path) -> None:
     if not path.is_file():
         return
     whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
-    os.replace(aside, path)
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 def _progress(clock: Callable[[], float] | None = None) -> Progress:

@@ -9,7 +9,6 @@ weights of a kind, and words that hold for one file only (kept under its hash), 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ecg_gym.io import write_text
 from ecg_gym.world_model import checkpoint
 
 WORDS = Path(__file__).with_name("model_card.yaml")
@@ -75,9 +75,7 @@ def write(folder: Path = checkpoint.ASSETS) -> list[Path]:
     paths = []
     for weights in shipped(folder):
         path = weights.with_suffix(".md")
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(card(weights))
-        os.replace(aside, path)
+        write_text(path, card(weights))
         paths.append(path)
     return paths
 

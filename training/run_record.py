@@ -24,9 +24,11 @@ from typing import Any
 
 import torch
 
+from ecg_gym.io import write_text
 from ecg_gym.world_model import checkpoint
 from training import distributed, loop
 from training.loop import AnotherRun
+from training.revision import git_revision
 
 FILE = "run.json"
 FORMAT = 1
@@ -65,7 +67,7 @@ def recorded(
         sessions = [*before["sessions"], *now["sessions"]]
         now = {**now, "started": before["started"], "data": before["data"], "sessions": sessions}
     _write(path, now)
-    began = loop.git_revision()
+    began = git_revision()
 
     def finished(weights: Path) -> None:
         stamp(weights, folder)
@@ -199,7 +201,7 @@ def _beginning(kind: str, preset_name: str, preset: Any, data: Path, inputs: Map
     session: dict[str, Any] = {
         "started": now,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "revision": loop.git_revision(),
+        "revision": git_revision(),
     }
     session |= {"environment": environment(preset.loop.device), "device": preset.loop.device}
     return {
@@ -223,7 +225,7 @@ def _end(folder: Path, status: str, began: str, more: dict[str, Any]) -> None:
     if rows:
         more = {"steps": rows[-1]["step"], "last_losses": rows[-1], **more}
     session = {**document["sessions"][-1], "ended": _now(), "status": status}
-    if (revision := loop.git_revision()) != began:
+    if (revision := git_revision()) != began:
         session["revision_at_end"] = revision
     sessions = [*document["sessions"][:-1], session]
     _write(folder / FILE, {**document, "status": status, "sessions": sessions, "ended": session["ended"], **more})
@@ -300,7 +302,4 @@ def _now() -> str:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(document, indent=1) + "\n")

@@ -25,6 +25,7 @@ from training import loop, run_record
 from training.data.sources import strips_for
 from training.data.strips import Strips, augment
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 PACKAGED = "vae.safetensors"
 BEAT_SAMPLES = (-36, 62)  # around each R peak: 0.35 s before to 0.61 s after, P onset to T end at most rates
@@ -225,7 +226,7 @@ def save(
         training=asdict(preset),
         latent_mean=vae.latent_mean.flatten().tolist(),
         latent_std=vae.latent_std.flatten().tolist(),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
         **more,
     )

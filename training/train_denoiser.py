@@ -49,6 +49,7 @@ from training.data.pairs import Drawings, drawings_of, with_real
 from training.data.real_pairs import real_drawings
 from training.data.strips import load_strips
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 from training.train_interval_model import IntervalModelPreset
 
 LICENCE = "made by this package (Apache-2.0)"
@@ -477,7 +478,7 @@ def _write(
         metrics=metrics,
         training=asdict(preset),
         limits=list(LIMITS),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
         **origin,
     )

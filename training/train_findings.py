@@ -30,6 +30,7 @@ from training import loop, platt, run_record
 from training.data import findings as findings_data
 from training.data.findings import Labelled
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled,
         data={"sources": sources},
         metrics=document,
         training=asdict(preset),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
     )
 

@@ -11,17 +11,16 @@ have led it, so that it learns to come back to the path. It starts with the teac
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym.io import write_npz
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
 from ecg_gym.world_model.forecaster import Forecaster, Known
@@ -30,6 +29,7 @@ from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_stud
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
 from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 Source = Callable[[np.random.Generator, int], Known]  # what is known about n patients, drawn at random
 LICENCE = "made by this package (Apache-2.0)"
@@ -266,7 +266,7 @@ def run(
             data={"sources": [{**origin, "paths": len(rest)}]},
             metrics=metrics,
             training=asdict(preset),
-            revision=loop.git_revision(),
+            revision=git_revision(),
             version=ecg_gym.__version__,
         )
     if publish is not None and publish.parent.samefile(checkpoint.ASSETS):
@@ -351,10 +351,5 @@ def _codec_of(teacher: Path | None) -> Path:
 
 
 def _write(path: Path, known: Known, points: np.ndarray) -> None:
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        columns: dict[str, Any] = {f"known.{name}": value.numpy() for name, value in tensors_of(known).items()}
-        np.savez(aside, path=points, **columns)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    columns = {f"known.{name}": value.numpy() for name, value in tensors_of(known).items()}
+    write_npz(path, {"path": points, **columns})

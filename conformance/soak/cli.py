@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_text
 from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -37,7 +38,6 @@ def soak(
 ) -> None:  # fmt: skip
     """Does it hold? Exit code 1 if a value was not finite, an input met a traceback or a result was lost."""
     from conformance.soak import report
-    from conformance.soak.ledger import write_aside
     from conformance.soak.run import Plan, left, run
 
     plan = Plan(steps, inputs, kills, seed, learned)
@@ -51,10 +51,10 @@ def soak(
             for kind, row in pieces:
                 bar.advance(tasks[kind], row[kind])
                 if time.monotonic() - said > EVERY_S:
-                    write_aside(path, json.dumps(report.document(plan, folder, finished=False), indent=2) + "\n")
+                    write_text(path, json.dumps(report.document(plan, folder, finished=False), indent=2) + "\n")
                     said = time.monotonic()
     document = report.document(plan, folder)
-    write_aside(path, json.dumps(document, indent=2) + "\n")
+    write_text(path, json.dumps(document, indent=2) + "\n")
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.io import write_text
+
 SETTINGS = "settings.json"
 
 
@@ -53,18 +55,7 @@ class Ledger:
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_aside(path, json.dumps(dict(settings)) + "\n")
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a text file aside and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        write_text(path, json.dumps(dict(settings)) + "\n")
 
 
 def _ends_a_line(path: Path) -> bool:

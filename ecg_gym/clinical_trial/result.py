@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.clinical_trial.effects import LEVEL
 from ecg_gym.clinical_trial.protocol import Protocol
-from ecg_gym.clinical_trial.table import document
 
 Row = dict[str, Any]
 
@@ -24,5 +24,25 @@ class TrialResult:
     folder: Path | None  # where the files are, if any were written
 
     def to_json_dict(self) -> dict[str, Any]:
-        """One document: what was run, and the summary."""
-        return document(self)
+        """What ``summary.json`` and ``--json`` hold: what was run, and the summary."""
+        protocol = self.protocol
+        missing = {
+            name: sum(row[name] is None for row in self.rows)
+            for name in ("RR", "PR", "QT", "QRS", "JTPEAK", "TPEAKTEND")
+        }
+        return {
+            "trial": protocol.name,
+            "title": protocol.title,
+            "design": protocol.design,
+            "subjects": self.subjects,
+            "seed": self.seed,
+            "ecgs": len(self.rows),
+            "unmeasured": missing,
+            "placebo": protocol.placebo or None,
+            "confidence_level": LEVEL,
+            "arms": {
+                arm.name: [f"{given.written} at {given.hours:g} h" for given in arm.given] for arm in protocol.arms
+            },
+            "remarks": list(protocol.remarks),
+            "summary": self.summary,
+        }

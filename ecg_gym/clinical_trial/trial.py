@@ -22,8 +22,9 @@ from ecg_gym.clinical_trial.effects import TRUTH, summarise
 from ecg_gym.clinical_trial.population import draw_person, moved
 from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
 from ecg_gym.clinical_trial.result import Row, TrialResult
-from ecg_gym.clinical_trial.table import csv_text, write_text
+from ecg_gym.clinical_trial.table import csv_text
 from ecg_gym.core import ECG, Patient
+from ecg_gym.io import write_text
 from ecg_gym.pharmacology import FORMULARY, Modulation, modulate
 from ecg_gym.pharmacology.exposure import Exposure, exposure_at
 from ecg_gym.virtual_patient import Heart, Truth, synthesise

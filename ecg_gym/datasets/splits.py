@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ecg_gym.io import write_json
 
 SPLITS = ("train", "val", "test")
 TRIAL_SPLITS = ("train", "validation", "test")
@@ -64,12 +65,8 @@ def check_disjoint(splits: Mapping[str, str], groups: Mapping[str, str]) -> None
 
 def write(path: str | Path, splits: Mapping[str, str]) -> None:
     """Store a split as JSON, split by split with sorted names, aside and renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {name: sorted(record for record, split in splits.items() if split == name) for name in SPLITS}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    write_json(path, document, indent=1)
 
 
 def read(path: str | Path) -> dict[str, str]:
@@ -158,10 +155,7 @@ def write_trials(
     path = Path(folder) / TRIALS_FILE
     if path.is_file():
         new = _joined(read_trials(folder), new, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(_document(new), indent=1) + "\n")
-    os.replace(aside, path)
+    write_json(path, _document(new), indent=1)
     return new
 
 

@@ -85,7 +85,11 @@ def advance(
         lost |= refused
     risk = mean_variance(risks, task.risk_aversion)
     most = max(len(treatment.doses) for treatment in task.menu)
-    terms = priced(task.reward, Transition(episode, after, given, refused, lost, risk, task.horizon, most))
+    intervals = {feature.name: truth[feature.name] for feature in MEASURED}
+    step = Transition(
+        episode.steps, episode.state, state, given, refused, lost, risk, intervals, task.horizon, most
+    )  # fmt: skip
+    terms = priced(task.reward, step)
     return after, Outcome(np.sum(list(terms.values()), axis=0), terms, lost, refused, given)
 
 

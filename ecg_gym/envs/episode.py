@@ -94,14 +94,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Transition:
-    """A step of B episodes, for those who judge it."""
+    """A step of B episodes, for those who judge it: what an env knows of it and a planner that imagines it too."""
 
-    before: Episode
-    after: Episode
+    steps: np.ndarray  # (B,) int: steps of the episode before this one
+    before: State
+    after: State
     given: tuple[Treatment, ...]  # (B,) what was really given
     refused: np.ndarray  # (B,) bool: something else was asked for, and not allowed
     lost: np.ndarray  # (B,) bool: the step ended in a lethal rhythm (or a strip that is not finite)
     risk: np.ndarray  # (B,) in [0, 1] of the true strip, with its spread if the env judges several futures
+    intervals: Mapping[str, np.ndarray]  # name -> (B,) measured afterwards [ms, 1/min]; NaN where not measurable
     horizon: int  # steps an episode may last
     most_doses: int  # doses of the largest treatment on the menu
 

@@ -42,7 +42,7 @@ class RiskReward:
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
         worst = 1 + self.burden * step.most_doses
-        remaining = np.maximum(step.horizon - step.before.steps, 1)
+        remaining = np.maximum(step.horizon - step.steps, 1)
         lives = ~step.lost
         return {
             "risk": np.where(lives, 0.0 - np.clip(step.risk, 0.0, 1.0), 0.0),

@@ -16,12 +16,11 @@ import numpy as np
 from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
-    LEADS,
     MODEL_RATE_HZ,
     MODEL_SAMPLES,
     R_PEAK_OFFSET_S,
+    as_twelve_leads,
     independent_from_leads,
-    limb_from_independent,
 )
 from ecg_gym.physiology import mcsharry, parameters, wave_modulation
 from ecg_gym.physiology.rr_series import STRIP_S, beats_of, first_of, refined
@@ -68,16 +67,6 @@ class LeadFit:
         return LeadFit(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def twelve(ecg: np.ndarray) -> np.ndarray:
-    """Strips ``(B, 12, 1024)`` out of ones with 12 leads or the 8 independent ones; raises ValueError for others."""
-    if ecg.ndim != 3 or ecg.shape[1] not in (len(LEADS), len(INDEPENDENT_LEADS)) or ecg.shape[2] != MODEL_SAMPLES:
-        raise ValueError(
-            f"ecg has shape {ecg.shape}; expected (B, 12, {MODEL_SAMPLES}) or (B, 8, {MODEL_SAMPLES}) mV at "
-            f"{MODEL_RATE_HZ} Hz; use ecg_gym.waveform.to_model_grid"
-        )
-    return np.asarray(ecg if ecg.shape[1] == len(LEADS) else limb_from_independent(ecg), dtype=np.float32)
-
-
 def fit_leads(
     ecg: np.ndarray,  # (B, 12 or 8, 1024) [mV] on the model grid
     intervals: Intervals | Sequence[Mapping[str, float]],  # measured on it, one row per strip
@@ -88,7 +77,7 @@ def fit_leads(
     """The waves of each strip's typical beat; some 10 ms per strip. Never raises for what a strip looks like."""
     if lead is not None and lead not in INDEPENDENT_LEADS:
         raise ValueError(f"lead is {lead!r}; expected one of {INDEPENDENT_LEADS} or None; the others follow from them")
-    strips = twelve(ecg)
+    strips = as_twelve_leads(ecg)
     value = [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else intervals
     rows = list(value)
     if len(rows) != len(strips):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.io import atomic_write, write_json
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -79,14 +79,9 @@ def save(
     }
     stored = {name: _to_disk(tensor, half) for name, tensor in sorted(tensors.items())}
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_write(path) as aside:
         save_file(stored, aside, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
         aside.chmod(0o644)  # the library writes 0600, which an installed package's other users could not read
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return sha256(path)
 
 
@@ -185,9 +180,7 @@ def add_to_manifest(path: str | Path) -> str:
     digest = sha256(path)
     target = path.parent / "manifest.json"
     entries = json.loads(target.read_text()) if target.is_file() else {}
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    aside.write_text(json.dumps(dict(sorted({**entries, path.name: digest}.items())), indent=2) + "\n")
-    os.replace(aside, target)
+    write_json(target, dict(sorted({**entries, path.name: digest}.items())))
     return digest
 
 

@@ -12,13 +12,14 @@ gets wide bands. It promises nothing for one person or for one drug.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ecg_gym.io import write_json
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 LEVEL = 0.9
@@ -63,13 +64,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, aside and renamed."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_json(path, {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, path: str | Path, model_sha256: str | None = None) -> Calibration:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.core import INDEPENDENT_LEADS, LEADS, LIMB, MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.world_model import checkpoint
 
 KIND = "vae"
@@ -36,10 +36,10 @@ class VAEConfig:
 def expand_leads(independent: Tensor) -> Tensor:
     """All 12 leads ``(..., 12, T)`` [mV] from the 8 independent ones ``(..., 8, T)`` [mV].
 
-    The tensor twin of ``core.limb_from_independent``: III = II - I, aVR = -(I + II)/2, aVL = I - II/2, aVF = II - I/2.
+    ``core.limb_from_independent`` on tensors, by the same table ``LIMB``.
     """
     one, two = independent[..., 0, :], independent[..., 1, :]
-    limb = torch.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2], dim=-2)
+    limb = torch.stack([a * one + b * two for a, b in LIMB], dim=-2)
     return torch.cat([limb, independent[..., 2:, :]], dim=-2)
 
 

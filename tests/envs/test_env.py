@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -284,10 +283,10 @@ def test_dying_is_worse_than_any_survival_and_dying_sooner_never_pays(dies_at) -
 
 def test_reward_by_hand() -> None:
     def earned(burden: float) -> list[float]:
-        before = SimpleNamespace(steps=np.array([0, 0, 7]))
+        steps, state = np.array([0, 0, 7]), AnalyticWorld().initial(3, np.random.default_rng(0))
         lost, given = np.array([False, True, True]), (Treatment((parse_dose("atropine 1 mg IV"),)), WATCH, WATCH)
         risk = np.array([0.25, 0.3, 0.3])
-        step = Transition(before, before, given, ~lost, lost, risk, horizon=8, most_doses=2)
+        step = Transition(steps, state, state, given, ~lost, lost, risk, {}, horizon=8, most_doses=2)
         return np.sum(list(RiskReward(burden)(step).values()), axis=0).tolist()
 
     assert earned(0.0) == [-0.25, -16.0, -9.0]

@@ -18,6 +18,7 @@ from ecg_gym.world_model import checkpoint
 from training import loop, run_record
 from training.cli.app import _seeded, app
 from training.loop import AnotherRun, Batch, LoopConfig
+from training.revision import git_revision
 from training.run_record import data_hash, read, recorded
 
 torch.set_num_threads(1)
@@ -84,7 +85,7 @@ def test_the_record_says_what_was_done(tmp_path: Path) -> None:
     assert run_result["data"]["sha256"] == hashlib.sha256(f"{content}  strips.npz\n".encode()).hexdigest()
     assert (run_result["data"]["files"], run_result["data"]["bytes"]) == (1, 11)
     [session] = run_result["sessions"]
-    assert session["revision"] == loop.git_revision()
+    assert session["revision"] == git_revision()
     assert session["environment"]["packages"]["torch"] == torch.__version__
     assert run_result["started"] == session["started"] <= session["ended"] == run_result["ended"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

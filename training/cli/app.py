@@ -6,7 +6,6 @@ What the user gets wrong ends with exit code 2 and one message; tracebacks are f
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -18,11 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 
 import ecg_gym
+from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.show import play, report
 from training.cli.study import app as studies
+from training.console import RESEARCH_ONLY, entrance, progress_bar, refuse, writable
 from training.console import SAY as _SAY
-from training.console import entrance, progress_bar, refuse
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -33,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
-RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
@@ -100,7 +99,7 @@ def plan(
     k = 3 if paper else samples
     with entrance():
         _measure(measure)
-        folder = _writable(out or Path("out") / record.name)
+        folder = writable(out or Path("out") / record.name)
         prepared = prepare(
             record,
             scenario=scenario,
@@ -141,26 +140,13 @@ def _measure(words: str | None) -> None:
         measure_named(words)
 
 
-def _writable(folder: Path) -> Path:
-    """The folder, if files could be made there; nothing is made yet."""
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out is {folder}; expected a folder that can be written; {nearest} is not: choose another")
-    return folder
-
-
 def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
     from planners.report.table import plan_figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     figure_path, json_path = folder / "plan.png", folder / "plan.json"
-    figure = plan_figure(result)
-    aside = folder / ".plan.png.part"
-    figure.savefig(aside, dpi=150, format="png")
-    aside.replace(figure_path)
-    aside = folder / ".plan.json.part"
-    aside.write_text(json.dumps(result.to_json_dict(), indent=2) + "\n")
-    aside.replace(json_path)
+    write_text(json_path, json.dumps(result.to_json_dict(), indent=2) + "\n")  # numbers before pictures
+    with atomic_write(figure_path) as aside:
+        plan_figure(result).savefig(aside, dpi=150, format="png")
     return figure_path, json_path
 
 
@@ -192,7 +178,7 @@ def simulate(
     from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     with entrance():
-        _writable(out)
+        writable(out)
         if rhythm is not None and rhythm not in rhythms():
             raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
         settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
@@ -225,7 +211,7 @@ def trial(
 
     with entrance():
         parsed = load_protocol(protocol)
-        folder = _writable(out or Path("out") / parsed.name)
+        folder = writable(out or Path("out") / parsed.name)
         with progress_bar() as bar:
             task = bar.add_task("people", total=n or parsed.subjects)
             result = run_trial(
@@ -353,7 +339,7 @@ def _train(
         distributed.check(chosen.loop.device, devices)
         chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
         chosen = chosen if seed is None else _seeded(chosen, seed)
-        folder = _writable(out or Path("runs") / f"{kind}-{preset}")
+        folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
     try:
         with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_bytes
 from training.console import SAY, entrance, progress_bar
 
 Words = Annotated[str | None, typer.Option(help="Comma separated; default all.")]
@@ -57,7 +58,6 @@ def benchmark(
     from training.evaluation.benchmark.results import document
     from training.evaluation.benchmark.run import lessons, missing, stored
     from training.evaluation.benchmark.run import replay as repeat
-    from training.evaluation.benchmark.storage import write_aside
     from training.evaluation.benchmark.workers import crew
 
     command = shlex.join(["ecg-gym", *sys.argv[1:]])
@@ -87,7 +87,7 @@ def benchmark(
             leaderboard.write(result, where, where.with_suffix("") / "scores.png", command)
             SAY.print(f"page     {where}")
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    write_aside(out / "benchmark.json", text.encode())
+    write_bytes(out / "benchmark.json", text.encode())
     SAY.print(f"document {out / 'benchmark.json'}")
     if as_json:
         sys.stdout.write(text)

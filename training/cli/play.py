@@ -15,6 +15,7 @@ import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH, Treatment
 from ecg_gym.envs.rendering import SHOWN, seen
 from ecg_gym.envs.scenarios import scenario_named
+from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology import violations
 from ecg_gym.waveform.braille import braille
 from planners.report.html.sections import person
@@ -129,10 +130,8 @@ class Game:
         from matplotlib.image import imsave
 
         path = self.path.with_name(f"{self.path.stem}-{len(self.looks) - 1}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        imsave(aside, self.env.render(), format="png")
-        aside.replace(path)
+        with atomic_write(path) as aside:
+            imsave(aside, self.env.render(), format="png")
         return path
 
     def _look(self, info: Mapping[str, Any]) -> None:

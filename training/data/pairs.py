@@ -7,7 +7,6 @@ one by one and kept, so that preparing can be stopped, resumed, and shared betwe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from ecg_gym.core import INDEPENDENT_LEADS, limb_from_independent
 from ecg_gym.datasets.transitions import Trials, read_shard
+from ecg_gym.io import write_npz
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk_traces, fit_leads, recorded_beats
 from ecg_gym.world_model.conditioning import OBSERVED, modulations_of, observe_strips
 from ecg_gym.world_model.vae import VAE
@@ -161,10 +161,7 @@ def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
 def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What is stored at ``path``; made and stored first where it is not."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez(aside, **make())  # type: ignore[arg-type]
-        os.replace(aside, path)
+        write_npz(path, make())
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_bytes
 from training.console import SAY
 
 if TYPE_CHECKING:
@@ -210,12 +210,7 @@ def write(
         samples.savefig(picture, format="png", dpi=110, bbox_inches="tight")
         contents[folder / f"{name}.png"] = picture.getvalue()
     for path, content in contents.items():
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_bytes(path, content)
     return list(contents)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Patient, Randomness, State, Treatment, World
 from ecg_gym.pharmacology import Violation, violations
+from ecg_gym.rollout import RiskFunction
 from planners.branches import Branch, Course, branches
 from planners.plan import Plan
 from planners.ranking import plan
-from planners.rollout import Progress, RiskFunction
+from planners.rollout import Progress
 
 FIRSTS, SECONDS = 3, 5  # treatments of the what-if table: how many first, how many an hour later
 LINES = 4  # courses followed over the hours, beside watching

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.evaluation.benchmark.storage import write_aside
+from ecg_gym.io import atomic_write, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,15 +22,11 @@ Found = Mapping[str, Any]
 
 def write(document: Found, page: Path, picture: Path, command: str) -> None:
     """Writes the page and its figure, each aside and renamed."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    samples = figure(document)
-    aside = picture.with_name(f".{picture.name}.{os.getpid()}")
-    samples.savefig(aside, dpi=130, format="png", bbox_inches="tight")
-    os.replace(aside, picture)
+    with atomic_write(picture) as aside:
+        figure(document).savefig(aside, dpi=130, format="png", bbox_inches="tight")
     kept = REMARKS.search(page.read_text(encoding="utf-8")) if page.is_file() else None
     link = Path(os.path.relpath(picture, page.parent)).as_posix()
-    write_aside(page, markdown(document, command, link, kept[1] if kept else "").encode())
+    write_text(page, markdown(document, command, link, kept[1] if kept else ""))
 
 
 def markdown(document: Found, command: str, picture: str, remarks: str = "") -> str:

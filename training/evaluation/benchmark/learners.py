@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.io import write_bytes
 from planners import PlanInfo
-from training.evaluation.benchmark.agents import Agent
 from training.evaluation.benchmark.base import Prepared, Setting
+from training.evaluation.benchmark.episodes import Agent
 from training.evaluation.benchmark.protocol import IDS, TRAINED, Protocol
-from training.evaluation.benchmark.storage import write_aside
 
 DIARY = "diary.json"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -149,7 +149,7 @@ def _keep(model: Any, diary: dict[str, Any], folder: Path) -> None:
         arrays = {name: getattr(replay, name) for name in REPLAY}
         np.savez(folder / f"{steps}.npz", **arrays, pos=replay.pos, full=replay.full)
     diary["steps"] = steps
-    write_aside(folder / DIARY, json.dumps(diary).encode())
+    write_bytes(folder / DIARY, json.dumps(diary).encode())
     if old != steps:
         for path in folder.glob(f"{old}.*"):
             path.unlink()

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.io import write_bytes
 from training.evaluation.benchmark.agents import contestants
 from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.episodes import made, play
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, canonical
-from training.evaluation.benchmark.storage import Cell, Key, Row, write_aside
+from training.evaluation.benchmark.storage import Cell, Key, Row
 from training.evaluation.benchmark.workers import Crew
+from training.revision import git_revision
 
 Stored = dict[tuple[str, str], dict[Key, Row]]  # (scenario, agent) -> its rows
 BLOCK = 4  # episodes of everybody before anybody's next: a run that is stopped early is still a comparison
@@ -167,8 +167,8 @@ def run(
         if not job.world:
             content, record = result
             described = {"agent": job.agent, "scenario": job.scenario, "seed": job.seed, "revision": revision, **record}
-            write_aside(cell.artefact(job.seed).with_suffix(".json"), (json.dumps(described) + "\n").encode())
-            write_aside(cell.artefact(job.seed), content)
+            write_bytes(cell.artefact(job.seed).with_suffix(".json"), (json.dumps(described) + "\n").encode())
+            write_bytes(cell.artefact(job.seed), content)
             waiting.extendleft(reversed([one for one in held if one.preparation == job.preparation]))
             held = [one for one in held if one.preparation != job.preparation]
             continue
@@ -199,16 +199,3 @@ def replay(protocol: Protocol, agents: Sequence[Contestant], folder: Path, n: in
                 )
             played += 1
     return played
-
-
-@lru_cache(maxsize=1)
-def git_revision() -> str:
-    """Of the code that plays, with "+" if it was changed since; "" outside a repository."""
-    try:
-        here = Path(__file__).parent
-        row = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, capture_output=True, text=True
-        )
-        return row.stdout.strip() if row.returncode == 0 else ""
-    except OSError:
-        return ""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.io import write_bytes
 from training.evaluation.benchmark.protocol import Protocol, canonical, digest
 
 Row = Mapping[str, Any]
@@ -47,7 +48,7 @@ class Cell:
         folder = root / f"{scenario}-{digest(rules)[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "rules.json").is_file():
-            write_aside(folder / "rules.json", (json.dumps(rules, indent=2, sort_keys=True) + "\n").encode())
+            write_bytes(folder / "rules.json", (json.dumps(rules, indent=2, sort_keys=True) + "\n").encode())
         return cls(folder, f"{agent.partition(':')[0]}-{digest(settings)[:12]}")
 
     @property
@@ -82,7 +83,7 @@ class Cell:
     def mend(self) -> None:
         """Drops a last line that was cut; done before anything is appended."""
         if self.path.is_file() and (text := self.path.read_bytes()) and not text.endswith(b"\n"):
-            write_aside(self.path, b"".join(line + b"\n" for line in whole_lines(text)))
+            write_bytes(self.path, b"".join(line + b"\n" for line in whole_lines(text)))
 
     def append(self, row: Row) -> None:
         """One more row, on the disk when this returns."""
@@ -95,10 +96,3 @@ class Cell:
 def whole_lines(text: bytes) -> list[bytes]:
     """The lines that were written to their end, without it."""
     return text.split(b"\n")[:-1]
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """The whole content or the old one, never half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    os.replace(aside, path)

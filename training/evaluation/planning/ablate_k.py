@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.rollout import RiskFunction, advance
 from ecg_gym.virtual_patient import VirtualPatient
-from planners.rollout import RiskFunction
 from planners.scoring import mean_and_sd
 from training.evaluation.planning.ablate_lambda import PAPER, packaged_risk
 from training.evaluation.planning.ranking import SMALL, USUAL, Decision, agreement, decisions, rows_of, subsets
 from training.evaluation.questions import seen_by
 from training.evaluation.result import Size, document, estimate, mean_of, metric
-from training.evaluation.trajectories import Progress, advance, crowd_of, draws, latent_of
+from training.evaluation.trajectories import Progress, crowd_of, draws, latent_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

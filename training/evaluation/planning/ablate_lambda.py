@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.rollout import RiskFunction
 from ecg_gym.virtual_patient import VirtualPatient
-from planners.rollout import RiskFunction
 from training.evaluation.planning.ranking import (
     SMALL,
     USUAL,

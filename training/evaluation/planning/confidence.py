@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.io import atomic_write, write_text
+from ecg_gym.rollout import RiskFunction
 from ecg_gym.virtual_patient import VirtualPatient
 from planners.abstention import SelectiveRisk, selective_risk
 from planners.measures import MeanVariance
 from planners.racing import Race, uniform
-from planners.rollout import RiskFunction
 from planners.scoring import lower, mean_and_sd, paired_bootstrap, score, separation
 from training.evaluation.planning.ranking import Decision, decisions
 from training.evaluation.result import Size, estimate_mean
@@ -190,14 +191,9 @@ def main() -> None:
         return
     document = study(WorldModel.load(), Size(record.patients, record.samples))
     if record.out:
-        record.out.mkdir(parents=True, exist_ok=True)
-        for name, write in (
-            ("confidence.json", lambda path: path.write_text(json.dumps(document, indent=2) + "\n")),
-            ("confidence.png", lambda path: figure(document).savefig(path, dpi=150, format="png")),
-        ):
-            aside = record.out / f".{name}.part"
-            write(aside)
-            aside.replace(record.out / name)
+        write_text(record.out / "confidence.json", json.dumps(document, indent=2) + "\n")
+        with atomic_write(record.out / "confidence.png") as aside:
+            figure(document).savefig(aside, dpi=150, format="png")
     if record.json:
         print(json.dumps(document, indent=2))
         return

@@ -16,8 +16,9 @@ from scipy import stats
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
+from ecg_gym.rollout import RiskFunction
 from planners.ranking import admit
-from planners.rollout import RiskFunction, common_seeds, futures
+from planners.rollout import common_seeds, futures
 from planners.scoring import score
 from training.evaluation.questions import HELD_OUT, PURPOSES, seen_by
 from training.evaluation.result import Size

@@ -18,6 +18,7 @@ from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.risk import RiskModel
+from ecg_gym.rollout import advance, step_noise
 from ecg_gym.virtual_patient import VirtualPatient
 from training.evaluation.benchmark.agents import ANCHORS, contestants
 from training.evaluation.benchmark.base import Contestant
@@ -124,8 +125,8 @@ def _change(
 ) -> tuple[float, float]:
     crowd, after = state.repeat(FUTURES), []
     for given in (treatment, WATCH):
-        rngs = [np.random.default_rng([seed, 18, i]) for i in range(len(crowd))]
-        later = world.step(crowd, [given] * len(crowd), rngs)
+        rngs = step_noise([(seed, 18, row) for row in range(len(crowd))], 0)
+        later = advance(world, crowd, [given] * len(crowd), rngs)
         after.append(risk(crowd.ecg, later.ecg, later.patients, later.alive))
     moved = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
     return float(np.nanmean(moved)), float(np.nanmean(after[0].total - after[1].total))

@@ -10,8 +10,8 @@ import numpy as np
 
 from ecg_gym.envs.observability import load_tiers
 from ecg_gym.envs.scenarios import People, Scenario, scenario_named
+from ecg_gym.io import write_bytes
 from ecg_gym.registration import HORIZON, NAMESPACES, TIERS
-from training.evaluation.benchmark.storage import write_aside
 
 HEAD = """# Scenarios
 
@@ -167,4 +167,4 @@ def _lower(sentence: str) -> str:
 
 def write(document: Mapping[str, Any], where: Path, command: str) -> None:
     """The page, written aside and renamed."""
-    write_aside(where, page(document, command).encode())
+    write_bytes(where, page(document, command).encode())

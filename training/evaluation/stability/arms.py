@@ -27,9 +27,10 @@ from ecg_gym.core import (
 )
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, population_exposure
+from ecg_gym.rollout import advance
 from training.evaluation.questions import HELD_OUT, PURPOSES
 from training.evaluation.stability import flaws as stability_flaws
-from training.evaluation.trajectories import Progress, Schedule, advance, crowd_of, draws
+from training.evaluation.trajectories import Progress, Schedule, crowd_of, draws
 
 AGAIN = 4  # the treated are given the same again after so many steps
 RESYNCED = (1, 2, 4)  # steps after which a told course is told the true strip again

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conformance.soak.ledger import write_aside
+from ecg_gym.io import write_text
 from training.console import SAY, entrance
 from training.evaluation.result import cell
 from training.evaluation.world_model.page import table
@@ -85,7 +85,7 @@ def main(
                 shutil.copyfile(samples, figures / f"{name}.png")
                 pictures[name] = os.path.relpath(figures / f"{name}.png", page.parent)
         text = BLOCK.sub(lambda m: f"{m[1]}{worlds(result, pictures)}\n{m[2]}", page.read_text(encoding="utf-8"))
-        write_aside(page, text)
+        write_text(page, text)
     SAY.print(f"{page}: {', '.join(result)}")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from ecg_gym.clinical_trial import ENDPOINTS, Protocol, load_protocol, run_trial
 from ecg_gym.clinical_trial.effects import cells, changes, endpoint_values, interval, mean_known, number
 from ecg_gym.core import Patient
+from ecg_gym.io import atomic_write
 
 Row = dict[str, Any]
 SHOWN = ("HR", "PR", "QRS", "QTcF", "JTpeakc", "TpTe")
@@ -330,8 +331,6 @@ def save_figure(done: Study, path: Path) -> Path:
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     who = f"{PEOPLE} real people, {done.document['n_patients']} virtual ones"
     figure.suptitle(f"Placebo-corrected changes, mean and 95 % interval: {who}", fontsize=12)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    figure.savefig(aside, dpi=80, format="png")
-    aside.replace(path)
+    with atomic_write(path) as aside:
+        figure.savefig(aside, dpi=80, format="png")
     return path

@@ -21,6 +21,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, State, World, concatenate
 from ecg_gym.datasets.transitions import TrialDesign
+from ecg_gym.rollout import advance
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform.filters import remove_baseline
 from training.evaluation.questions import (
@@ -34,7 +35,7 @@ from training.evaluation.questions import (
     transitions,
 )
 from training.evaluation.result import Size, document, estimate, mean_of, metric
-from training.evaluation.trajectories import Progress, advance, crowd_of, draws, latent_of, measured_of
+from training.evaluation.trajectories import Progress, crowd_of, draws, latent_of, measured_of
 from training.evaluation.world_model.rollout import excess
 
 if TYPE_CHECKING:

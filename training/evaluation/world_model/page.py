@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecg_gym.io import write_text
 from training.console import SAY, entrance
 from training.evaluation.result import cell
 from training.evaluation.world_model import missing_leads, rollout
@@ -144,9 +145,7 @@ def main(
                 shutil.copyfile(path.with_suffix(".png"), figures / f"{name}.png")
                 pictures[name] = os.path.relpath(figures / f"{name}.png", page.parent)
         text = fill(page.read_text(), {name: d for name, (_, d) in documents.items()}, pictures)
-        aside = page.with_name(f".{page.name}.{os.getpid()}")
-        aside.write_text(text)
-        os.replace(aside, page)
+        write_text(page, text)
     left = [m["name"] for m in BLOCK.finditer(text) if m["name"] not in documents and m["name"] != "weights"]
     SAY.print(f"{page}: {', '.join(documents)}" + (f"; no document of {', '.join(left)}" if left else ""))
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, World
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.rollout import advance
 from training.evaluation.questions import HELD_OUT, INTERVALS, PURPOSES, held_out_patients, seen_by
 from training.evaluation.result import Size
 from training.evaluation.trajectories import (
     Progress,
     Schedule,
     Trajectories,
-    advance,
     draws,
     follow,
     latent_of,
