@@ -111,7 +111,7 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     began = time.process_time()
     model = _initial(spec, datasets, options, start)
     owner = torch.arange(len(datasets)).repeat_interleave(options.restarts)
-    target, stimuli = Target.of(datasets, datasets[0].train), _stimuli(datasets, datasets[0].train)
+    target, stimuli = Target.of(datasets, datasets[0].train), protocol_stimuli(datasets, datasets[0].train)
     newton = model.count <= LARGEST and tangents.applies(model)
     stages = options.newton_stages if newton else options.stages
     iterations = 0
@@ -237,8 +237,11 @@ def _best_rows(model: Model, best: Tensor, count: int, restarts: int) -> tuple[M
     return model.with_parameters({k: v[index].clone() for k, v in model.parameters.items()}), torch.arange(count)
 
 
-def _stimuli(datasets: Sequence[DataSet], protocols: Sequence[int]) -> Stimuli:
-    return Stimuli.of([[d.pacing[k] for k in protocols] for d in datasets], len(datasets[0].graph))
+def protocol_stimuli(
+    datasets: Sequence[DataSet], protocols: Sequence[int], dtype: torch.dtype = torch.float32
+) -> Stimuli:
+    """The stimuli of chosen protocols of data sets on one graph."""
+    return Stimuli.of([[d.pacing[k] for k in protocols] for d in datasets], len(datasets[0].graph), dtype)
 
 
 def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence[int], dt_ms: float = 0.5) -> Tensor:
@@ -246,7 +249,7 @@ def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
     with torch.no_grad():
-        return simulate(model, _stimuli(datasets, protocols), dt_ms, first.samples * every, every).u
+        return simulate(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every).u
 
 
 def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
@@ -264,7 +267,7 @@ def _results(
     n_train = len(first.train)
     every = round(first.sample_ms / options.dt_ms)
     with torch.no_grad():
-        run = simulate(model, _stimuli(datasets, known), options.dt_ms, first.samples * every, every)
+        run = simulate(model, protocol_stimuli(datasets, known), options.dt_ms, first.samples * every, every)
     u, share = run.u, run.share if run.share is not None else torch.zeros(len(datasets))
     train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
     validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
