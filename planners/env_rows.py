@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnvRow:
-    """One row of our own vector env, dressed as a single env: what planners look at, and nothing to step."""
+    """One row of our own vector env, as a single env: what planners read, without step and reset."""
 
     def __init__(self, env: Any, row: int) -> None:
         self._env, self._row = env, row
@@ -38,7 +38,7 @@ class EnvRow:
 
     def observation(self) -> Any:
         """What an agent in this row sees now."""
-        seen = self._env._problem.observation(self.episode)
+        seen = self._env.setup.observation(self.episode)
         return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def action_masks(self) -> np.ndarray:
