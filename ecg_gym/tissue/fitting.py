@@ -1,10 +1,11 @@
 """``fit``: the numbers of a structure from recordings, by descent through the simulation.
 
 Structures of few numbers take Levenberg-Marquardt steps with forward-mode columns (the gradient is then exact and the
-steps are few); those with networks or a value per node take Adam steps with gradients backwards through time. All data sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are
-clipped per row, so a row has the fit it would have alone. A row whose loss is not finite loses its gradient and keeps
-the best parameters it had; the others go on. The horizon grows in three stages, so that a wave is in place before its
-tail is asked for.
+steps are few); those with networks or a value per node take Adam steps with gradients backwards through time. All data
+sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are clipped
+per row, so a row has the fit it would have alone. A row whose loss is not finite loses its gradient and keeps the best
+parameters it had; the others go on. The horizon grows in three stages, so that a wave is in place before its tail is
+asked for.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch import Tensor
 
 from ecg_gym.tissue import tangents
 from ecg_gym.tissue.diagnostics import diagnose
+from ecg_gym.tissue.intervals import intervals
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
-from ecg_gym.tissue.intervals import intervals
 from ecg_gym.tissue.polishing import LARGEST, covariance, levenberg_marquardt, prior_of
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet
@@ -59,7 +60,7 @@ class FitOptions:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a fit gives back. Errors are mean squared errors on the observed quantity (u; times in 10 ms; potentials)."""
+    """What a fit gives back. Errors are mean squared errors of what was observed (u; times in 10 ms; potentials)."""
 
     spec: Spec
     data_key: str
@@ -114,9 +115,9 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     target, stimuli = Target.of(datasets, datasets[0].train), protocol_stimuli(datasets, datasets[0].train)
     newton = model.count <= LARGEST and tangents.applies(model)
     stages = options.newton_stages if newton else options.stages
-    iterations = 0
+    iterations, best = 0, torch.zeros(model.rows)
     for stage, (share, count, *rate) in enumerate(stages):
-        if len(owner) > len(datasets) and stage == len(stages) - 1:
+        if 0 < stage == len(stages) - 1 and len(owner) > len(datasets):
             model, owner = _best_rows(model, best, len(datasets), options.restarts)
         steps = max(1, round(options.effort * count))
         here = stimuli.rows(owner), target.rows(owner)
@@ -125,6 +126,8 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
         else:
             best = descend(model, *here, share, steps, rate[0], options)
         iterations += steps
+    if len(owner) > len(datasets):
+        model, owner = _best_rows(model, best, len(datasets), options.restarts)
     cpu = (time.process_time() - began) / len(datasets)
     spread = None
     if options.intervals and model.count <= LARGEST and "reaction" in model.parameters:
@@ -279,7 +282,8 @@ def _results(
             model.spec, d.key, {k: v[s].detach().numpy().copy() for k, v in model.parameters.items()},
             {k: float(v[s]) for k, v in values.items()},
             float(train[s]) if stable[s] else ERROR_CEILING, float(validation[s]) if stable[s] else ERROR_CEILING,
-            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s], {} if spread is None else intervals(model, s, spread[s]),
+            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s],
+            {} if spread is None else intervals(model, s, spread[s]),
         )
         for s, d in enumerate(datasets)
     ]  # fmt: skip

@@ -110,7 +110,7 @@ def ms(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) -> R
 
 
 def mms(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) -> Rates:
-    """Modified Mitchell-Schaeffer: the cubic has its own threshold, so rest is stable and no pacemaker regime exists."""
+    """Modified Mitchell-Schaeffer: the cubic has its own threshold, so rest is stable and no pacemaker exists."""
     (h,) = hidden
     du = u * (h * (u - p["uc"]) * (1 - u) / p["tin"] - (1 - h) / p["tout"])
     return du, (_gate(h, _above(u, p["ug"], xp), p),)
@@ -161,7 +161,7 @@ def _no_rates(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = n
 def front_speed(name: str, p: Mapping[str, float], diffusion: float) -> float:
     """Speed [mm/ms] of a planar front in closed form, with the recovery variable frozen at rest.
 
-    (1 - 2 a)/2 sqrt(2 D r) with threshold a and rate r of the cubic r u (u - a)(1 - u): ``fhn``, ``rm``, ``ap``, ``mms``.
+    (1 - 2 a)/2 sqrt(2 D r) for the cubic r u (u - a)(1 - u): ``fhn``, ``rm``, ``ap``, ``mms``.
     """
     cubic = {"fhn": ("a", "c1"), "rm": ("a", "c1"), "ap": ("a", "k"), "mms": ("uc", "tin")}
     if name not in cubic:

@@ -1,9 +1,9 @@
 """A simulation with its derivatives to every parameter, forward in time: what Levenberg-Marquardt and error bars need.
 
-du/dp obeys the linearised equations, d/dt du = f_u du + sum f_h dh + f_p + L du + (dL/dp) u, and is carried along with u;
-nothing is stored and nothing runs backwards. The local derivatives f_u, f_h and f_p come from differences in float64 on
-the few nodes of the trajectory itself, so they cost one call of the reaction per step whatever the number of columns.
-For catalogue reactions without a residual on ``iso``, ``aniso`` and ``spline`` diffusion.
+du/dp obeys the linearised equations, d/dt du = f_u du + sum f_h dh + f_p + L du + (dL/dp) u, and is carried along with
+u; nothing is stored and nothing runs backwards. The local derivatives f_u, f_h and f_p come from differences in float64
+on the few nodes of the trajectory itself, so they cost one call of the reaction per step whatever the number of
+columns. For catalogue reactions without a residual on ``iso``, ``aniso`` and ``spline`` diffusion.
 """
 
 from __future__ import annotations

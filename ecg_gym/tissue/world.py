@@ -1,4 +1,4 @@
-"""``HybridTissue``: a World whose ventricles are a fitted reaction-diffusion tissue and whose rest is the virtual patient.
+"""``HybridTissue``: a World whose ventricles are a fitted tissue and whose rest is the virtual patient.
 
 The tissue decides when a node fires and for how long. Kinetics, rhythm, survival, noise, P wave and lead field are the
 virtual patient's own, and so is how an interval is asked of a heart: QRS, J-Tpeak and Tpeak-Tend are calibrated on the

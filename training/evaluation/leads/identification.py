@@ -8,8 +8,6 @@ least validation error. Blocks that are on disk are not computed again, so a stu
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.io import atomic_write
 from ecg_gym.tissue import REACTIONS, SPARSE_KINDS, DataSet, Spec, biventricular, sheet
 from ecg_gym.tissue.fitting import Fit, FitOptions, fit
 from ecg_gym.tissue.judging import held_out_errors
@@ -54,7 +53,7 @@ class Block:
 
 
 def protocol_of(block: Block) -> Protocol:
-    """Wide draws for the headline truths; 8 % for the 28 parameters of ``bocf``, most of whose wide draws do not conduct."""
+    """Wide draws for the headline truths; 8 % for ``bocf``, most of whose wide draws do not conduct."""
     return Protocol(parameter_sd=0.08) if block.truth == OUTSIDE else Protocol()
 
 
@@ -127,7 +126,9 @@ def scores(f: Fit, truth: dict[str, float]) -> dict[str, float]:
     return out
 
 
-def blocks(hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0, size: int = 30) -> list[Block]:
+def blocks(
+    hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0, size: int = 30
+) -> list[Block]:
     """The blocks of a study, the headline first; every block holds all three truths and can stand alone."""
     each, together = size // len(TRUTHS), "+".join(TRUTHS)
     out = [Block(together, "voltage", "sheet", part) for part in _parts(0, hearts_each, each)]
@@ -154,12 +155,6 @@ def run(folder: Path, chosen: Iterable[Block]) -> Iterator[dict[str, Any]]:
     for block in chosen:
         path = folder / f"{block.name}.json"
         if not path.exists():
-            _write(path, json.dumps(run_block(block)))
+            with atomic_write(path) as aside:
+                aside.write_text(json.dumps(run_block(block)), encoding="utf-8")
         yield json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(aside, path)
