@@ -9,21 +9,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 import ecg_gym
 from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.show import play, report
 from training.cli.study import app as studies
-from training.console import RESEARCH_ONLY, entrance, progress_bar, refuse, writable
+from training.cli.weights import weights
 from training.console import SAY as _SAY
+from training.console import entrance, note, progress_bar, refuse, research_only, results, writable
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # as it is written: rich would take [s] and [ms] for styles
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
@@ -45,6 +46,8 @@ MeasureName = Annotated[
     typer.Option("--measure", help="mean-variance[:LAMBDA] (default), cvar[:ALPHA], entropic[:THETA], p-qtcf[:MS]."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 is this one. The result does not depend on it.")]
+Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on, or `local`; needs ecg-gym[ray].")]
 Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
 Devices = Annotated[
@@ -62,20 +65,50 @@ TrialFolder = Annotated[
     Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+    Path | None,
+    typer.Option(help="Folder of WFDB records (its folders ptbxl_100hz, ludb ... if there); else virtual ones only."),
 ]
 
-train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
+AllDrugs = Annotated[bool, typer.Option("--all-drugs", help="The whole menu, with or without an indication.")]
+FixLeads = Annotated[
+    bool, typer.Option("--fix-leads", help="Put right leads that contradict each other, where one explanation is left.")
+]
+Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
+LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
+
+train = typer.Typer(
+    help="Train one learned thing; stop it any time, the same command goes on.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
+app.command()(weights)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"ecg-gym {ecg_gym.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Drug intervention on the electrocardiogram. Research only, never bedside."""
 
 
 @app.command()
 def plan(
-    record: Annotated[Path, typer.Option(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    record: Annotated[
+        Path, typer.Argument(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
+    ],
     scenario: Annotated[
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
     ] = None,
@@ -83,7 +116,10 @@ def plan(
     given: Annotated[
         list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
     ] = None,
-    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    drugs: Annotated[
+        str | None, typer.Option(help="Candidates by name, comma separated; default what has an indication.")
+    ] = None,
+    all_drugs: AllDrugs = False,
     samples: Samples = 16,
     risk_aversion: RiskAversion = 0.6,
     measure: MeasureName = None,
@@ -93,8 +129,11 @@ def plan(
     paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
     allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+    fix_leads: FixLeads = False,
+    rate: Rate = None,
+    leads: LeadNames = None,
 ) -> None:
-    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
     from planners.from_record import prepare, run
 
     k = 3 if paper else samples
@@ -110,9 +149,13 @@ def plan(
             model_path=model,
             allow_missing_leads=allow_missing_leads,
             preset="paper" if paper else "default",
+            all_drugs=all_drugs,
+            fix_leads=fix_leads,
+            rate_hz=rate,
+            leads=None if leads is None else [name.strip() for name in leads.split(",")],
         )
     for remark in prepared.record.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+        note(remark)
     with progress_bar() as bar:
         task = bar.add_task("candidates", total=None)
         result = run(
@@ -129,8 +172,9 @@ def plan(
         return
     from planners.report.table import plan_table
 
-    Console(width=max(120, Console().width)).print(plan_table(result))
-    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+    results().print(plan_table(result))
+    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}")
+    research_only()
 
 
 def _measure(words: str | None) -> None:
@@ -168,7 +212,8 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder of the shards; the same command resumes it.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Virtual ECGs.")] = 1000,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 2,
+    workers: Workers = 2,
+    ray: Ray = None,
     rhythm: Annotated[str | None, typer.Option(help="One rhythm only; default the whole population's.")] = None,
     healthy: Annotated[bool, typer.Option("--healthy", help="Trial volunteers only.")] = False,
     treated: Annotated[float, typer.Option(min=0, max=1, help="Share of people with drugs on board.")] = 0.5,
@@ -177,6 +222,7 @@ def simulate(
 ) -> None:
     """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
     from ecg_gym.datasets import simulated
+    from ecg_gym.executor import executor
     from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     with entrance():
@@ -184,7 +230,7 @@ def simulate(
         if rhythm is not None and rhythm not in rhythms():
             raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
         settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
-        steps = simulated.simulate(out, n, settings, workers)
+        steps = simulated.simulate(out, n, settings, executor(workers, ray))
         there, _ = next(steps)
     with progress_bar() as bar:
         task = bar.add_task("ECGs", total=n, completed=there)
@@ -205,11 +251,14 @@ def trial(
     n: Annotated[int | None, typer.Option(min=1, help="People; default the protocol's own number.")] = None,
     seed: Seed = 0,
     waveforms: Annotated[bool, typer.Option(help="Write the WFDB records too.")] = True,
+    workers: Workers = 0,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """A virtual trial: records, a table of every ECG, and placebo-corrected effects measured beside true."""
     from ecg_gym.clinical_trial import load_protocol, run_trial
     from ecg_gym.clinical_trial.report import effects_table, save_figure
+    from ecg_gym.executor import executor
 
     with entrance():
         parsed = load_protocol(protocol)
@@ -217,17 +266,18 @@ def trial(
         with progress_bar() as bar:
             task = bar.add_task("people", total=n or parsed.subjects)
             result = run_trial(
-                parsed, n, seed, folder, waveforms, progress=lambda done, of: bar.update(task, completed=done, total=of)
-            )
+                parsed, n, seed, folder, waveforms,
+                progress=lambda done, of: bar.update(task, completed=done, total=of), workers=executor(workers, ray),
+            )  # fmt: skip
     picture = save_figure(result, folder / "effects.png")
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
         return
     for remark in parsed.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
-    Console(width=max(120, Console().width)).print(effects_table(result))
+        note(remark)
+    results().print(effects_table(result))
     _SAY.print(f"table    {folder / 'ecgs.csv'}\nsummary  {folder / 'summary.json'}\npicture  {picture}")
-    _SAY.print(f"[dim]{RESEARCH_ONLY}[/]")
+    research_only()
 
 
 @train.command("vae")
@@ -333,6 +383,7 @@ def _train(
     """
     from training import distributed
     from training.loop import AnotherRun
+    from training.run_lock import locked
     from training.run_record import recorded
 
     device, devices, seed = how
@@ -343,11 +394,16 @@ def _train(
         chosen = chosen if seed is None else _seeded(chosen, seed)
         folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    only = locked(folder) if distributed.is_first() else nullcontext()
     try:
-        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+        with only, recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
             path = work(chosen, folder)
             done(path)
     except AnotherRun as error:
+        refuse(error)
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and "; expected" not in str(error):
+            raise  # ours: it keeps its traceback
         refuse(error)
     except distributed.WorkerDone:
         return
@@ -382,36 +438,3 @@ def _trials(preset: Any, folder: Path) -> Path:
             bar.advance(task)
     make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder
-
-
-@app.command()
-def weights(
-    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
-    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
-    as_json: Json = False,
-) -> None:
-    """What weights are: hash, size, training data with licences, and what was measured at the time."""
-    from ecg_gym.world_model import checkpoint
-    from training import model_card
-
-    if card:
-        with entrance():
-            text = "\n".join(model_card.card(path) for path in ([file] if file else model_card.shipped()))
-        sys.stdout.write(text)
-        return
-    rows = []
-    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
-    for path, sha256 in ({file: None} if file else packaged).items():
-        with entrance():
-            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
-        megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
-    text = json.dumps(rows, indent=2, sort_keys=True)
-    if as_json:
-        sys.stdout.write(text + "\n")
-        return
-    for row in rows:
-        _SAY.print(f"[bold]{row['file']}[/] {row['megabytes']} MB  sha256 {row['sha256']}")
-        Console().print_json(
-            data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
-        )
