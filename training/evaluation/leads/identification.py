@@ -25,13 +25,18 @@ from ecg_gym.tissue.synthetic import Protocol, hearts
 TRUTHS = ("ap", "ms", "fhn")  # of the headline; our choice
 OUTSIDE = "bocf"  # a truth that is taken out of the catalogue
 SURVIVORS = 2
-EXPLAINED = 1.5  # times the variance of the noise: a search goes on while no candidate's training error is below
+EXPLAINED = 1.15  # times the variance of the noise: a search goes on while no candidate's training error is below
 UNPOLISHED = ("neural",)
+TURNS = 3  # more rounds for hearts that no candidate explains
+CONTENDERS = 5  # candidates in such a round
 SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))
 FIRST_LOOK = FitOptions(newton_stages=((0.22, 2),))  # for LARGE reactions, whose Jacobian costs five times the others'
 LARGE = ("bocf",)
-FIRST_SEED = 100  # of the dense hearts; the rules of the search were chosen on seeds 0 to 9
+FIRST_SEED = (
+    200  # of the dense hearts; the rules of the search were chosen on seeds 0 to 9, 100 to 109 and 4000 to 4003
+)
 LONG = FitOptions(newton_stages=((1.0, 4),), intervals=True)
+ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)), intervals=True)
 HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
 HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
     "ap + spline + residual": Spec("ap", "spline", "uv"),
@@ -105,7 +110,28 @@ def candidates(data: Sequence[DataSet], specs: Sequence[Spec]) -> dict[str, list
                     if better.train_error < short[i][j].train_error:
                         out[i][j] = _together(better, short[i][j])
         open_hearts = [j for j in open_hearts if not _explained(data[j], [row[j] for row in out])]
+    for turn in range(TURNS):
+        if open_hearts:
+            _go_on(data, specs, out, open_hearts, turn)
+            open_hearts = [j for j in open_hearts if not _explained(data[j], [row[j] for row in out])]
     return {spec.reaction: out[i] for i, spec in enumerate(specs)}
+
+
+def _go_on(
+    data: Sequence[DataSet], specs: Sequence[Spec], out: list[list[Fit]], open_hearts: Sequence[int], turn: int
+) -> None:
+    """The hearts that nothing explains yet: their ``CONTENDERS`` get more steps, in odd turns from other parameters."""
+    order = np.argsort([[f.train_error for f in row] for row in out], axis=0)
+    for i, spec in enumerate(specs):
+        chosen = [j for j in open_hearts if i in order[:CONTENDERS, j] and spec.reaction not in (*UNPOLISHED, *LARGE)]
+        if not chosen:
+            continue
+        hearts_ = [data[j] for j in chosen]
+        begin = {(spec, data[j].key): out[i][j] for j in chosen}
+        fits = fit([spec], hearts_, replace(ANEW, seed=turn))[0] if turn % 2 else fit([spec], hearts_, LONG, begin)[0]
+        for j, better in zip(chosen, fits):
+            if better.train_error < out[i][j].train_error:
+                out[i][j] = _together(better, out[i][j])
 
 
 def _together(better: Fit, before: Fit) -> Fit:
@@ -161,7 +187,7 @@ def blocks(
         for part in _parts(1000, sparse_each, each) for kind in SPARSE_KINDS
     ]  # fmt: skip
     if baseline_each:  # hybrids cost more than all candidates together
-        out.insert(1, Block(together, "voltage", "sheet", tuple(range(4000, 4000 + baseline_each)), 3 * baseline_each))
+        out.insert(1, Block(together, "voltage", "sheet", tuple(range(4100, 4100 + baseline_each)), 3 * baseline_each))
     out += [Block(OUTSIDE, "voltage", "sheet", part) for part in _parts(2000, outside, size)]
     for part in _parts(3000, ventricles, each):
         out.append(Block(together, "voltage", "biventricular", part))
