@@ -32,9 +32,7 @@ CONTENDERS = 5  # candidates in such a round
 SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))
 FIRST_LOOK = FitOptions(newton_stages=((0.22, 2),))  # for LARGE reactions, whose Jacobian costs five times the others'
 LARGE = ("bocf",)
-FIRST_SEED = (
-    200  # of the dense hearts; the rules of the search were chosen on seeds 0 to 9, 100 to 109 and 4000 to 4003
-)
+FIRST_SEED = 200  # of the dense hearts; the search's rules were chosen on seeds 0 to 9, 100 to 109, 4000 to 4003
 LONG = FitOptions(newton_stages=((1.0, 4),), intervals=True)
 ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)), intervals=True)
 HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
