@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("plausibility", "svg"),
+    ("compiled", "plausibility", "svg"),
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),
@@ -26,6 +26,7 @@ INSIDE = (
     ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
+    ("real_trials",),  # read by the protocols of virtual ones
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")

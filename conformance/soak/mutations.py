@@ -115,14 +115,14 @@ def _protocol(name: str) -> str:
 
 def protocol_text(rng: np.random.Generator, folder: Path) -> Attempt:
     """A trial's YAML file with a line, word or byte that is wrong."""
-    text, what = some_text(_protocol(str(rng.choice(["ecgrdvq.yaml", "ecgdmmld.yaml"]))), rng)
+    text, what = some_text(_protocol(str(rng.choice(["ecgrdvq.yaml", "scr004.yaml"]))), rng)
     (folder / "mine.yaml").write_bytes(text)
     return Attempt(what, _trial(folder / "mine.yaml"))
 
 
 def protocol_tree(rng: np.random.Generator, folder: Path) -> Attempt:
     """A trial's YAML file with an entry that is wrong."""
-    tree, what = some_tree(yaml.safe_load(_protocol(str(rng.choice(["ecgrdvq.yaml", "ecgdmmld.yaml"])))), rng)
+    tree, what = some_tree(yaml.safe_load(_protocol(str(rng.choice(["ecgrdvq.yaml", "scr004.yaml"])))), rng)
     (folder / "mine.yaml").write_text(yaml.dump(tree), encoding="utf-8")
     return Attempt(what, _trial(folder / "mine.yaml"))
 

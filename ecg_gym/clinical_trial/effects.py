@@ -99,7 +99,7 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
     """A row per effect, arm, hour and endpoint: measured, and beside it the same of the truth (``truth_*``).
 
     ``effect`` is ``change_from_baseline``, or ``placebo_corrected`` for other arms than placebo: the person's own
-    difference in a crossover, the difference of means in a parallel design.
+    difference in a crossover, the difference of means between groups where nobody had both arms.
     """
     measured, true = (changes(cells(protocol, rows, prefix)) for prefix in ("", TRUTH))
     names = [arm.name for arm in protocol.arms]
@@ -127,9 +127,10 @@ def _effect(protocol: Protocol, change: np.ndarray, arm: int, placebo: int | Non
     """Of the changes ``(subjects, arms)`` of one endpoint at one hour."""
     if placebo is None:
         return interval(change[:, arm])
-    if protocol.design == "crossover":
-        return interval(change[:, arm] - change[:, placebo])
-    return difference(change[:, arm], change[:, placebo])
+    own = change[:, arm] - change[:, placebo]
+    if protocol.design == "crossover" and np.isfinite(own).any():
+        return interval(own)
+    return difference(change[:, arm], change[:, placebo])  # groups of their own, in a parallel design or part
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -159,15 +159,18 @@ def draw_person(people: Population, sex: str, rng: np.random.Generator, known: P
 def moved(heart: Heart, part: str, rng: np.random.Generator) -> Heart:
     """The heart as it is on another day (``visit``), at another hour (``hour``) or a minute later (``replicate``).
 
-    Rows of ``population.yaml``: SDs of the rate (a share), PR, QRS, J-Tpeak and Tpeak-Tend [ms]. A ``visit`` or an
+    Rows of ``population.yaml``: SDs of the rate (a share), PR, QRS, J-Tpeak and Tpeak-Tend [ms], and of the share of a
+    drug's prolongation that lies behind the peak of T. A ``visit`` or an
     ``hour`` moves QTcF by the sum of the last three; within minutes QTcF stays and J moves against QRS.
     """
     by = {name: row["sd"] * rng.standard_normal() for name, row in population()[part].items()}
     rate = 1 + by.get("rate", 0.0)
     qrs, tpeak_tend = by.get("qrs_ms", 0.0), by.get("tpeak_tend_ms", 0.0)
     longer = 0.0 if part == "replicate" else by.get("jtpeak_ms", 0.0) + qrs + tpeak_tend
+    sensitivity = replace(heart.sensitivity, notch=heart.sensitivity.notch + by.get("notch", 0.0))
     return replace(
         heart,
+        sensitivity=sensitivity,
         rate_bpm=heart.rate_bpm * rate,
         sinus_rate_bpm=heart.sinus_rate_bpm * rate,
         pr_ms=max(heart.pr_ms + by.get("pr_ms", 0.0), HEART["pr_ms"][0]),

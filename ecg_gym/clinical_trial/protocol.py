@@ -19,9 +19,11 @@ from ecg_gym.clinical_trial.population import Population, parse_population
 from ecg_gym.clinical_trial.yaml_path import YamlPath
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.pharmacology.constants import CONFIDENCE
 from ecg_gym.pharmacology.doses import amount_in, milligrams
 
 SHIPPED = Path(__file__).with_name("protocols")
+ALIASES = {"scr002": "ecgrdvq", "ecgdmmld": "scr003", "ecgcipa": "scr004"}  # study and release are names of one trial
 DESIGNS = ("crossover", "parallel")
 SEQUENCES = ("williams", "latin", "random")
 CONCENTRATION_UNITS = {"pg/mL": 1e3, "ng/mL": 1.0, "ug/mL": 1e-3, "mg/L": 1e-3}  # factor on ng/mL
@@ -35,6 +37,7 @@ class Given:
     written: Dose  # as the protocol writes it, for the table
     dose: Dose  # as the formulary writes it
     hours: float  # [h] after the arm's zero
+    confidence: str = ""  # H, M or L where the protocol says how sure this dose is
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,11 @@ def shipped_protocols() -> dict[str, Path]:
 
 
 def load_protocol(named: str | Path) -> Protocol:
-    """The protocol of that name in the package, or in that YAML file; ValueError if neither is there or it is wrong."""
-    path = shipped_protocols().get(str(named), Path(named))
+    """The protocol of that name in the package, or in that YAML file; ValueError if neither is there or it is wrong.
+
+    Names of ALIASES are understood too.
+    """
+    path = shipped_protocols().get(ALIASES.get(str(named), str(named)), Path(named))
     if not path.is_file():
         raise ValueError(
             f"protocol is {str(named)!r}; expected a YAML file or one of {', '.join(shipped_protocols())}; "
@@ -191,7 +197,7 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
 
 
 def _given(place: YamlPath) -> tuple[Given, list[str]]:
-    place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h"}, needed=("drug", "dose"))
+    place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h", "confidence"}, needed=("drug", "dose"))
     drug = str(place.value["drug"]).strip().lower().replace(" ", "_").replace("-", "_")
     if drug not in FORMULARY:
         raise place.at("drug").error(repr(place.value["drug"]), f"one of {', '.join(FORMULARY)}", "check the spelling")
@@ -215,7 +221,8 @@ def _given(place: YamlPath) -> tuple[Given, list[str]]:
         raise ValueError(f"{place.path}: {error}") from error
     said = f"{place.path}: {written} is above the formulary's largest single dose, {most.max_single:g} {most.unit}"
     hours = place.at("time_h").number(-168, 10_000) if "time_h" in place.value else 0.0
-    return Given(written, dose, hours), [said] if too_much else []
+    confidence = place.choice("confidence", CONFIDENCE, "")
+    return Given(written, dose, hours, confidence), [said] if too_much else []
 
 
 def _normalised(written: Dose) -> Dose:

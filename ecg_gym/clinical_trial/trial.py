@@ -128,7 +128,7 @@ def _period(
     for at, (hour, now) in enumerate(zip(hours, exposures)):
         rng = np.random.default_rng([seed, _HOUR, *stream, at])
         current = moved(today, "hour", rng)
-        change = modulate(now, heart.patient, heart.sensitivity, float(hour), current.rate_bpm)
+        change = modulate(now, heart.patient, today.sensitivity, float(hour), current.rate_bpm)
         for _ in range(protocol.replicates):
             signal, truth = _strip(current, change, now, rng)
             strips.append(signal)

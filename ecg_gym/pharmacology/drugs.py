@@ -12,7 +12,7 @@ from typing import Any
 from ecg_gym.pharmacology.constants import Block
 from ecg_gym.pharmacology.kinetics import Compartments
 
-CHANNELS = ("IKr", "ICaL", "INaL", "INa")
+CHANNELS = ("IKr", "ICaL", "INaL", "INa", "IKs")
 PATHWAYS = ("cyp3a", "cyp2d6", "renal", "other")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")  # [mmol/L]
 RATES = ("/min", "/h")  # a unit that ends so is a rate

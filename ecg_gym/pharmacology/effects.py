@@ -1,13 +1,23 @@
 """``modulate``: what is on board -> what it does to the heart.
 
-Concentration -> channel block (Hill, combined over drugs by Bliss) -> repolarisation and conduction; beside it
-saturable laws on sinus node, AV node and ectopy, the serum electrolytes, and the hour of the day. Coefficients are in
-``laws.yaml``.
+Concentration -> channel block (Hill, combined over drugs by Bliss) -> repolarisation reserve (a tabulated cell, see
+``repolarisation``) and conduction; beside it saturable laws on sinus node, AV node and ectopy, the serum electrolytes,
+and the hour of the day. Coefficients are in ``laws.yaml``.
+
+Over arrays of N looks, with B_c the blocked share of channel c and s the person's factors:
+
+    K     = 1 - (1 - B_Kr) ([K]o / 4.2)^0.5, less where magnesium is high:  K (1 + share ([Mg] - 0.85)) where K > 0
+    a, d  = repolarisation(K, B_NaL, B_CaL, B_Ks)                      1 and 1 without block
+    dQT   = apd (a - 1)
+    D     = s_dispersion dispersion (d - 1)
+    dTpTe = D + ical_peak B_CaL + max(s_notch max(dQT, 0), -least_notch max(D, 0))
+    dJTp  = dQT - dTpTe + calcium ([Ca] - 2.35)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +30,7 @@ from ecg_gym.pharmacology.exposure import Exposure, reference_electrolytes, satu
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.laws import coefficients
 from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.pharmacology.repolarisation import repolarisation
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
 
 MODULATION = tuple(f.name for f in fields(Modulation))
@@ -41,7 +52,7 @@ _SENSITIVITY_OF = {
     "av_block": "av_node",
     "reentry_termination_per_hour": "av_node",
 }
-_CHANNEL_SENSITIVITY = {"IKr": "ikr", "ICaL": "ical", "INaL": "inal", "INa": "ina"}
+_CHANNEL_SENSITIVITY = {"IKr": "ikr", "ICaL": "ical", "INaL": "inal", "INa": "ina", "IKs": "iks"}
 
 
 def modulate(
@@ -116,7 +127,7 @@ def modulation_of(many: Modulation, look: int) -> Modulation:
 def channel_block(
     exposure: Exposure, sensitivity: Sensitivity = TYPICAL, heart_rate_bpm: float = RESTING_RATE
 ) -> dict[str, float]:
-    """Blocked share of IKr, ICaL, INaL and INa, 0 to 1: drugs and metabolites combined as independent (Bliss)."""
+    """Blocked share of each of CHANNELS, 0 to 1: drugs and metabolites combined as independent (Bliss)."""
     return {c: float(share[0]) for c, share in _blocks(_as_many(exposure), sensitivity, heart_rate_bpm).items()}
 
 
@@ -150,15 +161,20 @@ class _Binder:
 
 @cache
 def _binders() -> tuple[_Binder, ...]:
-    """Every molecule that blocks a channel."""
+    """Every molecule that blocks a channel, ``inal_potency`` times as potent at INaL in people as in vitro."""
     binders = []
     for i, drug in enumerate(FORMULARY.values()):
         if drug.channels:
-            binders.append(_Binder(i, False, drug.unbound * 1e3 / drug.molar_mass, tuple(drug.channels.items())))
+            binders.append(_Binder(i, False, drug.unbound * 1e3 / drug.molar_mass, _in_people(drug.channels)))
         if drug.metabolite and drug.metabolite.channels:
             m = drug.metabolite
-            binders.append(_Binder(i, True, m.unbound * 1e3 / m.molar_mass, tuple(m.channels.items())))
+            binders.append(_Binder(i, True, m.unbound * 1e3 / m.molar_mass, _in_people(m.channels)))
     return tuple(binders)
+
+
+def _in_people(channels: Mapping[str, ChannelBlock]) -> tuple[tuple[str, ChannelBlock], ...]:
+    factor = {"INaL": coefficients().inal_potency}
+    return tuple((name, replace(site, potency=site.potency * factor.get(name, 1.0))) for name, site in channels.items())
 
 
 def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, np.ndarray]:
@@ -182,20 +198,19 @@ def _laws_now(exposure: Exposure, sensitivity: Sensitivity) -> dict[str, np.ndar
 def _repolarise(
     block: dict[str, np.ndarray], exposure: Exposure, sensitivity: Sensitivity
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """IKr block after potassium (negative when potassium opens more than drugs close), dJTpeak and dTpeak-Tend [ms].
-
-    K = 1 - (1 - B_IKr) sqrt([K]o / 4.2), f(K) = K / (1 - 0.76 K).
-    """
+    """IKr block after potassium (negative when potassium opens more than drugs close), dJTpeak and dTpeak-Tend [ms]."""
     c, reference = coefficients(), reference_electrolytes()
     potassium = _clip(exposure.potassium, c.potassium_low, c.potassium_high)
     ikr = 1 - (1 - block["IKr"]) * (potassium / reference["potassium"]) ** c.potassium_exponent
-    strength = ikr / (1 - c.saturation * ikr)
     shorter = np.maximum(1 + c.magnesium_share * (exposure.magnesium - reference["magnesium"]), 0.0)
-    strength = np.where(strength > 0, strength * shorter, strength)  # magnesium shortens only what is long
-    moved = sensitivity.notch * (c.ikr_jtpeak + c.ikr_tpeak_tend) * strength
-    jtpeak = c.ikr_jtpeak * strength - moved + c.ical_jtpeak * block["ICaL"] + c.inal_jtpeak * block["INaL"]
-    jtpeak = jtpeak + c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
-    return ikr, jtpeak, c.ikr_tpeak_tend * strength + moved + c.ical_tpeak_tend * block["ICaL"]
+    acting = np.where(ikr > 0, ikr * shorter, ikr)  # magnesium shortens only what is long
+    apd, dispersion = repolarisation(acting, block["INaL"], block["ICaL"], block["IKs"])
+    longer = c.apd * (apd - 1)
+    apart = sensitivity.dispersion * c.dispersion * (dispersion - 1)
+    notched = np.maximum(sensitivity.notch * np.maximum(longer, 0.0), -c.least_notch * np.maximum(apart, 0.0))
+    tpeak_tend = apart + notched + c.ical_peak * block["ICaL"]
+    calcium = c.calcium_jtpeak * (exposure.calcium - reference["calcium"])
+    return ikr, longer - tpeak_tend + calcium, tpeak_tend
 
 
 def _potassium_excess(exposure: Exposure) -> np.ndarray:

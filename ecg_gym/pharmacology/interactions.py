@@ -15,7 +15,10 @@ from ecg_gym.pharmacology.medication import ingredients
 class Interaction:
     """While ``by`` is on board, exposure to ``of`` is multiplied: its clearance is divided by ``exposure``.
 
-    ``absorption`` multiplies the rate of absorption, which raises the peak and leaves the area.
+    ``absorption`` multiplies the rate of absorption, which raises the peak and leaves the area. An enzyme that is
+    inactivated comes to its new level as slowly as it is made anew: with ``turnover_hours`` h, exposure t hours after
+    the first dose is multiplied by 1 + (exposure - 1)(1 - 2^(-t/h)), in steps. ``by`` and ``of`` may be one drug,
+    which then builds up.
     """
 
     by: str  # may be a drug outside the formulary, from ``Patient.medication``
@@ -23,6 +26,7 @@ class Interaction:
     exposure: float
     absorption: float
     lasts_hours: float  # after the culprit's last dose
+    turnover_hours: float  # half-life of the approach to the full effect; 0 is at once
     source: str
 
 
@@ -34,13 +38,14 @@ def interactions() -> tuple[Interaction, ...]:
 
 def _parse(index: int, row: object) -> Interaction:
     block = Block.of(f"interactions[{index}]", row)
-    block.expect({"by", "of", "exposure", "absorption", "lasts"})
+    block.expect({"by", "of", "exposure", "absorption", "lasts", "turnover"})
     return Interaction(
         by=str(block.data["by"]),
         of=str(block.data["of"]),
         exposure=block.number("exposure", "1"),
         absorption=block.number("absorption", "1", 1.0),
         lasts_hours=block.number("lasts", "h"),
+        turnover_hours=block.number("turnover", "h", 0.0),
         source=str(block.source),
     )
 
@@ -62,11 +67,25 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
             always = (always[0] * clearance, always[1] * absorption)
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):
-                switches += [(start, clearance, absorption), (end, 1 / clearance, 1 / absorption)]
+                reached = 1.0
+                for after, exposure in steps_of(interaction):
+                    if start + after < end:
+                        switches.append((start + after, reached / exposure, absorption if reached == 1.0 else 1.0))
+                        reached = exposure
+                switches.append((end, reached, 1 / absorption))
     result = [(float("-inf"), *always)]
     for at, clearance, absorption in sorted(switches):
         result.append((at, result[-1][1] * clearance, result[-1][2] * absorption))
     return result
+
+
+def steps_of(interaction: Interaction) -> list[tuple[float, float]]:
+    """``(hours after the start, factor on exposure)``: at once, or in steps, the last of them full."""
+    if interaction.turnover_hours == 0:
+        return [(0.0, interaction.exposure)]
+    middle = [(k * interaction.turnover_hours, 1 - 2.0 ** -(k + 0.25)) for k in (0.5, 1, 1.5, 2, 3, 4)]
+    steps = [*middle, (5 * interaction.turnover_hours, 1.0)]
+    return [(hours, 1 + (interaction.exposure - 1) * share) for hours, share in steps]
 
 
 def _spans(times: list[float], lasts: float) -> list[tuple[float, float]]:

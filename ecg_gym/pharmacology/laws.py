@@ -9,12 +9,11 @@ from ecg_gym.pharmacology.constants import Block, read_table
 
 _UNITS = {
     "repolarisation": {
-        "ikr_jtpeak": "ms",
-        "ical_jtpeak": "ms",
-        "inal_jtpeak": "ms",
-        "ikr_tpeak_tend": "ms",
-        "ical_tpeak_tend": "ms",
-        "saturation": "1",
+        "apd": "ms",
+        "dispersion": "ms",
+        "ical_peak": "ms",
+        "inal_potency": "1",
+        "least_notch": "1",
         "potassium_exponent": "1",
         "potassium_low": "mmol/L",
         "potassium_high": "mmol/L",
@@ -51,12 +50,11 @@ _UNITS = {
 class Coefficients:
     """All of them, by the names of the table; its comments say what each does."""
 
-    ikr_jtpeak: float
-    ical_jtpeak: float
-    inal_jtpeak: float
-    ikr_tpeak_tend: float
-    ical_tpeak_tend: float
-    saturation: float
+    apd: float
+    dispersion: float
+    ical_peak: float
+    inal_potency: float
+    least_notch: float
     potassium_exponent: float
     potassium_low: float
     potassium_high: float

@@ -22,7 +22,7 @@ from ecg_gym.pharmacology.hazards import termination
 from ecg_gym.pharmacology.modulation import Modulation
 
 _REQUIRED = {"id", "says", "measure", "low", "high", "unit", "source", "confidence", "fitted"}
-_OPTIONAL = {"given", "levels", "beside", "hours", "patient"}
+_OPTIONAL = {"given", "levels", "beside", "hours", "patient", "view"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Check:
     beside: Mapping[str, float] | None = None  # concentrations that are there before and after: the effect is on top
     hours: tuple[float, ...] = (0.0,)  # of reading; the largest of several counts. For ended: from and to
     patient: Mapping[str, float] | None = None
+    view: str = ""  # what else was known of it when a figure or the form of a law was chosen
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Outcome:
             "ours": round(self.value, 2),
             "inside": self.inside,
             "fitted": c.fitted,
+            "view": c.view,
             "confidence": c.confidence,
             "source": sources()[c.source],
         }

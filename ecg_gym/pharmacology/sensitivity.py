@@ -37,6 +37,8 @@ class Sensitivity:
     electrolyte: float = 1.0  # factor on shifts of electrolytes into and out of cells
     equilibration: float = 1.0  # factor on ke0
     day: float = 1.0  # factor on the drift over the day
+    iks: float = 1.0  # factor on the potency at the channel
+    dispersion: float = 1.0  # factor on what blocks do to the dispersion of repolarisation, so to Tpeak-Tend
 
     @classmethod
     def typical(cls) -> Sensitivity:
@@ -61,7 +63,19 @@ class Sensitivity:
 NAMES = tuple(f.name for f in fields(Sensitivity))
 TYPICAL = Sensitivity()
 _SCORES = ("cyp3a", "cyp2d6", "renal", "other", "volume", "absorption", "fraction")
-_FACTORS = ("ikr", "ical", "inal", "ina", "av_node", "sinus_node", "electrolyte", "equilibration", "day")
+_FACTORS = (
+    "ikr",
+    "ical",
+    "inal",
+    "ina",
+    "av_node",
+    "sinus_node",
+    "electrolyte",
+    "equilibration",
+    "day",
+    "iks",
+    "dispersion",
+)
 
 
 @cache

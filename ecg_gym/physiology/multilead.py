@@ -25,7 +25,7 @@ from ecg_gym.core import (
 from ecg_gym.physiology import mcsharry, parameters, wave_modulation
 from ecg_gym.physiology.rr_series import STRIP_S, beats_of, first_of, refined
 from ecg_gym.physiology.shared_waves import SharedFit, fit_shared, roles
-from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned, r_peaks_of, typical_beat
+from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned_beats, typical_beat
 from ecg_gym.waveform.delineation import fiducials
 from ecg_gym.waveform.intervals import Intervals
 
@@ -71,7 +71,7 @@ def fit_leads(
     ecg: np.ndarray,  # (B, 12 or 8, 1024) [mV] on the model grid
     intervals: Intervals | Sequence[Mapping[str, float]],  # measured on it, one row per strip
     waves: str = "nine",  # or "five": the sets of theta.yaml
-    steps: int = 25,
+    steps: int = 30,
     lead: str | None = None,  # "II": the waves stand where this lead alone would have them, as in the paper
 ) -> LeadFit:
     """The waves of each strip's typical beat; some 10 ms per strip. Never raises for what a strip looks like."""
@@ -163,8 +163,7 @@ def _fit_chunk(
 ) -> LeadFit:
     finite = np.isfinite(ecg).all(axis=(1, 2))
     ecg = np.where(finite[:, None, None], ecg, 0)
-    leads = conditioned(ECG(ecg, MODEL_RATE_HZ))
-    peaks = r_peaks_of(leads)
+    leads, peaks = conditioned_beats(ECG(ecg, MODEL_RATE_HZ))
     beats = [typical_beat(row, p) if ok and len(p) >= 2 else None for row, p, ok in zip(leads, peaks, finite)]
     typical = np.full((len(ecg), len(INDEPENDENT_LEADS), len(TIME_S)), np.nan)
     result = np.full((len(ecg), len(_USUAL_S)), np.nan)

@@ -96,10 +96,10 @@ def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _peaks_of(ecg: np.ndarray) -> list[np.ndarray]:
     """R peaks of each strip ``(B, 12 or 8, 1024)`` [s]."""
     from ecg_gym.core import as_twelve_leads
-    from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
+    from ecg_gym.waveform.beats import RATE_HZ, conditioned_beats
 
-    leads = conditioned(ECG(as_twelve_leads(ecg), MODEL_RATE_HZ))
-    return [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
+    leads, peaks = conditioned_beats(ECG(as_twelve_leads(ecg), MODEL_RATE_HZ))
+    return [refined(row, own) / RATE_HZ for row, own in zip(leads, peaks)]
 
 
 def first_of(peaks_s: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 
 from ecg_gym.physiology import parameters
 
+_LEAST_GAIN = 1e-9  # of the cost: a step that lowers it by less is not taken, or rounding would decide
+
 
 @dataclass(frozen=True)
 class SharedFit:
@@ -36,7 +38,7 @@ def fit_shared(
     time_s: np.ndarray,
     share: np.ndarray,
     name: str = "nine",
-    steps: int = 25,
+    steps: int = 30,
     start: SharedFit | None = None,
 ) -> SharedFit:
     """The waves nearest to beats ``(B, L, n)`` [mV] at ``time_s (n,)`` [s after R].
@@ -44,12 +46,17 @@ def fit_shared(
     ``share (B, n)`` in [0, 1] is how much of each sample is this beat's own: the waves have to be that part of it, and
     nothing where its neighbours are. Rows with samples that are not finite get the expected waves at no
     height and an R^2 of NaN. The descent begins at the expected places or where ``start`` has its waves; with no
-    ``steps`` only heights are solved for.
+    ``steps`` only heights are solved for. There are as many descents of ``steps`` as ``leads.noise`` has values: the
+    first trusts the expectation enough to have one minimum, and each later one begins where the one before ended, so
+    that a beat that differs by a microvolt gets waves that differ by microvolts.
     """
     own = np.asarray(share, dtype=float)[:, None]
     sound = np.isfinite(np.where(own > 0, beats_mv, 0)).all(axis=(1, 2)) & (own.sum(axis=(1, 2)) > 0)
     beat = own * np.where(sound[:, None, None] & (own > 0), beats_mv, 0.0)
-    look = _descend(_Problem(beat, own, time_s, name), steps, start)
+    x = None if start is None else np.concatenate([start.centre_s, start.width_s], axis=1)
+    for noise in parameters.row("leads", "noise")["value"]:
+        look = _descend(_Problem(beat, own, time_s, name, noise), steps, x)
+        x = look.x
     w = len(roles(name))
     mean = beat.sum(axis=-1, keepdims=True) / np.maximum(own.sum(axis=-1, keepdims=True), 1)
     power = ((beat - mean * own) ** 2).sum(axis=(1, 2))
@@ -61,7 +68,7 @@ def fit_shared(
 class _Problem:
     """Beats, limits and expectation."""
 
-    def __init__(self, beat: np.ndarray, own: np.ndarray, time: np.ndarray, name: str) -> None:
+    def __init__(self, beat: np.ndarray, own: np.ndarray, time: np.ndarray, name: str, noise: float) -> None:
         self.beat, self.own, self.time = beat, own, time
         table = parameters.row("leads", name)
 
@@ -69,7 +76,6 @@ class _Problem:
             return 1e-3 * np.concatenate([table["centre"][key], table["width"][key]])
 
         self.expected, self.lower, self.upper = column("value"), column("lower"), column("upper")
-        noise = parameters.value("start", "noise")
         self.belief = (noise / column("sd")) ** 2
         self.ridge = (noise / parameters.value("leads", "gain_sd")) ** 2
 
@@ -98,15 +104,20 @@ def _look(problem: _Problem, x: np.ndarray) -> _Look:
     gram = basis @ basis.transpose(0, 2, 1) + problem.ridge * np.eye(w + 1)
     gain = np.linalg.solve(gram, basis @ problem.beat.transpose(0, 2, 1))
     rest = problem.beat - gain.transpose(0, 2, 1) @ basis
-    cost = (rest**2).sum(axis=(1, 2)) + problem.ridge * (gain**2).sum(axis=(1, 2))
+    cost = _power(rest) + problem.ridge * _power(gain)
     cost += (problem.belief * (x - problem.expected) ** 2).sum(axis=1)
     return _Look(x, distance, basis, gram, gain, rest, cost)
 
 
-def _descend(problem: _Problem, steps: int, start: SharedFit | None) -> _Look:
+def _power(x: np.ndarray) -> np.ndarray:
+    """Sum of squares of each row ``(B,)``, to the last bit whatever the other rows."""
+    return (x.reshape(len(x), -1) ** 2).sum(axis=1)
+
+
+def _descend(problem: _Problem, steps: int, start: np.ndarray | None) -> _Look:
     """Levenberg-Marquardt, one damping per row, steps projected onto the limits; cost never rises."""
     expected = np.tile(problem.expected, (len(problem.beat), 1))
-    look = _look(problem, expected if start is None else np.concatenate([start.centre_s, start.width_s], axis=1))
+    look = _look(problem, expected if start is None else start)
     damping = np.full(len(look.x), 1e-2)
     for _ in range(steps):
         normal, gradient = _normal_equations(problem, look)
@@ -117,7 +128,7 @@ def _descend(problem: _Problem, steps: int, start: SharedFit | None) -> _Look:
         normal += scale[:, :, None] * np.eye(look.x.shape[1])
         step = np.linalg.solve(normal, (gradient * free)[:, :, None])[..., 0]
         trial = _look(problem, np.clip(look.x - step, problem.lower, problem.upper))
-        better = trial.cost < look.cost
+        better = trial.cost < look.cost * (1 - _LEAST_GAIN)
         look = trial.where(better, look)
         damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-7, 1e6)
     return look

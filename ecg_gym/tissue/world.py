@@ -14,19 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_gym.core import ECG, MODEL_RATE_HZ
+from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.pharmacology.modulation import REST
 from ecg_gym.tissue.default import default_tissue
 from ecg_gym.tissue.fitted import FittedTissue
-from ecg_gym.virtual_patient.beat_shapes import typical_beat_of
+from ecg_gym.virtual_patient.beat_intervals import measured_beats
+from ecg_gym.virtual_patient.beat_spectra import KINDS, TERRITORIES, Shapes
+from ecg_gym.virtual_patient.beat_targets import targets_of
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.world import VirtualPatient, model_strip
+from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
+from ecg_gym.virtual_patient.repolarisation import rate_factor
+from ecg_gym.virtual_patient.strip_drawing import draw_strips
+from ecg_gym.virtual_patient.strip_plan import plan_strips
+from ecg_gym.virtual_patient.world import VirtualPatient
 from ecg_gym.waveform import measure
 
 ROUNDS = 6  # of correcting a twin by what its noise-free beat shows
 READINGS = 3  # of correcting it by what the delineator reads off a strip of it
 LONGEST_QRS_MS = 220.0
 CLOSE_MS = 0.5
+SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 
 
 class HybridTissue(VirtualPatient):
@@ -71,8 +78,7 @@ def fit_as_read(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tuple
     asked_qrs, asked_qt = qrs_ms, qt_ms
     for _ in range(READINGS):
         heart, _ = fit_intervals(heart, asked_qrs, asked_qt, rr_s)
-        strip, _ = model_strip(heart, REST, np.random.default_rng(0))
-        read = measure(ECG(strip, MODEL_RATE_HZ)).row(0)
+        read = measure(ECG(_strip(heart), MODEL_RATE_HZ)).row(0)
         off_qrs, off_qt = qrs_ms - read["qrs_ms"], qt_ms - read["qt_ms"]
         error = float(np.nanmax([abs(off_qrs), abs(off_qt), 0.0])) if np.isfinite(off_qrs) else np.inf
         if error < least:
@@ -92,19 +98,36 @@ def fit_intervals(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tup
     """
     error = np.inf
     for _ in range(ROUNDS):
-        beat = typical_beat_of(heart, REST, heart.conduction, rr_s)
-        off_qrs = qrs_ms - beat.qrs_ms
-        off_qt = qt_ms - beat.qt_ms if np.isfinite(qt_ms) else 0.0
+        shown_qrs, shown_qt = shown_ms(heart, rr_s)
+        off_qrs = qrs_ms - shown_qrs
+        off_qt = qt_ms - shown_qt if np.isfinite(qt_ms) else 0.0
         error = max(abs(off_qrs), abs(off_qt))
         if error < CLOSE_MS:
             break
-        ratio = heart.qrs_ms / beat.qrs_ms
+        ratio = heart.qrs_ms / shown_qrs
         heart = replace(
             heart,
             qrs_ms=float(np.clip(heart.qrs_ms + ratio * off_qrs, 40.0, LONGEST_QRS_MS)),
             qtcf_ms=float(np.clip(heart.qtcf_ms + off_qt / np.cbrt(rr_s), 250.0, 700.0)),
         )
     return heart, float(error)
+
+
+def shown_ms(heart: Heart, rr_s: float) -> tuple[float, float]:
+    """QRS and QT [ms] of the heart's noise-free beat at a steady RR [s], with nothing on board."""
+    targets = targets_of([heart], REST)
+    codes = (heart.seat, TERRITORIES.index(heart.scar), TERRITORIES.index(heart.injury), KINDS.index(heart.conduction))
+    shapes = Shapes(
+        *(np.array([code]) for code in codes), np.zeros(1), targets.slowness, targets.phase3_ms, targets.dispersion
+    )
+    beat = measured_beats(shapes, targets.mean_ms * rate_factor(np.array([rr_s]), np.array([rr_s])))
+    return float(beat.qrs_ms[0]), float(beat.qt_ms[0])
+
+
+def _strip(heart: Heart) -> np.ndarray:
+    """``(12, 1024)`` [mV]: the same strip of this heart every time."""
+    key = np.zeros(1, np.uint64)
+    return draw_strips(plan_strips(HeartArrays.of([heart]), stacked([REST]), key, SECONDS), MODEL_RATE_HZ)[0]
 
 
 __all__ = ["HybridTissue", "fit_intervals"]

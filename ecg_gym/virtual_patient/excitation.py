@@ -1,6 +1,7 @@
 """``Excitation``: what a heart's beats ask of its tissue. ``EIKONAL`` answers with the default heart's travel times.
 
-Anything hashable with these two methods can take its place: ``ecg_gym.tissue`` has one of reaction-diffusion.
+Anything hashable with these two methods can take its place: ``ecg_gym.tissue`` has one of reaction-diffusion. Tissues
+get a slot in the tables of a process when a heart of theirs is first drawn; slot 0 is the eikonal's.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -47,3 +49,27 @@ def _pattern() -> np.ndarray:
 
 
 EIKONAL = Eikonal()
+MOST_TISSUES = 8  # in one process: tables hold about 4 MB for each
+_SLOTS: dict[Excitation, int] = {EIKONAL: 0}
+_LOCK = Lock()
+
+
+def slot_of(tissue: Excitation) -> int:
+    """The tissue's slot in this process; what a heart shows does not depend on which it is.
+
+    Raises ``ValueError`` for more than ``MOST_TISSUES`` different tissues.
+    """
+    with _LOCK:
+        if tissue not in _SLOTS:
+            if len(_SLOTS) == MOST_TISSUES:
+                raise ValueError(
+                    f"a tissue more than {MOST_TISSUES}; expected at most so many different ones in a process; "
+                    "use several processes"
+                )
+            _SLOTS[tissue] = len(_SLOTS)
+        return _SLOTS[tissue]
+
+
+def tissue_in(slot: int) -> Excitation:
+    """The tissue in a slot that :func:`slot_of` has given."""
+    return list(_SLOTS)[slot]

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    pass
-
 
 @cache
-def _table() -> dict[str, dict[str, Any]]:
+def rhythm_yaml() -> dict[str, dict[str, Any]]:
+    """The whole table: ``rhythms`` and ``timing``."""
     return yaml.safe_load(Path(__file__).with_name("rhythms.yaml").read_text(encoding="utf-8"))
 
 
 def rhythms() -> dict[str, dict[str, Any]]:
     """The rows of the table, by the name of the rhythm."""
-    return _table()["rhythms"]
+    return rhythm_yaml()["rhythms"]
 
 
 def timing(name: str) -> float:
     """A figure that all rhythms share, in the table's unit."""
-    return _table()["timing"][name]["value"]
+    return rhythm_yaml()["timing"][name]["value"]

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
 
 import numpy as np
 
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import Train
-from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 FINDINGS = (
     "Poor data quality",
@@ -54,38 +51,6 @@ class Truth:
     concentrations: Mapping[str, float] = field(default_factory=dict)  # plasma [ng/mL], what is on board only
 
 
-def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.ndarray:
-    """``(17,)`` bool: which findings a careful reader would report."""
-    row, hr, pr = rhythms()[heart.rhythm], intervals["hr_bpm"], intervals["pr_ms"]
-    degree, limit = row.get("av_block", 1), _values("findings")
-    long_pr = pr > limit["av_block_pr_ms"]
-    result = {
-        "Poor data quality": heart.noise > limit["poor_quality_noise"],
-        "Sinus rhythm": row["leader"] == "sinus" and not (degree == 3 and not np.isfinite(train.pr_s).any()),
-        "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
-        "Tachycardia": hr > limit["tachycardia_bpm"],
-        "Ventricular tachycardia": row["leader"] in ("ventricular", "torsade") or _longest_run(train.kind) >= 3,
-        "Supraventricular tachycardia with aberrancy": row["leader"] == "reentry",
-        "Atrial fibrillation": train.waves == "fibrillation",
-        "Atrial flutter": train.waves == "flutter",
-        "Bradycardia": hr < limit["bradycardia_bpm"],
-        "Accessory pathway conduction": "preexcited" in train.kind,
-        "Atrioventricular block": degree > 1 or long_pr or "escape" in train.kind,
-        "1st degree atrioventricular block": degree == 1 and long_pr,
-        "Bifascicular block": "bifascicular" in train.kind,
-        "Right bundle branch block": bool({"rbbb", "bifascicular"} & set(train.kind)),
-        "Left bundle branch block": "lbbb" in train.kind,
-        "Infarction": bool(heart.scar or heart.injury),
-        "Electronic pacemaker": row["leader"] == "paced",
-    }
-    return np.array([bool(result[name]) for name in FINDINGS])
-
-
-def _longest_run(kinds: tuple[str, ...]) -> int:
-    """The most ectopic ventricular beats in a row; three are a run of ventricular tachycardia."""
-    return max((len(list(run)) for ectopic, run in groupby(kinds, key=lambda k: "ectopic" in k) if ectopic), default=0)
-
-
 def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], potassium: float) -> dict[str, float]:
     """Hazards [1/h] of a lethal rhythm: monotone in what is known to matter; figures and sources in the heart's table.
 
@@ -99,7 +64,7 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
 
 def ischaemia(heart: Heart) -> float:
     """What scar, injury and running VT add to the hazard of VT/VF [1/h]."""
-    h = _values("hazards")
+    h = table_values("hazards")
     added = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
     return added + (h["running_vt"] if heart.rhythm == "vt" else 0.0)
 
@@ -108,7 +73,7 @@ def hazards_of(
     change: Modulation, ischaemic: np.ndarray, qtcf_ms: np.ndarray, hr_bpm: np.ndarray, potassium: np.ndarray
 ) -> dict[str, np.ndarray]:
     """``hazards`` at many looks, arrays ``(N,)``: ``change`` has numbers or arrays ``(N,)`` in its fields."""
-    h = _values("hazards")
+    h = table_values("hazards")
     qtcf = np.where(np.isnan(qtcf_ms), h["typical_qtcf_ms"], qtcf_ms)
     hr = np.where(np.isnan(hr_bpm), h["typical_hr_bpm"], hr_bpm)
     low_k, high_k = np.maximum(0.0, h["low_potassium"] - potassium), np.maximum(0.0, potassium - h["high_potassium"])
@@ -128,6 +93,6 @@ def hazards_of(
 
 
 @cache
-def _values(section: str) -> dict[str, float]:
+def table_values(section: str) -> dict[str, float]:
     """The bare figures of a section of the heart's table."""
     return {name: entry["value"] for name, entry in heart_table()[section].items()}

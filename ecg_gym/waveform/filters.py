@@ -52,12 +52,12 @@ def spectral(
             f"the strip has {signal.shape[-1]} samples at {rate_hz:g} Hz; expected at least 2 at {RATES_HZ[0]:g} to "
             f"{RATES_HZ[1]:g} Hz; check that rate_hz is in Hz"
         )
-    extended, start = _extend(signal, rate_hz, target_hz)
+    extended, start = continued(signal, rate_hz, target_hz)
     n_in = extended.shape[-1]
     n_out = round(n_in * target_hz / rate_hz)
     spectrum = fft.rfft(extended, axis=-1)
     hz = np.arange(min(spectrum.shape[-1], n_out // 2 + 1)) * (rate_hz / n_in)
-    gain = _shoulder(hz, low) * (1 - _shoulder(hz, high) if high else 1.0)
+    gain = shoulder(hz, low) * (1 - shoulder(hz, high) if high else 1.0)
     spectrum = spectrum[..., : len(hz)] * gain.astype(extended.dtype)
     resampled = fft.irfft(spectrum, n=n_out, axis=-1) * (n_out / n_in)
     first = round(start * target_hz / rate_hz)
@@ -65,14 +65,14 @@ def spectral(
     return resampled[..., first : first + length].astype(signal.dtype, copy=False)
 
 
-def _shoulder(hz: np.ndarray, edges: tuple[float, float] | None) -> np.ndarray:
+def shoulder(hz: np.ndarray, edges: tuple[float, float] | None) -> np.ndarray:
     """Raised cosine from 0 at ``edges[0]`` to 1 at ``edges[1]``; all ones without edges."""
     if edges is None:
         return np.ones_like(hz)
     return 0.5 - 0.5 * np.cos(np.pi * np.clip((hz - edges[0]) / (edges[1] - edges[0]), 0, 1))
 
 
-def _extend(signal: np.ndarray, rate_hz: float, target_hz: float) -> tuple[np.ndarray, int]:
+def continued(signal: np.ndarray, rate_hz: float, target_hz: float) -> tuple[np.ndarray, int]:
     """The strip continued by point reflection, and where it begins in there.
 
     Both the continuation in front and the whole length are multiples of the smallest step that the two grids share,

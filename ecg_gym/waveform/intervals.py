@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -62,8 +63,8 @@ _DTYPES: dict[str, type] = {"p_present": bool, "regular": bool, "n_beats": int}
 _ABSENT: dict[str, float] = {"p_present": False, "regular": False, "n_beats": 0}
 
 
-def corrected(qt_ms: float, jtpeak_ms: float, rr_ms: float) -> dict[str, float]:
-    """QT (Fridericia, Bazett) and J-Tpeak referred to a rate of 60/min [ms]."""
+def corrected(qt_ms: Any, jtpeak_ms: Any, rr_ms: Any) -> dict[str, Any]:
+    """QT (Fridericia, Bazett) and J-Tpeak referred to a rate of 60/min [ms], of numbers or arrays alike."""
     rr_s = rr_ms / 1000
     return {
         "qtcf_ms": qt_ms / rr_s ** (1 / 3),

@@ -84,10 +84,28 @@ def test_the_ecgrdvq_protocol_is_the_trials() -> None:
 
 
 def test_combinations_keep_their_hours() -> None:
-    arm = load_protocol("ecgdmmld").arm("mexiletine_dofetilide")
+    arm = load_protocol("scr003").arm("mexiletine_dofetilide")
     assert arm.drugs == ("mexiletine", "dofetilide")
     assert arm.label == "Mexiletine + Dofetilide"
     assert [a.hours for a in arm.administrations] == sorted(g.hours for g in arm.given)
+
+
+def test_groups_and_crossover_in_one_trial_with_doses_over_days() -> None:
+    protocol = load_protocol("ecgcipa")  # the release's name for scr004
+    orders = [order for _, order in assign(protocol, 60, np.random.default_rng(0))]
+    alone = [order[0] for order in orders if len(order) == 1]
+    assert sorted(alone) == sorted(10 * ["ranolazine", "verapamil", "lopinavir_ritonavir", "chloroquine", "placebo"])
+    assert sum(set(order) == {"dofetilide", "diltiazem_dofetilide"} for order in orders) == 10
+    assert [a.hours for a in protocol.arm("ranolazine").administrations] == [0, 12, 24, 36, 48]
+    assert {given.confidence for arm in protocol.arms for given in arm.given} == {"M", "L"}
+    rows = [
+        {"RANDID": i, "ARM": order[0], "TPT": hour, "RR": 1000, "QT": 400 + (hour > 0) * 10 * (order[0] != "placebo")}
+        for i, order in enumerate(orders) if len(order) == 1 for hour in (-1.0, 51.0)
+    ]  # fmt: skip
+    corrected = [row for row in summarise(protocol, rows) if row["effect"] == "placebo_corrected"]
+    effects = {(row["arm"], row["hour"]): row for row in corrected if row["endpoint"] == "QTcF"}
+    assert (effects["ranolazine", 51.0]["mean"], effects["ranolazine", 51.0]["n"]) == (10.0, 10)
+    assert effects["dofetilide", 51.0]["n"] == 0
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from ecg_gym.pharmacology import (
     termination,
 )
 from ecg_gym.pharmacology.exposure import saturation
+from ecg_gym.pharmacology.interactions import changes
+from ecg_gym.pharmacology.repolarisation import repolarisation
 
 ADULT = Patient(weight_kg=70.0)
 
@@ -108,11 +110,46 @@ def test_potassium_shortens_repolarisation(potassium: float, more: float) -> Non
     assert high.pr_ms >= low.pr_ms
 
 
+def test_a_drug_that_slows_its_own_elimination_builds_up_and_single_doses_do_not_know() -> None:
+    """Ranolazine 1000 mg twice daily reach about 2600 ng/mL (label), two thirds of it without the inhibition."""
+    days = [Administration(12.0 * i, FORMULARY.check(parse_dose("ranolazine 1000 mg"), ADULT)) for i in range(9)]
+    steady = max(e.of("ranolazine") for e in exposure_at(days, ADULT, np.arange(96.0, 108.0)))
+    first = max(e.of("ranolazine") for e in exposure_at(days[:1], ADULT, np.arange(0.0, 24.0)))
+    assert 2000 < steady < 3000
+    assert steady > 2 * first
+    single = exposure(days[:1], ADULT, 20.0).of("ranolazine")
+    assert changes("ranolazine", days[:1], ADULT) == [(float("-inf"), 1.0, 1.0), (12.0, 1.0, 1.0)]
+    assert single < 0.5 * first
+
+
+def test_repeated_verapamil_prolongs_more_than_the_first_dose() -> None:
+    given = [Administration(8.0 * i, FORMULARY.check(parse_dose("verapamil 120 mg PO"), ADULT)) for i in range(7)]
+    first, later = (modulate(exposure(given, ADULT, hours), ADULT) for hours in (1.0, 49.0))
+    assert qtc(later) > qtc(first) + 2.0
+    assert later.pr_ms > 1.3 * first.pr_ms
+
+
+def test_late_sodium_block_takes_more_off_a_long_repolarisation_and_mostly_before_the_peak() -> None:
+    levels = {"alone": 0.0, "beside": 1.8}
+    taken = {}
+    for name, dofetilide in levels.items():
+        before = modulate(_level("dofetilide", dofetilide), ADULT)
+        both = _level("dofetilide", dofetilide).effect + _level("lidocaine", 2000.0).effect
+        after_both = modulate(replace(_level("placebo", 0.0), effect=both), ADULT)
+        taken[name] = np.array(
+            [before.jtpeak_ms - after_both.jtpeak_ms, before.tpeak_tend_ms - after_both.tpeak_tend_ms]
+        )
+    assert taken["beside"].sum() > 1.15 * taken["alone"].sum() > 0
+    assert taken["beside"][0] > 2 * taken["beside"][1] > 0
+
+
 def test_the_potassium_law_by_hand() -> None:
     low = modulate(exposure((), Patient(potassium=3.0), 0.0), Patient(potassium=3.0))
     k = 1 - np.sqrt(3.0 / 4.2)
     assert low.ikr_block == pytest.approx(k)
-    assert low.jtpeak_ms == pytest.approx(101.5 * k / (1 - 0.76 * k))
+    apd, dispersion = (float(f[0]) for f in repolarisation(np.array([k]), *np.zeros((3, 1))))
+    assert low.tpeak_tend_ms == pytest.approx(138 * (dispersion - 1))
+    assert low.jtpeak_ms == pytest.approx(403 * (apd - 1) - low.tpeak_tend_ms)
     assert low.t_amplitude < 0.8
 
 

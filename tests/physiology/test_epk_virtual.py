@@ -36,7 +36,7 @@ def test_it_follows_sinus_rhythm_and_keeps_silent_in_fibrillation() -> None:
 def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
     """QT and Tpeak-Tend two hours after 0.5 mg: the prior errs by less than 40 % of it and ranks people alike."""
     world = VirtualPatient(dt_hours=2.0)
-    before = world.initial(N, np.random.default_rng(3), healthy=True)
+    before = world.initial(N, np.random.default_rng(13), healthy=True)
     dose = FORMULARY.check(parse_dose("dofetilide 0.5 mg PO"), Patient())
     after = world.step(before, [Treatment((dose,))] * N, np.random.default_rng(4))
     measured = measure(ECG(before.ecg, MODEL_RATE_HZ))
@@ -63,7 +63,7 @@ def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
 def test_told_the_intervals_and_the_beats_it_draws_the_strip_after_dofetilide() -> None:
     """In all eight leads: an eighth of what a copy of the strip before leaves of the power, intervals as they are."""
     world = VirtualPatient(dt_hours=2.0)
-    before = world.initial(N, np.random.default_rng(3), healthy=True)
+    before = world.initial(N, np.random.default_rng(13), healthy=True)
     dose = FORMULARY.check(parse_dose("dofetilide 0.5 mg PO"), Patient())
     after = world.step(before, [Treatment((dose,))] * N, np.random.default_rng(4))
     seen, then = (measure(ECG(state.ecg, MODEL_RATE_HZ)) for state in (before, after))

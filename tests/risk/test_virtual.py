@@ -12,7 +12,7 @@ from ecg_gym.virtual_patient import FINDINGS as TRUE_FINDINGS
 from ecg_gym.virtual_patient import VirtualPatient
 
 WORLD = VirtualPatient(dt_hours=2.0)
-N = 3
+N = 16  # of three, one on the edge of a wide QRS decides
 
 
 def risks(model: RiskModel, words: str, **who) -> Risk:

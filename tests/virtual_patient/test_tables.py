@@ -1,22 +1,20 @@
 """The tables of the virtual patient: every figure says its unit, its source and how sure we are; shares are shares."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
 
 from ecg_gym.core import Patient
-from ecg_gym.virtual_patient import draw_heart, rhythm
+from ecg_gym.virtual_patient import draw_heart
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.heart import draw_patient
 from ecg_gym.virtual_patient.population import population
+from ecg_gym.virtual_patient.rhythm_table import rhythm_yaml
 
 PATIENT_FIGURES = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 
 
 def rows() -> dict[str, dict]:
-    timing = yaml.safe_load(Path(rhythm.__file__).with_name("rhythms.yaml").read_text(encoding="utf-8"))["timing"]
+    timing = rhythm_yaml()["timing"]
     sections = {**population(), "timing": timing, **{name: heart_table()[name] for name in ("hazards", "findings")}}
     return {f"{section}.{name}": row for section, table in sections.items() for name, row in table.items()}
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from shown_beats import Beat, beat_in_time, typical_beat_of
 
 from ecg_gym.checks import check_world
 from ecg_gym.core import LEADS, WATCH, Patient
@@ -11,16 +12,12 @@ from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import FINDINGS, Heart, VirtualPatient, draw_heart, synthesise
 from ecg_gym.virtual_patient.activation import atrial_map, region, ventricular_map
 from ecg_gym.virtual_patient.anatomy import ventricles
-from ecg_gym.virtual_patient.beat import beat_shape, electrode_strip
-from ecg_gym.virtual_patient.beat_shapes import typical_beat_of
 from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.lead_field import Pose, electrode_matrix
 from ecg_gym.virtual_patient.noise import electrode_noise
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.repolarisation import rate_factor
-from ecg_gym.virtual_patient.rhythm import Train, train_of
 from ecg_gym.virtual_patient.rhythm_table import rhythms
-from ecg_gym.virtual_patient.strip import usual_beat
 from ecg_gym.virtual_patient.truth import hazards
 
 
@@ -53,21 +50,17 @@ def test_an_evenly_charged_heart_is_silent() -> None:
 
 
 def test_a_beat_begins_and_ends_at_rest() -> None:
-    rows = electrode_matrix(ventricles())
-    fire = ventricular_map("normal")
-    shape = beat_shape(rows, fire, np.zeros(len(fire)), 500.0, 23.0)
-    strip = electrode_strip([(shape, 0.1, 280.0)], len(rows), 500.0, 500)
+    strip = beat_in_time(dispersion=0.0, mean_ms=280.0)
     peak = np.abs(strip).max()
-    assert np.abs(strip[:, :20]).max() < 1e-3 * peak
-    assert np.abs(strip[:, -20:]).max() < 1e-3 * peak
+    assert np.abs(strip[:, :50]).max() < 1e-3 * peak
+    assert np.abs(strip[:, -50:]).max() < 1e-3 * peak
 
 
 def test_equal_action_potentials_repolarise_like_they_depolarised_reversed() -> None:
     """With one APD everywhere T is the QRS again, smeared and upside down: the areas cancel (Wilson's gradient)."""
-    rows, fire = electrode_matrix(ventricles()), ventricular_map("normal")
-    shape = beat_shape(rows, fire, np.zeros(len(fire)), 500.0, 23.0)
-    strip = electrode_strip([(shape, 0.1, 280.0)], len(rows), 500.0, 500)
-    qrs, t = strip[:, :150].sum(axis=1), strip[:, 150:].sum(axis=1)
+    strip = beat_in_time(dispersion=0.0, mean_ms=280.0)
+    middle = round((0.15 + 0.2) * 512)
+    qrs, t = strip[:, :middle].sum(axis=1), strip[:, middle:].sum(axis=1)
     np.testing.assert_allclose(t, -qrs, atol=0.12 * np.abs(qrs).max())
 
 
@@ -100,7 +93,7 @@ def test_intervals_are_an_adults() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_asked_of_the_t_wave_is_shown(seed: int) -> None:
     heart = draw_heart(np.random.default_rng(seed), healthy=True)
-    before = typical_beat_of(heart, REST, "normal", 1.0)
+    before: Beat = typical_beat_of(heart, REST, "normal", 1.0)
     after = typical_beat_of(heart, Modulation(jtpeak_ms=30, tpeak_tend_ms=25), "normal", 1.0)
     assert after.jtpeak_ms - before.jtpeak_ms == pytest.approx(30, abs=2)
     wider = (after.qt_ms - after.qrs_ms - after.jtpeak_ms) - (before.qt_ms - before.qrs_ms - before.jtpeak_ms)
@@ -295,24 +288,6 @@ def test_rhythms_are_what_they_are_called() -> None:
     assert first.findings[FINDINGS.index("Atrioventricular block")]
     _, twos = synthesise(average(rhythm="bigeminy", rate_bpm=75.0), REST, rng)
     assert 0.3 < np.mean([k == "ectopic_lv" for k in twos.kinds]) < 0.7
-
-
-def _train(*kinds: str, conducted: str = "") -> Train:
-    train = train_of(np.arange(len(kinds), dtype=float), "normal")
-    pr = np.array([0.16 if kind == conducted else np.nan for kind in kinds])
-    return replace(train, kind=kinds, pr_s=pr)
-
-
-def test_the_usual_beat_of_a_tie_is_the_first() -> None:
-    """Not a matter of string hashes, which differ from process to process: truths and hazards hang on it."""
-    assert usual_beat(_train(*("normal", "ectopic_lv") * 4))[0] == "normal"
-    assert usual_beat(_train(*("ectopic_lv", "normal") * 4))[0] == "ectopic_lv"
-    assert usual_beat(_train("ectopic_lv", "normal", "normal"))[0] == "normal"
-
-
-def test_intervals_are_read_from_conducted_beats_once_they_are_a_third() -> None:
-    assert usual_beat(_train("ectopic_lv", "ectopic_lv", "normal", conducted="normal"))[0] == "normal"
-    assert usual_beat(_train(*("ectopic_lv",) * 3, "normal", conducted="normal"))[0] == "ectopic_lv"
 
 
 def test_rate_control_slows_fibrillation_and_not_the_sinus_node() -> None:

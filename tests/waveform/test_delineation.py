@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_gym.core import ECG, LEADS, independent_from_leads, limb_from_independent
+from ecg_gym.pharmacology import Modulation
+from ecg_gym.virtual_patient import draw_heart, synthesise
 from ecg_gym.waveform import find_r_peaks, measure
 from ecg_gym.waveform.delineation import MANUAL, RULES
 from ecg_gym.waveform.spikes import without_spikes
@@ -225,3 +227,35 @@ def test_a_p_wave_that_begins_before_t_has_peaked_gives_neither() -> None:
     intervals = measure(analytic(400, 215, 330))
     assert np.isnan(intervals.qt_ms[0]) or intervals.qt_ms[0] == pytest.approx(330, abs=12)
     assert np.isnan(intervals.pr_ms[0]) or intervals.pr_ms[0] == pytest.approx(215, abs=15)
+
+
+@pytest.mark.parametrize("rhythm", ["flutter", "flutter_slow"])
+def test_virtual_flutter_has_no_pr_and_a_narrow_qrs(rhythm: str) -> None:
+    """Of 12 hearts each at most one may get a PR; more than half did where only the P wave itself was looked at."""
+    strips, truths = zip(*(_strip_of(rhythm, number) for number in range(12)))
+    measured = measure(ECG(np.stack(strips), 500.0))
+    assert np.isfinite(measured.pr_ms).sum() <= 1
+    known = np.isfinite(measured.qrs_ms) & np.isfinite(truths)
+    assert np.abs(measured.qrs_ms - np.array(truths))[known].mean() < 18.0
+
+
+def test_ventricular_tachycardia_has_no_intervals_rather_than_wrong_ones() -> None:
+    strips, truths = zip(*(_strip_of("vt", number) for number in range(12)))
+    measured = measure(ECG(np.stack(strips), 500.0))
+    wrong = np.abs(measured.qrs_ms - np.array(truths)) > 15.0
+    assert wrong.sum() <= 1
+    assert not np.isfinite(measured.qt_ms).any()
+    assert any("no end that can be told" in reason for reason in measured.reason)
+
+
+def test_sinus_hearts_keep_their_p_waves() -> None:
+    strips, _ = zip(*(_strip_of("sinus", number) for number in range(12)))
+    assert np.isfinite(measure(ECG(np.stack(strips), 500.0)).pr_ms).sum() >= 11
+
+
+def _strip_of(rhythm: str, number: int) -> tuple[np.ndarray, float]:
+    """A strip of a healthy heart in this rhythm and its true QRS [ms]."""
+    rng = np.random.default_rng([5, number])
+    heart = draw_heart(rng, rhythm=rhythm, conduction="normal", healthy=True)
+    strip, truth = synthesise(heart, Modulation(), rng, 500.0, 10.0)
+    return strip, truth.intervals["qrs_ms"]

@@ -73,6 +73,10 @@ _ROWS = (
           "CRPS.", "speed.sampler", "world"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
+    Study("real-effects", "Group effects of real arms beside those of the model, of pharmacology, of placebo and of a "
+          "wrong drug.", "real_trials.effects"),
+    Study("leave-one-out", "The interval model, tuned on everybody else, foretells the one who was left out; beside "
+          "trivial forecasts.", "real_trials.leave_one_out"),
     Study("leads", "Synthetic hearts: is the true reaction named, how well is another pacing foretold, do intervals "
           "cover?", "leads.study"),
 )  # fmt: skip

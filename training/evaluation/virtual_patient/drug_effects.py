@@ -23,6 +23,7 @@ from ecg_gym.clinical_trial import ENDPOINTS, Protocol, load_protocol, run_trial
 from ecg_gym.clinical_trial.effects import cells, changes, endpoint_values, interval, mean_known, number
 from ecg_gym.core import Patient
 from ecg_gym.io import atomic_write
+from training.evaluation.virtual_patient import exposure_response
 
 Row = dict[str, Any]
 SHOWN = ("HR", "PR", "QRS", "QTcF", "JTpeakc", "TpTe")
@@ -69,6 +70,8 @@ def study(data: Path, seeds: int = 3, progress: Callable[[], None] = lambda: Non
     pairs = list(_pairs(protocol, cohorts, effects))
     levels, drift = concentrations(protocol, real, cohorts), placebo_drift(protocol, real, cohorts)
     spread = spreads(protocol, real, cohorts)
+    lines_of = exposure_response.slopes(protocol, real, cohorts)
+    shared = exposure_response.correlations(protocol, real, cohorts)
     document = {
         "study": "drug-effects",
         "world": "virtual",
@@ -86,6 +89,13 @@ def study(data: Path, seeds: int = 3, progress: Callable[[], None] = lambda: Non
         "spread": spread,
         "spread_inside": sum(row["inside"] for row in spread),
         "spread_of": len(spread),
+        "effect_spread_inside": sum(pair["sd_inside"] for pair in pairs),
+        "slopes": lines_of,
+        "slopes_inside": sum(row["inside"] for row in lines_of),
+        "slopes_of": len(lines_of),
+        "correlations": shared,
+        "correlations_inside": sum(row["inside"] for row in shared),
+        "correlations_of": len(shared),
         "time_courses": courses,
         "time_courses_inside": sum(row["inside"] for row in courses),
         "time_courses_of": len(courses),
@@ -110,6 +120,7 @@ def _pairs(protocol: Protocol, cohorts: Sequence[Sequence[Row]], real: dict[tupl
                 "virtual_mean": _short(ours["mean"]),
                 "virtual_ci": [_short(ours["ci_low"]), _short(ours["ci_high"])],
                 "virtual_sd": _short(ours["sd"]),
+                "sd_inside": bool(abs(ours["sd"] - row["sd"]) <= GOAL * row["sd"]),
                 "n": ours["n"],
                 "inside": bool(row["low"] <= ours["mean"] <= row["high"]),
                 "no_effect_inside": bool(row["low"] <= 0 <= row["high"]),
@@ -290,6 +301,8 @@ def tables(document: dict[str, Any]) -> dict[str, list[Row]]:
         "effects at the nominal peak, placebo-corrected": document["pairs"],
         "placebo over the day": drift,
         "how people and triplicates scatter": document["spread"],
+        "effect per concentration, and how much higher it is behind the peak than before": document["slopes"],
+        "one person's effect under one drug and another": document["correlations"],
     }
 
 
@@ -301,6 +314,10 @@ def lines(document: dict[str, Any]) -> list[str]:
         f"concentrations within the real between-subject SD: {document['concentrations_inside']} of "
         f"{document['concentrations_of']}",
         f"SDs within 30 % of the real ones: {document['spread_inside']} of {document['spread_of']}",
+        f"SDs of effects within 30 % of the real ones: {document['effect_spread_inside']} of {document['of']}",
+        f"slopes and hysteresis inside the real interval: {document['slopes_inside']} of {document['slopes_of']}",
+        f"correlations between drugs inside the real interval: {document['correlations_inside']} of "
+        f"{document['correlations_of']}",
         f"time courses inside the real interval: {document['time_courses_inside']} of {document['time_courses_of']}",
     ]
     return said

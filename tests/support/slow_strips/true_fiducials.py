@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from ecg_gym.core import independent_from_leads
-from ecg_gym.virtual_patient.beat import BeatShape, electrode_strip
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
+from slow_strips.beat import BeatShape, electrode_strip
 
 VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.fiducials
 P_FRACTION = 0.045  # of the P wave's height, as in waveform.fiducials

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.virtual_patient.rhythm_table import _table, rhythms, timing
+from ecg_gym.virtual_patient.rhythm_table import rhythm_yaml, rhythms, timing
 
 if TYPE_CHECKING:
     from ecg_gym.virtual_patient.heart import Heart
@@ -106,7 +106,7 @@ def _intervals(rate: float, sdnn_ms: float, rng: np.random.Generator, seconds: f
     n = int(np.ceil(seconds / rr * 1.5)) + 4
     at = rr * np.arange(n)
     sd = sdnn_ms / 1000 * min(1.0, rr) ** timing("sdnn_rr_exponent")
-    bands, share = _table()["timing"], timing("respiratory_share")
+    bands, share = rhythm_yaml()["timing"], timing("respiratory_share")
     breathing, slow = (rng.uniform(bands[n]["low"], bands[n]["high"]) for n in ("breathing_hz", "slow_hz"))
     phase = rng.uniform(0, 2 * np.pi, 2)
     respiratory = np.sqrt(2 * share) * np.sin(2 * np.pi * breathing * at + phase[0])
@@ -201,7 +201,8 @@ def _with_ectopics(train: Train, s: _Strip) -> Train:
         until = float(times[-1]) + timing("after_ectopic") * rr
         kept[(train.qrs_s > train.qrs_s[i]) & (train.qrs_s < until)] = False
         early.extend(times[times < s.seconds])
-    buried = np.isin(train.p_s, (train.qrs_s - train.pr_s)[~kept])
+    gone = (train.qrs_s - train.pr_s)[~kept]  # not to the last bit what was added
+    buried = (np.abs(np.subtract.outer(train.p_s, gone)) < 1e-6).any(axis=1)
     qrs = np.concatenate([train.qrs_s[kept], early])
     order = np.argsort(qrs, kind="stable")
     kinds = [k for k, there in zip(train.kind, kept) if there] + [row["focus"]] * len(early)

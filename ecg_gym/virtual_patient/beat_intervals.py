@@ -1,0 +1,338 @@
+"""What a beat shows: fiducials of noise-free beats, measured one by one, or read from a table of measured beats.
+
+Of a heart one asks a QRS, a QTcF and a Tpeak-Tend; what its beat shows also depends on its pose, its path of
+activation, scar and injury. ``measured_beats`` synthesises each beat and delineates it (0.1 to 0.2 ms of CPU time).
+``shown_intervals`` interpolates between such beats at the knots of a grid over slowness, shape of repolarisation and
+action potential duration, per pose, scar, injury and path; knots are measured when they are first needed (about a
+microsecond a row once they are there).
+
+Fiducials are the delineator's on a noise-free beat: QRS begins where the spatial velocity of the 8 independent leads
+first exceeds 3 % of its peak and ends where it last does; the T peak is the largest top of the vector magnitude behind
+it; the T end is where the steepest tangent of the magnitude behind the peak meets the level behind the T wave.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from ecg_gym.compiled import compiled
+from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.beat_spectra import (
+    BEFORE_S,
+    KINDS,
+    PERIOD_S,
+    PREEXCITED,
+    TERRITORIES,
+    Shapes,
+    beats,
+    spectra,
+)
+from ecg_gym.virtual_patient.heart import seats
+
+RATE_HZ = 512.0  # of the noise-free beats that are delineated
+VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.delineation
+QUANTITIES = ("onset_ms", "qrs_ms", "r_peak_ms", "jtpeak_ms", "qt_ms", "t_amplitude_mv")
+_LINES = 256  # of a spectrum with PERIOD_S: up to 205 Hz
+_VELOCITY_SMOOTH_S, _MAGNITUDE_SMOOTH_S = 0.002, 0.005  # Gaussian
+_CHUNK = 64  # beats in memory at once
+
+
+@dataclass(frozen=True)
+class ShownIntervals:
+    """Lengths of B beats ``(B,)`` from the QRS onset; NaN where there is no T wave to speak of."""
+
+    onset_ms: np.ndarray  # of the QRS, after the first cell fired
+    qrs_ms: np.ndarray
+    r_peak_ms: np.ndarray
+    jtpeak_ms: np.ndarray  # from the end of the QRS to the T peak
+    qt_ms: np.ndarray
+    t_amplitude_mv: np.ndarray
+
+    @property
+    def tpeak_tend_ms(self) -> np.ndarray:
+        """``(B,)`` [ms] from the T peak to the T end."""
+        return self.qt_ms - self.qrs_ms - self.jtpeak_ms
+
+
+def measured_beats(shapes: Shapes, mean_ms: np.ndarray, shape: np.ndarray | None = None) -> ShownIntervals:
+    """Fiducials of B noise-free beats ``(B,)``, each synthesised and delineated.
+
+    ``mean_ms (B,)`` are mean action potential durations; ``shape (B,)`` says which of ``shapes`` each beat is of
+    (by default one beat of each).
+    """
+    which = np.arange(len(shapes)) if shape is None else shape
+    out = np.full((len(which), len(QUANTITIES)), np.nan)
+    period = shapes.period_s(np.zeros(len(shapes)))[which]  # of the shape alone first, then with its duration
+    period = np.maximum(period, shapes[which].period_s(mean_ms)) if len(which) else period
+    for length in np.unique(period):
+        rows = np.flatnonzero(period == length)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            kinds, local = np.unique(which[part], return_inverse=True)
+            out[part] = _delineate(shapes[kinds], local, mean_ms[part], float(length))
+    return ShownIntervals(*out.T)
+
+
+def _delineate(shapes: Shapes, shape: np.ndarray, mean_ms: np.ndarray, period_s: float) -> np.ndarray:
+    """``(B, 6)`` in the order of ``QUANTITIES``."""
+    lines, samples = round(_LINES * period_s / PERIOD_S), round(period_s * RATE_HZ)
+    of = spectra(shapes, period_s, lines)
+    none, mean_s = np.zeros(len(shape)), mean_ms / 1000
+    plain = beats(of, shape, none, mean_s, np.ones(lines), samples)
+    moving = beats(of, shape, none, mean_s, _smoothing(lines, period_s), samples)
+    out = np.full((len(shape), len(QUANTITIES)), np.nan)
+    _read(plain, moving, shapes.activation_ms()[shape] / 1000, RATE_HZ, _kernel(), out)
+    return out
+
+
+def _smoothing(lines: int, period_s: float) -> np.ndarray:
+    """``(lines,)``: the Gaussian that the QRS is smoothed by before its velocity is taken."""
+    omega = 2 * np.pi * np.arange(lines) / period_s
+    return np.exp(-0.5 * (omega * _VELOCITY_SMOOTH_S) ** 2)
+
+
+@cache
+def _kernel() -> np.ndarray:
+    sigma = _MAGNITUDE_SMOOTH_S * RATE_HZ
+    x = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    weights = np.exp(-0.5 * (x / sigma) ** 2)
+    return weights / weights.sum()
+
+
+@compiled
+def _read(
+    plain: np.ndarray, moving: np.ndarray, activation_s: np.ndarray, rate: float, kernel: np.ndarray, out: np.ndarray
+) -> None:
+    """Delineates ``plain (B, T, 8)``, of which ``moving`` is the version smoothed for its velocity."""
+    n = plain.shape[1]
+    size, velocity, smooth = np.empty(n), np.empty(n), np.empty(n)
+    for b in range(len(plain)):
+        for i in range(n):
+            total, speed = 0.0, 0.0
+            for lead in range(plain.shape[2]):
+                total += plain[b, i, lead] ** 2
+                step = moving[b, min(i + 1, n - 1), lead] - moving[b, max(i - 1, 0), lead]
+                speed += step * step
+            size[i], velocity[i] = math.sqrt(total), 0.5 * math.sqrt(speed)
+        onset, end = _qrs(velocity, (BEFORE_S + activation_s[b]) * rate, 0.02 * rate)
+        last = int(np.rint(end)) + 1
+        r = _vertex(size, int(np.argmax(size[:last])))
+        reach = len(kernel) // 2
+        for i in range(n):
+            total = 0.0
+            for k in range(len(kernel)):
+                total += kernel[k] * size[min(max(i + k - reach, 0), n - 1)]
+            smooth[i] = total
+        to_ms = 1000 / rate
+        out[b, 0], out[b, 1] = (onset - BEFORE_S * rate) * to_ms, (end - onset) * to_ms
+        out[b, 2] = (r - onset) * to_ms
+        first = int(np.rint(end + 0.03 * rate))
+        peak, height = -1, -1.0
+        for i in range(first + 1, n - 1):  # an ST segment that falls from the J point has no top there
+            if smooth[i - 1] < smooth[i] >= smooth[i + 1] and smooth[i] > height:
+                peak, height = i, smooth[i]
+        if peak < 0:
+            peak = first + int(np.argmax(smooth[first:]))
+        steepest, slope = peak, 0.0
+        for i in range(peak, n - 1):
+            here = (smooth[i + 1] - smooth[i - 1]) / 2
+            if here < slope:
+                steepest, slope = i, here
+        if slope >= 0:
+            continue
+        t_end = steepest + (smooth[steepest:].min() - smooth[steepest]) / slope
+        out[b, 3], out[b, 4] = (_vertex(smooth, peak) - end) * to_ms, (t_end - onset) * to_ms
+        out[b, 5] = smooth[peak]
+
+
+@compiled
+def _qrs(velocity: np.ndarray, fired: float, around: float) -> tuple[float, float]:
+    """QRS onset and end [samples] of beats whose last cell fires at ``fired``.
+
+    Where the T wave begins before the velocity is quiet, the QRS ends at the turn between them: the slowest moment
+    within 20 ms of the last cell's firing.
+    """
+    last = int(np.rint(fired + around))  # the T wave may be fast too: look no further
+    highest = velocity[:last].max()
+    level = VELOCITY_FRACTION * highest
+    first_loud, last_loud = -1, -1
+    for i in range(last):
+        if velocity[i] > level:
+            first_loud = i if first_loud < 0 else first_loud
+            last_loud = i
+    onset, end = float(first_loud), float(last_loud)
+    if first_loud > 0:
+        onset -= (velocity[first_loud] - level) / (velocity[first_loud] - velocity[first_loud - 1])
+    if last_loud + 1 < last:
+        end += (velocity[last_loud] - level) / (velocity[last_loud] - velocity[last_loud + 1])
+    else:
+        turn = max(0, int(np.rint(fired - around)))
+        end = float(turn + np.argmin(velocity[turn:last]))
+    return onset, end
+
+
+@compiled
+def _vertex(y: np.ndarray, top: int) -> float:
+    """The top of the parabola through a sample and its neighbours."""
+    if top <= 0 or top >= len(y) - 1:
+        return float(top)
+    bend = y[top - 1] - 2 * y[top] + y[top + 1]
+    return top + 0.5 * (y[top - 1] - y[top + 1]) / bend if bend < 0 else float(top)
+
+
+# The grid of the table. Slowness and x end where hearts do (beyond, the last knot holds); the durations go down to
+# what a fast rhythm leaves. T peaks move nearly one to one with the duration, which is taken out before interpolation.
+_SLOWNESS = np.array([0.7, 0.85, 1.0, 1.15, 1.35, 1.7, 2.4, 3.4])
+_X = np.array([-0.7, -0.4, -0.15, 0.1, 0.4, 0.8, 1.4, 2.5])
+_T_GAIN = np.array([0.4, 0.7, 0.9, 1.1, 1.4, 2.0])
+_MEAN_MS = np.array([60.0, 110.0, 150.0, 190.0, 235.0, 290.0, 370.0, 500.0])
+_AXES = (_SLOWNESS, _X, _T_GAIN, _MEAN_MS)
+_KNOTS = tuple(len(axis) for axis in _AXES)
+_FUSION_STEP_MS, _FUSIONS = 5.0, 25  # as in rhythms.yaml: 0 .. 120 ms
+_FOLLOWS = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # of QUANTITIES: ms per ms of mean duration
+_MOST_SLOTS = 512  # pose x scar x injury x path at a time: 80 MB; beyond, the table starts anew
+
+
+@dataclass
+class _Table:
+    """Knots by slot; a slot is one combination of pose, scar, injury and path."""
+
+    slot_of: np.ndarray = field(default_factory=lambda: np.full(_combinations(), -1, np.int64))
+    slots: int = 0
+    values: np.ndarray = field(default_factory=lambda: np.empty((8, *_KNOTS, len(QUANTITIES)), np.float32))
+    known: np.ndarray = field(default_factory=lambda: np.zeros((8, *_KNOTS), bool))
+
+    def slots_for(self, combination: np.ndarray) -> np.ndarray:
+        """``(B,)`` the slot of each combination; new ones get one."""
+        slot = self.slot_of[combination]
+        if (slot < 0).any():
+            new = np.unique(combination[slot < 0])
+            if self.slots + len(new) > _MOST_SLOTS:
+                self.slot_of[:], self.known[:], self.slots = -1, False, 0
+                new = np.unique(combination)
+            self.slot_of[new] = self.slots + np.arange(len(new))
+            self.slots += len(new)
+            if self.slots > len(self.values):
+                more = max(self.slots, 2 * len(self.values)) - len(self.values)
+                self.values = np.concatenate([self.values, np.empty((more, *self.values.shape[1:]), np.float32)])
+                self.known = np.concatenate([self.known, np.zeros((more, *_KNOTS), bool)])
+            slot = self.slot_of[combination]
+        return slot
+
+
+def _combinations() -> int:
+    return seats() * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
+
+
+@cache
+def _table() -> _Table:
+    return _Table()
+
+
+def shown_intervals(
+    pose: np.ndarray,
+    scar: np.ndarray,
+    injury: np.ndarray,
+    kind: np.ndarray,
+    fusion_ms: np.ndarray,
+    slowness: np.ndarray,
+    x: np.ndarray,
+    t_gain: np.ndarray,
+    mean_ms: np.ndarray,
+) -> ShownIntervals:
+    """What the noise-free beats of B hearts show, each argument ``(B,)``, from the table.
+
+    ``pose`` is a ``Heart.seat`` (the index of a pose where the tissue is the eikonal's), ``scar`` and ``injury``
+    are codes of ``TERRITORIES``, ``kind`` of ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only.
+    ``slowness``, ``x`` and ``t_gain`` are what ``beat_targets`` works out for a heart under a modulation,
+    ``mean_ms`` the mean action potential duration of the beat. A row does not depend on the rows beside it.
+    """
+    steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
+    path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)
+    combination = (np.asarray(pose) * len(TERRITORIES) + scar) * len(TERRITORIES) + injury
+    combination = combination * (len(KINDS) + _FUSIONS) + path
+    at = np.stack([slowness, x, t_gain, mean_ms], axis=1).astype(float)
+    return ShownIntervals(*_interpolated(combination, at).T)
+
+
+def _interpolated(combination: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """``(B, 6)``; rows that need more than a slotful of new combinations are taken in turn."""
+    if len(combination) > _MOST_SLOTS:
+        halves = np.array_split(np.arange(len(combination)), 2)
+        return np.concatenate([_interpolated(combination[half], at[half]) for half in halves])
+    table, out = _table(), np.empty((len(at), len(QUANTITIES)))
+    slot = table.slots_for(combination)
+    missing = np.empty((len(at) * 16, 6), np.int64)
+    n = _look_up(slot, combination, at, *_AXES, table.values, table.known, _FOLLOWS, out, missing)
+    if n:
+        _measure_knots(table, np.unique(missing[:n], axis=0))
+        _look_up(slot, combination, at, *_AXES, table.values, table.known, _FOLLOWS, out, missing)
+    return out
+
+
+def _measure_knots(table: _Table, knots: np.ndarray) -> None:
+    """Fills in knots ``(n, 6)``: slot, combination, and places on the four axes."""
+    slot, combination, *place = knots.T
+    rest, path = np.divmod(combination, len(KINDS) + _FUSIONS)
+    rest, injury = np.divmod(rest, len(TERRITORIES))
+    pose, scar = np.divmod(rest, len(TERRITORIES))
+    fusion_ms = np.maximum(path - len(KINDS), 0) * _FUSION_STEP_MS
+    slowness, x, t_gain, mean_ms = (axis[at] for axis, at in zip(_AXES, place))
+    kind = np.where(path >= len(KINDS), PREEXCITED, path)
+    of = (pose, scar, injury, kind, fusion_ms, slowness, phase3_ms(x), dispersion(x, t_gain))
+    _alike, first, shape = np.unique(np.stack(of, axis=1), axis=0, return_index=True, return_inverse=True)
+    measured = measured_beats(Shapes(*(part[first] for part in of)), mean_ms, shape)
+    values = np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS
+    table.values[(slot, *place)], table.known[(slot, *place)] = values, True
+
+
+def phase3_ms(x: np.ndarray) -> np.ndarray:
+    """Time constant [ms] of the final repolarisation at places of the knob that widens T."""
+    return heart_table()["action_potential"]["phase3_ms"] * (1 + np.asarray(x))
+
+
+def dispersion(x: np.ndarray, t_gain: np.ndarray) -> np.ndarray:
+    """Factor on the pattern of action potential durations at places of the knob that widens T."""
+    return (1 + heart_table()["repolarisation_knob"]["dispersion_per_x"] * np.asarray(x)) * t_gain
+
+
+@compiled
+def _look_up(
+    slot: np.ndarray, combination: np.ndarray, at: np.ndarray, first: np.ndarray, second: np.ndarray,
+    third: np.ndarray, fourth: np.ndarray, values: np.ndarray, known: np.ndarray, follows: np.ndarray,
+    out: np.ndarray, missing: np.ndarray,
+) -> int:  # fmt: skip
+    """Interpolates ``out (B, 6)`` linearly along the four axes; notes knots that are not there, and how many."""
+    n = 0
+    low, part = np.empty(4, np.int64), np.empty(4)
+    for b in range(len(at)):
+        for a in range(4):
+            axis = first if a == 0 else second if a == 1 else third if a == 2 else fourth
+            value = min(max(at[b, a], axis[0]), axis[-1])
+            low[a] = min(max(np.searchsorted(axis, value) - 1, 0), len(axis) - 2)
+            part[a] = (value - axis[low[a]]) / (axis[low[a] + 1] - axis[low[a]])
+        out[b], there = 0, np.zeros(out.shape[1])
+        for corner in range(16):
+            weight = 1.0
+            for a in range(4):
+                weight *= part[a] if corner >> a & 1 else 1 - part[a]
+            if weight == 0:
+                continue
+            i, j = low[0] + (corner & 1), low[1] + (corner >> 1 & 1)
+            k, m = low[2] + (corner >> 2 & 1), low[3] + (corner >> 3 & 1)
+            if not known[slot[b], i, j, k, m]:
+                missing[n, 0], missing[n, 1] = slot[b], combination[b]
+                missing[n, 2], missing[n, 3], missing[n, 4], missing[n, 5] = i, j, k, m
+                n += 1
+                continue
+            for q in range(out.shape[1]):
+                if not np.isnan(values[slot[b], i, j, k, m, q]):
+                    out[b, q] += weight * values[slot[b], i, j, k, m, q]
+                    there[q] += weight
+        for q in range(out.shape[1]):  # a T wave is there where it is at most of the knots, by their weight
+            out[b, q] = out[b, q] / there[q] + follows[q] * at[b, 3] if there[q] > 0.5 else np.nan
+    return n

@@ -1,0 +1,160 @@
+"""What makes the beats of many hearts show the intervals asked of them: slowness, the knob x, and the mean duration.
+
+A heart has a QRS, a QTcF and a Tpeak-Tend of its own, and a modulation moves them. Each pose is measured once on its
+normally conducted noise-free beat, and the knobs are turned by that table; along other paths the same tissue then
+shows other intervals (``beat_intervals.shown_intervals``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ecg_gym.compiled import compiled
+from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.beat_intervals import dispersion, measured_beats, phase3_ms
+from ecg_gym.virtual_patient.beat_spectra import TERRITORIES, Shapes
+from ecg_gym.virtual_patient.heart import Heart, seats
+
+_SPEEDS = 200  # steps of slowness per unit
+_GAINS_PER_UNIT, _MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
+
+
+@dataclass(frozen=True)
+class BeatTargets:
+    """Of B hearts under a modulation, ``(B,)`` each."""
+
+    slowness: np.ndarray  # factor on conduction times, in steps of 1/200
+    x: np.ndarray  # the knob that widens T: phase 3 by 1 + x, dispersion by 1 + 0.3 x
+    t_gain: np.ndarray  # factor on dispersion, in steps of 0.1
+    mean_ms: np.ndarray  # mean action potential duration at 60/min, before the minute's own variation
+
+    @property
+    def phase3_ms(self) -> np.ndarray:
+        """``(B,)`` [ms] time constant of the final repolarisation."""
+        return phase3_ms(self.x)
+
+    @property
+    def dispersion(self) -> np.ndarray:
+        """``(B,)`` factor on the pattern of durations."""
+        return dispersion(self.x, self.t_gain)
+
+
+def beat_targets(
+    pose: np.ndarray,
+    scar: np.ndarray,
+    qrs_ms: np.ndarray,
+    qtcf_ms: np.ndarray,
+    tpeak_tend_ms: np.ndarray,
+    t_gain: np.ndarray,
+    change: Modulation,
+) -> BeatTargets:
+    """The targets of B hearts, arguments ``(B,)`` as the fields of ``Heart`` (``scar`` a code of TERRITORIES).
+
+    ``change`` is a modulation with numbers or arrays ``(B,)`` in its fields.
+    """
+    b = len(pose)
+    gain = np.clip(np.round(t_gain * change.t_amplitude * _GAINS_PER_UNIT), 1, _MOST_GAIN * _GAINS_PER_UNIT)
+    knob = _knob(np.asarray(pose), np.asarray(scar), gain.astype(np.int64))
+    out = np.empty((3, b))
+    reference = float(heart_table()["repolarisation_knob"]["reference_apd_ms"])
+
+    def full(value: np.ndarray | float) -> np.ndarray:
+        return np.broadcast_to(np.asarray(value, float), (b,))
+
+    _turn_knobs(
+        np.asarray(pose), np.asarray(scar), gain.astype(np.int64), np.asarray(qrs_ms, float),
+        np.asarray(qtcf_ms, float), np.asarray(tpeak_tend_ms, float), full(change.conduction), full(change.jtpeak_ms),
+        full(change.tpeak_tend_ms), _stops(), *_conduction(np.asarray(pose)), _x(), *knob, reference, out,
+    )  # fmt: skip
+    return BeatTargets(out[0], out[1], gain / _GAINS_PER_UNIT, out[2])
+
+
+def targets_of(hearts: Sequence[Heart], change: Modulation) -> BeatTargets:
+    """``beat_targets`` of hearts as they stand at the door."""
+    columns = ("qrs_ms", "qtcf_ms", "tpeak_tend_ms", "t_gain")
+    pose = np.array([heart.seat for heart in hearts], np.int64)
+    scar = np.array([TERRITORIES.index(heart.scar) for heart in hearts], np.int64)
+    qrs, qtcf, tpeak_tend, t_gain = (np.array([getattr(h, name) for h in hearts], float) for name in columns)
+    return beat_targets(pose, scar, qrs, qtcf, tpeak_tend, t_gain, change)
+
+
+@compiled
+def _turn_knobs(
+    pose: np.ndarray, scar: np.ndarray, gain: np.ndarray, qrs_ms: np.ndarray, qtcf_ms: np.ndarray,
+    tpeak_tend_ms: np.ndarray, conduction: np.ndarray, later_jt: np.ndarray, wider: np.ndarray, stops: np.ndarray,
+    qrs_shown: np.ndarray, jt_shown: np.ndarray, x_stops: np.ndarray, tpte_shown: np.ndarray, jt_by_x: np.ndarray,
+    reference_ms: float, out: np.ndarray,
+) -> None:  # fmt: skip
+    for b in range(len(pose)):
+        widths, jts = qrs_shown[pose[b]], jt_shown[pose[b]]
+        beyond = max(1.0, qrs_ms[b] / widths[-1])
+        slow = np.interp(qrs_ms[b], widths, stops) * beyond / conduction[b]
+        slow = max(1.0, np.rint(slow * _SPEEDS)) / _SPEEDS
+        x = np.interp(tpeak_tend_ms[b] + wider[b], tpte_shown[pose[b], scar[b], gain[b]], x_stops)
+        target = qtcf_ms[b] - qrs_ms[b] - tpeak_tend_ms[b] + later_jt[b]
+        shown = np.interp(x, x_stops, jt_by_x[pose[b], scar[b], gain[b]])
+        shown += np.interp(slow, stops, jts) - np.interp(1.0, stops, jts)
+        out[0, b], out[1, b], out[2, b] = slow, x, reference_ms + target - shown
+
+
+@cache
+def _stops() -> np.ndarray:
+    return np.array(heart_table()["slowness_stops"])
+
+
+@cache
+def _x() -> np.ndarray:
+    return np.array(heart_table()["repolarisation_knob"]["x"], float)
+
+
+@cache
+def _conduction_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shape = (seats(), len(_stops()))
+    return np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(seats(), bool)
+
+
+def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(poses, stops)``: QRS and J-Tpeak [ms] that each slowness shows in each pose, without a scar."""
+    qrs, jtpeak, known = _conduction_store()
+    for new in np.unique(pose[~known[pose]]):
+        slow = _stops()
+        shown = measured_beats(_normal_beats(int(new), 0, slow, np.zeros(len(slow)), 1.0), _reference(len(slow)))
+        qrs[new], jtpeak[new], known[new] = np.maximum.accumulate(shown.qrs_ms), shown.jtpeak_ms, True
+    return qrs, jtpeak
+
+
+@cache
+def _knob_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shape = (seats(), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
+    return np.full((*shape, len(_x())), np.nan), np.full((*shape, len(_x())), np.nan), np.zeros(shape, bool)
+
+
+def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By pose, scar and T gain: Tpeak-Tend and J-Tpeak [ms] at each stop of x, at the reference duration."""
+    tpeak_tend, jtpeak, known = _knob_store()
+    lacking = ~known[pose, scar, gain]
+    if lacking.any():
+        for new in np.unique(np.stack([pose, scar, gain], axis=1)[lacking], axis=0):
+            p, s, g = map(int, new)
+            slow, x = np.ones(len(_x())), _x()
+            shown = measured_beats(_normal_beats(p, s, slow, x, g / _GAINS_PER_UNIT), _reference(len(x)))
+            tpeak_tend[p, s, g] = np.maximum.accumulate(shown.tpeak_tend_ms)
+            jtpeak[p, s, g], known[p, s, g] = shown.jtpeak_ms, True
+    return tpeak_tend, jtpeak
+
+
+def _reference(n: int) -> np.ndarray:
+    return np.full(n, heart_table()["repolarisation_knob"]["reference_apd_ms"])
+
+
+def _normal_beats(pose: int, scar: int, slowness: np.ndarray, x: np.ndarray, t_gain: float) -> Shapes:
+    n = len(slowness)
+    none = np.zeros(n, np.int64)
+    return Shapes(
+        none + pose, none + scar, none, none, np.zeros(n), slowness, phase3_ms(x), dispersion(x, np.full(n, t_gain))
+    )  # fmt: skip
