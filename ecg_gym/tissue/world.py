@@ -116,10 +116,18 @@ def fit_intervals(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tup
 def shown_ms(heart: Heart, rr_s: float) -> tuple[float, float]:
     """QRS and QT [ms] of the heart's noise-free beat at a steady RR [s], with nothing on board."""
     targets = targets_of([heart], REST)
-    codes = (heart.seat, TERRITORIES.index(heart.scar), TERRITORIES.index(heart.injury), KINDS.index(heart.conduction))
-    shapes = Shapes(
-        *(np.array([code]) for code in codes), np.zeros(1), targets.slowness, targets.phase3_ms, targets.dispersion
+    seat, scar, injury, kind = (
+        np.array([code])
+        for code in (
+            heart.seat,
+            TERRITORIES.index(heart.scar),
+            TERRITORIES.index(heart.injury),
+            KINDS.index(heart.conduction),
+        )
     )
+    shapes = Shapes(
+        seat, scar, injury, kind, np.zeros(1), targets.slowness, targets.phase3_ms, targets.dispersion
+    )  # fmt: skip
     beat = measured_beats(shapes, targets.mean_ms * rate_factor(np.array([rr_s]), np.array([rr_s])))
     return float(beat.qrs_ms[0]), float(beat.qt_ms[0])
 
