@@ -20,6 +20,7 @@ INSIDE = (
     ("registration",),
     ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),
+    ("tissue",),
     ("world_model",),
     ("risk",),
     ("rollout",),

@@ -31,7 +31,7 @@ from ecg_gym.virtual_patient.beat_spectra import (
     beats,
     spectra,
 )
-from ecg_gym.virtual_patient.heart import poses
+from ecg_gym.virtual_patient.heart import seats
 
 RATE_HZ = 512.0  # of the noise-free beats that are delineated
 VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.delineation
@@ -225,7 +225,7 @@ class _Table:
 
 
 def _combinations() -> int:
-    return len(poses()) * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
+    return seats() * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
 
 
 @cache
@@ -246,10 +246,10 @@ def shown_intervals(
 ) -> ShownIntervals:
     """What the noise-free beats of B hearts show, each argument ``(B,)``, from the table.
 
-    ``pose`` is an index into ``heart.poses()``, ``scar`` and ``injury`` are codes of ``TERRITORIES``, ``kind`` of
-    ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``, ``x`` and ``t_gain`` are what
-    ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action potential duration of the
-    beat. A row does not depend on the rows beside it.
+    ``pose`` is a ``Heart.seat`` (the index of a pose where the tissue is the eikonal's), ``scar`` and ``injury``
+    are codes of ``TERRITORIES``, ``kind`` of ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only.
+    ``slowness``, ``x`` and ``t_gain`` are what ``beat_targets`` works out for a heart under a modulation,
+    ``mean_ms`` the mean action potential duration of the beat. A row does not depend on the rows beside it.
     """
     steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
     path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)

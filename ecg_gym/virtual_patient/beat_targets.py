@@ -18,7 +18,7 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.beat_intervals import dispersion, measured_beats, phase3_ms
 from ecg_gym.virtual_patient.beat_spectra import TERRITORIES, Shapes
-from ecg_gym.virtual_patient.heart import Heart, poses
+from ecg_gym.virtual_patient.heart import Heart, seats
 
 _SPEEDS = 200  # steps of slowness per unit
 _GAINS_PER_UNIT, _MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
@@ -77,7 +77,7 @@ def beat_targets(
 def targets_of(hearts: Sequence[Heart], change: Modulation) -> BeatTargets:
     """``beat_targets`` of hearts as they stand at the door."""
     columns = ("qrs_ms", "qtcf_ms", "tpeak_tend_ms", "t_gain")
-    pose = np.array([heart.pose for heart in hearts], np.int64)
+    pose = np.array([heart.seat for heart in hearts], np.int64)
     scar = np.array([TERRITORIES.index(heart.scar) for heart in hearts], np.int64)
     qrs, qtcf, tpeak_tend, t_gain = (np.array([getattr(h, name) for h in hearts], float) for name in columns)
     return beat_targets(pose, scar, qrs, qtcf, tpeak_tend, t_gain, change)
@@ -114,8 +114,8 @@ def _x() -> np.ndarray:
 
 @cache
 def _conduction_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    shape = (len(poses()), len(_stops()))
-    return np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(len(poses()), bool)
+    shape = (seats(), len(_stops()))
+    return np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(seats(), bool)
 
 
 def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,7 @@ def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _knob_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    shape = (len(poses()), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
+    shape = (seats(), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
     return np.full((*shape, len(_x())), np.nan), np.full((*shape, len(_x())), np.nan), np.zeros(shape, bool)
 
 
