@@ -22,6 +22,7 @@ INSIDE = (
     ("registration",),
     ("pharmacology", "waveform"),
     ("virtual_patient", "physiology"),
+    ("tissue",),
     ("world_model",),
     ("risk",),
     ("rollout",),

@@ -46,6 +46,7 @@ def atrial_spectra(
 ) -> Spectra:
     """The spectra of P waves of unit gain, for hearts in ``pose (B,)`` with ``conduction (B,)`` of normal velocity."""
     weights, known = _weights()
+    pose = pose % len(poses())  # the atria are the same whatever the ventricles' tissue
     for new in np.unique(pose[~known[pose]]):
         weights[new] = independent_from_leads(leads_from_electrodes(atrial_rows(int(new)))).T
         known[new] = True
@@ -66,6 +67,7 @@ def atrial_spectra(
 def p_wave_marks(pose: np.ndarray, conduction: np.ndarray) -> np.ndarray:
     """``(B, 3)`` [ms]: onset, peak and end of each P wave after the first atrial cell fires; from a table."""
     marks, known = _store()
+    pose = pose % len(poses())
     for new in np.unique(pose[~known[pose]]):
         marks[new], known[new] = _measured(int(new)), True
     out = np.empty((len(pose), 3))

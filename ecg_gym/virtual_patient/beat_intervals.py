@@ -34,7 +34,8 @@ from ecg_gym.virtual_patient.beat_spectra import (
     beats,
     spectra,
 )
-from ecg_gym.virtual_patient.heart import poses
+from ecg_gym.virtual_patient.excitation import MOST_TISSUES
+from ecg_gym.virtual_patient.heart import seats
 
 RATE_HZ = 512.0  # of the noise-free beats that are delineated
 VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.delineation
@@ -244,7 +245,7 @@ def _put(keys: np.ndarray, values: np.ndarray, new: np.ndarray, of: np.ndarray) 
 
 
 _REFERENCE = (0.1, 0.9, 290.0)  # x, T gain and duration [ms] of a usual T wave; knots of the axes
-_GROUPS = (len(poses()), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
+_GROUPS = (seats(), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
 
 
 def _combinations() -> int:
@@ -271,9 +272,9 @@ def made_by() -> str:
 
 
 def save_knots(path: Path = KNOTS) -> int:
-    """Write the knots that are known by now; returns how many."""
-    table = _table()
-    there = np.flatnonzero(table.keys >= 0)
+    """Write the knots of the eikonal's tissue that are known by now; returns how many."""
+    table, eikonal = _table(), _combinations() * math.prod(_KNOTS) // MOST_TISSUES  # slots of others differ by process
+    there = np.flatnonzero((table.keys >= 0) & (table.keys < eikonal))
     there = there[np.argsort(table.keys[there])]
     with atomic_write(path) as aside:
         np.savez_compressed(aside, keys=table.keys[there], values=table.values[there], made_by=np.array(made_by()))
@@ -294,11 +295,11 @@ def shown_intervals(
 ) -> ShownIntervals:
     """What the noise-free beats of B hearts show, each argument ``(B,)``, from the table.
 
-    ``pose`` is an index into ``heart.poses()``, ``scar`` and ``injury`` are codes of ``TERRITORIES``, ``kind`` of
-    ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``, ``x`` and ``t_gain`` are what
-    ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action potential duration of the
-    beat. A row does not depend on the rows beside it. ``coarse`` needs far fewer knots: what a path, a scar or an
-    injury changes is read at one usual T wave, at the slowness of the heart.
+    ``pose`` is a ``Heart.seat`` (the index of a pose where the tissue is the eikonal's), ``scar`` and ``injury`` are
+    codes of ``TERRITORIES``, ``kind`` of ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``,
+    ``x`` and ``t_gain`` are what ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action
+    potential duration of the beat. A row does not depend on the rows beside it. ``coarse`` needs far fewer knots: what
+    a path, a scar or an injury changes is read at one usual T wave, at the slowness of the heart.
     """
     steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
     path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)

@@ -27,8 +27,9 @@ from scipy.fft import irfft, rfft
 
 from ecg_gym.compiled import compiled
 from ecg_gym.core import independent_from_leads
-from ecg_gym.virtual_patient import activation, repolarisation
+from ecg_gym.virtual_patient import activation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
+from ecg_gym.virtual_patient.excitation import MOST_TISSUES, tissue_in
 from ecg_gym.virtual_patient.heart import poses
 from ecg_gym.virtual_patient.lead_field import electrode_matrix, leads_from_electrodes
 
@@ -41,13 +42,14 @@ TAIL = 6.0  # time constants after which a logistic step counts as over
 BIN_HZ = 1024.0  # rate of the bins that firing times are sorted into
 LEADS = 8
 _LATEST_FUSION_MS = 400  # beyond, the normal path never arrives
+_PATHS = len(KINDS) + _LATEST_FUSION_MS + 1  # maps of one tissue
 
 
 @dataclass(frozen=True)
 class Shapes:
     """S kinds of beats of some hearts, as arrays ``(S,)``."""
 
-    pose: np.ndarray  # index into heart.poses()
+    pose: np.ndarray  # Heart.seat: index into heart.poses(), plus their number for every tissue before
     scar: np.ndarray  # code of TERRITORIES
     injury: np.ndarray  # code of TERRITORIES
     kind: np.ndarray  # code of KINDS
@@ -64,11 +66,12 @@ class Shapes:
 
     def activation_ms(self) -> np.ndarray:
         """``(S,)`` [ms] from the first cell's firing to the last one's."""
-        return _maps().last_ms[map_index(self.kind, self.fusion_ms, self.slowness)] * self.slowness
+        index = map_index(self.pose, self.kind, self.fusion_ms, self.slowness)
+        return _maps().last_ms[index] * self.slowness
 
     def period_s(self, mean_ms: np.ndarray) -> np.ndarray:
         """``(S,)`` [s]: ``PERIOD_S``, or twice that for beats that would not be over by then."""
-        longest = self.dispersion * _longest_ms() + TAIL * self.phase3_ms + self.activation_ms()
+        longest = self.dispersion * _longest_ms(self.pose) + TAIL * self.phase3_ms + self.activation_ms()
         return np.where(BEFORE_S + (mean_ms + longest) / 1000 > PERIOD_S, 2 * PERIOD_S, PERIOD_S)
 
 
@@ -83,40 +86,36 @@ class _Maps:
 
 @cache
 def _maps() -> _Maps:
-    n = len(KINDS) + _LATEST_FUSION_MS + 1
-    maps = _Maps(np.zeros((n, len(ventricles())), np.float32), np.zeros(n), np.zeros(n, bool))
-    for code, kind in enumerate(KINDS):
-        if code != PREEXCITED:
-            _fill_map(maps, code, activation.ventricular_map(kind))
-    return maps
+    n = MOST_TISSUES * _PATHS
+    return _Maps(np.zeros((n, len(ventricles())), np.float32), np.zeros(n), np.zeros(n, bool))
 
 
 def _fill_map(maps: _Maps, index: int, times_ms: np.ndarray) -> None:
     maps.times_ms[index], maps.last_ms[index], maps.known[index] = times_ms, float(times_ms.max()), True
 
 
-def map_index(kind: np.ndarray, fusion_ms: np.ndarray, slowness: np.ndarray) -> np.ndarray:
-    """Index ``(S,)`` of the activation map of each kind of beat, which is filled in if it was not there."""
+def map_index(pose: np.ndarray, kind: np.ndarray, fusion_ms: np.ndarray, slowness: np.ndarray) -> np.ndarray:
+    """Index ``(S,)`` of the activation map of each kind of beat, which is filled in if it was not there.
+
+    Maps are those of slowness 1; conduction that is slower everywhere scales them.
+    """
     maps = _maps()
     late = np.clip(np.round(fusion_ms / slowness), 0, _LATEST_FUSION_MS).astype(np.int64)
-    index = np.where(kind == PREEXCITED, len(KINDS) + late, kind)
+    index = pose // len(poses()) * _PATHS + np.where(kind == PREEXCITED, len(KINDS) + late, kind)
     for new in {int(i) for i in index[~maps.known[index]]}:
-        _fill_map(maps, new, activation.ventricular_map("preexcited", float(new - len(KINDS))))
+        slot, path = divmod(new, _PATHS)
+        way = ("preexcited", 1.0, float(path - len(KINDS))) if path >= len(KINDS) else (KINDS[path], 1.0, 0.0)
+        _fill_map(maps, new, tissue_in(slot).activation_ms(*way))
     return index
 
 
-@cache
-def longer_ms() -> np.ndarray:
-    """``(N,)`` [ms] how much longer than the mean action potentials last, always by the order of normal conduction.
-
-    Cells keep their repolarisation when the path changes: secondary T waves of bundle branch block come from it.
-    """
-    return repolarisation.apd_pattern(activation.ventricular_map("normal"))
-
-
-@cache
-def _longest_ms() -> float:
-    return float(longer_ms().max())
+def _longest_ms(pose: np.ndarray) -> np.ndarray:
+    """``(S,)`` [ms] by how much the longest action potential outlasts the mean, by the tissue of each seat."""
+    slots = pose // len(poses())
+    longest = np.zeros(int(slots.max(initial=0)) + 1)
+    for slot in np.unique(slots):
+        longest[slot] = _longer32(int(slot)).max()
+    return longest[slots]
 
 
 @lru_cache(maxsize=512)
@@ -143,7 +142,7 @@ def _lead_weights() -> tuple[np.ndarray, np.ndarray]:
 def lead_weight_index(pose: np.ndarray, scar: np.ndarray) -> np.ndarray:
     """Index ``(S,)`` into the lead weights, filled in where they were not there."""
     weights, known = _lead_weights()
-    index = pose * len(TERRITORIES) + scar
+    index = pose % len(poses()) * len(TERRITORIES) + scar
     for new in {int(i) for i in index[~known[index]]}:
         rows = ventricular_rows(new // len(TERRITORIES), TERRITORIES[new % len(TERRITORIES)])
         weights[new], known[new] = independent_from_leads(leads_from_electrodes(rows)).T, True
@@ -246,12 +245,21 @@ def spectra(shapes: Shapes, period_s: float, lines: int, bin_hz: float = BIN_HZ)
     table, n = heart_table(), round(period_s * bin_hz)
     (weights, _), (shorter, plateau) = _lead_weights(), _injuries()
     tissue = lead_weight_index(shapes.pose, shapes.scar)
-    path = map_index(shapes.kind, shapes.fusion_ms, shapes.slowness)
+    path = map_index(shapes.pose, shapes.kind, shapes.fusion_ms, shapes.slowness)
     density, moments = np.empty((len(shapes), n, 3 * LEADS), np.float32), np.empty((len(shapes), 3, LEADS))
-    _sort_into_bins(
-        weights, tissue, _maps().times_ms, path, shapes.slowness, shapes.dispersion, _longer32(), shorter, plateau,
-        shapes.injury, bin_hz / 1000, density, moments,
-    )  # fmt: skip
+    slots = shapes.pose // len(poses())
+    for slot in np.unique(slots):
+        rows = np.flatnonzero(slots == slot)
+        part = shapes if len(rows) == len(shapes) else shapes[rows]
+        bins, sums = (
+            (density, moments) if part is shapes else (np.empty_like(density[rows]), np.empty_like(moments[rows]))
+        )
+        _sort_into_bins(
+            weights, tissue[rows], _maps().times_ms, path[rows], part.slowness, part.dispersion, _longer32(int(slot)),
+            shorter, plateau, part.injury, bin_hz / 1000, bins, sums,
+        )  # fmt: skip
+        if part is not shapes:
+            density[rows], moments[rows] = bins, sums
     sharp = _sharpened(lines, n)
     parts = rfft(density, axis=1)[:, :lines] * sharp
     losses = np.empty((0, lines, LEADS), np.complex64)
@@ -273,8 +281,8 @@ def _sharpened(lines: int, bins: int) -> np.ndarray:
 
 
 @cache
-def _longer32() -> np.ndarray:
-    return longer_ms().astype(np.float32)
+def _longer32(slot: int) -> np.ndarray:
+    return tissue_in(slot).longer_ms().astype(np.float32)
 
 
 @compiled

@@ -20,8 +20,9 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.beat_intervals import dispersion, made_by, measured_beats, phase3_ms
 from ecg_gym.virtual_patient.beat_spectra import TERRITORIES, Shapes
-from ecg_gym.virtual_patient.heart import Heart, poses
+from ecg_gym.virtual_patient.heart import Heart, poses, seats
 
+_Store = tuple[np.ndarray, np.ndarray, np.ndarray]  # two kinds of figures, and which of them are known
 _SPEEDS = 200  # steps of slowness per unit
 _GAINS_PER_UNIT, _MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
 
@@ -79,7 +80,7 @@ def beat_targets(
 def targets_of(hearts: Sequence[Heart], change: Modulation) -> BeatTargets:
     """``beat_targets`` of hearts as they stand at the door."""
     columns = ("qrs_ms", "qtcf_ms", "tpeak_tend_ms", "t_gain")
-    pose = np.array([heart.pose for heart in hearts], np.int64)
+    pose = np.array([heart.seat for heart in hearts], np.int64)
     scar = np.array([TERRITORIES.index(heart.scar) for heart in hearts], np.int64)
     qrs, qtcf, tpeak_tend, t_gain = (np.array([getattr(h, name) for h in hearts], float) for name in columns)
     return beat_targets(pose, scar, qrs, qtcf, tpeak_tend, t_gain, change)
@@ -115,11 +116,10 @@ def _x() -> np.ndarray:
 
 
 @cache
-def _conduction_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    shape = (len(poses()), len(_stops()))
-    if (known := _shipped("conduction")) is not None:
-        return known
-    return np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(len(poses()), bool)
+def _conduction_store() -> _Store:
+    shape = (seats(), len(_stops()))
+    store = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(seats(), bool)
+    return _with_shipped(store, "conduction")
 
 
 def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +133,10 @@ def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _knob_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    shape = (len(poses()), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
-    if (known := _shipped("knob")) is not None:
-        return known
-    return np.full((*shape, len(_x())), np.nan), np.full((*shape, len(_x())), np.nan), np.zeros(shape, bool)
+def _knob_store() -> _Store:
+    shape = (seats(), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
+    full = (*shape, len(_x()))
+    return _with_shipped((np.full(full, np.nan), np.full(full, np.nan), np.zeros(shape, bool)), "knob")
 
 
 KNOBS = Path(__file__).with_name("beat_targets.npz")  # of every pose and scar, measured beforehand
@@ -149,20 +148,26 @@ def save_knobs(path: Path = KNOBS) -> None:
     grid = np.meshgrid(np.arange(len(poses())), np.arange(len(TERRITORIES)), np.array(_USUAL_GAINS), indexing="ij")
     _knob(*(axis.ravel() for axis in grid))
     _conduction(np.arange(len(poses())))
-    arrays = {f"knob_{i}": part for i, part in enumerate(_knob_store())}
-    arrays |= {f"conduction_{i}": part for i, part in enumerate(_conduction_store())}
+    arrays = {f"knob_{i}": part for i, part in enumerate(_eikonal(_knob_store()))}
+    arrays |= {f"conduction_{i}": part for i, part in enumerate(_eikonal(_conduction_store()))}
     with atomic_write(path) as aside:
         np.savez_compressed(aside, made_by=np.array(made_by()), **arrays)  # type: ignore[arg-type]
 
 
-def _shipped(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """What was measured beforehand, if it was made by the heart as it is."""
-    if not KNOBS.is_file():
-        return None
-    with np.load(KNOBS, allow_pickle=False) as held:
-        if str(held["made_by"]) != made_by():
-            return None
-        return held[f"{name}_0"], held[f"{name}_1"], held[f"{name}_2"]
+def _eikonal(store: _Store) -> _Store:
+    """The seats of the eikonal's tissue, the only one that every process has in the same slot."""
+    first, second, known = (part[: len(poses())] for part in store)
+    return first, second, known
+
+
+def _with_shipped(store: _Store, name: str) -> _Store:
+    """The store, filled with what was measured beforehand if it was made by the heart as it is."""
+    if KNOBS.is_file():
+        with np.load(KNOBS, allow_pickle=False) as held:
+            if str(held["made_by"]) == made_by():
+                for i, part in enumerate(store):
+                    part[: len(poses())] = held[f"{name}_{i}"]
+    return store
 
 
 def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.sensitivity import NAMES as SENSITIVITY
 from ecg_gym.pharmacology.sensitivity import Sensitivity
-from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.excitation import tissue_in
+from ecg_gym.virtual_patient.heart import Heart, poses
 from ecg_gym.virtual_patient.population import kinds, population
 from ecg_gym.virtual_patient.rhythm_table import rhythms
 
@@ -44,7 +45,7 @@ N_NOW = FIRST_USUAL + len(USUAL)  # columns of the matrix of this hour
 
 @cache
 def words() -> dict[str, tuple[str, ...]]:
-    """The words behind the codes of each column of ``CODES`` but the pose."""
+    """The words behind the codes of each column of ``CODES`` but the pose, which is ``Heart.seat``: of this process."""
     disease = population()["disease"]
     territories = tuple("" if kind == "none" else kind for kind in kinds(disease["scar"]))
     injuries = tuple("" if kind == "none" else kind for kind in kinds(disease["injury"]))
@@ -62,7 +63,7 @@ def heart_row(heart: Heart) -> np.ndarray:
     places = _places()
     codes = [places[name][getattr(heart, name)] for name in CODES[:-1]]
     numbers = [getattr(heart, name) for name in NUMBERS]
-    return np.array([*numbers, *codes, heart.pose, *heart.sensitivity.as_array(), *[0.0] * N_OFFSETS], float)
+    return np.array([*numbers, *codes, heart.seat, *heart.sensitivity.as_array(), *[0.0] * N_OFFSETS], float)
 
 
 def heart_of(row: np.ndarray, patient: Patient) -> Heart:
@@ -70,7 +71,8 @@ def heart_of(row: np.ndarray, patient: Patient) -> Heart:
     fields: dict[str, Any] = dict(zip(NUMBERS, map(float, row)))
     fields |= {name: known[int(row[len(NUMBERS) + i])] for i, (name, known) in enumerate(words().items())}
     own = Sensitivity.from_array(row[FIRST_SENSITIVITY:FIRST_OFFSET])
-    return Heart(patient=patient, sensitivity=own, pose=int(row[POSE]), **fields)
+    slot, pose = divmod(int(row[POSE]), len(poses()))
+    return Heart(patient=patient, sensitivity=own, pose=pose, tissue=tissue_in(slot), **fields)
 
 
 def modulation_row(row: np.ndarray) -> Modulation:

@@ -18,6 +18,7 @@ from ecg_gym.core import independent_from_leads
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
 from ecg_gym.virtual_patient.beat_spectra import TERRITORIES, atrial_rows, ventricular_rows
 from ecg_gym.virtual_patient.draws import between, normal, stream
+from ecg_gym.virtual_patient.heart import poses
 from ecg_gym.virtual_patient.lead_field import leads_from_electrodes
 from ecg_gym.virtual_patient.rhythm_arrays import WAVES
 
@@ -37,7 +38,7 @@ def add_waves(plan: StripPlan, rate_hz: float, strip: np.ndarray) -> None:
         return
     trains, hearts = plan.trains, plan.hearts
     seen = np.stack([
-        _seen(WAVES[trains.waves[i]], int(hearts.pose[i]), TERRITORIES[hearts.scar[i]]) for i in rows
+        _seen(WAVES[trains.waves[i]], int(hearts.pose[i]) % len(poses()), TERRITORIES[hearts.scar[i]]) for i in rows
     ])  # fmt: skip
     figures, lags, harmonics = _figures()
     _add(rows, plan.keys, trains.waves, seen, figures, lags, harmonics, trains.cycles_s, trains.cycles, plan.start_s,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
+from ecg_gym.virtual_patient.excitation import EIKONAL, MOST_TISSUES, Excitation, slot_of
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
 from ecg_gym.virtual_patient.rhythm_table import rhythms
@@ -39,6 +40,12 @@ class Heart:
     t_gain: float = 1.0  # factor on the dispersion of repolarisation, so on T
     p_gain: float = 1.0
     noise: float = 1.0  # factor on the electrode noise; above 3 a poor recording
+    tissue: Excitation = EIKONAL  # says when each node fires, and for how long
+
+    @property
+    def seat(self) -> int:
+        """Which pose with which tissue: the index of the pose, plus the number of poses for every tissue before."""
+        return self.pose + len(poses()) * slot_of(self.tissue)
 
     def converted(self) -> Heart:
         """The same heart back in sinus rhythm."""
@@ -55,6 +62,11 @@ def poses() -> tuple[Pose, ...]:
         for _ in range(N_POSES + len(left_out) - 1)
     ]
     return (Pose(), *(pose for number, pose in enumerate(samples, 1) if number not in left_out))
+
+
+def seats() -> int:
+    """How many ``Heart.seat`` there can be: the length of tables by pose and tissue."""
+    return len(poses()) * MOST_TISSUES
 
 
 def draw_heart(

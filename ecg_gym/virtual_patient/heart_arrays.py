@@ -29,7 +29,7 @@ class HeartArrays:
     conduction: np.ndarray  # code of KINDS
     scar: np.ndarray  # code of TERRITORIES
     injury: np.ndarray  # code of TERRITORIES
-    pose: np.ndarray
+    pose: np.ndarray  # Heart.seat: the pose, and the tissue
     rate_bpm: np.ndarray
     pr_ms: np.ndarray
     sdnn_ms: np.ndarray
@@ -52,7 +52,7 @@ class HeartArrays:
         """The arrays of hearts as they stand at the door."""
         columns = []
         for name in cls.__dataclass_fields__:
-            values = [getattr(heart, name) for heart in hearts]
+            values = [getattr(heart, "seat" if name == "pose" else name) for heart in hearts]
             codes = _CODES.get(name)
             whole = codes is not None or name == "pose"
             columns.append(np.array([codes[v] for v in values] if codes else values, np.int64 if whole else float))

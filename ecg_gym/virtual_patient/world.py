@@ -45,7 +45,8 @@ from ecg_gym.virtual_patient.columns import (
 )
 from ecg_gym.virtual_patient.columns import words as known_words
 from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
-from ecg_gym.virtual_patient.heart import Heart, draw_heart
+from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation, slot_of
+from ecg_gym.virtual_patient.heart import Heart, draw_heart, poses
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays
 from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.readings import errors, read_vitals, views_of
@@ -64,6 +65,8 @@ class VirtualPatient:
     Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it. A state
     knows what each heart shows (``shown``); its strips are drawn when somebody looks.
     """
+
+    tissue: Excitation = EIKONAL  # of the hearts it makes
 
     def __init__(self, dt_hours: float = 1.0) -> None:
         if not dt_hours > 0:
@@ -106,6 +109,7 @@ class VirtualPatient:
             streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
+        hearts[:, POSE] += len(poses()) * slot_of(self.tissue)
         doses = Doses.of([each.get("given", ()) for each in words])
         return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST))
 
@@ -118,7 +122,8 @@ class VirtualPatient:
         from ecg_gym.waveform import measure, to_model_grid
 
         strip = to_model_grid(ecg)
-        heart = _twin(measure(strip).row(0), patient)
+        measured = measure(strip).row(0)
+        heart = self._personal(_twin(measured, patient), measured)
         streams = Streams.start(np.zeros((1, 2), np.uint64))
         state = _settled(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), heart_row(heart)[None],
                          np.zeros(1), streams)  # fmt: skip
@@ -173,6 +178,10 @@ class VirtualPatient:
             look.intervals, look.probabilities,
         )  # fmt: skip
         return look
+
+    def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
+        """The twin of a record, once it is made from the usual measures; a world with other tissue fits it here."""
+        return heart
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row's strip; for oracles, studies and tests, never for an agent."""

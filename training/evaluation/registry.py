@@ -81,5 +81,7 @@ _ROWS = (
           "wrong drug.", "real_trials.effects"),
     Study("leave-one-out", "The interval model, tuned on everybody else, foretells the one who was left out; beside "
           "trivial forecasts.", "real_trials.leave_one_out"),
+    Study("leads", "Synthetic hearts: is the true reaction named, how well is another pacing foretold, do intervals "
+          "cover?", "leads.study"),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ROWS}
