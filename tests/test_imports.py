@@ -15,7 +15,7 @@ PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
     ("core",),
     ("registration",),
-    ("pharmacology", "waveform"),
+    ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),
     ("world_model",),
     ("risk",),
@@ -24,7 +24,7 @@ INSIDE = (
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
-NUMPY_ONLY = ("core", "pharmacology", "waveform", "virtual_patient", "physiology")
+NUMPY_ONLY = ("core", "llm", "pharmacology", "waveform", "virtual_patient", "physiology")
 STRANGERS = {"wfdb": ("ecg_gym/datasets/records.py",)}  # each stranger has one door
 
 
