@@ -41,6 +41,16 @@ SUITES = (
     Suite("d3rlpy DiscreteCQL on it", "d3rlpy_offline", SETTLED, after="Minari round trip"),
     Suite("RecordVideo", "record_video", LATEST),
     Suite("every example", "own_tests", SETTLED, ("tests/test_examples.py",)),
-    Suite("the benchmark over Ray", "own_tests", SETTLED, ("tests/test_benchmark.py", "-k", "ray")),
-    Suite("IQM and intervals against rliable", "own_tests", LATEST, ("tests/test_benchmark.py", "-k", "rliable")),
+    Suite(
+        "the benchmark over Ray",
+        "own_tests",
+        SETTLED,
+        ("tests/training/evaluation/benchmark/test_benchmark.py", "-k", "ray"),
+    ),
+    Suite(
+        "IQM and intervals against rliable",
+        "own_tests",
+        LATEST,
+        ("tests/training/evaluation/benchmark/test_benchmark.py", "-k", "rliable"),
+    ),
 )

@@ -14,7 +14,7 @@ from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
 from ecg_gym.world_model import WorldModel
 from planners import Plan, plan
-from planners.report import plan_figure, plan_table
+from planners.report.table import plan_figure, plan_table
 
 DRUGS = ("dofetilide", "verapamil", "metoprolol")  # None is the whole formulary
 

@@ -16,7 +16,7 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.envs.sb3 import sb3_vec_env
 from planners import RandomPlanner, WatchAndWait
-from planners.policies import episode_return
+from planners.baselines import episode_return
 
 SCENARIO = "af_rapid_response"
 QUICK = {"knobs": {"sampler": "student", "steps": 2}}  # the distilled sampler: several times faster, a little coarser

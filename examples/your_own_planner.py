@@ -11,7 +11,7 @@ import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH
 from planners import PlanInfo, Planner, RandomPlanner, WatchAndWait, check_planner
 from planners.base import allowed
-from planners.policies import episode_return
+from planners.baselines import episode_return
 
 
 class RateRule(Planner):

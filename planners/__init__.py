@@ -3,22 +3,16 @@
 from planners.abstention import Abstention, DeferringPlanner, SelectiveRisk, selective_risk
 from planners.adaptive import AdaptivePlanner, plan_adaptively
 from planners.base import PlanInfo, Planner
+from planners.baselines import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
 from planners.belief import Belief, Believed
 from planners.checks import check_planner
-from planners.decision import Candidate, Change, Excluded, Plan, Preference
-from planners.exhaustive import plan
 from planners.guideline import GuidelinePlanner
-from planners.learned import PolicyPlanner
 from planners.measures import CVaR, Entropic, Exceedance, MeanVariance, Measure, measure_named
-from planners.policies import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
-from planners.searches import Beam, CrossEntropy, RandomShooting
-from planners.sequences import (
-    BeamPlanner,
-    CEMPlanner,
-    RandomShootingPlanner,
-    RecedingHorizonPlanner,
-    SequencePlanner,
-)
+from planners.mpc import BeamPlanner, CEMPlanner, RandomShootingPlanner, RecedingHorizonPlanner, SequencePlanner
+from planners.plan import Candidate, Change, Excluded, Plan, Preference
+from planners.ranking import plan
+from planners.sb3 import PolicyPlanner
+from planners.search import Beam, CrossEntropy, RandomShooting
 
 __all__ = [
     "Abstention",

@@ -1,6 +1,6 @@
 """``plan_adaptively(world, state)``: the ranking of ``plan``, sampled until the best is separated or a budget is spent.
 
-Candidates that are surely not the best are left with the futures they have; see :mod:`planners.race` for the promise.
+Candidates that are surely not the best are left with the futures they have; see :mod:`planners.racing` for the promise.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from planners.base import PlanInfo, allowed
-from planners.decision import Candidate, Change, Plan, Preference
-from planners.exhaustive import INTERVALS, Examined, Rules, check, examine
-from planners.imagining import ImaginingPlanner
+from planners.baselines import already_masked
 from planners.measures import Measure, resolved
-from planners.policies import already_masked
-from planners.race import Race, below, interval_of, paired
+from planners.model_based import ImaginingPlanner
+from planners.plan import Candidate, Change, Plan, Preference
+from planners.racing import Race, below, interval_of, paired
+from planners.ranking import INTERVALS, Examined, Rules, check, examine
 from planners.rollout import Futures, RiskFunction, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Administration, State, Treatment, World
-from planners.seats import seats
+from planners.env_rows import seats
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
-    from planners.decision import Plan
+    from planners.plan import Plan
 
 
 @dataclass(frozen=True)

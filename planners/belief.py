@@ -6,7 +6,7 @@
                any other world gets particles
     particles  the first strip observed, stepped through what was given, weighted by what each later strip measured
 
-Only the chart is read (``planners.chart``): strips as they were seen, and the doses that were given.
+Only the chart is read (``planners.history``): strips as they were seen, and the doses that were given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
-from planners.chart import SOON, Chart, Seen, before, carry, observed, shifted
+from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
 from planners.particles import LATE, ParticleFilter
 
 HOWS = ("truth", "last", "history", "particles")

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.waveform import measure
-from planners.chart import SOON, Chart, Seen, before, carry, observed, shifted
+from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
 
 TABLE = Path(__file__).with_name("measurement.yaml")
 LATE, RESAMPLE, DRAW, STEP = 1_000_001, 1_000_002, 1_000_003, 1_000_004  # streams of randomness that must not meet

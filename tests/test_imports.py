@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("core",),
+    ("core", "io", "statistics"),
     ("registration",),
     ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),
@@ -103,7 +103,7 @@ def test_a_bare_import_makes_the_ids_known() -> None:
 
 def test_the_env_over_a_world_without_weights_needs_no_torch() -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path.insert(0, 'tests/support')\n"
         "import gymnasium as gym\n"
         "env = gym.make('ecg_gym:ECGIntervention-v0', world='worlds:AnalyticWorld', risk='limits')\n"
         "env.reset(seed=0); env.step(0)"

@@ -42,7 +42,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training import parallel
+from training import distributed
 from training.console import SAY
 
 LOSSES = "losses.jsonl"
@@ -136,7 +136,7 @@ def start(component: nn.Module, config: LoopConfig, fabric: Any = None) -> Train
     With ``config.devices`` above one the other processes are started here; ``fabric`` is one launched before.
     """
     if fabric is None and config.devices > 1:
-        fabric = parallel.launch(config.device, config.devices)
+        fabric = distributed.launch(config.device, config.devices)
     component = component.to(config.device if fabric is None else fabric.device).train()
     ema = copy.deepcopy(component).eval().requires_grad_(False)
     trainable = [p for p in component.parameters() if p.requires_grad]
@@ -145,7 +145,7 @@ def start(component: nn.Module, config: LoopConfig, fabric: Any = None) -> Train
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-    wrapped = None if fabric is None else parallel.wrap(fabric, component)
+    wrapped = None if fabric is None else distributed.wrap(fabric, component)
     return TrainState(component, ema, optimizer, config, fabric=fabric, wrapped=wrapped)
 
 
@@ -176,10 +176,10 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
     if state.rank > 0:
         for _ in _steps(state, draw):
             pass
-        parallel.part(state.fabric)
+        distributed.part(state.fabric)
         raise SystemExit(0)
     config, rows = state.config, []
-    folder = folder if parallel.is_first() else None  # a stage that every process repeats alone is written by one
+    folder = folder if distributed.is_first() else None  # a stage that every process repeats alone is written by one
     if folder is not None:
         _forget_after(state.step, Path(folder) / LOSSES)
     for step, logs in _steps(state, draw):
@@ -190,7 +190,7 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
         yield step, logs
         if last:  # after the caller has dealt with it: killed on writing the weights, it comes back to that
             _keep(state, rows, folder)
-    parallel.part(state.fabric)
+    distributed.part(state.fabric)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -256,7 +256,7 @@ def report(
 
     Where there is no terminal for a bar (a log file), a line a minute says the same.
     """
-    if not parallel.is_first():
+    if not distributed.is_first():
         yield from steps
         return
     if remark := precision(config)[1]:
@@ -334,7 +334,7 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     if state.fabric is None:
         loss.backward()
     else:
-        mean_loss = parallel.mean(state.fabric, mean_loss)
+        mean_loss = distributed.mean(state.fabric, mean_loss)
         state.fabric.backward(loss)
     norm = nn.utils.clip_grad_norm_(state.component.parameters(), config.clip)
     values = [mean_loss, *(value.detach() for value in parts.values()), norm]  # the parts are those of this process

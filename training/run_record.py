@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ecg_gym.world_model import checkpoint
-from training import loop, parallel
+from training import distributed, loop
 
 FILE = "run.json"
 FORMAT = 1
@@ -55,7 +55,7 @@ def recorded(
     without it, an earlier run in the folder is moved to ``earlier-1``, ``earlier-2`` ... inside, its data stay.
     Raises AnotherRun when the folder belongs to another run. Of several processes only the first writes.
     """
-    if not parallel.is_first():
+    if not distributed.is_first():
         yield lambda path: None
         return
     path = folder / FILE
@@ -92,7 +92,7 @@ def data_are_there(folder: str | Path) -> None:
     The loop calls this when training begins, for then everything that is learned from has been made.
     """
     path = Path(folder) / FILE
-    if not parallel.is_first() or not path.is_file():
+    if not distributed.is_first() or not path.is_file():
         return
     document = read(folder)
     found, before = data_hash(Path(document["data"]["files_like"])), document["data"]

@@ -14,8 +14,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from conformance.script import CHEAP, LEARNED, ORACLE, run
-from ecg_gym.envs.extractor import StripExtractor
 from ecg_gym.envs.sb3 import sb3_vec_env
+from ecg_gym.envs.sb3_extractor import StripExtractor
 
 ON_POLICY: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
 SEEING: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": StripExtractor}}

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from ecg_gym.clinical_trial.effects import ENDPOINTS
-from ecg_gym.clinical_trial.people import Population, parse_population
-from ecg_gym.clinical_trial.places import Place
+from ecg_gym.clinical_trial.population import Population, parse_population
+from ecg_gym.clinical_trial.yaml_path import Place
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.doses import amount_in, milligrams

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.clinical_trial import sequences
+from ecg_gym.clinical_trial import randomisation
 from ecg_gym.clinical_trial.effects import TRUTH, summarise
-from ecg_gym.clinical_trial.people import draw_person, moved
+from ecg_gym.clinical_trial.population import draw_person, moved
 from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
 from ecg_gym.clinical_trial.table import csv_text, document, write_text
 from ecg_gym.core import ECG, Patient
@@ -76,7 +76,7 @@ def run_trial(
     if count < 1 or seed < 0:
         raise ValueError(f"n is {count} and seed {seed}; expected n from 1 and a seed from 0; correct them")
     known = list(people) if people is not None else [None] * count
-    plan = sequences.assign(protocol, count, np.random.default_rng([seed, _DESIGN]))
+    plan = randomisation.assign(protocol, count, np.random.default_rng([seed, _DESIGN]))
     parts = _open(out, protocol, count, seed, waveforms, known)
     rows: list[Row] = []
     for number, ((sex, order), patient) in enumerate(zip(plan, known)):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
-from ecg_gym.datasets.trials import TrialDesign, draw_treatment
+from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
 from ecg_gym.virtual_patient.strip import INTERVALS

@@ -1,9 +1,9 @@
 """The Gymnasium environment: choose drugs, see the ECG afterwards. Research only, never bedside."""
 
 from ecg_gym.envs.env import ECGInterventionEnv
+from ecg_gym.envs.observability import Sight, Tier, load_tiers
 from ecg_gym.envs.reward import RiskReward, Transition
 from ecg_gym.envs.scenarios import Scenario, load_scenarios
-from ecg_gym.envs.tiers import Sight, Tier, load_tiers
 from ecg_gym.envs.vector import ECGInterventionVectorEnv
 
 __all__ = [

@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World, row_generators
+from ecg_gym.envs.config import Posed, pose
 from ecg_gym.envs.episode import Episode, Outcome
-from ecg_gym.envs.information import one
-from ecg_gym.envs.problem import Posed, pose
+from ecg_gym.envs.info import one
 from ecg_gym.envs.reward import Reward
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
@@ -41,7 +41,7 @@ class ECGInterventionEnv(Posed, gym.Env):
     Info            the same keys at reset and step: risk and its terms, cost, intervals with known flags, hours, what
                     was given, whether it was refused, the hash of the weights. ``privileged=True`` adds
                     ``info["truth_*"]`` where the world knows the truth.
-    reset(options)  ``scenario``, ``patient``, ``ecg``, ``given``; see :func:`ecg_gym.envs.start.start`. Other keys are
+    reset(options)  ``scenario``, ``patient``, ``ecg``, ``given``; see :func:`ecg_gym.envs.reset.start`. Other keys are
                     errors.
     Ids             ``ECGIntervention-v0`` (learned world), ``ECGInterventionOracle-v0`` (virtual patient), and for each
                     scenario and tier ``ECG/AFRapidResponse-v0``, ``ECGOracle/AFRapidResponse-Noisy-v0``, ...

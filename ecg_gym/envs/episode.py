@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World, concatenate, row_generators
+from ecg_gym.envs.observability import USUAL, Sight, Tier, leads_off, seen, tier_named
 from ecg_gym.envs.observations import CHANGES, CLOCK, LATENT_LIMIT, MEASURED, STRIP_LIMIT_MV, Layout, doses_taken, told
 from ecg_gym.envs.reward import Reward, RiskReward, Transition, mean_variance, priced
-from ecg_gym.envs.tiers import USUAL, Sight, Tier, leads_off, seen, tier_named
 from ecg_gym.pharmacology import action_mask
 from ecg_gym.risk import FINDINGS, RiskModel
 

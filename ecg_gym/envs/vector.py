@@ -15,10 +15,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World, row_generators
+from ecg_gym.envs.config import Posed, pose
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome, join
-from ecg_gym.envs.information import Columns, spread, taken
-from ecg_gym.envs.problem import Posed, pose
+from ecg_gym.envs.info import Columns, spread, taken
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 

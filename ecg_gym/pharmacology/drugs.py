@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ecg_gym.pharmacology.figures import Block
+from ecg_gym.pharmacology.constants import Block
 from ecg_gym.pharmacology.kinetics import Compartments
 
 CHANNELS = ("IKr", "ICaL", "INaL", "INa")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient
-from ecg_gym.pharmacology.daytime import drifts
+from ecg_gym.pharmacology.circadian import drifts
 from ecg_gym.pharmacology.drugs import CHANNELS, LAW_UNITS, ChannelBlock
 from ecg_gym.pharmacology.exposure import Exposure, reference_electrolytes, saturations
 from ecg_gym.pharmacology.formulary import FORMULARY

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Administration, Patient
+from ecg_gym.pharmacology.constants import Block, read_table
 from ecg_gym.pharmacology.doses import milligrams, weight_kg
 from ecg_gym.pharmacology.drugs import ELECTROLYTES, Drug
-from ecg_gym.pharmacology.figures import Block, read_table
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.interactions import changes
 from ecg_gym.pharmacology.kinetics import OUTPUTS, Compartments, outputs

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from ecg_gym.core import WATCH, Dose, Patient, Treatment
+from ecg_gym.pharmacology.constants import read_table
 from ecg_gym.pharmacology.doses import amount_in, milligrams
 from ecg_gym.pharmacology.drugs import Drug, Route, parse_drug
-from ecg_gym.pharmacology.figures import read_table
-from ecg_gym.pharmacology.own import with_own
+from ecg_gym.pharmacology.user_drugs import with_own
 
 _ROUNDING = 1e-9  # a dose may exceed its maximum by this share: 1/3 three times is still one
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ecg_gym.core import Administration, Patient
-from ecg_gym.pharmacology.figures import Block, read_table
+from ecg_gym.pharmacology.constants import Block, read_table
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 
-from ecg_gym.pharmacology.figures import Block, read_table
+from ecg_gym.pharmacology.constants import Block, read_table
 
 _UNITS = {
     "repolarisation": {

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient, Treatment
+from ecg_gym.pharmacology.constants import read_table, sources
 from ecg_gym.pharmacology.doses import milligrams, per_kg
 from ecg_gym.pharmacology.drugs import RATES, Route
-from ecg_gym.pharmacology.figures import read_table, sources
 from ecg_gym.pharmacology.formulary import FORMULARY
 
 CONDITIONS = (

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from ecg_gym.core import Patient, Randomness, row_generators
-from ecg_gym.pharmacology.figures import Block, read_table
+from ecg_gym.pharmacology.constants import Block, read_table
 
 
 @dataclass(frozen=True)

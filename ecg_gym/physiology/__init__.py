@@ -1,11 +1,11 @@
 """McSharry's five-wave model of the ECG: the equation, what treatment does to it, and this patient's parameters."""
 
-from ecg_gym.physiology.beats import beats_of, draw_beats, recorded_beats, recorded_rhythm, usual_sd_ms
 from ecg_gym.physiology.epk import Anchor, epk_trace, epk_traces
 from ecg_gym.physiology.fitting import Fit, fit
-from ecg_gym.physiology.leads import ASKED, LeadFit, anchor_traces, asked_after, fit_leads
 from ecg_gym.physiology.mcsharry import WAVES, Waves, intervals_ms, solve_exact, solve_rk4, textbook
-from ecg_gym.physiology.modulation import apply
+from ecg_gym.physiology.multilead import ASKED, LeadFit, anchor_traces, asked_after, fit_leads
+from ecg_gym.physiology.rr_series import beats_of, draw_beats, recorded_beats, recorded_rhythm, usual_sd_ms
+from ecg_gym.physiology.wave_modulation import apply
 
 __all__ = [
     "ASKED",

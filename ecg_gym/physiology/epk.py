@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.physiology import fitting, mcsharry, modulation, parameters
+from ecg_gym.physiology import fitting, mcsharry, parameters, wave_modulation
 from ecg_gym.physiology.mcsharry import P
 from ecg_gym.waveform.beats import find_r_peaks
 from ecg_gym.waveform.filters import spectral
@@ -38,8 +38,8 @@ class Anchor:
 def epk_traces(
     ecg: np.ndarray,  # (B, 12, 1024) [mV] before, on the model grid
     intervals: Sequence[Mapping[str, float]],  # measured on it: rr_ms, p_present, regular of each strip
-    before: modulation.Modulations,
-    after: modulation.Modulations,
+    before: wave_modulation.Modulations,
+    after: wave_modulation.Modulations,
     rr_series: Sequence[np.ndarray | None] | None = None,  # [s] beats to follow; otherwise the modulated mean RR
 ) -> Anchor:
     """The prior's expectation for B strips; a few milliseconds each."""
@@ -49,7 +49,7 @@ def epk_traces(
             f"ecg has shape {ecg.shape} with {len(intervals)} rows of intervals; expected (B, 12, {MODEL_SAMPLES}) mV "
             f"at {MODEL_RATE_HZ} Hz with B rows; use ecg_gym.waveform.to_model_grid and measure"
         )
-    old, new = modulation.as_rows(before, n), modulation.as_rows(after, n)
+    old, new = wave_modulation.as_rows(before, n), wave_modulation.as_rows(after, n)
     series: list[np.ndarray | None] = [None] * n if rr_series is None else list(rr_series)
     chunks = [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
     parts = [_chunk(ecg[c], intervals[c], old[c], new[c], series[c]) for c in chunks]
@@ -80,7 +80,7 @@ def _chunk(
     silent = _abstains(fit, n_beats, rr_s, intervals, after)
     rr_s = np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0)
     given = np.array([np.nan if beats is None or len(beats) == 0 else np.mean(beats) for beats in series])
-    waves, new_rr_s = modulation.apply(fit.waves(rr_s), rr_s, after, before, rr_after_s=given)
+    waves, new_rr_s = wave_modulation.apply(fit.waves(rr_s), rr_s, after, before, rr_after_s=given)
     beats_s = _padded(series, new_rr_s)
     trace = mcsharry.solve_exact(
         mcsharry.at_each_beat(waves, new_rr_s, beats_s),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
 from ecg_gym.risk import aggregate, limits
-from ecg_gym.risk.memory import MeasuredStrips
+from ecg_gym.risk.cache import MeasuredStrips
 from ecg_gym.waveform import measure
 from ecg_gym.waveform.intervals import Intervals
 

@@ -10,12 +10,7 @@ from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
 from ecg_gym.virtual_patient.beat import electrode_strip
-from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
-from ecg_gym.virtual_patient.noise import electrode_noise
-from ecg_gym.virtual_patient.population import population
-from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
-from ecg_gym.virtual_patient.shapes import (
+from ecg_gym.virtual_patient.beat_shapes import (
     atrial_rows,
     fiducials_of,
     mean_apds,
@@ -24,9 +19,14 @@ from ecg_gym.virtual_patient.shapes import (
     ventricular_rows,
     ventricular_shape,
 )
-from ecg_gym.virtual_patient.template import Fiducials
+from ecg_gym.virtual_patient.fibrillation import continuous_waves
+from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.lead_field import ELECTRODES, leads_from_electrodes
+from ecg_gym.virtual_patient.noise import electrode_noise
+from ecg_gym.virtual_patient.population import population
+from ecg_gym.virtual_patient.rhythm import TORSADE, Train, beat_train
+from ecg_gym.virtual_patient.true_fiducials import Fiducials
 from ecg_gym.virtual_patient.truth import Truth, findings, hazards
-from ecg_gym.virtual_patient.waves import continuous_waves
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 RATE_HZ = 512.0  # five times the model grid

@@ -29,10 +29,10 @@ from ecg_gym.pharmacology.effects import modulate_many, modulation_of
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.virtual_patient.fate import fates
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.strip import RATE_HZ, Marks, synthesise
+from ecg_gym.virtual_patient.survival import fates
 from ecg_gym.virtual_patient.truth import Truth
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ

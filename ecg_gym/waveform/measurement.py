@@ -6,7 +6,7 @@ import numpy as np
 
 from ecg_gym.core import ECG
 from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
-from ecg_gym.waveform.fiducials import RULES, Rules, fiducials
+from ecg_gym.waveform.delineation import RULES, Rules, fiducials
 from ecg_gym.waveform.intervals import Intervals, corrected, is_regular, median
 
 METHODS = ("global", "neurokit")
@@ -24,7 +24,7 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
         raise ValueError(f"method is {method!r}; expected one of {METHODS}; 'global' is the reference of this package")
     batch = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
     if method == "neurokit":
-        from ecg_gym.waveform.second_opinion import neurokit_row
+        from ecg_gym.waveform.neurokit import neurokit_row
 
         measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
     else:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecg_gym.world_model.dense import Dense
 from ecg_gym.world_model.diffusion import Schedule, to_sample
+from ecg_gym.world_model.packed_linear import Dense
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
 
 

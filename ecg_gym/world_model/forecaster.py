@@ -14,7 +14,7 @@ from ecg_gym.world_model.anchor import Projection, ProjectionConfig
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.denoiser import Denoiser, DenoiserConfig
 from ecg_gym.world_model.diffusion import Model, Noise, Schedule, guided, linear_schedule, sample
-from ecg_gym.world_model.prognosis import Prognosis, PrognosisConfig
+from ecg_gym.world_model.interval_model import Prognosis, PrognosisConfig
 
 KIND = "world_model"
 

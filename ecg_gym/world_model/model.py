@@ -34,7 +34,7 @@ from ecg_gym.core import (
     row_generators,
 )
 from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
-from ecg_gym.physiology.leads import join
+from ecg_gym.physiology.multilead import join
 from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.backends import accelerated, check_backend
@@ -54,7 +54,7 @@ from ecg_gym.world_model.conditioning import (
 )
 from ecg_gym.world_model.diffusion import SAMPLERS, Noise
 from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
-from ecg_gym.world_model.prognosis import Chance, base_of
+from ecg_gym.world_model.interval_model import Chance, base_of
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE

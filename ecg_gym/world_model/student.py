@@ -2,8 +2,8 @@
 
 A diffusion sampler in k steps is a list of noise levels and a network asked once at each. The student's network has the
 teacher's shape, but its answer at a level is no longer the expected clean latent: it is the point that the teacher's
-whole walk from this level to the student's next one heads for (``training.student``). It is therefore asked at its own
-levels only, by order-1 steps without noise.
+whole walk from this level to the student's next one heads for (``training.train_student``). It is therefore called at
+its own levels only, by order-1 steps without noise.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _INDEPENDENT = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The size of the codec. What it was trained for stands in ``training.vae``."""
+    """The size of the codec. What it was trained for stands in ``training.train_codec``."""
 
     width: int = 128  # channels at the latent's resolution
     fine_width: int = 48  # channels at 512 samples

@@ -1,0 +1,138 @@
+"""Where an episode starts: ``reset(options={...})`` made into a State of one patient. Unknown words are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import ECG, PLAUSIBLE, Administration, Patient, State, World, concatenate, parse_dose
+from ecg_gym.envs.observability import Tier
+from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.pharmacology import FORMULARY
+
+OPTIONS = ("patient", "ecg", "scenario", "given")
+_FIELDS = tuple(f.name for f in fields(Patient))
+
+
+def start(
+    world: World,
+    scenario: Scenario,
+    rngs: np.random.Generator | Sequence[np.random.Generator],
+    options: Mapping[str, Any] | None = None,
+    tier: Tier | None = None,
+) -> State:
+    """The states that episodes begin with, one per generator (one generator: a batch of one).
+
+    ``options`` may hold ``scenario`` (its population; the drugs on offer stay those of the env), ``patient`` (a
+    :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
+    episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
+    """
+    generators = [rngs] if isinstance(rngs, np.random.Generator) else list(rngs)
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options are {options!r}; expected a dict or None; pass options={{'scenario': 'svt'}}")
+    options = dict(options or {})
+    if unknown := sorted(set(options) - set(OPTIONS), key=str):
+        raise ValueError(f"options hold {unknown}; expected keys out of {OPTIONS}; check the spelling")
+    if "scenario" in options:
+        scenario = scenario_named(options["scenario"])
+    patient = _patient(options.get("patient"))
+    if options.get("ecg") is not None:
+        given = _given(options.get("given", scenario.given), patient or Patient())
+        ecg, patient = _record(options["ecg"], patient)
+        return world.observe(ecg, patient or Patient(), given).repeat(len(generators))
+    people = [_person(scenario.drawn(rng), patient, options, tier) for rng in generators]
+    return _initial(world, people, generators)
+
+
+def _person(
+    scenario: Scenario, patient: Patient | None, options: Mapping[str, Any], tier: Tier | None
+) -> tuple[Patient, dict[str, Any]]:
+    """One patient as far as the scenario and the options tell, and the other words for ``World.initial``."""
+    told = patient or Patient()
+    words = {**scenario.population, **(tier.population if tier is not None else {})}
+    known = {name: words.pop(name) for name in _FIELDS if name in words}
+    known = {name: value for name, value in known.items() if getattr(told, name) is None}
+    person = replace(told, **known, conditions=told.conditions | scenario.conditions)
+    if given := _given(options.get("given", scenario.given), person):
+        words["given"] = given
+    return person, words
+
+
+def _initial(
+    world: World, people: Sequence[tuple[Patient, dict[str, Any]]], generators: Sequence[np.random.Generator]
+) -> State:
+    """Those people, drawn together where the same words hold for them."""
+    groups: dict[str, list[int]] = {}
+    for row, (_, words) in enumerate(people):
+        groups.setdefault(repr(sorted(words.items())), []).append(row)
+    parts = []
+    for rows in groups.values():
+        patients = [people[row][0] for row in rows]
+        words = dict(people[rows[0]][1])
+        if any(patient != Patient() for patient in patients):
+            alike = all(patient == patients[0] for patient in patients)
+            words["patient"] = patients[0] if alike else patients
+        parts.append(world.initial(len(rows), [generators[row] for row in rows], **words))
+    order = np.argsort([row for rows in groups.values() for row in rows])
+    return concatenate(parts)[order] if len(parts) > 1 else parts[0]
+
+
+def _patient(told: Any) -> Patient | None:
+    if told is None or isinstance(told, Patient):
+        return told
+    if not isinstance(told, Mapping):
+        raise TypeError(f"patient is a {type(told).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
+    if unknown := sorted(set(told) - set(_FIELDS), key=str):
+        raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
+    patient = Patient(**told)
+    for name, (low, high, unit) in PLAUSIBLE.items():
+        if (value := getattr(patient, name)) is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
+    return patient
+
+
+def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
+    """The strip, and whom its header names if nobody else did."""
+    if isinstance(ecg, ECG):
+        return ecg, patient
+    if not isinstance(ecg, str | Path):
+        raise TypeError(f"ecg is a {type(ecg).__name__}; expected an ECG or the path of a record; use ECG(signal, hz)")
+    from ecg_gym.datasets import read_record
+
+    record = read_record(Path(ecg))
+    return record.ecg, patient if patient is not None else record.patient
+
+
+def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
+    """Doses already taken, in the formulary's own spelling."""
+    if not isinstance(told, Sequence) or isinstance(told, str | bytes):
+        raise TypeError(f"given is {told!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")
+    given = []
+    for entry in told:
+        if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
+            entry = Administration(_hours(entry["hours"]), parse_dose(entry["dose"]))
+        if not isinstance(entry, Administration):
+            raise ValueError(
+                f"given holds {entry!r}; expected an Administration or a dict with 'dose' and 'hours'; "
+                "write {'dose': 'dofetilide 0.5 mg PO', 'hours': -2}"
+            )
+        if entry.hours > 0:
+            raise ValueError(
+                f"{entry.dose} was given at {entry.hours:g} h; expected hours <= 0; the episode starts at 0"
+            )
+        given.append(replace(entry, dose=FORMULARY.check(entry.dose, patient)))
+    return tuple(sorted(given))
+
+
+def _hours(told: Any) -> float:
+    try:
+        hours = float(told)
+    except (TypeError, ValueError):
+        hours = np.nan
+    if not np.isfinite(hours):
+        raise ValueError(f"a dose was given at {told!r} h; expected a number of hours <= 0; write 'hours': -2")
+    return hours

@@ -1,0 +1,96 @@
+"""From a WFDB record to a ranked plan: everything that can be refused is refused in ``prepare``, before any work.
+
+prepared = prepare(Path("records/0001"), patient_words="age=71,sex=F")
+plan = run(prepared, k=16, risk_aversion=0.6, seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecg_gym.core import Administration, Patient, State, Treatment, World
+from ecg_gym.datasets import Record, read_record
+from planners.parsing import parse_candidates, parse_given, parse_patient
+
+if TYPE_CHECKING:
+    from ecg_gym.risk import RiskModel
+    from planners import Plan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A record that passed the entrance, and all that a plan needs."""
+
+    record: Record
+    patient: Patient
+    given: tuple[Administration, ...]
+    candidates: tuple[Treatment, ...]
+    world: World
+    risk: RiskModel
+    state: State  # a batch of one, as the world sees the record
+
+
+def prepare(
+    path: Path,
+    *,
+    scenario: str | None = None,
+    patient_words: str | None = None,
+    given_words: Sequence[str] = (),
+    drugs_words: str | None = None,
+    model_path: Path | None = None,
+    allow_missing_leads: bool = False,
+    preset: str = "default",
+) -> Prepared:
+    """Read, check and observe a record; nothing is written and nothing is sampled.
+
+    ``scenario`` lends conditions, doses already given and the drugs on offer; explicit words win over it, and both
+    win over the record's header. ``preset="paper"`` samples as the paper does: 1,000 ancestral steps.
+
+    Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
+    """
+    from ecg_gym.envs.scenarios import scenario_named
+    from ecg_gym.risk import RiskModel
+    from ecg_gym.world_model import WorldModel
+
+    record = read_record(path, allow_missing_leads=allow_missing_leads)
+    patient, drugs = record.patient, drugs_words
+    given: tuple[Administration, ...] = ()
+    if scenario is not None:
+        patient, given, offered = scenario_named(scenario).lend(patient)
+        drugs = drugs if drugs is not None else offered
+    if patient_words is not None:
+        patient = parse_patient(patient_words, patient)
+    given = tuple(sorted((*given, *parse_given(given_words, patient))))
+    candidates = parse_candidates(drugs, patient)
+    world = WorldModel.load(model_path, sampler="ddpm" if preset == "paper" else None)
+    risk = RiskModel.load()
+    return Prepared(record, patient, given, candidates, world, risk, world.observe(record.ecg, patient, given))
+
+
+def run(
+    prepared: Prepared,
+    *,
+    k: int = 16,
+    risk_aversion: float = 0.6,
+    measure: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """The ranked plan for a prepared record: ``k`` post-dose ECGs per candidate under common random numbers."""
+    from planners import plan
+
+    return plan(
+        prepared.world,
+        prepared.state,
+        prepared.candidates,
+        prepared.risk,
+        k=k,
+        risk_aversion=risk_aversion,
+        measure=measure,
+        seed=seed,
+        progress=progress,
+        record=prepared.record.name,
+    )

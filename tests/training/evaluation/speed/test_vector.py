@@ -1,0 +1,63 @@
+"""The benchmark of vector envs: its arithmetic, and that it steps what it says."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.evaluation.speed import vector as module
+from training.evaluation.speed.vector import CASES, Case, Size
+
+
+class Stand:
+    """A vector env that takes as long as it is told and counts its steps."""
+
+    def __init__(self, n: int, seconds: float) -> None:
+        self.num_envs, self.seconds, self.steps, self.closed = n, seconds, 0, False
+
+    def reset(self, seed: int) -> tuple[None, dict[str, Any]]:
+        assert seed == 0
+        return None, {"action_mask": np.tile([True, False, True], (self.num_envs, 1))}
+
+    def step(self, action: np.ndarray) -> tuple[Any, ...]:
+        assert set(action) <= {0, 2}
+        self.steps += 1
+        time.sleep(self.seconds)
+        return (None, None, None, None, self.reset(0)[1])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_ratios_are_of_neighbouring_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands: list[Stand] = []
+
+    def made(case: Case, n: int, way: str, scenario: str) -> Stand:
+        stands.append(Stand(n, {"native": 0.002, "sync": 0.02, "async": 0.01}[way]))
+        return stands[-1]
+
+    monkeypatch.setattr(module, "_made", made)
+    told: list[int] = []
+    size = Size(envs=(1, 32), calls=3, turns=2, cases=CASES[:1])
+    found = module.study(size, progress=told.append)
+    assert sum(told) == module.turns_of(size) == (3 + 2) * 2
+    assert [row["way"] for row in found["rows"]] == ["native", "sync", "async", "native", "sync"]
+    assert all(stand.closed and stand.steps == 1 + 3 * 2 for stand in stands)
+    for n in (1, 32):
+        ratio = found["metrics"][f"oracle, limits, {n} envs"]
+        assert 4 < ratio["value"] < 12
+        assert ratio["ci95"][0] <= ratio["value"] <= ratio["ci95"][1]
+    sync = found["rows"][4]
+    assert sync["steps_per_second"] == pytest.approx(32 / 0.02, rel=0.4)
+    assert found["rows"][0]["native_is_times"] == 1
+
+
+@pytest.mark.slow
+def test_it_steps_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PROCESSES", 0)
+    rates = module.measured(CASES[0], 1, Size(calls=1, turns=1))
+    assert set(rates) == {"native", "sync"}
+    assert all(rate.shape == (1,) and rate[0] > 0 for rate in rates.values())

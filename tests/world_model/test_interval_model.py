@@ -1,0 +1,131 @@
+"""The prognosis: units there and back, densities that integrate to one, draws that follow the density."""
+
+import numpy as np
+import pytest
+import torch
+
+from ecg_gym.world_model.conditioning import OBSERVED
+from ecg_gym.world_model.interval_model import (
+    CLASSES,
+    TARGETS,
+    Chance,
+    Prognosis,
+    PrognosisConfig,
+    observed_of,
+    target_of,
+)
+
+torch.set_num_threads(1)
+D = len(TARGETS)
+
+
+def measurements(n=6):
+    rng = np.random.default_rng(0)
+    y = np.stack(
+        [
+            np.log(rng.uniform(45, 120, n)), rng.uniform(80, 140, n), rng.uniform(180, 260, n), rng.uniform(70, 110, n),
+            np.log(rng.uniform(0.2, 0.8, n)), np.log(rng.uniform(0.8, 2, n)), np.log(rng.uniform(10, 60, n)),
+            rng.uniform(130, 220, n),
+        ], axis=1,
+    )  # fmt: skip
+    return y
+
+
+@pytest.fixture(scope="module")
+def loose():
+    """A prognosis with random weights, so that its densities lean on everything."""
+    torch.manual_seed(0)
+    network = Prognosis(PrognosisConfig(5, 16, 1, 3)).eval()
+    for parameter in network.parameters():
+        parameter.data += 0.15 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    network.set_scale([4.2, 95, 220, 90, -1, 0.3, 3, 160], [0.1, 4, 10, 6, 0.2, 0.1, 0.5, 8])
+    return network
+
+
+def test_units_there_and_back():
+    y = measurements()
+    observed = observed_of(y, np.full(len(y), 7))
+    again, signs = target_of(observed)
+    assert signs.tolist() == [7] * len(y)
+    np.testing.assert_allclose(again, y, rtol=1e-4)
+    column = {name: observed[:, i] for i, name in enumerate(OBSERVED)}
+    np.testing.assert_allclose(
+        column["qt_ms"], column["qrs_ms"] + column["jtpeak_ms"] + column["tpeak_tend_ms"], rtol=1e-5
+    )
+    np.testing.assert_allclose(column["qtcf_ms"], column["qt_ms"] * (column["hr_bpm"] / 60) ** (1 / 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("signs", range(CLASSES))
+def test_what_the_signs_deny_is_not_measured(signs):
+    observed = dict(zip(OBSERVED, observed_of(measurements(1), np.array([signs]))[0]))
+    assert np.isfinite(observed["pr_ms"]) == bool(signs & 1)
+    assert observed["regular"] == bool(signs & 2)
+    for name in ("qt_ms", "qtcf_ms", "jtpeak_ms", "jtpeakc_ms", "tpeak_tend_ms", "t_amplitude_mv"):
+        assert np.isfinite(observed[name]) == bool(signs & 4)
+    assert target_of(np.array([list(observed.values())]))[1] == signs
+
+
+def test_the_density_of_one_interval_integrates_to_one(loose):
+    """All others missing: they drop out of the chain, and what is left is a density of the one."""
+    condition = torch.randn(1, 5, generator=torch.Generator().manual_seed(2))
+    for name in ("log_hr", "qrs", "pr"):
+        d = TARGETS.index(name)
+        grid = torch.linspace(-60, 60, 20001)
+        target = torch.full((len(grid), D), torch.nan)
+        target[:, d] = loose.typical[d] + loose.scale[d] * grid
+        n = len(grid)
+        base = torch.full((n, D), torch.nan)
+        parts = loose.nll(condition.expand(n, -1), base, target, torch.full((n,), 7), torch.ones(n))
+        total = float((-parts["intervals"]).exp().sum() * (grid[1] - grid[0]))
+        assert total == pytest.approx(1, abs=2e-3)
+
+
+def test_draws_follow_the_density(loose):
+    """Mean log-likelihood of its own draws is minus its entropy; of draws made wider it is less."""
+    n = 4000
+    rng = np.random.default_rng(3)
+    condition = torch.randn(1, 5, generator=torch.Generator().manual_seed(2)).expand(n, -1)
+    base = torch.tensor(measurements(1), dtype=torch.float32).expand(n, -1)
+    chance = Chance(rng.random(n), rng.random(n), rng.standard_normal((n, D)), np.ones(n))
+    observed, survives = loose.draw(condition, base, chance)
+    assert survives.all()
+    y, signs = target_of(observed)
+    share = np.bincount(signs, minlength=CLASSES) / n
+    np.testing.assert_allclose(share, torch.softmax(loose.signs(loose(condition[:1])), 1)[0].detach(), atol=0.03)
+    rows = np.flatnonzero(signs == 7)[:1000]
+    centre = np.median(y[rows], axis=0)
+    likely = []
+    for stretch in (0.7, 1.0, 1.5):
+        moved = torch.tensor(centre + stretch * (y[rows] - centre), dtype=torch.float32)
+        ones = torch.ones(len(rows))
+        parts = loose.nll(condition[rows], base[rows], moved, torch.full((len(rows),), 7), ones)
+        likely.append(float(-parts["intervals"].mean() + D * np.log(stretch)))
+    assert likely[1] > likely[0]
+    assert likely[1] > likely[2]
+
+
+def test_the_same_chance_is_the_same_draw_whatever_the_crowd(loose):
+    rng = np.random.default_rng(4)
+    condition = torch.randn(7, 5, generator=torch.Generator().manual_seed(2))
+    base = torch.tensor(measurements(7), dtype=torch.float32)
+    chance = Chance.of([np.random.default_rng(i) for i in range(7)])
+    together, lives = loose.draw(condition, base, chance)
+    row = int(rng.integers(7))
+    alone, lives_alone = loose.draw(condition[row : row + 1], base[row : row + 1], chance[row : row + 1])
+    np.testing.assert_allclose(alone[0], together[row], rtol=1e-4)
+    assert lives_alone[0] == lives[row]
+
+
+def test_the_dead_teach_only_that_they_died(loose):
+    base, target = (torch.tensor(measurements(2), dtype=torch.float32) for _ in range(2))
+    target[1] = torch.nan
+    parts = loose.nll(torch.zeros(2, 5), base, target, torch.tensor([7, 0]), torch.tensor([1.0, 0.0]))
+    assert parts["intervals"][1] == 0
+    assert parts["signs"][1] == 0
+    assert parts["death"][1] > 0
+    assert torch.isfinite(parts["intervals"]).all()
+
+
+def test_a_chain_without_a_last_measurement_begins_at_what_is_typical(loose):
+    nothing = torch.full((1, D), torch.nan)
+    torch.testing.assert_close(loose.starting(nothing)[0], loose.typical)

@@ -1,0 +1,444 @@
+"""The world model with untrained weights: everything about it that does not need learning."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ecg_gym.core import (
+    ECG,
+    LEADS,
+    MODEL_RATE_HZ,
+    WATCH,
+    Administration,
+    Dose,
+    Patient,
+    Treatment,
+    concatenate,
+)
+from ecg_gym.physiology import mcsharry, solve_exact
+from ecg_gym.world_model import checkpoint, model
+from ecg_gym.world_model.anchor import ProjectionConfig
+from ecg_gym.world_model.conditioning import (
+    MEASURED,
+    OBSERVED,
+    FeatureScale,
+    Look,
+    boards,
+    complete,
+    endings,
+    feature_names,
+    observe_strips,
+    people,
+    raw_features,
+    render_features,
+    render_names,
+)
+from ecg_gym.world_model.denoiser import DenoiserConfig
+from ecg_gym.world_model.forecaster import Forecaster
+from ecg_gym.world_model.interval_model import PrognosisConfig
+from ecg_gym.world_model.model import WorldModel
+from ecg_gym.world_model.vae import KIND, VAE, VAEConfig
+
+torch.set_num_threads(1)
+DOFETILIDE = Treatment((Dose("dofetilide", 0.5, "mg", "PO"),))
+SOMEONE = Patient(age_years=61, sex="F", weight_kg=70, potassium=4.0)
+# of lead II; aVR is mostly negative, as it should be. Independent leads I, II, V1 to V6.
+GAINS = {"I": 0.6, "II": 1.0, "V1": -0.4, "V2": 0.3, "V3": 0.8, "V4": 1.2, "V5": 1.1, "V6": 0.9}
+
+
+def strip(rr_s=0.9, r_mv=1.0):
+    """Ten seconds of a regular sinus rhythm, (12, 1024) [mV] on the model grid, one shape in every lead."""
+    lead = solve_exact(
+        mcsharry.textbook(np.array([rr_s]), np.array([r_mv])),
+        np.array([[rr_s]]),
+        samples=1024,
+        rate_hz=MODEL_RATE_HZ,
+        theta_start=np.array([-2 * np.pi * 0.4 / rr_s]),
+    )[0]
+    leads = {name: gain * lead for name, gain in GAINS.items()}
+    one, two = leads["I"], leads["II"]
+    leads |= {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
+    return np.stack([leads[name] for name in LEADS]).astype(np.float32)
+
+
+def loosened(module, by=0.05):
+    """Every weight moved a little, so that layers that begin at zero take part."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in module.parameters():
+        parameter.data += by * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def some_features(n=4, patients=None):
+    patients = patients or tuple(replace(SOMEONE, age_years=50.0 + i) for i in range(n))
+    nothing, later = ((),) * n, ((Administration(0.0, DOFETILIDE.doses[0]),),) * n
+    ecg = np.stack([strip(0.7 + 0.1 * i) for i in range(n)])
+    start, end = np.zeros(n), np.arange(1.0, n + 1)
+    look = Look(observe_strips(ecg), boards(nothing, patients, start), start)
+    board, ending = boards(later, patients, end), endings(later, patients, start, end)
+    return raw_features(people(patients), look, look, board, end, ending)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    return loosened(VAE(VAEConfig(width=16, fine_width=8, dilations=(1,))))
+
+
+@pytest.fixture(scope="module")
+def world(vae):
+    torch.manual_seed(0)
+    raw, names = complete(some_features(), feature_names())
+    rendered = render_names()
+    drawn = FeatureScale.fit(rendered, np.random.default_rng(0).normal(50, 50, (9, len(rendered))))
+    size = DenoiserConfig(len(rendered), width=32, blocks=2, condition_width=16, kernel=3)
+    forecaster = Forecaster(size, drawn, PrognosisConfig(len(names), 16, 1, 2), FeatureScale.fit(names, raw))
+    loosened(forecaster.denoiser, 0.15)
+    loosened(forecaster.prognosis, 0.02)
+    forecaster.prognosis.set_scale([4.2, 95, 220, 90, -1, 0.3, 3, 160], [0.1, 4, 10, 6, 0.2, 0.1, 0.5, 8])
+    forecaster.prognosis.death.bias.data -= 9
+    forecaster.prognosis.signs.bias.data[7] += 9  # P waves, regular, T measurable
+    return WorldModel(vae, forecaster.eval(), steps=3)
+
+
+@pytest.fixture(scope="module")
+def papers(vae):
+    """The paper's form: no prognosis, a trace of lead II, a projection, the last strip redrawn."""
+    torch.manual_seed(0)
+    names = render_names(asked=False)
+    features = FeatureScale.fit(names, np.random.default_rng(0).normal(50, 50, (9, len(names))))
+    size = DenoiserConfig(len(names), width=32, blocks=2, condition_width=16, kernel=3)
+    forecaster = Forecaster(size, features, projection=ProjectionConfig(width=8, blocks=1))
+    return WorldModel(vae, loosened(forecaster, 0.15), steps=3, reference="last")
+
+
+@pytest.fixture(scope="module")
+def state(world):
+    rows = [world.observe(ECG(strip(rr), MODEL_RATE_HZ), SOMEONE) for rr in (0.7, 0.8, 0.95, 1.1)]
+    return concatenate(rows)
+
+
+def generators(n):
+    return [np.random.default_rng([5, i]) for i in range(n)]
+
+
+def test_observe_shows_the_strip_as_the_codec_sees_it(world):
+    seen = world.observe(ECG(strip(), MODEL_RATE_HZ), SOMEONE, [Administration(-2.0, DOFETILIDE.doses[0])])
+    assert seen.ecg.shape == (1, 12, 1024)
+    assert seen.inner["latent"].shape == (1, 4, 128)
+    with torch.inference_mode():
+        decoded = world.vae.decode(torch.from_numpy(seen.inner["latent"])).numpy()
+    np.testing.assert_array_equal(seen.ecg, decoded)
+    assert seen.taken == ((Administration(-2.0, DOFETILIDE.doses[0]),),)
+    np.testing.assert_allclose(seen.ecg[:, 2], seen.ecg[:, 1] - seen.ecg[:, 0], atol=1e-5)  # Einthoven
+
+
+def test_a_missing_lead_is_not_read(world):
+    clean, spoilt = strip(), strip()
+    spoilt[LEADS.index("V2")] = 7.0
+    seen = [world.observe(ECG(s, MODEL_RATE_HZ, missing=("V2",)), SOMEONE) for s in (clean, spoilt)]
+    np.testing.assert_array_equal(seen[0].inner["latent"], seen[1].inner["latent"])
+    assert seen[0].inner["missing"].tolist() == [[False, False, False, True, False, False, False, False]]
+    whole = world.observe(ECG(clean, MODEL_RATE_HZ), SOMEONE)
+    assert not np.array_equal(whole.inner["latent"], seen[0].inner["latent"])
+
+
+def test_a_step_remembers_doses_and_time(world, state):
+    later = world.step(state, [WATCH, DOFETILIDE, WATCH, DOFETILIDE], np.random.default_rng(0))
+    assert later.ecg.shape == state.ecg.shape
+    assert np.isfinite(later.ecg).all()
+    np.testing.assert_allclose(later.ecg[:, 2], later.ecg[:, 1] - later.ecg[:, 0], atol=1e-4)
+    assert [len(t) for t in later.taken] == [0, 1, 0, 1]
+    assert later.taken[1][0] == Administration(0.0, DOFETILIDE.doses[0])
+    np.testing.assert_array_equal(later.hours, [1, 1, 1, 1])
+    np.testing.assert_array_equal(state.hours, [0, 0, 0, 0])
+
+
+def test_a_row_has_one_future_alone_or_in_a_crowd(world, state):
+    treatments = [WATCH, DOFETILIDE, WATCH, DOFETILIDE]
+    together = world.step(state, treatments, generators(4))
+    for i in range(4):
+        alone = world.step(state[i], [treatments[i]], [generators(4)[i]])
+        np.testing.assert_allclose(alone.ecg[0], together.ecg[i], atol=2e-4)
+
+
+@pytest.mark.parametrize("sampler", ["dpm++", "ddpm"])
+def test_deterministic_rows_are_equal_to_the_bit(world, state, sampler):
+    steady = replace(world, deterministic="batch", sampler=sampler)
+    crowd = state.repeat(3)
+    together = steady.step(crowd, [DOFETILIDE] * 12, generators(12))
+    alone = steady.step(crowd[7], [DOFETILIDE], [generators(12)[7]])
+    np.testing.assert_array_equal(alone.ecg[0], together.ecg[7])
+
+
+def test_the_treatment_matters_and_common_noise_is_common(world, state):
+    rngs = [np.random.default_rng(1) for _ in range(3)]
+    later = world.step(state[[0, 0, 0]], [WATCH, WATCH, DOFETILIDE], rngs)
+    np.testing.assert_allclose(later.ecg[0], later.ecg[1], atol=2e-4)
+    assert np.abs(later.ecg[0] - later.ecg[2]).max() > 1e-3
+
+
+def test_rows_that_are_not_alive_stay(world, state):
+    mixed = replace(state, alive=np.array([True, False, True, True]))
+    later = world.step(mixed, [DOFETILIDE] * 4, generators(4))
+    np.testing.assert_array_equal(later.ecg[1], state.ecg[1])
+    assert later.taken[1] == ()
+    assert later.hours[1] == 0
+    nobody = replace(state, alive=np.zeros(4, dtype=bool))
+    np.testing.assert_array_equal(world.step(nobody, [WATCH] * 4, generators(4)).ecg, state.ecg)
+
+
+def test_chunks_change_nothing(world, state, monkeypatch):
+    whole = world.step(state, [DOFETILIDE] * 4, generators(4))
+    monkeypatch.setattr(model, "CHUNK", 3)
+    np.testing.assert_allclose(world.step(state, [DOFETILIDE] * 4, generators(4)).ecg, whole.ecg, atol=2e-4)
+
+
+def test_the_anchor_can_be_turned_down(world, state):
+    later = replace(state, hours=state.hours + 1)
+    full, weak, off = (
+        replace(world, epk_scale=scale).told(state, later, generators(4)).known for scale in (1.0, 0.25, 0.0)
+    )
+    assert full.strength.tolist() == [1, 1, 1, 1]
+    assert weak.strength.tolist() == [0.25] * 4
+    assert off.strength.tolist() == [0, 0, 0, 0]
+    assert world.forecaster.anchor(off).abs().sum() == 0
+    assert world.forecaster.anchor(full).abs().sum() > 0
+    torch.testing.assert_close(world.forecaster.anchor(full), world.forecaster.anchor(weak))
+
+
+def test_the_prior_abstains_without_beats(world):
+    flat = world.observe(ECG(strip() * 0 + 1e-4 * strip(), MODEL_RATE_HZ), SOMEONE)
+    silent = replace(
+        flat, inner={**flat.inner, "fit": model._fits(np.zeros((1, 12, 1024), np.float32), flat.inner["observed"])}
+    )
+    told = world.told(silent, replace(silent, hours=silent.hours + 1), generators(1))
+    assert told.known.strength.tolist() == [0]
+
+
+def test_what_is_believed_of_pharmacology_can_be_changed(world, state):
+    treated = [DOFETILIDE] * 4
+    deaf = replace(world, believed=lambda before, after: before)
+    rngs = [[np.random.default_rng(i) for i in range(4)] for _ in range(3)]
+    drug, ignored = world.step(state, treated, rngs[0]), deaf.step(state, treated, rngs[1])
+    watched = deaf.step(state, [WATCH] * 4, rngs[2])
+    # the chance that a rhythm ends is told apart from the board, so the two are not quite the same
+    assert np.abs(drug.ecg - ignored.ecg).max() > 10 * np.abs(ignored.ecg - watched.ecg).max()
+
+
+def test_the_dead_are_silent_and_stay_so(world, state):
+    deadly = replace(world, forecaster=copy.deepcopy(world.forecaster))
+    deadly.forecaster.prognosis.death.bias.data += 30
+    later = deadly.step(state, [WATCH] * 4, generators(4))
+    assert not later.alive.any()
+    assert (later.ecg == 0).all()
+    assert np.isnan(later.inner["observed"]).all()
+    np.testing.assert_array_equal(world.step(later, [WATCH] * 4, generators(4)).ecg, later.ecg)
+
+
+def test_strips_are_redrawn_from_the_first_one(world, state):
+    once = world.step(state, [WATCH] * 4, generators(4))
+    np.testing.assert_array_equal(once.inner["reference"], state.inner["latent"])
+    assert not np.array_equal(once.inner["latent"], state.inner["latent"])
+    np.testing.assert_array_equal(once.inner["home_observed"], state.inner["observed"])
+    last = replace(world, reference="last")
+    same = last.told(state, replace(state, hours=state.hours + 1), generators(4)).known
+    torch.testing.assert_close(same.before, torch.from_numpy(state.inner["reference"]))
+    other = last.told(once, replace(once, hours=once.hours + 1), generators(4)).known
+    torch.testing.assert_close(other.before, torch.from_numpy(once.inner["latent"]))
+
+
+def test_another_worlds_people_are_seen_through_the_codec(world):
+    from ecg_gym.virtual_patient import VirtualPatient
+
+    there = VirtualPatient().initial(2, np.random.default_rng(0), healthy=True)
+    seen = world.start_from(replace(there, hours=there.hours + 3))
+    assert seen.patients == there.patients
+    assert seen.hours.tolist() == [3, 3]
+    alone = world.observe(ECG(there.ecg[0], MODEL_RATE_HZ), there.patients[0])
+    np.testing.assert_allclose(seen.inner["latent"][0], alone.inner["latent"][0], atol=0.1)  # aligned anew
+
+
+def test_the_papers_form_steps_too(papers):
+    state = concatenate([papers.observe(ECG(strip(rr), MODEL_RATE_HZ), SOMEONE) for rr in (0.8, 1.0)])
+    state = replace(state, ecg=np.stack([strip(rr) for rr in (0.8, 1.0)]))  # the untrained codec shows noise
+    later = papers.step(state, [DOFETILIDE, WATCH], generators(2))
+    assert later.alive.all()
+    assert np.isfinite(later.ecg).all()
+    known = papers.told(state, replace(state, hours=state.hours + 1), generators(2)).known
+    assert known.prior.shape == (2, 1024)
+    assert known.strength.tolist() == [1, 1]
+
+
+def test_knobs_are_checked(world):
+    for knob, value in (
+        ("sampler", "euler"), ("backend", "tpu"), ("deterministic", "yes"), ("epk_scale", 2.0), ("dt_hours", 0.0),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"expected"):
+            replace(world, **{knob: value})
+
+
+def test_one_treatment_per_row(world, state):
+    with pytest.raises(ValueError, match="1 treatments for 4 rows; expected one per row"):
+        world.step(state, [WATCH], generators(4))
+
+
+def test_a_student_is_asked_for_only_where_there_is_one(world):
+    with pytest.raises(ValueError, match=r"sampler is 'student', but .* expected a file student\.safetensors"):
+        replace(world, sampler="student")
+
+
+def write(world, folder):
+    codec = checkpoint.save(
+        folder / "vae.safetensors", KIND, world.vae.state_dict(), world.vae.config, data={}, metrics={}
+    )
+    return model.save(folder / "world_model.safetensors", world.forecaster, codec, data={}, metrics={})
+
+
+def test_weights_come_back_as_they_were(world, state, tmp_path):
+    digest = write(world, tmp_path)
+    for path in (tmp_path, tmp_path / "world_model.safetensors"):
+        loaded = WorldModel.load(path, steps=3, sampler=None)
+        assert loaded.sha256 == digest
+        again, first = (w.step(state, [DOFETILIDE] * 4, generators(4)).ecg for w in (loaded, world))
+        assert np.abs(again - first).max() < 0.01 * np.abs(first).max()  # stored as float16
+
+
+def test_a_foreign_codec_is_refused(world, tmp_path):
+    write(world, tmp_path)
+    other = VAE(VAEConfig(width=16, fine_width=8, dilations=(1,)))
+    checkpoint.save(tmp_path / "vae.safetensors", KIND, other.state_dict(), other.config, data={}, metrics={})
+    with pytest.raises(ValueError, match=r"was trained with the codec .* expected .* keep both files together"):
+        WorldModel.load(tmp_path)
+
+
+def test_absent_weights_name_the_command(tmp_path):
+    with pytest.raises(ValueError, match=r"no weights at .* expected .* `ecg-gym train world-model`"):
+        WorldModel.load(tmp_path)
+
+
+def test_weights_of_another_version_are_refused(world, tmp_path):
+    write(world, tmp_path)
+    old = checkpoint.load(tmp_path / "world_model.safetensors", "world_model")
+    config = {"denoiser": old.config["denoiser"], "projection": None, "features": old.config["features"]}
+    checkpoint.save(
+        tmp_path / "world_model.safetensors", "world_model", old.tensors, config, data={}, metrics={},
+        vae_sha256=old.metadata["vae_sha256"],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"say nothing of \['prognosis', 'outlook'\]; expected .* retrain"):
+        WorldModel.load(tmp_path)
+
+
+def test_the_condition_tells_before_from_after():
+    raw = some_features()
+    told = dict(zip(feature_names(), raw.T))
+    assert raw.shape == (4, len(feature_names()))
+    assert (told["after.modulation.jtpeak_ms"] > told["before.modulation.jtpeak_ms"]).all()
+    np.testing.assert_array_equal(told["home.modulation.jtpeak_ms"], told["before.modulation.jtpeak_ms"])
+    assert told["clock.step_hours"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(told["measured.hr_bpm"], [60 / (0.7 + 0.1 * i) for i in range(4)], rtol=0.02)
+
+
+def test_no_drug_is_named():
+    """A drug that comes after training is heard through the same words as all others."""
+    from ecg_gym.pharmacology import FORMULARY
+
+    names = [name for name in [*feature_names(), *render_names()] if not name.startswith("condition.")]
+    words = {word for name in names for word in name.split(".") if ".serum" not in name and "person" not in name}
+    assert not set(FORMULARY.names) & (words - {"magnesium", "potassium", "calcium"})
+
+
+def test_what_is_unknown_is_flagged_and_stands_at_rest():
+    unknown = some_features(patients=(Patient(),) * 4)
+    told = dict(zip(feature_names(), unknown.T))
+    for name in ("person.age_years", "person.female"):
+        assert np.isnan(told[name]).all()
+        assert (told[f"known.{name}"] == 0).all()
+    raw, names = complete(unknown, feature_names())
+    scaled = FeatureScale.fit(names, complete(some_features(), feature_names())[0])(raw, names)
+    assert np.isfinite(scaled).all()
+    assert (scaled[:, names.index("person.age_years")] == 0).all()
+
+
+def test_what_is_asked_is_told_in_units():
+    raw, n = some_features(), 4
+    look = Look(
+        raw[:, : len(OBSERVED)] * 0 + 1, np.zeros((n, len(boards(((),), (SOMEONE,), np.zeros(1))[0]))), np.zeros(n)
+    )
+    asked = np.arange(n * len(OBSERVED), dtype=float).reshape(n, -1)
+    asked[0, OBSERVED.index("pr_ms")] = np.nan
+    told = render_features(
+        people((SOMEONE,) * n), look, look.board, np.ones(n), np.zeros((n, 8), bool), np.full(n, 0.5), asked
+    )
+    column = dict(zip(render_names(), told.T))
+    np.testing.assert_array_equal(column["asked.qt_ms"], asked[:, OBSERVED.index("qt_ms")])
+    assert column["known.asked.pr_ms"].tolist() == [0, 1, 1, 1]
+    assert (column["epk.strength"] == 0.5).all()
+    assert len(MEASURED) == len(OBSERVED) - 2
+
+
+def test_features_are_matched_by_name():
+    names, raw = feature_names(), some_features()
+    scale = FeatureScale.fit(names, raw)
+    order = np.random.default_rng(0).permutation(len(names))
+    np.testing.assert_array_equal(scale(raw, names), scale(raw[:, order], [names[i] for i in order]))
+    gone = names.index("after.modulation.jtpeak_ms")
+    kept = [i for i in range(len(names)) if i != gone]
+    assert (scale(raw[:, kept], [names[i] for i in kept])[:, gone] == 0).all()
+
+
+def test_scaling_makes_rare_and_common_features_equally_loud():
+    rng = np.random.default_rng(0)
+    rare = np.where(rng.random(5000) < 0.02, 3000.0, 0.0)
+    common = 60 + 8 * rng.standard_normal(5000)
+    scaled = FeatureScale.fit(("rare", "common"), np.stack([rare, common], axis=1))(
+        np.stack([rare, common], axis=1), ("rare", "common")
+    )
+    assert np.abs(scaled[rare > 0, 0]).mean() == pytest.approx(0.88, abs=0.01)  # asinh(1)
+    assert scaled[:, 1].std() == pytest.approx(0.8, abs=0.1)
+
+
+def test_expected_intervals_follow_from_the_measured_ones():
+    names, raw = feature_names(), some_features()
+    for word, before, after in (
+        ("sinus_rate", 1.0, 1.25), ("jtpeak_ms", 5.0, 30.0), ("tpeak_tend_ms", 0.0, 15.0), ("pr_ms", 0.0, 12.0),
+        ("conduction", 1.0, 0.8),
+    ):  # fmt: skip
+        raw[:, names.index(f"before.modulation.{word}")] = before
+        raw[:, names.index(f"home.modulation.{word}")] = before
+        raw[:, names.index(f"after.modulation.{word}")] = after
+    filled, all_names = complete(raw, names)
+    told = dict(zip(all_names, filled.T))
+    for label, start in (("expected", "measured"), ("expected_from_home", "home")):
+        np.testing.assert_allclose(told[f"{label}.hr_bpm"], 1.25 * told[f"{start}.hr_bpm"], rtol=1e-6)
+        np.testing.assert_allclose(told[f"{label}.pr_ms"], told[f"{start}.pr_ms"] + 12, rtol=1e-6)
+        np.testing.assert_allclose(told[f"{label}.qrs_ms"], told[f"{start}.qrs_ms"] / 0.8, rtol=1e-6)
+        longer = 25 + 15 + 0.25 * told[f"{start}.qrs_ms"]
+        np.testing.assert_allclose(told[f"{label}.qtcf_ms"], told[f"{start}.qtcf_ms"] + longer, rtol=1e-6)
+        np.testing.assert_allclose(
+            told[f"{label}.qt_ms"], (told[f"{start}.qt_ms"] + longer) / 1.25 ** (1 / 3), rtol=1e-6
+        )
+
+
+@pytest.mark.slow
+def test_it_is_a_world(world):
+    from ecg_gym.checks import check_world
+
+    check_world(replace(world, deterministic="batch"))
+
+
+def test_a_student_of_other_weights_is_left_alone_until_it_is_asked_for(world, tmp_path):
+    from ecg_gym.world_model.student import save_student
+
+    write(world, tmp_path)
+    other = copy.deepcopy(world.forecaster)
+    loosened(other.denoiser)
+    save_student(
+        tmp_path / "student.safetensors", other.denoiser, {2: (1000, 300, 0)}, other, "0" * 64, data={}, metrics={}
+    )
+    assert WorldModel.load(tmp_path).student is None
+    with pytest.raises(ValueError, match="learnt from the world model"):
+        WorldModel.load(tmp_path, sampler="student")

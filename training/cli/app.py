@@ -1,0 +1,424 @@
+"""``ecg-gym``: plan for a record, show the demo, train each learned thing, run each study.
+
+What the user gets wrong ends with exit code 2 and one message; tracebacks are for our own mistakes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import ecg_gym
+from training.cli.benchmark import benchmark
+from training.cli.show import play, report
+from training.cli.study import app as studies
+from training.console import SAY as _SAY
+from training.console import entrance, progress_bar, refuse
+
+if TYPE_CHECKING:
+    from planners import Plan
+
+app = typer.Typer(
+    help="Drug intervention on the electrocardiogram. Research only, never bedside.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+ASSETS = Path(ecg_gym.__file__).parent / "assets"
+RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
+
+
+Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+Samples = Annotated[int, typer.Option(min=1, max=1024, help="Post-dose ECGs drawn per candidate (K).")]
+RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S = mean risk + lambda x SD.")]
+MeasureName = Annotated[
+    str | None,
+    typer.Option("--measure", help="mean-variance[:LAMBDA] (default), cvar[:ALPHA], entropic[:THETA], p-qtcf[:MS]."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
+Devices = Annotated[
+    int, typer.Option(help="Processes that train together, each with a batch (GPUs, or CPU processes); needs Fabric.")
+]
+Run = Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default runs/<kind>-<preset>.")]
+Resume = Annotated[
+    bool, typer.Option(help="Go on with a run that was stopped; --no-resume puts it aside and begins anew.")
+]
+RunSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of weights and batches; default the preset's.")
+]
+Start = Annotated[Path | None, typer.Option(help="Weights to begin with (--preset continued); default random.")]
+TrialFolder = Annotated[
+    Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+]
+
+train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
+app.add_typer(train, name="train")
+app.add_typer(studies, name="study")
+app.command()(play)
+app.command()(report)
+app.command()(benchmark)
+
+
+@app.command()
+def plan(
+    record: Annotated[Path, typer.Option(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    scenario: Annotated[
+        str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
+    ] = None,
+    patient: Annotated[str | None, typer.Option(help="age=71,sex=F,K=3.1,conditions=... or a YAML/JSON file.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
+    ] = None,
+    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    samples: Samples = 16,
+    risk_aversion: RiskAversion = 0.6,
+    measure: MeasureName = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+    paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
+    allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+) -> None:
+    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    from planners.from_record import prepare, run
+
+    k = 3 if paper else samples
+    with entrance():
+        _measure(measure)
+        folder = _writable(out or Path("out") / record.name)
+        prepared = prepare(
+            record,
+            scenario=scenario,
+            patient_words=patient,
+            given_words=given or (),
+            drugs_words=drugs,
+            model_path=model,
+            allow_missing_leads=allow_missing_leads,
+            preset="paper" if paper else "default",
+        )
+    for remark in prepared.record.remarks:
+        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+    with progress_bar() as bar:
+        task = bar.add_task("candidates", total=None)
+        result = run(
+            prepared,
+            k=k,
+            risk_aversion=risk_aversion,
+            measure=measure,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    figure_path, json_path = _save(result, folder)
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json_dict(), indent=2) + "\n")
+        return
+    from planners.report.table import plan_table
+
+    Console(width=max(120, Console().width)).print(plan_table(result))
+    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+
+
+def _measure(words: str | None) -> None:
+    """ValueError for a measure that nobody knows, before any work."""
+    from planners import measure_named
+
+    if words is not None:
+        measure_named(words)
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, if files could be made there; nothing is made yet."""
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out is {folder}; expected a folder that can be written; {nearest} is not: choose another")
+    return folder
+
+
+def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
+    from planners.report.table import plan_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure_path, json_path = folder / "plan.png", folder / "plan.json"
+    figure = plan_figure(result)
+    aside = folder / ".plan.png.part"
+    figure.savefig(aside, dpi=150, format="png")
+    aside.replace(figure_path)
+    aside = folder / ".plan.json.part"
+    aside.write_text(json.dumps(result.to_json_dict(), indent=2) + "\n")
+    aside.replace(json_path)
+    return figure_path, json_path
+
+
+DEMO = ASSETS / "default_patient"
+
+
+@app.command()
+def demo(out: Out = Path("out/demo"), samples: Samples = 16, seed: Seed = 0) -> None:
+    """The main job on the virtual patient that ships with the package: rank treatments, save the picture."""
+    from training.cli.default_patient import SCENARIO
+
+    plan(record=DEMO, scenario=SCENARIO, patient=str(DEMO.with_suffix(".yaml")), out=out, samples=samples, seed=seed)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder of the shards; the same command resumes it.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Virtual ECGs.")] = 1000,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 2,
+    rhythm: Annotated[str | None, typer.Option(help="One rhythm only; default the whole population's.")] = None,
+    healthy: Annotated[bool, typer.Option("--healthy", help="Trial volunteers only.")] = False,
+    treated: Annotated[float, typer.Option(min=0, max=1, help="Share of people with drugs on board.")] = 0.5,
+    rate_hz: Annotated[float, typer.Option(help="Sampling rate [Hz].")] = 500.0,
+    seconds: Annotated[float, typer.Option(help="Length of a strip [s].")] = 10.0,
+) -> None:
+    """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
+    from ecg_gym.datasets import simulated
+    from ecg_gym.virtual_patient.rhythm import rhythms
+
+    with entrance():
+        _writable(out)
+        if rhythm is not None and rhythm not in rhythms():
+            raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
+        settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
+        steps = simulated.simulate(out, n, settings, workers)
+        there, _ = next(steps)
+    with progress_bar() as bar:
+        task = bar.add_task("ECGs", total=n, completed=there)
+        for there, _ in steps:
+            bar.update(task, completed=there)
+    _SAY.print(
+        f"shards  {out}/ecgs_*.npz (read with ecg_gym.datasets.read_simulated)\nlabels  {out}/{simulated.LABELS}"
+    )
+
+
+@app.command()
+def trial(
+    protocol: Annotated[str, typer.Argument(help="YAML file, or the name of a protocol in the package: ecgrdvq, ...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for records, ecgs.csv, summary and figure; it resumes. Default out/NAME."),
+    ] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="People; default the protocol's own number.")] = None,
+    seed: Seed = 0,
+    waveforms: Annotated[bool, typer.Option(help="Write the WFDB records too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """A virtual trial: records, a table of every ECG, and placebo-corrected effects measured beside true."""
+    from ecg_gym.clinical_trial import load_protocol, run_trial
+    from ecg_gym.clinical_trial.report import effects_table, save_figure
+
+    with entrance():
+        parsed = load_protocol(protocol)
+        folder = _writable(out or Path("out") / parsed.name)
+        with progress_bar() as bar:
+            task = bar.add_task("people", total=n or parsed.subjects)
+            result = run_trial(
+                parsed, n, seed, folder, waveforms, progress=lambda done, of: bar.update(task, completed=done, total=of)
+            )
+    picture = save_figure(result, folder / "effects.png")
+    if as_json:
+        sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
+        return
+    for remark in parsed.remarks:
+        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+    Console(width=max(120, Console().width)).print(effects_table(result))
+    _SAY.print(f"table    {folder / 'ecgs.csv'}\nsummary  {folder / 'summary.json'}\npicture  {picture}")
+    _SAY.print(f"[dim]{RESEARCH_ONLY}[/]")
+
+
+@train.command("vae")
+def train_vae(
+    preset: Preset = "default",
+    data: Data = None,
+    start: Start = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
+    """The codec between strips and latents."""
+    from training import train_codec as vae
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return vae.run(chosen, data, folder, start=start)
+
+    _train("vae", vae, preset, (device, devices, seed), out, resume, "strips*.npz", {"start": start}, work)
+
+
+@train.command("world-model")
+def train_world_model(
+    preset: Preset = "default",
+    trials: TrialFolder = None,
+    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    start: Start = None,
+    strips: Annotated[
+        Path | None, typer.Option(help="Real strips as `train vae --data` keeps them (strips_real.npz), to redraw.")
+    ] = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
+    """The world model on virtual trials; the codec stays as it is."""
+    from training import train_denoiser
+
+    def work(chosen: Any, folder: Path) -> Path:
+        shards = _trials(chosen, trials or folder / "trials")
+        return train_denoiser.run(chosen, shards, folder, vae=codec, start=start, strips=strips)
+
+    inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
+    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
+    _train("world-model", train_denoiser, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+
+
+@train.command("risk")
+def train_risk(
+    preset: Preset = "default",
+    data: Data = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
+    """The classifier of the 17 findings, calibrated on people it never saw."""
+    from training import train_findings
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return train_findings.run(chosen, data, folder)
+
+    _train("risk", train_findings, preset, (device, devices, seed), out, resume, "strips.npz", {}, work)
+
+
+@train.command("student")
+def train_student(
+    preset: Preset = "default",
+    teacher: Annotated[
+        Path | None, typer.Option(help="World model to distil, a file or folder; default the package's.")
+    ] = None,
+    trials: TrialFolder = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+    devices: Devices = 1,
+) -> None:
+    """The few-step sampler: what the world model draws in many steps, learned for 2 and 4."""
+    from training import train_denoiser
+    from training import train_student as student
+
+    def work(chosen: Any, folder: Path) -> Path:
+        described = replace(train_denoiser.preset_named(preset), shards=chosen.shards)
+        shards = _trials(described, trials or folder / "trials")
+        return student.run(chosen, teacher, shards, folder)
+
+    inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
+    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
+    _train("student", student, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+
+
+def _train(
+    kind: str, module: Any, preset: str, how: tuple[str | None, int, int | None], out: Path | None, resume: bool,
+    data: str | Path, inputs: Mapping[str, Path | None], work: Callable[[Any, Path], Path],
+) -> None:  # fmt: skip
+    """Every training command: the preset as the options change it, a folder, a record, the work, and where it lies.
+
+    ``how`` is device, devices and seed; ``data`` the pattern of what is learned from, in the folder unless absolute.
+    """
+    from training import distributed
+    from training.run_record import AnotherRun, recorded
+
+    device, devices, seed = how
+    with entrance():
+        chosen = module.preset_named(preset, device)
+        distributed.check(chosen.loop.device, devices)
+        chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
+        chosen = chosen if seed is None else _seeded(chosen, seed)
+        folder = _writable(out or Path("runs") / f"{kind}-{preset}")
+        given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    try:
+        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+            path = work(chosen, folder)
+            done(path)
+    except AnotherRun as error:
+        refuse(error)
+    _SAY.print(f"weights  {path}\nrecord   {folder / 'run.json'}")
+
+
+def _seeded(preset: Any, seed: int) -> Any:
+    """The preset with this seed in its loop and in those of its earlier stages; data keep theirs."""
+    stages = {f.name: getattr(preset, f.name) for f in fields(preset) if hasattr(getattr(preset, f.name), "loop")}
+    seeded = {name: _seeded(stage, seed) for name, stage in stages.items()}
+    return replace(preset, loop=replace(preset.loop, seed=seed), **seeded)
+
+
+def _there(name: str, path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"--{name} is {path}; expected a file or folder of weights; mend the path")
+    return path
+
+
+def _trials(preset: Any, folder: Path) -> Path:
+    """The folder, after making the preset's shards of virtual trials that are not in it yet, with a bar."""
+    from ecg_gym.datasets.splits import shard_name
+    from ecg_gym.datasets.transitions import make_shards
+    from training.train_denoiser import make_trials
+
+    missing = [shard for shard in range(preset.shards) if not (folder / shard_name(shard)).is_file()]
+    with progress_bar() as bar:
+        task = bar.add_task("shards of virtual trials", total=len(missing))
+        for _ in make_shards(folder, missing, preset.design):
+            bar.advance(task)
+    make_trials(preset, folder)  # nothing is left to make; says who is in which split
+    return folder
+
+
+@app.command()
+def weights(
+    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What weights are: hash, size, training data with licences, and what was measured at the time."""
+    from ecg_gym.world_model import checkpoint
+    from training import model_card
+
+    if card:
+        with entrance():
+            text = "\n".join(model_card.card(path) for path in ([file] if file else model_card.shipped()))
+        sys.stdout.write(text)
+        return
+    rows = []
+    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
+    for path, sha256 in ({file: None} if file else packaged).items():
+        with entrance():
+            found = checkpoint.load(path, model_card.kind_of(path), sha256)
+        megabytes = round(path.stat().st_size / 1e6, 2)
+        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
+    text = json.dumps(rows, indent=2, sort_keys=True)
+    if as_json:
+        sys.stdout.write(text + "\n")
+        return
+    for row in rows:
+        _SAY.print(f"[bold]{row['file']}[/] {row['megabytes']} MB  sha256 {row['sha256']}")
+        Console().print_json(
+            data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
+        )

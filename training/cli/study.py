@@ -1,0 +1,543 @@
+"""``ecg-gym study ...``: each study prints a table, or with ``--json`` one document on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.console import SAY, entrance, progress_bar
+from training.evaluation import result
+
+app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+
+
+@app.command()
+def delineation(
+    records: Annotated[
+        Path | None,
+        typer.Option(help="Folder of WFDB records with marks (LUDB's or QTDB's layout); default: virtual patients."),
+    ] = None,
+    strips: Annotated[int, typer.Option(min=1, help="Virtual strips per rhythm, conduction and noise level.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the virtual strips.")] = 0,
+    methods: Annotated[str, typer.Option(help="Some of global,manual,lead-II,dwt,cwt,peak,prominence.")] = "",
+    rates: Annotated[str, typer.Option(help="Sampling rates to measure at [Hz], comma separated.")] = "500,102.4",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Within a minute: few records or strips, no slow peer.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """PR, QRS, QT and Tpeak-Tend against cardiologists' marks or virtual truth: bias, SD, MAE and failures [ms]."""
+    from training.evaluation.virtual_patient import delineation as module
+
+    with entrance():
+        usual = module.QUICK_METHODS if quick else module.METHODS
+        chosen = [module.method_named(name.strip()) for name in methods.split(",")] if methods else usual
+        rates_hz = [float(rate) for rate in rates.split(",")]
+        if records is not None:
+            document = module.study(records, chosen, rates_hz, limit=module.QUICK_RECORDS if quick else None)
+        else:
+            each = min(strips, module.QUICK_STRIPS) if quick else strips
+            with progress_bar() as bar:
+                task = bar.add_task("strips", total=module.virtual_size(each))
+                document = module.virtual_study(each, seed, chosen, rates_hz, lambda: bar.advance(task))
+    _show(document, document["summary"], as_json)
+    if not as_json:
+        SAY.print("every rhythm, conduction, noise level or group of records: --json, under rows")
+
+
+@app.command()
+def codec(
+    data: Annotated[Path | None, typer.Option(help="Folder of real records; without it virtual strips only.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a `train vae` run, to judge by its strips and split.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Codec to judge; default the package's.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few strips: within a minute on two cores.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-codec.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
+    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.world_model.vae import VAE
+    from training.evaluation.result import finish
+    from training.evaluation.world_model import codec as module
+
+    with entrance():
+        path = weights or ASSETS / "vae.safetensors"
+        vae = VAE.load(path)
+        sets = module.held_out_strips(data, run, module.QUICK if quick else module.Size())
+    found = module.study(path, sets, seed)
+    finish(found, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
+
+
+@app.command()
+def forecast(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Latents, millivolts and intervals of held-out virtual patients, beside copies, means and the crippled model."""
+    from training.evaluation.world_model import forecast as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def intervals(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Group effects of every drug, held-out doses and pairs, measured from drawn ECGs, beside the virtual truth."""
+    from training.evaluation.world_model import intervals as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def calibration(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Fit the bands anew on validation patients and keep them beside the weights.")
+    ] = False,
+) -> None:
+    """Spread, coverage of 90 % bands (raw, and corrected on validation patients), and CRPS beside trivial forecasts."""
+    from training.evaluation.world_model import calibration as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
+
+
+@app.command("delta-risk")
+def delta_risk(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Predicted against true change of risk: does the model foresee help and harm?"""
+    from training.evaluation.world_model import delta_risk as module
+
+    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-epk")
+def ablate_epk(
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Weights; give it several times to set trainings beside each other.")
+    ] = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the condition is followed."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+    from training.evaluation.world_model import ablate_epk as module
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    with entrance():
+        worlds = {str(path): WorldModel.load(path) for path in model or ()} or {"package": WorldModel.load()}
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, quick, len(worlds)))
+        found = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
+    result.finish(found, out, as_json, module.figure)
+
+
+@app.command()
+def pharmacology(as_json: Json = False) -> None:
+    """Published effects of drugs and pairs beside what the pharmacology says, typical person, no waveforms."""
+    from training.evaluation.virtual_patient import pharmacology as module
+
+    document = module.study()
+    _show(document, [{key: row[key] for key in module.SHOWN} for row in document["rows"]], as_json)
+    if not as_json:
+        m = document["metrics"]
+        SAY.print(
+            f"inside: {m['inside']} of {m['of']}, of those nothing was fitted to {m['inside_not_fitted']} of "
+            f"{m['of_not_fitted']}; saying 'no effect' would be {m['no_effect_inside']} and "
+            f"{m['no_effect_inside_not_fitted']}"
+        )
+
+
+@app.command("drug-effects")
+def drug_effects(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the ECGRDVQ tables; default ecgrdvq in $ECG_GYM_DATA, data, ...")
+    ] = None,
+    world: Annotated[str, typer.Option(help="Only `virtual` so far.")] = "virtual",
+    seeds: Annotated[int, typer.Option(min=1, help="How often the trial's people are drawn.")] = 3,
+    figure: Annotated[Path | None, typer.Option(help="PNG of real and virtual time courses side by side.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The virtual trial beside the real one, measured from waveforms: effects, levels, placebo drift, scatter."""
+    from training.evaluation.virtual_patient import drug_effects as module
+
+    with entrance():
+        if world != "virtual":
+            raise ValueError(f"world is {world!r}; expected virtual; the learned world has its own study, forecast")
+        with progress_bar() as bar:
+            task = bar.add_task("people", total=module.PEOPLE * seeds)
+            done = module.study(data or module.default_data(), seeds, lambda: bar.advance(task))
+        if figure:
+            module.save_figure(done, figure)
+    document = done.document
+    if as_json:
+        _print_json(document)
+        return
+    for title, rows in module.tables(document).items():
+        _show({"study": f"{document['study']}: {title}"}, rows, as_json)
+    SAY.print("\n".join(module.lines(document)))
+
+
+@app.command()
+def plans(
+    scenarios: Annotated[str, typer.Option(help="Comma separated; default all.")] = "",
+    patients: Annotated[int, typer.Option(min=2, help="Virtual people per scenario.")] = 8,
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Futures per candidate (K), in either world.")] = 8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """One decision in the learned world, judged in the virtual patient, beside watching, chance and the oracle."""
+    from ecg_gym.envs.scenarios import load_scenarios, scenario_named
+    from ecg_gym.world_model import WorldModel
+    from training.evaluation.planning import plans as module
+
+    with entrance():
+        chosen = [scenario_named(name).name for name in scenarios.split(",")] if scenarios else list(load_scenarios())
+        world = WorldModel.load(model)
+    with progress_bar() as bar:
+        task = bar.add_task("people", total=patients * len(chosen))
+        document = module.study(world, chosen, patients, samples, seed=seed, progress=lambda: bar.advance(task))
+    _show(document, document["rows"], as_json)
+
+
+@app.command("scenarios")
+def scenarios_(
+    scenarios: Annotated[str, typer.Option(help="Comma separated; default all.")] = "",
+    episodes: Annotated[int, typer.Option(min=2, help="Virtual patients per scenario and seed.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other patients.")] = 1,
+    people: Annotated[int, typer.Option(min=0, help="Per scenario, to ask the learned world; 0 leaves it out.")] = 6,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is this one.")] = 2,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Begin no episode after so long; it resumes.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of rows, shared with `ecg-gym benchmark`.")] = Path("out/benchmark"),
+    page: Annotated[Path | None, typer.Option(help="The cards; default OUT/scenarios.md.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, two patients each.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What watching, chance, a constant, the guideline and the oracle reach in each scenario; and the cards."""
+    import shlex
+    import time
+
+    from ecg_gym.envs.scenarios import load_scenarios
+    from training.evaluation.benchmark.workers import crew
+    from training.evaluation.scenarios import scenarios as module
+    from training.evaluation.scenarios.scenarios_page import write
+
+    command = shlex.join(["ecg-gym", *sys.argv[1:]])
+    stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    with entrance():
+        names = [name.strip() for name in scenarios.split(",") if name.strip()] or list(load_scenarios())
+        chosen = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
+        protocol = module.protocol_of(chosen, 2 if quick else episodes, seeds)
+    with progress_bar() as bar:
+        task = bar.add_task("episodes")
+        told = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        rows = module.play(protocol, out, lambda: crew(workers, None), told, lambda: time.monotonic() < stop)
+    asked: list[dict[str, Any]] = []
+    if people:
+        from ecg_gym.world_model import WorldModel
+
+        asked = module.signs(WorldModel.load(), chosen, 2 if quick else people)
+    document = module.study(protocol, out, rows, asked)
+    where = page or out / "scenarios.md"
+    write(document, where, command)
+    SAY.print(f"page     {where}")
+    _show(document, module.shown(document), as_json)
+
+
+@app.command()
+def anchor(
+    patients: Annotated[int | None, typer.Option(min=8, help="Held-out virtual patients, or real records.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many times everything is drawn anew: seeds 0, 1, ...")] = 1,
+    records: Annotated[Path | None, typer.Option(help="Folder of WFDB records: what one strip alone tells.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-anchor.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What McSharry's model knows of the next strip once it is told the intervals and the beats; no network."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from training.evaluation.result import finish
+    from training.evaluation.world_model import anchor as module
+
+    size = patients or (module.QUICK if quick else module.USUAL)
+    with entrance():
+        if records is not None:
+            finish(module.real(records, size), out, as_json, None)
+            return
+        with progress_bar() as bar:
+            task = bar.add_task("parts", total=3)
+            found = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
+    finish(found, out, as_json, lambda _: module.figure(VirtualPatient()))
+
+
+@app.command("zero-dose")
+def zero_dose(
+    records: Annotated[Path, typer.Option(help="Folder of WFDB records of real people.")],
+    model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Records taken, at random.")] = 60,
+    samples: Annotated[int, typer.Option(min=2, help="Futures per record.")] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """What the learned world does to real strips when nothing is given; a perfect one would do nothing."""
+    from ecg_gym.world_model import WorldModel
+    from training.evaluation.world_model import zero_dose as module
+
+    with entrance():
+        world = WorldModel.load(model)
+        with progress_bar() as bar:
+            task = bar.add_task("draws", total=2 * samples)
+            document = module.study(world, records, limit, samples, seed, progress=lambda: bar.advance(task))
+    _show(document, document["rows"], as_json)
+
+
+@app.command()
+def rollout(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """One to eight steps that feed on themselves, treated and not, beside steps that are told the truth before each."""
+    from training.evaluation.world_model import rollout as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command()
+def stability(
+    world: Annotated[
+        str, typer.Option(help="model, oracle, a path to weights, or package.module:Name of a world of your own.")
+    ] = "model",
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of a rollout.")] = 8,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Anybody's world over many steps: horizon, drift, washout, order, twins, violations, spread against error."""
+    from ecg_gym.envs.loading import load_world
+    from training.evaluation.stability import study as module
+    from training.evaluation.stability.figure import figure
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    with entrance():
+        chosen = load_world(world)
+    with progress_bar() as bar:
+        task = bar.add_task("strips", total=module.rows_of(size, steps))
+        found = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
+    result.finish(found, out, as_json, figure, module.shown(found))
+
+
+@app.command("missing-leads")
+def missing_leads(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Each lead missing in turn, and up to six at once: what it costs the forecast, and what is filled in."""
+    from training.evaluation.world_model import missing_leads as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-lambda")
+def ablate_lambda(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """What the weight of uncertainty does to decisions: regret, bad tail and stability for lambda from 0 to 2."""
+    from training.evaluation.planning import ablate_lambda as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("ablate-k")
+def ablate_k(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """How many futures a decision needs: regret, error of the risk and stability for K from 1 to 32."""
+    from training.evaluation.planning import ablate_k as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("prior-mismatch")
+def prior_mismatch(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """What happens when pharmacology or the anchor is wrong: scaled, reversed, another patient's."""
+    from training.evaluation.world_model import prior_mismatch as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("sampler-speed")
+def sampler_speed(
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """What a planning query costs beside the naive way, and what fewer sampling steps cost in CRPS."""
+    from training.evaluation.speed import sampler as module
+
+    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
+
+
+@app.command("vector-speed")
+def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
+    """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
+    from training.evaluation.speed import vector as module
+
+    size = module.SMALL if quick else module.USUAL
+    with progress_bar() as bar:
+        task = bar.add_task("turns", total=module.turns_of(size))
+        found = module.study(size, progress=lambda turns: bar.advance(task, turns))
+    result.finish(found, out, as_json, module.figure, module.shown(found))
+
+
+def _of_world(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """A study of the learned world: its weights, its size, a bar over the strips it draws, and what it found."""
+    from ecg_gym.world_model import WorldModel
+
+    size = result.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+    with progress_bar() as bar:
+        task = bar.add_task("strips", total=module.rows_of(size))
+        found = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
+    result.finish(found, out, as_json, module.figure, module.shown(found))
+
+
+def _beside_truth(
+    module: Any,
+    model: Path | None,
+    asked: tuple[bool, int | None, int | None, int],
+    out: Path | None,
+    as_json: bool,
+    more: Callable[[Any], dict[str, Any]] = lambda world: {},
+) -> None:
+    """A study of the learned world beside the virtual patient; ``more`` are arguments that need the weights."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+
+    size = result.size_of(module.USUAL, module.SMALL, *asked)
+    with entrance():
+        world = WorldModel.load(model)
+        told = more(world)
+    with progress_bar() as bar:
+        task = bar.add_task("questions", total=module.answers_of(size, asked[0]))
+        found = module.study(world, VirtualPatient(), size, asked[0], lambda rows: bar.advance(task, rows), **told)
+    result.finish(found, out, as_json, module.figure, module.shown(found))
+
+
+def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+        return
+    table = Table(title=f"study {document['study']}")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
+    for row in rows:
+        table.add_row(*[_cell(row.get(name)) for name in names])
+    Console(width=160).print(table)
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    """One level of a metric: ``value``, ``ci95`` and each baseline by name."""
+    if not isinstance(value, dict):
+        return {"value": value}
+    baselines = value.get("baselines", {})
+    usual = {key: item for key, item in value.items() if key != "baselines"}
+    return usual | {name: item["value"] if isinstance(item, dict) else item for name, item in baselines.items()}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return " .. ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,451 @@
+"""Held-out virtual patients, asked the same question in any world: what will this strip look like after that treatment?
+
+    asked = transitions(truth, 96, seed=0)                          # who is given what, and when
+    true = futures(truth, asked.start, asked, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
+    drawn = futures(world, seen(world, asked), asked, k=16, look=measured)
+
+The patients come from seeds that no training uses (shards of trials are made from ``[design.seed, shard]``). Every row
+of noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
+Nothing here knows which world it asks; only :func:`strangers` and :func:`truths` ask a virtual patient for its truth.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.core import (
+    ECG,
+    MODEL_RATE_HZ,
+    WATCH,
+    Administration,
+    Patient,
+    State,
+    Treatment,
+    World,
+    concatenate,
+    limb_from_independent,
+)
+from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.waveform import measure
+
+INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
+SHORT = {name: name.removesuffix("_bpm").removesuffix("_ms") for name in INTERVALS}  # in names of metrics
+HELD_OUT = 20_260_517_580  # first word of every seed here; training's are years
+PURPOSES = {"validation": 1, "test": 2}
+STREAMS = {"true": 10, "again": 11, "stranger": 12, "model": 13}  # futures that must not share their noise
+STEPS_HOURS = (1.0, 2.0, 4.0)  # that the world model is trained on
+CHUNK = 256  # rows drawn at once
+
+Look = Callable[[State, State], Mapping[str, np.ndarray]]  # (before, after) -> what to keep, (B, ...) each
+Draw = Callable[[Patient, np.random.Generator], tuple[Treatment, bool]]  # a treatment, and whether training met it not
+
+
+@dataclass(frozen=True)
+class Questions:
+    """N times: this heart, this treatment, so long. A patient may be asked about more than once."""
+
+    start: State  # N rows, as the truth knows them
+    treatments: tuple[Treatment, ...]
+    patient: np.ndarray  # (N,) int, which heart: the cluster of its rows, and the owner of its noise
+    arm: np.ndarray  # (N,) str
+    dt_hours: np.ndarray  # (N,) [h]
+    held_out: np.ndarray  # (N,) bool: a dose level or a pair of drugs that training does not meet
+
+    def __len__(self) -> int:
+        return len(self.treatments)
+
+    def __getitem__(self, rows: np.ndarray) -> Questions:
+        rows = np.arange(len(self))[rows]
+        return Questions(
+            self.start[rows],
+            tuple(self.treatments[i] for i in rows),
+            self.patient[rows],
+            self.arm[rows],
+            self.dt_hours[rows],
+            self.held_out[rows],
+        )
+
+    def given(self, treatments: Sequence[Treatment], arm: str | None = None) -> Questions:
+        """The same patients, given something else."""
+        name = self.arm if arm is None else np.full(len(self), arm)
+        return replace(self, treatments=tuple(treatments), arm=name)
+
+    @property
+    def placebo(self) -> Questions:
+        """The same patients, watched."""
+        return self.given([WATCH] * len(self), "placebo")
+
+
+def held_out_patients(
+    truth: World, n: int, seed: int, split: str = "test", keep: Callable[[State], np.ndarray] | None = None, **who: Any
+) -> State:
+    """``n`` people of the truth's population that training never met, at hour 0; the same ones for the same arguments.
+
+    ``split`` is "test", or "validation" for what may be fitted after training. ``keep`` says which of a batch are
+    wanted, ``(B,)`` bool; more are drawn until there are enough. ``who`` goes to ``truth.initial``. Raises ValueError
+    if hardly anybody is wanted.
+    """
+    rng = np.random.default_rng([HELD_OUT, PURPOSES[split], seed])
+    parts: list[State] = []
+    drawn = found = 0
+    while found < n:
+        if drawn > 50 * n:
+            raise ValueError(
+                f"{found} of {drawn} people drawn were wanted; expected {n}; ask for a group that is less rare"
+            )
+        size = n if keep is None else max(8, n - found)
+        people = truth.initial(size, rng, **who)
+        drawn += size
+        wanted = people.alive if keep is None else people.alive & keep(people)
+        if wanted.any():
+            parts.append(people[wanted])
+            found += int(wanted.sum())
+    return concatenate(parts)[:n]
+
+
+def transitions(
+    truth: World,
+    n: int,
+    seed: int,
+    split: str = "test",
+    draw: Draw | None = None,
+    steps: int = 2,
+    design: TrialDesign | None = None,
+) -> Questions:
+    """One question for each of ``n`` people: the transitions of a virtual trial, as training met them, of new patients.
+
+    Half come fresh, half have 1 to ``steps`` steps with treatments of their own behind them. Step lengths and
+    treatments follow ``design`` (a fifth is nothing); a quarter of the test split's are held out, none of
+    validation's. Those who die before they are asked are left out, so that N may be a little below ``n``.
+    """
+    design = design or TrialDesign(watch=(0.2,))
+    rng = np.random.default_rng([HELD_OUT, PURPOSES[split], seed, 1])
+    choose = draw or (lambda patient, generator: draw_treatment(patient, generator, design, split))
+    people = held_out_patients(truth, n, seed, split)
+    dt = np.array([float(hours) for hours in rng.choice(design.dt_hours, size=len(people))])
+    before = np.where(rng.random(len(people)) < 0.5, 0, rng.integers(1, max(1, steps) + 1, size=len(people)))
+    parts = []
+    for hours in np.unique(dt):
+        rows = np.flatnonzero(dt == hours)
+        world, state = at_step(truth, hours), people[rows]
+        for step in range(steps):
+            given = [choose(patient, rng)[0] for patient in state.patients]
+            later = world.step(state, given, [generator("true", seed, int(i), 1000 + step) for i in rows])
+            state = later.where(before[rows] > step, state)
+        asked = [choose(patient, rng) for patient in state.patients]
+        parts.append(
+            Questions(
+                state,
+                tuple(treatment for treatment, _ in asked),
+                rows,
+                np.array([str(treatment) for treatment, _ in asked]),
+                dt[rows],
+                np.array([held_out for _, held_out in asked]),
+            )[state.alive]
+        )
+    return joined(parts)
+
+
+def joined(parts: Sequence[Questions]) -> Questions:
+    """Several tables of questions in one."""
+    return Questions(
+        concatenate([part.start for part in parts]),
+        tuple(treatment for part in parts for treatment in part.treatments),
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("patient", "arm", "dt_hours", "held_out")
+        ),
+    )
+
+
+def seen_by(world: World, state: State) -> State:
+    """The same patients as ``world`` sees them: by their strips, what is known of them and what they have taken.
+
+    Uses ``world.start_from`` where there is one, ``observe`` strip by strip otherwise; hours and doses are kept.
+    """
+    if hasattr(world, "start_from"):
+        return world.start_from(state)
+    seen = [
+        world.observe(ECG(strip, MODEL_RATE_HZ), patient, taken)
+        for strip, patient, taken in zip(state.ecg, state.patients, state.taken)
+    ]
+    return replace(concatenate(seen), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
+
+
+def seen(world: World, asked: Questions) -> State:
+    """The patients of the questions as ``world`` sees them, every different one looked at once and remembered."""
+    key = (id(world), id(asked.start))
+    if key not in _SEEN:
+        while len(_SEEN) >= MOST_KEPT:
+            _SEEN.pop(next(iter(_SEEN)))
+        start, place = asked.start, dict[Any, int]()
+        of = [
+            place.setdefault((strip.tobytes(), patient, taken, float(hours)), len(place))
+            for strip, patient, taken, hours in zip(start.ecg, start.patients, start.taken, start.hours)
+        ]
+        _, first = np.unique(of, return_index=True)
+        _SEEN[key] = ((world, start), seen_by(world, start[first])[np.array(of)])
+    return _SEEN[key][1]
+
+
+def futures(
+    world: World,
+    start: State,
+    asked: Questions,
+    k: int,
+    look: Look,
+    seed: int = 0,
+    stream: str = "model",
+    chunk: int = CHUNK,
+    progress: Callable[[int], None] = lambda rows: None,
+    keep: bool = True,
+) -> dict[str, np.ndarray]:
+    """``k`` futures of every question: what ``look`` keeps of them, ``(K, N, ...)`` each.
+
+    ``start`` are the N patients as this world knows them. Sample j of a patient has the same noise whatever is given,
+    and ``stream`` keeps the noise of two sets of futures apart. ``progress`` hears how many questions were answered.
+
+    Asked again in this process with the very same arguments (the same objects), the answer is remembered, unless
+    ``keep`` is False (strips are heavy).
+    """
+    key = (id(world), id(start), id(asked), k, getattr(look, "__qualname__", "") + str(id(look)), seed, stream)
+    if key in _KEPT:
+        return _KEPT[key][1]
+    answers: dict[str, list[np.ndarray]] = {}
+    places: list[np.ndarray] = []
+    for hours in np.unique(asked.dt_hours):
+        stepped = at_step(world, float(hours))
+        mine = np.flatnonzero(asked.dt_hours == hours)
+        size = max(1, chunk // k)
+        for rows in (mine[i : i + size] for i in range(0, len(mine), size)):
+            before = start[rows].repeat(k)
+            given = [asked.treatments[i] for i in rows for _ in range(k)]
+            noise = [generator(stream, seed, int(asked.patient[i]), sample) for i in rows for sample in range(k)]
+            found = look(before, stepped.step(before, given, noise))
+            for name, values in found.items():
+                shape = (len(rows), k, *np.shape(values)[1:])
+                answers.setdefault(name, []).append(np.asarray(values).reshape(shape))
+            places.append(rows)
+            progress(len(rows))
+    order = np.argsort(np.concatenate(places))
+    result = {name: np.moveaxis(np.concatenate(parts)[order], 1, 0) for name, parts in answers.items()}
+    if not keep:
+        return result
+    while len(_KEPT) >= MOST_KEPT:
+        _KEPT.pop(next(iter(_KEPT)))
+    _KEPT[key] = ((world, start, asked, look), result)  # holding them keeps their ids from being used again
+    return result
+
+
+MOST_KEPT = 32
+_KEPT: dict[tuple[Any, ...], tuple[tuple[Any, ...], dict[str, np.ndarray]]] = {}
+_SEEN: dict[tuple[int, int], tuple[tuple[World, State], State]] = {}
+
+
+def measured(before: State, after: State) -> dict[str, np.ndarray]:
+    """A look: the measured ``intervals (B, 6)``, columns ``INTERVALS``, NaN where they could not be; ``alive (B,)``."""
+    return {"intervals": intervals_of(after.ecg), "alive": after.alive}
+
+
+def intervals_of(ecg: np.ndarray) -> np.ndarray:
+    """Intervals ``(B, 6)``, columns ``INTERVALS``, measured from strips ``(B, 12, 1024)`` [mV]; NaN where unknown."""
+    return np.asarray(measure(ECG(ecg, MODEL_RATE_HZ)).as_array(INTERVALS))
+
+
+def judged(risk: Any) -> Look:
+    """A look: the ``risk (B,)`` of the strip after, given the one before; and what :func:`measured` keeps."""
+
+    def look(before: State, after: State) -> dict[str, np.ndarray]:
+        found = risk(before.ecg, after.ecg, after.patients, after.alive)
+        known = np.asarray(found.intervals.as_array(INTERVALS))
+        return {"risk": np.asarray(found.total), "intervals": known, "alive": after.alive}
+
+    return look
+
+
+def latents(before: State, after: State) -> dict[str, np.ndarray]:
+    """A look: what the world model drew, ``latent (B, 4, 128)``."""
+    return {"latent": np.asarray(after.inner["latent"])}
+
+
+def risk_before(risk: Any, state: State) -> np.ndarray:
+    """Risk ``(N,)`` of the strips of a state, nothing having changed."""
+    return np.asarray(risk(state.ecg, state.ecg, state.patients, state.alive).total)
+
+
+def ordered(before: State, after: State) -> dict[str, np.ndarray]:
+    """A look: the intervals ``asked (B, 6)`` that a world model drew first, and then its strips by them."""
+    from ecg_gym.world_model.conditioning import OBSERVED
+
+    return {"asked": np.asarray(after.inner["observed"])[:, [OBSERVED.index(name) for name in INTERVALS]]}
+
+
+def draws_intervals_first(world: Any) -> bool:
+    """Whether the world has a prognosis, so that :func:`ordered` can be looked at."""
+    return getattr(getattr(world, "forecaster", None), "prognosis", None) is not None
+
+
+def strips(before: State, after: State) -> dict[str, np.ndarray]:
+    """A look: the strips themselves, ``ecg (B, 12, 1024)`` [mV]; 49 kB each."""
+    return {"ecg": after.ecg}
+
+
+def truths(truth: World) -> Look:
+    """A look: the noise-free ``truth (B, 6)``, columns ``INTERVALS``; measured where a world knows no truth."""
+
+    def look(before: State, after: State) -> dict[str, np.ndarray]:
+        return {"truth": truth_of(truth, after)}
+
+    return look
+
+
+def truth_of(truth: World, state: State) -> np.ndarray:
+    """What the truth knows of its own strips ``(B, 6)``, columns ``INTERVALS``; measured where it knows nothing."""
+    if not hasattr(truth, "truth"):
+        return intervals_of(state.ecg)
+    rows = [[float(known.intervals[name]) for name in INTERVALS] for known in truth.truth(state)]
+    return np.array(rows).reshape(len(state), len(INTERVALS))
+
+
+def both(*looks: Look) -> Look:
+    """Several looks at one future."""
+
+    def look(before: State, after: State) -> dict[str, np.ndarray]:
+        return {name: value for one in looks for name, value in one(before, after).items()}
+
+    return look
+
+
+def strangers(truth: World, state: State, rng: np.random.Generator) -> State | None:
+    """The same hearts with the hidden sensitivity of other people: what nobody can read off a strip is drawn anew.
+
+    Futures of strangers are those of the best forecaster there can be, who knows the heart and the law of the
+    population but not how this person answers. A world may bring its own ``strangers(state, rng)``; ``None`` if the
+    world has no hidden truth that is known here.
+    """
+    if hasattr(truth, "strangers"):
+        return truth.strangers(state, rng)
+    if "heart" not in state.inner:
+        return None
+    from ecg_gym.pharmacology import draw_sensitivities
+
+    hearts = np.empty(len(state), object)
+    drawn = draw_sensitivities(state.patients, rng)
+    hearts[:] = [replace(heart, sensitivity=own) for heart, own in zip(state.inner["heart"], drawn)]
+    return replace(state, inner={**state.inner, "heart": hearts})
+
+
+def doses_after(asked: Questions) -> tuple[tuple[Administration, ...], ...]:
+    """Everything each patient will have taken when the step is over."""
+    return tuple(
+        (*past, *(Administration(float(hours), dose) for dose in treatment.doses))
+        for past, hours, treatment in zip(asked.start.taken, asked.start.hours, asked.treatments)
+    )
+
+
+def pharmacology_alone(asked: Questions) -> np.ndarray:
+    """Intervals after the step ``(N, 6)``, columns ``INTERVALS``, by population pharmacology: EPK without a network.
+
+    The measured interval of the strip before, moved by what the doses and the clock change in an average heart; NaN
+    where the strip before could not be measured.
+    """
+    from ecg_gym.world_model.conditioning import observe_strips, population_forecast
+
+    start, end = asked.start, asked.start.hours + asked.dt_hours
+    observed = observe_strips(start.ecg)
+    found = population_forecast(observed, start.patients, start.taken, doses_after(asked), start.hours, end)
+    return np.stack([found[name] for name in INTERVALS], axis=1)
+
+
+def pharmacology_strips(asked: Questions) -> np.ndarray:
+    """Strips after the step ``(N, 12, 1024)`` [mV] by population pharmacology: EPK alone, drawn in all leads.
+
+    McSharry's waves of this patient's strip, moved by what the doses change in an average heart, at even beats; the
+    strip before, unchanged, where there is nothing to draw.
+    """
+    from ecg_gym.physiology import anchor_traces, fit_leads
+    from ecg_gym.physiology.multilead import asked_after
+    from ecg_gym.world_model.conditioning import measure_strips, modulations
+
+    start = asked.start
+    was = modulations(start.taken, start.patients, start.hours)
+    now = modulations(doses_after(asked), start.patients, start.hours + asked.dt_hours)
+    fit = fit_leads(start.ecg, measure_strips(start.ecg))
+    drawn = limb_from_independent(anchor_traces(fit, asked_after(fit, was, now), abstain=False))
+    spoken = np.abs(drawn).max(axis=(1, 2)) > 0
+    return np.where(spoken[:, None, None], drawn, start.ecg).astype(np.float32)
+
+
+def futures_of_strangers(
+    truth: World,
+    asked: Questions,
+    k: int,
+    look: Look,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[str, np.ndarray] | None:
+    """As :func:`futures` of the truth, but every sample is another person with the same heart; ``None`` if unknown."""
+    rng = np.random.default_rng([HELD_OUT, STREAMS["stranger"], seed])
+    many = strangers(truth, asked.start.repeat(k), rng)
+    if many is None:
+        return None
+    rows = np.repeat(np.arange(len(asked)), k)
+    each = replace(asked[rows], start=many, patient=asked.patient[rows] * 1_000 + np.tile(np.arange(k), len(asked)))
+    found = futures(truth, many, each, 1, look, seed, "stranger", progress=lambda n: progress(n // k))
+    return {
+        name: np.moveaxis(values[0].reshape(len(asked), k, *values.shape[2:]), 1, 0) for name, values in found.items()
+    }
+
+
+def at_step(world: World, dt_hours: float) -> World:
+    """The same world with another step length."""
+    if world.dt_hours == dt_hours:
+        return world
+    if is_dataclass(world):
+        return replace(world, dt_hours=dt_hours)
+    other = copy.copy(world)
+    other.dt_hours = dt_hours  # type: ignore[misc]
+    return other
+
+
+def generator(stream: str, seed: int, patient: int, sample: int) -> np.random.Generator:
+    """The noise of one future of one patient."""
+    return np.random.default_rng([HELD_OUT, STREAMS[stream], seed, patient, sample])
+
+
+def mean_known(values: np.ndarray, least: float = 0.5) -> np.ndarray:
+    """Mean over samples ``(K, ...)`` of those that could be measured; NaN where fewer than ``least`` of them could."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0).sum(axis=0)
+    return np.where(count >= max(1, least * len(values)), total / np.maximum(count, 1), np.nan)
+
+
+def unmeasured(values: np.ndarray, known: np.ndarray) -> float:
+    """Share of samples ``(K, N)`` that could not be measured where the truth ``(N,)`` could."""
+    asked = values[:, np.isfinite(known)]
+    return float(1 - np.isfinite(asked).mean()) if asked.size else float("nan")
+
+
+def fair_crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """CRPS ``(N,)`` of samples ``(K, N)`` against the truth ``(N,)``, unbiased in K (Gneiting 2007, Ferro 2014).
+
+    Samples that are NaN are left out; NaN where fewer than half of them, or fewer than two, are known. One sample (K =
+    1) is a point forecast: its absolute error.
+    """
+    k, n = samples.shape
+    if k == 1:
+        return np.abs(samples[0] - truth)
+    known = np.isfinite(samples)
+    count = known.sum(axis=0)
+    error = np.where(known, np.abs(samples - truth), 0).sum(axis=0) / np.maximum(count, 1)
+    ordered = np.sort(samples, axis=0)  # NaN last
+    place = np.arange(1, k + 1)[:, None]
+    weight = np.where(place <= count, 2 * place - count - 1, 0)
+    pairs = (weight * np.nan_to_num(ordered)).sum(axis=0) / np.maximum(count * (count - 1), 1)
+    return np.where((count >= max(2, k / 2)) & np.isfinite(truth), error - pairs, np.nan).reshape(n)

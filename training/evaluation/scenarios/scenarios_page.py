@@ -1,0 +1,166 @@
+"""``docs/scenarios.md``: a card for every scenario, the tiers, and what the anchors reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.envs.observability import load_tiers
+from ecg_gym.envs.scenarios import People, Scenario, scenario_named
+from ecg_gym.registration import HORIZON, NAMESPACES, TIERS
+from training.evaluation.benchmark.storage import write_aside
+
+HEAD = """# Scenarios
+
+Situations in which treatments are chosen, each with its own menu, its own kinds of patients and a reason why the
+obvious choice is sometimes wrong. This page is written by
+
+```bash
+{command}
+```
+
+from [`scenarios.yaml`](../ecg_gym/envs/scenarios.yaml) and from whole episodes in the virtual patient. Research only.
+
+```python
+env = gym.make("ECG/SVT-v0")               # the learned world; "ECGOracle/SVT-v0": the virtual patient
+env = gym.make("ECGOracle/SVT-Noisy-v0")   # a harder tier
+envs = gym.make_vec("ECG/SVT-v0", num_envs=64)
+```
+"""
+
+TOLD = """## What the anchors reach
+
+Undiscounted return of {horizon} hours (a step costs the risk of its strip, 0 to 1; a death costs {horizon} and the
+steps that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
+everybody. *Gap* is how much of the way from random to oracle is covered. The constant is the treatment that did best
+on other patients, given whenever it is allowed; the guideline is [`guidelines.yaml`](../planners/guidelines.yaml); the
+oracle ranks exhaustively in the virtual patient itself and looks two hours ahead: a strong planner, not a proven
+optimum. Deaths are per hour lived under watching.
+"""
+
+SIGNS = """## Does the learned world know which way it goes?
+
+One hour after the treatment that helps most of them, against watching, mean over a few people: the change of the
+interval that shows it, and of the risk. Where the sign differs, plans made in the learned world start with a handicap.
+"""
+
+UNPLAYED = """## What the anchors reach
+
+Not played yet: the command above without `--minutes 0` plays random, watching, the best constant, the guideline and the
+oracle, and fills this in."""
+LEFT_OUT = "not played yet"
+
+
+def page(found: Mapping[str, Any], command: str) -> str:
+    """The page as Markdown: how to make one, tiers, the anchors' table, the worlds' signs, and a card per scenario."""
+    names = list(found["scenarios"])
+    parts = [HEAD.format(command=command).strip(), _tiers(), *_measured(found)]
+    parts += [card(scenario_named(name), found["scenarios"][name]) for name in names]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tiers() -> str:
+    lines = [
+        "## Tiers",
+        "",
+        "Each is everything of the one before it, and one thing more. What is seen becomes worse; the heart, the",
+    ]
+    lines += [
+        "reward and the cost stay those of the true strip.",
+        "",
+        "| tier | id ends in | what is seen |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {tier.name} | `{TIERS[name]}-v0` | {tier.description} |" for name, tier in load_tiers().items()]
+    return "\n".join(lines)
+
+
+def _measured(found: Mapping[str, Any]) -> list[str]:
+    episodes = max((a["episodes"] for one in found["scenarios"].values() for a in one["anchors"].values()), default=0)
+    heads = (
+        "scenario",
+        "watch",
+        "random",
+        "best constant",
+        "guideline",
+        "oracle",
+        "guideline's gap",
+        "deaths per hour",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for name, one in found["scenarios"].items():
+        anchors = one["anchors"]
+        cells = [_sure(anchors.get(anchor)) for anchor in ("watch", "random", "constant", "guideline", "oracle")]
+        gap = anchors.get("guideline", {}).get("gap_closed")
+        deaths = anchors.get("watch", {}).get("deaths_per_hour")
+        last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{100 * deaths:.2f} %"]
+        lines.append(f"| [{name}](#{name.replace('_', '-')}) | {' | '.join([*cells, *last])} |")
+    parts = [TOLD.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
+    if found["signs"]:
+        rows = [
+            "| scenario | treatment | interval | true | learned | risk, true | learned | same direction |",
+            "|" + "---|" * 8,
+        ]
+        rows += [
+            f"| {row['scenario']} | {row['treatment']} | {row['moves']} | {row['true_change']:+.1f} | "
+            f"{row['model_change']:+.1f} | {row['true_risk']:+.3f} | {row['model_risk']:+.3f} | "
+            f"{'yes' if row['true_risk'] * row['model_risk'] > 0 else '**no**'} |"
+            for row in found["signs"]
+        ]
+        parts += [SIGNS.strip(), "\n".join(rows)]
+    return parts
+
+
+def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
+    """One scenario for a reader who wants to use it: who comes, what is on offer, the pitfall, ids, anchors."""
+    ids = ", ".join(f"`{space}/{scenario.id}-v0`" for space in NAMESPACES)
+    lines = [f"## {scenario.name.replace('_', ' ')}", "", scenario.description, ""]
+    lines += [f"- **Ids**: {ids}, and `{scenario.id}-Clean`, `-Noisy`, `-Missing`, `-Delayed`."]
+    lines += [f"- **A good choice**: {_lower(scenario.goal)}", f"- **The pitfall**: {_lower(scenario.pitfall)}"]
+    lines += [f"- **Who comes**: {_people(scenario)}."]
+    lines += [f"- **On offer**, besides watching: {', '.join(scenario.offers)} ({len(scenario.menu) - 1} treatments)."]
+    if measured["constant"]:
+        lines += [f"- **Best constant**: {', '.join(dict.fromkeys(measured['constant']))}."]
+    told = [f"{name} {_sure(one)}, cost {one['cost_rate']:.2f}, deaths {100 * one['deaths_per_hour']:.2f} % an hour"
+            for name, one in measured["anchors"].items()]  # fmt: skip
+    lines += [f"- **Returns**: {'; '.join(told) or LEFT_OUT}."]
+    lines += [f"- **Sources**: {'; '.join(scenario.sources)}."]
+    return "\n".join(lines)
+
+
+def _people(scenario: Scenario) -> str:
+    """Everybody in words, then the kinds with their shares."""
+    rest = 1 - sum(kind.share for kind in scenario.kinds)
+    told = [f"{100 * rest:.0f} %: {_told(scenario.people)}" if scenario.kinds else _told(scenario.people)]
+    told += [
+        f"{100 * kind.share:.0f} % {kind.name}: {_told(kind.people) or 'as the others'}" for kind in scenario.kinds
+    ]
+    return "; ".join(told)
+
+
+def _told(people: People) -> str:
+    words = [name if value is True else f"{name} {value}" for name, value in people.population.items()]
+    words += [f"{name} {low:g} to {high:g}" for name, (low, high) in people.ranges.items()]
+    words += sorted(name.replace("_", " ") for name in people.conditions)
+    words += [f"{dose.dose} {-dose.hours:g} h ago" for dose in people.given]
+    return ", ".join(words).replace("_", " ")
+
+
+def _sure(told: Mapping[str, Any] | None) -> str:
+    if not told or told["return"] is None:
+        return "-"
+    low, high = told["return_ci95"] or (np.nan, np.nan)
+    return f"{told['return']:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{told['return']:.2f}"
+
+
+def _lower(sentence: str) -> str:
+    sentence = " ".join(sentence.split())
+    return sentence[0].lower() + sentence[1:]
+
+
+def write(found: Mapping[str, Any], where: Path, command: str) -> None:
+    """The page, written aside and renamed."""
+    write_aside(where, page(found, command).encode())

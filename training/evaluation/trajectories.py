@@ -1,0 +1,126 @@
+"""Many steps of any World: rollouts that feed on themselves, and single steps that are told the truth before each.
+
+Sample j of patient i draws step h from the same random numbers whatever is given and whatever it starts from, so two
+treatments, or a rollout and a single step, differ by what was asked and not by luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg_gym.core import State, Treatment, World, concatenate
+from training.evaluation.questions import CHUNK, HELD_OUT, INTERVALS, STREAMS, intervals_of
+
+Schedule = Sequence[Sequence[Treatment]]  # per step, one treatment per patient
+Progress = Callable[[int], None]  # hears how many rows were drawn
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """K samples of N patients over H steps. NaN: not measurable, not asked for, or the patient has died."""
+
+    intervals: np.ndarray  # (K, N, H + 1, 6), columns harness.INTERVALS; step 0 is the start
+    latents: np.ndarray | None  # (K, N, H + 1, D) where the world has latents
+    states: dict[int, State]  # step -> K x N rows, all patients of sample 0 first; the steps that were asked for
+
+
+def follow(
+    world: World,
+    start: State,
+    schedule: Schedule,
+    k: int,
+    noise: tuple[str, int],
+    keep: Collection[int] = (),
+    progress: Progress = lambda rows: None,
+) -> Trajectories:
+    """``k`` rollouts of each patient of ``start``, each step beginning at what the step before has drawn.
+
+    ``noise`` is a stream of ``harness.STREAMS`` and a seed.
+    """
+    crowd = crowd_of(start, k)
+    intervals, latents = [np.tile(measured_of(start), (k, 1))], [latent_of(crowd)]
+    states = {0: crowd} if 0 in keep else {}
+    for step, given in enumerate(schedule, start=1):
+        crowd = advance(world, crowd, [*given] * k, draws(noise, len(start), k, step), progress)
+        intervals.append(measured_of(crowd))
+        latents.append(latent_of(crowd))
+        if step in keep:
+            states[step] = crowd
+    return _trajectories(intervals, latents, states, k)
+
+
+def single_steps(
+    world: World,
+    told: Sequence[State],
+    schedule: Schedule,
+    k: int,
+    noise: tuple[str, int],
+    steps: Collection[int],
+    progress: Progress = lambda rows: None,
+) -> Trajectories:
+    """``k`` draws of each step in ``steps``, begun at ``told[step - 1]``; the other steps are NaN."""
+    crowd = crowd_of(told[0], k)
+    latent = latent_of(crowd)
+    intervals = [np.full((len(crowd), len(INTERVALS)), np.nan) for _ in range(len(schedule) + 1)]
+    latents = [None if latent is None else np.full_like(latent, np.nan)] * (len(schedule) + 1)
+    for step in sorted(steps):
+        before, given = crowd_of(told[step - 1], k), [*schedule[step - 1]] * k
+        after = advance(world, before, given, draws(noise, len(told[0]), k, step), progress)
+        intervals[step], latents[step] = measured_of(after), latent_of(after)
+    return _trajectories(intervals, latents, {}, k)
+
+
+def crowd_of(start: State, k: int) -> State:
+    """All patients ``k`` times over."""
+    return start[np.tile(np.arange(len(start)), k)]
+
+
+def draws(noise: tuple[str, int], n: int, k: int, step: int, shared: int = 1) -> list[np.random.Generator]:
+    """The noise of one step: a generator for each row of ``crowd_of(state, k)``; ``shared`` samples have the same."""
+    stream, seed = noise
+    return [
+        np.random.default_rng([HELD_OUT, STREAMS[stream], seed, patient, sample // shared, step])
+        for sample in range(k)
+        for patient in range(n)
+    ]
+
+
+def advance(
+    world: World,
+    crowd: State,
+    given: Sequence[Treatment],
+    noise: Sequence[np.random.Generator],
+    progress: Progress = lambda rows: None,
+) -> State:
+    """One step of any number of rows, a chunk at a time."""
+    parts = []
+    for i in range(0, len(crowd), CHUNK):
+        rows = slice(i, i + CHUNK)
+        parts.append(world.step(crowd[rows], given[rows], noise[rows]))
+        progress(len(parts[-1]))
+    return concatenate(parts)
+
+
+def measured_of(state: State) -> np.ndarray:
+    """The intervals of each strip ``(B, 6)``, NaN where unknown or the patient is dead."""
+    return np.where(state.alive[:, None], intervals_of(state.ecg), np.nan)
+
+
+def latent_of(state: State) -> np.ndarray | None:
+    """The latent of each strip ``(B, D)``, where the world has one."""
+    latent = state.inner.get("latent")
+    return None if latent is None else np.asarray(latent, np.float32).reshape(len(state), -1)
+
+
+def _trajectories(
+    intervals: Sequence[np.ndarray], latents: Sequence[np.ndarray | None], states: dict[int, State], k: int
+) -> Trajectories:
+    def table(parts: Sequence[np.ndarray]) -> np.ndarray:
+        rows = np.stack(parts, axis=1)  # (K N, H + 1, ...)
+        return rows.reshape(k, -1, *rows.shape[1:])
+
+    drawn = [latent for latent in latents if latent is not None]
+    return Trajectories(table(intervals), table(drawn) if len(drawn) == len(latents) else None, states)

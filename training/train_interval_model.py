@@ -1,0 +1,255 @@
+"""Train the first stage of the world model: the distribution of the next intervals, by maximum likelihood.
+
+A row is a person's first strip, the strip before and a later one. Scheduled sampling (Bengio 2015): in a share of the
+rows the measurement before is not the true one but one that the model itself drew for that hour, as in a rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecg_gym.datasets.transitions import Trials
+from ecg_gym.world_model.conditioning import (
+    OBSERVED,
+    PEOPLE,
+    PERSON,
+    FeatureScale,
+    Look,
+    complete,
+    feature_names,
+    raw_features,
+)
+from ecg_gym.world_model.interval_model import Chance, Prognosis, PrognosisConfig, base_of, target_of
+from training import loop
+from training.loop import Batch, Logs, LoopConfig
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How the likelihood is asked for."""
+
+    own: float = 0.3  # share of rows whose strip before is the model's own draw (scheduled sampling)
+    own_from: float = 0.3  # of the training; earlier the model's draws are no use
+    deaths: float = 1.0  # weight of the likelihood of dying
+    person: float = 0.15  # all covariates unknown
+    covariate: float = 0.1  # each covariate unknown
+    measurement: float = 0.03  # each measured interval unknown
+
+
+@dataclass(frozen=True)
+class PrognosisPreset:
+    """One way of training the prognosis."""
+
+    width: int = 256
+    blocks: int = 2
+    components: int = 6
+    dropout: float = 0.1
+    batch: int = 512
+    objective: Objective = field(default_factory=Objective)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4000, warmup=200, learning_rate=1e-3, ema_decay=0.999, weight_decay=0.1, save_every=1000
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which strip is foretold from which: rows of a ``Trials``."""
+
+    before: np.ndarray  # (N,)
+    after: np.ndarray  # (N,)
+    home: np.ndarray  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+    def __getitem__(self, rows: np.ndarray) -> Pairs:
+        return Pairs(self.before[rows], self.after[rows], self.home[rows])
+
+
+def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
+    """Every strip and the next ``farthest`` ones of the same person; rows that nothing can be learned from left out.
+
+    A death counts from the strip right before it only.
+    """
+    before, after = trials.pairs(farthest)
+    measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
+    usable = trials.alive[before] & measured[before] & (measured[after] | ~trials.alive[after])
+    usable &= trials.alive[after] | (after == before + 1)
+    home = trials.first()[before]
+    usable &= measured[home]
+    return Pairs(before[usable], after[usable], home[usable])
+
+
+def look(trials: Trials, rows: np.ndarray) -> Look:
+    """What there is to know of these strips."""
+    return Look(trials.observed[rows], trials.board[rows], trials.hours[rows])
+
+
+def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None) -> np.ndarray:
+    """The raw features ``(N, F)`` of these pairs, columns ``feature_names()``."""
+    return raw_features(
+        trials.person[pairs.after],
+        look(trials, pairs.home),
+        before or look(trials, pairs.before),
+        trials.board[pairs.after],
+        trials.hours[pairs.after],
+        trials.ended[pairs.after] - trials.ended[pairs.before],
+    )
+
+
+class PrognosisTrainer(nn.Module):
+    """The prognosis with its likelihood: what ``training.loop`` trains."""
+
+    def __init__(self, prognosis: Prognosis, objective: Objective) -> None:
+        super().__init__()
+        self.prognosis, self.objective = prognosis, objective
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean negative log-likelihood [nat] and its parts."""
+        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator: lend it this step's seed
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=rng, device=rng.device)))
+            parts = self.prognosis.nll(
+                batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]
+            )
+        parts = {name: part.mean() for name, part in parts.items()}
+        return parts["intervals"] + parts["signs"] + self.objective.deaths * parts["death"], parts
+
+
+def new_prognosis(preset: PrognosisPreset, trials: Trials, pairs: Pairs) -> tuple[Prognosis, FeatureScale]:
+    """An untrained prognosis, its features and surprises scaled to the training data."""
+    some = pairs[np.random.default_rng(0).permutation(len(pairs))[:40_000]]
+    raw, names = complete(raw_of(trials, some), feature_names())
+    features = FeatureScale.fit(names, raw)
+    torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
+    prognosis = Prognosis(
+        PrognosisConfig(len(features.names), preset.width, preset.blocks, preset.components, preset.dropout)
+    )
+    target, _ = target_of(trials.observed[some.after])
+    base = base_of(raw, names)
+    typical = np.nanmedian(target, axis=0)
+    surprise = target - np.where(np.isfinite(base), base, typical)
+    low, high = np.nanquantile(surprise, [0.16, 0.84], axis=0)
+    prognosis.set_scale(typical, (high - low) / 2)
+    return prognosis, features
+
+
+def draw_batch(
+    rng: np.random.Generator, trials: Trials, pairs: Pairs, prognosis: Prognosis, features: FeatureScale,
+    preset: PrognosisPreset, own: float = 0.0,
+) -> Batch:  # fmt: skip
+    """A batch of pairs, something hidden here and there, some seen after a draw of the model's own."""
+    chosen = pairs[rng.integers(len(pairs), size=preset.batch)]
+    before = look(trials, chosen.before)
+    rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.home))
+    if len(rolled):
+        step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.home[rolled])
+        observed = before.observed.copy()
+        observed[rolled] = _drawn(rng, trials, step, prognosis, features)
+        before = Look(observed, before.board, before.hours)
+    raw = raw_of(trials, chosen, before)
+    _hide(rng, raw, preset.objective)
+    return _batch(raw, trials, chosen, features)
+
+
+def _drawn(
+    rng: np.random.Generator, trials: Trials, step: Pairs, prognosis: Prognosis, features: FeatureScale
+) -> np.ndarray:
+    raw, names = complete(raw_of(trials, step), feature_names())
+    base = torch.from_numpy(base_of(raw, names).astype(np.float32))
+    uniform = rng.random((3, len(step)))
+    chance = Chance(uniform[0], uniform[1], rng.standard_normal((len(step), base.shape[1])), uniform[2])
+    return prognosis.draw(torch.from_numpy(features(raw, names)), base, chance)[0]
+
+
+def _batch(raw: np.ndarray, trials: Trials, pairs: Pairs, features: FeatureScale) -> Batch:
+    raw, names = complete(raw, feature_names())
+    target, signs = target_of(trials.observed[pairs.after])
+    columns = {
+        "condition": features(raw, names),
+        "base": base_of(raw, names),
+        "target": target,
+        "signs": signs,
+        "survived": trials.alive[pairs.after],
+    }
+    return {name: torch.from_numpy(np.asarray(column, dtype=np.float32)) for name, column in columns.items()}
+
+
+def _hide(rng: np.random.Generator, raw: np.ndarray, objective: Objective) -> None:
+    """Makes covariates and measurements of some rows unknown, in place, each together with its flag."""
+    names = feature_names()
+    nobody = rng.random(len(raw)) < objective.person
+    people = {f"known.{name}" for name in PEOPLE[: len(PERSON) + 1]}
+    for flag, name in enumerate(names):
+        if not name.startswith("known."):
+            continue
+        person = name in people
+        hidden = rng.random(len(raw)) < (objective.covariate if person else objective.measurement)
+        hidden |= nobody & person
+        fact = name.removeprefix("known.")
+        raw[hidden, names.index(fact if person else f"measured.{fact}")] = np.nan
+        raw[hidden, flag] = 0.0
+
+
+def train(
+    preset: PrognosisPreset, trials: Trials, folder: Path, show: bool = True
+) -> Iterator[tuple[int, Logs, Prognosis, FeatureScale]]:
+    """Yields ``(step, logs, averaged prognosis, its features)``; resumes from ``folder``."""
+    pairs = pairs_of(trials)
+    prognosis, features = new_prognosis(preset, trials, pairs)
+    trainer = PrognosisTrainer(prognosis, preset.objective)
+    state = loop.resume(trainer, preset.loop, folder)
+    averaged: Prognosis = state.ema.prognosis  # type: ignore[assignment]
+
+    def draw(rng: np.random.Generator) -> Batch:
+        own = preset.objective.own if state.step >= preset.objective.own_from * preset.loop.steps else 0.0
+        return draw_batch(rng, trials, pairs, averaged, features, preset, own)
+
+    steps = loop.train(state, draw, folder)
+    for step, logs in loop.report(steps, preset.loop, "prognosis", folder) if show else steps:
+        yield step, logs, averaged, features
+
+
+def widen(prognosis: Prognosis, features: FeatureScale, trials: Trials, steps: int = 60, rows: int = 8000) -> None:
+    """Stores by how much components must widen to be right about these people, whom it has not learned from.
+
+    One factor per interval, by maximum likelihood (temperature scaling, Guo 2017 arXiv 1706.04599, for densities): a
+    network is a little too sure of what it has seen.
+    """
+    pairs = pairs_of(trials, farthest=1)
+    pairs = pairs[trials.alive[pairs.after]]
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
+    batch = _batch(raw_of(trials, pairs), trials, pairs, features)
+    told = (batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
+    log_widening = torch.zeros_like(prognosis.widening, requires_grad=True)
+    optimizer = torch.optim.Adam([log_widening], lr=0.03)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        prognosis.widening = log_widening.exp()
+        prognosis.nll(*told)["intervals"].mean().backward()
+        optimizer.step()
+    prognosis.widening = log_widening.detach().exp()
+
+
+@torch.inference_mode()
+def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows: int = 20_000) -> dict[str, float]:
+    """Mean negative log-likelihood [nat] on held-out patients, by part, steps of one hour apart only."""
+    pairs = pairs_of(trials, farthest=1)
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
+    batch = _batch(raw_of(trials, pairs), trials, pairs, features)
+    parts = prognosis.nll(batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
+    return {name: float(part.mean()) for name, part in parts.items()}
+
+
+def finished(preset: PrognosisPreset, trials: Trials, folder: Path) -> tuple[Prognosis, FeatureScale]:
+    """The averaged prognosis that a run in ``folder`` has reached, and its features."""
+    prognosis, features = new_prognosis(preset, trials, pairs_of(trials))
+    state = loop.resume(PrognosisTrainer(prognosis, preset.objective), preset.loop, folder)
+    return state.ema.prognosis, features  # type: ignore[return-value]
