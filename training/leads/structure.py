@@ -133,7 +133,7 @@ class Space:
 
 
 FULL = Space(efforts=(1.0, 2.0))
-SMALL = Space(("ap", "ms", "fhn", "rm"), ("iso", "aniso", "spline"), ("none", "uv"), (16,), ("medium",), (1.0,), (0,))
+SMALL = Space(("ap", "ms", "fhn", "rm"), ("iso", "aniso", "spline"), ("none", "uv"), (16,), ("medium",), (0.25, 1.0), (0,))
 SPACES = {"full": FULL, "small": SMALL}
 
 
