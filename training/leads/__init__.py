@@ -1,4 +1,4 @@
-"""LEADS: agents that discover the structure of a patient's tissue model. Importing this makes ``LEADS/Discovery-v0`` known."""
+"""LEADS: agents that discover the structure of a patient's tissue model. Registers ``LEADS/Discovery-v0``."""
 
 import gymnasium as gym
 

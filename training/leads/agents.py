@@ -73,7 +73,7 @@ def greedy_agent(observation: Mapping[str, np.ndarray], mask: np.ndarray, rng: n
         return int(np.flatnonzero(mask)[0])
     suspicion = suspicions(rows, diagnostics_of(observation))
     allowed = [number for number in np.flatnonzero(mask) if number != STOP and suspicion[number] > 0]
-    return max(allowed, key=lambda number: (suspicion[number], -number), default=STOP)
+    return int(max(allowed, key=lambda number: (suspicion[number], -number), default=STOP))
 
 
 def suspicions(rows: list[Seen], notes: Mapping[str, float]) -> np.ndarray:

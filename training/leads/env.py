@@ -13,8 +13,8 @@ Action space: ``Discrete(27)``, an edit of the best structure so far.
 | 24, 25 | more iterations; restart from other parameters |
 | 26 | stop |
 
-``action_masks()`` (and ``info["action_mask"]``) is true where an action leads to a candidate that was not fitted in this
-episode. An action outside it costs one fit of the budget and changes nothing.
+``action_masks()`` (and ``info["action_mask"]``) is true where an action leads to a candidate that was not fitted in
+this episode. An action outside it costs one fit of the budget and changes nothing.
 
 Observation space: ``Dict``, all float32, nothing that the truth alone could tell.
 
@@ -86,8 +86,10 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         """
         mode = mode or ("table" if data is None else "live")
         if mode not in ("table", "live") or (mode == "live") != (data is not None):
-            raise ValueError(f"mode is {mode!r} {'with' if data is not None else 'without'} data; expected 'table' without "
-                             "data or 'live' with data; leave mode out")  # fmt: skip
+            given = "with" if data is not None else "without"
+            raise ValueError(
+                f"mode is {mode!r} {given} data; expected 'table' without data or 'live' with data; leave mode out"
+            )
         if isinstance(space, str) and space not in SPACES:
             raise ValueError(f"space is {space!r}; expected one of {tuple(SPACES)} or a Space; check the spelling")
         if budget < 1:
@@ -97,9 +99,9 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         self.space = SPACES[space] if isinstance(space, str) else space
         self.budget, self.render_mode = budget, render_mode
         self.evaluators = _evaluators(data, cases, None if cache is None else Path(cache))
-        self.action_space = spaces.Discrete(len(ACTIONS))
+        self.action_space: spaces.Space[Any] = spaces.Discrete(len(ACTIONS))
         box = lambda *shape: spaces.Box(-LIMIT, LIMIT, shape, np.float32)  # noqa: E731
-        self.observation_space = spaces.Dict(
+        self.observation_space: spaces.Space[Any] = spaces.Dict(
             {
                 "candidates": box(ROWS, CHOICES + len(CANDIDATE_NUMBERS)),
                 "best": box(CHOICES),
@@ -127,6 +129,7 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
             raise ValueError(f"case is {number}; expected 0 to {len(self.evaluators) - 1}; choose one of them")
         self.case_number, self._evaluator = number, self.evaluators[number]
         self._log_best = math.log10(self._evaluator.null_error)
+        self._log_error = math.inf  # of the best candidate
         self._base, self._best = self.space.index[self.space.start], -1
         self._left, self._over = self.budget, False
         self.history: list[tuple[Candidate, Outcome]] = []
@@ -153,8 +156,8 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
             if not refused:
                 reward += self._fit(int(self._steps.row(self._base)[number]))
             self._over = self._left == 0
-        if self._over and self._best >= 0:
-            reward -= SIZE_COST * math.log10(max(1, self.best[1].n_parameters))  # type: ignore[index]
+        if self._over and (best := self.best) is not None:
+            reward -= SIZE_COST * math.log10(max(1, best[1].n_parameters))
         return self._observation(), float(reward), self._over, False, self._info(refused)
 
     def action_masks(self) -> np.ndarray:
@@ -166,7 +169,7 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         mask[own], mask[STOP] = new[own], True
         return mask
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """A line for each candidate of the episode, the best marked."""
         if self.render_mode is None:
             return None
@@ -195,9 +198,8 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         self.history.append((candidate, outcome))
         self._fitted[number] = True
         log_error = math.log10(max(outcome.validation_error, 1e-12))
-        current = math.inf if self._best < 0 else self._log_error
         drop = 0.0
-        if outcome.stable and log_error < current:
+        if outcome.stable and log_error < self._log_error:
             drop = max(0.0, self._log_best - log_error)
             self._base = self._best = number
             self._log_error, self._log_best = log_error, min(self._log_best, log_error)
@@ -246,7 +248,7 @@ class _Edits:
         return cls._of[space]
 
     def row(self, base: int) -> np.ndarray:
-        """``(27,)`` where each action leads from a candidate; an edit that leaves the space leads to the base itself."""
+        """``(27,)`` where each action leads from a candidate; an edit that leaves the space leads to itself."""
         if base not in self._rows:
             candidate, index = self.space.candidates[base], self.space.index
             edits = [self.space.apply(action, candidate) for action in ACTIONS]

@@ -47,5 +47,6 @@ def read_fit(path: Path) -> Fit | None:
         )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path.name} is no fit ({type(error).__name__}); expected a file of write_fit; delete it, and the fit is made anew"
+            f"{path.name} is no fit ({type(error).__name__}); expected a file of write_fit; delete it, and the "
+            "fit is made anew"
         ) from None

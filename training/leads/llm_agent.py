@@ -1,8 +1,8 @@
 """``LLMAgent``: a chat model chooses the next edit among the allowed ones; what it says is never executed or obeyed.
 
-The prompt holds our own sentences, numbers, and words of the catalogue (``render_facts`` lets nothing else through). The
-answer is ``{"diagnosis": text, "action": one of the allowed}``. When none comes that fits, the greedy agent acts and the
-slip is counted.
+The prompt holds our own sentences, numbers, and words of the catalogue (``render_facts`` lets nothing else through).
+The answer is ``{"diagnosis": text, "action": one of the allowed}``. When none comes that fits, the greedy agent acts
+and the slip is counted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ SHOWN = (
     "second_beat_error_10ms", "missed_fraction", "log10_parameters",
 )  # fmt: skip
 TASK = (
-    "You choose the structure of a reaction-diffusion model of cardiac tissue for one patient. A reaction from a catalogue "
+    "You choose the structure of a reaction-diffusion model of cardiac tissue for one patient. A reaction from "
+    "a catalogue "
     "of ionic models is combined with a diffusion operator and an optional residual network; gradient descent fits the "
-    "numbers. You see the candidates that were fitted, newest first, and diagnostics of the best one. Errors of the plateau, "
-    "of the action potential duration and of the second beat suggest another reaction; activation errors that grow with "
-    "the distance from the pacing site suggest another diffusion; a validation error far above the training error suggests "
-    "fewer parameters. An action edits the best candidate. Say in one sentence what is wrong, then choose one allowed action."
+    "numbers. You see the candidates that were fitted, newest first, and diagnostics of the best one. Errors "
+    "of the plateau, "
+    "of the action potential duration and of the second beat suggest another reaction; activation errors that "
+    "grow with "
+    "the distance from the pacing site suggest another diffusion; a validation error far above the training "
+    "error suggests "
+    "fewer parameters. An action edits the best candidate. Say in one sentence what is wrong, then choose one "
+    "allowed action."
 )
 
 

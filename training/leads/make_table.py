@@ -31,10 +31,11 @@ def make_table(
     truths: Sequence[str] = TRUTHS,
     seeds: Sequence[int] = range(FIRST_SEED, FIRST_SEED + HEARTS),
     kind: str = "voltage",
-    options: FitOptions = FitOptions(),
+    options: FitOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Case]:
     """Fit what is missing in ``folder`` and return the cases of everything that is there."""
+    options = options or FitOptions()
     folder.mkdir(parents=True, exist_ok=True)
     data: list[DataSet] = [one for truth in truths for one in hearts(truth, list(seeds), kind)]
     for number, candidate in enumerate(candidates):
@@ -54,7 +55,9 @@ def assemble(candidates: Sequence[Candidate], data: Sequence[DataSet], folder: P
         assert one.truth is not None
         rows = {candidate: part["hearts"][number] for candidate, part in parts.items()}
         if any(row["data_key"] != one.key for row in rows.values()):
-            raise ValueError(f"{folder} holds fits of other hearts; expected those of {one.name}; choose another folder")
+            raise ValueError(
+                f"{folder} holds fits of other hearts; expected those of {one.name}; choose another folder"
+            )
         outcomes = {candidate: Outcome(**row["outcome"]) for candidate, row in rows.items()}
         maes = {candidate: row["held_out_mae"] for candidate, row in rows.items()}
         seed = int(one.name.split("-")[1])

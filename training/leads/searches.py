@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ecg_gym.tissue.spec import Spec
 from training.leads.outcome import Evaluator, Outcome
 from training.leads.structure import ACTIONS, Candidate, Space
 
@@ -144,17 +145,14 @@ def factor_bandit(space: Space, rng: np.random.Generator, batch: int = 4, bonus:
         bound = {c: _bound(c, values, len(done), bonus) + 1e-3 * rng.random() for c in left}
         rung: list[Candidate] = []
         for _ in range(min(batch, len(left))):
-            choice = max((c for c in left if c not in rung), key=lambda c: bound[c] - _overlap(c, rung))
-            rung.append(choice)
-        for level, effort in enumerate(efforts):
+            rung.append(max((c for c in left if c not in rung), key=lambda c: bound[c] - _overlap(c, rung)))
+        for effort in efforts:
             scores = {}
             for candidate in (replace(c, effort=effort) for c in rung):
-                score = _score((yield candidate))
+                scores[candidate] = _score((yield candidate))
                 done.add(candidate)
-                scores[candidate] = score
-                if level == len(efforts) - 1 or len(efforts) == 1 or level == 0:
-                    for choice in _choices(candidate):
-                        values.setdefault(choice, []).append(-score)
+                for choice in _choices(candidate):
+                    values.setdefault(choice, []).append(-scores[candidate])
             rung = sorted(scores, key=lambda c: scores[c])[: max(1, len(scores) // 2)]
 
 
@@ -173,10 +171,10 @@ def _neighbours(space: Space, candidate: Candidate) -> list[Candidate]:
     return list(out)
 
 
-_SPECS: dict[Space, frozenset] = {}  # type: ignore[type-arg]
+_SPECS: dict[Space, frozenset[Spec]] = {}
 
 
-def _spec_set(space: Space) -> frozenset:  # type: ignore[type-arg]
+def _spec_set(space: Space) -> frozenset[Spec]:
     if space not in _SPECS:
         _SPECS[space] = frozenset(space.specs)
     return _SPECS[space]

@@ -133,7 +133,9 @@ class Space:
 
 
 FULL = Space(efforts=(1.0, 2.0))
-SMALL = Space(("ap", "ms", "fhn", "rm"), ("iso", "aniso", "spline"), ("none", "uv"), (16,), ("medium",), (0.25, 1.0), (0,))
+SMALL = Space(
+    ("ap", "ms", "fhn", "rm"), ("iso", "aniso", "spline"), ("none", "uv"), (16,), ("medium",), (0.25, 1.0), (0,)
+)
 SPACES = {"full": FULL, "small": SMALL}
 
 
@@ -147,7 +149,7 @@ def features(space: Space) -> tuple[tuple[str, object], ...]:
         "width": WIDTHS,
         "regulariser": REGULARISERS,
     }
-    return tuple((name, value) for name, values in parts.items() for value in values)  # type: ignore[attr-defined]
+    return tuple((name, value) for name, values in parts.items() for value in values)
 
 
 def _step(values: Sequence[T], value: T, by: int) -> T:

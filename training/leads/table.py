@@ -65,7 +65,8 @@ class TableEvaluator:
         """Its row; ``ValueError`` for a candidate that the table does not have."""
         if candidate not in self.case.outcomes:
             raise ValueError(
-                f"the table has no fit of {candidate}; expected one of its {len(self.case.outcomes)} candidates; use live fits"
+                f"the table has no fit of {candidate}; expected one of its {len(self.case.outcomes)} "
+                "candidates; use live fits"
             )
         return self.case.outcomes[candidate]
 
@@ -77,9 +78,13 @@ def read_table(path: Path = SHIPPED) -> tuple[Case, ...]:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path.name} cannot be read ({type(error).__name__}); expected a table of fits; make it anew") from None
+        raise ValueError(
+            f"{path.name} cannot be read ({type(error).__name__}); expected a table of fits; make it anew"
+        ) from None
     if not rows or tuple(rows[0]) != COLUMNS:
-        raise ValueError(f"{path.name} has the columns {list(rows[0]) if rows else []}; expected {COLUMNS}; make it anew")
+        raise ValueError(
+            f"{path.name} has the columns {list(rows[0]) if rows else []}; expected {COLUMNS}; make it anew"
+        )
     hearts: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         hearts.setdefault(tuple(row[name] for name in NAMES), []).append(row)
@@ -111,7 +116,8 @@ def _case(key: tuple[str, ...], rows: Sequence[Mapping[str, str]]) -> Case:
         spec = Spec(row["reaction"], row["diffusion"], row["residual"], int(row["width"]), row["regulariser"])
         candidate = Candidate(spec, float(row["effort"]), int(row["restart"]))
         outcomes[candidate] = Outcome(
-            float(row["train_error"]), float(row["validation_error"]), float(row["stable"]) > 0, int(float(row["n_parameters"])),
+            float(row["train_error"]), float(row["validation_error"]), float(row["stable"]) > 0,
+            int(float(row["n_parameters"])),
             float(row["residual_share"]), float(row["cpu_s"]), {name: float(row[name]) for name in DIAGNOSTICS},
         )  # fmt: skip
         held_out[candidate] = float(row["held_out_mae"])
