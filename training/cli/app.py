@@ -19,6 +19,7 @@ from rich.markup import escape
 
 import ecg_gym
 from training.cli.benchmark import benchmark
+from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
 from training.console import SAY as _SAY
@@ -68,6 +69,7 @@ Data = Annotated[
 train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
+app.add_typer(leads, name="leads")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)

@@ -80,8 +80,8 @@ def test_unstable_candidates_never_win() -> None:
 
 def test_a_candidate_that_comes_again_costs_nothing() -> None:
     def twice(space: Space, rng: np.random.Generator) -> Search:
-        for candidate in (space.start, space.start, replace(space.start, effort=0.25)):
-            yield candidate  # noqa: UP028 - a tuple takes no outcome
+        for candidate in (space.start, space.start, replace(space.start, effort=0.25)):  # noqa: UP028 - takes no outcome
+            yield candidate
 
     done = run(twice(SMALL, np.random.default_rng(0)), TableEvaluator(leads_tables.case("ms")), 10)
     assert done.cost == 1.25
