@@ -46,7 +46,10 @@ def draw_maps(
             if row == 0:
                 ax.set_title(title, fontsize=9)
             axes.append(ax)
-    figure.colorbar(shown, ax=axes, label=f"activation [{unit}]", shrink=0.85)
+    bar = figure.colorbar(shown, ax=axes, label=f"activation [{unit}]", shrink=0.85)
+    bar.set_ticks(
+        np.arange(STEP_MS * np.ceil(low / STEP_MS), high, STEP_MS * max(1, round((high - low) / 80))).tolist()
+    )
     return figure
 
 

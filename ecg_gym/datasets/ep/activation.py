@@ -36,7 +36,7 @@ def activation_times(recording: EPRecording, beats: int | None = None) -> np.nda
     read = _voltage if recording.kind == "voltage" else _electrogram
     for protocol, signals in enumerate(recording.signal):
         for beat, (begin, end) in enumerate(_windows(recording, protocol, count)):
-            out[protocol, :, beat] = read(signals[:, begin:end], recording.rate_hz) + 1000 * begin / recording.rate_hz
+            out[protocol, :, beat] = read(signals, begin, end, recording.rate_hz)
     return out
 
 
@@ -49,10 +49,10 @@ def _windows(recording: EPRecording, protocol: int, count: int) -> list[tuple[in
     return list(zip(begins, [*begins[1:], samples]))
 
 
-def _voltage(signals: np.ndarray, rate_hz: float) -> np.ndarray:
-    """``(M, 2)`` [ms] of the longest stay above the threshold within the window."""
+def _voltage(signals: np.ndarray, begin: int, end: int, rate_hz: float) -> np.ndarray:
+    """``(M, 2)`` [ms] of the longest stay above the threshold among the samples ``begin`` to ``end``."""
     out = np.full((len(signals), 2), np.nan)
-    for site, u in enumerate(signals):
+    for site, u in enumerate(signals[:, begin:end]):
         change = np.diff(np.r_[False, u > THRESHOLD, False].astype(int))
         ups, downs = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
         if not len(ups) or not np.isfinite(u).all():
@@ -61,7 +61,7 @@ def _voltage(signals: np.ndarray, rate_hz: float) -> np.ndarray:
         up, down = ups[longest], downs[longest]
         out[site, 0] = _crossing(u, up) if up else 0.0
         out[site, 1] = _crossing(u, down) if down < len(u) else np.nan
-    return out * 1000 / rate_hz
+    return (begin + out) * 1000 / rate_hz
 
 
 def _crossing(u: np.ndarray, k: int) -> float:
@@ -69,24 +69,23 @@ def _crossing(u: np.ndarray, k: int) -> float:
     return k - 1 + float((THRESHOLD - u[k - 1]) / (u[k] - u[k - 1]))
 
 
-def _electrogram(signals: np.ndarray, rate_hz: float) -> np.ndarray:
-    """``(M, 2)`` [ms]: steepest fall, then steepest rise within the T wave."""
+def _electrogram(signals: np.ndarray, begin: int, end: int, rate_hz: float) -> np.ndarray:
+    """``(M, 2)`` [ms]: steepest fall among the samples ``begin`` to ``end``, then steepest rise within the T wave."""
     out = np.full((len(signals), 2), np.nan)
     good = np.isfinite(signals).all(axis=1)
     length = max(3, round(SMOOTH_MS * rate_hz / 1000) | 1)
-    if signals.shape[1] <= length or not good.any():
+    if min(signals.shape[1], end - begin) <= length or not good.any():
         return out
-    slope = savgol_filter(signals[good], length, min(2, length - 1), deriv=1, axis=1)
-    fall = np.argmin(slope, axis=1)
+    slope = savgol_filter(signals[good], length, min(2, length - 1), deriv=1, axis=1)[:, :end]
+    fall = begin + np.argmin(slope[:, begin:], axis=1)
     steepest = -slope[np.arange(len(slope)), fall]
     active = steepest > LEAST_SLOPE * np.median(steepest)
-    rows = np.flatnonzero(good)
-    for site, at, on, values in zip(rows, fall, active, slope):
+    for site, at, on, values in zip(np.flatnonzero(good), fall, active, slope):
         if not on:
             continue
-        begin, end = (at + round(ms * rate_hz / 1000) for ms in T_WAVE_MS)
+        first, last = (at + round(ms * rate_hz / 1000) for ms in T_WAVE_MS)
+        window = values[first:last]
         out[site, 0] = at
-        window = values[begin:end]
         if len(window) and (steepest_rise := int(np.argmax(window))) < len(window) - 1:  # else the recording ends first
-            out[site, 1] = begin + steepest_rise
+            out[site, 1] = first + steepest_rise
     return out * 1000 / rate_hz
