@@ -30,7 +30,7 @@ def draw_maps(
     values = np.concatenate([np.asarray(one, dtype=float) for one in maps.values()])
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    plane = _plane(position)
+    plane = flat(position)
     rows = 1 if plane is not None else len(VIEWS)
     figure = Figure(figsize=(3.1 * len(maps) + 1.0, 3.3 * rows), layout="constrained")
     axes = []
@@ -62,7 +62,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _plane(position: np.ndarray) -> np.ndarray | None:
+def flat(position: np.ndarray) -> np.ndarray | None:
     """``(N, 2)`` coordinates in the plane of flat tissue, or None."""
     centred = position - position.mean(axis=0)
     if np.ptp(position[:, 2]) < FLAT * np.ptp(position[:, :2], axis=0).max():

@@ -8,17 +8,20 @@ split by sites instead, and then nothing is known about other pacing. Time begin
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import Delaunay, cKDTree
 
 from ecg_gym.datasets.ep import EPRecording, activation_times
 from ecg_gym.tissue import DataSet, Graph, Pacing
+from training.leads.maps import flat
 
 MAX_NODES = 400
 SAMPLE_MS = 2.0  # [ms]
-NEIGHBOURS = 6  # of a site where there are no triangles
+NEIGHBOURS = 8  # of a node of curved tissue without triangles
+LONGEST_SIDE = 2.0  # of a triangle between the sites of flat tissue, times the median
 PACED_FRACTION = 0.03  # of the nodes: the earliest ones stand for the stimulus of a recording without pacing
 TAIL_MS = 60.0  # [ms] simulated after the last observed time
 LONGEST_MS = 1200.0  # [ms] of one protocol
@@ -83,43 +86,85 @@ def tissue_graph(recording: EPRecording, max_nodes: int = MAX_NODES) -> tuple[Gr
     points = recording.vertices if own_surface else recording.position
     assert points is not None
     chosen = _spread(points, max_nodes)
-    nearest = cKDTree(points[chosen]).query(points)[1]
-    edges = _edges(points[chosen], None if recording.triangles is None else nearest[recording.triangles])
+    nodes = points[chosen]
+    nearest = cKDTree(nodes).query(points)[1]
+    triangles = _triangles(nodes) if recording.triangles is None else _whole(nearest[recording.triangles])
     if own_surface:
-        nearest = cKDTree(points[chosen]).query(recording.position)[1]
-    return surface_graph(points[chosen], edges), nearest
+        nearest = cKDTree(nodes).query(recording.position)[1]
+    return surface_graph(nodes, triangles), nearest
 
 
-def surface_graph(position: np.ndarray, edges: np.ndarray) -> Graph:
-    """A graph on a surface: weight 4/(mean number of neighbours x distance^2), as on a square sheet; fibres unknown.
+def surface_graph(position: np.ndarray, triangles: np.ndarray | None = None) -> Graph:
+    """A graph on a surface, with the cotangent weights of its triangles (Pinkall U, Polthier K 1993, Exp Math 2:15).
 
-    The fibres lie along the longest extent of the sites: a convention, not a measurement.
+    Edges whose weight would not be positive are left out. Without triangles: nearest neighbours, with the weight
+    4/(mean number of neighbours x distance^2). Separate pieces are joined by their shortest gap. The fibres lie along
+    the longest extent of the nodes: a convention, not a measurement.
     """
-    i, j = edges.T
-    neighbours = np.bincount(edges.ravel(), minlength=len(position))
-    distance = np.linalg.norm(position[j] - position[i], axis=1)
-    weight = 4.0 / ((neighbours[i] + neighbours[j]) / 2 * distance**2)
+    edges, weight = _near(position) if triangles is None or not len(triangles) else _cotangents(position, triangles)
+    extra = _bridges(position, edges)
+    if len(extra):
+        length = np.linalg.norm(np.diff(position[extra], axis=1)[:, 0], axis=1)
+        edges, weight = np.concatenate([edges, extra]), np.concatenate([weight, length**-2.0])
     axis = np.linalg.svd(position - position.mean(axis=0), full_matrices=False)[2][0]
     extent = np.maximum(np.ptp(position, axis=0), 1e-9)
     features = 2 * (position[edges].mean(axis=1) - position.min(axis=0)) / extent - 1
     return Graph(f"surface-{len(position)}", position, edges, weight, np.tile(axis, (len(position), 1)), features)
 
 
-def _edges(position: np.ndarray, triangles: np.ndarray | None) -> np.ndarray:
-    """``(E, 2)``: sides of the triangles, or nearest neighbours; separate pieces are joined by their shortest gap."""
-    if triangles is not None:
-        sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    else:
-        near = cKDTree(position).query(position, min(NEIGHBOURS + 1, len(position)))[1][:, 1:]
-        sides = np.stack([np.repeat(np.arange(len(position)), near.shape[1]), near.ravel()], axis=1)
-    sides = np.unique(np.sort(sides[sides[:, 0] != sides[:, 1]], axis=1), axis=0)
-    while len(pieces := _pieces(len(position), sides)) > 1:
-        first = pieces[0]
-        rest = np.concatenate(pieces[1:])
+def _triangles(position: np.ndarray) -> np.ndarray | None:
+    """Delaunay triangles of flat tissue without long sides, or None for curved tissue."""
+    plane = flat(position)
+    if plane is None:
+        return None
+    triangles = Delaunay(plane).simplices
+    sides = np.linalg.norm(position[triangles] - position[np.roll(triangles, 1, axis=1)], axis=2).max(axis=1)
+    return np.asarray(triangles[sides < LONGEST_SIDE * np.median(sides)])
+
+
+def _whole(triangles: np.ndarray) -> np.ndarray:
+    """Triangles whose corners are still three different nodes, each once."""
+    a, b, c = triangles.T
+    kept = triangles[(a != b) & (b != c) & (a != c)]
+    return np.unique(np.sort(kept, axis=1), axis=0)
+
+
+def _cotangents(position: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(E, 2)`` edges and ``(E,)`` weights [1/mm2]: half the cotangents of the angles opposite, over the area."""
+    total: dict[tuple[int, int], float] = defaultdict(float)
+    area = np.zeros(len(position))
+    for corner in range(3):
+        i, j, k = (triangles[:, (corner + turn) % 3] for turn in range(3))
+        u, v = position[j] - position[i], position[k] - position[i]
+        cross = np.maximum(np.linalg.norm(np.cross(u, v), axis=1), 1e-9)
+        np.add.at(area, i, cross / 6)
+        for a, b, cotangent in zip(j, k, np.sum(u * v, axis=1) / cross):
+            total[(min(int(a), int(b)), max(int(a), int(b)))] += float(cotangent) / 2
+    edges = np.array(list(total))
+    weight = np.array(list(total.values())) / area[edges].max(axis=1)  # a node on the border has half a cell
+    keep = weight > 1e-3 * np.median(np.abs(weight))
+    return edges[keep], weight[keep]
+
+
+def _near(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges to the nearest neighbours, and their weights."""
+    near = cKDTree(position).query(position, min(NEIGHBOURS + 1, len(position)))[1][:, 1:]
+    sides = np.stack([np.repeat(np.arange(len(position)), near.shape[1]), near.ravel()], axis=1)
+    edges = np.unique(np.sort(sides, axis=1), axis=0)
+    neighbours = np.bincount(edges.ravel(), minlength=len(position))
+    distance = np.linalg.norm(np.diff(position[edges], axis=1)[:, 0], axis=1)
+    return edges, 4.0 / (neighbours[edges].mean(axis=1) * distance**2)
+
+
+def _bridges(position: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """``(K, 2)`` shortest edges that join separate pieces."""
+    extra: list[list[int]] = []
+    while len(pieces := _pieces(len(position), np.concatenate([edges, np.array(extra, int).reshape(-1, 2)]))) > 1:
+        first, rest = pieces[0], np.concatenate(pieces[1:])
         gap, index = cKDTree(position[rest]).query(position[first])
         at = int(np.argmin(gap))
-        sides = np.concatenate([sides, [sorted((int(first[at]), int(rest[index[at]])))]])
-    return sides.astype(int)
+        extra.append(sorted((int(first[at]), int(rest[index[at]]))))
+    return np.array(extra, int).reshape(-1, 2)
 
 
 def _pieces(n: int, edges: np.ndarray) -> list[np.ndarray]:
@@ -247,7 +292,7 @@ def _of_electrodes(recording: EPRecording, name: str) -> DataSet:
             "expected at "
             "least two with their pacing; add them to meta.yaml"
         )
-    graph = surface_graph(recording.nodes, _edges(recording.nodes, None))
+    graph = surface_graph(recording.nodes, _triangles(recording.nodes))
     pacing = tuple(Pacing(row.sites, row.onset_ms) for row in recording.pacing)
     values, samples = _voltages(recording, np.arange(len(recording.position)), len(recording.position), pacing)
     noise = _noise(values) / max(float(values.std()), 1e-9)
