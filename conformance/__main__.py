@@ -7,7 +7,6 @@ Exit code 1 when a check failed, or, with ``--strict``, when one was skipped. Wh
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from conformance.homes import CannotInstall, Home, prepare
 from conformance.script import ROOT, SKIPPED
 from conformance.suites import SUITES, Suite
+from ecg_gym.io import write_json
 
 FOLDER = ROOT / "out" / "conformance"
 MARKS = {"passed": "\033[32mpassed \033[0m", "failed": "\033[31mFAILED \033[0m", "skipped": "\033[33mSKIPPED\033[0m"}
@@ -93,15 +93,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="suites whose name or module has a word")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="suites at the same time")
     parser.add_argument("--strict", action="store_true", help="a skipped suite counts as failed")
-    asked = parser.parse_args(words)
-    wanted = [w.lower() for w in asked.only]
-    chosen = [s for s in SUITES if not wanted or any(w in f"{s.name} {s.check} {s.home.name}".lower() for w in wanted)]
+    options = parser.parse_args(words)
+    targets = [w.lower() for w in options.only]
+    chosen = [
+        s for s in SUITES if not targets or any(w in f"{s.name} {s.check} {s.home.name}".lower() for w in targets)
+    ]
     if not chosen:
-        parser.error(f"no suite has one of {asked.only}; expected words out of {', '.join(s.check for s in SUITES)}")
+        parser.error(f"no suite has one of {options.only}; expected words out of {', '.join(s.check for s in SUITES)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     troubles = furnish(list(dict.fromkeys(s.home for s in chosen)))
     started: dict[str, Future[Result]] = {}
-    with ThreadPoolExecutor(asked.jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
         for suite in chosen:
             trouble = troubles.get(suite.home.name, "")
             started[suite.name] = pool.submit(attempt, suite, trouble, started.get(suite.after))
@@ -111,10 +113,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{MARKS[result.verdict]} {result.suite:52s} {result.home:8s} {result.seconds:5.0f} s  {result.said}")
     counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in MARKS}
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
-    aside = FOLDER / "results.json.part"
-    aside.write_text(json.dumps([asdict(r) for r in results], indent=1), encoding="utf-8")
-    aside.replace(FOLDER / "results.json")
-    return int(counts["failed"] > 0 or (asked.strict and counts["skipped"] > 0))
+    write_json(FOLDER / "results.json", [asdict(r) for r in results], indent=1)
+    return int(counts["failed"] > 0 or (options.strict and counts["skipped"] > 0))
 
 
 if __name__ == "__main__":

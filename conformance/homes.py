@@ -72,17 +72,17 @@ def prepare(home: Home) -> None:
     """Furnish a home once for each change of its packages or pins; :class:`CannotInstall` says why it is impossible."""
     if isinstance(home, Here):
         return
-    told = "\n".join(
+    value = "\n".join(
         [*home.packages, home.pins.read_text(encoding="utf-8"), (ROOT / "pyproject.toml").read_text("utf-8")]
     )
-    state, done = hashlib.sha256(told.encode()).hexdigest(), HIDDEN / home.name / "ready"
+    state, done = hashlib.sha256(value.encode()).hexdigest(), HIDDEN / home.name / "ready"
     if done.exists() and done.read_text(encoding="utf-8") == state:
         return
     if not home.python.exists():
         venv.create(HIDDEN / home.name, with_pip=True)
     quiet = [str(home.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    asked = [*quiet, "--constraint", str(home.pins), *home.packages]
-    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    arguments = [*quiet, "--constraint", str(home.pins), *home.packages]
+    answer = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode:
         complaints = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")] or ["pip said nothing"]
         raise CannotInstall(f"pip cannot furnish {home.name}: {complaints[-1].removeprefix('ERROR: ')}")

@@ -15,6 +15,8 @@ import numpy as np
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")  # the other four follow (Einthoven, Goldberger)
+# The limb leads out of I and II, in the order of LEADS (Einthoven 1908, Goldberger 1942): the only place they stand.
+LIMB = ((1.0, 0.0), (0.0, 1.0), (-1.0, 1.0), (-0.5, -0.5), (1.0, -0.5), (-0.5, 1.0))
 MODEL_RATE_HZ = 102.4  # the model grid: 10 s in 1024 samples
 MODEL_SAMPLES = 1024
 R_PEAK_OFFSET_S = 0.4  # strips on the model grid begin this long before an R peak
@@ -25,17 +27,26 @@ _INDEPENDENT = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 def limb_from_independent(independent: np.ndarray) -> np.ndarray:
     """All 12 leads ``(..., 12, T)`` [mV] from the 8 independent ones ``(..., 8, T)`` [mV].
 
-    III = II - I, aVR = -(I + II)/2, aVL = I - II/2, aVF = II - I/2 (Einthoven 1908, Goldberger 1942).
-    Works on NumPy arrays; for tensors see ``world_model.vae.expand_leads``.
+    III = II - I, aVR = -(I + II)/2, aVL = I - II/2, aVF = II - I/2 (Einthoven 1908, Goldberger 1942), as in ``LIMB``.
     """
     one, two = independent[..., 0, :], independent[..., 1, :]
-    limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2], axis=-2)
+    limb = np.stack([a * one + b * two for a, b in LIMB], axis=-2)
     return np.concatenate([limb, independent[..., 2:, :]], axis=-2)
 
 
 def independent_from_leads(signal: np.ndarray) -> np.ndarray:
     """The 8 independent leads ``(..., 8, T)`` [mV] of a 12-lead signal ``(..., 12, T)`` [mV]."""
     return signal[..., _INDEPENDENT, :]
+
+
+def as_twelve_leads(ecg: np.ndarray) -> np.ndarray:
+    """Strips ``(B, 12, 1024)`` out of ones with 12 leads or the 8 independent ones; raises ValueError for others."""
+    if ecg.ndim != 3 or ecg.shape[1] not in (len(LEADS), len(INDEPENDENT_LEADS)) or ecg.shape[2] != MODEL_SAMPLES:
+        raise ValueError(
+            f"ecg has shape {ecg.shape}; expected (B, 12, {MODEL_SAMPLES}) or (B, 8, {MODEL_SAMPLES}) mV at "
+            f"{MODEL_RATE_HZ} Hz; use ecg_gym.waveform.to_model_grid"
+        )
+    return np.asarray(ecg if ecg.shape[1] == len(LEADS) else limb_from_independent(ecg), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,13 @@ def _is_number(value: Any) -> bool:
     return real and bool(abs(value) < float("inf"))
 
 
-def _words(name: str, told: Any) -> frozenset[str]:
+def _words(name: str, value: Any) -> frozenset[str]:
     try:
-        words: frozenset[Any] = frozenset(told)
+        words: frozenset[Any] = frozenset(value)
     except TypeError:  # no set at all, or of things that cannot be in one
         words = frozenset((None,))
     if not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{name} is {told!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
+        raise TypeError(f"{name} is {value!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
     return words
 
 
@@ -138,12 +149,12 @@ class Patient:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
         for name in PLAUSIBLE:
-            if (told := getattr(self, name)) is not None and not _is_number(told):
-                raise TypeError(f"{name} is {told!r}; expected a finite number; leave it out where it is unknown")
+            if (value := getattr(self, name)) is not None and not _is_number(value):
+                raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
         for name in ("conditions", "medication"):
-            if isinstance(told := getattr(self, name), str):
-                raise TypeError(f"{name} is the word {told!r}; expected a set of words; pass {name}={{{told!r}}}")
-            object.__setattr__(self, name, _words(name, told))
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} is the word {value!r}; expected a set of words; pass {name}={{{value!r}}}")
+            object.__setattr__(self, name, _words(name, value))
 
 
 @dataclass(frozen=True, order=True)

@@ -48,8 +48,8 @@ def bootstrap(
     value = float(statistic(np.arange(n)[None])[0])
     if max(strata) < 2 or not np.isfinite(value):
         return value, None
-    drawn = statistic(resamples(strata, draws, seed))
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    samples = statistic(resamples(strata, draws, seed))
+    low, high = np.nanquantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return value, [float(low), float(high)]
 
 

@@ -64,7 +64,7 @@ def collect(episodes: int, seed: int) -> minari.MinariDataset:
 
 def learn(data: minari.MinariDataset, steps: int) -> Any:
     episodes = list(data.iterate_episodes())
-    told = d3rlpy.dataset.MDPDataset(
+    value = d3rlpy.dataset.MDPDataset(
         observations=np.concatenate([e.observations[:-1] for e in episodes]),
         actions=np.concatenate([e.actions for e in episodes]),
         rewards=np.concatenate([e.rewards for e in episodes]).astype(np.float32),
@@ -75,7 +75,7 @@ def learn(data: minari.MinariDataset, steps: int) -> Any:
     )
     learner = d3rlpy.algos.DiscreteCQLConfig(batch_size=32).create(device="cpu:0")
     quiet = d3rlpy.logging.NoopAdapterFactory()
-    learner.fit(told, n_steps=steps, n_steps_per_epoch=steps, logger_adapter=quiet, show_progress=False)
+    learner.fit(value, n_steps=steps, n_steps_per_epoch=steps, logger_adapter=quiet, show_progress=False)
     return learner
 
 

@@ -27,14 +27,14 @@ def main(dose: str = "dofetilide 0.5 mg PO", picture: str = "out/one_drug.png", 
     treated = gym.make("ECGInterventionOracle-v0", drugs=[drug], risk="limits")
     _, info = treated.reset(seed=seed)
     waiting = copy.deepcopy(treated)
-    told = other = info
+    value = other = info
     rows, action, over = [], treated.unwrapped.action(given), False
     while True:
         level = treated.unwrapped.world.truth(treated.unwrapped.state)[0].concentrations.get(drug, 0.0)
-        rows.append((told["hours"], level, told["qtcf_ms"], other["qtcf_ms"], told["hr_bpm"], other["hr_bpm"]))
+        rows.append((value["hours"], level, value["qtcf_ms"], other["qtcf_ms"], value["hr_bpm"], other["hr_bpm"]))
         if over:
             break
-        _, _, terminated, truncated, told = treated.step(action)
+        _, _, terminated, truncated, value = treated.step(action)
         _, _, _, _, other = waiting.step(0)
         action, over = 0, terminated or truncated
     table = np.array(rows)

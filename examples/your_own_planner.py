@@ -19,8 +19,8 @@ class RateRule(Planner):
 
     def choose(self, env, state):
         rate = env.episode.now["hr_bpm"][0]  # what was measured on the strip; NaN compares as neither
-        wanted = {"metoprolol"} if rate > 110 else {"atropine"} if rate < 50 else set()
-        options = [t for t in allowed(env) if wanted & {dose.drug for dose in t.doses}]
+        targets = {"metoprolol"} if rate > 110 else {"atropine"} if rate < 50 else set()
+        options = [t for t in allowed(env) if targets & {dose.drug for dose in t.doses}]
         return PlanInfo(max(options, key=lambda t: t.doses[0].amount, default=WATCH))
 
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import RiskFunction
 from planners.base import PlanInfo, allowed
 from planners.baselines import already_masked
 from planners.measures import Measure, resolved
-from planners.model_based import ImaginingPlanner
+from planners.model_based import ModelBasedPlanner
 from planners.plan import Candidate, Change, Plan, Preference
 from planners.racing import Race, below, interval_of, paired
 from planners.ranking import INTERVALS, Examined, Rules, check, examine
-from planners.rollout import Futures, RiskFunction, common_seeds, futures
+from planners.rollout import Futures, Price, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def plan_adaptively(
     rules: Rules | None = None,
     particles: State | None = None,  # future k starts at row k, again from the first when they run out
     first: np.ndarray | None = None,
+    price: Price | None = None,  # what steps cost instead of their risk; see planners.pricing
 ) -> Plan:
     """The allowed candidates, best first, with as many futures each as it took; ``plan.k`` is the most of any.
 
@@ -53,25 +55,25 @@ def plan_adaptively(
     """
     check(state, 3, horizon)
     measure = resolved(measure)
-    asked = examine(world, state, candidates, risk, drugs, rules)
-    treatments = list(asked.allowed)
+    examination = examine(world, state, candidates, risk, drugs, rules)
+    treatments = list(examination.allowed)
     race = Race(len(treatments), measure.score, budget // horizon, start, batch, confidence, indifference)
     seeds = common_seeds(seed, race.budget)
     parts: list[list[Futures]] = [[] for _ in treatments]
     while race.running:
         columns = race.columns
-        drawn = futures(
-            world, state, [treatments[arm] for arm in race.left], [seeds[k] for k in columns], asked.risk,
-            horizon=horizon, names=INTERVALS, first=first,
+        samples = futures(
+            world, state, [treatments[arm] for arm in race.left], [seeds[k] for k in columns], examination.risk,
+            horizon=horizon, names=INTERVALS, first=first, price=price,
             particles=None if particles is None else particles[np.array(columns) % len(particles)],
         )  # fmt: skip
         for place, arm in enumerate(race.left):
-            parts[arm].append(drawn.of(place))
-        race.tell(measure.losses(drawn))
+            parts[arm].append(samples.of(place))
+        race.tell(measure.losses(samples))
     k = max(map(len, race.losses))
-    ranked, preferences = _ranked(asked, race, [Futures.join(part) for part in parts], measure)
+    ranked, preferences = _ranked(examination, race, [Futures.join(part) for part in parts], measure)
     best = treatments.index(ranked[0].treatment)
-    return asked.plan(
+    return examination.plan(
         candidates=ranked,
         preferences=preferences,
         record=record,
@@ -89,10 +91,10 @@ def plan_adaptively(
 
 
 def _ranked(
-    asked: Examined, race: Race, sampled: Sequence[Futures], measure: Measure
+    examined: Examined, race: Race, sampled: Sequence[Futures], measure: Measure
 ) -> tuple[tuple[Candidate, ...], tuple[Preference, ...]]:
     """Those that are left first, then by score; candidates with futures that are not finite come last."""
-    treatments = list(asked.allowed)
+    treatments = list(examined.allowed)
     scores = [float(measure.score(losses)) for losses in race.losses]
     moments = [mean_and_sd(part.risks[0]) for part in sampled]
     lost = [int((~part.finite).sum()) for part in sampled]
@@ -120,10 +122,10 @@ def _ranked(
                 n_nonfinite=lost[c],
                 n_lethal=int((~sampled[c].alive).sum()),
                 changes={
-                    name: Change.between(asked.intervals.get(name, np.nan), x[0])
+                    name: Change.between(examined.intervals.get(name, np.nan), x[0])
                     for name, x in sampled[c].intervals.items()
                 },
-                remarks=asked.allowed[treatments[c]],
+                remarks=examined.allowed[treatments[c]],
                 risks=tuple(map(float, sampled[c].risks[0])),
                 better=_better(race, c, watching),
             )
@@ -150,7 +152,7 @@ def _remarks(race: Race, ranked: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(said)
 
 
-class AdaptivePlanner(ImaginingPlanner):
+class AdaptivePlanner(ModelBasedPlanner):
     """Ranks everything that is allowed with no more futures than it takes to tell the best; see ``plan_adaptively``."""
 
     def __init__(
@@ -180,7 +182,8 @@ class AdaptivePlanner(ImaginingPlanner):
         budget = max(self.budget - believed.model_calls, 3 * self.horizon * len(options))
         ranked = plan_adaptively(
             self.world_of(env), believed.state, options, self.risk_of(env), budget, self.measure, self.seed,
-            self.horizon, rules=already_masked, particles=believed.particles, first=believed.first, **self.how,
+            self.horizon, rules=already_masked, particles=believed.particles, first=believed.first,
+            price=self.price_of(env, self.horizon), **self.how,
         )  # fmt: skip
         return PlanInfo(
             treatment=ranked.best.treatment,

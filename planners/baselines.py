@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import RiskFunction
 from planners.base import PlanInfo, Planner, allowed
-from planners.model_based import ImaginingPlanner
+from planners.model_based import ModelBasedPlanner
 from planners.ranking import plan
-from planners.rollout import RiskFunction
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class ExhaustivePlanner(ImaginingPlanner):
+class ExhaustivePlanner(ModelBasedPlanner):
     """Ranks everything that is allowed, and takes the best; how it imagines stands in :class:`ImaginingPlanner`."""
 
     def __init__(
@@ -49,6 +49,7 @@ class ExhaustivePlanner(ImaginingPlanner):
             measure=self.measure,
             particles=None if believed.particles is None else believed.rows(self.k),
             first=believed.first,
+            price=self.price_of(env, self.horizon),
         )
         return PlanInfo(
             treatment=ranked.best.treatment,

@@ -57,10 +57,10 @@ class Belief:
             return self._later(chart, *self._assimilated(chart, last))
         if self.filter is None or not self.filter.continues(chart):
             self.filter = ParticleFilter(self.world, chart, self.n, self.seed)
-        asked = self.filter.calls
+        calls_before = self.filter.calls
         self.filter.see(chart)
         state, particles = self.filter.at(chart)
-        return Believed(state, particles, self.filter.first, self.filter.ess, self.filter.calls - asked)
+        return Believed(state, particles, self.filter.first, self.filter.ess, self.filter.calls - calls_before)
 
     def _assimilated(self, chart: Chart, last: Seen) -> tuple[State, np.ndarray]:
         """The first strip observed and the last one beside it, at the hour of the last; and the first as it is seen."""

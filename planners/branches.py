@@ -6,14 +6,14 @@ and courses that begin alike share their beginning: they part only where they di
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World, concatenate
-from planners.rollout import BATCH_ROWS, Progress, RiskFunction
+from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, step_noise
+from planners.rollout import Progress
 from planners.scoring import mean_and_sd
 
 Course = tuple[Treatment, ...]
@@ -45,7 +45,6 @@ class Branch:
 @dataclass
 class _Node:
     state: State
-    rngs: list[np.random.Generator]
     risk: np.ndarray
     finite: np.ndarray
     intervals: dict[str, np.ndarray]
@@ -79,14 +78,14 @@ def branches(
     layers = [list(dict.fromkeys(c[: t + 1] for c in whole.values())) for t in range(steps)]
     total, done = sum(map(len, layers)) * len(seeds), 0
     k = len(seeds)
-    start = _Node(state.repeat(k), [np.random.default_rng(s) for s in seeds], np.zeros(k), np.ones(k, bool), {})
+    start = _Node(state.repeat(k), np.zeros(k), np.ones(k, bool), {})
     trace: dict[Course, _Node] = {(): start}
     against = state.ecg if first is None else first
-    for layer in layers:
+    for step, layer in enumerate(layers):
         size = max(1, batch_rows // k)
         for i in range(0, len(layer), size):
             some = layer[i : i + size]
-            trace |= zip(some, _step(world, against, [(trace[c[:-1]], c[-1]) for c in some], risk, names))
+            trace |= zip(some, _step(world, against, [(trace[c[:-1]], c[-1]) for c in some], risk, names, seeds, step))
             done += len(some) * k
             if progress is not None:
                 progress(done, total)
@@ -99,25 +98,23 @@ def _step(
     moves: Sequence[tuple[_Node, Treatment]],
     risk: RiskFunction,
     names: Sequence[str],
+    seeds: Sequence[int],
+    step: int,
 ) -> list[_Node]:
     """One step from each node under its treatment, all in one batch."""
-    k = len(moves[0][0].rngs)
-    rngs = [[copy.deepcopy(rng) for rng in node.rngs] for node, _ in moves]
+    k = len(seeds)
     crowd = world.step(
         concatenate([node.state for node, _ in moves]),
         [treatment for _, treatment in moves for _ in range(k)],
-        [rng for some in rngs for rng in some],
+        step_noise([(seed,) for _ in moves for seed in seeds], step),
     )
-    judged = risk(np.repeat(before, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
-    sound = np.asarray(judged.finite) & np.isfinite(judged.total) & np.isfinite(crowd.ecg).all(axis=(1, 2))
-    finite = sound & np.concatenate([node.finite for node, _ in moves])
-    risks = np.where(finite & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)
-    rows = [judged.intervals.row(i) for i in range(len(crowd))]
-    table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+    judgement = Judgement.of(risk, before, crowd, names)
+    finite = judgement.finite & np.concatenate([node.finite for node, _ in moves])
+    risks = np.where(finite, judgement.risk, 1.0)
     parts = [slice(i * k, (i + 1) * k) for i in range(len(moves))]
     return [
-        _Node(crowd[part], some, risks[part], finite[part], {name: x[part] for name, x in table.items()})
-        for part, some in zip(parts, rngs)
+        _Node(crowd[part], risks[part], finite[part], {name: x[part] for name, x in judgement.intervals.items()})
+        for part in parts
     ]
 
 

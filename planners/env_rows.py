@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ecg_gym.envs.episode import Episode
 
 
-class Seat:
+class EnvRow:
     """One row of our own vector env, dressed as a single env: what planners look at, and nothing to step."""
 
     def __init__(self, env: Any, row: int) -> None:
@@ -51,7 +51,7 @@ def seats(env: Any) -> list[ECGInterventionEnv]:
     layer = env
     while layer is not None:
         if isinstance(layer, VectorEnv) and hasattr(layer, "menu") and not isinstance(layer, VectorWrapper):
-            return [Seat(layer, row) for row in range(layer.num_envs)]  # type: ignore[misc]
+            return [EnvRow(layer, row) for row in range(layer.num_envs)]  # type: ignore[misc]
         held = vars(layer)
         if isinstance(held.get("envs"), list | tuple):
             return [single.unwrapped for single in held["envs"]]

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, parse_dose
+from ecg_gym.envs.episode import LIKELY
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from planners.base import PlanInfo, Planner, allowed
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ecg_gym.envs.episode import Episode
 
 TABLE = Path(__file__).with_name("guidelines.yaml")
-LIKELY = 0.5  # probability from which a finding counts
 DAY_HOURS = 24.0
 _LEAVES = {"interval", "patient", "condition", "finding", "taken"}
 _ROUNDING = 1e-9

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, Administration, Patient, State, Treatment, World
+from ecg_gym.rollout import advance, step_noise
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
@@ -97,8 +98,8 @@ def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, se
     for step in range(steps):
         start = look.hours + step * dt
         given = Treatment(tuple(a.dose for a in after if start - SOON <= a.hours < start + dt - SOON))
-        rngs = [np.random.default_rng([*seed, step, row]) for row in range(len(crowd))]
-        crowd = world.step(crowd, [given] * len(crowd), rngs)
+        rngs = step_noise([(*seed, row) for row in range(len(crowd))], step)
+        crowd = advance(world, crowd, [given] * len(crowd), rngs, batch_rows=len(crowd))
     return crowd, steps * len(crowd)
 
 

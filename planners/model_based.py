@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ecg_gym.core import State, World
+from ecg_gym.rollout import RiskFunction
 from planners.base import Planner
 from planners.belief import HOWS, Belief, Believed
 from planners.history import chart_of, stands_for
 from planners.measures import Measure, resolved
-from planners.rollout import RiskFunction
+from planners.pricing import price_of, risk_alone
+from planners.rollout import Price
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class ImaginingPlanner(Planner):
+class ModelBasedPlanner(Planner):
     """What planners that imagine have in common.
 
     ``world`` is where they imagine (default: the env's own, which for the virtual patient makes them an oracle);
@@ -64,6 +66,10 @@ class ImaginingPlanner(Planner):
     def risk_of(self, env: ECGInterventionEnv) -> RiskFunction:
         """What judges."""
         return env.risk if self.risk is None else self.risk
+
+    def price_of(self, env: ECGInterventionEnv, horizon: int) -> Price | None:
+        """What steps cost in the env; None where that is the risk and nothing else."""
+        return None if risk_alone(env) else price_of(env, horizon)
 
     def believed(self, env: ECGInterventionEnv, state: State) -> Believed:
         """What is believed of the env's patient, or of a ``state`` that stands in for it."""

@@ -16,9 +16,10 @@ import numpy as np
 from ecg_gym.core import State
 from planners.base import PlanInfo
 from planners.belief import Believed
-from planners.model_based import ImaginingPlanner, steps_left
+from planners.model_based import ModelBasedPlanner, steps_left
+from planners.pricing import price_of
 from planners.rollout import common_seeds
-from planners.rollout_tree import Imagination, Mask, Paths
+from planners.rollout_tree import Mask, Paths, RolloutTree
 from planners.scoring import lower, mean_and_sd, paired_bootstrap, separation
 from planners.search import Beam, CrossEntropy, Entries, RandomShooting, Search, ordered
 
@@ -38,7 +39,7 @@ class Memory:
     plan: Entries  # what it planned, the treatment given first
 
 
-class SequencePlanner(ImaginingPlanner):
+class SequencePlanner(ModelBasedPlanner):
     """Searches sequences of ``horizon`` treatments with ``budget`` row-steps of the world per decision.
 
     ``k`` futures per sequence while searching. ``finish`` is the share of the budget kept for the end, when the best
@@ -95,8 +96,8 @@ class SequencePlanner(ImaginingPlanner):
         warm = self._warm(env, horizon) if self.warm else ()
         purse = budget - LEADERS * horizon * fresh
         searching = self._imagination(env, believed, rows[: self.k], seeds[: self.k], horizon, purse)
-        found = self.search(searching, self.measure, rng, warm)
-        leaders = leading(found, searching)
+        match = self.search(searching, self.measure, rng, warm)
+        leaders = leading(match, searching)
         calls, lost = searching.calls, searching.n_nonfinite
         if fresh and len(leaders) > 1:
             again = self._imagination(env, believed, rows[self.k :], seeds[self.k :], horizon, budget - calls)
@@ -130,10 +131,10 @@ class SequencePlanner(ImaginingPlanner):
         seeds: tuple[int, ...],
         horizon: int,
         budget: int,
-    ) -> Imagination:
-        return Imagination(
+    ) -> RolloutTree:
+        return RolloutTree(
             self.world_of(env), rows, believed.first, self.risk_of(env), seeds, env.menu, env.episode.allowed[0],
-            horizon, budget, self.discount, float(getattr(env.task.reward, "burden", 0.0)), mask=self.mask,
+            horizon, budget, self.discount, price_of(env, horizon), mask=self.mask,
         )  # fmt: skip
 
     def _warm(self, env: ECGInterventionEnv, horizon: int) -> Entries:
@@ -176,10 +177,10 @@ class RecedingHorizonPlanner(SequencePlanner):
         super().__init__(env, CrossEntropy() if search is None else search, **{"warm": True, **how})
 
 
-def leading(found: list[Paths], imagination: Imagination) -> list[Paths]:
+def leading(result: list[Paths], imagination: RolloutTree) -> list[Paths]:
     """The best sequence of each of the best first treatments, and of watching first, if that can still be paid for."""
     kept: dict[int, Paths] = {}
-    for paths in found:
+    for paths in result:
         kept.setdefault(paths.entries[0], paths)
     if 0 not in kept and (idle := imagination.affordable([(0,) * imagination.horizon])):
         kept[0] = imagination.walk(idle)[0]

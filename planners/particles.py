@@ -69,12 +69,12 @@ class ParticleFilter:
     def at(self, chart: Chart) -> tuple[State, State]:
         """The likeliest heart, and equally likely ones, at the hour of the chart; the filter stays where it is."""
         weights = self.weights
-        drawn = self.particles[systematic(weights, self.n, np.random.default_rng([self.seed, DRAW, self.seen]))]
+        samples = self.particles[systematic(weights, self.n, np.random.default_rng([self.seed, DRAW, self.seen]))]
         if chart.hours <= self.last.hours + SOON:
-            return self.particles[int(np.argmax(weights))], drawn
-        later, calls = carry(self.world, drawn, chart, self.last, chart.hours, [self.seed, LATE])
+            return self.particles[int(np.argmax(weights))], samples
+        later, calls = carry(self.world, samples, chart, self.last, chart.hours, [self.seed, LATE])
         self.calls += calls
-        living = later[np.flatnonzero(later.alive)] if later.alive.any() else drawn
+        living = later[np.flatnonzero(later.alive)] if later.alive.any() else samples
         return living[0], living
 
     def _again(self, chart: Chart, look: Seen) -> State:
@@ -95,8 +95,8 @@ def log_likelihood(seen: np.ndarray, crowd: State) -> np.ndarray:
     imagined = measure(ECG(crowd.ecg, MODEL_RATE_HZ)).as_array(table.names)
     away = np.abs(imagined - real) / table.sd
     away = np.where(np.isnan(imagined), table.unmeasured_sds, away)
-    told = student.logpdf(away[:, np.isfinite(real)], table.degrees_of_freedom).sum(axis=1)
-    return np.where(sound, told, -np.inf)
+    value = student.logpdf(away[:, np.isfinite(real)], table.degrees_of_freedom).sum(axis=1)
+    return np.where(sound, value, -np.inf)
 
 
 @dataclass(frozen=True)

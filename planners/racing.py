@@ -66,10 +66,10 @@ class Race:
         more = self.start if done == 0 else min(self.batch, (self.budget - self.spent) // len(self.left))
         return range(done, done + more)
 
-    def tell(self, drawn: np.ndarray) -> None:
+    def tell(self, samples: np.ndarray) -> None:
         """Take in the losses ``(len(left), len(columns))`` of the arms that are left; the surely worse leave."""
-        self.spent += drawn.size
-        for arm, row in zip(self.left, drawn):
+        self.spent += samples.size
+        for arm, row in zip(self.left, samples):
             self.losses[arm] = np.concatenate([self.losses[arm], row])
         leader = self.leader
         quantile = 1 - (1 - self.confidence) / (max(1, self.n - 1) * self.rounds)

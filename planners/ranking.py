@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import BATCH_ROWS, RiskFunction
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
-from planners.rollout import BATCH_ROWS, Futures, Progress, RiskFunction, common_seeds, futures
+from planners.rollout import Futures, Price, Progress, common_seeds, futures
 from planners.scoring import interval, lambda_intervals, lower, mean_and_sd, paired_bootstrap, separation, ties
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
@@ -43,6 +44,7 @@ def plan(
     measure: Measure | str | None = None,
     particles: State | None = None,
     first: np.ndarray | None = None,
+    price: Price | None = None,
 ) -> Plan:
     """The allowed ``candidates`` (default: the formulary's menu for ``drugs``) for one patient, best S first.
 
@@ -51,21 +53,23 @@ def plan(
     ``World.observe`` has already passed through the world's own codec). ``progress(done, total)`` is told about rows as
     they finish. The ranking depends neither on the order of ``candidates`` nor on ``batch_rows``. ``measure`` is a
     :class:`~planners.measures.Measure` or its name, by default mean + ``risk_aversion`` x SD. Future k starts at row k
-    of ``particles``, where the belief has several. A ``k`` of 1 has no spread: the lambda term is left out, with
+    of ``particles``, where the belief has several. With a ``price`` (see :mod:`planners.pricing`) candidates are
+    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left out, with
     a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
     check(state, k, horizon)
     measure = resolved(measure, risk_aversion)
-    asked = examine(world, state, candidates, risk, drugs, rules)
+    examination = examine(world, state, candidates, risk, drugs, rules)
     seeds = common_seeds(seed, k)
     sampled = futures(
-        world, state, list(asked.allowed), seeds, asked.risk,
+        world, state, list(examination.allowed), seeds, examination.risk,
         horizon=horizon, names=INTERVALS, batch_rows=batch_rows, progress=progress, particles=particles, first=first,
+        price=price,
     )  # fmt: skip
-    ranked, preferences, sure = rank(asked.allowed, sampled, asked.intervals, measure, seed)
-    best = list(asked.allowed).index(ranked[0].treatment)
-    return asked.plan(
+    ranked, preferences, sure = rank(examination.allowed, sampled, examination.intervals, measure, seed)
+    best = list(examination.allowed).index(ranked[0].treatment)
+    return examination.plan(
         candidates=ranked,
         preferences=preferences,
         record=record,
@@ -118,13 +122,13 @@ def examine(
     rules: Rules | None = None,
 ) -> Examined:
     """The strip judged against itself, and what the rules say to each candidate."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules is what a plan puts before them
+    from ecg_gym.envs.dynamics import likely
 
     risk = _default_risk() if risk is None else risk
     now = risk(state.ecg, state.ecg, state.patients, state.alive)
     intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
-    asked = _menu(drugs) if candidates is None else candidates
-    allowed, excluded = admit(asked, state, intervals, rules, likely(now.probabilities[0]))
+    offered = _menu(drugs) if candidates is None else candidates
+    allowed, excluded = admit(offered, state, intervals, rules, likely(now.probabilities[0]))
     return Examined(world, state, risk, float(now.total[0]), intervals, allowed, excluded)
 
 

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ecg_gym.core import WATCH, Patient, State, Treatment, World
+from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, step_noise
 
-BATCH_ROWS = 64
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 
-class RiskFunction(Protocol):
-    """Anything that judges strips ``after`` against ``before``, such as :class:`ecg_gym.risk.RiskModel`."""
+class Price(Protocol):
+    """What a step costs; :class:`planners.pricing.EnvPrice` is minus the reward of an env."""
 
     def __call__(
-        self, before: np.ndarray, after: np.ndarray, patients: Sequence[Patient], alive: np.ndarray | None = None
-    ) -> Any:
-        """From (B, 12, 1024) [mV] a result with ``total (B,)`` in [0, 1], ``intervals`` of ``after``, ``finite``."""
+        self, step: int | np.ndarray, before: State, after: State, given: Sequence[Treatment], judgement: Judgement
+    ) -> np.ndarray:
+        """Costs ``(B,)`` of step ``step`` (0 is the next one; one for all rows, or ``(B,)``) of each row."""
         ...
 
 
@@ -88,11 +88,13 @@ def futures(
     progress: Progress | None = None,
     particles: State | None = None,
     first: np.ndarray | None = None,
+    price: Price | None = None,
 ) -> Futures:
     """Each treatment given once, then watching up to ``horizon`` [steps]; every step judged against ``first``.
 
     Future k starts at row k of ``particles`` (what the patient may be like, as many rows as seeds), or at ``state``.
-    ``first (1, 12, 1024)`` [mV] is the strip that risk is judged against, by default that of ``state``.
+    ``first (1, 12, 1024)`` [mV] is the strip that risk is judged against, by default that of ``state``. With a
+    ``price``, ``risks`` are mean costs of a step by it (minus the reward of an env) instead of mean risks.
     """
     if len(state) != 1:
         raise ValueError(f"state holds {len(state)} patients; expected one; plan for each with state[i]")
@@ -105,7 +107,7 @@ def futures(
         part = rows[start : start + batch_rows]
         crowd = state.repeat(len(part)) if particles is None else particles[sampled[start : start + batch_rows]]
         before = np.repeat(state.ecg if first is None else first, len(part), axis=0)
-        parts.append(_roll(world, crowd, before, part, risk, horizon, names))
+        parts.append(_roll(world, crowd, before, part, risk, horizon, names, price))
         if progress is not None:
             progress(min(start + batch_rows, len(rows)), len(rows))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -122,27 +124,22 @@ def _roll(
     risk: RiskFunction,
     horizon: int,
     names: Sequence[str],
+    price: Price | None,
 ) -> dict[str, np.ndarray]:
     """One batch of futures, an array (rows, ...) per quantity."""
-    generators, given = [np.random.default_rng(seed) for _, seed in rows], [treatment for treatment, _ in rows]
+    seeds, given = [(seed,) for _, seed in rows], [treatment for treatment, _ in rows]
     total, finite = np.zeros(len(rows)), np.ones(len(rows), bool)
     peaks = {name: np.full(len(rows), -np.inf) for name in names}
-    for _ in range(horizon):
-        crowd = world.step(crowd, given, generators)
-        judged = risk(before, crowd.ecg, crowd.patients, crowd.alive)
-        sound = sound_rows(judged, crowd)
-        total += np.where(sound & crowd.alive, np.nan_to_num(judged.total, nan=1.0), 1.0)  # unknown is the worst, not 0
-        finite &= sound
-        measured = [judged.intervals.row(i) for i in range(len(rows))]
-        table = {name: np.array([row.get(name, np.nan) for row in measured], dtype=float) for name in names}
-        peaks = {name: np.maximum(peaks[name], table[name]) for name in names}
+    for step in range(horizon):
+        before_step = crowd
+        crowd = world.step(crowd, given, step_noise(seeds, step))
+        judgement = Judgement.of(risk, before, crowd, names)
+        total += judgement.risk if price is None else price(step, before_step, crowd, given, judgement)
+        finite &= judgement.finite
+        peaks = {name: np.maximum(peaks[name], judgement.intervals[name]) for name in names}
         given = [WATCH] * len(rows)
-    risks = np.where(finite, total / horizon, 1.0)
+    risks = np.where(finite, total / horizon, 1.0) if price is None else total / horizon
     highest = {f"peak {name}": values for name, values in peaks.items()}
-    return {"risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **table, **highest}
-
-
-def sound_rows(judged: Any, crowd: State) -> np.ndarray:
-    """(B,) bool: everything drawn and judged is a number."""
-    finite = np.asarray(judged.finite) & np.isfinite(crowd.ecg).all(axis=(1, 2))
-    return finite & np.isfinite(judged.total)
+    return {
+        "risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **judgement.intervals, **highest
+    }  # fmt: skip

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ecg_gym.core import State, Treatment, World, concatenate
-from planners.rollout import BATCH_ROWS, RiskFunction, sound_rows
+from ecg_gym.envs.dynamics import likely
+from ecg_gym.envs.reward import RiskReward
+from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, noise
+from ecg_gym.waveform.intervals import NUMERIC
+from planners.pricing import EnvPrice
+from planners.rollout import Price
 
 PEAKS = ("hr_bpm", "qtcf_ms")  # whose highest value along a path is kept, for measures that look at it
 Mask = Callable[..., np.ndarray]  # the shape of ecg_gym.pharmacology.action_mask
@@ -55,7 +59,7 @@ class Paths:
     nodes: tuple[Node, ...]
 
 
-class Imagination:
+class RolloutTree:
     """Futures of one patient in one world, as many row-steps as ``budget`` allows."""
 
     def __init__(
@@ -70,7 +74,7 @@ class Imagination:
         horizon: int = 3,
         budget: int = 400,
         discount: float = 1.0,
-        burden: float = 0.0,  # cost of one dose, as in the env's reward
+        price: Price | None = None,  # of a step; default minus the env's usual reward
         batch_rows: int = BATCH_ROWS,
         mask: Mask | None = None,
     ) -> None:
@@ -83,7 +87,8 @@ class Imagination:
             raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
         self.world, self.risk, self.first, self.seeds = world, risk, first, tuple(seeds)
         self.menu, self.allowed, self.horizon = tuple(menu), np.asarray(allowed, dtype=bool), horizon
-        self.budget, self.discount, self.burden, self.batch_rows = budget, discount, burden, batch_rows
+        self.budget, self.discount, self.batch_rows = budget, discount, batch_rows
+        self.price = EnvPrice(RiskReward(), horizon, 1) if price is None else price
         self.mask = _default_mask() if mask is None else mask
         self.calls = 0  # row-steps asked of the world so far
         self.n_nonfinite = 0  # imagined strips that were not finite
@@ -103,23 +108,23 @@ class Imagination:
 
     def cost(self, sequences: Sequence[Sequence[int]]) -> int:
         """At most so many row-steps would be new for these sequences together."""
-        wanted: set[tuple[int, tuple[int, ...]]] = set()
+        targets: set[tuple[int, tuple[int, ...]]] = set()
         for entries in sequences:
             for root in self._roots:
-                self._want(root, entries, wanted)
-        return len(wanted)
+                self._want(root, entries, targets)
+        return len(targets)
 
     def affordable(self, sequences: Sequence[Sequence[int]], most: int | None = None) -> list[tuple[int, ...]]:
         """The first of these sequences that ``most`` (default: what is left) row-steps pay for; also all free ones."""
         purse = self.left if most is None else min(most, self.left)
-        wanted: set[tuple[int, tuple[int, ...]]] = set()
+        targets: set[tuple[int, tuple[int, ...]]] = set()
         taken = []
         for entries in sequences:
-            more = set(wanted)
+            more = set(targets)
             for root in self._roots:
                 self._want(root, entries, more)
             if len(more) <= purse:
-                wanted = more
+                targets = more
                 taken.append(tuple(entries))
         return taken
 
@@ -163,15 +168,15 @@ class Imagination:
         key = (node.sample, node.given, entry)
         if key not in self._permitted:
             state = node.state
-            told = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
-            self._permitted[key] = bool(self.mask([self.menu[entry]], *told, findings=node.findings)[0])
+            value = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
+            self._permitted[key] = bool(self.mask([self.menu[entry]], *value, findings=node.findings)[0])
         return self._permitted[key]
 
     def _step(self, node: Node, entry: int) -> int:
         """What is really given: watching where the rules refuse."""
         return entry if node.over or self.permitted(node, entry) else 0
 
-    def _want(self, node: Node, entries: Sequence[int], wanted: set[tuple[int, tuple[int, ...]]]) -> None:
+    def _want(self, node: Node, entries: Sequence[int], targets: set[tuple[int, tuple[int, ...]]]) -> None:
         """Add the nodes below a root that this sequence would need; refusals that are not known yet count as none."""
         given: tuple[int, ...] = ()
         known: Node | None = node
@@ -183,47 +188,38 @@ class Imagination:
             given = (*given, entry)
             known = self._children.get((node.sample, given))
             if known is None:
-                wanted.add((node.sample, given))
+                targets.add((node.sample, given))
 
     def _grow(self, pairs: Sequence[tuple[Node, int]]) -> None:
         """Ask the world for the children of these nodes, in batches."""
         for start in range(0, len(pairs), self.batch_rows):
             part = pairs[start : start + self.batch_rows]
             crowd = concatenate([node.state for node, _ in part])
-            generators = [np.random.default_rng([self.seeds[n.sample], len(n.given)]) for n, _ in part]
-            later = self.world.step(crowd, [self.menu[entry] for _, entry in part], generators)
-            judged = self.risk(np.repeat(self.first, len(part), axis=0), later.ecg, later.patients, later.alive)
+            generators = [noise(self.seeds[node.sample], len(node.given)) for node, _ in part]
+            given = [self.menu[entry] for _, entry in part]
+            later = self.world.step(crowd, given, generators)
+            judgement = Judgement.of(self.risk, self.first, later, NUMERIC)
+            depth = np.array([len(node.given) for node, _ in part])
+            costs = self.price(depth, crowd, later, given, judgement)
             self.calls += len(part)
-            sound = sound_rows(judged, later)
-            self.n_nonfinite += int((~sound).sum())
+            self.n_nonfinite += int((~judgement.finite).sum())
             for row, (node, entry) in enumerate(part):
-                child = self._child(node, entry, later[row], judged, row, bool(sound[row]))
+                child = self._child(node, entry, later[row], judgement, row, float(costs[row]))
                 self._children[child.sample, child.given] = child
 
-    def _child(self, node: Node, entry: int, state: State, judged: Any, row: int, finite: bool) -> Node:
-        from ecg_gym.envs.episode import likely
-
-        depth, alive = len(node.given), bool(state.alive[0])
-        cost = self._cost(float(judged.total[row]), finite and alive, depth, len(self.menu[entry].doses))
-        intervals = judged.intervals.row(row)
+    def _child(self, node: Node, entry: int, state: State, judgement: Judgement, row: int, cost: float) -> Node:
+        intervals = judgement.said.intervals.row(row)
         return Node(
             sample=node.sample,
             given=(*node.given, entry),
             state=state,
-            loss=node.loss + cost * self.discount**depth,
+            loss=node.loss + cost * self.discount ** len(node.given),
             peaks={name: float(np.maximum(high, intervals.get(name, np.nan))) for name, high in node.peaks.items()},
-            finite=finite,
-            alive=alive,
+            finite=bool(judgement.finite[row]),
+            alive=bool(state.alive[0]),
             intervals=intervals,
-            findings=likely(judged.probabilities[row]),
+            findings=likely(judgement.said.probabilities[row]),
         )
-
-    def _cost(self, risk: float, lives: bool, depth: int, doses: int) -> float:
-        """Minus what the env's ``RiskReward`` gives for a step, were the episode as long as the horizon."""
-        if lives:
-            return min(max(risk, 0.0), 1.0) + self.burden * doses
-        worst = 1 + self.burden * max(len(treatment.doses) for treatment in self.menu)
-        return worst * (2 * self.horizon - depth)
 
     def _paths(self, entries: tuple[int, ...], nodes: Sequence[Node], refused: int) -> Paths:
         return Paths(

@@ -82,8 +82,8 @@ class PolicyPlanner(Planner):
             observation, state=before, episode_start=begins, deterministic=self.deterministic, **masks
         )
         self._memory[id(env)] = (first, steps, before, after)
-        asked = env.treatment(action)
-        return PlanInfo(asked) if asked in allowed(env) else PlanInfo(WATCH, abstained=REFUSED)
+        treatment = env.treatment(action)
+        return PlanInfo(treatment) if treatment in allowed(env) else PlanInfo(WATCH, abstained=REFUSED)
 
 
 def _row(observation: Any, row: int) -> Any:

@@ -59,8 +59,8 @@ def paired_bootstrap(
     if k < 2:
         return np.full((candidates, resamples), np.nan)
     columns = np.random.default_rng([seed, k]).integers(0, k, size=(resamples, k))
-    drawn = risks[:, columns]
-    return how(drawn) if callable(how) else score(drawn, how)
+    samples = risks[:, columns]
+    return how(samples) if callable(how) else score(samples, how)
 
 
 def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -113,7 +113,7 @@ def lambda_intervals(mean: np.ndarray, sd: np.ndarray, eligible: Sequence[int]) 
     """
     slope = np.nan_to_num(sd)
     winner = min(eligible, key=lambda c: (mean[c], slope[c]))
-    found: list[LambdaInterval] = []
+    result: list[LambdaInterval] = []
     low = 0.0
     while True:
         flatter = [c for c in eligible if slope[c] < slope[winner]]
@@ -121,7 +121,7 @@ def lambda_intervals(mean: np.ndarray, sd: np.ndarray, eligible: Sequence[int]) 
             crossing = {c: float((mean[c] - mean[winner]) / (slope[winner] - slope[c])) for c in flatter}
         crossing = {c: at for c, at in crossing.items() if math.isfinite(at)}
         if not crossing:
-            return (*found, LambdaInterval(low, math.inf, winner))
+            return (*result, LambdaInterval(low, math.inf, winner))
         following = min(crossing, key=lambda c: (crossing[c], slope[c]))
-        found.append(LambdaInterval(low, crossing[following], winner))
+        result.append(LambdaInterval(low, crossing[following], winner))
         low, winner = crossing[following], following

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from planners.measures import Measure
-from planners.rollout_tree import Imagination, Paths
+from planners.rollout_tree import Paths, RolloutTree
 
 Entries = tuple[int, ...]  # menu entries, one per step; 0 is watch and wait
 
@@ -21,7 +21,7 @@ class Search(Protocol):
     """A way to look for a good sequence."""
 
     def __call__(
-        self, imagination: Imagination, measure: Measure, rng: np.random.Generator, warm: Entries = ()
+        self, imagination: RolloutTree, measure: Measure, rng: np.random.Generator, warm: Entries = ()
     ) -> list[Paths]:
         """Imagined sequences of full length, best first, at least one; ``warm`` is one to begin with."""
         ...
@@ -39,12 +39,12 @@ class RandomShooting:
     watch: float = 0.5
 
     def __call__(
-        self, imagination: Imagination, measure: Measure, rng: np.random.Generator, warm: Entries = ()
+        self, imagination: RolloutTree, measure: Measure, rng: np.random.Generator, warm: Entries = ()
     ) -> list[Paths]:
         """All affordable ones, best first."""
         chances = proposal(imagination, self.watch)
-        drawn = [draw(chances, rng) for _ in range(self.n)]
-        proposed = list(dict.fromkeys([*basics(imagination, warm), *drawn]))
+        samples = [draw(chances, rng) for _ in range(self.n)]
+        proposed = list(dict.fromkeys([*basics(imagination, warm), *samples]))
         return ordered(imagination.walk(imagination.affordable(proposed)), measure)
 
 
@@ -65,18 +65,18 @@ class CrossEntropy:
     watch: float = 0.5  # probability of watching at later steps, in the beginning
 
     def __call__(
-        self, imagination: Imagination, measure: Measure, rng: np.random.Generator, warm: Entries = ()
+        self, imagination: RolloutTree, measure: Measure, rng: np.random.Generator, warm: Entries = ()
     ) -> list[Paths]:
         """All rounds together, best first."""
         chances = open_minded = proposal(imagination, self.watch)
-        found: dict[Entries, Paths] = {}
+        result: dict[Entries, Paths] = {}
         for turn in range(self.rounds):
             sources = [open_minded if u < self.doubt else chances for u in rng.random(self.population)]
-            drawn = [draw(source, rng) for source in sources]
-            proposed = [*basics(imagination, warm), *drawn] if turn == 0 else drawn
+            samples = [draw(source, rng) for source in sources]
+            proposed = [*basics(imagination, warm), *samples] if turn == 0 else samples
             walked = imagination.walk(imagination.affordable(list(dict.fromkeys(proposed))))
-            found |= {paths.entries: paths for paths in walked}
-            scored = ordered([found[entries] for entries in proposed if entries in found], measure)
+            result |= {paths.entries: paths for paths in walked}
+            scored = ordered([result[entries] for entries in proposed if entries in result], measure)
             if not scored:
                 break
             best = scored[: max(1, round(self.elite * len(scored)))]
@@ -84,7 +84,7 @@ class CrossEntropy:
             for paths in best:
                 share[np.arange(len(chances)), paths.entries] += 1 / len(best)
             chances = (1 - self.smoothing) * chances + self.smoothing * share
-        return ordered(list(found.values()), measure)
+        return ordered(list(result.values()), measure)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Beam:
     width: int = 6
 
     def __call__(
-        self, imagination: Imagination, measure: Measure, rng: np.random.Generator, warm: Entries = ()
+        self, imagination: RolloutTree, measure: Measure, rng: np.random.Generator, warm: Entries = ()
     ) -> list[Paths]:
         """The last beam, best first."""
         beam: list[Paths] = []
@@ -114,14 +114,14 @@ class Beam:
         return beam
 
 
-def basics(imagination: Imagination, warm: Entries = ()) -> list[Entries]:
+def basics(imagination: RolloutTree, warm: Entries = ()) -> list[Entries]:
     """Sequences that are always worth a look: the warm one, watching, and each allowed treatment given once."""
     rest = (0,) * (imagination.horizon - 1)
     once = [(int(entry), *rest) for entry in np.flatnonzero(imagination.allowed)]
     return list(dict.fromkeys([*([warm] if warm else []), *once]))
 
 
-def proposal(imagination: Imagination, watch: float) -> np.ndarray:
+def proposal(imagination: RolloutTree, watch: float) -> np.ndarray:
     """Probabilities ``(H, n)`` of random sequences: first anything allowed, later watching with chance ``watch``."""
     n = len(imagination.menu)
     chances = np.full((imagination.horizon, n), (1 - watch) / max(1, n - 1))
@@ -136,14 +136,14 @@ def draw(chances: np.ndarray, rng: np.random.Generator) -> Entries:
     return tuple(int(np.searchsorted(row, u * row[-1], side="right")) for row, u in zip(edges, rng.random(len(edges))))
 
 
-def sensible(imagination: Imagination, paths: Paths) -> list[int]:
+def sensible(imagination: RolloutTree, paths: Paths) -> list[int]:
     """Entries that the rules allow in at least half of the hearts that a sequence leaves alive; watching always."""
     living = [node for node in paths.nodes if not node.over]
     most, entries = max(1, len(living)) / 2, range(1, len(imagination.menu))
     return [0, *(e for e in entries if sum(imagination.permitted(node, e) for node in living) >= most)]
 
 
-def ordered(found: Sequence[Paths], measure: Measure) -> list[Paths]:
+def ordered(result: Sequence[Paths], measure: Measure) -> list[Paths]:
     """Best first: fewest strips that are not finite, lowest score, lowest mean, least given, first of the menu."""
 
     def place(paths: Paths) -> tuple[Any, ...]:
@@ -151,4 +151,4 @@ def ordered(found: Sequence[Paths], measure: Measure) -> list[Paths]:
         doses = sum(entry != 0 for entry in paths.entries)
         return int((~paths.finite).sum()), round(score, 12), round(float(paths.risks.mean()), 12), doses, paths.entries
 
-    return sorted(found, key=place)
+    return sorted(result, key=place)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ecg_gym.core import State, Treatment
 from planners import Believed, Plan, PlanInfo, plan
 from planners.base import allowed
-from planners.model_based import ImaginingPlanner, steps_left
+from planners.model_based import ModelBasedPlanner, steps_left
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
 
 
-class SiftingPlanner(ImaginingPlanner):
+class TwoStagePlanner(ModelBasedPlanner):
     """Everything allowed with ``sift`` futures over ``horizon`` steps, then the best ``keep`` with ``k`` others."""
 
     def __init__(
@@ -56,5 +56,5 @@ class SiftingPlanner(ImaginingPlanner):
         return plan(
             self.world_of(env), believed.state, options, self.risk_of(env), k=k, risk_aversion=self.risk_aversion,
             seed=seed, horizon=horizon, rules=lambda *_, **__: (), measure=self.measure, particles=particles,
-            first=believed.first,
+            first=believed.first, price=self.price_of(env, horizon),
         )  # fmt: skip

@@ -61,8 +61,8 @@ def arrays(seen: Any) -> list[np.ndarray]:
 def test_e01_gymnasium_is_required_in_its_present_form_and_legacy_gym_never() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "gymnasium>=1.1,<2" in project["dependencies"]
-    wanted = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
-    assert not [p for p in wanted if p.split(">")[0].split("=")[0].strip() == "gym"]
+    targets = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
+    assert not [p for p in targets if p.split(">")[0].split("=")[0].strip() == "gym"]
     for path in (
         file for folder in ("ecg_gym", "planners", "training", "examples") for file in (ROOT / folder).rglob("*.py")
     ):
@@ -99,9 +99,9 @@ def test_e03_every_spec_is_json_and_comes_back(name) -> None:
 
 
 def test_e03_a_live_world_does_not_survive_json_and_that_is_said() -> None:
-    told = make(world=AnalyticWorld()).spec.to_json()
+    value = make(world=AnalyticWorld()).spec.to_json()
     with pytest.raises(TypeError, match=r"world is .*expected a name or a World; pass world='package.module:Name'"):
-        EnvSpec.from_json(told).make()
+        EnvSpec.from_json(value).make()
 
 
 def test_e04_v0_is_frozen_and_the_weights_are_named() -> None:
@@ -125,9 +125,9 @@ def test_e04_v0_is_frozen_and_the_weights_are_named() -> None:
         "risk_aversion": 0.0,
         "privileged": False,
     }
-    told = {name: p.default for name, p in inspect.signature(ECGInterventionEnv.__init__).parameters.items()}
-    assert {name: told[name] for name in frozen} == frozen
-    assert set(told) - set(frozen) == {"self", "render_mode"}, "a new argument belongs into the frozen table"
+    value = {name: p.default for name, p in inspect.signature(ECGInterventionEnv.__init__).parameters.items()}
+    assert {name: value[name] for name in frozen} == frozen
+    assert set(value) - set(frozen) == {"self", "render_mode"}, "a new argument belongs into the frozen table"
     _, info = make().reset(seed=0)
     assert (info["model_sha256"], info["risk_sha256"]) == ("analytic", "analytic-risk")
 
@@ -135,11 +135,11 @@ def test_e04_v0_is_frozen_and_the_weights_are_named() -> None:
 def test_e05_all_randomness_comes_from_the_seed_and_nothing_else_is_touched() -> None:
     env = make()
     env.reset(seed=5)
-    drawn = env.unwrapped.np_random.bit_generator.state
+    samples = env.unwrapped.np_random.bit_generator.state
     fresh = np.random.default_rng(5).bit_generator.state
-    assert drawn != fresh, "the reset drew from np_random"
+    assert samples != fresh, "the reset drew from np_random"
     env.step(0)
-    assert env.unwrapped.np_random.bit_generator.state != drawn, "so did the step"
+    assert env.unwrapped.np_random.bit_generator.state != samples, "so did the step"
     world = np.random.get_state()[1].tobytes(), random.getstate()  # noqa: NPY002
     stories = []
     for disturbance in (1, 2):
@@ -257,10 +257,10 @@ def test_e12_infos_have_the_same_keys_and_plain_values_always(kwargs) -> None:
     plain = {type(value) for key, value in infos[0].items() if key != "action_mask" and not isinstance(value, dict)}
     assert plain <= {int, float, bool, str}
     envs = batch(2, **kwargs)
-    told = envs.reset(seed=0)[1]
-    assert {key for key in told if not key.startswith("_")} == infos[0].keys()
+    inputs = envs.reset(seed=0)[1]
+    assert {key for key in inputs if not key.startswith("_")} == infos[0].keys()
     for key in infos[0]:
-        assert told[f"_{key}"].tolist() == [True, True]
+        assert inputs[f"_{key}"].tolist() == [True, True]
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ INSIDE = (
     ("virtual_patient", "physiology"),
     ("world_model",),
     ("risk",),
+    ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
     ("checks",),
@@ -38,22 +40,37 @@ def files(package: str) -> list[Path]:
 
 def imported(path: Path) -> set[str]:
     """Dotted names of every module that a file imports anywhere in it, lazily or not, types or not."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; write the full name"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return result
 
 
 @pytest.mark.parametrize("package", [name for names in PACKAGES for name in names])
 def test_packages_import_only_downwards(package: str) -> None:
-    above = {name for names in PACKAGES[level(package, PACKAGES) + 1 :] for name in names}
+    above = {name for names in PACKAGES[level(package, PACKAGES) + 1 :] for name in names} | {"conformance", "tests"}
     for path in files(package):
         upward = {name for name in imported(path) if name.split(".")[0] in above}
         assert not upward, f"{path.relative_to(ROOT)} imports {sorted(upward)}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Lazy imports and those for types count too; packages' ``__init__`` do not."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for names in PACKAGES for package in names
+               for path in files(package) if path.name != "__init__.py"}  # fmt: skip
+    graph = {}
+    for name, path in modules.items():
+        targets = {target for full in imported(path) for target in (full, full.rpartition(".")[0]) if target in modules}
+        graph[name] = targets - {name}
+    order = TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except CycleError as circle:
+        pytest.fail(f"import circle: {' -> '.join(circle.args[1])}")
 
 
 def test_inside_ecg_gym_imports_go_one_way() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
 SAY = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -27,6 +30,15 @@ def entrance() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         refuse(error)
+
+
+def writable(path: Path, folder: bool = True) -> Path:
+    """``path``, a folder or a file, if it could be made there; ValueError where not. Nothing is made yet."""
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK) or (path.is_dir() and not folder):
+        kind = "folder" if folder else "file in a folder"
+        raise ValueError(f"--out is {path}; expected a {kind} that can be written; {nearest} is not: choose another")
+    return path
 
 
 def progress_bar() -> Progress:

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 
+class WorkerDone(Exception):
+    """A process that is not the first has done its part: the command ends here, without a message."""
+
+
 def is_first() -> bool:
     """Whether this process is the one that shows and writes (by the rank its launcher gave it; alone, it is)."""
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0

@@ -18,7 +18,6 @@ import copy
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ecg_gym.io import atomic_write, write_text
 from training import distributed
 from training.console import SAY
 
@@ -57,6 +57,10 @@ FREE = (
 Batch = dict[str, Tensor]
 Logs = dict[str, float]
 Draw = Callable[[np.random.Generator], Batch]
+
+
+class AnotherRun(ValueError):
+    """The folder holds a run that is not the one asked for."""
 
 
 class Component(Protocol):
@@ -170,14 +174,14 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
     With a ``folder``, the state is saved there (aside, then renamed) every ``save_every`` steps, and at the end after
     the caller has dealt with the last step; the logs of every step stand in ``losses.jsonl``. Raises FloatingPointError
     when a loss or a gradient is not finite: the state on disk is then the last good one. Of several processes only the
-    first yields and writes; the others leave the program here when the last step is done, so that what follows is the
-    first one's work alone.
+    first yields and writes; in the others WorkerDone is raised when the last step is done, so that what follows is
+    the first one's work alone.
     """
     if state.rank > 0:
         for _ in _steps(state, draw):
             pass
         distributed.part(state.fabric)
-        raise SystemExit(0)
+        raise distributed.WorkerDone
     config, rows = state.config, []
     folder = folder if distributed.is_first() else None  # a stage that every process repeats alone is written by one
     if folder is not None:
@@ -205,26 +209,18 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 def save_state(state: TrainState, folder: str | Path) -> Path:
     """Write the state as one safetensors file (tensors, and JSON for the rest), aside and renamed; returns its path."""
     path = Path(folder) / STATE
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"component.{name}": value for name, value in state.component.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in state.ema.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     document = {"step": state.step, "config": asdict(state.config)}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_write(path) as aside:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, aside, _entry(document))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 
 def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> TrainState:
     """The state saved in ``folder``, or a fresh one if there is none; ValueError when it was another run's."""
-    from training.run_record import data_are_there
-
-    data_are_there(folder)
     path = Path(folder) / STATE
     if path.is_file():
         with _readable(path):
@@ -289,17 +285,6 @@ def losses(folder: str | Path) -> list[dict[str, float]]:
             f"{path} cannot be read ({error}); expected one JSON object a line; the file was changed or cut off: go on "
             "with the run, which drops a line that was cut, or take another folder"
         ) from error
-
-
-def git_revision() -> str:
-    """The commit the working tree stands on, with ``+`` if it has changes; ``unknown`` outside a repository."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
@@ -396,8 +381,6 @@ def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> N
     stored = {**usual, **stored}
     differing = [key for key in now if key not in FREE and now[key] != stored[key]]
     if differing:
-        from training.run_record import AnotherRun
-
         raise AnotherRun(
             f"{path} was trained with {[(key, stored.get(key)) for key in differing]}; expected "
             f"{[(key, now[key]) for key in differing]}; use the same preset and seed, or another output folder"
@@ -450,9 +433,7 @@ def _forget_after(step: int, path: Path) -> None:
     if not path.is_file():
         return
     whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
-    os.replace(aside, path)
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 def _progress(clock: Callable[[], float] | None = None) -> Progress:

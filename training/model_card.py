@@ -9,7 +9,6 @@ weights of a kind, and words that hold for one file only (kept under its hash), 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ecg_gym.io import write_text
 from ecg_gym.world_model import checkpoint
 
 WORDS = Path(__file__).with_name("model_card.yaml")
@@ -39,24 +39,24 @@ _NOT_SETTINGS = (
 
 def card(weights: Path) -> str:
     """The card of a file of weights, Markdown; ValueError when its kind has no words in ``model_card.yaml``."""
-    found = checkpoint.load(weights, kind_of(weights))
-    said, words = found.metadata, _words()
+    stored = checkpoint.load(weights, kind_of(weights))
+    said, words = stored.metadata, _words()
     kind = words["kinds"].get(said["kind"])
     if kind is None:
         raise ValueError(
             f"{weights} is of kind {said['kind']!r}; expected one of {sorted(words['kinds'])}; add its words to "
             f"{WORDS.name}"
         )
-    parameters = sum(tensor.numel() for tensor in found.tensors.values())
-    precision = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found.tensors.values()}))
-    own = words["weights"].get(found.sha256[:12], [])
+    parameters = sum(tensor.numel() for tensor in stored.tensors.values())
+    precision = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.tensors.values()}))
+    own = words["weights"].get(stored.sha256[:12], [])
     sections = {
         "": [
             kind["what"],
             f"{parameters:,} numbers ({precision}), {weights.stat().st_size / 1e6:.2f} MB. Research only.",
         ],
         "Use": _bullets(words["use"]),
-        "Origin": _bullets(_origin(said, found.sha256)),
+        "Origin": _bullets(_origin(said, stored.sha256)),
         "Learned from": _bullets(map(_source, said["data"].get("sources", []))),
         "Training": _training(said),
         "Measured when it was made": [*_tables(said["metrics"])] or ["Nothing is stored in the file."],
@@ -75,9 +75,7 @@ def write(folder: Path = checkpoint.ASSETS) -> list[Path]:
     paths = []
     for weights in shipped(folder):
         path = weights.with_suffix(".md")
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(card(weights))
-        os.replace(aside, path)
+        write_text(path, card(weights))
         paths.append(path)
     return paths
 
@@ -134,11 +132,11 @@ def _training(said: Mapping[str, Any]) -> list[str]:
 
 def _settings(settings: Mapping[str, Any], path: str = "all") -> Iterator[str]:
     """A line for each part of a preset, those without a value left out."""
-    told = [
+    row = [
         f"{key} {_plain(value)}" for key, value in settings.items() if value is not None and not isinstance(value, dict)
     ]
-    if told:
-        yield f"{path}: {', '.join(told)}"
+    if row:
+        yield f"{path}: {', '.join(row)}"
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _settings(value, name if path == "all" else f"{path}.{name}")

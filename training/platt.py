@@ -29,8 +29,8 @@ def platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         gradient = np.array([wrong @ logits, wrong.sum()]) + PRIOR * (weights - start)
         return float(np.logaddexp(0, -margin).sum() + PRIOR / 2 * np.sum((weights - start) ** 2)), gradient
 
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(0.05, None), (None, None)]).x
-    return float(found[0]), float(found[1])
+    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(0.05, None), (None, None)]).x
+    return float(result[0]), float(result[1])
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray, prevalence: float) -> dict[str, float]:
@@ -39,14 +39,14 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, prevalence: float) -> 
     ``prevalence`` (of the training people) is the trivial forecast every score stands beside.
     """
     n, cases = len(labels), int((labels == 1).sum())
-    found = {"n": float(n), "cases": float(cases)}
+    result = {"n": float(n), "cases": float(cases)}
     if n:
-        found["brier"] = float(np.mean((probabilities - labels) ** 2))
-        found["brier_of_prevalence"] = float(np.mean((prevalence - labels) ** 2))
-        found["ece"] = calibration_error(probabilities, labels)
+        result["brier"] = float(np.mean((probabilities - labels) ** 2))
+        result["brier_of_prevalence"] = float(np.mean((prevalence - labels) ** 2))
+        result["ece"] = calibration_error(probabilities, labels)
     if min(cases, n - cases) >= 1:
-        found["auroc"] = auroc(probabilities, labels)
-    return found
+        result["auroc"] = auroc(probabilities, labels)
+    return result
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:

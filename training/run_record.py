@@ -24,17 +24,16 @@ from typing import Any
 
 import torch
 
+from ecg_gym.io import write_text
 from ecg_gym.world_model import checkpoint
 from training import distributed, loop
+from training.loop import AnotherRun
+from training.revision import git_revision
 
 FILE = "run.json"
 FORMAT = 1
 PACKAGES = ("ecg-gym", "torch", "numpy", "scipy", "safetensors", "neurokit2", "lightning-fabric")
 OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "events.out.tfevents.*")  # and its weights; data caches are not among these
-
-
-class AnotherRun(ValueError):
-    """The folder holds a run that is not the one asked for."""
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def recorded(
         sessions = [*before["sessions"], *now["sessions"]]
         now = {**now, "started": before["started"], "data": before["data"], "sessions": sessions}
     _write(path, now)
-    began = loop.git_revision()
+    began = git_revision()
 
     def finished(weights: Path) -> None:
         stamp(weights, folder)
@@ -86,25 +85,6 @@ def recorded(
         raise
 
 
-def data_are_there(folder: str | Path) -> None:
-    """Enter the hash of the data into ``folder/run.json``, if there is one; AnotherRun when it was another before.
-
-    The loop calls this when training begins, for then everything that is learned from has been made.
-    """
-    path = Path(folder) / FILE
-    if not distributed.is_first() or not path.is_file():
-        return
-    document = read(folder)
-    found, before = data_hash(Path(document["data"]["files_like"])), document["data"]
-    if before.get("sha256", found["sha256"]) != found["sha256"]:
-        raise AnotherRun(
-            f"{folder} was trained on {before['files']} files with SHA-256 {before['sha256'][:12]}... and now finds "
-            f"{found['files']} with {found['sha256'][:12]}...; expected the same data for the same losses; put them "
-            "back, pass another --out, or begin anew with --no-resume"
-        )
-    _write(path, {**document, "data": {**before, **found}, "status": "training"})
-
-
 def data_hash(pattern: Path) -> dict[str, Any]:
     """Content hash, number and size of the files that match; the hash does not depend on where they are."""
     files = sorted(pattern.parent.glob(pattern.name))
@@ -115,6 +95,31 @@ def data_hash(pattern: Path) -> dict[str, Any]:
         "files": len(files),
         "bytes": sum(file.stat().st_size for file in files),
     }
+
+
+def record_data_hash(folder: str | Path) -> None:
+    """Enter the hash of the data into ``folder/run.json``, if there is one; AnotherRun when it was another before.
+
+    Called when training begins: everything that is learned from has been made by then.
+    """
+    path = Path(folder) / FILE
+    if not distributed.is_first() or not path.is_file():
+        return
+    document = read(folder)
+    result, before = data_hash(Path(document["data"]["files_like"])), document["data"]
+    if before.get("sha256", result["sha256"]) != result["sha256"]:
+        raise AnotherRun(
+            f"{folder} was trained on {before['files']} files with SHA-256 {before['sha256'][:12]}... and now finds "
+            f"{result['files']} with {result['sha256'][:12]}...; expected the same data for the same losses; put them "
+            "back, pass another --out, or begin anew with --no-resume"
+        )
+    _write(path, {**document, "data": {**before, **result}, "status": "training"})
+
+
+def resume(component: torch.nn.Module, config: loop.LoopConfig, folder: str | Path) -> loop.TrainState:
+    """``loop.resume`` of a recorded run, after :func:`record_data_hash`; AnotherRun when the data have changed."""
+    record_data_hash(folder)
+    return loop.resume(component, config, folder)
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def stamp(weights: Path, folder: Path) -> None:
     run, said = read(folder), metadata(weights)
     session = run["sessions"][-1]
     machine = session["environment"]
-    found = checkpoint.load(weights, said["kind"])
+    stored = checkpoint.load(weights, said["kind"])
     rest = {key: value for key, value in said.items() if key not in checkpoint.REQUIRED}
     rest["run"] = {
         "preset": run["preset"],
@@ -145,8 +150,8 @@ def stamp(weights: Path, folder: Path) -> None:
     checkpoint.save(
         weights,
         said["kind"],
-        found.tensors,
-        found.config,
+        stored.tensors,
+        stored.config,
         data=said["data"],
         metrics=said["metrics"],
         half=False,
@@ -176,7 +181,7 @@ def environment(device: str) -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -185,8 +190,8 @@ def environment(device: str) -> dict[str, Any]:
         "packages": versions,
     }
     if torch.device(device).type == "cuda" and torch.cuda.is_available():
-        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "gpus": torch.cuda.device_count()}
-    return found
+        result |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "gpus": torch.cuda.device_count()}
+    return result
 
 
 def _beginning(kind: str, preset_name: str, preset: Any, data: Path, inputs: Mapping[str, Path]) -> dict[str, Any]:
@@ -196,7 +201,7 @@ def _beginning(kind: str, preset_name: str, preset: Any, data: Path, inputs: Map
     session: dict[str, Any] = {
         "started": now,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "revision": loop.git_revision(),
+        "revision": git_revision(),
     }
     session |= {"environment": environment(preset.loop.device), "device": preset.loop.device}
     return {
@@ -220,17 +225,17 @@ def _end(folder: Path, status: str, began: str, more: dict[str, Any]) -> None:
     if rows:
         more = {"steps": rows[-1]["step"], "last_losses": rows[-1], **more}
     session = {**document["sessions"][-1], "ended": _now(), "status": status}
-    if (revision := loop.git_revision()) != began:
+    if (revision := git_revision()) != began:
         session["revision_at_end"] = revision
     sessions = [*document["sessions"][:-1], session]
     _write(folder / FILE, {**document, "status": status, "sessions": sessions, "ended": session["ended"], **more})
 
 
 def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    there, wanted = (f"{run['kind']} --preset {run['preset']}" for run in (before, now))
+    there, targets = (f"{run['kind']} --preset {run['preset']}" for run in (before, now))
     rest = "pass another --out, or begin anew with --no-resume"
     if before["kind"] != now["kind"]:
-        raise AnotherRun(f"{folder} holds a run of {there}, begun {before['started']}; expected {wanted}; {rest}")
+        raise AnotherRun(f"{folder} holds a run of {there}, begun {before['started']}; expected {targets}; {rest}")
     differing = []
     mine, theirs = _flat(now["config"]), _flat(before["config"])
     for key in mine.keys() & theirs.keys():
@@ -246,7 +251,7 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
         said = [", ".join(f"{key} = {row[i]}" for key, *row in differing[:4]) for i in (0, 1)]
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise AnotherRun(
-            f"{folder} holds a run of {there} with {said[0]}{more}; expected {wanted} with {said[1]}; {rest}"
+            f"{folder} holds a run of {there} with {said[0]}{more}; expected {targets} with {said[1]}; {rest}"
         )
 
 
@@ -297,7 +302,4 @@ def _now() -> str:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(document, indent=1) + "\n")

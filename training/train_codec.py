@@ -21,10 +21,11 @@ from torch.nn import functional
 import ecg_gym
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import KIND, VAE, VAEConfig
-from training import loop
+from training import loop, run_record
 from training.data.sources import strips_for
 from training.data.strips import Strips, augment
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 PACKAGED = "vae.safetensors"
 BEAT_SAMPLES = (-36, 62)  # around each R peak: 0.35 s before to 0.61 s after, P onset to T end at most rates
@@ -105,7 +106,7 @@ class VAETrainer(nn.Module):
         error = decoded - batch["target"]
         weight = self.objective
         rest = batch["target"].median(dim=-1, keepdim=True).values
-        shown = batch["mask"][:, :, None]
+        rows = batch["mask"][:, :, None]
         beat_error = beat_average(error, batch["peaks"])
         beat = beat_average(batch["target"] - rest, batch["peaks"])
         steepness = local_amplitude(beat.diff(dim=-1), 5)
@@ -115,8 +116,8 @@ class VAETrainer(nn.Module):
             "square": error.square().mean(),
             "slope": error.diff(dim=-1).abs().mean(),
             "beat": beat_error.abs().mean(),
-            "beat_wave": (shown * beat_error.abs() / (0.03 + local_amplitude(beat, 11))).mean(),
-            "beat_slope": (shown * beat_error.diff(dim=-1).abs() / (0.01 + steepness)).mean(),
+            "beat_wave": (rows * beat_error.abs() / (0.03 + local_amplitude(beat, 11))).mean(),
+            "beat_slope": (rows * beat_error.diff(dim=-1).abs() / (0.01 + steepness)).mean(),
             "kl": (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2,
         }
         loss = parts["mae_mv"] + sum(getattr(weight, name) * parts[name] for name in asdict(weight))
@@ -163,7 +164,7 @@ def train(
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     vae = VAE(preset.model) if start is None else VAE.load(start)
     trainer = VAETrainer(vae.requires_grad_(True).train(), preset.objective)
-    state = loop.resume(trainer, preset.loop, folder)
+    state = run_record.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "vae", folder) if show else steps
     averaged: VAE = state.ema.vae.cpu()  # type: ignore[assignment]
@@ -185,11 +186,11 @@ def run(preset: VAEPreset, data: Path | None, folder: Path, show: bool = True, s
         pass
     path = folder / PACKAGED
     vae, metrics = VAE.load(path), {}
-    for name, strips, shown in (("real", real, learned[0]), ("virtual", virtual, learned[1])):
+    for name, strips, rows in (("real", real, learned[0]), ("virtual", virtual, learned[1])):
         held_out = strips.where(strips.split != "train")
-        if len(held_out) and len(shown):
-            metrics[f"held_out_{name}"] = codec.judge(vae, shown, held_out, preset.loop.seed)
-            codec.figure(vae, {name: (shown, held_out)}, seed=preset.loop.seed).savefig(folder / f"codec_{name}.png")
+        if len(held_out) and len(rows):
+            metrics[f"held_out_{name}"] = codec.judge(vae, rows, held_out, preset.loop.seed)
+            codec.figure(vae, {name: (rows, held_out)}, seed=preset.loop.seed).savefig(folder / f"codec_{name}.png")
     save(vae, path, preset, learned, metrics, **origin(start))
     return path
 
@@ -225,7 +226,7 @@ def save(
         training=asdict(preset),
         latent_mean=vae.latent_mean.flatten().tolist(),
         latent_std=vae.latent_std.flatten().tolist(),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
         **more,
     )

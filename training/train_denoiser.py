@@ -41,15 +41,16 @@ from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
-from ecg_gym.world_model.interval_model import Prognosis
+from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from ecg_gym.world_model.vae import VAE
-from training import loop, train_interval_model
+from training import loop, run_record, train_interval_model
 from training.data.pairs import Drawings, drawings_of, with_real
 from training.data.real_pairs import real_drawings
 from training.data.strips import load_strips
 from training.loop import Batch, Logs, LoopConfig
-from training.train_interval_model import PrognosisPreset
+from training.revision import git_revision
+from training.train_interval_model import IntervalModelPreset
 
 LICENCE = "made by this package (Apache-2.0)"
 STARTS_PER_SCENARIO = 8  # how many of its patients each scenario lends to the trials
@@ -87,7 +88,7 @@ class WorldModelPreset:
 
     width: int = 192
     blocks: int = 8
-    prognosis: PrognosisPreset | None = field(default_factory=PrognosisPreset)
+    prognosis: IntervalModelPreset | None = field(default_factory=IntervalModelPreset)
     projection: ProjectionConfig | None = None  # the paper's way from a trace of lead II to an anchor
     reference: str = (
         "first"  # strip to redraw: "first" (and another one of the person), or "last", the one right before
@@ -97,8 +98,8 @@ class WorldModelPreset:
     hiding: Hiding = field(default_factory=Hiding)
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: int = 64
-    shards: int = 260  # of virtual trials; the denoiser learns from the first `drawn` of them
-    drawn: int = 160
+    shards: int = 260  # of virtual trials; the denoiser learns from the first `denoiser_shards` of them
+    denoiser_shards: int = 160
     situations: int = 0  # shards more, of people in the scenarios only: for the prognosis, which else meets few of them
     draws: bool = True  # False keeps the denoiser of --start as it is, and learns a new prognosis only
     real: float = 0.15  # share of a batch that is real strips redrawn as they are, where there are any (--data)
@@ -109,7 +110,7 @@ PRESETS = {
     "tiny": WorldModelPreset(  # two minutes, most of it for the patients: proves that everything runs, learns little
         width=32,
         blocks=2,
-        prognosis=PrognosisPreset(
+        prognosis=IntervalModelPreset(
             width=32,
             blocks=1,
             components=2,
@@ -119,7 +120,7 @@ PRESETS = {
         loop=LoopConfig(steps=30, warmup=5, ema_decay=0.9, save_every=15),
         batch=16,
         shards=10,
-        drawn=10,
+        denoiser_shards=10,
         design=TrialDesign(patients=4, steps=(2,)),
     ),
     "default": WorldModelPreset(  # about an hour on two quiet cores with bf16, patients included
@@ -142,11 +143,15 @@ PRESETS["continued"] = replace(  # from other weights (--start), with real strip
 )
 PRESETS["foretold"] = replace(PRESETS["default"], situations=240, draws=False)  # a new prognosis for old weights
 PRESETS |= {  # for the ablation: the same patients, the same six minutes on one core, one thing changed at a time
-    "brief": replace(PRESETS["default"], loop=_BRIEF, drawn=60),
+    "brief": replace(PRESETS["default"], loop=_BRIEF, denoiser_shards=60),
     "brief-no-epk": replace(
-        PRESETS["default"], loop=_BRIEF, drawn=60, objective=Objective(weighting="none"), hiding=Hiding(anchor=1.0)
+        PRESETS["default"],
+        loop=_BRIEF,
+        denoiser_shards=60,
+        objective=Objective(weighting="none"),
+        hiding=Hiding(anchor=1.0),
     ),
-    "brief-paper": replace(PRESETS["paper"], loop=replace(_BRIEF, learning_rate=5e-4, warmup=0), drawn=60),
+    "brief-paper": replace(PRESETS["paper"], loop=replace(_BRIEF, learning_rate=5e-4, warmup=0), denoiser_shards=60),
 }
 
 
@@ -161,24 +166,24 @@ class WorldModelTrainer(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 30 at a random ``tau`` per row, plus the projection's own loss if there is one; and their parts."""
         known, z0 = _known(batch), batch["after"]
-        schedule, told = self.forecaster.schedule, self.objective
+        schedule, row = self.forecaster.schedule, self.objective
         tau = torch.randint(1, schedule.n + 1, (len(z0),), generator=rng, device=z0.device)
         noise = torch.randn(z0.shape, generator=rng, device=z0.device)
-        spoken = batch["spoken"]
-        anchor = self._anchor(known.prior, spoken)
-        heard = anchor if told.joint_projection else anchor.detach()
+        has_prior = batch["has_prior"]
+        anchor = self._anchor(known.prior, has_prior)
+        hidden = anchor if row.joint_projection else anchor.detach()
         active = known.strength > 0
-        z0hat = self.forecaster.estimator(known, heard * active[:, None, None])(
+        z0hat = self.forecaster.estimator(known, hidden * active[:, None, None])(
             add_noise(z0, noise, tau, schedule), tau
         )
-        weight = prior_weight(tau, schedule, told.weighting).to(z0.device) * active
-        diffusion, parts = world_model_loss(z0, z0hat, heard, weight, told.c)
-        alignment = alignment_loss(anchor, z0, spoken)
+        weight = prior_weight(tau, schedule, row.weighting).to(z0.device) * active
+        diffusion, parts = world_model_loss(z0, z0hat, hidden, weight, row.c)
+        alignment = alignment_loss(anchor, z0, has_prior)
         loss = diffusion if self.forecaster.projection is None else diffusion + alignment
         return loss, {**parts, "diffusion": diffusion, "alignment": alignment}
 
-    def _anchor(self, prior: Tensor, spoken: Tensor) -> Tensor:
-        return prior if self.forecaster.projection is None else self.forecaster.projection(prior, spoken)
+    def _anchor(self, prior: Tensor, has_prior: Tensor) -> Tensor:
+        return prior if self.forecaster.projection is None else self.forecaster.projection(prior, has_prior)
 
 
 def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale, preset: WorldModelPreset) -> Batch:
@@ -188,9 +193,9 @@ def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale,
         real = rng.random(preset.batch) < preset.real
         rows[real] = rng.integers(len(data) - data.real, len(data), size=int(real.sum()))
     hiding = preset.hiding
-    spoken = data.place[rows] >= 0
+    has_prior = data.place[rows] >= 0
     strength = np.where(rng.random(len(rows)) < hiding.weak_anchor, rng.random(len(rows)), 1.0)
-    strength = np.where(rng.random(len(rows)) < hiding.anchor, 0.0, strength) * spoken
+    strength = np.where(rng.random(len(rows)) < hiding.anchor, 0.0, strength) * has_prior
     lacks = rng.random(len(rows)) < hiding.leads
     reference = data.before[rows]
     missing = data.missing[reference] & lacks[:, None]
@@ -209,19 +214,21 @@ def draw_batch(rng: np.random.Generator, data: Drawings, features: FeatureScale,
         "strength": strength,
     }
     batch = {name: torch.from_numpy(np.asarray(column, dtype=np.float32)) for name, column in columns.items()}
-    return batch | {"spoken": torch.from_numpy(spoken)}
+    return batch | {"has_prior": torch.from_numpy(has_prior)}
 
 
-def features_of(data: Drawings, rows: np.ndarray, missing: np.ndarray, strength: np.ndarray, asked: bool) -> np.ndarray:
+def features_of(
+    data: Drawings, rows: np.ndarray, missing: np.ndarray, strength: np.ndarray, has_targets: bool
+) -> np.ndarray:
     """The denoiser's raw features ``(N, F)`` of these pairs."""
     i, j = data.before[rows], data.after[rows]
     reference = Look(data.observed[i], data.board[i], data.hours[i])
-    wanted = data.drawn[j] if asked else None
-    return render_features(data.person[j], reference, data.board[j], data.hours[j], missing, strength, wanted)
+    targets = data.decoded_intervals[j] if has_targets else None
+    return render_features(data.person[j], reference, data.board[j], data.hours[j], missing, strength, targets)
 
 
 def new_forecaster(
-    preset: WorldModelPreset, data: Drawings, foretold: tuple[Prognosis, FeatureScale] | None
+    preset: WorldModelPreset, data: Drawings, foretold: tuple[IntervalModel, FeatureScale] | None
 ) -> Forecaster:
     """A forecaster whose denoiser is untrained, its features scaled to the training data; the prognosis is as given."""
     some = np.random.default_rng(0).permutation(len(data))[:20_000]
@@ -246,7 +253,7 @@ def train(
     folder: Path,
     show: bool = True,
     start: Path | None = None,
-    foretold: tuple[Prognosis, FeatureScale] | None = None,
+    foretold: tuple[IntervalModel, FeatureScale] | None = None,
 ) -> Iterator[tuple[int, Logs, Forecaster]]:
     """Yields ``(step, logs, averaged forecaster)``; resumes from ``folder`` if a run of this preset stopped there.
 
@@ -258,7 +265,7 @@ def train(
         forecaster.prognosis.requires_grad_(False)  # it has learned by now, by a loss of its own
     trainer = WorldModelTrainer(forecaster.train(), preset.objective)
     features = trainer.forecaster.features
-    state = loop.resume(trainer, preset.loop, folder)
+    state = run_record.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, data, features, preset), folder)
     averaged: Forecaster = state.ema.forecaster  # type: ignore[assignment]
     for step, logs in loop.report(steps, preset.loop, "world-model", folder) if show else steps:
@@ -270,7 +277,7 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     """Mean squared latent errors on held-out patients: of the estimate at random noise, and of what it must beat.
 
     ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it speaks,
-    ``copy_where_spoken`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
+    ``copy_where_prior`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
     (``ecg-gym study`` judges the forecast).
     """
     take = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int)
@@ -283,15 +290,15 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     noise = torch.randn(z0.shape, generator=rng)
     z0hat = forecaster.estimator(known)(add_noise(z0, noise, tau, schedule), tau)
     mean = forecaster.estimator(known)(noise, torch.full_like(tau, schedule.n))
-    spoken = known.strength > 0
+    has_prior = known.strength > 0
     errors = {
         "estimate": z0hat - z0,
         "conditional_mean": mean - z0,
         "copy": before - z0,
         "zero": z0,
-        "conditional_mean_where_spoken": (mean - z0)[spoken],
-        "anchor": (forecaster.anchor(known) - z0)[spoken],
-        "copy_where_spoken": (before - z0)[spoken],
+        "conditional_mean_where_prior": (mean - z0)[has_prior],
+        "anchor": (forecaster.anchor(known) - z0)[has_prior],
+        "copy_where_prior": (before - z0)[has_prior],
     }
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
 
@@ -300,9 +307,9 @@ def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> Known:
     """What the denoiser would be told of these pairs, nothing hidden, the true intervals asked for."""
     strength = (data.place[rows] >= 0).astype(np.float32)
     missing = np.zeros((len(rows), len(INDEPENDENT_LEADS)), bool)
-    asked = forecaster.prognosis is not None
-    raw = features_of(data, rows, missing, strength, asked)
-    condition = forecaster.features(raw, render_names(asked))
+    request = forecaster.prognosis is not None
+    raw = features_of(data, rows, missing, strength, request)
+    condition = forecaster.features(raw, render_names(request))
     columns = (data.latent[data.before[rows]], condition, data.prior_of(rows), strength)
     return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
 
@@ -337,7 +344,7 @@ def scenario_starts(draws: int = STARTS_PER_SCENARIO) -> list[Start]:
     starts = []
     for row in load_scenarios().values():
         for draw in range(draws):
-            one = row.drawn(np.random.default_rng(draw))
+            one = row.draw(np.random.default_rng(draw))
             who = dict(one.population) | ({"given": one.given} if one.given else {})
             if one.conditions:
                 who["patient"] = Patient(conditions=one.conditions)
@@ -406,7 +413,7 @@ def _foretold_anew(
 
 def foretell(
     whole: WorldModelPreset, trials: Path, folder: Path, show: bool = True
-) -> tuple[tuple[Prognosis, FeatureScale], dict[str, Any]]:
+) -> tuple[tuple[IntervalModel, FeatureScale], dict[str, Any]]:
     """The first stage: a trained prognosis with its features, and what it reached on held-out patients."""
     preset = whole.prognosis
     assert preset is not None
@@ -446,7 +453,7 @@ def _shards_without_strips(trials: Path, split: str) -> list[Trials]:
 
 def drawings(preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
     """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
-    paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.drawn]
+    paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.denoiser_shards]
     name = checkpoint.sha256(codec)[:12]
     return drawings_of(
         paths, vae, folder / f"drawings_{name}", trials / "epk", preset.reference, preset.projection is not None
@@ -460,7 +467,7 @@ def _write(
     source = {
         "source": "virtual trials (ecg_gym.datasets.transitions)",
         "licence": LICENCE,
-        "pairs_drawn": {split: len(drawn) for split, drawn in data.items()},
+        "pairs_drawn": {split: len(samples) for split, samples in data.items()},
         "shards": {split: sum(split_of(s) == split for s in range(preset.shards)) for split in data},
     }
     save(
@@ -471,7 +478,7 @@ def _write(
         metrics=metrics,
         training=asdict(preset),
         limits=list(LIMITS),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
         **origin,
     )

@@ -26,10 +26,11 @@ from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import BATCH, KIND, PACKAGED, FindingsConfig, FindingsNet
 from ecg_gym.world_model import checkpoint
-from training import loop, platt
+from training import loop, platt, run_record
 from training.data import findings as findings_data
 from training.data.findings import Labelled
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(preset: RiskPreset, strips: Labelled, folder: Path, show: bool = True)
     """
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     real, virtual = strips.of("train", real=True), strips.of("train", real=False)
-    state = loop.resume(FindingsTrainer(FindingsNet(preset.model)), preset.loop, folder)
+    state = run_record.resume(FindingsTrainer(FindingsNet(preset.model)), preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "risk", folder) if show else steps
     network: FindingsNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]
@@ -150,35 +151,35 @@ def calibrate(network: FindingsNet, held_out: Labelled) -> None:
 
 def report(network: FindingsNet, strips: Labelled) -> dict[str, dict[str, dict[str, float]]]:
     """Per origin and finding, on the test split: AUROC, ECE, and Brier beside that of the bare prevalence."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    result: dict[str, dict[str, dict[str, float]]] = {}
     for origin, real in (("virtual", False), ("real", True)):
         test, train_set = strips.of("test", real=real), strips.of("train", real=real)
         if not len(test):
             continue
         logits = torch.from_numpy(logits_of(network, test)).float()
         probabilities = network.probabilities(logits).double().numpy()
-        found[origin] = {}
+        result[origin] = {}
         for i, name in enumerate(FINDINGS):
             known, seen = test.findings[:, i] >= 0, train_set.findings[:, i]
             prevalence = float((seen == 1).sum() / max(1, (seen >= 0).sum()))
-            found[origin][name] = platt.scores(probabilities[known, i], test.findings[known, i], prevalence)
-    return found
+            result[origin][name] = platt.scores(probabilities[known, i], test.findings[known, i], prevalence)
+    return result
 
 
-def report_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+def report_table(document: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     """The report for a terminal, a row per finding and origin; a dash where the test holds no case or nothing but."""
     table = Table(title="Findings on people held out", show_lines=False)
     for column in ("finding", "strips of", "n", "cases", "AUROC", "Brier", "Brier of prevalence", "ECE"):
         table.add_column(column, justify="left" if column in ("finding", "strips of") else "right")
-    for origin, rows in found.items():
+    for origin, rows in document.items():
         for name, score in sorted(rows.items(), key=lambda item: FINDINGS.index(item[0])):
             figures = (score.get(key) for key in ("auroc", "brier", "brier_of_prevalence", "ece"))
-            shown = ["-" if x is None else f"{x:.3f}" for x in figures]
-            table.add_row(name, origin, f"{score['n']:.0f}", f"{score['cases']:.0f}", *shown)
+            visible = ["-" if x is None else f"{x:.3f}" for x in figures]
+            table.add_row(name, origin, f"{score['n']:.0f}", f"{score['cases']:.0f}", *visible)
     return table
 
 
-def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled, found: Mapping[str, Any]) -> str:
+def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled, document: Mapping[str, Any]) -> str:
     """Write the network with everything needed to know where it came from; returns the SHA-256."""
     sources = [
         {"source": source, "strips": {split: len(strips.of(split, real=real)) for split in ("train", "val", "test")}}
@@ -190,9 +191,9 @@ def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled,
         network.state_dict(),
         network.config,
         data={"sources": sources},
-        metrics=found,
+        metrics=document,
         training=asdict(preset),
-        revision=loop.git_revision(),
+        revision=git_revision(),
         version=ecg_gym.__version__,
     )
 

@@ -25,8 +25,8 @@ from ecg_gym.world_model.conditioning import (
     feature_names,
     raw_features,
 )
-from ecg_gym.world_model.interval_model import Chance, Prognosis, PrognosisConfig, base_of, target_of
-from training import loop
+from ecg_gym.world_model.interval_model import Chance, IntervalModel, PrognosisConfig, base_of, target_of
+from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 
 
@@ -43,7 +43,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class PrognosisPreset:
+class IntervalModelPreset:
     """One way of training the prognosis."""
 
     width: int = 256
@@ -105,10 +105,10 @@ def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None) -> np.ndarr
     )
 
 
-class PrognosisTrainer(nn.Module):
+class IntervalModelTrainer(nn.Module):
     """The prognosis with its likelihood: what ``training.loop`` trains."""
 
-    def __init__(self, prognosis: Prognosis, objective: Objective) -> None:
+    def __init__(self, prognosis: IntervalModel, objective: Objective) -> None:
         super().__init__()
         self.prognosis, self.objective = prognosis, objective
 
@@ -123,13 +123,13 @@ class PrognosisTrainer(nn.Module):
         return parts["intervals"] + parts["signs"] + self.objective.deaths * parts["death"], parts
 
 
-def new_prognosis(preset: PrognosisPreset, trials: Trials, pairs: Pairs) -> tuple[Prognosis, FeatureScale]:
+def new_prognosis(preset: IntervalModelPreset, trials: Trials, pairs: Pairs) -> tuple[IntervalModel, FeatureScale]:
     """An untrained prognosis, its features and surprises scaled to the training data."""
     some = pairs[np.random.default_rng(0).permutation(len(pairs))[:40_000]]
     raw, names = complete(raw_of(trials, some), feature_names())
     features = FeatureScale.fit(names, raw)
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
-    prognosis = Prognosis(
+    prognosis = IntervalModel(
         PrognosisConfig(len(features.names), preset.width, preset.blocks, preset.components, preset.dropout)
     )
     target, _ = target_of(trials.observed[some.after])
@@ -142,8 +142,8 @@ def new_prognosis(preset: PrognosisPreset, trials: Trials, pairs: Pairs) -> tupl
 
 
 def draw_batch(
-    rng: np.random.Generator, trials: Trials, pairs: Pairs, prognosis: Prognosis, features: FeatureScale,
-    preset: PrognosisPreset, own: float = 0.0,
+    rng: np.random.Generator, trials: Trials, pairs: Pairs, prognosis: IntervalModel, features: FeatureScale,
+    preset: IntervalModelPreset, own: float = 0.0,
 ) -> Batch:  # fmt: skip
     """A batch of pairs, something hidden here and there, some seen after a draw of the model's own."""
     chosen = pairs[rng.integers(len(pairs), size=preset.batch)]
@@ -152,15 +152,15 @@ def draw_batch(
     if len(rolled):
         step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.home[rolled])
         observed = before.observed.copy()
-        observed[rolled] = _drawn(rng, trials, step, prognosis, features)
+        observed[rolled] = _draw(rng, trials, step, prognosis, features)
         before = Look(observed, before.board, before.hours)
     raw = raw_of(trials, chosen, before)
     _hide(rng, raw, preset.objective)
     return _batch(raw, trials, chosen, features)
 
 
-def _drawn(
-    rng: np.random.Generator, trials: Trials, step: Pairs, prognosis: Prognosis, features: FeatureScale
+def _draw(
+    rng: np.random.Generator, trials: Trials, step: Pairs, prognosis: IntervalModel, features: FeatureScale
 ) -> np.ndarray:
     raw, names = complete(raw_of(trials, step), feature_names())
     base = torch.from_numpy(base_of(raw, names).astype(np.float32))
@@ -199,14 +199,14 @@ def _hide(rng: np.random.Generator, raw: np.ndarray, objective: Objective) -> No
 
 
 def train(
-    preset: PrognosisPreset, trials: Trials, folder: Path, show: bool = True
-) -> Iterator[tuple[int, Logs, Prognosis, FeatureScale]]:
+    preset: IntervalModelPreset, trials: Trials, folder: Path, show: bool = True
+) -> Iterator[tuple[int, Logs, IntervalModel, FeatureScale]]:
     """Yields ``(step, logs, averaged prognosis, its features)``; resumes from ``folder``."""
     pairs = pairs_of(trials)
     prognosis, features = new_prognosis(preset, trials, pairs)
-    trainer = PrognosisTrainer(prognosis, preset.objective)
-    state = loop.resume(trainer, preset.loop, folder)
-    averaged: Prognosis = state.ema.prognosis  # type: ignore[assignment]
+    trainer = IntervalModelTrainer(prognosis, preset.objective)
+    state = run_record.resume(trainer, preset.loop, folder)
+    averaged: IntervalModel = state.ema.prognosis  # type: ignore[assignment]
 
     def draw(rng: np.random.Generator) -> Batch:
         own = preset.objective.own if state.step >= preset.objective.own_from * preset.loop.steps else 0.0
@@ -217,7 +217,7 @@ def train(
         yield step, logs, averaged, features
 
 
-def widen(prognosis: Prognosis, features: FeatureScale, trials: Trials, steps: int = 60, rows: int = 8000) -> None:
+def widen(prognosis: IntervalModel, features: FeatureScale, trials: Trials, steps: int = 60, rows: int = 8000) -> None:
     """Stores by how much components must widen to be right about these people, whom it has not learned from.
 
     One factor per interval, by maximum likelihood (temperature scaling, Guo 2017 arXiv 1706.04599, for densities): a
@@ -227,19 +227,19 @@ def widen(prognosis: Prognosis, features: FeatureScale, trials: Trials, steps: i
     pairs = pairs[trials.alive[pairs.after]]
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
     batch = _batch(raw_of(trials, pairs), trials, pairs, features)
-    told = (batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
+    row = (batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
     log_widening = torch.zeros_like(prognosis.widening, requires_grad=True)
     optimizer = torch.optim.Adam([log_widening], lr=0.03)
     for _ in range(steps):
         optimizer.zero_grad()
         prognosis.widening = log_widening.exp()
-        prognosis.nll(*told)["intervals"].mean().backward()
+        prognosis.nll(*row)["intervals"].mean().backward()
         optimizer.step()
     prognosis.widening = log_widening.detach().exp()
 
 
 @torch.inference_mode()
-def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows: int = 20_000) -> dict[str, float]:
+def validate(prognosis: IntervalModel, features: FeatureScale, trials: Trials, rows: int = 20_000) -> dict[str, float]:
     """Mean negative log-likelihood [nat] on held-out patients, by part, steps of one hour apart only."""
     pairs = pairs_of(trials, farthest=1)
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
@@ -248,8 +248,8 @@ def validate(prognosis: Prognosis, features: FeatureScale, trials: Trials, rows:
     return {name: float(part.mean()) for name, part in parts.items()}
 
 
-def finished(preset: PrognosisPreset, trials: Trials, folder: Path) -> tuple[Prognosis, FeatureScale]:
+def finished(preset: IntervalModelPreset, trials: Trials, folder: Path) -> tuple[IntervalModel, FeatureScale]:
     """The averaged prognosis that a run in ``folder`` has reached, and its features."""
     prognosis, features = new_prognosis(preset, trials, pairs_of(trials))
-    state = loop.resume(PrognosisTrainer(prognosis, preset.objective), preset.loop, folder)
+    state = run_record.resume(IntervalModelTrainer(prognosis, preset.objective), preset.loop, folder)
     return state.ema.prognosis, features  # type: ignore[return-value]

@@ -11,25 +11,25 @@ have led it, so that it learns to come back to the path. It starts with the teac
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym.io import write_npz
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import CODEC, WorldModel
 from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_student
 from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
-from training import loop
+from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
+from training.revision import git_revision
 
 Source = Callable[[np.random.Generator, int], Known]  # what is known about n patients, drawn at random
 LICENCE = "made by this package (Apache-2.0)"
@@ -167,10 +167,10 @@ def walk(
     parts = []
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
-        told = known_of({f"known.{name}": value.to(device) for name, value in tensors_of(known[rows]).items()})
+        row = known_of({f"known.{name}": value.to(device) for name, value in tensors_of(known[rows]).items()})
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             begin = noise[rows].to(device)
-            points = [begin, *denoise(teacher.estimator(told), begin, teacher.schedule, levels, order="2m")]
+            points = [begin, *denoise(teacher.estimator(row), begin, teacher.schedule, levels, order="2m")]
         parts.append(torch.stack([p.float() for p in points], dim=1).half().cpu().numpy())
     return np.concatenate(parts)
 
@@ -207,7 +207,7 @@ def train(
     teacher: Forecaster, paths: Paths, preset: StudentPreset, folder: Path, show: bool = True
 ) -> tuple[StudentTrainer, Logs]:
     """The averaged student and the last step's logs; resumes from ``folder`` if a run of this preset stopped there."""
-    state = loop.resume(StudentTrainer(teacher, preset).train(), preset.loop, folder)
+    state = run_record.resume(StudentTrainer(teacher, preset).train(), preset.loop, folder)
     steps = loop.train(state, lambda rng: paths.draw(rng, preset.batch), folder)
     logs: Logs = {}
     for step, logs in loop.report(steps, preset.loop, "student", folder) if show else steps:
@@ -227,11 +227,11 @@ def endpoint_error(student: Forecaster, taus: Mapping[int, Sequence[int]], teach
     noise, end, schedule = rows[:, 0], rows[:, 1], teacher.schedule
     errors: Logs = {}
     for steps, levels in taus.items():
-        drawn = {
+        samples = {
             "student": sample(student.estimator(known), noise, schedule, "student", taus=list(levels)),
             "teacher": sample(teacher.estimator(known), noise, schedule, "dpm++", steps),
         }
-        errors |= {f"{who}_{steps}": float((latent - end).square().mean()) for who, latent in drawn.items()}
+        errors |= {f"{who}_{steps}": float((latent - end).square().mean()) for who, latent in samples.items()}
     return errors
 
 
@@ -249,8 +249,8 @@ def run(
     world, codec = WorldModel.load(teacher), _codec_of(teacher)
     forecaster = world.forecaster
     place = folder / f"paths_{digest(forecaster.denoiser)[:12]}"
-    found = list(_made(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
-    held_out, rest = read_paths(found[:1]), read_paths(found[1:])
+    result = list(_made(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
+    held_out, rest = read_paths(result[:1]), read_paths(result[1:])
     averaged, logs = train(forecaster, rest, preset, folder, show)
     errors = endpoint_error(averaged.forecaster, averaged.taus, forecaster, held_out)
     metrics = {"train": logs, "endpoint_mse": errors}
@@ -266,7 +266,7 @@ def run(
             data={"sources": [{**origin, "paths": len(rest)}]},
             metrics=metrics,
             training=asdict(preset),
-            revision=loop.git_revision(),
+            revision=git_revision(),
             version=ecg_gym.__version__,
         )
     if publish is not None and publish.parent.samefile(checkpoint.ASSETS):
@@ -282,18 +282,18 @@ def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Pa
     from training import train_denoiser
 
     forecaster = world.forecaster
-    told = train_denoiser.PRESETS["default" if forecaster.prognosis is not None else "paper"]
+    row = train_denoiser.PRESETS["default" if forecaster.prognosis is not None else "paper"]
     trained = dict(world.metadata.get("training", {}))
-    told = replace(
-        told,
-        drawn=preset.shards,
-        reference=str(trained.get("reference", told.reference)),
+    row = replace(
+        row,
+        denoiser_shards=preset.shards,
+        reference=str(trained.get("reference", row.reference)),
         projection=None if forecaster.projection is None else forecaster.projection.config,
     )
-    data = train_denoiser.drawings(told, world.vae, codec, trials, "train", folder)
+    data = train_denoiser.drawings(row, world.vae, codec, trials, "train", folder)
 
     def draw(rng: np.random.Generator, n: int) -> Known:
-        return train_denoiser._known(train_denoiser.draw_batch(rng, data, forecaster.features, replace(told, batch=n)))
+        return train_denoiser._known(train_denoiser.draw_batch(rng, data, forecaster.features, replace(row, batch=n)))
 
     return draw
 
@@ -321,8 +321,8 @@ def _made(
     world: WorldModel, preset: StudentPreset, codec: Path, trials: Path, prepared: Path, place: Path, show: bool
 ) -> Iterator[Path]:
     """The files of the teacher's paths; those there are need no trials."""
-    wanted = -(-preset.paths // preset.per_file)
-    there = [place / f"paths_{number:05d}.npz" for number in range(wanted)]
+    targets = -(-preset.paths // preset.per_file)
+    there = [place / f"paths_{number:05d}.npz" for number in range(targets)]
     if all(path.is_file() for path in there):
         yield from there
         return
@@ -351,10 +351,5 @@ def _codec_of(teacher: Path | None) -> Path:
 
 
 def _write(path: Path, known: Known, points: np.ndarray) -> None:
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        columns: dict[str, Any] = {f"known.{name}": value.numpy() for name, value in tensors_of(known).items()}
-        np.savez(aside, path=points, **columns)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    columns = {f"known.{name}": value.numpy() for name, value in tensors_of(known).items()}
+    write_npz(path, {"path": points, **columns})

@@ -18,7 +18,7 @@ def check() -> str:
     os.environ["MINARI_DATASETS_PATH"] = str(FOLDER)
     data = minari.load_dataset(NAME)
     episodes = list(data.iterate_episodes())
-    told = d3rlpy.dataset.MDPDataset(
+    value = d3rlpy.dataset.MDPDataset(
         observations=np.concatenate([e.observations[:-1] for e in episodes]),
         actions=np.concatenate([e.actions for e in episodes]),
         rewards=np.concatenate([e.rewards for e in episodes]).astype(np.float32),
@@ -29,7 +29,7 @@ def check() -> str:
     )
     learner = d3rlpy.algos.DiscreteCQLConfig(batch_size=16).create(device="cpu:0")
     quiet = d3rlpy.logging.NoopAdapterFactory()
-    learner.fit(told, n_steps=20, n_steps_per_epoch=10, logger_adapter=quiet, show_progress=False)
+    learner.fit(value, n_steps=20, n_steps_per_epoch=10, logger_adapter=quiet, show_progress=False)
     env = gym.make(f"ecg_gym:{ORACLE}", **CHEAP)
     seen, _ = env.reset(seed=0)
     for _ in range(3):

@@ -49,7 +49,7 @@ def pytest_configure(config: object) -> None:
     import ecg_gym  # noqa: F401 - makes the ids known
 
     sys.path.insert(0, str(source()))
-    from tests.envs import utils
+    from tests.envs import utils  # type: ignore[attr-defined]
 
     specs = [gym.spec(name) for name in (LEARNED, ORACLE, *OTHERS)]
     utils.all_testing_env_specs[:] = specs

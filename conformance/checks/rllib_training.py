@@ -39,8 +39,8 @@ def check() -> str:
         )
         config = config.training(train_batch_size=32, minibatch_size=16, num_epochs=1)
         algorithm = config.build_algo()
-        told = algorithm.train()
-        steps = told["num_env_steps_sampled_lifetime"]
+        value = algorithm.train()
+        steps = value["num_env_steps_sampled_lifetime"]
         assert steps >= 32, f"one iteration sampled {steps} steps; expected 32"
         algorithm.stop()
     ray.shutdown()

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_text
 from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -37,7 +38,6 @@ def soak(
 ) -> None:  # fmt: skip
     """Does it hold? Exit code 1 if a value was not finite, an input met a traceback or a result was lost."""
     from conformance.soak import report
-    from conformance.soak.ledger import write_aside
     from conformance.soak.run import Plan, left, run
 
     plan = Plan(steps, inputs, kills, seed, learned)
@@ -51,30 +51,30 @@ def soak(
             for kind, row in pieces:
                 bar.advance(tasks[kind], row[kind])
                 if time.monotonic() - said > EVERY_S:
-                    write_aside(path, json.dumps(report.document(plan, folder, finished=False), indent=2) + "\n")
+                    write_text(path, json.dumps(report.document(plan, folder, finished=False), indent=2) + "\n")
                     said = time.monotonic()
-    found = report.document(plan, folder)
-    write_aside(path, json.dumps(found, indent=2) + "\n")
+    document = report.document(plan, folder)
+    write_text(path, json.dumps(document, indent=2) + "\n")
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        _show(found)
+        _show(document)
         SAY.print(f"document {path}")
-    if not report.good(found):
+    if not report.good(document):
         raise typer.Exit(1)
 
 
-def _show(found: dict[str, Any]) -> None:
-    table = Table(title="soak" if found["complete"] else "soak, so far")
+def _show(document: dict[str, Any]) -> None:
+    table = Table(title="soak" if document["complete"] else "soak, so far")
     for name in ("what", "tried", "not right"):
         table.add_column(name, justify="left" if name == "what" else "right")
-    table.add_row("env steps", f"{found['steps']:,}", f"{found['nonfinite']} values not finite")
-    table.add_row("broken inputs", f"{found['inputs']:,}", f"{found['tracebacks']} tracebacks")
-    table.add_row("files of them", "", f"{found['files_harmed']} harmed")
-    table.add_row("kill -9", f"{found['kills']}", f"{found['lost']} results lost")
-    table.add_row("global random state", "", f"{found['global_random_touched']} times touched")
-    slope = found["memory"]["mb_per_100k_steps_second_half"]
+    table.add_row("env steps", f"{document['steps']:,}", f"{document['nonfinite']} values not finite")
+    table.add_row("broken inputs", f"{document['inputs']:,}", f"{document['tracebacks']} tracebacks")
+    table.add_row("files of them", "", f"{document['files_harmed']} harmed")
+    table.add_row("kill -9", f"{document['kills']}", f"{document['lost']} results lost")
+    table.add_row("global random state", "", f"{document['global_random_touched']} times touched")
+    slope = document["memory"]["mb_per_100k_steps_second_half"]
     table.add_row("memory", "", "-" if slope is None else f"{slope:+.1f} MB per 100,000 steps")
     Console(width=max(100, Console().width)).print(table)
-    for fault in found["faults"]:
+    for fault in document["faults"]:
         SAY.print(json.dumps(fault)[:400], markup=False)

@@ -43,17 +43,17 @@ def chunk(seed: int, first: int, n: int) -> dict[str, Any]:
     row: dict[str, Any] = {"key": [first, n], "inputs": n, "taken": 0, "refused": 0, "harmed": 0, "touched": 0}
     row |= {"faults": [], "families": {}}
     for number in range(first, first + n):
-        found = try_one(seed, number)
-        of = row["families"].setdefault(found["family"], {"inputs": 0, "taken": 0, "refused": 0, "tracebacks": 0})
+        result = try_one(seed, number)
+        of = row["families"].setdefault(result["family"], {"inputs": 0, "taken": 0, "refused": 0, "tracebacks": 0})
         of["inputs"] += 1
-        row["harmed"] += found["harmed"]
-        row["touched"] += found["touched"]
-        if found["verdict"] in ("taken", "refused"):
-            row[found["verdict"]] += 1
-            of[found["verdict"]] += 1
+        row["harmed"] += result["harmed"]
+        row["touched"] += result["touched"]
+        if result["verdict"] in ("taken", "refused"):
+            row[result["verdict"]] += 1
+            of[result["verdict"]] += 1
         else:
             of["tracebacks"] += 1
-            row["faults"].append(found)
+            row["faults"].append(result)
     row["harmed"] += int(_hash_folder(ASSETS) != before)
     return row
 
@@ -67,7 +67,7 @@ def try_one(seed: int, number: int) -> dict[str, Any]:
     """What became of input ``number``: taken, refused, or a fault with its type, message and place."""
     name = family_of(number)
     rng = np.random.default_rng([seed, number])
-    found: dict[str, Any] = {"n": number, "family": name, "harmed": 0, "touched": 0}
+    result: dict[str, Any] = {"n": number, "family": name, "harmed": 0, "touched": 0}
     with tempfile.TemporaryDirectory(prefix="soak-") as made:
         folder = Path(made)
         attempt = FAMILIES[name](rng, folder)
@@ -76,15 +76,15 @@ def try_one(seed: int, number: int) -> dict[str, Any]:
             with _deadline(), warnings.catch_warnings(), untouched_global_randomness():
                 warnings.simplefilter("ignore")
                 attempt.use()
-            found["verdict"] = "taken"
+            result["verdict"] = "taken"
         except Exception as error:
-            found["touched"] = int(isinstance(error, AssertionError) and "global random" in str(error))
-            found |= {"verdict": verdict(error)}
-            if found["verdict"] == "traceback":
-                found |= {"what": attempt.what, "type": type(error).__name__, "message": str(error)[:300]}
-                found["where"] = _place(error)
-        found["harmed"] = int(_hash_folder(folder) != before)
-    return found
+            result["touched"] = int(isinstance(error, AssertionError) and "global random" in str(error))
+            result |= {"verdict": verdict(error)}
+            if result["verdict"] == "traceback":
+                result |= {"what": attempt.what, "type": type(error).__name__, "message": str(error)[:300]}
+                result["where"] = _place(error)
+        result["harmed"] = int(_hash_folder(folder) != before)
+    return result
 
 
 def verdict(error: Exception) -> str:

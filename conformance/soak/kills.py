@@ -41,27 +41,27 @@ def training_results(folder: Path) -> Results:
     """Every row of losses, and the tensors of the weights."""
     from safetensors import safe_open
 
-    found: Results = {}
+    result: Results = {}
     losses = folder / "losses.jsonl"
     for number, line in enumerate(losses.read_text().splitlines() if losses.is_file() else []):
-        found[f"loss {number}"] = line
+        result[f"loss {number}"] = line
     for path in sorted(folder.glob("*.safetensors")):
         if path.name != "state.safetensors":
             with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                    found[f"{path.name} {name}"] = hashlib.sha256(file.get_tensor(name).tobytes()).hexdigest()
-    return found
+                    result[f"{path.name} {name}"] = hashlib.sha256(file.get_tensor(name).tobytes()).hexdigest()
+    return result
 
 
 def benchmark_results(folder: Path) -> Results:
     """Every episode played, without how long it took."""
-    found: Results = {}
+    result: Results = {}
     for path in sorted(folder.rglob("*.jsonl")):
         for line in path.read_text().splitlines():
             row = json.loads(line)
             name = " ".join([str(path.relative_to(folder)), *(f"{k}={row[k]}" for k in sorted(row) if k in _NAMES)])
-            found[name] = json.dumps(_timeless(row), sort_keys=True)
-    return found
+            result[name] = json.dumps(_timeless(row), sort_keys=True)
+    return result
 
 
 _NAMES = ("agent", "scenario", "seed", "episode", "patient", "inside", "world", "number", "key")
@@ -101,16 +101,16 @@ def strike(job: Job, kills: int, seed: int, folder: Path) -> dict[str, Any]:
     landed = 0
     for _ in range(kills):
         landed += _killed(job, folder, rng, usual, _lines(peace))
-    wanted = job.results(peace)
+    targets = job.results(peace)
     try:
         _finish(job, folder)
-        found = job.results(folder)
+        result = job.results(folder)
     except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:  # it cannot be gone on with: all is lost
-        found = {f"{type(error).__name__}: {error}"[:500]: ""}
-    lost = [name for name, value in wanted.items() if found.get(name) != value]
-    surplus = [name for name in found if name not in wanted]
+        result = {f"{type(error).__name__}: {error}"[:500]: ""}
+    lost = [name for name, value in targets.items() if result.get(name) != value]
+    surplus = [name for name in result if name not in targets]
     return {
-        "job": job.name, "kills": landed, "results": len(wanted), "lost": len(lost) + len(surplus),
+        "job": job.name, "kills": landed, "results": len(targets), "lost": len(lost) + len(surplus),
         "what": [*lost, *surplus][:5], "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 

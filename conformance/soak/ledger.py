@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.io import write_text
+
 SETTINGS = "settings.json"
 
 
@@ -21,14 +23,14 @@ class Ledger:
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """Everything of that kind that was finished, in the order it was finished; a piece done twice counts once."""
         path = self.folder / f"{kind}.jsonl"
-        found: dict[Any, dict[str, Any]] = {}
+        result: dict[Any, dict[str, Any]] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:  # the last line, cut off
                 continue
-            found.setdefault(json.dumps(row["key"]), row)
-        return list(found.values())
+            result.setdefault(json.dumps(row["key"]), row)
+        return list(result.values())
 
     def add(self, kind: str, row: Mapping[str, Any]) -> None:
         """One more; ``row["key"]`` says which piece of work it was. On disk when this returns."""
@@ -53,18 +55,7 @@ class Ledger:
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_aside(path, json.dumps(dict(settings)) + "\n")
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a text file aside and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        write_text(path, json.dumps(dict(settings)) + "\n")
 
 
 def _ends_a_line(path: Path) -> bool:

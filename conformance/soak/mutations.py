@@ -291,11 +291,11 @@ def checkpoint_kind(rng: np.random.Generator, folder: Path) -> Attempt:
     size = struct.unpack("<Q", data[:8])[0]
     head = json.loads(data[8 : 8 + size])
     said = json.loads(head["__metadata__"]["ecg_gym"])
-    told, what = some_tree(said, rng)
+    value, what = some_tree(said, rng)
     try:
-        head["__metadata__"]["ecg_gym"] = json.dumps(told)
+        head["__metadata__"]["ecg_gym"] = json.dumps(value)
     except TypeError:  # not JSON at all
-        head["__metadata__"]["ecg_gym"] = repr(told)
+        head["__metadata__"]["ecg_gym"] = repr(value)
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
     return _weights(name, struct.pack("<Q", len(text)) + text + data[8 + size :], what, folder)

@@ -59,18 +59,18 @@ def walks(total: int, seed: int, learned: float) -> Iterator[Walk]:
 
     Each id has the same budget. Small totals have small walks, so that they see many ids too.
     """
-    every, spoken, number = ids(), {"oracle": 0, "learned": 0}, 0
+    every, has_prior, number = ids(), {"oracle": 0, "learned": 0}, 0
     turn = {"oracle": 0, "learned": 0}
     orders = {world: np.random.default_rng([seed, 10**9]).permutation(names) for world, names in every.items()}
     rows = next((n for n in reversed(ROWS) if 25 * n * 16 <= total), ROWS[0])
-    while sum(spoken.values()) < total:
-        world = "learned" if spoken["learned"] < learned * (sum(spoken.values()) + 1) else "oracle"
+    while sum(has_prior.values()) < total:
+        world = "learned" if has_prior["learned"] < learned * (sum(has_prior.values()) + 1) else "oracle"
         name = str(orders[world][turn[world] % len(orders[world])])
-        left = -(-(total - sum(spoken.values())) // rows)
+        left = -(-(total - sum(has_prior.values())) // rows)
         walk = _walk(number, name, seed, rows, min(left, 16 if world == "oracle" else 9))
         yield walk
         turn[world], number = turn[world] + 1, number + 1
-        spoken[world] += walk.total
+        has_prior[world] += walk.total
 
 
 def _walk(number: int, name: str, seed: int, rows: int, steps: int) -> Walk:
@@ -119,8 +119,8 @@ def take(walk: Walk, seed: int) -> dict[str, Any]:
 
 def _take(walk: Walk, seed: int, row: dict[str, Any]) -> None:
     mode = AutoresetMode(walk.arguments["autoreset_mode"])
-    told = {**walk.arguments, "autoreset_mode": mode}
-    envs: Any = gym.make_vec(walk.id, num_envs=walk.rows, **told)
+    value = {**walk.arguments, "autoreset_mode": mode}
+    envs: Any = gym.make_vec(walk.id, num_envs=walk.rows, **value)
     rng = np.random.default_rng([seed, walk.number, 1])
     obs, info = envs.reset(seed=int(rng.integers(2**31)))
     row["resets"] += walk.rows
@@ -180,8 +180,8 @@ def _refused(envs: Any, row: dict[str, Any], rng: np.random.Generator) -> None:
         row["refusals"] += 1
 
 
-def _count(row: dict[str, Any], told: Mapping[str, Any]) -> None:
-    for place, number in nonfinite(told):
+def _count(row: dict[str, Any], value: Mapping[str, Any]) -> None:
+    for place, number in nonfinite(value):
         row["nonfinite"] += number
         row["places"][place] = row["places"].get(place, 0) + number
 

@@ -51,9 +51,11 @@ def document(plan: Plan, folder: Path, finished: bool = True) -> dict[str, Any]:
     }
 
 
-def good(found: Mapping[str, Any]) -> bool:
+def good(document: Mapping[str, Any]) -> bool:
     """Whether everything that was tried so far held."""
-    return not any(found[key] for key in ("nonfinite", "tracebacks", "files_harmed", "lost", "global_random_touched"))
+    return not any(
+        document[key] for key in ("nonfinite", "tracebacks", "files_harmed", "lost", "global_random_touched")
+    )
 
 
 def memory(walked: Sequence[Row]) -> dict[str, Any]:
@@ -80,26 +82,26 @@ def memory(walked: Sequence[Row]) -> dict[str, Any]:
 
 def by_id(walked: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Steps, episodes, deaths and values that are not finite, for each id."""
-    found: dict[str, Counter[str]] = {}
+    result: dict[str, Counter[str]] = {}
     for row in walked:
         if "id" in row:
-            here = found.setdefault(row["id"], Counter())
+            here = result.setdefault(row["id"], Counter())
             here.update({key: row[key] for key in ("steps", "episodes", "deaths", "nonfinite")})
-    return {name: dict(counts) for name, counts in sorted(found.items())}
+    return {name: dict(counts) for name, counts in sorted(result.items())}
 
 
 def by_family(tried: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Inputs tried, taken, refused and answered with a traceback, for each kind."""
-    found: dict[str, Counter[str]] = {}
+    result: dict[str, Counter[str]] = {}
     for row in tried:
         for family, counts in row["families"].items():
-            found.setdefault(family, Counter()).update(counts)
-    return {name: dict(counts) for name, counts in found.items()}
+            result.setdefault(family, Counter()).update(counts)
+    return {name: dict(counts) for name, counts in result.items()}
 
 
 def by_job(killed: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Kills and results lost of each command."""
-    found: dict[str, Counter[str]] = {}
+    result: dict[str, Counter[str]] = {}
     for row in killed:
-        found.setdefault(row["job"], Counter()).update({key: row[key] for key in ("kills", "results", "lost")})
-    return {name: dict(counts) for name, counts in found.items()}
+        result.setdefault(row["job"], Counter()).update({key: row[key] for key in ("kills", "results", "lost")})
+    return {name: dict(counts) for name, counts in result.items()}

@@ -125,9 +125,9 @@ def _together(tasks: Iterable[Task], workers: int, stop: float, ledger: Ledger) 
                     broken, pool = [(kind, key, work, arguments), *running.values()], _pool(workers)
                     running = {}
                     for task in broken:  # one of them did it: each alone tells which
-                        found = _alone(task)
-                        ledger.add(task[0], found)
-                        yield task[0], found
+                        result = _alone(task)
+                        ledger.add(task[0], result)
+                        yield task[0], result
                     break
                 ledger.add(kind, row)
                 yield kind, row

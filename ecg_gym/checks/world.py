@@ -204,8 +204,8 @@ def equal(a: Any, b: Any) -> bool:
 
 def close(a: State, b: State) -> bool:
     """Whether two states show the same strip within ``BATCH_TOLERANCE_MV`` and agree on everything told."""
-    told = a.taken == b.taken and np.array_equal(a.hours, b.hours) and np.array_equal(a.alive, b.alive)
-    return told and bool(np.allclose(a.ecg, b.ecg, atol=BATCH_TOLERANCE_MV))
+    value = a.taken == b.taken and np.array_equal(a.hours, b.hours) and np.array_equal(a.alive, b.alive)
+    return value and bool(np.allclose(a.ecg, b.ecg, atol=BATCH_TOLERANCE_MV))
 
 
 @contextmanager

@@ -6,9 +6,11 @@ result = run_trial(load_protocol("ecgrdvq"), seed=0)
 result.summary  # placebo-corrected effects per arm, hour and endpoint: measured beside true
 """
 
-from ecg_gym.clinical_trial.effects import ENDPOINTS, summarise
+from ecg_gym.clinical_trial.effects import summarise
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 from ecg_gym.clinical_trial.protocol import Arm, Given, Protocol, load_protocol, parse_protocol, shipped_protocols
-from ecg_gym.clinical_trial.trial import TrialResult, run_trial
+from ecg_gym.clinical_trial.result import TrialResult
+from ecg_gym.clinical_trial.trial import run_trial
 
 __all__ = [
     "ENDPOINTS",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
-from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 
 if TYPE_CHECKING:
     from ecg_gym.clinical_trial.protocol import Protocol
@@ -18,28 +17,6 @@ LEVEL = 0.95  # of the intervals
 TRUTH = "truth_"  # prefix of the columns of what is known because it was made
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """How an endpoint comes out of the columns of the table."""
-
-    unit: str
-    title: str
-    of: Callable[[Mapping[str, np.ndarray]], np.ndarray]  # columns RR, PR, QT, QRS, JTPEAK, TPEAKTEND [ms]
-
-
-def _rr_s(c: Mapping[str, np.ndarray]) -> np.ndarray:
-    return c["RR"] / 1000
-
-
-ENDPOINTS: dict[str, Endpoint] = {
-    "HR": Endpoint("1/min", "heart rate", lambda c: 60 / _rr_s(c)),
-    "PR": Endpoint("ms", "PR", lambda c: c["PR"]),
-    "QRS": Endpoint("ms", "QRS", lambda c: c["QRS"]),
-    "QTcF": Endpoint("ms", "QTcF", lambda c: c["QT"] / np.cbrt(_rr_s(c))),
-    "QTcB": Endpoint("ms", "QTcB", lambda c: c["QT"] / np.sqrt(_rr_s(c))),
-    "JTpeakc": Endpoint("ms", "J-Tpeak, corrected", lambda c: c["JTPEAK"] / _rr_s(c) ** JTPEAK_EXPONENT),
-    "TpTe": Endpoint("ms", "Tpeak-Tend", lambda c: c["TPEAKTEND"]),
-}
 _COLUMNS = ("RR", "PR", "QT", "QRS", "JTPEAK", "TPEAKTEND")
 
 
@@ -127,7 +104,7 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
     measured, true = (changes(cells(protocol, rows, prefix)) for prefix in ("", TRUTH))
     names = [arm.name for arm in protocol.arms]
     placebo = names.index(protocol.placebo) if protocol.placebo else None
-    found = []
+    result = []
     for a, arm in enumerate(protocol.arms):
         for effect in ("change_from_baseline", "placebo_corrected"):
             if effect == "placebo_corrected" and placebo in (None, a):
@@ -138,12 +115,12 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
                         _effect(protocol, values[:, :, h, e], a, placebo if effect == "placebo_corrected" else None)
                         for values in (measured, true)
                     )
-                    found.append(
+                    result.append(
                         {"effect": effect, "arm": arm.name, "label": arm.label, "hour": hour, "endpoint": endpoint,
                          "unit": ENDPOINTS[endpoint].unit, **_rounded(seen),
                          **{TRUTH + key: value for key, value in _rounded(known).items()}}
                     )  # fmt: skip
-    return found
+    return result
 
 
 def _effect(protocol: Protocol, change: np.ndarray, arm: int, placebo: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecg_gym.clinical_trial.effects import ENDPOINTS
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 from ecg_gym.clinical_trial.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ def trial_figure(protocol: Protocol, summary: Sequence[Mapping[str, Any]]) -> Fi
     from matplotlib.figure import Figure
 
     effect = "placebo_corrected" if protocol.placebo else "change_from_baseline"
-    shown = [name for name in PANELS if name in protocol.endpoints] or list(protocol.endpoints)[:6]
+    visible = [name for name in PANELS if name in protocol.endpoints] or list(protocol.endpoints)[:6]
     arms = [arm for arm in protocol.arms if arm.name != protocol.placebo or effect != "placebo_corrected"]
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     grid = np.atleast_1d(figure.subplots(2, 3, sharex=True)).ravel()
-    for ax, endpoint in zip(grid, shown):
+    for ax, endpoint in zip(grid, visible):
         for arm, colour in zip(arms, COLOURS * (1 + len(arms) // len(COLOURS))):
             rows = [r for r in summary if (r["effect"], r["arm"], r["endpoint"]) == (effect, arm.name, endpoint)]
             draw_course(ax, rows, colour, arm.label)
         finish(ax, f"{ENDPOINTS[endpoint].title} [{ENDPOINTS[endpoint].unit}]")
         _look_at_means(ax, [r for r in summary if (r["effect"], r["endpoint"]) == (effect, endpoint)])
-    for ax in grid[len(shown) :]:
+    for ax in grid[len(visible) :]:
         ax.set_visible(False)
     for ax in grid[3:]:
         ax.set_xlabel("hours after the first dose")

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.clinical_trial.yaml_path import Place
+from ecg_gym.clinical_trial.yaml_path import YamlPath
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import CONDITIONS
 from ecg_gym.virtual_patient import Heart, draw_heart
 from ecg_gym.virtual_patient.population import kinds, population
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 FACTS = {  # what may be said of the people, and the limits of what is believed
     "age_years": (18.0, 100.0),
@@ -66,47 +66,47 @@ class Population:
     healthy: bool = True
 
 
-def parse_population(place: Place) -> Population:
+def parse_population(place: YamlPath) -> Population:
     """The population of a protocol; ValueError names the place."""
     place.mapping(
         {"female", "conditions", "poor_metaboliser_cyp2d6", "rhythm", "conduction", "scar", "healthy", "heart", *FACTS}
     )
-    told = place.value
-    conditions = told.get("conditions") or []
+    value = place.value
+    conditions = value.get("conditions") or []
     if not isinstance(conditions, list) or (unknown := [c for c in conditions if c not in CONDITIONS]):
-        shown = place.at("conditions").shown if not isinstance(conditions, list) else repr(unknown)
+        rows = place.at("conditions").text if not isinstance(conditions, list) else repr(unknown)
         raise place.at("conditions").error(
-            shown, f"a list of names out of {', '.join(CONDITIONS)}", "check the spelling"
+            rows, f"a list of names out of {', '.join(CONDITIONS)}", "check the spelling"
         )
-    heart = place.at("heart").mapping(set(HEART)) if "heart" in told else Place("", {})
+    heart = place.at("heart").mapping(set(HEART)) if "heart" in value else YamlPath("", {})
     share = "poor_metaboliser_cyp2d6"
     return Population(
-        female=place.at("female").number(0, 1) if "female" in told else 0.5,
-        facts={name: parse_spread(place.at(name), *limits) for name, limits in FACTS.items() if name in told},
+        female=place.at("female").number(0, 1) if "female" in value else 0.5,
+        facts={name: parse_spread(place.at(name), *limits) for name, limits in FACTS.items() if name in value},
         heart={name: parse_spread(heart.at(name), *limits) for name, limits in HEART.items() if name in heart.value},
         conditions=frozenset(conditions),
-        poor_metaboliser=place.at(share).number(0, 1) if share in told else None,
+        poor_metaboliser=place.at(share).number(0, 1) if share in value else None,
         rhythm=place.choice("rhythm", tuple(rhythms()), "sinus"),
         conduction=_kind(place, "conduction"),
         scar=_kind(place, "scar"),
-        healthy=place.at("healthy").flag() if "healthy" in told else True,
+        healthy=place.at("healthy").flag() if "healthy" in value else True,
     )
 
 
-def _kind(place: Place, name: str) -> str | None:
+def _kind(place: YamlPath, name: str) -> str | None:
     known = kinds(population()["disease"][name])
     chosen = place.choice(name, known, "")
     return {"": None, "none": ""}.get(chosen, chosen)
 
 
-def parse_spread(place: Place, low: float, high: float) -> Spread:
+def parse_spread(place: YamlPath, low: float, high: float) -> Spread:
     """A number; ``[low, high]`` for uniform; or ``{mean, sd, low, high}``, each number also as ``{F: ..., M: ...}``."""
     if isinstance(place.value, list):
         if len(place.value) != 2:
-            raise place.error(place.shown, "two numbers [low, high]", "write [18, 35]")
+            raise place.error(place.text, "two numbers [low, high]", "write [18, 35]")
         ends = [place.at(i).number(low, high) for i in (0, 1)]
         if ends[0] > ends[1]:
-            raise place.error(place.shown, "[low, high] in that order", "swap them")
+            raise place.error(place.text, "[low, high] in that order", "swap them")
         return Spread({"F": ends[0], "M": ends[0]}, {"F": ends[1], "M": ends[1]})
     if isinstance(place.value, Mapping):
         if set(place.value) == {"F", "M"}:
@@ -122,7 +122,7 @@ def parse_spread(place: Place, low: float, high: float) -> Spread:
     return Spread({"F": value, "M": value}, {"F": value, "M": value})
 
 
-def _by_sex(place: Place, low: float, high: float) -> dict[str, float]:
+def _by_sex(place: YamlPath, low: float, high: float) -> dict[str, float]:
     if isinstance(place.value, Mapping):
         place.mapping({"F", "M"}, needed=("F", "M"))
         return {sex: place.at(sex).number(low, high) for sex in ("F", "M")}
@@ -132,14 +132,14 @@ def _by_sex(place: Place, low: float, high: float) -> dict[str, float]:
 
 def draw_person(people: Population, sex: str, rng: np.random.Generator, known: Patient | None = None) -> Heart:
     """One person's heart: facts from the protocol, the rest from ``population.yaml``; ``known`` facts are kept."""
-    told: dict[str, Any] = {
+    value: dict[str, Any] = {
         name: round(spread.draw(rng, sex), 0 if name == "age_years" else 2) for name, spread in people.facts.items()
     }
     poor = rng.random()
     conditions = people.conditions
     if people.poor_metaboliser is not None and poor < people.poor_metaboliser:
         conditions = conditions | {"poor_metaboliser_cyp2d6"}
-    patient = Patient(sex=sex, conditions=conditions, **told)
+    patient = Patient(sex=sex, conditions=conditions, **value)
     if known is not None:
         given = {name: getattr(known, name) for name in ("sex", *FACTS) if getattr(known, name) is not None}
         patient = replace(patient, **given)

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from ecg_gym.clinical_trial.effects import ENDPOINTS
+from ecg_gym.clinical_trial.endpoints import ENDPOINTS
 from ecg_gym.clinical_trial.population import Population, parse_population
-from ecg_gym.clinical_trial.yaml_path import Place
+from ecg_gym.clinical_trial.yaml_path import YamlPath
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.doses import amount_in, milligrams
@@ -114,7 +114,7 @@ def load_protocol(named: str | Path) -> Protocol:
 
 def parse_protocol(data: Any, file: str = "protocol") -> Protocol:
     """A protocol out of a parsed YAML document. Every ValueError names the place in the file."""
-    top = Place(file, data).mapping(
+    top = YamlPath(file, data).mapping(
         {"name", "title", "source", "confidence", "subjects", "design", "sequences", "placebo", "arms", "ecg",
          "population", "endpoints", "concentration_units", "remarks"}
     )  # fmt: skip
@@ -144,10 +144,10 @@ def parse_protocol(data: Any, file: str = "protocol") -> Protocol:
     )
 
 
-def _arms(place: Place) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
+def _arms(place: YamlPath) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
     if not isinstance(place.value, Mapping) or not place.value:
         raise place.error(
-            place.shown, "arms by name, each a list of doses", "write for example {placebo: [], active: [...]}"
+            place.text, "arms by name, each a list of doses", "write for example {placebo: [], active: [...]}"
         )
     arms, remarks = [], []
     for number, name in enumerate(place.value):
@@ -164,16 +164,16 @@ def _code(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else f"A{number}"
 
 
-def _arm(place: Place, name: str, code: str) -> tuple[Arm, list[str]]:
+def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
     doses, label = place, ""
     if isinstance(place.value, Mapping):
         place.mapping({"code", "label", "doses"})
         code, label = str(place.value.get("code", code)), str(place.value.get("label", ""))
-        doses = place.at("doses") if "doses" in place.value else Place(place.path, [])
+        doses = place.at("doses") if "doses" in place.value else YamlPath(place.path, [])
     if doses.value is None:
-        doses = Place(doses.path, [])
+        doses = YamlPath(doses.path, [])
     if not isinstance(doses.value, list):
-        raise doses.error(doses.shown, "a list of doses, empty for placebo", "write each dose as '- {drug: ...}'")
+        raise doses.error(doses.text, "a list of doses, empty for placebo", "write each dose as '- {drug: ...}'")
     if not re.fullmatch(r"[A-Za-z0-9]+", code):
         raise place.error(f"code {code!r}", "letters and digits", "write one letter, such as A")
     given, remarks, last = [], [], float("-inf")
@@ -190,7 +190,7 @@ def _arm(place: Place, name: str, code: str) -> tuple[Arm, list[str]]:
     return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(given)), remarks
 
 
-def _given(place: Place) -> tuple[Given, list[str]]:
+def _given(place: YamlPath) -> tuple[Given, list[str]]:
     place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h"}, needed=("drug", "dose"))
     drug = str(place.value["drug"]).strip().lower().replace(" ", "_").replace("-", "_")
     if drug not in FORMULARY:
@@ -229,7 +229,7 @@ def _normalised(written: Dose) -> Dose:
     return replace(dose, unit=form.unit, amount=amount_in(form.unit, dose, drug, _FORMED))
 
 
-def _ecg(place: Place) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+def _ecg(place: YamlPath) -> tuple[tuple[float, ...], tuple[float, ...], int]:
     place.mapping({"baseline_h", "hours", "replicates"}, needed=("hours",))
     hours = _times(place.at("hours"))
     baseline = _times(place.at("baseline_h")) if "baseline_h" in place.value else (-0.5,)
@@ -241,18 +241,18 @@ def _ecg(place: Place) -> tuple[tuple[float, ...], tuple[float, ...], int]:
     return baseline, hours, place.at("replicates").whole(1, 100) if "replicates" in place.value else 3
 
 
-def _times(place: Place) -> tuple[float, ...]:
+def _times(place: YamlPath) -> tuple[float, ...]:
     values = place.value if isinstance(place.value, list) else [place.value]
-    times = tuple(Place(f"{place.path}[{i}]", value).number(-168, 10_000) for i, value in enumerate(values))
+    times = tuple(YamlPath(f"{place.path}[{i}]", value).number(-168, 10_000) for i, value in enumerate(values))
     for i, (before, after) in enumerate(pairwise(times), 1):
         if after <= before:
-            raise Place(f"{place.path}[{i}]", after).error(
+            raise YamlPath(f"{place.path}[{i}]", after).error(
                 f"{after:g} after {before:g}", "hours in order, each once", "sort them"
             )
     return times
 
 
-def _placebo(top: Place, arms: Sequence[Arm]) -> str:
+def _placebo(top: YamlPath, arms: Sequence[Arm]) -> str:
     if "placebo" in top.value:
         name = str(top.value["placebo"])
         if name not in [arm.name for arm in arms]:
@@ -261,34 +261,36 @@ def _placebo(top: Place, arms: Sequence[Arm]) -> str:
     return next((arm.name for arm in arms if not arm.given), "")
 
 
-def _sequences(place: Place, arms: Sequence[Arm]) -> str | tuple[tuple[str, ...], ...]:
+def _sequences(place: YamlPath, arms: Sequence[Arm]) -> str | tuple[tuple[str, ...], ...]:
     if isinstance(place.value, str):
-        return Place(place.path, {"sequences": place.value}).choice("sequences", SEQUENCES, "williams")
+        return YamlPath(place.path, {"sequences": place.value}).choice("sequences", SEQUENCES, "williams")
     names = {key: arm.name for arm in arms for key in (arm.name, arm.code)}
-    wanted = place.value if isinstance(place.value, list) and place.value else [None]
+    targets = place.value if isinstance(place.value, list) and place.value else [None]
     sequences = []
-    for i, row in enumerate(wanted):
+    for i, row in enumerate(targets):
         if not isinstance(row, list) or not row or any(str(key) not in names for key in row):
-            raise Place(f"{place.path}[{i}]", row).error(
+            raise YamlPath(f"{place.path}[{i}]", row).error(
                 repr(row), f"a list of arm names or codes, or one of {', '.join(SEQUENCES)} instead of lists",
                 f"use {sorted(names)}",
             )  # fmt: skip
         order = tuple(names[str(key)] for key in row)
         if len(set(order)) < len(order):
-            raise Place(f"{place.path}[{i}]", row).error(repr(row), "each arm at most once", "take the second one out")
+            raise YamlPath(f"{place.path}[{i}]", row).error(
+                repr(row), "each arm at most once", "take the second one out"
+            )
         sequences.append(order)
     return tuple(sequences)
 
 
-def _endpoints(place: Place) -> tuple[str, ...]:
-    wanted = place.value if isinstance(place.value, list) else [place.value]
-    unknown = [name for name in wanted if name not in ENDPOINTS]
-    if unknown or not wanted:
+def _endpoints(place: YamlPath) -> tuple[str, ...]:
+    targets = place.value if isinstance(place.value, list) else [place.value]
+    unknown = [name for name in targets if name not in ENDPOINTS]
+    if unknown or not targets:
         raise place.error(repr(unknown), f"names out of {', '.join(ENDPOINTS)}", "check the spelling")
-    return tuple(wanted)
+    return tuple(targets)
 
 
-def _units(place: Place, arms: Sequence[Arm]) -> dict[str, str]:
+def _units(place: YamlPath, arms: Sequence[Arm]) -> dict[str, str]:
     drugs = {drug for arm in arms for drug in arm.drugs}
     place.mapping(drugs)
     return {drug: place.choice(drug, tuple(CONCENTRATION_UNITS), "ng/mL") for drug in place.value}

@@ -30,10 +30,10 @@ def assign(protocol: Protocol, n: int, rng: np.random.Generator) -> list[tuple[s
 
 def _balanced(possible: Sequence[tuple[str, ...]], n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """``n`` draws in blocks that hold each possibility once, every block shuffled."""
-    drawn: list[tuple[str, ...]] = []
-    while len(drawn) < n:
-        drawn += [possible[i] for i in rng.permutation(len(possible))]
-    return drawn[:n]
+    samples: list[tuple[str, ...]] = []
+    while len(samples) < n:
+        samples += [possible[i] for i in rng.permutation(len(possible))]
+    return samples[:n]
 
 
 def latin(k: int) -> list[tuple[int, ...]]:

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_gym.clinical_trial.effects import TRUTH
 from ecg_gym.clinical_trial.figure import trial_figure
+from ecg_gym.io import atomic_write
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ecg_gym.clinical_trial.trial import TrialResult
+    from ecg_gym.clinical_trial.result import TrialResult
 
 
 def save_figure(result: TrialResult, path: Path) -> Path:
     """``path`` with the figure of the trial, as PNG; written aside, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    trial_figure(result.protocol, result.summary).savefig(aside, dpi=110, format="png")
-    aside.replace(path)
+    with atomic_write(path) as aside:
+        trial_figure(result.protocol, result.summary).savefig(aside, dpi=110, format="png")
     return path
 
 

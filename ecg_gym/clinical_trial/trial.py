@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from ecg_gym.clinical_trial import randomisation
 from ecg_gym.clinical_trial.effects import TRUTH, summarise
 from ecg_gym.clinical_trial.population import draw_person, moved
 from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
-from ecg_gym.clinical_trial.table import csv_text, document, write_text
+from ecg_gym.clinical_trial.result import Row, TrialResult
+from ecg_gym.clinical_trial.table import csv_text
 from ecg_gym.core import ECG, Patient
+from ecg_gym.io import write_text
 from ecg_gym.pharmacology import FORMULARY, Modulation, modulate
 from ecg_gym.pharmacology.exposure import Exposure, exposure_at
 from ecg_gym.virtual_patient import Heart, Truth, synthesise
@@ -37,23 +39,6 @@ NOT_MEASURED = (  # columns of the trial that read shapes off its vector magnitu
     "TPEAKTPEAKP", "ERD_30", "LRD_30", "Twave_amplitude", "Twave_asymmetry", "Twave_flatness",
 )  # fmt: skip
 _PERSON, _VISIT, _HOUR, _DESIGN = range(4)  # streams of random numbers
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What came out of a trial."""
-
-    protocol: Protocol
-    seed: int
-    subjects: int
-    rows: list[Row]  # one per ECG, by the columns of ecgs.csv; None is NA
-    summary: list[Row]  # one per effect, arm, hour and endpoint
-    folder: Path | None  # where the files are, if any were written
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """One document: what was run, and the summary."""
-        return document(self)
 
 
 def run_trial(
@@ -206,8 +191,8 @@ def _intervals(measured: Intervals, i: int) -> Row:
 
 
 def _true(truth: Truth) -> Row:
-    found = {TRUTH + column: _round(truth.intervals[name]) for column, name in MEASURED.items()}
-    return {**found, "truth_rhythm": truth.rhythm}
+    result = {TRUTH + column: _round(truth.intervals[name]) for column, name in MEASURED.items()}
+    return {**result, "truth_rhythm": truth.rhythm}
 
 
 def _round(value: float) -> float | None:
@@ -223,15 +208,15 @@ def _open(
         return None
     parts = out / "subjects"
     parts.mkdir(parents=True, exist_ok=True)
-    told = repr([replace(p, conditions=frozenset(), medication=frozenset()) if p else None for p in known])
+    value = repr([replace(p, conditions=frozenset(), medication=frozenset()) if p else None for p in known])
     also = repr([(sorted(p.conditions), sorted(p.medication)) if p else None for p in known])
     key = {"protocol": protocol.name, "n": n, "seed": seed, "waveforms": waveforms,
-           "sha256": hashlib.sha256(f"{_text(protocol)}{told}{also}".encode()).hexdigest()}  # fmt: skip
+           "sha256": hashlib.sha256(f"{_text(protocol)}{value}{also}".encode()).hexdigest()}  # fmt: skip
     path = parts / "trial.json"
     if not path.is_file():
         write_text(path, json.dumps(key))
-    elif (found := json.loads(path.read_text(encoding="utf-8"))) != key:
-        differs = ", ".join(f"{name} {found.get(name)!r}" for name in key if found.get(name) != key[name])
+    elif (result := json.loads(path.read_text(encoding="utf-8"))) != key:
+        differs = ", ".join(f"{name} {result.get(name)!r}" for name in key if result.get(name) != key[name])
         raise ValueError(
             f"{out} holds another trial ({differs}); expected an empty folder or one of the same protocol, n and seed; "
             "choose another --out, or delete it"

@@ -10,21 +10,21 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Place:
+class YamlPath:
     """One value and its path in the file."""
 
     path: str  # such as ecgrdvq.yaml: arms.ranolazine[0].dose
     value: Any
 
-    def at(self, key: str | int) -> Place:
+    def at(self, key: str | int) -> YamlPath:
         """The value under a key or index; None where it is not there."""
         if isinstance(key, int):
-            return Place(f"{self.path}[{key}]", self.value[key])
+            return YamlPath(f"{self.path}[{key}]", self.value[key])
         joint = ": " if self.path.endswith((".yaml", ".yml")) or self.path == "protocol" else "."
-        return Place(f"{self.path}{joint}{key}", self.value.get(key))
+        return YamlPath(f"{self.path}{joint}{key}", self.value.get(key))
 
     @property
-    def shown(self) -> str:
+    def text(self) -> str:
         """The value as a message shows it."""
         text = repr(self.value)
         return text if len(text) <= 80 else f"{text[:77]}..."
@@ -33,10 +33,10 @@ class Place:
         """The error in three parts, with the place in front."""
         return ValueError(f"{self.path} is {arrived}; expected {expected}; {do}")
 
-    def mapping(self, allowed: AbstractSet[str], needed: Sequence[str] = ()) -> Place:
+    def mapping(self, allowed: AbstractSet[str], needed: Sequence[str] = ()) -> YamlPath:
         """This place, if it holds a mapping with allowed keys only and all that are needed."""
         if not isinstance(self.value, Mapping):
-            raise self.error(self.shown, f"a mapping with keys out of {', '.join(sorted(allowed))}", "write key: value")
+            raise self.error(self.text, f"a mapping with keys out of {', '.join(sorted(allowed))}", "write key: value")
         for key in self.value:
             if key not in allowed:
                 raise self.at(str(key)).error(
@@ -51,27 +51,27 @@ class Place:
         """The word under a key, out of a few."""
         if key not in self.value:
             return otherwise
-        if (found := self.value[key]) not in among:
-            raise self.at(key).error(self.at(key).shown, f"one of {', '.join(among)}", "choose one of them")
-        return str(found)
+        if (result := self.value[key]) not in among:
+            raise self.at(key).error(self.at(key).text, f"one of {', '.join(among)}", "choose one of them")
+        return str(result)
 
     def number(self, low: float, high: float) -> float:
         """A finite number from low to high."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not isfinite(self.value):
-            raise self.error(self.shown, f"a number from {low:g} to {high:g}", "write it without a unit")
+            raise self.error(self.text, f"a number from {low:g} to {high:g}", "write it without a unit")
         if not low <= self.value <= high:
-            raise self.error(self.shown, f"a number from {low:g} to {high:g}", "correct the figure")
+            raise self.error(self.text, f"a number from {low:g} to {high:g}", "correct the figure")
         return float(self.value)
 
     def whole(self, low: int, high: int) -> int:
         """A whole number from low to high."""
         value = self.number(low, high)
         if value != int(value):
-            raise self.error(self.shown, "a whole number", "round it")
+            raise self.error(self.text, "a whole number", "round it")
         return int(value)
 
     def flag(self) -> bool:
         """True or false."""
         if not isinstance(self.value, bool):
-            raise self.error(self.shown, "true or false", "write one of the two")
+            raise self.error(self.text, "true or false", "write one of the two")
         return self.value

@@ -142,7 +142,7 @@ def lead_of(label: str) -> str | None:
 
 def _channels(header: Any, base: Path) -> tuple[dict[str, int], list[str], list[str]]:
     """Channel number of each lead found, the leads recorded upside down, and remarks."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     inverted, others = [], []
     if header.sig_name and None in header.sig_name:
         raise ValueError(
@@ -154,20 +154,20 @@ def _channels(header: Any, base: Path) -> tuple[dict[str, int], list[str], list[
         lead = "aVR" if turned else lead_of(label)
         if lead is None:
             others.append(label)
-        elif lead in found:
+        elif lead in result:
             raise ValueError(
-                f"record {base} has lead {lead} twice (channels {header.sig_name[found[lead]]!r} and {label!r}); "
+                f"record {base} has lead {lead} twice (channels {header.sig_name[result[lead]]!r} and {label!r}); "
                 f"expected each of {LEADS} once; rename or remove one channel in the header"
             )
         else:
-            found[lead] = number
+            result[lead] = number
             inverted += [lead] if turned else []
-    if not found:
+    if not result:
         raise ValueError(
             f"record {base} has channels {tuple(header.sig_name or ())}, none of them a standard lead; expected names "
             f"like {LEADS}; rename the channels in the header"
         )
-    return found, inverted, [f"channels not used: {', '.join(others)}"] if others else []
+    return result, inverted, [f"channels not used: {', '.join(others)}"] if others else []
 
 
 def _signals(header: Any, base: Path, channels: dict[str, int]) -> dict[str, np.ndarray]:
@@ -215,10 +215,10 @@ def _check_files(header: Any, base: Path, channels: dict[str, int]) -> None:
         if header.sig_len is None or width is None:  # compressed, or of unknown length: wfdb will notice
             continue
         frame = sum((header.samps_per_frame or [1] * header.n_sig)[i] for i in inside)
-        wanted = int(header.sig_len * frame * width) + ((header.byte_offset or [0])[inside[0]] or 0)
-        if file.stat().st_size < wanted:
+        targets = int(header.sig_len * frame * width) + ((header.byte_offset or [0])[inside[0]] or 0)
+        if file.stat().st_size < targets:
             raise ValueError(
-                f"the signal file {file} has {file.stat().st_size} bytes; expected {wanted} from its header: it is "
+                f"the signal file {file} has {file.stat().st_size} bytes; expected {targets} from its header: it is "
                 "truncated; copy it again from its source"
             )
 

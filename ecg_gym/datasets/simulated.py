@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.io import atomic_write, write_json, write_npz
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
 from ecg_gym.virtual_patient.strip import INTERVALS
@@ -172,13 +172,7 @@ def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
     }
     for name in FIDUCIALS:
         columns[f"mark.{name}"] = np.concatenate([t.fiducials.get(name, np.empty(0)) for t in truths])
-    path = shard_path(folder, shard)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(aside, **columns)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_npz(shard_path(folder, shard), columns)
     return shard
 
 
@@ -190,21 +184,18 @@ def _counts(values: np.ndarray) -> np.ndarray:
 def _claim(folder: Path, settings: Simulation) -> None:
     """Notes the settings in a new folder, and refuses one that was made with others."""
     path = folder / SETTINGS
-    wanted = {**asdict(settings), "per_shard": PER_SHARD, "uv_per_count": UV_PER_COUNT}
-    wanted["leads"] = list(INDEPENDENT_LEADS)
+    targets = {**asdict(settings), "per_shard": PER_SHARD, "uv_per_count": UV_PER_COUNT}
+    targets["leads"] = list(INDEPENDENT_LEADS)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result != targets:
+            differ = sorted(name for name in {*result, *targets} if result.get(name) != targets.get(name))
             raise ValueError(
                 f"{folder} was made with other settings ({', '.join(differ)}); expected the same to resume; "
                 "choose another folder, or the settings in its simulation.json"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{SETTINGS}.part")
-    aside.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, targets)
 
 
 def _complete(path: Path, size: int) -> bool:
@@ -224,8 +215,7 @@ def _write_labels(folder: Path, shards: Mapping[int, int]) -> None:
     """One row an ECG: who, what was given, the true intervals, findings and hazards."""
     names = ["number", "shard", "row", "rhythm", *_PEOPLE, "conduction", "scar", "injury", "noise", "given"]
     names += [*INTERVALS, *FINDINGS, *(f"{name}_per_hour" for name in HAZARDS)]
-    aside = folder / f".{LABELS}.part"
-    with open(aside, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(folder / LABELS) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for shard in sorted(shards):
@@ -235,11 +225,10 @@ def _write_labels(folder: Path, shards: Mapping[int, int]) -> None:
                 }
             for row in range(shards[shard]):
                 person = json.loads(str(columns["person"][row]))
-                found = [f"{value:.4g}" if np.isfinite(value) else "" for value in columns["intervals"][row]]
+                result = [f"{value:.4g}" if np.isfinite(value) else "" for value in columns["intervals"][row]]
                 hazards = [f"{value:.3g}" for value in columns["hazard_per_hour"][row]]
                 writer.writerow([
                     shard * PER_SHARD + row, shard, row, columns["rhythm"][row],
                     *(person[name] for name in names[4:17]),
-                    *found, *columns["findings"][row].astype(int), *hazards,
+                    *result, *columns["findings"][row].astype(int), *hazards,
                 ])  # fmt: skip
-    aside.replace(folder / LABELS)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ecg_gym.io import write_json
 
 SPLITS = ("train", "val", "test")
 TRIAL_SPLITS = ("train", "validation", "test")
@@ -64,12 +65,8 @@ def check_disjoint(splits: Mapping[str, str], groups: Mapping[str, str]) -> None
 
 def write(path: str | Path, splits: Mapping[str, str]) -> None:
     """Store a split as JSON, split by split with sorted names, aside and renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {name: sorted(record for record, split in splits.items() if split == name) for name in SPLITS}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    write_json(path, document, indent=1)
 
 
 def read(path: str | Path) -> dict[str, str]:
@@ -158,10 +155,7 @@ def write_trials(
     path = Path(folder) / TRIALS_FILE
     if path.is_file():
         new = _joined(read_trials(folder), new, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(_document(new), indent=1) + "\n")
-    os.replace(aside, path)
+    write_json(path, _document(new), indent=1)
     return new
 
 
@@ -189,9 +183,9 @@ def read_trials(folder: str | Path) -> TrialSplits:
                 )
             shards[shard], patients[shard] = side, (first, last)
     held_out = document["held_out"]
-    found = TrialSplits(shards, patients, tuple(held_out["levels"]), frozenset((a, b) for a, b in held_out["pairs"]))
-    _check_people(found, path)
-    return found
+    result = TrialSplits(shards, patients, tuple(held_out["levels"]), frozenset((a, b) for a, b in held_out["pairs"]))
+    _check_people(result, path)
+    return result
 
 
 def shard_name(shard: int) -> str:
@@ -218,10 +212,10 @@ def _joined(old: TrialSplits, new: TrialSplits, path: Path) -> TrialSplits:
             f"{len(new.pairs)} pairs of this design; make its trials in another folder"
         )
     for shard in old.shards.keys() & new.shards.keys():
-        there, wanted = (old.shards[shard], old.patients[shard]), (new.shards[shard], new.patients[shard])
-        if there != wanted:
+        there, targets = (old.shards[shard], old.patients[shard]), (new.shards[shard], new.patients[shard])
+        if there != targets:
             raise ValueError(
-                f"{path} has {shard_name(shard)} as {there}; expected {wanted} by this design; make its trials in "
+                f"{path} has {shard_name(shard)} as {there}; expected {targets} by this design; make its trials in "
                 "another folder"
             )
     both = TrialSplits({**old.shards, **new.shards}, {**old.patients, **new.patients}, new.levels, new.pairs)

@@ -12,7 +12,6 @@ say so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
@@ -23,6 +22,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Dose, Patient, State, Treatment, World, independent_from_leads
 from ecg_gym.core import concatenate as concatenate_states
+from ecg_gym.io import write_npz
 from ecg_gym.pharmacology import FORMULARY
 
 SPLITS = ("train", "validation", "test")
@@ -274,10 +274,4 @@ def _look(
 
 
 def _write(path: Path, trials: Trials) -> None:
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        columns: dict[str, Any] = {f.name: np.asarray(getattr(trials, f.name)) for f in fields(Trials)}
-        np.savez(aside, **columns)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_npz(path, {f.name: np.asarray(getattr(trials, f.name)) for f in fields(Trials)})

@@ -112,8 +112,10 @@ def _numbers(action: Any, sizes: Sequence[int]) -> tuple[int, ...]:
         given = np.array([None])
     whole = len(given) == len(sizes) and given.dtype.kind in "iub"
     if not whole or not all(0 <= int(x) < n for x, n in zip(given, sizes)):
-        asked = " and ".join(f"a whole number from 0 to {n - 1}" for n in sizes)
-        raise ValueError(f"action is {str(action)[:100]!r}; expected {asked}; draw one with env.action_space.sample()")
+        target_intervals = " and ".join(f"a whole number from 0 to {n - 1}" for n in sizes)
+        raise ValueError(
+            f"action is {str(action)[:100]!r}; expected {target_intervals}; draw one with env.action_space.sample()"
+        )
     return tuple(int(x) for x in given)
 
 

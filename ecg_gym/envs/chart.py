@@ -97,14 +97,14 @@ def _draw_trend(ax: Axes, moments: Sequence[Moment], name: str, usual: tuple[flo
 def _draw_doses(ax: Axes, doses: Sequence[Administration], earliest: float, until: float) -> None:
     """A row per drug, the one given last on top; the amount beside each mark, infusions as bars."""
     drugs = list(dict.fromkeys(a.dose.drug for a in sorted(doses, reverse=True)))
-    shown = drugs[:DRUGS_SHOWN]
-    more = f", {len(drugs) - len(shown)} drugs more" if len(drugs) > len(shown) else ""
+    rows = drugs[:DRUGS_SHOWN]
+    more = f", {len(drugs) - len(rows)} drugs more" if len(drugs) > len(rows) else ""
     ax.set_title(f"doses{more}" if doses else "no doses so far", fontsize=10, loc="left", pad=4, color=INK)
     ax.set(yticks=[], ylim=(-0.6, DRUGS_SHOWN - 0.3))
     for a in doses:
-        if a.dose.drug not in shown:
+        if a.dose.drug not in rows:
             continue
-        y, at = DRUGS_SHOWN - 1 - shown.index(a.dose.drug), max(a.hours, earliest)
+        y, at = DRUGS_SHOWN - 1 - rows.index(a.dose.drug), max(a.hours, earliest)
         words = f"{a.dose.drug} {a.dose.amount:g} {a.dose.unit}".replace("_", " ")
         if a.hours < earliest:
             words = f"{words} ({a.hours:g} h)"

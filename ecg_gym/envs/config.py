@@ -10,15 +10,15 @@ import numpy as np
 from gymnasium import spaces
 
 from ecg_gym.core import State, Treatment, World, _is_number
-from ecg_gym.envs import episode as course
+from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
-from ecg_gym.envs.episode import INVALID, Episode, Outcome, Task
+from ecg_gym.envs.dynamics import Task
+from ecg_gym.envs.episode import INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
 from ecg_gym.envs.loading import load_reward, load_risk, load_world
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
 from ecg_gym.envs.observations import Layout, space
 from ecg_gym.envs.reset import start
-from ecg_gym.envs.reward import Reward
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from ecg_gym.registration import HORIZON
@@ -31,7 +31,7 @@ MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, an
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class EnvSetup:
     """Everything about an env that never changes; copies share it, pickles name what can be loaded again by name."""
 
     task: Task
@@ -54,21 +54,21 @@ class Problem:
     def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
         """New episodes, one per generator."""
         state: State = start(self.task.world, self.scenario, rngs, options, self.task.tier)
-        return course.begin(self.task, state, rngs)
+        return dynamics.begin(self.task, state, rngs)
 
     def advance(
         self, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
     ) -> tuple[Episode, Outcome]:
         """One step of every row."""
-        return course.advance(self.task, episode, entries, rngs)
+        return dynamics.advance(self.task, episode, entries, rngs)
 
     def observation(self, episode: Episode) -> Any:
         """What the agents see: an array ``(B, d)``, or a dict of arrays."""
-        seen = course.features(self.task, episode)
+        seen = dynamics.features(self.task, episode)
         if self.obs == "waveform":
-            return {"ecg": course.strips(episode), "features": seen}
+            return {"ecg": dynamics.strips(episode), "features": seen}
         if self.obs == "latent":
-            return {"latent": course.latents(episode), "features": seen}
+            return {"latent": dynamics.latents(episode), "features": seen}
         return seen
 
     def masks(self, episode: Episode) -> np.ndarray:
@@ -79,17 +79,17 @@ class Problem:
         """The infos of all rows."""
         return columns(self.task, episode, outcome, self.masks(episode), self.privileged)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Problem:
+    def __deepcopy__(self, memo: dict[int, Any]) -> EnvSetup:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _posed, (dict(self.arguments),)
+        return _setup_again, (dict(self.arguments),)
 
 
-class Posed:
+class EnvProperties:
     """What may be known from outside about an env, single or vector: the same properties of its problem."""
 
-    _problem: Problem
+    _problem: EnvSetup
 
     @property
     def menu(self) -> tuple[Treatment, ...]:
@@ -142,7 +142,7 @@ class Posed:
         return self._problem.code.action(self.menu.index(treatment))
 
 
-def pose(
+def make_setup(
     world: str | World,
     risk: str | RiskModel,
     scenario: str,
@@ -161,7 +161,7 @@ def pose(
     samples: int = 1,
     risk_aversion: float = 0.0,
     privileged: bool = False,
-) -> Problem:
+) -> EnvSetup:
     """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv`, checked and made into a :class:`Problem`."""
     arguments = dict(locals())
     if invalid_action not in INVALID:
@@ -196,7 +196,7 @@ def pose(
         )
     row = scenario_named(scenario)
     menu: tuple[Treatment, ...] = row.menu if drugs is None else FORMULARY.menu(drugs)
-    layout = Layout(menu, course.finding_names(), tuple(CONDITIONS))
+    layout = Layout(menu, dynamics.finding_names(), tuple(CONDITIONS))
     task = Task(
         world=_world(world, dt_hours, knobs, deterministic),
         risk=_risk(risk, deterministic),
@@ -209,13 +209,13 @@ def pose(
         reward=load_reward(reward, burden),
         tier=seeing,
     )
-    problem = Problem(task, action_code(actions, menu), row, obs, privileged, arguments)
+    problem = EnvSetup(task, action_code(actions, menu), row, obs, privileged, arguments)
     problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return problem
 
 
-def _posed(arguments: dict[str, Any]) -> Problem:
-    return pose(**arguments)
+def _setup_again(arguments: dict[str, Any]) -> EnvSetup:
+    return make_setup(**arguments)
 
 
 def _world(

@@ -9,17 +9,16 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World, row_generators
-from ecg_gym.envs.config import Posed, pose
-from ecg_gym.envs.episode import Episode, Outcome
+from ecg_gym.envs.config import EnvProperties, make_setup
+from ecg_gym.envs.episode import Episode, Outcome, Reward
 from ecg_gym.envs.info import one
-from ecg_gym.envs.reward import Reward
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
 RENDER_MODES = ("rgb_array", "ansi")
 
 
-class ECGInterventionEnv(Posed, gym.Env):
+class ECGInterventionEnv(EnvProperties, gym.Env):
     """Choose drugs for a heart and see the ECG ``dt_hours`` later. Research only, never bedside.
 
     ==============  ====================================================================================================
@@ -75,7 +74,7 @@ class ECGInterventionEnv(Posed, gym.Env):
         privileged: bool = False,  # show the truth in info, where the world knows it
         render_mode: str | None = None,
     ) -> None:
-        self._problem = pose(
+        self._problem = make_setup(
             world, risk, scenario, drugs=drugs, actions=actions, obs=obs, tier=tier, invalid_action=invalid_action,
             horizon=horizon, dt_hours=dt_hours, knobs=knobs, deterministic=deterministic, reward=reward, burden=burden,
             samples=samples, risk_aversion=risk_aversion, privileged=privileged,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.envs.episode import Episode, Outcome, Task
+from ecg_gym.envs.dynamics import Task
+from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
 from ecg_gym.envs.reward import terms_of
 from ecg_gym.risk import LIMITS
@@ -27,7 +28,7 @@ def columns(
     """
     n, state, true, seen = len(episode), episode.state, episode.judged, episode.now
     none = np.zeros(n)
-    told: Columns = {
+    value: Columns = {
         "action_mask": masks.astype(np.int8),
         "hours": state.hours.astype(float),
         "dt_hours": np.full(n, float(task.world.dt_hours)),
@@ -41,16 +42,16 @@ def columns(
         "model_sha256": words([str(getattr(task.world, "sha256", ""))] * n),
         "risk_sha256": words([str(getattr(task.risk, "sha256", ""))] * n),
     }
-    told["costs"] = {name: true[f"risk_{name}"].copy() for name in HAZARDS if f"risk_{name}" in true}
-    told["costs"]["lethal"] = none.copy() if outcome is None else outcome.terminated.astype(float)
-    told["reward_terms"] = {
+    value["costs"] = {name: true[f"risk_{name}"].copy() for name in HAZARDS if f"risk_{name}" in true}
+    value["costs"]["lethal"] = none.copy() if outcome is None else outcome.terminated.astype(float)
+    value["reward_terms"] = {
         name: none.copy() if outcome is None else outcome.terms[name].copy() for name in terms_of(task.reward)
     }
-    told |= {name: values.copy() for name, values in true.items() if name.startswith("risk_")}
+    value |= {name: values.copy() for name, values in true.items() if name.startswith("risk_")}
     for feature in MEASURED:
-        told[feature.name] = np.nan_to_num(seen[feature.name])
-        told[f"{feature.name}_known"] = np.isfinite(seen[feature.name])
-    return told | (truth(task, episode) if privileged else {})
+        value[feature.name] = np.nan_to_num(seen[feature.name])
+        value[f"{feature.name}_known"] = np.isfinite(seen[feature.name])
+    return value | (truth(task, episode) if privileged else {})
 
 
 def truth(task: Task, episode: Episode) -> Columns:
@@ -72,9 +73,9 @@ def words(texts: list[str]) -> np.ndarray:
     return out
 
 
-def one(told: Mapping[str, Any], row: int = 0) -> dict[str, Any]:
+def one(inputs: Mapping[str, Any], row: int = 0) -> dict[str, Any]:
     """One row's info: fresh plain scalars; arrays where a row has several numbers."""
-    return {key: one(value, row) if isinstance(value, Mapping) else _plain(value[row]) for key, value in told.items()}
+    return {key: one(value, row) if isinstance(value, Mapping) else _plain(value[row]) for key, value in inputs.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -83,10 +84,10 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def spread(told: Mapping[str, Any], rows: np.ndarray, n: int, into: dict[str, Any] | None = None) -> dict[str, Any]:
+def spread(row: Mapping[str, Any], rows: np.ndarray, n: int, into: dict[str, Any] | None = None) -> dict[str, Any]:
     """Infos of some ``rows`` as a vector env tells them: each key for all ``n`` rows, and ``_key`` saying for which."""
     out: dict[str, Any] = {} if into is None else into
-    for key, value in told.items():
+    for key, value in row.items():
         if isinstance(value, Mapping):
             out[key] = spread(value, rows, n, out.get(key))
         else:
@@ -102,6 +103,6 @@ def spread(told: Mapping[str, Any], rows: np.ndarray, n: int, into: dict[str, An
     return out
 
 
-def taken(told: Mapping[str, Any], rows: np.ndarray) -> Columns:
+def taken(row: Mapping[str, Any], rows: np.ndarray) -> Columns:
     """The infos of some rows."""
-    return {key: taken(value, rows) if isinstance(value, Mapping) else value[rows] for key, value in told.items()}
+    return {key: taken(value, rows) if isinstance(value, Mapping) else value[rows] for key, value in row.items()}

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from ecg_gym.core import World
-from ecg_gym.envs.reward import Reward, RiskReward
+from ecg_gym.envs.episode import Reward
+from ecg_gym.envs.reward import RiskReward
 from ecg_gym.risk import RiskModel
 
 Knobs = tuple[tuple[str, Any], ...]  # fields of a world and what to set them to
@@ -72,8 +73,8 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
         )
     if isinstance(reward, str) and ":" not in reward:
         raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
-    found = _attribute(reward) if isinstance(reward, str) else reward
-    made = found() if inspect.isclass(found) else found
+    result = _attribute(reward) if isinstance(reward, str) else reward
+    made = result() if inspect.isclass(result) else result
     if not callable(made):
         raise ValueError(
             f"reward {reward!r} is a {type(made).__name__}; expected a function of a Transition, or a class of them; "

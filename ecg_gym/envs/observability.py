@@ -42,7 +42,7 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class Sight:
+class SeenStrip:
     """A strip as an agent saw it, and what was given then: a history of these is all that may be known."""
 
     hours: float  # [h] when it was taken, on the patient's clock

@@ -58,7 +58,7 @@ CHANGES = (  # since the first strip of the episode, against which risk is judge
     Feature("qrs_ms_change", -100, 100, True),
     Feature("qtcf_ms_change", -150, 150, True),
 )
-TOLD = (
+PATIENT_FEATURES = (
     Feature("age_years", 0, 100, True),
     Feature("female", 0, 1, True),
     Feature("weight_kg", 30, 200, True),
@@ -94,7 +94,7 @@ class Layout:
         findings = tuple(Feature(name, 0, 1) for name in self.findings)
         conditions = tuple(Feature(f"condition_{name}", 0, 1) for name in self.conditions)
         taken = tuple(Feature(f"{drug}_{w:g}h", 0, 4) for drug in self.drugs for w in DOSE_WINDOWS_HOURS)
-        return MEASURED + CHANGES + findings + TOLD + conditions + CLOCK + taken
+        return MEASURED + CHANGES + findings + PATIENT_FEATURES + conditions + CLOCK + taken
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,11 +143,11 @@ def space(mode: str, layout: Layout, latent_shape: tuple[int, ...] | None) -> sp
     raise ValueError(f"obs is {mode!r}; expected one of {MODES}; pass obs='features'")
 
 
-def told(patients: Sequence[Patient], conditions: Sequence[str]) -> dict[str, np.ndarray]:
+def patient_features(patients: Sequence[Patient], conditions: Sequence[str]) -> dict[str, np.ndarray]:
     """What is known about the people, one array ``(B,)`` per feature; NaN is unknown."""
     sexes = {"F": 1.0, "M": 0.0, None: np.nan}
     columns = {"female": np.array([sexes[p.sex] for p in patients])}
-    for feature in TOLD:
+    for feature in PATIENT_FEATURES:
         if feature.name != "female":
             values = [getattr(p, feature.name) for p in patients]
             columns[feature.name] = np.array([np.nan if v is None else v for v in values], dtype=float)

@@ -96,8 +96,8 @@ def _situation(episode: Episode, outcome: Outcome | None, row: int) -> str:
         words.append(
             f"given: {outcome.given[row]}" + (" (the chosen one is not allowed)" if outcome.refused[row] else "")
         )
-    if (shown := episode.sights[row][-1].hours) < episode.state.hours[row]:
-        words.append(f"strip of {shown:g} h")
+    if (rows := episode.sights[row][-1].hours) < episode.state.hours[row]:
+        words.append(f"strip of {rows:g} h")
     if not episode.state.alive[row]:
         words.append("LETHAL RHYTHM")
     return "     ".join(word for word in words if word)

@@ -44,7 +44,7 @@ def start(
         given = _given(options.get("given", scenario.given), patient or Patient())
         ecg, patient = _record(options["ecg"], patient)
         return world.observe(ecg, patient or Patient(), given).repeat(len(generators))
-    people = [_person(scenario.drawn(rng), patient, options, tier) for rng in generators]
+    people = [_person(scenario.draw(rng), patient, options, tier) for rng in generators]
     return _initial(world, people, generators)
 
 
@@ -52,11 +52,11 @@ def _person(
     scenario: Scenario, patient: Patient | None, options: Mapping[str, Any], tier: Tier | None
 ) -> tuple[Patient, dict[str, Any]]:
     """One patient as far as the scenario and the options tell, and the other words for ``World.initial``."""
-    told = patient or Patient()
+    inputs = patient or Patient()
     words = {**scenario.population, **(tier.population if tier is not None else {})}
     known = {name: words.pop(name) for name in _FIELDS if name in words}
-    known = {name: value for name, value in known.items() if getattr(told, name) is None}
-    person = replace(told, **known, conditions=told.conditions | scenario.conditions)
+    known = {name: value for name, value in known.items() if getattr(inputs, name) is None}
+    person = replace(inputs, **known, conditions=inputs.conditions | scenario.conditions)
     if given := _given(options.get("given", scenario.given), person):
         words["given"] = given
     return person, words
@@ -81,14 +81,14 @@ def _initial(
     return concatenate(parts)[order] if len(parts) > 1 else parts[0]
 
 
-def _patient(told: Any) -> Patient | None:
-    if told is None or isinstance(told, Patient):
-        return told
-    if not isinstance(told, Mapping):
-        raise TypeError(f"patient is a {type(told).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
-    if unknown := sorted(set(told) - set(_FIELDS), key=str):
+def _patient(inputs: Any) -> Patient | None:
+    if inputs is None or isinstance(inputs, Patient):
+        return inputs
+    if not isinstance(inputs, Mapping):
+        raise TypeError(f"patient is a {type(inputs).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
+    if unknown := sorted(set(inputs) - set(_FIELDS), key=str):
         raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
-    patient = Patient(**told)
+    patient = Patient(**inputs)
     for name, (low, high, unit) in PLAUSIBLE.items():
         if (value := getattr(patient, name)) is not None and not low <= value <= high:
             raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
@@ -107,12 +107,12 @@ def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
     return record.ecg, patient if patient is not None else record.patient
 
 
-def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
+def _given(value: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
     """Doses already taken, in the formulary's own spelling."""
-    if not isinstance(told, Sequence) or isinstance(told, str | bytes):
-        raise TypeError(f"given is {told!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TypeError(f"given is {value!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")
     given = []
-    for entry in told:
+    for entry in value:
         if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
             entry = Administration(_hours(entry["hours"]), parse_dose(entry["dose"]))
         if not isinstance(entry, Administration):
@@ -128,11 +128,11 @@ def _given(told: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
     return tuple(sorted(given))
 
 
-def _hours(told: Any) -> float:
+def _hours(value: Any) -> float:
     try:
-        hours = float(told)
+        hours = float(value)
     except (TypeError, ValueError):
         hours = np.nan
     if not np.isfinite(hours):
-        raise ValueError(f"a dose was given at {told!r} h; expected a number of hours <= 0; write 'hours': -2")
+        raise ValueError(f"a dose was given at {value!r} h; expected a number of hours <= 0; write 'hours': -2")
     return hours

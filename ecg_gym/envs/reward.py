@@ -7,37 +7,19 @@ A reward is anything that can be called with a :class:`Transition` and returns r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecg_gym.envs.episode import Reward, Transition
+
 if TYPE_CHECKING:
-    from ecg_gym.core import Treatment
-    from ecg_gym.envs.episode import Episode
+    pass
 
 MOST_BURDEN = 1000.0  # a dose that costs more than a thousand deaths of an hour is a slip
 WHOLE = "reward"  # the only term of a reward that does not name its terms
-
-
-@dataclass(frozen=True)
-class Transition:
-    """A step of B episodes, for those who judge it."""
-
-    before: Episode
-    after: Episode
-    given: tuple[Treatment, ...]  # (B,) what was really given
-    refused: np.ndarray  # (B,) bool: something else was asked for, and not allowed
-    lost: np.ndarray  # (B,) bool: the step ended in a lethal rhythm (or a strip that is not finite)
-    risk: np.ndarray  # (B,) in [0, 1] of the true strip, with its spread if the env judges several futures
-    horizon: int  # steps an episode may last
-    most_doses: int  # doses of the largest treatment on the menu
-
-    @property
-    def doses(self) -> np.ndarray:
-        """How many doses were given, ``(B,)`` int."""
-        return np.array([len(treatment.doses) for treatment in self.given])
 
 
 @dataclass(frozen=True)
@@ -60,16 +42,13 @@ class RiskReward:
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
         worst = 1 + self.burden * step.most_doses
-        remaining = np.maximum(step.horizon - step.before.steps, 1)
+        remaining = np.maximum(step.horizon - step.steps, 1)
         lives = ~step.lost
         return {
             "risk": np.where(lives, 0.0 - np.clip(step.risk, 0.0, 1.0), 0.0),
             "burden": np.where(lives, 0.0 - self.burden * step.doses, 0.0),
             "lethal": np.where(lives, 0.0, -worst * (step.horizon + remaining)),
         }
-
-
-Reward = Callable[[Transition], Any]
 
 
 def terms_of(reward: Reward) -> tuple[str, ...]:
@@ -80,8 +59,8 @@ def terms_of(reward: Reward) -> tuple[str, ...]:
 def priced(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
     """The terms of a step, each ``(B,)`` float64; ValueError if the reward does not say what it promised."""
     said, names, rows = reward(step), terms_of(reward), len(step.given)
-    found = said if isinstance(said, Mapping) else {WHOLE: said}
-    columns = {name: np.asarray(values, dtype=float) for name, values in found.items()}
+    result = said if isinstance(said, Mapping) else {WHOLE: said}
+    columns = {name: np.asarray(values, dtype=float) for name, values in result.items()}
     if tuple(columns) != names or any(values.shape != (rows,) for values in columns.values()):
         raise ValueError(
             f"the reward said { {name: values.shape for name, values in columns.items()} } for {rows} rows; expected "

@@ -70,11 +70,11 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Observations, rewards ``(num_envs,)`` float32, dones ``(num_envs,)`` bool, one info per row."""
-        seen, rewards, terminated, truncated, told = self.envs.step(self._actions)
+        seen, rewards, terminated, truncated, value = self.envs.step(self._actions)
         dones, infos = terminated | truncated, []
-        final = {name: told.pop(name, None) for name in ("final_obs", "_final_obs", "final_info", "_final_info")}
+        final = {name: value.pop(name, None) for name in ("final_obs", "_final_obs", "final_info", "_final_info")}
         for row in range(self.num_envs):
-            info = row_of(told, row)
+            info = row_of(value, row)
             if dones[row]:
                 self.reset_infos[row], info = info, row_of(final["final_info"], row)
                 info["terminal_observation"] = final["final_obs"][row]

@@ -43,7 +43,7 @@ class StripExtractor(BaseFeaturesExtractor):
             )
         self.signal = signal
         channels, samples = held[signal].shape or (0, 0)
-        (told,) = held["features"].shape or (0,)
+        (value,) = held["features"].shape or (0,)
         layers: list[nn.Module] = []
         while samples > steps_left:
             layers += [nn.Conv1d(channels, width, kernel, stride=2, padding=kernel // 2), nn.ReLU()]
@@ -51,7 +51,7 @@ class StripExtractor(BaseFeaturesExtractor):
         self.convolutions = nn.Sequential(*layers)
         half = features_dim // 2
         self.of_signal = nn.Sequential(nn.Linear(2 * channels, half), nn.ReLU())
-        self.of_features = nn.Sequential(nn.Linear(told, features_dim - half), nn.ReLU())
+        self.of_features = nn.Sequential(nn.Linear(value, features_dim - half), nn.ReLU())
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         """Features ``(B, features_dim)``."""

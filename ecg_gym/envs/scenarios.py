@@ -88,7 +88,7 @@ class Scenario:
         """What everybody was given before the episode starts."""
         return self.people.given
 
-    def drawn(self, rng: np.random.Generator) -> Scenario:
+    def draw(self, rng: np.random.Generator) -> Scenario:
         """The scenario of one patient: a kind chosen by its share, every range a number.
 
         A row without kinds and ranges is returned as it is, and ``rng`` is left untouched.
@@ -163,9 +163,9 @@ def _parsed(name: str, row: Mapping[str, Any]) -> Scenario:
     )
 
 
-def _helps(name: str, told: Mapping[str, str]) -> tuple[Treatment, str]:
-    _expect(f"helps of scenario {name}", told, ("give", "moves"), ())
-    return Treatment((FORMULARY.check(parse_dose(told["give"]), Patient()),)), told["moves"]
+def _helps(name: str, text: Mapping[str, str]) -> tuple[Treatment, str]:
+    _expect(f"helps of scenario {name}", text, ("give", "moves"), ())
+    return Treatment((FORMULARY.check(parse_dose(text["give"]), Patient()),)), text["moves"]
 
 
 def _people(name: str, row: Mapping[str, Any]) -> People:
@@ -175,8 +175,8 @@ def _people(name: str, row: Mapping[str, Any]) -> People:
             f"scenario {name} has conditions {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; "
             "check the spelling"
         )
-    for told in (given := row.get("given", ())):
-        _expect(f"given of scenario {name}", told, ("dose", "hours"), ())
+    for value in (given := row.get("given", ())):
+        _expect(f"given of scenario {name}", value, ("dose", "hours"), ())
     return People(
         population=row.get("population", {}),
         ranges={field: (float(low), float(high)) for field, (low, high) in row.get("ranges", {}).items()},

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World, row_generators
-from ecg_gym.envs.config import Posed, pose
+from ecg_gym.envs.config import EnvProperties, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome, join
 from ecg_gym.envs.info import Columns, spread, taken
@@ -25,7 +25,7 @@ from ecg_gym.risk import RiskModel
 MASK = "reset_mask"
 
 
-class ECGInterventionVectorEnv(Posed, VectorEnv):
+class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     """A batch of :class:`~ecg_gym.envs.ECGInterventionEnv`, stepped together; it takes the same arguments.
 
     ``autoreset_mode`` is ``"NextStep"`` (default), ``"SameStep"`` (``info["final_obs"]``, ``info["final_info"]``) or
@@ -51,7 +51,7 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
             raise ValueError(f"num_envs is {num_envs}; expected at least 1; pass num_envs=8")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1, or None for no limit")
-        self._problem = pose(world, risk, scenario, **arguments)
+        self._problem = make_setup(world, risk, scenario, **arguments)
         self.render_mode = checked_render_mode(render_mode)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -87,8 +87,8 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
-        told = dict(options or {})
-        chosen = self._chosen(told.pop(MASK)) if MASK in told else np.ones(self.num_envs, bool)
+        value = dict(options or {})
+        chosen = self._chosen(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
         rows = np.flatnonzero(chosen)
         if self._episode is None and len(rows) < self.num_envs:
             raise ValueError(
@@ -98,7 +98,7 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
             if chosen[row] and (number is not None or self._generators[row] is None):
                 self._generators[row] = seeding.np_random(number)[0]
         info: dict[str, Any] = {}
-        self._begin(rows, told or None, info)
+        self._begin(rows, value or None, info)
         return self._problem.observation(self.episode), info
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -130,13 +130,13 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
             if self.max_episode_steps is not None:
                 truncated[going] = after.steps >= self.max_episode_steps
             self._put(after, going, [(outcome, i) for i in range(len(going))])
-            told = self._problem.info(after, outcome)
+            value = self._problem.info(after, outcome)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 anew = np.flatnonzero(terminated | truncated)
-                self._finish(after, told, going, anew, info)
+                self._finish(after, value, going, anew, info)
             lasting = ~np.isin(going, anew)
             if lasting.any():
-                spread(taken(told, np.flatnonzero(lasting)), going[lasting], n, info)
+                spread(taken(value, np.flatnonzero(lasting)), going[lasting], n, info)
         if len(anew):
             self._begin(anew, None, info)
         self._over = terminated | truncated
@@ -151,11 +151,11 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
         if self.render_mode is None:
             return None
         draw = {"rgb_array": rendering.picture, "ansi": rendering.line}[self.render_mode]
-        shown = []
+        rows = []
         for row, last in enumerate(self._last):
             outcome = None if last is None else last[0].row(last[1])
-            shown.append(draw(self.episode[[row]], outcome))
-        return tuple(shown)
+            rows.append(draw(self.episode[[row]], outcome))
+        return tuple(rows)
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
         spread(self._problem.info(fresh, None), rows, self.num_envs, info)
 
     def _finish(
-        self, after: Episode, told: Columns, going: np.ndarray, ended: np.ndarray, info: dict[str, Any]
+        self, after: Episode, value: Columns, going: np.ndarray, ended: np.ndarray, info: dict[str, Any]
     ) -> None:
         """What the rows that ended in this step saw last: ``final_obs`` and ``final_info``."""
         if not len(ended):
@@ -180,7 +180,7 @@ class ECGInterventionVectorEnv(Posed, VectorEnv):
             final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]
         there = np.isin(np.arange(self.num_envs), ended)
         info["final_obs"], info["_final_obs"] = final, there
-        info["final_info"], info["_final_info"] = spread(taken(told, places), ended, self.num_envs), there.copy()
+        info["final_info"], info["_final_info"] = spread(taken(value, places), ended, self.num_envs), there.copy()
 
     def _put(self, part: Episode, rows: np.ndarray, last: Sequence[tuple[Outcome, int] | None]) -> None:
         """The part in its rows, the others as they were."""

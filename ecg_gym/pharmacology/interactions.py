@@ -62,10 +62,10 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):
                 switches += [(start, clearance, absorption), (end, 1 / clearance, 1 / absorption)]
-    found = [(float("-inf"), *always)]
+    result = [(float("-inf"), *always)]
     for at, clearance, absorption in sorted(switches):
-        found.append((at, found[-1][1] * clearance, found[-1][2] * absorption))
-    return found
+        result.append((at, result[-1][1] * clearance, result[-1][2] * absorption))
+    return result
 
 
 def _spans(times: list[float], lasts: float) -> list[tuple[float, float]]:

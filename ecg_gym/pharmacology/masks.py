@@ -66,9 +66,9 @@ def action_mask(
                     return True
         if entry.open >= 0 and entry.open not in against:
             against[entry.open] = any(
-                holds(when, asked) and not (unless and holds(unless, asked))
+                holds(when, target_intervals) and not (unless and holds(unless, target_intervals))
                 for dose, when, unless in known.questions[entry.open]
-                for asked in [case(dose, entry.treatment)]
+                for target_intervals in [case(dose, entry.treatment)]
             )
         return entry.open >= 0 and against[entry.open]
 
@@ -97,7 +97,7 @@ def _settled(menu: tuple[Treatment, ...], patient: Patient) -> _Menu:
             words = repr((sorted(drugs), [(dose.drug, when, unless) for dose, when, unless in left]))
             place = questions.setdefault(words, (len(questions), tuple(left)))[0]
         entries.append(_Entry(treatment, never, drugs, place))
-    return _Menu(tuple(entries), tuple(asked for _, asked in questions.values()))
+    return _Menu(tuple(entries), tuple(target_intervals for _, target_intervals in questions.values()))
 
 
 def reduced(node: Mapping[str, Any], case: Case) -> Mapping[str, Any] | bool:

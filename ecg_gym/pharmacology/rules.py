@@ -87,12 +87,12 @@ def violations(
         raise ValueError(
             f"the patient has {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; check the spelling"
         )
-    found: dict[str, Violation] = {}
+    result: dict[str, Violation] = {}
     for dose in treatment.doses:
         case = Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
         for violation in (*limits(case), *_clinical(case)):
-            found.setdefault(violation.rule, violation)
-    return tuple(sorted(found.values(), key=lambda v: not v.hard))
+            result.setdefault(violation.rule, violation)
+    return tuple(sorted(result.values(), key=lambda v: not v.hard))
 
 
 def _clinical(case: Case) -> list[Violation]:
@@ -113,10 +113,10 @@ def limits(case: Case) -> list[Violation]:
     drug = FORMULARY[case.dose.drug]
     route = drug.routes[case.dose.route].form(case.dose.unit)
     citation = sources()[route.source]
-    name, found = drug.name, []
+    name, result = drug.name, []
 
     def say(rule: str, sentence: str, hard: bool = True) -> None:
-        found.append(Violation(rule, f"{name}: {sentence}", citation, hard))
+        result.append(Violation(rule, f"{name}: {sentence}", citation, hard))
 
     def mass(dose: Dose) -> float:
         return milligrams(dose, drug, case.patient)
@@ -150,7 +150,7 @@ def limits(case: Case) -> list[Violation]:
         say("twice", "named twice in one treatment")
     if per_kg(case.dose) and case.patient.weight_kg is None:
         say("weight-assumed", "the dose depends on a weight that is unknown; 70 kg were assumed", hard=False)
-    return found
+    return result
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from ecg_gym.physiology.epk import Anchor, epk_trace, epk_traces
 from ecg_gym.physiology.fitting import Fit, fit
 from ecg_gym.physiology.mcsharry import WAVES, Waves, intervals_ms, solve_exact, solve_rk4, textbook
-from ecg_gym.physiology.multilead import ASKED, LeadFit, anchor_traces, asked_after, fit_leads
+from ecg_gym.physiology.multilead import TARGET_INTERVALS, LeadFit, anchor_traces, fit_leads, target_after
 from ecg_gym.physiology.rr_series import beats_of, draw_beats, recorded_beats, recorded_rhythm, usual_sd_ms
 from ecg_gym.physiology.wave_modulation import apply
 
 __all__ = [
-    "ASKED",
+    "TARGET_INTERVALS",
     "WAVES",
     "Anchor",
     "Fit",
@@ -16,7 +16,6 @@ __all__ = [
     "Waves",
     "anchor_traces",
     "apply",
-    "asked_after",
     "beats_of",
     "draw_beats",
     "epk_trace",
@@ -28,6 +27,7 @@ __all__ = [
     "recorded_rhythm",
     "solve_exact",
     "solve_rk4",
+    "target_after",
     "textbook",
     "usual_sd_ms",
 ]

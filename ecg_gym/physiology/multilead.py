@@ -16,12 +16,11 @@ import numpy as np
 from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
-    LEADS,
     MODEL_RATE_HZ,
     MODEL_SAMPLES,
     R_PEAK_OFFSET_S,
+    as_twelve_leads,
     independent_from_leads,
-    limb_from_independent,
 )
 from ecg_gym.physiology import mcsharry, parameters, wave_modulation
 from ecg_gym.physiology.rr_series import STRIP_S, beats_of, first_of, refined
@@ -30,7 +29,7 @@ from ecg_gym.waveform.beats import RATE_HZ, Beat, conditioned, r_peaks_of, typic
 from ecg_gym.waveform.delineation import fiducials
 from ecg_gym.waveform.intervals import Intervals
 
-ASKED = ("hr_bpm", "pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv", "r_amplitude_mv")
+TARGET_INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv", "r_amplitude_mv")
 LANDMARKS = ("p_onset", "p_end", "qrs_onset", "r", "qrs_end", "t_onset", "t_peak", "t_end")
 EVERY = 2  # of the samples of the typical beat (500 Hz) are kept
 FIRST_S, LAST_S = -0.5, 0.78  # the typical beat around its R
@@ -68,16 +67,6 @@ class LeadFit:
         return LeadFit(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def twelve(ecg: np.ndarray) -> np.ndarray:
-    """Strips ``(B, 12, 1024)`` out of ones with 12 leads or the 8 independent ones; raises ValueError for others."""
-    if ecg.ndim != 3 or ecg.shape[1] not in (len(LEADS), len(INDEPENDENT_LEADS)) or ecg.shape[2] != MODEL_SAMPLES:
-        raise ValueError(
-            f"ecg has shape {ecg.shape}; expected (B, 12, {MODEL_SAMPLES}) or (B, 8, {MODEL_SAMPLES}) mV at "
-            f"{MODEL_RATE_HZ} Hz; use ecg_gym.waveform.to_model_grid"
-        )
-    return np.asarray(ecg if ecg.shape[1] == len(LEADS) else limb_from_independent(ecg), dtype=np.float32)
-
-
 def fit_leads(
     ecg: np.ndarray,  # (B, 12 or 8, 1024) [mV] on the model grid
     intervals: Intervals | Sequence[Mapping[str, float]],  # measured on it, one row per strip
@@ -88,9 +77,9 @@ def fit_leads(
     """The waves of each strip's typical beat; some 10 ms per strip. Never raises for what a strip looks like."""
     if lead is not None and lead not in INDEPENDENT_LEADS:
         raise ValueError(f"lead is {lead!r}; expected one of {INDEPENDENT_LEADS} or None; the others follow from them")
-    strips = twelve(ecg)
-    told = [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else intervals
-    rows = list(told)
+    strips = as_twelve_leads(ecg)
+    value = [intervals.row(i) for i in range(len(intervals))] if isinstance(intervals, Intervals) else intervals
+    rows = list(value)
     if len(rows) != len(strips):
         raise ValueError(
             f"{len(rows)} rows of intervals for {len(strips)} strips; expected one each; measure the same strips"
@@ -108,7 +97,7 @@ def join(fits: Sequence[LeadFit]) -> LeadFit:
 
 def anchor_traces(
     fit: LeadFit,
-    asked: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
+    target_intervals: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
     beats_s: np.ndarray | None = None,  # (B, K) [s]; even beats at the asked rate if not given
     *,
     first_s: np.ndarray | float | None = None,  # scalar or (B,) [s] of the first R peak; the reference's if not given
@@ -125,9 +114,9 @@ def anchor_traces(
     ``residual`` only the waves are drawn; without ``abstain`` every row that has a typical beat (``drawable``) is: QRS
     and T of fibrillating atria, of ventricular rhythms, and what goes before their QRS on average.
     """
-    wanted = _as_columns(fit, asked)
+    targets = _as_columns(fit, target_intervals)
     if beats_s is None:
-        beats_s = np.where(wanted[:, [0]] > 0, 60 / wanted[:, [0]], fit.rr_s[:, None])
+        beats_s = np.where(targets[:, [0]] > 0, 60 / targets[:, [0]], fit.rr_s[:, None])
     beats_s = np.asarray(beats_s, dtype=float)
     if beats_s.ndim != 2 or len(beats_s) != len(fit):
         raise ValueError(
@@ -137,14 +126,14 @@ def anchor_traces(
     lost = fit if p_present is None else _without_p(fit, ~np.asarray(p_present, dtype=bool))
     first = np.broadcast_to(np.asarray(fit.first_s if first_s is None else first_s, dtype=float), len(fit))
     out = np.zeros((len(fit), len(INDEPENDENT_LEADS), MODEL_SAMPLES), dtype=np.float32)
-    spoken = np.flatnonzero((~fit.abstained if abstain else fit.drawable) & np.isfinite(beats_s).all(axis=1))
-    for i in range(0, len(spoken), CHUNK):
-        rows = spoken[i : i + CHUNK]
-        out[rows] = _draw(lost[rows], wanted[rows], beats_s[rows], first[rows], residual, relaxation_per_s)
+    has_prior = np.flatnonzero((~fit.abstained if abstain else fit.drawable) & np.isfinite(beats_s).all(axis=1))
+    for i in range(0, len(has_prior), CHUNK):
+        rows = has_prior[i : i + CHUNK]
+        out[rows] = _draw(lost[rows], targets[rows], beats_s[rows], first[rows], residual, relaxation_per_s)
     return out
 
 
-def asked_after(fit: LeadFit, before: wave_modulation.Modulations, after: wave_modulation.Modulations) -> np.ndarray:
+def target_after(fit: LeadFit, before: wave_modulation.Modulations, after: wave_modulation.Modulations) -> np.ndarray:
     """What to ask ``(B, 7)``, columns ASKED, once ``before`` has given way to ``after``: pharmacology alone.
 
     The same laws and gains as ``modulation.apply``: the reference's own intervals, moved by the difference of the two.
@@ -178,15 +167,15 @@ def _fit_chunk(
     peaks = r_peaks_of(leads)
     beats = [typical_beat(row, p) if ok and len(p) >= 2 else None for row, p, ok in zip(leads, peaks, finite)]
     typical = np.full((len(ecg), len(INDEPENDENT_LEADS), len(TIME_S)), np.nan)
-    found = np.full((len(ecg), len(_USUAL_S)), np.nan)
+    result = np.full((len(ecg), len(_USUAL_S)), np.nan)
     for i, beat in enumerate(beats):
         if beat is not None:
             begin = beat.r + round(FIRST_S * RATE_HZ)
             typical[i] = beat.signal[:, begin : begin + EVERY * len(TIME_S) : EVERY]
-            found[i] = _found(beat)
-    measured = np.array([[row.get(name, np.nan) for name in ASKED] for row in rows], dtype=float)
+            result[i] = _landmarks_of(beat)
+    measured = np.array([[row.get(name, np.nan) for name in TARGET_INTERVALS] for row in rows], dtype=float)
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
-    own = _own(found[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
+    own = _own(result[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
     if lead is None:
         shared = fit_shared(typical, TIME_S, own, waves, steps)
     else:
@@ -205,7 +194,7 @@ def _fit_chunk(
         gain_mv=shared.gain_mv,
         residual_mv=residual,
         baseline_mv=np.zeros(ecg.shape[:1] + residual.shape[1:2]),
-        landmarks_s=_landmarks(found, shared, waves),
+        landmarks_s=_landmarks(result, shared, waves),
         measured=measured,
         rr_s=rr_s,
         rr_sd_ms=np.array([1e3 * np.std(np.diff(r)) if len(r) > 3 else np.nan for r in seconds]),
@@ -216,19 +205,19 @@ def _fit_chunk(
         reason=np.array(reason, dtype=object),
         role=np.tile(roles(waves), (len(ecg), 1)),
     )
-    fit = _completed(fit, found)
+    fit = _completed(fit, result)
     own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first, abstain=False)
     level = np.median(independent_from_leads(ecg) - own_strip, axis=-1)
     return replace(fit, baseline_mv=np.where(fit.drawable[:, None], level, 0.0))
 
 
-def _completed(fit: LeadFit, found: np.ndarray) -> LeadFit:
+def _completed(fit: LeadFit, landmarks: np.ndarray) -> LeadFit:
     """Where the delineator found no T peak or end, the T waves' own stand in, so that what is asked can be reached."""
-    lost = np.flatnonzero(fit.drawable & ~np.isfinite(found[:, 4:]).all(axis=1))
+    lost = np.flatnonzero(fit.drawable & ~np.isfinite(landmarks[:, 4:]).all(axis=1))
     if not len(lost):
         return fit
     marks, measured = fit.landmarks_s.copy(), fit.measured.copy()
-    columns = [ASKED.index(name) for name in ("jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv")]
+    columns = [TARGET_INTERVALS.index(name) for name in ("jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv")]
     for i in lost:
         t = fit.role[i] == "T"
         bells = np.exp(-0.5 * ((TIME_S - fit.centre_s[i, t, None]) / fit.width_s[i, t, None]) ** 2)
@@ -246,7 +235,7 @@ def _completed(fit: LeadFit, found: np.ndarray) -> LeadFit:
     return replace(fit, landmarks_s=marks, measured=measured)
 
 
-def _found(beat: Beat) -> np.ndarray:
+def _landmarks_of(beat: Beat) -> np.ndarray:
     """Landmarks ``(6,)`` [s after R] of a typical beat, P onset, QRS onset, R, QRS end, T peak, T end; NaN if none."""
     marks = fiducials(beat, beat.next_rr_ms)
     columns = [marks.p_onset, marks.qrs_onset, beat.r, marks.qrs_end, marks.t_peak, marks.t_end]
@@ -272,9 +261,9 @@ def _bells(shared: SharedFit) -> np.ndarray:
     return np.exp(-0.5 * ((TIME_S - shared.centre_s[..., None]) / shared.width_s[..., None]) ** 2)
 
 
-def _landmarks(found: np.ndarray, shared: SharedFit, waves: str) -> np.ndarray:
+def _landmarks(landmarks: np.ndarray, shared: SharedFit, waves: str) -> np.ndarray:
     """``(B, 8)`` columns LANDMARKS [s after R], ascending; usual places for those that were not found."""
-    p_onset, onset, r, end, peak, t_end = np.where(np.isfinite(found), found, _USUAL_S).T
+    p_onset, onset, r, end, peak, t_end = np.where(np.isfinite(landmarks), landmarks, _USUAL_S).T
     p = np.array(roles(waves)) == "P"
     p_end = (shared.centre_s + mcsharry.TANGENT_TAIL * shared.width_s)[:, p].max(axis=1)
     p_end = np.clip(p_end, p_onset + 0.25 * (onset - p_onset), onset - 0.05 * (onset - p_onset))
@@ -300,17 +289,22 @@ def _why(shared: SharedFit, i: int, row: Mapping[str, float], beats: int, finite
     return ""
 
 
-def _as_columns(fit: LeadFit, asked: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+def _as_columns(fit: LeadFit, target_intervals: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
     """What is asked, ``(B, 7)``."""
-    if isinstance(asked, Mapping):
-        if unknown := [name for name in asked if name not in ASKED]:
-            raise ValueError(f"asked names {unknown}; expected names out of {ASKED}; check the spelling")
+    if isinstance(target_intervals, Mapping):
+        if unknown := [name for name in target_intervals if name not in TARGET_INTERVALS]:
+            raise ValueError(f"asked names {unknown}; expected names out of {TARGET_INTERVALS}; check the spelling")
         nothing = np.full(len(fit), np.nan)
-        asked = np.stack([np.broadcast_to(asked.get(name, nothing), len(fit)) for name in ASKED], axis=1)
-    asked = np.asarray(asked, dtype=float)
-    if asked.shape != (len(fit), len(ASKED)):
-        raise ValueError(f"asked has shape {asked.shape} for {len(fit)} fits; expected (B, {len(ASKED)}): {ASKED}")
-    return asked
+        target_intervals = np.stack(
+            [np.broadcast_to(target_intervals.get(name, nothing), len(fit)) for name in TARGET_INTERVALS], axis=1
+        )
+    target_intervals = np.asarray(target_intervals, dtype=float)
+    if target_intervals.shape != (len(fit), len(TARGET_INTERVALS)):
+        raise ValueError(
+            f"target_intervals have shape {target_intervals.shape} for {len(fit)} fits; "
+            f"expected (B, {len(TARGET_INTERVALS)}), columns {TARGET_INTERVALS}; add or drop columns"
+        )
+    return target_intervals
 
 
 def _to_the_end(beats_s: np.ndarray) -> np.ndarray:
@@ -327,9 +321,9 @@ def _without_p(fit: LeadFit, lost: np.ndarray) -> LeadFit:
     return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv))
 
 
-def _moved(fit: LeadFit, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _moved(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Landmarks ``(B, 8)`` [s after R] where the asked intervals put them, and ratios ``(B,)`` of QRS and T heights."""
-    change = np.nan_to_num(asked - fit.measured)
+    change = np.nan_to_num(target_intervals - fit.measured)
     pr, qrs, jtpeak, tpeak_tend = 1e-3 * change[:, 1:5].T
     p_onset, p_end, onset, r, end, t_onset, peak, t_end = fit.landmarks_s.T
     least = parameters.value("leads", "smallest_slope")
@@ -350,14 +344,14 @@ def _moved(fit: LeadFit, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     t_onset_2 = np.minimum(t_onset_2, peak_2 - least * (peak - t_onset))
     marks = np.stack([p_onset_2, p_end_2, onset_2, r, end_2, t_onset_2, peak_2, t_end_2], axis=1)
     tallest = parameters.value("leads", "tallest")
-    t_ratio, r_ratio = np.clip(np.nan_to_num(asked[:, 5:7] / fit.measured[:, 5:7], nan=1.0), 0, tallest).T
+    t_ratio, r_ratio = np.clip(np.nan_to_num(target_intervals[:, 5:7] / fit.measured[:, 5:7], nan=1.0), 0, tallest).T
     return np.maximum.accumulate(marks, axis=1), r_ratio, t_ratio
 
 
 def _draw(
-    fit: LeadFit, asked: np.ndarray, beats_s: np.ndarray, first_s: np.ndarray, residual: bool, kappa: float
+    fit: LeadFit, target_intervals: np.ndarray, beats_s: np.ndarray, first_s: np.ndarray, residual: bool, kappa: float
 ) -> np.ndarray:
-    marks, r_ratio, t_ratio = _moved(fit, asked)
+    marks, r_ratio, t_ratio = _moved(fit, target_intervals)
     centre, width = _stretched(fit, marks)
     taller = np.where(fit.role == "P", 1.0, np.where(fit.role == "T", t_ratio[:, None], r_ratio[:, None]))
     gain = fit.gain_mv * taller[:, None]

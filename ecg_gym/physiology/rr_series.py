@@ -95,10 +95,10 @@ def recorded_rhythm(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _peaks_of(ecg: np.ndarray) -> list[np.ndarray]:
     """R peaks of each strip ``(B, 12 or 8, 1024)`` [s]."""
-    from ecg_gym.physiology.multilead import twelve
+    from ecg_gym.core import as_twelve_leads
     from ecg_gym.waveform.beats import RATE_HZ, conditioned, r_peaks_of
 
-    leads = conditioned(ECG(twelve(ecg), MODEL_RATE_HZ))
+    leads = conditioned(ECG(as_twelve_leads(ecg), MODEL_RATE_HZ))
     return [refined(row, peaks) / RATE_HZ for row, peaks in zip(leads, r_peaks_of(leads))]
 
 

@@ -35,13 +35,13 @@ class MeasuredStrips:
     def __call__(self, strips: np.ndarray) -> Intervals:
         """Intervals of strips ``(B, 12, 1024)`` [mV] on the model grid, as ``measure`` says them."""
         keys = [_digest(strip) for strip in strips]
-        found = self._recalled(keys)
-        first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in found}
+        result = self._recalled(keys)
+        first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in result}
         if first:
             fresh = measure(ECG(strips[list(first.values())], MODEL_RATE_HZ))
-            found |= {key: (fresh.row(i), fresh.reason[i]) for i, key in enumerate(first)}
-            self._remember({key: found[key] for key in first})
-        return Intervals.from_rows([found[key][0] for key in keys], [found[key][1] for key in keys])
+            result |= {key: (fresh.row(i), fresh.reason[i]) for i, key in enumerate(first)}
+            self._remember({key: result[key] for key in first})
+        return Intervals.from_rows([result[key][0] for key in keys], [result[key][1] for key in keys])
 
     def _recalled(self, keys: list[bytes]) -> dict[bytes, Row]:
         with self._lock:

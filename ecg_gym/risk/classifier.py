@@ -97,10 +97,10 @@ class Findings:
     @classmethod
     def load(cls, path: str | Path | None = None) -> Findings:
         """The packaged weights, or those at ``path``; ValueError when the file is not what it should be."""
-        found = checkpoint.load_packaged(PACKAGED, KIND) if path is None else checkpoint.load(path, KIND)
-        network = checkpoint.build(lambda told: FindingsNet(FindingsConfig(**told)), found)
-        checkpoint.restore(network, found)
-        return cls(network, found.sha256, found.metadata)
+        result = checkpoint.load_packaged(PACKAGED, KIND) if path is None else checkpoint.load(path, KIND)
+        network = checkpoint.build(lambda value: FindingsNet(FindingsConfig(**value)), result)
+        checkpoint.restore(network, result)
+        return cls(network, result.sha256, result.metadata)
 
     @torch.no_grad()
     def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:

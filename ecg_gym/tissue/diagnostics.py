@@ -28,11 +28,11 @@ DIAGNOSTICS = (
 
 
 def diagnose(model: Model, u: Tensor, datasets: Sequence[DataSet], protocols: Sequence[int]) -> list[dict[str, float]]:
-    """One dict of ``DIAGNOSTICS`` per data set, for ``u (T, N, S, B)`` on ``protocols``."""
+    """One dict of ``DIAGNOSTICS`` per data set, for ``u (T, N, B, S)`` on ``protocols``."""
     out = []
     roughness = _roughness(model)
     for s, data in enumerate(datasets):
-        mine = u[:, :, s].nan_to_num(0.0)
+        mine = u[..., s].nan_to_num(0.0)
         notes = dict.fromkeys(DIAGNOSTICS, 0.0)
         notes["field_roughness"] = float(roughness[s])
         times = crossings(mine, data.sample_ms, 2)  # (2, 2, N, B)

@@ -2,7 +2,7 @@
 
 Seven of the eight have the form L = -B^T diag(c) B with every conductance c > 0, or a sum of powers -(-L)^k with
 weights >= 0. Whatever a network says, they conserve the sum of u (columns sum to zero) and dissipate (u^T L u <= 0).
-``free`` promises nothing and is the baseline. Layout: fields are ``(N, S, B)``, edges ``(E, S, B)`` or ``(E, S, 1)``.
+``free`` promises nothing and is the baseline. Layout: fields are ``(N, B, S)``, edges ``(E, B, S)`` or ``(E, 1, S)``.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class _Flow(torch.autograd.Function):
 
     @staticmethod
     def forward(u: Tensor, c: Tensor, b: Tensor, bt: Tensor) -> Tensor:
-        n, s, k = u.shape
-        drop = (b @ u.reshape(n, s * k)).reshape(-1, s, k)
-        return -(bt @ (c * drop).reshape(len(drop), s * k)).reshape(n, s, k)
+        n, k, s = u.shape
+        drop = (b @ u.reshape(n, k * s)).reshape(-1, k, s)
+        return -(bt @ (c * drop).reshape(len(drop), k * s)).reshape(n, k, s)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -95,13 +95,13 @@ class _Flow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, c = ctx.saved_tensors
-        n, s, k = u.shape
-        back = (ctx.b @ grad.reshape(n, s * k)).reshape(-1, s, k)
-        to_u = -(ctx.bt @ (c * back).reshape(len(back), s * k)).reshape(n, s, k) if ctx.needs_input_grad[0] else None
+        n, k, s = u.shape
+        back = (ctx.b @ grad.reshape(n, k * s)).reshape(-1, k, s)
+        to_u = -(ctx.bt @ (c * back).reshape(len(back), k * s)).reshape(n, k, s) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return to_u, None, None, None
-        to_c = -back * (ctx.b @ u.reshape(n, s * k)).reshape(-1, s, k)
-        return to_u, to_c.sum(2, keepdim=True) if c.shape[2] == 1 else to_c, None, None
+        to_c = -back * (ctx.b @ u.reshape(n, k * s)).reshape(-1, k, s)
+        return to_u, to_c.sum(1, keepdim=True) if c.shape[1] == 1 else to_c, None, None
 
     @staticmethod
     def jvp(ctx: Any, du: Tensor | None, dc: Tensor | None, *_: None) -> Tensor:
@@ -115,7 +115,7 @@ class _Flow(torch.autograd.Function):
 
 
 def flow(u: Tensor, c: Tensor, graph: TorchGraph) -> Tensor:
-    """``(N, S, B)`` [1/ms]: -B^T diag(c) B u for conductances ``c (E, S, 1 or B)`` [1/ms]."""
+    """``(N, B, S)`` [1/ms]: -B^T diag(c) B u for conductances ``c (E, 1 or B, S)`` [1/ms]."""
     return _Flow.apply(u, c, *graph.incidence)
 
 
@@ -163,7 +163,7 @@ class Operator:
         elif self.kind == "edge_mlp":
             x = graph.edge_inputs[None].expand(len(p["log_d"]), -1, -1)
             d = d * _bounded_exp(networks.apply(_net(p), x)[..., 0].T)
-        self.conductance = (graph.weight * d)[..., None]  # (E, S, 1)
+        self.conductance = (graph.weight * d)[:, None]  # (E, 1, S)
 
     def _edge_field(self, p: dict[str, Tensor], basis: Tensor | None) -> Tensor:
         field = p["field"].T if basis is None else basis @ p["field"].T  # (N, S)
@@ -171,7 +171,7 @@ class Operator:
         return (field[i] + field[j]) / 2
 
     def __call__(self, u: Tensor) -> Tensor:
-        """``(N, S, B)`` [1/ms] what flows into every node."""
+        """``(N, B, S)`` [1/ms] what flows into every node."""
         if self.kind == "gcn":
             return self._hops(u)
         if self.kind == "flux_mlp":
@@ -183,9 +183,9 @@ class Operator:
     def _hops(self, u: Tensor) -> Tensor:
         """-sum a_k (-M)^k u with M = L / bound, scaled so that a_1 = 1 is plain diffusion."""
         bound = self.graph.graph.row_bound
-        weights = torch.exp(self.p["log_hops"].clamp(-9.0, 2.0)).T[..., None]  # (3, S, 1)
-        d = torch.exp(self.p["log_d"].clamp(math.log(LOW_DIFFUSION), math.log(HIGH_DIFFUSION))).T[..., None]
-        unit = (self.graph.weight / bound)[..., None].expand(-1, u.shape[1], 1)
+        weights = torch.exp(self.p["log_hops"].clamp(-9.0, 2.0)).T  # (3, S)
+        d = torch.exp(self.p["log_d"].clamp(math.log(LOW_DIFFUSION), math.log(HIGH_DIFFUSION)))[:, 0]
+        unit = (self.graph.weight / bound)[:, None].expand(-1, 1, u.shape[2])
         out, power = torch.zeros_like(u), u
         for k in range(3):
             power = -flow(power, unit, self.graph)
@@ -209,16 +209,16 @@ class Operator:
         """``(S, N, N)`` the operator as matrices; raises ``ValueError`` for ``flux_mlp`` and ``free``, which depend on u."""
         if self.kind in ("flux_mlp", "free"):
             raise ValueError(f"diffusion is {self.kind!r}; expected one that is linear in u; use explicit steps")
-        n, s = len(self.graph.graph), self.conductance.shape[1]
-        unit = torch.eye(n, dtype=self.conductance.dtype)[:, None].expand(n, s, n)
-        return self(unit).transpose(0, 1)
+        n, s = len(self.graph.graph), self.conductance.shape[2]
+        unit = torch.eye(n, dtype=self.conductance.dtype)[:, :, None].expand(n, n, s).contiguous()
+        return self(unit).permute(2, 0, 1)
 
     def bound(self) -> float:
         """Largest |eigenvalue| [1/ms] that the operator can have (for ``free``: of its conservative part)."""
         with torch.no_grad():
-            ends = torch.zeros(len(self.graph.graph), self.conductance.shape[1], dtype=self.conductance.dtype)
+            ends = torch.zeros(len(self.graph.graph), self.conductance.shape[2], dtype=self.conductance.dtype)
             for end in self.graph.ends:
-                ends.index_add_(0, end, self.conductance[..., 0])
+                ends.index_add_(0, end, self.conductance[:, 0])
             worst = 2 * float(ends.nan_to_num(0.0, 0.0, 0.0).max())
             if self.kind == "gcn":
                 worst *= float(torch.exp(self.p["log_hops"].clamp(-9.0, 2.0)).sum(1).max())

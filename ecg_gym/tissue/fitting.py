@@ -1,6 +1,7 @@
-"""``fit``: the numbers of a structure from recordings, by gradient descent through the simulation.
+"""``fit``: the numbers of a structure from recordings, by descent through the simulation.
 
-All data sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are
+Structures of few numbers take Levenberg-Marquardt steps with forward-mode columns (the gradient is then exact and the
+steps are few); those with networks or a value per node take Adam steps with gradients backwards through time. All data sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are
 clipped per row, so a row has the fit it would have alone. A row whose loss is not finite loses its gradient and keeps
 the best parameters it had; the others go on. The horizon grows in three stages, so that a wave is in place before its
 tail is asked for.
@@ -18,9 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ecg_gym.tissue import tangents
 from ecg_gym.tissue.diagnostics import diagnose
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
+from ecg_gym.tissue.intervals import intervals
+from ecg_gym.tissue.polishing import LARGEST, covariance, levenberg_marquardt, prior_of
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet
 from ecg_gym.tissue.spec import Spec
@@ -39,16 +43,18 @@ class FitOptions:
     """How hard to try. ``effort`` multiplies the iterations of all stages."""
 
     effort: float = 1.0
-    restarts: int = 1  # rows per data set, started at jittered parameters; the best after two stages goes on
+    restarts: int = 1  # rows per data set, started at jittered parameters; the best goes on to the last stage
     seed: int = 0  # of the jitter and of the networks
     dt_ms: float = 0.5  # [ms] step of the simulation
+    newton_stages: tuple[tuple[float, int], ...] = ((0.22, 3), (0.55, 3), (1.0, 5))
+    # (share of the recording, Levenberg-Marquardt steps), for structures of few numbers; see ecg_gym.tissue.polishing
     stages: tuple[tuple[float, int, float], ...] = ((0.22, 18, 0.08), (0.55, 14, 0.07), (1.0, 26, 0.05))
     # (share of the recording, iterations, learning rate of Adam)
     network_rate: float = 0.3  # learning rate of networks and codes relative to the stage's
     clip: float = 0.3  # largest norm of a row's gradient, per tensor
     jitter: float = 0.25  # standard deviation of the log parameters of restarts
     batch_rows: int = 80  # rows per tensor: about 30 MB each on a sheet; few rows are as slow as many
-    polish: bool = False  # Levenberg-Marquardt afterwards, which adds the 90 % intervals
+    intervals: bool = False  # work out the 90 % intervals of the parameters (one more Jacobian)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,22 +112,28 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     model = _initial(spec, datasets, options, start)
     owner = torch.arange(len(datasets)).repeat_interleave(options.restarts)
     target, stimuli = Target.of(datasets, datasets[0].train), _stimuli(datasets, datasets[0].train)
+    newton = model.count <= LARGEST and tangents.applies(model)
+    stages = options.newton_stages if newton else options.stages
     iterations = 0
-    for stage, (share, count, rate) in enumerate(options.stages):
-        steps = max(1, round(options.effort * count))
-        best = descend(model, _take(stimuli, owner), target.rows(owner), share, steps, rate, options)
-        iterations += steps
-        if options.restarts > 1 and stage == len(options.stages) - 2:
+    for stage, (share, count, *rate) in enumerate(stages):
+        if len(owner) > len(datasets) and stage == len(stages) - 1:
             model, owner = _best_rows(model, best, len(datasets), options.restarts)
-    if options.restarts > 1 and len(owner) > len(datasets):
-        model, owner = _best_rows(model, best, len(datasets), options.restarts)
+        steps = max(1, round(options.effort * count))
+        here = stimuli.rows(owner), target.rows(owner)
+        if newton:
+            model, best = levenberg_marquardt(model, *here, _prior(model), steps, options.dt_ms, share)
+        else:
+            best = descend(model, *here, share, steps, rate[0], options)
+        iterations += steps
     cpu = (time.process_time() - began) / len(datasets)
-    fits = _results(model, datasets, iterations, cpu, options)
-    if options.polish:
-        from ecg_gym.tissue.polishing import polish
+    spread = None
+    if options.intervals and model.count <= LARGEST and "reaction" in model.parameters:
+        spread = covariance(model, stimuli, target, _prior(model), options.dt_ms)
+    return _results(model, datasets, iterations, cpu, options, spread)
 
-        fits = polish(fits, datasets, options)
-    return fits
+
+def _prior(model: Model) -> tuple[Tensor, Tensor]:
+    return prior_of(model, PENALTY[model.spec.regulariser] * FIELD_PENALTY, PRIOR_PENALTY / PRIOR_SD**2)
 
 
 def _initial(spec: Spec, datasets: list[DataSet], options: FitOptions, start: Sequence[Fit | None]) -> Model:
@@ -225,16 +237,12 @@ def _best_rows(model: Model, best: Tensor, count: int, restarts: int) -> tuple[M
     return model.with_parameters({k: v[index].clone() for k, v in model.parameters.items()}), torch.arange(count)
 
 
-def _take(stimuli: Stimuli, owner: Tensor) -> Stimuli:
-    return Stimuli(stimuli.masks[:, :, owner], stimuli.onset_ms[:, owner])
-
-
 def _stimuli(datasets: Sequence[DataSet], protocols: Sequence[int]) -> Stimuli:
     return Stimuli.of([[d.pacing[k] for k in protocols] for d in datasets], len(datasets[0].graph))
 
 
 def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence[int], dt_ms: float = 0.5) -> Tensor:
-    """``(T, N, S, B)`` u of fitted models on chosen protocols of their data sets, without gradients."""
+    """``(T, N, B, S)`` u of fitted models on chosen protocols of their data sets, without gradients."""
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
     with torch.no_grad():
@@ -248,7 +256,9 @@ def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
     return model.with_parameters(stacked)
 
 
-def _results(model: Model, datasets: list[DataSet], iterations: int, cpu: float, options: FitOptions) -> list[Fit]:
+def _results(
+    model: Model, datasets: list[DataSet], iterations: int, cpu: float, options: FitOptions, spread: np.ndarray | None
+) -> list[Fit]:
     first = datasets[0]
     known = (*first.train, *first.validation)
     n_train = len(first.train)
@@ -256,9 +266,9 @@ def _results(model: Model, datasets: list[DataSet], iterations: int, cpu: float,
     with torch.no_grad():
         run = simulate(model, _stimuli(datasets, known), options.dt_ms, first.samples * every, every)
     u, share = run.u, run.share if run.share is not None else torch.zeros(len(datasets))
-    train = Target.of(datasets, first.train).errors(u[..., :n_train])
-    validation = Target.of(datasets, first.validation).errors(u[..., n_train:])
-    stable = torch.isfinite(u).all(0).all(0).all(-1) & torch.isfinite(validation) & torch.isfinite(train)
+    train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
+    validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
+    stable = torch.isfinite(u).all(0).all(0).all(0) & torch.isfinite(validation) & torch.isfinite(train)
     notes = diagnose(model, u, datasets, known)
     values = model.values()
     return [
@@ -266,7 +276,7 @@ def _results(model: Model, datasets: list[DataSet], iterations: int, cpu: float,
             model.spec, d.key, {k: v[s].detach().numpy().copy() for k, v in model.parameters.items()},
             {k: float(v[s]) for k, v in values.items()},
             float(train[s]) if stable[s] else ERROR_CEILING, float(validation[s]) if stable[s] else ERROR_CEILING,
-            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s],
+            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s], {} if spread is None else intervals(model, s, spread[s]),
         )
         for s, d in enumerate(datasets)
     ]  # fmt: skip

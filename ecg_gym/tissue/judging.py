@@ -26,7 +26,7 @@ def held_out_errors(fits: Sequence[Fit], datasets: Sequence[DataSet], batch_rows
     for k in range(0, len(fits), batch_rows):
         some, data = fits[k : k + batch_rows], datasets[k : k + batch_rows]
         u = run_protocols(model_of(some, data), data, data[0].held_out)
-        out += [_errors(u[:, :, s], d) for s, d in enumerate(data)]
+        out += [_errors(u[..., s], d) for s, d in enumerate(data)]
     return out
 
 

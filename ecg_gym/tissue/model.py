@@ -1,7 +1,7 @@
 """``Model``: S tissue models of one structure as one set of tensors, and ``simulate``, which runs them.
 
-u and the hidden variables are ``(N, S, B)``: nodes, models (one per data set or restart), trajectories (one per pacing
-protocol). One explicit step is ``u + dt (f(u, v) + r(u, v) + stimulus)`` followed by as many diffusion sub-steps as keep
+u and the hidden variables are ``(N, B, S)``: nodes, trajectories (one per pacing protocol), models (one per data set or
+restart, last, so that parameters ``(S,)`` broadcast along contiguous memory). One explicit step is ``u + dt (f(u, v) + r(u, v) + stimulus)`` followed by as many diffusion sub-steps as keep
 dt x bound below 1.6; ``implicit=True`` takes one backward Euler step of a linear operator instead, through a dense
 inverse. u is held inside -0.6..1.4 and hidden variables inside -4..8 at every step, which no catalogue model reaches by
 itself at its nominal values.
@@ -83,8 +83,8 @@ class Model:
         return Operator(self.spec, self.graph, self.part("diffusion"), basis)
 
     def rest(self, trajectories: int) -> State:
-        """u and hidden variables at rest, ``(N, S, B)``."""
-        shape = (len(self.graph.graph), self.rows, trajectories)
+        """u and hidden variables at rest, ``(N, B, S)``."""
+        shape = (len(self.graph.graph), trajectories, self.rows)
         hidden = tuple(torch.full(shape, value, dtype=self.graph.dtype) for value in reaction(self.spec.reaction).rest)
         return torch.zeros(shape, dtype=self.graph.dtype), hidden
 
@@ -100,23 +100,27 @@ class Model:
 class Stimuli:
     """Who is stimulated when, for S models and B trajectories."""
 
-    masks: Tensor  # (K, N, S, B) 0 or 1
-    onset_ms: Tensor  # (K, S, B)
+    masks: Tensor  # (K, N, B, S) 0 or 1
+    onset_ms: Tensor  # (K, B, S)
 
     @classmethod
     def of(cls, pacing: list[list[Pacing]], n: int, dtype: torch.dtype = torch.float32) -> Stimuli:
         """From ``pacing[s][b]``."""
         beats = max(len(p.nodes) for row in pacing for p in row)
-        masks = np.zeros((beats, n, len(pacing), len(pacing[0])))
-        onset = np.full((beats, len(pacing), len(pacing[0])), 1e9)
+        masks = np.zeros((beats, n, len(pacing[0]), len(pacing)))
+        onset = np.full((beats, len(pacing[0]), len(pacing)), 1e9)
         for s, row in enumerate(pacing):
             for b, protocol in enumerate(row):
                 for k, (nodes, start) in enumerate(zip(protocol.nodes, protocol.onset_ms)):
-                    masks[k, list(nodes), s, b], onset[k, s, b] = 1.0, start
+                    masks[k, list(nodes), b, s], onset[k, b, s] = 1.0, start
         return cls(torch.as_tensor(masks, dtype=dtype), torch.as_tensor(onset, dtype=dtype))
 
+    def rows(self, index: Tensor) -> Stimuli:
+        """The same for chosen models."""
+        return Stimuli(self.masks[..., index], self.onset_ms[..., index])
+
     def current(self, t_ms: float) -> Tensor | None:
-        """``(N, S, B)`` [1/ms] at a time, or None while nobody is stimulated."""
+        """``(N, B, S)`` [1/ms] at a time, or None while nobody is stimulated."""
         on = (self.onset_ms <= t_ms + 1e-6) & (t_ms + 1e-6 < self.onset_ms + STIMULUS_MS)
         if not bool(on.any()):
             return None
@@ -138,14 +142,14 @@ class _Rates:
             low = torch.tensor([math.log(row.low) for row in self.r.parameters])
             high = torch.tensor([math.log(row.high) for row in self.r.parameters])
             bounded = model.parameters["reaction"].clamp(low, high).exp()
-            self.p = {row.name: bounded[:, k, None] for k, row in enumerate(self.r.parameters)}
+            self.p = {row.name: bounded[:, k].contiguous() for k, row in enumerate(self.r.parameters)}
 
     def reaction(self, u: Tensor, hidden: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """du/dt and rates of the hidden variables [1/ms], without the residual."""
         if self.spec.reaction != "neural":
             du, rest = self.r.rates(u, hidden, self.p, torch)
             return du, rest
-        zero = torch.zeros(1, u.shape[1], 1, dtype=u.dtype)
+        zero = torch.zeros(1, 1, u.shape[2], dtype=u.dtype)
         f0, g0 = networks.on_nodes(self.neural, zero, zero)
         f, g = networks.on_nodes(self.neural, u, hidden[0])
         return NEURAL_SCALE[0] * (f - f0), (NEURAL_SCALE[1] * (g - g0),)
@@ -156,7 +160,7 @@ class _Rates:
             return None
         inputs = [u, hidden[0]]
         if self.code is not None:
-            inputs += [self.code[..., k].T[..., None] for k in range(2)]
+            inputs += [self.code[..., k].T[:, None] for k in range(2)]
         return RESIDUAL_SCALE * networks.on_nodes(self.residual, *inputs)[0]
 
 
@@ -164,7 +168,7 @@ class _Rates:
 class Trajectory:
     """What a simulation gives back."""
 
-    u: Tensor  # (T, N, S, B)
+    u: Tensor  # (T, N, B, S)
     end: State
     share: Tensor | None  # (S,) mean square of the residual over that of the reaction, or None without a residual
 
@@ -175,13 +179,13 @@ def simulate(
 ) -> Trajectory:  # fmt: skip
     """``steps`` steps of ``dt_ms``; u is kept after every ``every``-th. Starts at rest unless ``start`` is given."""
     operator, f = model.operator(), rates(model)
-    u, hidden = start if start is not None else model.rest(stimuli.masks.shape[-1])
+    u, hidden = start if start is not None else model.rest(stimuli.masks.shape[2])
     spread = _implicit(operator, dt_ms) if implicit else _explicit(operator, dt_ms)
     kept, top, bottom = [], 0.0, 0.0
     for k in range(steps):
         du, dv = f.reaction(u, hidden)
         if (extra := f.extra(u, hidden)) is not None:
-            top, bottom = top + (extra**2).mean((0, 2)), bottom + (du.detach() ** 2).mean((0, 2))
+            top, bottom = top + (extra**2).mean((0, 1)), bottom + (du.detach() ** 2).mean((0, 1))
             du = du + extra
         current = stimuli.current(start_ms + k * dt_ms)
         u = spread(u, du if current is None else du + current).clamp(*U_RANGE)
@@ -212,6 +216,6 @@ def _implicit(operator: Operator, dt_ms: float):  # type: ignore[no-untyped-def]
     )
 
     def spread(u: Tensor, du: Tensor) -> Tensor:
-        return (inverse @ (u + dt_ms * du).transpose(0, 1)).transpose(0, 1)
+        return (inverse @ (u + dt_ms * du).permute(2, 0, 1)).permute(1, 2, 0)
 
     return spread

@@ -36,8 +36,8 @@ def apply(weights: Weights, x: Tensor) -> Tensor:
 
 
 def on_nodes(weights: Weights, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """The outputs, each ``(M, S, B)``, for inputs of that shape."""
-    m, s, b = torch.broadcast_shapes(*(x.shape for x in inputs))
-    x = torch.stack([x.expand(m, s, b) for x in inputs], dim=-1).permute(1, 0, 2, 3).reshape(s, m * b, len(inputs))
-    out = apply(weights, x).reshape(s, m, b, -1).permute(3, 1, 0, 2)
+    """The outputs, each ``(M, B, S)``, for inputs of that shape."""
+    m, b, s = torch.broadcast_shapes(*(x.shape for x in inputs))
+    x = torch.stack([x.expand(m, b, s) for x in inputs], dim=-1).permute(2, 0, 1, 3).reshape(s, m * b, len(inputs))
+    out = apply(weights, x).reshape(s, m, b, -1).permute(3, 1, 2, 0).contiguous()
     return tuple(out)

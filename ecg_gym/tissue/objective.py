@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +25,8 @@ class Target:
 
     kind: str
     sample_ms: float
-    values: Tensor  # (T, N, S, B) voltage; (beats, 2, N, S, B) times; (T, M, S, B) electrodes
-    mask: Tensor  # (N, S, 1) observed nodes; (M, N, S) lead field; empty for times
+    values: Tensor  # (T, N, B, S) voltage; (beats, 2, N, B, S) times; (T, M, B, S) electrodes
+    mask: Tensor  # (N, 1, S) observed nodes; (M, N, S) lead field; empty for times
     scale: Tensor  # (S,) what a squared error is divided by
     samples: int  # T
 
@@ -36,16 +37,16 @@ class Target:
         picked = np.stack([d.values[list(protocols)] for d in datasets])  # (S, B, ...)
         scale = np.ones(len(datasets))
         if first.kind == "times":
-            values, mask = picked.transpose(3, 4, 2, 0, 1), np.zeros(0)  # (S, B, N, beats, 2)
+            values, mask = picked.transpose(3, 4, 2, 1, 0), np.zeros(0)  # (S, B, N, beats, 2)
         elif first.kind == "electrodes":
-            values, mask = picked.transpose(2, 3, 0, 1), np.stack([d.observed for d in datasets], axis=-1)
+            values, mask = picked.transpose(2, 3, 1, 0), np.stack([d.observed for d in datasets], axis=-1)
             scale = picked.var(axis=(1, 2, 3))
         else:
-            values = np.zeros((first.samples, n, len(datasets), len(protocols)))
-            mask = np.zeros((n, len(datasets), 1))
+            values = np.zeros((first.samples, n, len(protocols), len(datasets)))
+            mask = np.zeros((n, 1, len(datasets)))
             for s, d in enumerate(datasets):
-                values[:, d.observed, s] = picked[s].transpose(1, 2, 0)
-                mask[d.observed, s] = 1.0
+                values[..., s][:, d.observed] = picked[s].transpose(1, 2, 0)
+                mask[d.observed, :, s] = 1.0
         return cls(
             first.kind,
             first.sample_ms,
@@ -55,48 +56,69 @@ class Target:
 
     def rows(self, index: Tensor) -> Target:
         """The same for chosen data sets."""
-        axis = -2
-        mask = self.mask
-        if mask.numel():
-            mask = mask.index_select(-1 if self.kind == "electrodes" else 1, index)
-        return Target(
-            self.kind, self.sample_ms, self.values.index_select(axis, index), mask, self.scale[index], self.samples
-        )
+        mask = self.mask[..., index] if self.mask.numel() else self.mask
+        return Target(self.kind, self.sample_ms, self.values[..., index], mask, self.scale[index], self.samples)
+
+    def zero(self) -> Target:
+        """The same sensors with nothing observed: its residuals are linear in u."""
+        return Target(self.kind, self.sample_ms, torch.zeros_like(self.values), self.mask, self.scale, self.samples)
 
     def errors(self, u: Tensor) -> Tensor:
-        """``(S,)`` mean squared error of ``u (T', N, S, B)``, which may end before the recording does."""
+        """``(S,)`` mean squared error of ``u (T', N, B, S)``, which may end before the recording does."""
         if self.kind == "times":
             return self._time_errors(u)
-        return self.squares(u).mean((0, 1, 3)) if self.kind == "electrodes" else self._voltage_errors(u)
+        return self.squares(u).mean((0, 1, 2)) if self.kind == "electrodes" else self._voltage_errors(u)
+
+    def residuals(self, u: Tensor) -> Tensor:
+        """``(S, R)`` scaled differences over the whole recording whose squares sum to :meth:`errors`."""
+        s = u.shape[3]
+        if self.kind == "times":
+            gap, count = self._gaps(u)
+            signed = torch.where(gap.abs() < 3, gap, torch.sign(gap) * (6 * gap.abs() - 9).clamp(min=1e-6).sqrt())
+            soft = math.sqrt(SOFT_WEIGHT / (u.numel() / s)) * self._soft_gap(u)
+            hard = signed / count.sqrt()
+            return torch.cat([hard.movedim(4, 0).reshape(s, -1), soft.movedim(3, 0).reshape(s, -1)], 1)
+        if self.kind == "electrodes":
+            seen = torch.einsum("mns,tnbs->tmbs", self.mask, u)
+            gap = (seen - self.values[: len(u)]) / self.scale.sqrt()
+            return gap.movedim(3, 0).reshape(s, -1) / math.sqrt(gap.numel() / s)
+        gap = (u - self.values[: len(u)]) * self.mask
+        size = (self.mask.sum((0, 1)) * (u.shape[0] * u.shape[2])).sqrt()
+        return gap.movedim(3, 0).reshape(s, -1) / size[:, None]
 
     def _voltage_errors(self, u: Tensor) -> Tensor:
         square = (u - self.values[: len(u)]) ** 2 * self.mask
-        return square.sum((0, 1, 3)) / (self.mask.sum((0, 2)) * u.shape[0] * u.shape[3])
+        return square.sum((0, 1, 2)) / (self.mask.sum((0, 1)) * u.shape[0] * u.shape[2])
 
     def squares(self, u: Tensor) -> Tensor:
-        """``(T', M, S, B)`` squared differences, scaled, of voltages or potentials."""
+        """``(T', M, B, S)`` squared differences, scaled, of voltages or potentials."""
         if self.kind == "electrodes":
-            seen = torch.einsum("mns,tnsb->tmsb", self.mask, u)
-            return (seen - self.values[: len(u)]) ** 2 / self.scale[:, None]
+            seen = torch.einsum("mns,tnbs->tmbs", self.mask, u)
+            return (seen - self.values[: len(u)]) ** 2 / self.scale
         return (u - self.values[: len(u)]) ** 2 * self.mask
 
-    def _time_errors(self, u: Tensor) -> Tensor:
-        """Mean over the observed times: squared error in units of 10 ms (capped), plus a soft term for missed beats."""
+    def _gaps(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """``(beats, 2, N, B, S)`` timing errors in units of 10 ms, ``sqrt(MISSED)`` for missed beats; ``(S,)`` how many."""
         horizon = len(u) * self.sample_ms
         model, seen = crossings(u, self.sample_ms, len(self.values)), self.values
         due = ~seen.isnan() & (seen < horizon - 15.0)
         both = due & ~model.isnan()
-        gap = torch.where(both, model.nan_to_num() - seen.nan_to_num(), torch.zeros_like(seen)) / TIME_UNIT_MS
-        capped = torch.where(gap.abs() < 3, gap**2, 6 * gap.abs() - 9)  # quadratic, then linear
-        error = torch.where(both, capped, torch.full_like(capped, MISSED)) * due
-        count = due.sum((0, 1, 2, 4)).clamp(min=1)
-        return error.sum((0, 1, 2, 4)) / count + SOFT_WEIGHT * self._soft(u)
+        gap = torch.where(both, (model - seen) / TIME_UNIT_MS, torch.zeros_like(seen))
+        missed = (due & ~both).to(u.dtype) * math.sqrt(MISSED)
+        return gap + missed, due.sum((0, 1, 2, 3)).clamp(min=1)
 
-    def _soft(self, u: Tensor) -> Tensor:
+    def _time_errors(self, u: Tensor) -> Tensor:
+        """Mean over the observed times: squared error in units of 10 ms, linear beyond 30 ms, plus a soft term."""
+        gap, count = self._gaps(u)
+        capped = torch.where(gap.abs() < 3, gap**2, 6 * gap.abs() - 9)
+        return capped.sum((0, 1, 2, 3)) / count + SOFT_WEIGHT * (self._soft_gap(u) ** 2).mean((0, 1, 2))
+
+    def _soft_gap(self, u: Tensor) -> Tensor:
+        """``(T', N, B, S)`` soft activity of the model minus activity by the observed times: moves beats that are missing."""
         t = self.sample_ms * torch.arange(1, len(u) + 1, dtype=u.dtype)[:, None, None, None]
         active = torch.zeros_like(u)
         for up, down in self.values:
             started = ((t - up.nan_to_num(1e9)) / self.sample_ms + 0.5).clamp(0, 1)
             ended = ((t - down.nan_to_num(1e9)) / self.sample_ms + 0.5).clamp(0, 1)
             active = active + started - ended
-        return ((torch.sigmoid(SOFT_SLOPE * (u - THRESHOLD)) - active) ** 2).mean((0, 1, 3))
+        return torch.sigmoid(SOFT_SLOPE * (u - THRESHOLD)) - active

@@ -34,10 +34,10 @@ class Protocol:
     patch_depth: tuple[float, float] = (0.5, 1.4)  # -log of the diffusivity's factor in the middle of the slow patch
     noise: tuple[float, float] = (0.02, 0.10)  # standard deviation of u, uniform
     sample_ms: float = 2.0
-    duration_ms: float = 700.0
+    duration_ms: float = 640.0
     dt_ms: float = 0.1
     gaps_ms: tuple[float, ...] = (30, 70, 110, 150, 190)  # S2 after the last repolarisation: the first that captures
-    latest_s2_ms: float = 470.0  # hearts that no second stimulus captures by then are turned down
+    latest_s2_ms: float = 410.0  # hearts that no second stimulus captures by then are turned down
     activated: float = 0.95  # share of the nodes that both waves must reach
     split: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((0, 1), (2,), (3,))
 
@@ -62,10 +62,10 @@ def hearts(
         part = model.with_parameters({key: value[index] for key, value in model.parameters.items()})
         u = _record(part, [coupled[row] for row in index], protocol)  # type: ignore[misc]
         for column, row in enumerate(index):
-            if _propagates(u[:, :, column], protocol):
+            if _propagates(u[..., column], protocol):
                 label = f"{name}-{seeds[waiting[row]]}"
                 ready[waiting[row]] = _data(
-                    label, part, column, coupled[row], u[:, :, column], protocol, generators[waiting[row]]
+                    label, part, column, coupled[row], u[..., column], protocol, generators[waiting[row]]
                 )  # type: ignore[arg-type]
     if missing := [seeds[k] for k in range(len(seeds)) if k not in ready]:
         raise RuntimeError(f"no propagating heart for seeds {missing} in 60 draws; expected some; draw them less wide")
@@ -113,19 +113,19 @@ def _captured(
     """For every heart its protocols, S2 as soon after the last repolarisation as it captures; None if that is too late."""
     quick = replace(protocol, dt_ms=0.5)
     first = [[Pacing((s1,), (0.0,)) for s1, _ in row] for row in pacing]
-    latest = crossings(_record(model, first, quick), protocol.sample_ms, 1)[0, 1].nan_to_num(math.inf).amax(0)  # (S, B)
+    latest = crossings(_record(model, first, quick), protocol.sample_ms, 1)[0, 1].nan_to_num(math.inf).amax(0)  # (B, S)
     extra = [[float(rng.uniform(0, 30)) for _ in row] for rng, row in zip(generators, pacing)]
     chosen: list[list[Pacing | None]] = [[None] * len(row) for row in pacing]
     for gap in protocol.gaps_ms:
         trial = [
-            [Pacing(pair, (0.0, _even(float(latest[s, b]) + gap + extra[s][b]))) for b, pair in enumerate(row)]
+            [Pacing(pair, (0.0, _even(float(latest[b, s]) + gap + extra[s][b]))) for b, pair in enumerate(row)]
             for s, row in enumerate(pacing)
         ]
         times = crossings(_record(model, trial, quick), protocol.sample_ms, 2)
-        reached = (~times[1].isnan()).all(0).float().mean(0) >= protocol.activated  # (S, B)
+        reached = (~times[1].isnan()).all(0).float().mean(0) >= protocol.activated  # (B, S)
         for s, row in enumerate(trial):
             for b, candidate in enumerate(row):
-                if chosen[s][b] is None and reached[s, b] and candidate.onset_ms[1] <= protocol.latest_s2_ms:
+                if chosen[s][b] is None and reached[b, s] and candidate.onset_ms[1] <= protocol.latest_s2_ms:
                     chosen[s][b] = candidate
     return [None if None in row else row for row in chosen]  # type: ignore[misc]
 

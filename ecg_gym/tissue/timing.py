@@ -16,7 +16,7 @@ def crossings(u: Tensor, sample_ms: float, beats: int = 2, threshold: float = TH
     before = torch.cat([torch.zeros_like(u[:1]), u[:-1]])
     k = torch.arange(len(u), dtype=u.dtype).reshape(-1, *[1] * (u.dim() - 1))
     rise = u - before
-    safe = torch.where(rise.abs() < 1e-6, torch.full_like(rise, 1e-6), rise)
+    safe = torch.where(rise.abs() < 1e-6, 1e-6, rise)
     when = sample_ms * (k + ((threshold - before) / safe).clamp(0, 1))
     up = (before <= threshold) & (u > threshold)
     down = (before > threshold) & (u <= threshold)
@@ -24,8 +24,8 @@ def crossings(u: Tensor, sample_ms: float, beats: int = 2, threshold: float = TH
     out = []
     for beat in range(1, beats + 1):
         for mark in (up & (number == beat), down & (number == beat)):
-            time = torch.where(mark, when, torch.zeros_like(when)).sum(0)
-            out.append(torch.where(mark.any(0), time, torch.full_like(time, float("nan"))))
+            time = torch.where(mark, when, 0.0).sum(0)
+            out.append(torch.where(mark.any(0), time, float("nan")))
     return torch.stack(out).reshape(beats, 2, *u.shape[1:])
 
 

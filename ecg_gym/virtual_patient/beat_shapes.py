@@ -107,13 +107,17 @@ def _conduction_shown(pose: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the slowness of conduction: its stops, and QRS and J-Tpeak [ms] they show in this pose, without a scar."""
     table = heart_table()
     stops, fire = np.array(table["slowness_stops"]), activation.ventricular_map("normal")
-    mean, phase3, rows = table["repolarisation_knob"]["reference_apd_ms"], _phase3_ms(0.0), ventricular_rows(pose, "")
-    shown = []
+    mean, phase3, rows = (
+        table["repolarisation_knob"]["reference_apd_ms"],
+        _phase3_ms(0.0),
+        ventricular_rows(pose, ""),
+    )
+    visible = []
     for stop in stops:
         shape = beat_shape(rows, fire * stop, _longer(), _MAP_HZ, phase3)
         beat = typical_beat(shape, mean, float(np.ptp(fire)) * stop, _MAP_HZ)
-        shown.append((beat.qrs_ms, beat.jtpeak_ms))
-    qrs, jtpeak = np.array(shown).T
+        visible.append((beat.qrs_ms, beat.jtpeak_ms))
+    qrs, jtpeak = np.array(visible).T
     return stops, np.maximum.accumulate(qrs), jtpeak
 
 
@@ -127,13 +131,13 @@ def _knob(pose: int, scar: str, t_gain: float) -> tuple[np.ndarray, np.ndarray, 
     table, fire = heart_table()["repolarisation_knob"], activation.ventricular_map("normal")
     mean, rows, stops = table["reference_apd_ms"], ventricular_rows(pose, scar), np.array(table["x"])
     fired = _fired(pose, scar, "", "normal", 0.0, 1.0, _MAP_HZ)
-    shown = []
+    visible = []
     for x in stops:
         phase3 = _phase3_ms(x)
         shape = beat_shape(rows, fire, _dispersion(x, t_gain) * _longer(), _MAP_HZ, phase3, fired=fired)
         beat = typical_beat(shape, mean, float(np.ptp(fire)), _MAP_HZ)
-        shown.append((beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms, beat.jtpeak_ms))
-    tpeak_tend, jtpeak = np.array(shown).T
+        visible.append((beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms, beat.jtpeak_ms))
+    tpeak_tend, jtpeak = np.array(visible).T
     return stops, np.maximum.accumulate(tpeak_tend), jtpeak
 
 
@@ -154,12 +158,12 @@ def _repolarise(heart: Heart, change: Modulation) -> tuple[float, float, float]:
     t_gain = round(heart.t_gain * change.t_amplitude, 1)
     stops, tpeak_tend, jtpeak = _knob(heart.pose, heart.scar, t_gain)
     x = float(np.interp(heart.tpeak_tend_ms + change.tpeak_tend_ms, tpeak_tend, stops))
-    asked = heart.qtcf_ms - heart.qrs_ms - heart.tpeak_tend_ms + change.jtpeak_ms
+    target_intervals = heart.qtcf_ms - heart.qrs_ms - heart.tpeak_tend_ms + change.jtpeak_ms
     speeds, _, jtpeak_by_speed = _conduction_shown(heart.pose)
     later = float(np.diff(np.interp([1.0, slowness(heart, change)], speeds, jtpeak_by_speed))[0])
-    shown = float(np.interp(x, stops, jtpeak)) + later
+    rows = float(np.interp(x, stops, jtpeak)) + later
     return (
-        heart_table()["repolarisation_knob"]["reference_apd_ms"] + asked - shown,
+        heart_table()["repolarisation_knob"]["reference_apd_ms"] + target_intervals - rows,
         _phase3_ms(x),
         _dispersion(x, t_gain),
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import ECG, Patient
+from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology import exposure, modulate
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
@@ -100,8 +101,8 @@ def describe(name: str, truth: Truth) -> str:
     """One line: the case, its true intervals and findings."""
     value = truth.intervals
     numbers = ", ".join(f"{word} {value[key]:.0f}" for key, word in _SHOWN.items() if np.isfinite(value[key]))
-    found = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
-    return f"{name.replace('_', ' ')}   {numbers}   [{found}]"
+    result = ", ".join(f for f, present in zip(FINDINGS, truth.findings) if present)
+    return f"{name.replace('_', ' ')}   {numbers}   [{result}]"
 
 
 _SHOWN = {
@@ -147,9 +148,8 @@ def _picture(figure: Figure) -> Image.Image:
 
 def _save(picture: Image.Image, path: Path) -> None:
     """A PNG with few colours, written aside and renamed."""
-    aside = path.with_name(f".{path.name}.part")
-    picture.quantize(_COLOURS).save(aside, format="png", optimize=True)
-    aside.replace(path)
+    with atomic_write(path) as aside:
+        picture.quantize(_COLOURS).save(aside, format="png", optimize=True)
 
 
 if __name__ == "__main__":

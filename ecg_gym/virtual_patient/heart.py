@@ -12,7 +12,7 @@ from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 N_POSES = 32  # electrode matrices are kept, so people share a library of poses
 
@@ -50,11 +50,11 @@ def poses() -> tuple[Pose, ...]:
     """The library: how hearts turn and shift between adults; the first is the default heart's own."""
     rng, table = np.random.default_rng(20), population()["pose"]
     turn, shift, left_out = table["turn"]["sd"], table["shift"]["sd"], table["left_out"]["value"]
-    drawn = [
+    samples = [
         Pose(tuple(rng.normal(0, turn, 3)), tuple(rng.normal(0, shift)), factor(rng, table["scale"]))
         for _ in range(N_POSES + len(left_out) - 1)
     ]
-    return (Pose(), *(pose for number, pose in enumerate(drawn, 1) if number not in left_out))
+    return (Pose(), *(pose for number, pose in enumerate(samples, 1) if number not in left_out))
 
 
 def draw_heart(
@@ -75,13 +75,13 @@ def draw_heart(
     if rhythm is None:
         names = [name for name, r in row.items() if r["share"] > 0]
         shares = np.array([row[name]["share"] for name in names])
-        drawn = str(rng.choice(names, p=shares / shares.sum()))
-        rhythm = "sinus" if healthy else drawn
+        samples = str(rng.choice(names, p=shares / shares.sum()))
+        rhythm = "sinus" if healthy else samples
     if rhythm not in row:
         raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(row)}; choose one of them")
-    for name, told in (("conduction", conduction), ("scar", scar)):
-        if told and told not in (known := kinds(sick[name])):
-            raise ValueError(f"{name} is {told!r}; expected one of {', '.join(known)}; choose one of them")
+    for name, value in (("conduction", conduction), ("scar", scar)):
+        if value and value not in (known := kinds(sick[name])):
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}; choose one of them")
     sex = patient.sex or "F"
     sinus_rate = within(usual["sinus_rate_bpm"], rng.normal(*row["sinus"]["rate_bpm"]))
     path, scars, injured = (kind(rng, sick[name]) for name in ("conduction", "scar", "injury"))
@@ -116,7 +116,7 @@ def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Pati
     table = population()["patient"]
     age = table["age_years"]
     sex = str(rng.choice(["F", "M"]))
-    drawn: dict[str, Any] = {
+    samples: dict[str, Any] = {
         "age_years": _rounded(rng.uniform(age["low"], age["high"]), 0),
         "sex": sex,
         "weight_kg": _rounded(normal(rng, table["weight_kg"], sex), 1),
@@ -124,11 +124,11 @@ def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Pati
         **{name: _rounded(normal(rng, table[name]), 2) for name in ("potassium", "magnesium", "calcium")},
     }
     kidney = table["creatinine_clearance"]
-    aged = kidney["mean"] + kidney["per_year"] * max(0, drawn["age_years"] - kidney["from_years"])
-    drawn["creatinine_clearance"] = normal(rng, {**kidney, "mean": aged})
+    aged = kidney["mean"] + kidney["per_year"] * max(0, samples["age_years"] - kidney["from_years"])
+    samples["creatinine_clearance"] = normal(rng, {**kidney, "mean": aged})
     if known is None:
-        return Patient(**drawn)
-    return replace(known, **{name: value for name, value in drawn.items() if getattr(known, name) is None})
+        return Patient(**samples)
+    return replace(known, **{name: value for name, value in samples.items() if getattr(known, name) is None})
 
 
 def _rounded(value: float, digits: int) -> float:
@@ -159,8 +159,8 @@ def _qtcf_ms(
 def _long_qt_ms(rng: np.random.Generator, row: dict[str, Any], patient: Patient, healthy: bool) -> float:
     """How much longer [ms] a congenital long QT makes it: for those who are told to have one, and a share of others."""
     longer, by_chance = normal(rng, row), rng.random() < row["share"]
-    told = "congenital_long_qt" in patient.conditions
-    return longer if told or (by_chance and not healthy) else 0.0
+    value = "congenital_long_qt" in patient.conditions
+    return longer if value or (by_chance and not healthy) else 0.0
 
 
 def _noise(rng: np.random.Generator, recording: dict[str, Any], poor: bool) -> float:

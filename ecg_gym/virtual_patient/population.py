@@ -42,5 +42,5 @@ def kinds(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def kind(rng: np.random.Generator, row: Mapping[str, Any]) -> str:
     """One of the row's kinds, by their shares; "" for ``none``."""
-    drawn = str(rng.choice(kinds(row), p=[row[name] for name in kinds(row)]))
-    return "" if drawn == "none" else drawn
+    samples = str(rng.choice(kinds(row), p=[row[name] for name in kinds(row)]))
+    return "" if samples == "none" else samples

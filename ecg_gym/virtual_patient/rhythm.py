@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.rhythm_table import _table, rhythms, timing
 
 if TYPE_CHECKING:
     from ecg_gym.virtual_patient.heart import Heart
@@ -58,21 +56,6 @@ def train_of(
     nothing = np.full(len(qrs), np.nan)
     fusion = np.broadcast_to(np.asarray(fusion_ms, float), qrs.shape).copy()
     return Train(qrs, (kind,) * len(qrs), p, nothing if pr is None else pr, fusion, waves, cycles, spikes)
-
-
-@cache
-def _table() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(Path(__file__).with_name("rhythms.yaml").read_text(encoding="utf-8"))
-
-
-def rhythms() -> dict[str, dict[str, Any]]:
-    """The rows of the table, by the name of the rhythm."""
-    return _table()["rhythms"]
-
-
-def timing(name: str) -> float:
-    """A figure that all rhythms share, in the table's unit."""
-    return _table()["timing"][name]["value"]
 
 
 @dataclass(frozen=True)

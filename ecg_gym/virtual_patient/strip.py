@@ -123,7 +123,7 @@ class Marks(Mapping[str, np.ndarray]):
     ) -> None:
         self._of = (heart, change, train, mean_ms, rate_hz)
         self._later_s = later_s
-        self._found: dict[str, np.ndarray] | None = None
+        self._landmarks_of: dict[str, np.ndarray] | None = None
 
     def moved(self, later_s: float) -> Marks:
         """The same marks on a clock that begins so much earlier [s]."""
@@ -132,9 +132,9 @@ class Marks(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names():
             raise KeyError(name)
-        if self._found is None:
-            self._found = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
-        return self._found[name]
+        if self._landmarks_of is None:
+            self._landmarks_of = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
+        return self._landmarks_of[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())

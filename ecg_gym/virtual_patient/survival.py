@@ -10,7 +10,7 @@ import numpy as np
 from ecg_gym.pharmacology import Course
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import Truth, hazards_of, ischaemia
 
 _ENDED_BY = {  # leader of a rhythm -> the hazard that ends it
@@ -61,26 +61,26 @@ def lethal_rates(
     now = _together(spans)
     early = np.concatenate([span.hours for span in spans]) < np.array(at)[row]
 
-    def told(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
+    def value(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
         """A number of each heart at each look, as it was and as it is once its rhythm has ended."""
         return np.where(early, np.array(first, dtype=float)[row], np.array(second, dtype=float)[row])
 
     def was(word: str) -> np.ndarray:
-        return told([getattr(change, word) for change in then], [getattr(REST, word)] * len(then))
+        return value([getattr(change, word) for change in then], [getattr(REST, word)] * len(then))
 
-    wider_ms = told([heart.qrs_ms for heart in before], [heart.qrs_ms for heart in after])
+    wider_ms = value([heart.qrs_ms for heart in before], [heart.qrs_ms for heart in after])
     wider_ms = wider_ms * (1 / now.conduction - 1 / was("conduction"))
     longer_ms = now.jtpeak_ms - was("jtpeak_ms") + now.tpeak_tend_ms - was("tpeak_tend_ms") + wider_ms
     faster = np.ones(len(row))
     paced = [[_PACED_BY.get(_leader(heart), "") for heart in hearts] for hearts in (before, after)]
     for word in dict.fromkeys(_PACED_BY.values()):
-        led = told(*([float(by == word) for by in side] for side in paced)) > 0
+        led = value(*([float(by == word) for by in side] for side in paced)) > 0
         faster = np.where(led, getattr(now, word) / was(word), faster)
     return hazards_of(
         now,
-        told([ischaemia(heart) for heart in before], [ischaemia(heart) for heart in after]),
-        told([truth.intervals["qtcf_ms"] for truth in truths], [heart.qtcf_ms for heart in after]) + longer_ms,
-        told([truth.intervals["hr_bpm"] for truth in truths], [heart.rate_bpm for heart in after]) * faster,
+        value([ischaemia(heart) for heart in before], [ischaemia(heart) for heart in after]),
+        value([truth.intervals["qtcf_ms"] for truth in truths], [heart.qtcf_ms for heart in after]) + longer_ms,
+        value([truth.intervals["hr_bpm"] for truth in truths], [heart.rate_bpm for heart in after]) * faster,
         np.concatenate([span.potassium for span in spans]),
     )
 

@@ -12,7 +12,8 @@ import numpy as np
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.rhythm import Train, rhythms
+from ecg_gym.virtual_patient.rhythm import Train
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 
 FINDINGS = (
     "Poor data quality",
@@ -58,7 +59,7 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
     row, hr, pr = rhythms()[heart.rhythm], intervals["hr_bpm"], intervals["pr_ms"]
     degree, limit = row.get("av_block", 1), _values("findings")
     long_pr = pr > limit["av_block_pr_ms"]
-    found = {
+    result = {
         "Poor data quality": heart.noise > limit["poor_quality_noise"],
         "Sinus rhythm": row["leader"] == "sinus" and not (degree == 3 and not np.isfinite(train.pr_s).any()),
         "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
@@ -77,7 +78,7 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
         "Infarction": bool(heart.scar or heart.injury),
         "Electronic pacemaker": row["leader"] == "paced",
     }
-    return np.array([bool(found[name]) for name in FINDINGS])
+    return np.array([bool(result[name]) for name in FINDINGS])
 
 
 def _longest_run(kinds: tuple[str, ...]) -> int:
@@ -92,8 +93,8 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
     rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and
     a high potassium that slows conduction; asystole with block and extreme slowness.
     """
-    told = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
-    return {name: float(rate[0]) for name, rate in hazards_of(change, *told).items()}
+    inputs = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
+    return {name: float(rate[0]) for name, rate in hazards_of(change, *inputs).items()}
 
 
 def ischaemia(heart: Heart) -> float:

@@ -78,8 +78,8 @@ class VirtualPatient:
         people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
         hearts = []
         for person, generator in zip(people, generators):
-            told = replace(person or Patient(), **known)
-            heart = draw_heart(generator, told, rhythm, conduction, scar, healthy)
+            value = replace(person or Patient(), **known)
+            heart = draw_heart(generator, value, rhythm, conduction, scar, healthy)
             heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
             hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
         state = _blank(hearts, tuple(sorted(given)))

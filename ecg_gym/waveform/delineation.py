@@ -125,9 +125,9 @@ def _qrs(beat: Beat, rules: Rules) -> tuple[int, int] | None:
 def _calm(velocity: np.ndarray, level: float, rules: Rules) -> int:
     """How many columns from the first on ``velocity`` needs to fall below ``level`` and to stay there for a while."""
     quiet, reach = round(rules.quiet_ms * MS), round(rules.longest_half_qrs_ms * MS)
-    found = _run(velocity[:reach] < level, 0, quiet)
-    if np.isfinite(found):
-        return int(found)
+    result = _run(velocity[:reach] < level, 0, quiet)
+    if np.isfinite(result):
+        return int(result)
     nearest = round(30 * MS)
     return nearest + int(np.argmin(ndimage.uniform_filter1d(velocity[nearest:reach], quiet)))
 

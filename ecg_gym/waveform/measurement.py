@@ -59,16 +59,16 @@ def measure_row(leads: np.ndarray, peaks: np.ndarray, rules: Rules = RULES) -> t
     beat = typical_beat(leads, peaks)
     if beat is None:
         return row, "too few beats look alike"
-    found = fiducials(beat, median(rr), rules)
+    result = fiducials(beat, median(rr), rules)
     per_ms = 1000 / RATE_HZ
     row |= {
-        "pr_ms": (found.qrs_onset - found.p_onset) * per_ms,
-        "qrs_ms": (found.qrs_end - found.qrs_onset) * per_ms,
-        "qt_ms": (found.t_end - found.qrs_onset) * per_ms,
-        "jtpeak_ms": (found.t_peak - found.qrs_end) * per_ms,
-        "tpeak_tend_ms": (found.t_end - found.t_peak) * per_ms,
-        "r_amplitude_mv": found.r_amplitude_mv,
-        "t_amplitude_mv": found.t_amplitude_mv,
-        "p_present": bool(np.isfinite(found.p_onset)),
+        "pr_ms": (result.qrs_onset - result.p_onset) * per_ms,
+        "qrs_ms": (result.qrs_end - result.qrs_onset) * per_ms,
+        "qt_ms": (result.t_end - result.qrs_onset) * per_ms,
+        "jtpeak_ms": (result.t_peak - result.qrs_end) * per_ms,
+        "tpeak_tend_ms": (result.t_end - result.t_peak) * per_ms,
+        "r_amplitude_mv": result.r_amplitude_mv,
+        "t_amplitude_mv": result.t_amplitude_mv,
+        "p_present": bool(np.isfinite(result.p_onset)),
     }
-    return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), found.reason
+    return row | corrected(row["qt_ms"], row["jtpeak_ms"], row["rr_ms"]), result.reason

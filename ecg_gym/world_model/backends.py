@@ -77,9 +77,9 @@ class _Wrapped(nn.Module):
 
 
 class _BFloat16(_Wrapped):
-    def forward(self, *told: Tensor) -> Tensor:
-        with torch.autocast(told[0].device.type, torch.bfloat16):
-            return self.denoiser(*told).float()
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            return self.denoiser(*inputs).float()
 
 
 class _Compiled(_Wrapped):
@@ -90,12 +90,12 @@ class _Compiled(_Wrapped):
         self.few = _BFloat16(denoiser)
         self.run: Callable[..., Tensor] = torch.compile(denoiser, dynamic=False)
 
-    def forward(self, *told: Tensor) -> Tensor:
-        return self.few(*told) if len(told[0]) < FEW else _in_blocks(self._block, told)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.few(*inputs) if len(inputs[0]) < FEW else _in_blocks(self._block, inputs)
 
-    def _block(self, *told: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(told[0].device.type, torch.bfloat16):
-            return self.run(*told).float()
+    def _block(self, *inputs: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(inputs[0].device.type, torch.bfloat16):
+            return self.run(*inputs).float()
 
 
 class _OpenVINO(_Wrapped):
@@ -106,33 +106,33 @@ class _OpenVINO(_Wrapped):
         self.few = _BFloat16(denoiser)
         self.run: Any = None
 
-    def forward(self, *told: Tensor) -> Tensor:
-        return self.few(*told) if len(told[0]) < FEW else _in_blocks(self._block, told)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.few(*inputs) if len(inputs[0]) < FEW else _in_blocks(self._block, inputs)
 
-    def _block(self, *told: Tensor) -> Tensor:
+    def _block(self, *inputs: Tensor) -> Tensor:
         if self.run is None:
-            self.run = _converted(self.denoiser, told)
-        (answer,) = self.run([t.numpy() for t in told]).values()
+            self.run = _converted(self.denoiser, inputs)
+        (answer,) = self.run([t.numpy() for t in inputs]).values()
         return torch.from_numpy(np.asarray(answer, dtype=np.float32).copy())
 
 
 _WRAPPERS: dict[str, type[_Wrapped]] = {"bf16": _BFloat16, "compile": _Compiled, "openvino": _OpenVINO}
 
 
-def _converted(denoiser: nn.Module, told: tuple[Tensor, ...]) -> Any:
+def _converted(denoiser: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     """The denoiser as an OpenVINO network for inputs of these shapes, on as many threads as PyTorch uses."""
     openvino = importlib.import_module("openvino")
     with torch.inference_mode(False), torch.no_grad():  # export cannot follow tensors of inference mode
-        network = openvino.convert_model(torch.export.export(denoiser, tuple(t.clone() for t in told)))
+        network = openvino.convert_model(torch.export.export(denoiser, tuple(t.clone() for t in inputs)))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return openvino.Core().compile_model(network, "CPU", settings)
 
 
-def _in_blocks(run: Callable[..., Tensor], told: tuple[Tensor, ...]) -> Tensor:
+def _in_blocks(run: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
     """``run`` on blocks of ``ROWS`` rows; the last is filled up with copies of its last row, which are dropped."""
     parts = []
-    for start in range(0, len(told[0]), ROWS):
-        block = [t[start : start + ROWS] for t in told]
+    for start in range(0, len(inputs[0]), ROWS):
+        block = [t[start : start + ROWS] for t in inputs]
         short = ROWS - len(block[0])
         if short:
             block = [torch.cat([t, t[-1:].expand(short, *t.shape[1:])]) for t in block]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.io import atomic_write, write_json
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -79,14 +79,9 @@ def save(
     }
     stored = {name: _to_disk(tensor, half) for name, tensor in sorted(tensors.items())}
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_write(path) as aside:
         save_file(stored, aside, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
         aside.chmod(0o644)  # the library writes 0600, which an installed package's other users could not read
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return sha256(path)
 
 
@@ -115,18 +110,18 @@ def load(path: str | Path, kind: str, expected_sha256: str | None = None) -> Che
     return Checkpoint(path, tensors, _checked(document, kind, path), digest)
 
 
-def build(make: Callable[[dict[str, Any]], Network], found: Checkpoint) -> Network:
+def build(make: Callable[[dict[str, Any]], Network], stored: Checkpoint) -> Network:
     """The untrained network that a checkpoint's config describes; ``restore`` fills it. Draws nothing from torch's own
     generator, which belongs to the user. ValueError when the config describes no such network.
     """
     try:
         with torch.random.fork_rng(devices=[]):
-            return make(found.config)
+            return make(stored.config)
     except (TypeError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError, ValueError) as error:
         if "; expected" in str(error):
             raise
         raise ValueError(
-            f"{found.path} has a config that describes no network ({type(error).__name__}: {error}); expected the one "
+            f"{stored.path} has a config that describes no network ({type(error).__name__}: {error}); expected the one "
             "it was trained with; the file was changed: fetch it again"
         ) from error
 
@@ -136,29 +131,29 @@ def restore(module: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
 
     Every name and shape must agree; ValueError names the first ones that do not.
     """
-    wanted, found = module.state_dict(), checkpoint.tensors
-    if missing := sorted(wanted.keys() - found.keys()):
+    targets, result = module.state_dict(), checkpoint.tensors
+    if missing := sorted(targets.keys() - result.keys()):
         raise ValueError(
-            f"{checkpoint.path} lacks {_some(missing)}; expected the {len(wanted)} tensors of "
+            f"{checkpoint.path} lacks {_some(missing)}; expected the {len(targets)} tensors of "
             f"{type(module).__name__}; the weights belong to another version: retrain or fetch matching ones"
         )
-    if surplus := sorted(found.keys() - wanted.keys()):
+    if surplus := sorted(result.keys() - targets.keys()):
         raise ValueError(
-            f"{checkpoint.path} also holds {_some(surplus)}; expected only the {len(wanted)} tensors of "
+            f"{checkpoint.path} also holds {_some(surplus)}; expected only the {len(targets)} tensors of "
             f"{type(module).__name__}; the weights belong to another version: retrain or fetch matching ones"
         )
-    for name, tensor in wanted.items():
-        if found[name].shape != tensor.shape:
+    for name, tensor in targets.items():
+        if result[name].shape != tensor.shape:
             raise ValueError(
-                f"{name} in {checkpoint.path} has shape {tuple(found[name].shape)}; expected {tuple(tensor.shape)}; "
+                f"{name} in {checkpoint.path} has shape {tuple(result[name].shape)}; expected {tuple(tensor.shape)}; "
                 "config and weights do not belong together: retrain or fetch matching ones"
             )
-        if not torch.isfinite(found[name]).all():
+        if not torch.isfinite(result[name]).all():
             raise ValueError(
                 f"{name} in {checkpoint.path} has values that are not finite; expected finite weights; "
                 "the training diverged: take an earlier checkpoint"
             )
-    module.load_state_dict({name: found[name].to(tensor.dtype) for name, tensor in wanted.items()})
+    module.load_state_dict({name: result[name].to(tensor.dtype) for name, tensor in targets.items()})
     return module.eval()
 
 
@@ -185,9 +180,7 @@ def add_to_manifest(path: str | Path) -> str:
     digest = sha256(path)
     target = path.parent / "manifest.json"
     entries = json.loads(target.read_text()) if target.is_file() else {}
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    aside.write_text(json.dumps(dict(sorted({**entries, path.name: digest}.items())), indent=2) + "\n")
-    os.replace(aside, target)
+    write_json(target, dict(sorted({**entries, path.name: digest}.items())))
     return digest
 
 

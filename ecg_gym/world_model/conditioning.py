@@ -88,7 +88,7 @@ def raw_features(
     a rhythm ends between ``before`` and then (:func:`endings`).
     """
     measured = before.observed[:, : len(MEASURED)]
-    told = person[:, : len(PERSON) + 1]
+    inputs = person[:, : len(PERSON) + 1]
     angle = 2 * np.pi * after_hours / DAY_HOURS
     columns = [
         before.board,
@@ -99,20 +99,20 @@ def raw_features(
         before.observed[:, len(MEASURED) :],
         home.observed,
         person,
-        np.isfinite(told),
+        np.isfinite(inputs),
         ending,
         np.stack([after_hours - before.hours, after_hours - home.hours, np.sin(angle), np.cos(angle)], axis=1),
     ]
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
 
-def render_names(asked: bool = True) -> tuple[str, ...]:
+def render_names(has_targets: bool = True) -> tuple[str, ...]:
     """The names of the columns of :func:`render_features`."""
     return (
         *[f"{when}.{name}" for when in ("before", "after") for name in BOARD],
         *[f"measured.{name}" for name in OBSERVED],
-        *([f"asked.{name}" for name in OBSERVED] if asked else []),
-        *([f"known.asked.{name}" for name in MEASURED] if asked else []),
+        *([f"asked.{name}" for name in OBSERVED] if has_targets else []),
+        *([f"known.asked.{name}" for name in MEASURED] if has_targets else []),
         *PEOPLE,
         *[f"missing.{lead}" for lead in INDEPENDENT_LEADS],
         "clock.step_hours", "clock.sine", "clock.cosine",
@@ -122,7 +122,7 @@ def render_names(asked: bool = True) -> tuple[str, ...]:
 
 def render_features(
     person: np.ndarray, reference: Look, after_board: np.ndarray, after_hours: np.ndarray, missing: np.ndarray,
-    epk_strength: np.ndarray, asked: np.ndarray | None,
+    epk_strength: np.ndarray, target_intervals: np.ndarray | None,
 ) -> np.ndarray:  # fmt: skip
     """What the denoiser is told ``(B, F)`` float32 in its own units, columns as in :func:`render_names`.
 
@@ -132,8 +132,8 @@ def render_features(
     """
     angle = 2 * np.pi * after_hours / DAY_HOURS
     columns = [reference.board, after_board, reference.observed]
-    if asked is not None:
-        columns += [asked, np.isfinite(asked[:, : len(MEASURED)])]
+    if target_intervals is not None:
+        columns += [target_intervals, np.isfinite(target_intervals[:, : len(MEASURED)])]
     columns += [
         person,
         missing,
@@ -152,9 +152,9 @@ def modulations(taken: Sequence[History], patients: Sequence[Patient], hours: np
     return [row[1] for row in _on_boards(taken, patients, hours)]
 
 
-def modulations_of(board: np.ndarray) -> list[Modulation]:
+def modulations_of(exposure: np.ndarray) -> list[Modulation]:
     """The modulations that stand in boards ``(B, len(BOARD))``."""
-    return [Modulation(*map(float, row)) for row in board[:, len(ELECTROLYTES) :]]
+    return [Modulation(*map(float, row)) for row in exposure[:, len(ELECTROLYTES) :]]
 
 
 def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -165,10 +165,10 @@ def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.nda
 
 def people(patients: Sequence[Patient]) -> np.ndarray:
     """Numbers, female and conditions ``(B, len(PEOPLE))`` float32; NaN is unknown."""
-    told = np.array([[getattr(p, name) for name in PERSON] for p in patients], dtype=float)  # None becomes NaN
+    inputs = np.array([[getattr(p, name) for name in PERSON] for p in patients], dtype=float)  # None becomes NaN
     female = np.array([[np.nan if p.sex is None else p.sex == "F"] for p in patients], dtype=float)
     conditions = np.array([[name in p.conditions for name in CONDITIONS] for p in patients], dtype=float)
-    return np.concatenate([told, female, conditions], axis=1).astype(np.float32)
+    return np.concatenate([inputs, female, conditions], axis=1).astype(np.float32)
 
 
 def measure_strips(ecg: np.ndarray) -> Intervals:
@@ -191,7 +191,7 @@ def population_forecast(
     ``observed (B, len(OBSERVED))`` is from :func:`observe_strips`; NaN where it could not be measured.
     """
     was, now = modulations(taken, patients, start), modulations(then, patients, end)
-    words = [{word: np.array([getattr(m, word) for m in board]) for word in MODULATION} for board in (was, now)]
+    words = [{word: np.array([getattr(m, word) for m in exposure]) for word in MODULATION} for exposure in (was, now)]
     column = {name: observed[:, i].astype(float) for i, name in enumerate(OBSERVED)}
     return _expected(column, column["p_present"], *words)
 
@@ -207,15 +207,15 @@ def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[s
     """
     column = dict(zip(names, raw.T.astype(float)))
     signs = {"measured": column["sign.p_present"], "home": column["home.p_present"]}
-    told: dict[str, np.ndarray] = {}
-    for start, board, label in (("measured", "before", "expected"), ("home", "home", "expected_from_home")):
+    inputs: dict[str, np.ndarray] = {}
+    for start, exposure, label in (("measured", "before", "expected"), ("home", "home", "expected_from_home")):
         then = {name: column[f"{start}.{name}"] for name in MEASURED}
-        was = {word: column[f"{board}.modulation.{word}"] for word in MODULATION}
+        was = {word: column[f"{exposure}.modulation.{word}"] for word in MODULATION}
         now = {word: column[f"after.modulation.{word}"] for word in MODULATION}
-        told |= {f"{label}.{name}": value for name, value in _expected(then, signs[start], was, now).items()}
-        told[f"{label}_on_pathway.hr_bpm"] = then["hr_bpm"] * now["pathway_rate"] / was["pathway_rate"]
-    told |= {f"chance.{name}": -np.expm1(-column[name]) for name in ENDINGS}
-    return np.concatenate([raw, np.stack(list(told.values()), axis=1)], axis=1), (*names, *told)
+        inputs |= {f"{label}.{name}": value for name, value in _expected(then, signs[start], was, now).items()}
+        inputs[f"{label}_on_pathway.hr_bpm"] = then["hr_bpm"] * now["pathway_rate"] / was["pathway_rate"]
+    inputs |= {f"chance.{name}": -np.expm1(-column[name]) for name in ENDINGS}
+    return np.concatenate([raw, np.stack(list(inputs.values()), axis=1)], axis=1), (*names, *inputs)
 
 
 def _expected(
@@ -296,12 +296,12 @@ def _on_boards(
 def _endings_of(rows: list[tuple[History, Patient, float, float]]) -> list[tuple[float, ...]]:
     """Integrated hazards in the order of HAZARDS, of several rows at once; nothing ends where nothing was given."""
     treated = [i for i, row in enumerate(rows) if row[0]]
-    found = [(0.0,) * len(HAZARDS)] * len(rows)
+    result = [(0.0,) * len(HAZARDS)] * len(rows)
     if treated:
         given, who, start, end = zip(*[rows[i] for i in treated])
         for i, span in zip(treated, courses(given, who, start, end, [TYPICAL] * len(treated))):
-            found[i] = tuple(float(span.accumulated(name)[-1]) for name in HAZARDS)
-    return found
+            result[i] = tuple(float(span.accumulated(name)[-1]) for name in HAZARDS)
+    return result
 
 
 Asked = TypeVar("Asked", bound=Hashable)
@@ -315,10 +315,10 @@ class _Kept(Generic[Asked, Answer]):
         self._most, self._lock = most, Lock()
         self._answers: OrderedDict[Asked, Answer] = OrderedDict()
 
-    def __call__(self, asked: list[Asked], worked_out: Callable[[list[Asked]], list[Answer]]) -> list[Answer]:
+    def __call__(self, keys: list[Asked], worked_out: Callable[[list[Asked]], list[Answer]]) -> list[Answer]:
         with self._lock:
-            known = {question: self._answers[question] for question in asked if question in self._answers}
-        if fresh := [question for question in dict.fromkeys(asked) if question not in known]:
+            known = {question: self._answers[question] for question in keys if question in self._answers}
+        if fresh := [question for question in dict.fromkeys(keys) if question not in known]:
             known |= zip(fresh, worked_out(fresh))
         with self._lock:
             self._answers |= known
@@ -326,7 +326,7 @@ class _Kept(Generic[Asked, Answer]):
                 self._answers.move_to_end(question)
             while len(self._answers) > self._most:
                 self._answers.popitem(last=False)
-        return [known[question] for question in asked]
+        return [known[question] for question in keys]
 
 
 _boards_kept: _Kept[tuple[History, Patient, float], tuple[np.ndarray, Modulation]] = _Kept()

@@ -12,13 +12,14 @@ gets wide bands. It promises nothing for one person or for one drug.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ecg_gym.io import write_json
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 LEVEL = 0.9
@@ -63,34 +64,28 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, aside and renamed."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_json(path, {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, path: str | Path, model_sha256: str | None = None) -> Calibration:
         """What :meth:`save` wrote; ValueError if it cannot be read or is not of the weights ``model_sha256``."""
         try:
-            told = json.loads(Path(path).read_text())
-            if told.pop("format") != FORMAT:
+            inputs = json.loads(Path(path).read_text())
+            if inputs.pop("format") != FORMAT:
                 raise ValueError("another format")
-            bands = {name: Band(**band) for name, band in told.pop("bands").items()}
-            found = cls(bands=bands, **told)
+            bands = {name: Band(**band) for name, band in inputs.pop("bands").items()}
+            result = cls(bands=bands, **inputs)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}); expected a calibration of format {FORMAT}; fit it again with "
                 "`ecg-gym study calibration --fit`"
             ) from None
-        if model_sha256 is not None and found.model_sha256 != model_sha256:
+        if model_sha256 is not None and result.model_sha256 != model_sha256:
             raise ValueError(
-                f"{path} belongs to the weights {found.model_sha256[:12]}...; expected {model_sha256[:12]}...; bands "
+                f"{path} belongs to the weights {result.model_sha256[:12]}...; expected {model_sha256[:12]}...; bands "
                 "of one model say nothing about another: fit it again with `ecg-gym study calibration --fit`"
             )
-        return found
+        return result
 
 
 def beside(weights: str | Path) -> Path:

@@ -56,10 +56,10 @@ class Denoiser(nn.Module):
         ``before`` is the latent of the strip that is redrawn, ``anchor`` the EPK latent times its strength
         (0 where it abstains), ``condition (B, n_features)`` the rest that is known, and ``tau (B,)`` the noise level.
         """
-        heard = functional.silu(self.listen(tau, before, condition))
+        hidden = functional.silu(self.listen(tau, before, condition))
         x = self.patchify(torch.cat([z, before, anchor], dim=1)).transpose(1, 2) + self.place  # (B, tokens, width)
         for block in self.blocks:
-            x = block(x, heard)
+            x = block(x, hidden)
         return to_sample(self._unpatch(x).float(), z, tau, self.schedule, self.config.prediction)
 
     def _unpatch(self, x: Tensor) -> Tensor:
@@ -105,8 +105,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.film.weight)  # every block begins as the identity
         nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: Tensor, heard: Tensor) -> Tensor:
-        shift, scale, gate = self.film(heard)[:, None].chunk(3, dim=2)
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        shift, scale, gate = self.film(hidden)[:, None].chunk(3, dim=2)
         y = self.over_time(x.transpose(1, 2)).transpose(1, 2)
         y = functional.layer_norm(y, y.shape[-1:])
         y = self.contract(self.expand.gelu(y * (1 + scale) + shift))

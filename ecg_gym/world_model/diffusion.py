@@ -136,8 +136,8 @@ def time_grid(schedule: Schedule, steps: int, rho: float | None = 7.0) -> list[i
         return [round(schedule.n - (schedule.n - 1) * i / intervals) for i in range(steps)] + [0]
     sigmas = ((1 - schedule.alpha_bar[1:]) / schedule.alpha_bar[1:]).sqrt()  # rising
     high, low = float(sigmas[-1]) ** (1 / rho), float(sigmas[0]) ** (1 / rho)
-    wanted = torch.linspace(high, low, steps, dtype=torch.float64) ** rho
-    nearest = 1 + (sigmas[None, :] - wanted[:, None]).abs().argmin(dim=1)
+    targets = torch.linspace(high, low, steps, dtype=torch.float64) ** rho
+    nearest = 1 + (sigmas[None, :] - targets[:, None]).abs().argmin(dim=1)
     return [*sorted(set(nearest.tolist()), reverse=True), 0]
 
 

@@ -14,7 +14,7 @@ from ecg_gym.world_model.anchor import Projection, ProjectionConfig
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.denoiser import Denoiser, DenoiserConfig
 from ecg_gym.world_model.diffusion import Model, Noise, Schedule, guided, linear_schedule, sample
-from ecg_gym.world_model.interval_model import Prognosis, PrognosisConfig
+from ecg_gym.world_model.interval_model import IntervalModel, PrognosisConfig
 
 KIND = "world_model"
 
@@ -54,7 +54,7 @@ class Forecaster(nn.Module):
         super().__init__()
         self.features, self.outlook = features, outlook  # of the denoiser; of the prognosis
         self.denoiser = Denoiser(denoiser, linear_schedule())
-        self.prognosis = None if prognosis is None else Prognosis(prognosis)
+        self.prognosis = None if prognosis is None else IntervalModel(prognosis)
         self.projection = None if projection is None else Projection(projection)
 
     @property
@@ -121,5 +121,5 @@ def _scale(features: FeatureScale) -> dict[str, Any]:
     return {"names": list(features.names), "offset": features.offset.tolist(), "scale": features.scale.tolist()}
 
 
-def _from_scale(told: Mapping[str, Any]) -> FeatureScale:
-    return FeatureScale(tuple(told["names"]), np.array(told["offset"]), np.array(told["scale"]))
+def _from_scale(row: Mapping[str, Any]) -> FeatureScale:
+    return FeatureScale(tuple(row["names"]), np.array(row["offset"]), np.array(row["scale"]))

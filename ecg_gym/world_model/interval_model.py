@@ -72,7 +72,7 @@ class Chance:
         return Chance(self.sign[rows], self.component[rows], self.normal[rows], self.death[rows])
 
 
-class Prognosis(nn.Module):
+class IntervalModel(nn.Module):
     """p(m' | condition) for the intervals of the next strip, and the probability of not living to see it."""
 
     typical: Tensor
@@ -119,10 +119,10 @@ class Prognosis(nn.Module):
         ``base`` and ``target (B, 8)`` with NaN where unknown, ``signs (B,)`` int64, ``survived (B,)`` 0 or 1; the first
         two parts are 0 for those who died.
         """
-        heard = self(condition)
+        hidden = self(condition)
         surprise = (target - self.starting(base)) / self.scale
         known = torch.isfinite(surprise) & (survived > 0)[:, None]
-        log_weight, mean, log_sd, lower = self._components(heard, signs)
+        log_weight, mean, log_sd, lower = self._components(hidden, signs)
         deviation = torch.where(known, surprise, 0.0)[:, None] - mean  # (B, K, 8)
         deviation = torch.where(known[:, None], deviation, 0.0)
         surprise_given = deviation - torch.einsum("bkde,bke->bkd", lower, deviation)
@@ -131,18 +131,18 @@ class Prognosis(nn.Module):
         alive = (survived > 0).float()
         return {
             "intervals": -likely * alive,
-            "signs": functional.cross_entropy(self.signs(heard), signs, reduction="none") * alive,
+            "signs": functional.cross_entropy(self.signs(hidden), signs, reduction="none") * alive,
             "death": functional.binary_cross_entropy_with_logits(
-                self.death(heard)[:, 0], 1 - survived, reduction="none"
+                self.death(hidden)[:, 0], 1 - survived, reduction="none"
             ),
         }
 
     @torch.inference_mode()
     def draw(self, condition: Tensor, base: Tensor, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
         """One next measurement ``(B, len(OBSERVED))`` in units per row, and who survives ``(B,)`` bool."""
-        heard = self(condition)
-        signs = _pick(functional.softmax(self.signs(heard), dim=1), chance.sign)
-        log_weight, mean, log_sd, lower = self._components(heard, signs)
+        hidden = self(condition)
+        signs = _pick(functional.softmax(self.signs(hidden), dim=1), chance.sign)
+        log_weight, mean, log_sd, lower = self._components(hidden, signs)
         rows, chosen = torch.arange(len(signs)), _pick(log_weight.exp(), chance.component)
         mean, sd, lower = mean[rows, chosen], log_sd[rows, chosen].exp(), lower[rows, chosen]
         noise = torch.as_tensor(chance.normal, dtype=torch.float32)
@@ -150,19 +150,19 @@ class Prognosis(nn.Module):
         for d in range(_D):
             deviation[:, d] = sd[:, d] * noise[:, d] + (lower[:, d] * deviation).sum(-1)
         y = self.starting(base) + self.scale * (mean + deviation)
-        survives = torch.as_tensor(chance.death) >= torch.sigmoid(self.death(heard)[:, 0])
+        survives = torch.as_tensor(chance.death) >= torch.sigmoid(self.death(hidden)[:, 0])
         return observed_of(y.numpy(), signs.numpy()), survives.numpy()
 
     def starting(self, base: Tensor) -> Tensor:
         """``base (B, 8)`` with what is unknown replaced by what is typical."""
         return torch.where(torch.isfinite(base), base, self.typical)
 
-    def _components(self, heard: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _components(self, hidden: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-weights ``(B, K)``, means and log-SDs ``(B, K, 8)``, regressions on what came before ``(B, K, 8, 8)``."""
-        b, k = len(heard), self.config.components
-        told = self.mixture(self.head(heard + self.given_signs(signs))).float()
-        weight, mean, log_sd, rest = told.split([k, k * _D, k * _D, k * _D * (_D - 1) // 2], dim=1)
-        lower = torch.zeros(b, k, _D, _D, device=heard.device)
+        b, k = len(hidden), self.config.components
+        inputs = self.mixture(self.head(hidden + self.given_signs(signs))).float()
+        weight, mean, log_sd, rest = inputs.split([k, k * _D, k * _D, k * _D * (_D - 1) // 2], dim=1)
+        lower = torch.zeros(b, k, _D, _D, device=hidden.device)
         row, column = torch.tril_indices(_D, _D, offset=-1)
         lower[:, :, row, column] = rest.reshape(b, k, -1)
         return (
@@ -217,12 +217,12 @@ def observed_of(y: np.ndarray, signs: np.ndarray) -> np.ndarray:
         "qt_ms": qt, "qtcf_ms": qt / rr_s ** (1 / 3), "jtpeak_ms": jtpeak, "jtpeakc_ms": value["jtpeakc"],
         "tpeak_tend_ms": value["tpeak_tend"], "t_amplitude_mv": value["log_t"],
     }  # fmt: skip
-    told = {
+    inputs = {
         "hr_bpm": value["log_hr"], "rr_sd_ms": value["log_rr_sd"], "qrs_ms": value["qrs"],
         "r_amplitude_mv": value["log_r"], "pr_ms": np.where(p, value["pr"], np.nan), "p_present": p, "regular": regular,
         **{name: np.where(t, known, np.nan) for name, known in repolarisation.items()},
     }  # fmt: skip
-    return np.stack([told[name] for name in OBSERVED], axis=1).astype(np.float32)
+    return np.stack([inputs[name] for name in OBSERVED], axis=1).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

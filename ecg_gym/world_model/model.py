@@ -33,7 +33,7 @@ from ecg_gym.core import (
     Treatment,
     row_generators,
 )
-from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
+from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
 from ecg_gym.physiology.multilead import join
 from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model import checkpoint
@@ -126,25 +126,25 @@ class WorldModel:
         or were trained in the latent space of another codec.
         """
         weights, codec = _locate(path)
-        found = checkpoint.load(weights, KIND, checkpoint.manifest().get(WEIGHTS) if path is None else None)
-        if found.metadata.get("vae_sha256") != checkpoint.sha256(codec):
+        stored = checkpoint.load(weights, KIND, checkpoint.manifest().get(WEIGHTS) if path is None else None)
+        if stored.metadata.get("vae_sha256") != checkpoint.sha256(codec):
             raise ValueError(
-                f"{weights} was trained with the codec {str(found.metadata.get('vae_sha256'))[:12]}...; expected "
+                f"{weights} was trained with the codec {str(stored.metadata.get('vae_sha256'))[:12]}...; expected "
                 f"{codec}, {checkpoint.sha256(codec)[:12]}...; keep both files together, or retrain with "
                 "`ecg-gym train world-model`"
             )
-        forecaster = checkpoint.build(Forecaster.from_config, found)
-        checkpoint.restore(forecaster, found)
+        forecaster = checkpoint.build(Forecaster.from_config, stored)
+        checkpoint.restore(forecaster, stored)
         turned = {name: value for name, value in knobs.items() if value is not None}
         beside = weights.with_name(STUDENT)
         student = None
         if beside.is_file():
             try:
-                student = load_student(beside, forecaster, found.sha256)
+                student = load_student(beside, forecaster, stored.sha256)
             except ValueError:  # it learned from other weights: no reason to refuse these
                 if turned.get("sampler") == "student":
                     raise
-        return cls(VAE.load(codec), forecaster, found.sha256, found.metadata, student, **turned)
+        return cls(VAE.load(codec), forecaster, stored.sha256, stored.metadata, student, **turned)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""
@@ -208,18 +208,18 @@ class WorldModel:
         if len(living) == 0:
             return later
         mine = [generators[i] for i in living]
-        told = self.told(state[living], later[living], mine)
-        latent = self._draw(told.known, mine)
+        inputs = self.step_inputs(state[living], later[living], mine)
+        latent = self._draw(inputs.known, mine)
         strips = self._decode(latent)
-        observed = observe_strips(strips) if told.asked is None else told.asked
+        observed = observe_strips(strips) if inputs.target_intervals is None else inputs.target_intervals
         later.inner["latent"][living] = latent.numpy()
-        later.inner["observed"][living] = np.where(told.survives[:, None], observed, np.nan)
-        later.ecg[living] = strips * told.survives[:, None, None]  # nobody's heart beats after death
-        later.alive[living] = told.survives
+        later.inner["observed"][living] = np.where(inputs.survives[:, None], observed, np.nan)
+        later.ecg[living] = strips * inputs.survives[:, None, None]  # nobody's heart beats after death
+        later.alive[living] = inputs.survives
         return later
 
     @torch.inference_mode()
-    def told(self, before: State, after: State, generators: Sequence[np.random.Generator]) -> Told:
+    def step_inputs(self, before: State, after: State, generators: Sequence[np.random.Generator]) -> StepInputs:
         """What the networks are told of each row of a step: ``after`` has the doses and the hour, not yet the strip.
 
         Here the next intervals are drawn, and who survives; each row draws as often from its generator whatever is
@@ -227,9 +227,9 @@ class WorldModel:
         """
         person = people(before.patients)
         last = self._look(before)
-        board, ending = self._pharmacology(before, after)
+        exposure, ending = self._pharmacology(before, after)
         if self.believed is not None:
-            board = self.believed(last.board, board)
+            exposure = self.believed(last.board, exposure)
         home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))
         reference = home
         latent, missing, fits = (before.inner[name] for name in ("reference", "missing", "fit"))
@@ -238,70 +238,70 @@ class WorldModel:
             reference, fits = self._again(before, last)
         chance, own = Chance.of(generators), [np.random.default_rng(g.integers(2**63)) for g in generators]
         if self.forecaster.prognosis is None:
-            asked, survives = None, np.ones(len(before), bool)
-            prior, strength = self._paper_prior(before, last, board)
+            target_intervals, survives = None, np.ones(len(before), bool)
+            prior, strength = self._paper_prior(before, last, exposure)
         else:
-            asked, survives = self._foretell(person, home, last, board, after.hours, ending, chance)
-            prior, strength = self._prior(fits, asked, own)
-        raw = render_features(person, reference, board, after.hours, missing, strength, asked)
-        condition = self.forecaster.features(raw, render_names(asked is not None))
+            target_intervals, survives = self._foretell(person, home, last, exposure, after.hours, ending, chance)
+            prior, strength = self._prior(fits, target_intervals, own)
+        raw = render_features(person, reference, exposure, after.hours, missing, strength, target_intervals)
+        condition = self.forecaster.features(raw, render_names(target_intervals is not None))
         columns = (latent, condition, prior, strength)
         known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
-        return Told(known, asked, survives)
+        return StepInputs(known, target_intervals, survives)
 
     def _foretell(
-        self, person: np.ndarray, home: Look, last: Look, board: np.ndarray, hours: np.ndarray, ending: np.ndarray,
+        self, person: np.ndarray, home: Look, last: Look, exposure: np.ndarray, hours: np.ndarray, ending: np.ndarray,
         chance: Chance,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """The next measurements ``(B, len(OBSERVED))``, one draw per row, and who lives to see them ``(B,)``."""
         assert self.forecaster.prognosis is not None
         assert self.forecaster.outlook is not None
-        raw, names = complete(raw_features(person, home, last, board, hours, ending), feature_names())
+        raw, names = complete(raw_features(person, home, last, exposure, hours, ending), feature_names())
         condition = torch.from_numpy(self.forecaster.outlook(raw, names))
         base = torch.from_numpy(base_of(raw, names).astype(np.float32))
         parts = [self.forecaster.prognosis.draw(condition[c], base[c], chance[c]) for c in self._chunks(len(raw))]
-        asked, survives = (np.concatenate(column)[: len(raw)] for column in zip(*parts))
-        return asked, survives
+        target_intervals, survives = (np.concatenate(column)[: len(raw)] for column in zip(*parts))
+        return target_intervals, survives
 
     def _prior(
-        self, fits: np.ndarray, asked: np.ndarray, generators: Sequence[np.random.Generator]
+        self, fits: np.ndarray, target_intervals: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
         """EPK in latent space ``(B, 4, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains.
 
         McSharry's model of each patient runs over beats drawn at the asked rate, without its P wave where none is asked
         for; the codec carries it into latent space.
         """
-        prior = np.zeros((len(asked), *self.latent_shape), np.float32)
-        column = {name: asked[:, i] for i, name in enumerate(OBSERVED)}
+        prior = np.zeros((len(target_intervals), *self.latent_shape), np.float32)
+        column = {name: target_intervals[:, i] for i, name in enumerate(OBSERVED)}
         drawable = np.array([bool(fit.drawable[0]) for fit in fits])
         rows = np.flatnonzero(drawable & np.isfinite(column["hr_bpm"]) & (self.epk_scale > 0))
         if len(rows):
-            wanted = np.stack([column[name][rows] for name in ASKED], axis=1)
+            targets = np.stack([column[name][rows] for name in TARGET_INTERVALS], axis=1)
             p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
-            beats = draw_beats([generators[int(i)] for i in rows], wanted[:, 0], column["rr_sd_ms"][rows], regular)
-            strips = anchor_traces(_joined(fits[rows]), wanted, beats, p_present=p, abstain=False)
+            beats = draw_beats([generators[int(i)] for i in rows], targets[:, 0], column["rr_sd_ms"][rows], regular)
+            strips = anchor_traces(_joined(fits[rows]), targets, beats, p_present=p, abstain=False)
             prior[rows] = self._encode(strips, np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
-        strength = np.zeros(len(asked), np.float32)
+        strength = np.zeros(len(target_intervals), np.float32)
         strength[rows] = self.epk_scale
         return prior, strength
 
-    def _paper_prior(self, before: State, last: Look, board: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _paper_prior(self, before: State, last: Look, exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The paper's EPK: traces of lead II ``(B, 1024)`` [mV] at even beats, as pharmacology expects them."""
-        epk = epk_traces(before.ecg, _rows(last.observed), modulations_of(last.board), modulations_of(board))
+        epk = epk_traces(before.ecg, _rows(last.observed), modulations_of(last.board), modulations_of(exposure))
         return epk.trace_mv, (self.epk_scale * ~epk.abstained).astype(np.float32)
 
     def _look(self, state: State) -> Look:
         first, place = _unique(list(zip(state.taken, state.patients, state.hours)))
         there = state[first]
-        board = boards(there.taken, there.patients, there.hours)[place]
-        return Look(state.inner["observed"], board, np.asarray(state.hours, dtype=float))
+        exposure = boards(there.taken, there.patients, there.hours)[place]
+        return Look(state.inner["observed"], exposure, np.asarray(state.hours, dtype=float))
 
     def _pharmacology(self, before: State, after: State) -> tuple[np.ndarray, np.ndarray]:
         """What will be on board, and which rhythms may end on the way; rows that agree are worked out once."""
         first, place = _unique(list(zip(after.taken, after.patients, before.hours, after.hours)))
         then, now = before[first], after[first]
-        board = boards(now.taken, now.patients, now.hours)
-        return board[place], endings(now.taken, now.patients, then.hours, now.hours)[place]
+        exposure = boards(now.taken, now.patients, now.hours)
+        return exposure[place], endings(now.taken, now.patients, then.hours, now.hours)[place]
 
     def _again(self, before: State, last: Look) -> tuple[Look, np.ndarray]:
         """Measurements and fits of the last strips, for a model that redraws those."""
@@ -328,10 +328,10 @@ class WorldModel:
         if self.student is not None and self.sampler == "student":
             pupil: Any = accelerated(self.student.forecaster, self.backend)
             return partial(
-                _drawn, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
+                _draw, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
             )
         forecaster = accelerated(self.forecaster, self.backend)
-        return partial(_drawn, forecaster, sampler=self.sampler, steps=self.steps, gamma=self.guidance_scale)
+        return partial(_draw, forecaster, sampler=self.sampler, steps=self.steps, gamma=self.guidance_scale)
 
     @torch.inference_mode()
     def _decode(self, latent: Tensor) -> np.ndarray:
@@ -383,15 +383,15 @@ class WorldModel:
 
 
 @dataclass(frozen=True)
-class Told:
+class StepInputs:
     """What is settled about each row of a step before its strip is drawn."""
 
     known: Known  # what the denoiser is told
-    asked: np.ndarray | None  # (B, len(OBSERVED)) the intervals that were drawn; None without a prognosis
+    target_intervals: np.ndarray | None  # (B, len(OBSERVED)) the intervals that were drawn; None without a prognosis
     survives: np.ndarray  # (B,) bool
 
 
-def _drawn(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
+def _draw(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
     return forecaster.draw(known, noise, fresh=fresh, guidance_scale=gamma, **how)
 
 

@@ -59,23 +59,23 @@ def load_student(path: str | Path, teacher: nn.Module, teacher_sha256: str) -> S
             f"no student at {path}; expected the few-step weights that belong to this world model; make them with "
             "`ecg-gym train student`, or use sampler='dpm++', which needs none"
         )
-    found = checkpoint.load(path, KIND, checkpoint.manifest().get(path.name) if _packaged(path) else None)
-    learnt_from = str(found.metadata.get("teacher_sha256"))
-    if learnt_from != teacher_sha256 and found.metadata.get("teacher_denoiser") != digest(_denoiser(teacher)):
+    stored = checkpoint.load(path, KIND, checkpoint.manifest().get(path.name) if _packaged(path) else None)
+    learnt_from = str(stored.metadata.get("teacher_sha256"))
+    if learnt_from != teacher_sha256 and stored.metadata.get("teacher_denoiser") != digest(_denoiser(teacher)):
         raise ValueError(
             f"{path} learnt from the world model {learnt_from[:12]}...; expected {teacher_sha256[:12]}..., the one in "
             "use; keep both files together, or distil again with `ecg-gym train student`"
         )
     pupil = copy.deepcopy(teacher)
-    checkpoint.restore(_denoiser(pupil), found)
+    checkpoint.restore(_denoiser(pupil), stored)
     try:
-        taus = {int(steps): tuple(map(int, levels)) for steps, levels in found.metadata["config"]["taus"].items()}
+        taus = {int(steps): tuple(map(int, levels)) for steps, levels in stored.metadata["config"]["taus"].items()}
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path} says of its noise levels {str(found.metadata.get('config'))[:80]}; expected config.taus with "
+            f"{path} says of its noise levels {str(stored.metadata.get('config'))[:80]}; expected config.taus with "
             "whole numbers per number of steps; distil again with `ecg-gym train student`"
         ) from error
-    return Student(pupil.eval(), checked_taus(taus, teacher.schedule.n), found.sha256)  # type: ignore[union-attr, arg-type]
+    return Student(pupil.eval(), checked_taus(taus, teacher.schedule.n), stored.sha256)  # type: ignore[union-attr, arg-type]
 
 
 def save_student(
@@ -83,8 +83,8 @@ def save_student(
     teacher_sha256: str, *, data: Mapping[str, Any], metrics: Mapping[str, Any], **more: Any,
 ) -> str:  # fmt: skip
     """Write a student's denoiser, its noise levels and whom it learnt from; returns the SHA-256 of the file."""
-    told: DenoiserConfig = denoiser.config  # type: ignore[assignment]
-    config = {"denoiser": asdict(told), "taus": {str(steps): list(levels) for steps, levels in taus.items()}}
+    inputs: DenoiserConfig = denoiser.config  # type: ignore[assignment]
+    config = {"denoiser": asdict(inputs), "taus": {str(steps): list(levels) for steps, levels in taus.items()}}
     tensors = denoiser.state_dict()
     origin: dict[str, Any] = {"teacher_sha256": teacher_sha256, "teacher_denoiser": digest(_denoiser(teacher))}
     return checkpoint.save(path, KIND, tensors, config, data=data, metrics=metrics, **origin, **more)
@@ -108,8 +108,8 @@ def checked_taus(taus: Mapping[int, Sequence[int]], n: int) -> dict[int, tuple[i
                 f"taus[{steps}] is {list(levels)}; expected {steps} noise levels that fall from {n} at most, then 0; "
                 "mend the student's preset"
             )
-    asked = [tau for levels in taus.values() for tau in levels[:-1]]
-    if len(set(asked)) < len(asked):
+    target_intervals = [tau for levels in taus.values() for tau in levels[:-1]]
+    if len(set(target_intervals)) < len(target_intervals):
         raise ValueError(
             f"taus are {dict(taus)}; expected no level twice, because the student's answer at a level is one stride; "
             "shift one of them by a step"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.core import INDEPENDENT_LEADS, LEADS, LIMB, MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.world_model import checkpoint
 
 KIND = "vae"
@@ -36,10 +36,10 @@ class VAEConfig:
 def expand_leads(independent: Tensor) -> Tensor:
     """All 12 leads ``(..., 12, T)`` [mV] from the 8 independent ones ``(..., 8, T)`` [mV].
 
-    The tensor twin of ``core.limb_from_independent``: III = II - I, aVR = -(I + II)/2, aVL = I - II/2, aVF = II - I/2.
+    ``core.limb_from_independent`` on tensors, by the same table ``LIMB``.
     """
     one, two = independent[..., 0, :], independent[..., 1, :]
-    limb = torch.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2], dim=-2)
+    limb = torch.stack([a * one + b * two for a, b in LIMB], dim=-2)
     return torch.cat([limb, independent[..., 2:, :]], dim=-2)
 
 
@@ -60,9 +60,11 @@ class VAE(nn.Module):
     @classmethod
     def load(cls, path: str | Path | None = None) -> VAE:
         """A trained codec in evaluation mode, from ``path`` or the weights that ship with the package."""
-        found = checkpoint.load_packaged("vae.safetensors", KIND) if path is None else checkpoint.load(path, KIND)
-        vae = checkpoint.build(lambda told: cls(VAEConfig(**{**told, "dilations": tuple(told["dilations"])})), found)
-        checkpoint.restore(vae, found)
+        result = checkpoint.load_packaged("vae.safetensors", KIND) if path is None else checkpoint.load(path, KIND)
+        vae = checkpoint.build(
+            lambda inputs: cls(VAEConfig(**{**inputs, "dilations": tuple(inputs["dilations"])})), result
+        )
+        checkpoint.restore(vae, result)
         return vae
 
     def encode(self, signal: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:

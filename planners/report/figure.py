@@ -30,20 +30,20 @@ def plan_figure(plan: Plan, state: State | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     before = plan.before if plan.before.size or state is None else state.ecg[0]
-    shown = rows_shown(plan)
-    low = RANKING_INCHES + ROW_INCHES * len(shown)
+    rows = rows_shown(plan)
+    low = RANKING_INCHES + ROW_INCHES * len(rows)
     figure = Figure(figsize=(14, STRIPS_INCHES + low))
     FigureCanvasAgg(figure)
     halves = figure.add_gridspec(2, 1, height_ratios=(STRIPS_INCHES, low))
     _draw_strips(figure.add_subfigure(halves[0]), before, plan.samples, plan)
-    _draw_ranking(figure.add_subfigure(halves[1]), low, shown, plan)
+    _draw_ranking(figure.add_subfigure(halves[1]), low, rows, plan)
     return figure
 
 
 def rows_shown(plan: Plan) -> list[Candidate]:
     """The best rows, and watch and wait wherever it stands."""
-    shown = list(plan.candidates[:ROWS_SHOWN])
-    return shown + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
+    rows = list(plan.candidates[:ROWS_SHOWN])
+    return rows + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
 
 
 def _draw_strips(figure: Any, before: np.ndarray, samples: np.ndarray, plan: Plan) -> None:
@@ -69,17 +69,17 @@ def _draw_strips(figure: Any, before: np.ndarray, samples: np.ndarray, plan: Pla
     figure.text(0.98, 0.955, words, fontsize=12, va="center", ha="right", color=BEST)
 
 
-def _draw_ranking(figure: Any, inches: float, shown: list[Candidate], plan: Plan) -> None:
+def _draw_ranking(figure: Any, inches: float, visible: list[Candidate], plan: Plan) -> None:
     """Mean risk with SD, S with its interval, and the predicted changes of QTcF and rate, one line per candidate."""
     frame = {"top": 1 - 0.15 / inches, "bottom": 0.9 / inches}
     axes = figure.subplots(1, 3, sharey=True, gridspec_kw={**RANKING, **frame})
-    for y, row in enumerate(shown):
+    for y, row in enumerate(visible):
         color = BEST if row.tie == plan.best.tie else OTHER
         _draw_risk(axes[0], y, row, color)
         _draw_change(axes[1], y, row.changes.get("qtcf_ms"), color)
         _draw_change(axes[2], y, row.changes.get("hr_bpm"), color)
-    axes[0].set_yticks(range(len(shown)), [str(c.treatment) for c in shown], fontsize=9)
-    axes[0].set_ylim(len(shown) - 0.4, -0.6)
+    axes[0].set_yticks(range(len(visible)), [str(c.treatment) for c in visible], fontsize=9)
+    axes[0].set_ylim(len(visible) - 0.4, -0.6)
     axes[0].axvline(plan.risk_now, color="black", lw=0.8, ls=":")
     axes[0].set_xlabel(f"risk: bar mean ± SD, dot S = {plan.measure} with 95 % interval, dotted: now")
     axes[1].set_xlabel("change of QTcF [ms], 5-95 %")
@@ -91,7 +91,7 @@ def _draw_ranking(figure: Any, inches: float, shown: list[Candidate], plan: Plan
         ax.set_axisbelow(True)
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
-    hidden = len(plan.candidates) - len(shown)
+    hidden = len(plan.candidates) - len(visible)
     more = f"  {hidden} more not shown." if hidden else ""
     figure.text(
         0.02, 0.15 / inches, f"Blue rows cannot be told from the best.{more}  {NOTICE}", fontsize=9, color="0.3"

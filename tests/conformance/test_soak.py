@@ -19,13 +19,13 @@ from conformance.soak.run import Plan
 
 
 def test_numbers_that_are_not_finite_are_found_wherever_they_hide() -> None:
-    told = {
+    value = {
         "obs": np.array([1.0, np.nan, np.inf]),
         "info": {"deep": {"er": [1.0, float("-inf")]}, "words": np.array(["nan", None], dtype=object)},
         "whole": np.arange(3),
         "strange": np.array([np.array([np.nan]), {"x": np.nan}, 3], dtype=object),
     }  # fmt: skip
-    assert dict(random_steps.nonfinite(told)) == {"obs": 2, "info.deep.er": 1, "strange": 1, "strange.x": 1}
+    assert dict(random_steps.nonfinite(value)) == {"obs": 2, "info.deep.er": 1, "strange": 1, "strange.x": 1}
 
 
 def test_every_id_gets_its_turn_and_the_learned_world_its_share() -> None:
@@ -101,9 +101,9 @@ def test_two_inputs_of_every_family_meet_a_sentence(name: str) -> None:
     place = list(FAMILIES).index(name)
     for number in (place, place + len(FAMILIES)):
         assert inputs.family_of(number) == name
-        found = inputs.try_one(0, number)
-        assert found["verdict"] in ("taken", "refused"), found
-        assert (found["harmed"], found["touched"]) == (0, 0)
+        result = inputs.try_one(0, number)
+        assert result["verdict"] in ("taken", "refused"), result
+        assert (result["harmed"], result["touched"]) == (0, 0)
 
 
 @pytest.mark.slow
@@ -111,9 +111,9 @@ def test_two_inputs_of_every_family_meet_a_sentence(name: str) -> None:
 def test_damaged_weights_meet_a_sentence(name: str) -> None:
     place = list(FAMILIES).index(name)
     for number in range(place, place + 10 * len(FAMILIES), len(FAMILIES)):
-        found = inputs.try_one(0, number)
-        assert found["verdict"] in ("taken", "refused"), found
-        assert (found["harmed"], found["touched"]) == (0, 0)
+        result = inputs.try_one(0, number)
+        assert result["verdict"] in ("taken", "refused"), result
+        assert (result["harmed"], result["touched"]) == (0, 0)
 
 
 def test_mutations_change_something_and_leave_the_original_alone() -> None:
@@ -153,11 +153,11 @@ def test_a_soak_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest
     )
     rest = list(run.run(plan, tmp_path, workers=0))
     assert {kind for kind, _ in rest} == {"steps"}
-    found = report.document(plan, tmp_path)
-    assert found["inputs"] == 4
-    assert found["steps"] >= 48
-    assert found["complete"]
-    assert report.good(found), found["faults"]
+    document = report.document(plan, tmp_path)
+    assert document["inputs"] == 4
+    assert document["steps"] >= 48
+    assert document["complete"]
+    assert report.good(document), document["faults"]
     assert list(run.run(plan, tmp_path, workers=0)) == []
 
 
@@ -184,9 +184,9 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> kills.Job:
 
 
 def test_a_job_that_goes_on_loses_nothing_by_being_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = kills.strike(_counting(monkeypatch), 2, seed=3, folder=tmp_path / "struck")
-    assert (found["results"], found["lost"]) == (6, 0)
-    assert found["kills"] >= 1
+    result = kills.strike(_counting(monkeypatch), 2, seed=3, folder=tmp_path / "struck")
+    assert (result["results"], result["lost"]) == (6, 0)
+    assert result["kills"] >= 1
 
 
 def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +198,8 @@ def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytes
         return 1
 
     monkeypatch.setattr(kills, "_killed", killed)
-    found = kills.strike(job, 1, seed=1, folder=folder)
-    assert (found["kills"], found["lost"], found["what"]) == (1, 2, ["2", "7"])
+    result = kills.strike(job, 1, seed=1, folder=folder)
+    assert (result["kills"], result["lost"], result["what"]) == (1, 2, ["2", "7"])
     monkeypatch.setattr(kills, "_command", lambda job, folder: [sys.executable, "-c", "raise SystemExit(3)"])
     assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be gone on with
 
@@ -219,8 +219,8 @@ def test_memory_that_grows_has_a_slope() -> None:
         {"pid": 1, "world": "oracle", "steps": 1000, "mb_after": 300 + (0.5 * i if i > 4 else 10 * i)}
         for i in range(40)
     ]
-    found = report.memory(rows)
-    assert found["mb_per_100k_steps_second_half"] == pytest.approx(50)
+    result = report.memory(rows)
+    assert result["mb_per_100k_steps_second_half"] == pytest.approx(50)
     flat = report.memory([{**row, "mb_after": 300.0} for row in rows])
     assert flat["mb_per_100k_steps_second_half"] == pytest.approx(0, abs=1e-9)
     assert report.memory(rows[:3])["mb_per_100k_steps_second_half"] is None
@@ -229,8 +229,8 @@ def test_memory_that_grows_has_a_slope() -> None:
 def test_the_command_prints_one_document(tmp_path: Path) -> None:
     words = ["--steps", "16", "--inputs", "3", "--kills", "0", "--learned", "0", "--workers", "0"]
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path), "--json"])
-    found = json.loads(done.stdout)
-    assert done.exit_code == 0, found
-    assert set(found) >= {"steps", "nonfinite", "inputs", "tracebacks", "files_harmed", "kills", "lost"}
-    assert found["steps"] >= 16
-    assert json.loads((tmp_path / "soak.json").read_text()) == found
+    result = json.loads(done.stdout)
+    assert done.exit_code == 0, result
+    assert set(result) >= {"steps", "nonfinite", "inputs", "tracebacks", "files_harmed", "kills", "lost"}
+    assert result["steps"] >= 16
+    assert json.loads((tmp_path / "soak.json").read_text()) == result

@@ -77,9 +77,9 @@ def test_what_is_read_is_what_was_made(tmp_path: Path) -> None:
 def test_intervals_can_be_measured_from_the_shards(tmp_path: Path) -> None:
     list(simulate(tmp_path, 5, Simulation(healthy=True, treated=0.0)))
     ecgs = read_simulated(tmp_path)
-    found = measure(ECG(ecgs.leads_mv(), ecgs.rate_hz))
+    intervals = measure(ECG(ecgs.leads_mv(), ecgs.rate_hz))
     column = simulated.INTERVALS.index("qt_ms")
-    np.testing.assert_allclose(found.qt_ms, ecgs.intervals[:, column], atol=15)
+    np.testing.assert_allclose(intervals.qt_ms, ecgs.intervals[:, column], atol=15)
 
 
 def test_other_settings_and_nonsense_are_refused(tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ def test_every_drug_is_given_and_sometimes_nothing():
 
 
 def test_training_never_meets_what_is_held_out():
-    design, drawn = TrialDesign(), draws("train")
-    assert not any(held_out for _, held_out in drawn)
+    design, samples = TrialDesign(), draws("train")
+    assert not any(held_out for _, held_out in samples)
     usual = {(dose.drug, dose.route): set() for treatment in FORMULARY.menu() for dose in treatment.doses}
     for treatment in FORMULARY.menu():
         for dose in treatment.doses:
             usual[dose.drug, dose.route].add(dose.amount)
-    for treatment, _ in drawn:
+    for treatment, _ in samples:
         assert not (len(treatment.doses) == 2 and is_held_out([d.drug for d in treatment.doses], design))
         for dose in treatment.doses:
             factors = {round(dose.amount / amount, 4) for amount in usual[dose.drug, dose.route]}

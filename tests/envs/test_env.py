@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -24,8 +23,9 @@ from worlds import AnalyticRisk, AnalyticWorld
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, Patient, Treatment, parse_dose
 from ecg_gym.envs import ECGInterventionEnv, load_scenarios
 from ecg_gym.envs.actions import action_code
+from ecg_gym.envs.episode import Transition
 from ecg_gym.envs.observations import describe
-from ecg_gym.envs.reward import RiskReward, Transition, mean_variance
+from ecg_gym.envs.reward import RiskReward, mean_variance
 
 IDS = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
@@ -193,13 +193,13 @@ def test_masks_are_fresh_copies_and_hold_before_the_first_reset() -> None:
 def test_the_first_strip_is_read_right_and_named_right() -> None:
     env = plain()
     seen, info = env.reset(seed=0, options={"patient": {"age_years": 71.0, "sex": "F", "potassium": 3.1}})
-    told = describe(env.layout, seen)
+    value = describe(env.layout, seen)
     assert env.state.patients[0] == Patient(age_years=71.0, sex="F", potassium=3.1)
-    assert told["hr_bpm"] == pytest.approx(info["hr_bpm"], abs=1e-3)
-    assert told["age_years"] == pytest.approx(71, abs=1e-4)
-    assert told["potassium"] == pytest.approx(3.1, abs=1e-4)
-    assert "magnesium" not in told, "what is not known is not shown"
-    assert "pr_ms" not in told, "what was not measured is not shown"
+    assert value["hr_bpm"] == pytest.approx(info["hr_bpm"], abs=1e-3)
+    assert value["age_years"] == pytest.approx(71, abs=1e-4)
+    assert value["potassium"] == pytest.approx(3.1, abs=1e-4)
+    assert "magnesium" not in value, "what is not known is not shown"
+    assert "pr_ms" not in value, "what was not measured is not shown"
     assert info["pr_ms_known"] is False
     assert len(env.feature_names) == len(seen) == len(set(env.feature_names))
 
@@ -283,10 +283,10 @@ def test_dying_is_worse_than_any_survival_and_dying_sooner_never_pays(dies_at) -
 
 def test_reward_by_hand() -> None:
     def earned(burden: float) -> list[float]:
-        before = SimpleNamespace(steps=np.array([0, 0, 7]))
+        steps, state = np.array([0, 0, 7]), AnalyticWorld().initial(3, np.random.default_rng(0))
         lost, given = np.array([False, True, True]), (Treatment((parse_dose("atropine 1 mg IV"),)), WATCH, WATCH)
         risk = np.array([0.25, 0.3, 0.3])
-        step = Transition(before, before, given, ~lost, lost, risk, horizon=8, most_doses=2)
+        step = Transition(steps, state, state, given, ~lost, lost, risk, {}, horizon=8, most_doses=2)
         return np.sum(list(RiskReward(burden)(step).values()), axis=0).tolist()
 
     assert earned(0.0) == [-0.25, -16.0, -9.0]

@@ -82,14 +82,14 @@ def test_kinds_come_as_often_as_they_say_and_ranges_are_kept() -> None:
                   {"name": "b", "share": 0.5, "population": {"rhythm": "svt"}, "ranges": {"potassium": [4.0, 4.5]}}],
     })  # fmt: skip
     rng = np.random.default_rng(0)
-    drawn = [row.drawn(rng) for _ in range(2000)]
-    assert all(not one.kinds and not one.people.ranges and "renal_failure" in one.conditions for one in drawn)
-    asthma, fast = (np.array([test(one) for one in drawn]) for test in (
+    samples = [row.draw(rng) for _ in range(2000)]
+    assert all(not one.kinds and not one.people.ranges and "renal_failure" in one.conditions for one in samples)
+    asthma, fast = (np.array([test(one) for one in samples]) for test in (
         lambda one: "asthma" in one.conditions, lambda one: one.population.get("rhythm") == "svt"))  # fmt: skip
     assert abs(asthma.mean() - 0.3) < 0.03
     assert abs(fast.mean() - 0.5) < 0.03
     assert not (asthma & fast).any()
-    potassium = np.array([one.population["potassium"] for one in drawn])
+    potassium = np.array([one.population["potassium"] for one in samples])
     assert ((potassium[fast] >= 4.0) & (potassium[fast] <= 4.5)).all()
     assert ((potassium[~fast] >= 6.0) & (potassium[~fast] <= 7.0)).all()
     assert potassium[~fast].std() > 0.2
@@ -98,24 +98,24 @@ def test_kinds_come_as_often_as_they_say_and_ranges_are_kept() -> None:
 def test_a_plain_row_leaves_the_dice_alone() -> None:
     rng = np.random.default_rng(3)
     before = rng.bit_generator.state
-    one = scenario_named("healthy_volunteer").drawn(rng)
+    one = scenario_named("healthy_volunteer").draw(rng)
     assert rng.bit_generator.state == before
     assert one.population == scenario_named("healthy_volunteer").population
 
 
 def test_what_a_caller_says_of_the_patient_wins() -> None:
     rng = np.random.default_rng(1)
-    told = {"patient": {"potassium": 5.1}}
-    state = start(VirtualPatient(), scenario_named("hyperkalaemia"), rng, told)
+    value = {"patient": {"potassium": 5.1}}
+    state = start(VirtualPatient(), scenario_named("hyperkalaemia"), rng, value)
     assert state.patients[0].potassium == 5.1
     assert "renal_failure" in state.patients[0].conditions
 
 
 def test_seeds_bring_different_kinds_of_people() -> None:
     row = scenario_named("svt")
-    drawn = [row.drawn(np.random.default_rng(i)) for i in range(40)]
-    rhythms = Counter(one.population["rhythm"] for one in drawn)
-    conditions = Counter(name for one in drawn for name in one.conditions)
+    samples = [row.draw(np.random.default_rng(i)) for i in range(40)]
+    rhythms = Counter(one.population["rhythm"] for one in samples)
+    conditions = Counter(name for one in samples for name in one.conditions)
     assert rhythms["svt"] > rhythms["flutter"] > 0
     assert conditions["asthma"] > 0
     assert conditions["heart_failure"] > 0
@@ -157,7 +157,7 @@ def only(name: str, kind: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("situation", "treatments"), HELPS.items(), ids=lambda told: " ".join(told))
+@pytest.mark.parametrize(("situation", "treatments"), HELPS.items(), ids=lambda value: " ".join(value))
 def test_something_helps_and_the_tempting_choice_helps_less(situation, treatments) -> None:
     world, risk, people = VirtualPatient(), RiskModel.limits_only(), 12
     state = start(world, only(*situation), [np.random.default_rng([5, i]) for i in range(people)])

@@ -35,8 +35,8 @@ def minutes(t: float, *words: str, patient: Patient = ADULT) -> Modulation:
 
 
 def people(rhythm: str, n: int = PEOPLE, **who) -> State:
-    told = {f: getattr(ADULT, f) for f in ("age_years", "weight_kg", "magnesium", "calcium", "creatinine_clearance")}
-    who = {"potassium": 4.2, "conduction": "normal", "scar": "", **told, **who}
+    value = {f: getattr(ADULT, f) for f in ("age_years", "weight_kg", "magnesium", "calcium", "creatinine_clearance")}
+    who = {"potassium": 4.2, "conduction": "normal", "scar": "", **value, **who}
     return VirtualPatient().initial(n, np.random.default_rng(7), rhythm=rhythm, **who)
 
 

@@ -45,14 +45,14 @@ def test_rows_of_the_virtual_patient_are_what_single_envs_are() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("deterministic", [None, "batch"])
 def test_rows_of_the_learned_world_are_what_single_envs_are(deterministic) -> None:
-    told = {"scenario": "af_rapid_response", "knobs": {"steps": 3}, "max_episode_steps": 2}
-    check_vector_env(ID, 3, 3, exact=deterministic == "batch", deterministic=deterministic, **told)
+    value = {"scenario": "af_rapid_response", "knobs": {"steps": 3}, "max_episode_steps": 2}
+    check_vector_env(ID, 3, 3, exact=deterministic == "batch", deterministic=deterministic, **value)
 
 
 @pytest.mark.slow
 def test_a_row_of_a_large_run_can_be_replayed_alone_to_the_last_bit() -> None:
-    told = {"scenario": "af_rapid_response", "knobs": {"steps": 3}, "deterministic": "batch"}
-    crowd, alone = gym.make_vec(ID, 11, **told), gym.make(ID, **told)
+    value = {"scenario": "af_rapid_response", "knobs": {"steps": 3}, "deterministic": "batch"}
+    crowd, alone = gym.make_vec(ID, 11, **value), gym.make(ID, **value)
     rows, row = crowd.reset(seed=100)[0], alone.reset(seed=107)[0]
     assert np.array_equal(rows[7], row)
     for action in (1, 0, 2):

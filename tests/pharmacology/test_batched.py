@@ -27,14 +27,14 @@ PEOPLE = 9
 def people() -> list[tuple[tuple[Administration, ...], Patient, Sensitivity]]:
     """Histories of one to five doses of any drugs in different people."""
     rng = np.random.default_rng(11)
-    drawn = []
+    samples = []
     for i in range(PEOPLE):
         patient = draw_heart(np.random.default_rng(i)).patient
         menu = [t for t in FORMULARY.menu(list(rng.choice(FORMULARY.names, 4, replace=False))) if t]
         doses = [menu[rng.integers(len(menu))].doses[0] for _ in range(i % 5 + 1)] if i else []
         given = tuple(sorted(Administration(float(rng.uniform(-6, 2)), dose) for dose in doses))
-        drawn.append((given, patient, draw_sensitivities([patient], rng)[0]))
-    return drawn
+        samples.append((given, patient, draw_sensitivities([patient], rng)[0]))
+    return samples
 
 
 def same(a: Exposure, b: Exposure) -> bool:

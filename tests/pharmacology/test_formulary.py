@@ -18,9 +18,9 @@ TABLES = ("formulary.yaml", "laws.yaml", "sensitivity.yaml", "interactions.yaml"
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_figure_has_unit_source_and_confidence(table: str) -> None:
-    found = list(figures_in(read_table(table)))
-    assert len(found) >= 10
-    for path, figure in found:
+    result = list(figures_in(read_table(table)))
+    assert len(result) >= 10
+    for path, figure in result:
         assert math.isfinite(figure.value), path
         assert figure.unit not in ("", "None"), path
         assert figure.source in sources(), path

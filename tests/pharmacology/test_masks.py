@@ -14,9 +14,9 @@ from ecg_gym.risk import FINDINGS
 EVERYTHING = FORMULARY.menu(list(FORMULARY.names))
 
 
-def plainly(menu: tuple[Treatment, ...], *asked: object) -> np.ndarray:
+def plainly(menu: tuple[Treatment, ...], *situation: object) -> np.ndarray:
     """Treatment by treatment, through all that speaks against it."""
-    return np.array([not t or not any(v.hard for v in violations(t, *asked)) for t in menu])  # type: ignore[arg-type]
+    return np.array([not t or not any(v.hard for v in violations(t, *situation)) for t in menu])  # type: ignore[arg-type]
 
 
 def anybody(rng: np.random.Generator) -> Patient:
@@ -77,14 +77,14 @@ def test_watching_alone_is_always_allowed() -> None:
 
 def test_asked_again_it_is_several_times_as_quick() -> None:
     patient, (intervals, given, findings) = Patient(weight_kg=70.0), situation(np.random.default_rng(0), 1.0)
-    asked = (EVERYTHING, patient, intervals, given, 1.0, findings)
-    action_mask(*asked)
+    arguments = (EVERYTHING, patient, intervals, given, 1.0, findings)
+    action_mask(*arguments)
 
     def least(way: object) -> float:
         spent = []
         for _ in range(5):
             begun = time.process_time()
-            way(*asked)  # type: ignore[operator]
+            way(*arguments)  # type: ignore[operator]
             spent.append(time.process_time() - begun)
         return min(spent)
 

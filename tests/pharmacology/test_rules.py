@@ -234,5 +234,5 @@ def test_an_infusion_may_follow_a_bolus_at_once_and_counts_into_the_day() -> Non
 def test_measured_block_at_a_slow_rate_forbids_what_slows_the_node() -> None:
     metoprolol, slow = Treatment(FORMULARY.usual_doses("metoprolol")[:1]), {**HEALTHY, "hr_bpm": 55.0}
     block, first = "Atrioventricular block", "1st degree atrioventricular block"
-    for found, rule in (({block}, True), ({block, first}, False), ({block, "Electronic pacemaker"}, False)):
-        assert ("av-block" in {v.rule for v in violations(metoprolol, ADULT, slow, (), 0.0, frozenset(found))}) == rule
+    for result, rule in (({block}, True), ({block, first}, False), ({block, "Electronic pacemaker"}, False)):
+        assert ("av-block" in {v.rule for v in violations(metoprolol, ADULT, slow, (), 0.0, frozenset(result))}) == rule

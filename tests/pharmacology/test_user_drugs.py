@@ -15,8 +15,8 @@ ROW = (Path(__file__).resolve().parents[2] / "examples" / "your_own_drug.yaml").
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch):
-    """``told(text, ...)`` names files with these texts and gives a formulary that has not been read yet."""
+def formulary_of(tmp_path, monkeypatch):
+    """``formulary_of(text, ...)`` names files with these texts and gives a formulary that has not been read yet."""
     caches: tuple[Callable, ...] = (user_drugs.own_table, constants.sources)
 
     def write(*texts: str) -> Formulary:
@@ -34,8 +34,8 @@ def told(tmp_path, monkeypatch):
         cache.cache_clear()
 
 
-def test_an_own_drug_comes_after_those_of_the_package_and_is_on_the_menu(told) -> None:
-    formulary = told(ROW)
+def test_an_own_drug_comes_after_those_of_the_package_and_is_on_the_menu(formulary_of) -> None:
+    formulary = formulary_of(ROW)
     assert formulary.names == (*FORMULARY.names, "compound_x")
     assert [str(t) for t in formulary.menu(["compound_x"])] == [
         "watch and wait",
@@ -46,13 +46,13 @@ def test_an_own_drug_comes_after_those_of_the_package_and_is_on_the_menu(told) -
     assert constants.sources().keys() > {"cipa", "label_dofetilide"}
 
 
-def test_several_files_are_read(told) -> None:
+def test_several_files_are_read(formulary_of) -> None:
     second = ROW.replace("compound_x:", "compound_y:").replace("your_notebook", "another_notebook")
-    assert told(ROW, second).names[-2:] == ("compound_x", "compound_y")
+    assert formulary_of(ROW, second).names[-2:] == ("compound_x", "compound_y")
 
 
-def test_without_the_variable_there_are_the_packages_drugs_alone(told) -> None:
-    assert told().names == FORMULARY.names
+def test_without_the_variable_there_are_the_packages_drugs_alone(formulary_of) -> None:
+    assert formulary_of().names == FORMULARY.names
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_without_the_variable_there_are_the_packages_drugs_alone(told) -> None:
     ],
     ids=["twice", "taken", "cited twice", "no source", "wrong unit", "no mapping", "no YAML"],
 )
-def test_what_cannot_be_read_is_said(told, texts, words) -> None:
+def test_what_cannot_be_read_is_said(formulary_of, texts, words) -> None:
     with pytest.raises(ValueError, match=words):
-        _ = told(*texts).names
+        _ = formulary_of(*texts).names
 
 
-def test_a_file_that_is_not_there_is_said(told, monkeypatch) -> None:
-    told()
+def test_a_file_that_is_not_there_is_said(formulary_of, monkeypatch) -> None:
+    formulary_of()
     monkeypatch.setenv(user_drugs.VARIABLE, "nowhere.yaml")
     user_drugs.own_table.cache_clear()
     with pytest.raises(ValueError, match=r"ECG_GYM_DRUGS names nowhere.yaml, which cannot be read.*full path"):

@@ -16,7 +16,7 @@ from ecg_gym.core import (
 )
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.pharmacology.modulation import REST
-from ecg_gym.physiology import ASKED, anchor_traces, epk, epk_traces, fit_leads, mcsharry, recorded_rhythm
+from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk, epk_traces, fit_leads, mcsharry, recorded_rhythm
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform import measure
 
@@ -71,12 +71,12 @@ def test_told_the_intervals_and_the_beats_it_draws_the_strip_after_dofetilide() 
     assert not fit.abstained.any()
     assert (fit.quality > 0.97).all()
     beats_s, first_s = recorded_rhythm(after.ecg)
-    anchor = anchor_traces(fit, then.as_array(ASKED), beats_s, first_s=first_s)
+    anchor = anchor_traces(fit, then.as_array(TARGET_INTERVALS), beats_s, first_s=first_s)
     true, copy = independent_from_leads(after.ecg), independent_from_leads(before.ecg)
     assert np.mean((anchor - true) ** 2) < np.mean((copy - true) ** 2) / 8
-    drawn = measure(ECG(limb_from_independent(anchor), MODEL_RATE_HZ))
+    samples = measure(ECG(limb_from_independent(anchor), MODEL_RATE_HZ))
     for name, within in (("hr_bpm", 0.2), ("pr_ms", 4), ("qrs_ms", 4), ("qt_ms", 4)):
-        assert np.median(np.abs(getattr(drawn, name) - getattr(then, name))) <= within, name
+        assert np.median(np.abs(getattr(samples, name) - getattr(then, name))) <= within, name
 
 
 def refitted(trace_mv: np.ndarray, rr_s: np.ndarray) -> dict[str, np.ndarray]:

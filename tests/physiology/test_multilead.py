@@ -17,7 +17,16 @@ from ecg_gym.core import (
     limb_from_independent,
 )
 from ecg_gym.pharmacology.modulation import REST, Modulation
-from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, asked_after, draw_beats, fit_leads, mcsharry, multilead
+from ecg_gym.physiology import (
+    TARGET_INTERVALS,
+    LeadFit,
+    anchor_traces,
+    draw_beats,
+    fit_leads,
+    mcsharry,
+    multilead,
+    target_after,
+)
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.beats import RATE_HZ
 
@@ -64,9 +73,9 @@ def test_five_shared_waves_are_found_again() -> None:
 
 def test_asking_for_what_was_measured_returns_the_strip(person) -> None:
     ecg, own, fit = person
-    nothing = np.full((1, len(ASKED)), np.nan)
-    for asked in (own.as_array(ASKED), nothing):
-        again = anchor_traces(fit, asked, even(0.9))
+    nothing = np.full((1, len(TARGET_INTERVALS)), np.nan)
+    for target in (own.as_array(TARGET_INTERVALS), nothing):
+        again = anchor_traces(fit, target, even(0.9))
         assert again.shape == (1, 8, MODEL_SAMPLES)
         assert again.dtype == np.float32
         assert np.sqrt(np.mean((again - independent_from_leads(ecg)) ** 2)) < 0.01
@@ -90,9 +99,9 @@ def test_the_waves_stand_where_the_asked_intervals_put_them(change: dict[str, fl
     """By the tangents of the five waves, whose QRS is narrower than the delineator's."""
     ecg = strip(even(0.9))
     fit = fit_leads(ecg, seen(ecg), waves="five")
-    asked = fit.measured + np.array([[change.get(name, 0.0) for name in ASKED]])
+    target = fit.measured + np.array([[change.get(name, 0.0) for name in TARGET_INTERVALS]])
     rr_s = np.array([0.9])
-    marks, *_ = multilead._moved(fit, asked)
+    marks, *_ = multilead._moved(fit, target)
     old, new = (
         mcsharry.intervals_ms(mcsharry.from_times(centre, width, GAIN[[1]], rr_s), rr_s)
         for centre, width in ((fit.centre_s, fit.width_s), multilead._stretched(fit, marks))
@@ -107,10 +116,10 @@ def test_the_waves_stand_where_the_asked_intervals_put_them(change: dict[str, fl
 def test_the_delineator_reads_what_was_asked(person, rr_s: float) -> None:
     """At 500 Hz: within 2 ms on average, and never further than one more column of its grid."""
     _, own, fit = person
-    asked = [[getattr(own, name)[0] + change.get(name, 0.0) for name in ASKED] for change in CHANGES]
+    target = [[getattr(own, name)[0] + change.get(name, 0.0) for name in TARGET_INTERVALS] for change in CHANGES]
     rows = fit[np.zeros(len(CHANGES), dtype=int)]
-    after = seen(limb_from_independent(anchor_traces(rows, np.array(asked), even(rr_s, len(CHANGES)))))
-    pr = after.pr_ms - np.array(asked)[:, ASKED.index("pr_ms")]
+    after = seen(limb_from_independent(anchor_traces(rows, np.array(target), even(rr_s, len(CHANGES)))))
+    pr = after.pr_ms - np.array(target)[:, TARGET_INTERVALS.index("pr_ms")]
     qt = after.qt_ms - own.qt_ms - [sum(change.values()) - change.get("pr_ms", 0.0) for change in CHANGES]
     for error in (pr, qt):
         assert np.sqrt(np.mean(error**2)) < 2
@@ -120,27 +129,27 @@ def test_the_delineator_reads_what_was_asked(person, rr_s: float) -> None:
 
 def test_pharmacology_asks_as_it_moves_the_five_waves(person) -> None:
     _, own, fit = person
-    np.testing.assert_allclose(asked_after(fit, REST, REST), fit.measured)
+    np.testing.assert_allclose(target_after(fit, REST, REST), fit.measured)
     drug = Modulation(sinus_rate=1.2, jtpeak_ms=20, tpeak_tend_ms=10, conduction=0.8, pr_ms=15)
-    asked = dict(zip(ASKED, asked_after(fit, REST, drug)[0] - fit.measured[0]))
-    assert asked["hr_bpm"] == pytest.approx(0.2 * own.hr_bpm[0])
-    assert asked["pr_ms"] == pytest.approx(15)
-    assert asked["qrs_ms"] == pytest.approx(own.qrs_ms[0] / 4)
-    assert asked["tpeak_tend_ms"] == pytest.approx(10)
+    target = dict(zip(TARGET_INTERVALS, target_after(fit, REST, drug)[0] - fit.measured[0]))
+    assert target["hr_bpm"] == pytest.approx(0.2 * own.hr_bpm[0])
+    assert target["pr_ms"] == pytest.approx(15)
+    assert target["qrs_ms"] == pytest.approx(own.qrs_ms[0] / 4)
+    assert target["tpeak_tend_ms"] == pytest.approx(10)
     qt = own.qt_ms[0] + own.qrs_ms[0] / 4 + 30
-    moved = asked["qrs_ms"] + asked["jtpeak_ms"] + asked["tpeak_tend_ms"]
+    moved = target["qrs_ms"] + target["jtpeak_ms"] + target["tpeak_tend_ms"]
     assert own.qt_ms[0] + moved == pytest.approx(qt * 1.2 ** (-1 / 3), abs=1e-6)
 
 
 def test_nothing_that_is_asked_breaks_a_beat(person) -> None:
     _, _, fit = person
     rng = np.random.default_rng(0)
-    asked = fit.measured * np.exp(1.5 * rng.normal(size=(64, len(ASKED))))
-    asked[::7] *= -1
+    target = fit.measured * np.exp(1.5 * rng.normal(size=(64, len(TARGET_INTERVALS))))
+    target[::7] *= -1
     rows = fit[np.zeros(64, dtype=int)]
-    marks, *_ = multilead._moved(rows, asked)
+    marks, *_ = multilead._moved(rows, target)
     assert (np.diff(marks, axis=1) > 0).all()
-    trace = anchor_traces(rows, asked, draw_beats(rng, np.full(64, 75.0)))
+    trace = anchor_traces(rows, target, draw_beats(rng, np.full(64, 75.0)))
     assert np.isfinite(trace).all()
     assert np.abs(trace).max() < 15
 
@@ -186,8 +195,8 @@ def test_it_abstains_with_a_reason() -> None:
     trace = anchor_traces(fit, {}, even(0.9, 6))
     assert np.isfinite(trace).all()
     assert (trace[1:] == 0).all()
-    drawn = anchor_traces(fit, {}, even(0.9, 6), abstain=False)
-    np.testing.assert_allclose(drawn[3], drawn[0], atol=1e-6)
+    samples = anchor_traces(fit, {}, even(0.9, 6), abstain=False)
+    np.testing.assert_allclose(samples[3], samples[0], atol=1e-6)
     assert (anchor_traces(fit, {}, np.full((6, 3), np.nan)) == 0).all()
 
 
@@ -195,12 +204,12 @@ def test_a_batch_is_its_rows() -> None:
     beats = np.concatenate([even(0.9), even(0.7)])
     ecg = strip(beats)
     both, own = fit_leads(ecg, seen(ecg)), seen(ecg)
-    asked = own.as_array(ASKED) + np.array([0, 10, 0, 20, 10, 0, 0])
-    traces = anchor_traces(both, asked, beats)
+    target = own.as_array(TARGET_INTERVALS) + np.array([0, 10, 0, 20, 10, 0, 0])
+    traces = anchor_traces(both, target, beats)
     for i in range(2):
         alone = fit_leads(independent_from_leads(ecg[[i]]), [own.row(i)])
-        np.testing.assert_allclose(anchor_traces(alone, asked[[i]], beats[[i]])[0], traces[i], atol=2e-4)
-        np.testing.assert_allclose(anchor_traces(both[i], asked[[i]], beats[[i]])[0], traces[i], atol=1e-6)
+        np.testing.assert_allclose(anchor_traces(alone, target[[i]], beats[[i]])[0], traces[i], atol=2e-4)
+        np.testing.assert_allclose(anchor_traces(both[i], target[[i]], beats[[i]])[0], traces[i], atol=1e-6)
     assert len(both[np.array([1, 0, 1])]) == 3
     assert all(len(getattr(both[1], f.name)) == 1 for f in fields(LeadFit))
 

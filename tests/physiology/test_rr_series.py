@@ -54,9 +54,9 @@ def test_unusual_is_what_faster_hearts_vary() -> None:
 
 
 def test_a_recorded_series_is_read_back() -> None:
-    asked = draw_beats(np.random.default_rng(3), np.array([65.0, 80.0]), 50.0)
-    found = recorded_beats(strip(asked))
-    for row, own in zip(found, asked):
+    request = draw_beats(np.random.default_rng(3), np.array([65.0, 80.0]), 50.0)
+    result = recorded_beats(strip(request))
+    for row, own in zip(result, request):
         n = len(inside(own)) - 1
         np.testing.assert_allclose(row[:n], own[:n], atol=0.002)
 

@@ -117,8 +117,8 @@ def test_confidence_that_says_nothing_is_blind() -> None:
     assert curve.coverage.tolist() == [1.0]
     assert curve.area == pytest.approx(curve.blind)
     assert curve.gained == pytest.approx(0)
-    drawn = [selective_risk(np.random.default_rng(i).random(50), regret).area for i in range(300)]
-    assert np.mean(drawn) == pytest.approx(curve.blind, abs=0.01)
+    samples = [selective_risk(np.random.default_rng(i).random(50), regret).area for i in range(300)]
+    assert np.mean(samples) == pytest.approx(curve.blind, abs=0.01)
 
 
 def test_bad_curves_are_refused() -> None:

@@ -16,7 +16,7 @@ from planners.racing import Race, below, interval_of, paired, pseudo_values, uni
 MEAN = MeanVariance(0.0)
 
 
-def drawn(means, seed: int, k: int, shared: float = 0.1, own: float = 0.05) -> np.ndarray:
+def correlated_risks(means, seed: int, k: int, shared: float = 0.1, own: float = 0.05) -> np.ndarray:
     """Losses ``(arms, k)``: noise that all arms share, and noise of their own."""
     rng = np.random.default_rng(seed)
     return np.asarray(means)[:, None] + rng.normal(0, shared, k) + rng.normal(0, own, (len(means), k))
@@ -29,7 +29,7 @@ def run(race: Race, table: np.ndarray) -> Race:
 
 
 def test_the_paired_difference_of_means_is_the_paired_t_statistic() -> None:
-    a, b = drawn([0.3, 0.35], 0, 12)
+    a, b = correlated_risks([0.3, 0.35], 0, 12)
     difference, error = paired(b, a, MEAN.score)
     truth = stats.ttest_rel(b, a)
     assert difference / error == pytest.approx(truth.statistic)
@@ -47,25 +47,25 @@ def test_pseudo_values_of_a_mean_are_the_draws() -> None:
 def test_jackknifed_intervals_of_other_measures_cover(measure) -> None:
     hits = 0
     for seed in range(200):
-        a, b = drawn([0.3, 0.34], seed, 24)
+        a, b = correlated_risks([0.3, 0.34], seed, 24)
         low, high = interval_of(b, a, measure.score)
         hits += low <= 0.04 <= high
     assert hits >= 180, "of 200 intervals that promise 190"
 
 
 def test_a_clear_race_is_over_after_the_first_round() -> None:
-    race = run(Race(4, MEAN.score, budget=400), drawn([0.1, 0.6, 0.7, 0.8], 0, 100))
+    race = run(Race(4, MEAN.score, budget=400), correlated_risks([0.1, 0.6, 0.7, 0.8], 0, 100))
     assert race.left == [0]
     assert race.spent == 4 * race.start
     assert race.certainty() > 0.99
 
 
 def test_what_is_the_same_leaves_and_what_cannot_be_told_goes_on_to_the_last_draw() -> None:
-    table = drawn([0.3, 0.3], 1, 60, own=0.0)
+    table = correlated_risks([0.3, 0.3], 1, 60, own=0.0)
     same = run(Race(2, MEAN.score, budget=60), table)
     assert same.spent == 12, "identical arms are within any indifference"
     assert same.certainty() == 0.5
-    close = run(Race(2, MEAN.score, budget=60, indifference=0.0), drawn([0.3, 0.301], 2, 60))
+    close = run(Race(2, MEAN.score, budget=60, indifference=0.0), correlated_risks([0.3, 0.301], 2, 60))
     assert len(close.left) == 2
     assert 56 < close.spent <= 60
 
@@ -75,7 +75,7 @@ def test_the_promise_is_kept() -> None:
     ended = 0
     for seed in range(60):
         means = 0.3 + 0.04 * np.random.default_rng([seed, 1]).random(4)
-        race = run(Race(4, MEAN.score, budget=160), drawn(means, seed, 160, own=0.03))
+        race = run(Race(4, MEAN.score, budget=160), correlated_risks(means, seed, 160, own=0.03))
         if len(race.left) == 1:
             ended += 1
             wrong += means[race.left[0]] - means.min() > 0.01
@@ -88,7 +88,7 @@ def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(b
     means, races = np.array([0.30, 0.33, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70]), 20
     spent, right, equally_right = 0, 0, 0
     for seed in range(races):
-        table = drawn(means, seed, budget, own=0.08)
+        table = correlated_risks(means, seed, budget, own=0.08)
         race = run(Race(8, MEAN.score, budget=budget, indifference=0.0), table)
         spent += race.spent
         right += race.leader == 0
@@ -102,7 +102,7 @@ def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(b
 
 @pytest.mark.parametrize("budget", [15, 16, 23, 40])
 def test_a_race_never_overspends(budget: int) -> None:
-    race = run(Race(5, MEAN.score, budget=budget, indifference=0.0), drawn([0.3] * 5, 3, budget))
+    race = run(Race(5, MEAN.score, budget=budget, indifference=0.0), correlated_risks([0.3] * 5, 3, budget))
     assert race.spent <= budget
 
 

@@ -60,13 +60,13 @@ def test_new_strips_are_taken_in_one_by_one() -> None:
     world = ResponderWorld()
     chart, _ = course(world, [METOPROLOL, WATCH, WATCH], trait=1.0)
     whole = Belief(world, "particles", n=16).now(chart)
-    step_by_step, asked = Belief(world, "particles", n=16), 0
+    step_by_step, request = Belief(world, "particles", n=16), 0
     for until in range(1, len(chart.looks) + 1):
         part = replace(chart, looks=chart.looks[:until], hours=chart.looks[until - 1].hours)
         last = step_by_step.now(part)
-        asked += last.model_calls
+        request += last.model_calls
     np.testing.assert_array_equal(last.particles.ecg, whole.particles.ecg)
-    assert asked == whole.model_calls == 3 * 16
+    assert request == whole.model_calls == 3 * 16
     assert last.ess == whole.ess
 
 
@@ -187,14 +187,14 @@ def test_the_learned_world_is_told_the_last_strip_beside_the_first() -> None:
     start = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), SOMEBODY)
     assert same(world.assimilate(start, ECG(state.ecg[0], MODEL_RATE_HZ)), start), "its own strip tells nothing new"
     other = truth.initial(1, np.random.default_rng(1), hr_bpm=60.0, qtcf_ms=430.0)
-    told = world.assimilate(start.repeat(2), ECG(other.ecg[0], MODEL_RATE_HZ))
-    assert told.inner["observed"][0, 0] == pytest.approx(60, abs=2)
+    value = world.assimilate(start.repeat(2), ECG(other.ecg[0], MODEL_RATE_HZ))
+    assert value.inner["observed"][0, 0] == pytest.approx(60, abs=2)
     for name in ("reference", "home_observed", "home_board", "home_hours"):
-        np.testing.assert_array_equal(told.inner[name], start.repeat(2).inner[name])
+        np.testing.assert_array_equal(value.inner[name], start.repeat(2).inner[name])
     dead = world.assimilate(replace(start, alive=np.zeros(1, bool)), ECG(other.ecg[0], MODEL_RATE_HZ))
     np.testing.assert_array_equal(dead.ecg, start.ecg)
-    later = world.step(told, [WATCH, METOPROLOL], np.random.default_rng(0))
+    later = world.step(value, [WATCH, METOPROLOL], np.random.default_rng(0))
     assert np.isfinite(later.ecg).all()
     with pytest.raises(ValueError, match="3 strips for 2 rows"):
-        world.assimilate(told, ECG(np.repeat(state.ecg, 3, axis=0), MODEL_RATE_HZ))
+        world.assimilate(value, ECG(np.repeat(state.ecg, 3, axis=0), MODEL_RATE_HZ))
     check_world(world, [WATCH, METOPROLOL])

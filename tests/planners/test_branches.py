@@ -77,10 +77,10 @@ def test_neither_the_batch_nor_the_company_changes_a_branch() -> None:
 
 
 def test_shared_steps_are_paid_for_once() -> None:
-    told: list[tuple[int, int]] = []
-    follow([(METOPROLOL, ATROPINE), (METOPROLOL,), ()], progress=lambda done, total: told.append((done, total)))
+    value: list[tuple[int, int]] = []
+    follow([(METOPROLOL, ATROPINE), (METOPROLOL,), ()], progress=lambda done, total: value.append((done, total)))
     # layers: {metoprolol, watch}, {metoprolol+atropine, metoprolol, watch}, the same three watched on
-    assert told[-1] == (8 * 4, 8 * 4)
+    assert value[-1] == (8 * 4, 8 * 4)
 
 
 def test_death_and_what_is_not_finite_count_as_the_worst_from_then_on() -> None:

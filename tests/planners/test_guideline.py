@@ -128,5 +128,5 @@ def test_it_does_not_read_the_hidden_state() -> None:
     env.reset(seed=0)
     hidden = replace(env.episode, state=replace(env.state, inner={}, ecg=np.zeros_like(env.state.ecg)))
     assert decide(Seen.of(hidden), env.menu)[0] == option("adenosine 6 mg IV")
-    told = GuidelinePlanner(env).act(state=hidden.state)[1].treatment
-    assert told == GuidelinePlanner(env).act()[1].treatment != WATCH
+    value = GuidelinePlanner(env).act(state=hidden.state)[1].treatment
+    assert value == GuidelinePlanner(env).act()[1].treatment != WATCH

@@ -20,7 +20,7 @@ MEASURES = {"mean-variance": MeanVariance(), "cvar": CVaR(), "entropic": Entropi
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ArmSamples:
     """Outcomes of our own."""
 
     risks: np.ndarray
@@ -66,7 +66,7 @@ def test_coherent_measures_follow_a_shift_and_lie_between_mean_and_worst(risks, 
 def test_exceedance_counts_what_is_above_lost_or_not_measurable() -> None:
     qtcf = np.array([480.0, 500.0, 501.0, math.nan, 430.0])
     lost = np.array([False, False, False, False, True])
-    outcomes = Drawn(np.zeros(5), lost, {"qtcf_ms": qtcf})
+    outcomes = ArmSamples(np.zeros(5), lost, {"qtcf_ms": qtcf})
     np.testing.assert_array_equal(Exceedance().losses(outcomes), [0, 0, 1, 1, 1])
     assert Exceedance().score(Exceedance().losses(outcomes)) == pytest.approx(0.6)
 

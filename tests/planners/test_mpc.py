@@ -23,7 +23,7 @@ from planners import (
 )
 from planners.baselines import episode_return
 from planners.rollout import common_seeds
-from planners.rollout_tree import Imagination
+from planners.rollout_tree import RolloutTree
 
 MENU = (WATCH, *(Treatment((Dose(drug, 1.0, "mg", "IV"),)) for drug in ("placebo", "magnesium", "ibutilide")))
 DRUGS = tuple(t.doses[0].drug if t else "" for t in MENU)
@@ -40,11 +40,11 @@ def everything(menu, *_: object, **__: object) -> np.ndarray:
     return np.ones(len(menu), bool)
 
 
-def imagine(horizon: int, *, world=None, k: int = 2, budget: int = 600, **how) -> Imagination:
+def imagine(horizon: int, *, world=None, k: int = 2, budget: int = 600, **how) -> RolloutTree:
     world = LockWorld() if world is None else world
     state = world.initial(1, np.random.default_rng(0))
     how = {"mask": everything, "allowed": np.ones(len(MENU), bool), "menu": MENU, "risk": AnalyticRisk(), **how}
-    return Imagination(
+    return RolloutTree(
         world, state.repeat(k), state.ecg, seeds=common_seeds(0, k), horizon=horizon, budget=budget, **how
     )
 
@@ -123,9 +123,9 @@ def test_no_step_is_paid_for_twice_and_the_budget_is_law() -> None:
 @pytest.mark.parametrize("budget", [6, 7, 23, 60])
 def test_searches_stay_within_any_budget(name: str, budget: int) -> None:
     imagination = imagine(3, k=2, budget=budget)
-    found = SEARCHES[name](imagination, CVaR(), np.random.default_rng(0))
-    assert found
-    assert all(len(paths.entries) == 3 for paths in found)
+    result = SEARCHES[name](imagination, CVaR(), np.random.default_rng(0))
+    assert result
+    assert all(len(paths.entries) == 3 for paths in result)
     assert imagination.calls <= budget
 
 
@@ -148,8 +148,8 @@ def test_what_the_rules_refuse_in_imagination_is_not_given() -> None:
     assert twice.refused == 2
     np.testing.assert_array_equal(twice.risks, watched.risks)
     assert imagination.calls == 2 * 3, "they are the same futures"
-    found = Beam(8)(imagine(3, mask=once), MeanVariance(0.0), np.random.default_rng(0))
-    assert all(paths.refused == 0 for paths in found), "a beam does not even try"
+    result = Beam(8)(imagine(3, mask=once), MeanVariance(0.0), np.random.default_rng(0))
+    assert all(paths.refused == 0 for paths in result), "a beam does not even try"
 
 
 def test_a_first_treatment_that_is_not_allowed_is_refused_aloud() -> None:
@@ -169,11 +169,11 @@ def test_discounting_prefers_early_relief() -> None:
 def test_broken_futures_are_counted_and_rank_last() -> None:
     world = AnalyticWorld(broken=("magnesium",))
     imagination = imagine(2, world=world)
-    found = RandomShooting()(imagination, MeanVariance(), np.random.default_rng(0))
+    result = RandomShooting()(imagination, MeanVariance(), np.random.default_rng(0))
     assert imagination.n_nonfinite > 0
-    broken = [i for i, paths in enumerate(found) if not paths.finite.all()]
-    assert broken == list(range(len(found) - len(broken), len(found)))
-    assert all(found[i].risks.min() > 1 for i in broken)
+    broken = [i for i, paths in enumerate(result) if not paths.finite.all()]
+    assert broken == list(range(len(result) - len(broken), len(result)))
+    assert all(result[i].risks.min() > 1 for i in broken)
 
 
 # --- inside an env --------------------------------------------------------------------------------------------------

@@ -143,12 +143,12 @@ def test_horizon_judges_every_step() -> None:
 
 def test_json_is_strict_and_holds_the_promised_keys() -> None:
     text = json.dumps(planned(record="somebody").to_json_dict(), allow_nan=False)
-    told = json.loads(text)
-    assert {"record", "patient", "k", "risk_aversion", "seed", "model_sha256", "candidates"} <= told.keys()
-    row = told["candidates"][0]
+    value = json.loads(text)
+    assert {"record", "patient", "k", "risk_aversion", "seed", "model_sha256", "candidates"} <= value.keys()
+    row = value["candidates"][0]
     assert {"treatment", "mean", "sd", "score", "score_ci", "n_nonfinite", "intervals"} <= row.keys()
     assert row["intervals"]["pr_ms"]["mean"] is None, "what was not measured is null, not a number"
-    assert told["record"] == "somebody"
+    assert value["record"] == "somebody"
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_ties_follow_the_paired_difference() -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.5)), min_size=1, max_size=8))
 def test_breakpoints_in_lambda_are_exact(lines) -> None:
     mean, sd = np.array(lines).T
-    found = lambda_intervals(mean, sd, range(len(lines)))
-    assert found[0].low == 0
-    assert found[-1].high == math.inf
-    assert all(a.high == b.low for a, b in itertools.pairwise(found))
-    for part in found:
+    result = lambda_intervals(mean, sd, range(len(lines)))
+    assert result[0].low == 0
+    assert result[-1].high == math.inf
+    assert all(a.high == b.low for a, b in itertools.pairwise(result))
+    for part in result:
         high = part.high if math.isfinite(part.high) else part.low + 7.0
         for lam in (part.low, (part.low + high) / 2, high):
             values = mean + lam * sd

@@ -43,12 +43,12 @@ def test_a_policy_and_its_planner_do_the_same() -> None:
     obs, _ = env.reset(seed=3)
     memory, begins, over = None, np.array([True]), False
     while not over:
-        wanted, memory = model.predict(obs, state=memory, episode_start=begins, deterministic=True)
+        targets, memory = model.predict(obs, state=memory, episode_start=begins, deterministic=True)
         action, decided = planner.act(obs)
         again, _ = planner.act()
         assert action == again, "asked twice, with or without the observation"
-        allowed = env.unwrapped.action_masks()[int(wanted)]
-        assert action == (int(wanted) if allowed else 0)
+        allowed = env.unwrapped.action_masks()[int(targets)]
+        assert action == (int(targets) if allowed else 0)
         assert bool(decided.abstained) == (not allowed)
         obs, _, terminated, truncated, _ = env.step(action)
         begins, over = np.array([False]), terminated or truncated

@@ -28,40 +28,40 @@ def same(a: Intervals, b: Intervals) -> bool:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many strips were measured, call by call."""
-    counts: list[int] = []
+    counted: list[int] = []
 
     def counting(ecg: ECG) -> Intervals:
-        counts.append(len(ecg.signal))
+        counted.append(len(ecg.signal))
         return measure(ecg)
 
     monkeypatch.setattr(cache, "measure", counting)
-    return counts
+    return counted
 
 
-def test_every_different_strip_is_measured_once(strips: np.ndarray, asked: list[int]) -> None:
+def test_every_different_strip_is_measured_once(strips: np.ndarray, counts: list[int]) -> None:
     known = MeasuredStrips()
     several = strips[[0, 1, 0, 2, 1]]
     assert same(known(several), measure(ECG(several, MODEL_RATE_HZ)))
     assert same(known(strips[:4]), measure(ECG(strips[:4], MODEL_RATE_HZ)))
-    assert asked == [3, 1]
+    assert counts == [3, 1]
 
 
-def test_a_changed_sample_and_another_precision_are_other_strips(strips: np.ndarray, asked: list[int]) -> None:
+def test_a_changed_sample_and_another_precision_are_other_strips(strips: np.ndarray, counts: list[int]) -> None:
     known, other = MeasuredStrips(), strips[:1].copy()
     other[0, 1, 500] += 1e-4
     for strip in (strips[:1], other, strips[:1].astype(float)):
         assert same(known(strip), measure(ECG(strip, MODEL_RATE_HZ)))
-    assert asked == [1, 1, 1]
+    assert counts == [1, 1, 1]
 
 
-def test_it_forgets_what_was_used_longest_ago(strips: np.ndarray, asked: list[int]) -> None:
+def test_it_forgets_what_was_used_longest_ago(strips: np.ndarray, counts: list[int]) -> None:
     known = MeasuredStrips(most=2)
     for i in (0, 1, 0, 2, 0, 1):
         known(strips[[i]])
     assert len(known) == 2
-    assert asked == [1, 1, 1, 1]  # 0, 1, 2, and 1 again
+    assert counts == [1, 1, 1, 1]  # 0, 1, 2, and 1 again
 
 
 def test_copies_and_pickles_begin_empty_and_answer_alike(strips: np.ndarray) -> None:

@@ -77,8 +77,8 @@ def test_training_finds_a_rate_calibrates_it_and_comes_back_from_disk(tmp_path: 
     p = door.probabilities(test.signal.astype(np.float32))
     assert platt.auroc(p[:, FAST], test.findings[:, FAST]) > 0.95
     assert np.abs(p[:, FAST] - test.findings[:, FAST]).mean() < 0.25
-    found = door.metadata["metrics"]["virtual"]["Tachycardia"]
-    assert found["brier"] < 0.5 * found["brier_of_prevalence"]
+    result = door.metadata["metrics"]["virtual"]["Tachycardia"]
+    assert result["brier"] < 0.5 * result["brier_of_prevalence"]
     assert "auroc" not in door.metadata["metrics"]["virtual"]["Infarction"]
     assert door.sha256 == checkpoint.sha256(tmp_path / "risk.safetensors")
     assert checkpoint.load(tmp_path / "risk.safetensors", KIND).config == {**door.network.config.__dict__}
@@ -134,7 +134,7 @@ def test_calibration_error_by_hand() -> None:
     ],
 )
 def test_statements_become_findings(statements: list[str], present: set, absent: set, unknown: set) -> None:
-    found = findings_data.findings_of(statements)
-    assert {i for i in present if found[i] == 1} == present
-    assert {i for i in absent if found[i] == 0} == absent
-    assert {i for i in unknown if found[i] == -1} == unknown
+    result = findings_data.findings_of(statements)
+    assert {i for i in present if result[i] == 1} == present
+    assert {i for i in absent if result[i] == 0} == absent
+    assert {i for i in unknown if result[i] == -1} == unknown

@@ -24,14 +24,14 @@ class Element:
 
     def all(self, tag: str = "", class_: str = "") -> list[Element]:
         """The elements below with this name and class, in order."""
-        found = []
+        result = []
         for child in self.children:
             if isinstance(child, Element):
                 classes = child.attributes.get("class", "").split()
                 if (not tag or child.tag == tag) and (not class_ or class_ in classes):
-                    found.append(child)
-                found += child.all(tag, class_)
-        return found
+                    result.append(child)
+                result += child.all(tag, class_)
+        return result
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecg_gym.envs.reward import Transition
+from ecg_gym.envs.episode import Transition
 
 
 def half_the_risk(step: Transition) -> np.ndarray:

@@ -305,8 +305,8 @@ class ResponderWorld(AnalyticWorld):
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """As the analytic world, with each row's own answer."""
         generators = row_generators(rng, len(state))
-        drawn = np.array([1.0 if g.random() < 0.5 else -1.0 for g in generators])
-        trait = np.where(state.inner["trait"] == 0, drawn, state.inner["trait"])
+        samples = np.array([1.0 if g.random() < 0.5 else -1.0 for g in generators])
+        trait = np.where(state.inner["trait"] == 0, samples, state.inner["trait"])
         state = replace(state, inner={**state.inner, "trait": trait})
         return super().step(state, treatments, generators)
 

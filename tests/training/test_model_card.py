@@ -128,9 +128,9 @@ def test_cards_are_written_beside_the_weights_and_shown_by_the_command(tmp_path:
     path = made(tmp_path)
     assert model_card.write(tmp_path) == [tmp_path / "mine.md"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.md", "mine.safetensors"]
-    shown = CliRunner().invoke(app, ["weights", str(path), "--card"])
-    assert shown.exit_code == 0
-    assert shown.stdout == (tmp_path / "mine.md").read_text()
+    rows = CliRunner().invoke(app, ["weights", str(path), "--card"])
+    assert rows.exit_code == 0
+    assert rows.stdout == (tmp_path / "mine.md").read_text()
     assert CliRunner().invoke(app, ["weights", "--card"]).stdout.count("# The ") == len(model_card.shipped())
 
 
@@ -138,7 +138,7 @@ def test_a_kind_without_words_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     checkpoint.save(path, "odd", {"a": torch.ones(1)}, {}, data={}, metrics={})
     with pytest.raises(
-        ValueError, match=r"is of kind 'odd'; expected one of \['risk', .*; add its words to cards.yaml"
+        ValueError, match=r"is of kind 'odd'; expected one of \['risk', .*; add its words to model_card.yaml"
     ):
         model_card.card(path)
     missing = CliRunner().invoke(app, ["weights", str(tmp_path / "no.safetensors"), "--card"])

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from ecg_gym.world_model import checkpoint
 from training import loop, run_record
 from training.cli.app import _seeded, app
-from training.loop import Batch, LoopConfig
-from training.run_record import AnotherRun, data_hash, read, recorded
+from training.loop import AnotherRun, Batch, LoopConfig
+from training.revision import git_revision
+from training.run_record import data_hash, read, recorded
 
 torch.set_num_threads(1)
 
@@ -49,7 +50,7 @@ def work(preset: Preset, folder: Path, stop_at: int = -1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "strips.npz").exists():
         (folder / "strips.npz").write_bytes(b"some strips")
-    state = loop.resume(Line(), preset.loop, folder)
+    state = run_record.resume(Line(), preset.loop, folder)
     for step, _ in loop.train(state, draw, folder):
         if step == stop_at:
             raise KeyboardInterrupt
@@ -66,33 +67,38 @@ def run(folder: Path, preset: Preset | None = None, stop_at: int = -1, kind: str
 
 
 def test_the_record_says_what_was_done(tmp_path: Path) -> None:
-    found = run(tmp_path)
-    assert (found["kind"], found["preset"], found["status"], found["steps"]) == ("line", "tiny", "finished", 6)
-    assert found["config"]["sizes"] == [1, 2]
-    assert found["config"]["loop"]["steps"] == 6
-    assert found["seeds"] == {"loop.seed": 7}
-    assert found["metrics"] == {"error": 0.5}
-    assert found["weights"]["sha256"] == checkpoint.sha256(tmp_path / "line.safetensors")
-    assert found["last_losses"] == loop.losses(tmp_path)[-1]
-    assert found["precision"] == {"bf16": False}
+    run_result = run(tmp_path)
+    assert (run_result["kind"], run_result["preset"], run_result["status"], run_result["steps"]) == (
+        "line",
+        "tiny",
+        "finished",
+        6,
+    )
+    assert run_result["config"]["sizes"] == [1, 2]
+    assert run_result["config"]["loop"]["steps"] == 6
+    assert run_result["seeds"] == {"loop.seed": 7}
+    assert run_result["metrics"] == {"error": 0.5}
+    assert run_result["weights"]["sha256"] == checkpoint.sha256(tmp_path / "line.safetensors")
+    assert run_result["last_losses"] == loop.losses(tmp_path)[-1]
+    assert run_result["precision"] == {"bf16": False}
     content = hashlib.sha256(b"some strips").hexdigest()
-    assert found["data"]["sha256"] == hashlib.sha256(f"{content}  strips.npz\n".encode()).hexdigest()
-    assert (found["data"]["files"], found["data"]["bytes"]) == (1, 11)
-    [session] = found["sessions"]
-    assert session["revision"] == loop.git_revision()
+    assert run_result["data"]["sha256"] == hashlib.sha256(f"{content}  strips.npz\n".encode()).hexdigest()
+    assert (run_result["data"]["files"], run_result["data"]["bytes"]) == (1, 11)
+    [session] = run_result["sessions"]
+    assert session["revision"] == git_revision()
     assert session["environment"]["packages"]["torch"] == torch.__version__
-    assert found["started"] == session["started"] <= session["ended"] == found["ended"]
+    assert run_result["started"] == session["started"] <= session["ended"] == run_result["ended"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_the_weights_say_which_run_made_them_and_stay_as_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
-    found = run(folder)
+    run_result = run(folder)
     plain = checkpoint.load(work(Preset(), tmp_path / "plain"), "line")
     stamped = checkpoint.load(folder / "line.safetensors", "line")
     assert stamped.metadata["run"].keys() == {"preset", "data_sha256", "device"}
     assert stamped.metadata["run"]["preset"] == "tiny"
-    assert stamped.metadata["run"]["data_sha256"] == found["data"]["sha256"]
+    assert stamped.metadata["run"]["data_sha256"] == run_result["data"]["sha256"]
     assert {**plain.metadata, "run": stamped.metadata["run"]} == stamped.metadata
     assert plain.tensors.keys() == stamped.tensors.keys()
     for name, tensor in plain.tensors.items():
@@ -105,7 +111,7 @@ def test_the_record_is_there_while_the_run_goes_on(tmp_path: Path) -> None:
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz") as done:
         states.append(read(tmp_path))
         (tmp_path / "strips.npz").write_bytes(b"some strips")
-        loop.resume(Line(), Preset().loop, tmp_path)
+        run_record.resume(Line(), Preset().loop, tmp_path)
         states.append(read(tmp_path))
         done(work(Preset(), tmp_path))
     assert [state["status"] for state in states] == ["preparing data", "training"]
@@ -119,14 +125,14 @@ def test_a_stopped_run_goes_on_in_the_same_record(tmp_path: Path) -> None:
     stopped = read(tmp_path)
     assert (stopped["status"], stopped["steps"], "weights" in stopped) == ("stopped", 4, False)
     other = replace(Preset(), loop=replace(Preset().loop, save_every=3, workers=0))  # what losses do not depend on
-    found = run(tmp_path, other)
-    assert (found["status"], found["steps"], len(found["sessions"])) == ("finished", 6, 2)
-    assert found["sessions"][0] == stopped["sessions"][0]
-    assert found["data"] == stopped["data"]
-    assert "error" not in found
+    run_result = run(tmp_path, other)
+    assert (run_result["status"], run_result["steps"], len(run_result["sessions"])) == ("finished", 6, 2)
+    assert run_result["sessions"][0] == stopped["sessions"][0]
+    assert run_result["data"] == stopped["data"]
+    assert "error" not in run_result
     whole = run(tmp_path.with_name("whole"))
     assert loop.losses(tmp_path) == loop.losses(tmp_path.with_name("whole"))
-    assert found["weights"] == whole["weights"]
+    assert run_result["weights"] == whole["weights"]
 
 
 def test_a_seed_reaches_the_loops_of_all_stages_and_no_data() -> None:
@@ -205,7 +211,7 @@ def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypa
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz", resume=False) as done:
-        run_record.data_are_there(tmp_path)
+        run_record.record_data_hash(tmp_path)
         done(tmp_path / "nothing.safetensors")
     for _ in loop.train(loop.start(Line(), Preset().loop), draw, tmp_path):
         pass
@@ -255,14 +261,14 @@ def test_a_training_command_records_resumes_and_refuses(tmp_path: Path) -> None:
         return CliRunner().invoke(app, ["train", "risk", "--preset", "tiny", "--out", str(tmp_path), *words])
 
     assert (first := train("--seed", "3")).exit_code == 0, first.output
-    found = read(tmp_path)
-    assert (found["kind"], found["status"], found["seeds"]["loop.seed"]) == ("risk", "finished", 3)
-    assert found["weights"]["sha256"] == checkpoint.sha256(tmp_path / "risk.safetensors")
-    assert found["metrics"].keys() >= {"virtual"}
-    assert found["data"]["files"] == 1
+    document = read(tmp_path)
+    assert (document["kind"], document["status"], document["seeds"]["loop.seed"]) == ("risk", "finished", 3)
+    assert document["weights"]["sha256"] == checkpoint.sha256(tmp_path / "risk.safetensors")
+    assert document["metrics"].keys() >= {"virtual"}
+    assert document["data"]["files"] == 1
     other = train()
     assert other.exit_code == 2
     assert "loop.seed = 3; expected risk --preset tiny with loop.seed = 0" in " ".join(other.stderr.split())
     assert train("--seed", "3").exit_code == 0
-    assert read(tmp_path)["weights"] == found["weights"]
+    assert read(tmp_path)["weights"] == document["weights"]
     assert len(read(tmp_path)["sessions"]) == 2

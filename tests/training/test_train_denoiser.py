@@ -11,7 +11,7 @@ from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import VAE, WorldModel
 from ecg_gym.world_model.checkpoint import ASSETS
 from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, FeatureScale, render_names
-from ecg_gym.world_model.interval_model import Prognosis, PrognosisConfig
+from ecg_gym.world_model.interval_model import IntervalModel, PrognosisConfig
 from training import train_interval_model
 from training.data.pairs import Drawings, chosen_pairs, with_real
 from training.data.real_pairs import real_drawings
@@ -34,7 +34,7 @@ TINY = replace(PRESETS["tiny"], loop=LoopConfig(steps=8, warmup=2, save_every=4)
 PAPER = replace(
     PRESETS["paper"], width=32, blocks=2, loop=TINY.loop, batch=8, objective=Objective(joint_projection=False)
 )
-FORETOLD = (Prognosis(PrognosisConfig(2, 8, 1, 2)), FeatureScale(("a", "b"), np.zeros(2), np.ones(2)))
+FORETOLD = (IntervalModel(PrognosisConfig(2, 8, 1, 2)), FeatureScale(("a", "b"), np.zeros(2), np.ones(2)))
 
 
 def made_up(prior_shape):
@@ -48,7 +48,7 @@ def made_up(prior_shape):
         latent=latent,
         masked=latent + 1,
         missing=rng.random((S, 8)) < 0.3,
-        drawn=observed + 1,
+        decoded_intervals=observed + 1,
         observed=observed,
         board=rng.standard_normal((S, len(BOARD))).astype(np.float32),
         person=rng.standard_normal((S, len(PEOPLE))).astype(np.float32),
@@ -118,17 +118,17 @@ def test_the_denoiser_is_told_what_the_later_strip_measures(data):
     batch = draw_batch(np.random.default_rng(0), data, features, TINY)
     rows = np.random.default_rng(0).integers(N, size=TINY.batch)
     column = features.names.index("asked.qt_ms")
-    asked = data.drawn[data.after[rows], OBSERVED.index("qt_ms")]
-    expected = np.arcsinh((asked - features.offset[column]) / features.scale[column])
+    request = data.decoded_intervals[data.after[rows], OBSERVED.index("qt_ms")]
+    expected = np.arcsinh((request - features.offset[column]) / features.scale[column])
     np.testing.assert_allclose(batch["condition"][:, column], expected, rtol=1e-5)
-    assert "asked.qt_ms" not in render_names(asked=False)
+    assert "asked.qt_ms" not in render_names(has_targets=False)
 
 
 def test_hidden_people_are_unknown(data):
     features = fresh(TINY, data).features
     for share, hidden in ((1.0, True), (0.0, False)):
-        told = replace(TINY, hiding=replace(TINY.hiding, person=share), batch=64)
-        condition = draw_batch(np.random.default_rng(0), data, features, told)["condition"].numpy()
+        value = replace(TINY, hiding=replace(TINY.hiding, person=share), batch=64)
+        condition = draw_batch(np.random.default_rng(0), data, features, value)["condition"].numpy()
         assert (condition[:, features.names.index("person.age_years")] == 0).all() == hidden
 
 
@@ -199,7 +199,9 @@ def test_a_real_strip_is_redrawn_from_another_of_its_beats(tmp_path):
 
 def test_components_widen_when_they_are_too_sure(tmp_path):
     trials = some_trials(people=60)
-    preset = train_interval_model.PrognosisPreset(16, 1, 2, dropout=0.0, batch=16, loop=LoopConfig(steps=2, warmup=1))
+    preset = train_interval_model.IntervalModelPreset(
+        16, 1, 2, dropout=0.0, batch=16, loop=LoopConfig(steps=2, warmup=1)
+    )
     for _, _, learned, features in train_interval_model.train(preset, trials, tmp_path, show=False):  # noqa: B007
         pass
     learned.requires_grad_(False).eval()
@@ -229,13 +231,13 @@ def some_trials(people=12, strips=4):
     place = np.tile(np.arange(strips), people)
     alive = (place < strips - 1) | (np.arange(rows) // strips % 4 > 0)
     observed[~alive] = np.nan
-    board = np.zeros((rows, len(BOARD)), np.float32)
+    exposure = np.zeros((rows, len(BOARD)), np.float32)
     for i, name in enumerate(BOARD):
-        board[:, i] = name.endswith(("rate", "conduction", "amplitude"))
+        exposure[:, i] = name.endswith(("rate", "conduction", "amplitude"))
     return Trials(
         strips=np.zeros((rows, 0), np.float16),
         observed=observed,
-        board=board,
+        board=exposure,
         ended=np.zeros((rows, len(ENDINGS)), np.float32),
         person=np.zeros((rows, len(PEOPLE)), np.float32),
         truth=np.zeros((rows, len(TRUTHS)), np.float32),
@@ -266,7 +268,7 @@ def test_pairs_follow_people_until_they_die():
 
 def test_a_prognosis_that_was_stopped_goes_on_to_the_same_losses(tmp_path):
     trials = some_trials()
-    preset = train_interval_model.PrognosisPreset(
+    preset = train_interval_model.IntervalModelPreset(
         16, 1, 2, batch=16, objective=train_interval_model.Objective(own=0.5, own_from=0.2),
         loop=LoopConfig(steps=8, warmup=2, save_every=4),
     )  # fmt: skip

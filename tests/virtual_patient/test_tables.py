@@ -55,6 +55,6 @@ def test_everybody_drawn_lies_within_the_table() -> None:
 
 def test_what_is_known_of_a_patient_is_kept() -> None:
     known = Patient(age_years=71.0, sex="F", potassium=3.1)
-    drawn = draw_patient(np.random.default_rng(0), known)
-    assert (drawn.age_years, drawn.sex, drawn.potassium) == (71.0, "F", 3.1)
-    assert drawn.weight_kg is not None
+    samples = draw_patient(np.random.default_rng(0), known)
+    assert (samples.age_years, samples.sex, samples.potassium) == (71.0, "F", 3.1)
+    assert samples.weight_kg is not None

@@ -18,7 +18,8 @@ from ecg_gym.virtual_patient.lead_field import Pose, electrode_matrix
 from ecg_gym.virtual_patient.noise import electrode_noise
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.repolarisation import rate_factor
-from ecg_gym.virtual_patient.rhythm import Train, rhythms, train_of
+from ecg_gym.virtual_patient.rhythm import Train, train_of
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.strip import usual_beat
 from ecg_gym.virtual_patient.truth import hazards
 

@@ -38,29 +38,29 @@ def forecaster():
     return Forecaster().eval()
 
 
-def told(rows, seed=0):
+def network_inputs(rows, seed=0):
     rng = torch.Generator().manual_seed(seed)
     z, before, anchor = torch.randn(3, rows, 4, 128, generator=rng)
     return z, torch.randint(1, 1001, (rows,), generator=rng), before, anchor, torch.randn(rows, 5, generator=rng)
 
 
-def relative_error(found, exact):
-    return ((found - exact).square().mean().sqrt() / exact.square().mean().sqrt()).item()
+def relative_error(result, exact):
+    return ((result - exact).square().mean().sqrt() / exact.square().mean().sqrt()).item()
 
 
 def agrees(forecaster, backend, rows):
     other = accelerated(forecaster, backend)
     with torch.inference_mode():
         for n in rows:
-            exact, found = forecaster.denoiser(*told(n)), other.denoiser(*told(n))
-            assert found.shape == exact.shape
-            assert found.dtype == torch.float32
-            assert relative_error(found, exact) <= TOLERANCE[backend]
-        z, _, before, anchor, condition = told(10, seed=1)
-        drawn = [
+            exact, result = forecaster.denoiser(*network_inputs(n)), other.denoiser(*network_inputs(n))
+            assert result.shape == exact.shape
+            assert result.dtype == torch.float32
+            assert relative_error(result, exact) <= TOLERANCE[backend]
+        z, _, before, anchor, condition = network_inputs(10, seed=1)
+        samples = [
             sample(f.estimator((before, anchor, condition)), z, linear_schedule(), "dpm++") for f in (forecaster, other)
         ]
-    assert relative_error(drawn[1], drawn[0]) <= TOLERANCE[backend]
+    assert relative_error(samples[1], samples[0]) <= TOLERANCE[backend]
 
 
 def test_bf16_agrees(forecaster):
@@ -95,8 +95,8 @@ def test_nothing_is_compiled_before_it_is_asked_for(forecaster, monkeypatch):
         raise AssertionError("compiled")
 
     monkeypatch.setattr(torch, "compile", compiled)
-    accelerated(forecaster, "eager").denoiser(*told(2))
-    accelerated(forecaster, "bf16").denoiser(*told(2))
+    accelerated(forecaster, "eager").denoiser(*network_inputs(2))
+    accelerated(forecaster, "bf16").denoiser(*network_inputs(2))
 
 
 def test_blocks_are_filled_up_and_what_filled_them_is_dropped(monkeypatch):

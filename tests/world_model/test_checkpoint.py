@@ -31,12 +31,12 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_written_comes_back_in_half_precision_with_its_story(path: Path) -> None:
     digest = written(path)
-    found = checkpoint.load(path, "toy", digest)
-    assert found.sha256 == digest == checkpoint.sha256(path)
-    assert found.config == {"width": 3}
-    assert found.metadata["data"] == {"sources": ["made up, CC0"]}
-    assert found.tensors["weight"].dtype == torch.float16
-    restored = checkpoint.restore(torch.nn.Linear(3, 2), found)
+    stored = checkpoint.load(path, "toy", digest)
+    assert stored.sha256 == digest == checkpoint.sha256(path)
+    assert stored.config == {"width": 3}
+    assert stored.metadata["data"] == {"sources": ["made up, CC0"]}
+    assert stored.tensors["weight"].dtype == torch.float16
+    restored = checkpoint.restore(torch.nn.Linear(3, 2), stored)
     torch.testing.assert_close(restored.weight, module().weight.half().float(), rtol=0, atol=0)
     assert not restored.training
 

@@ -41,24 +41,24 @@ def test_endings_are_each_persons_own() -> None:
     start, end = np.array([1.0, 1.0, 0.0, 1.0]), np.array([2.0, 5.0, 1.0, 2.0])
     table = endings(taken, PATIENTS, start, end)
     for row, given, patient, begin, stop in zip(table, taken, PATIENTS, map(float, start), map(float, end)):
-        found = termination(given, patient, begin, stop)
-        assert np.array_equal(row, np.array([found[name] for name in HAZARDS], np.float32))
+        result = termination(given, patient, begin, stop)
+        assert np.array_equal(row, np.array([result[name] for name in HAZARDS], np.float32))
     assert table[3, 0] > 1
     assert not table[2].any()
 
 
 def test_what_is_kept_is_not_worked_out_again_and_does_not_grow() -> None:
     kept: conditioning._Kept[int, int] = conditioning._Kept(most=3)
-    asked: list[list[int]] = []
+    request: list[list[int]] = []
 
     def squared(numbers: list[int]) -> list[int]:
-        asked.append(numbers)
+        request.append(numbers)
         return [n * n for n in numbers]
 
     assert kept([1, 2, 1], squared) == [1, 4, 1]
     assert kept([2, 3], squared) == [4, 9]
     assert kept([4, 2], squared) == [16, 4]  # 1 is forgotten
     assert kept([1, 2, 4], squared) == [1, 4, 16]
-    assert asked == [[1, 2], [3], [4], [1]]
+    assert request == [[1, 2], [3], [4], [1]]
     assert kept(list(range(9)), squared) == [n * n for n in range(9)]
     assert len(kept._answers) == 3

@@ -36,15 +36,15 @@ def test_it_returns_a_clean_latent(denoiser):
 
 @pytest.mark.parametrize("which", range(5))
 def test_it_listens_to_every_input(denoiser, which):
-    told, changed = inputs(), inputs()
-    changed[which] = 1 + told[which] // 2 if which == 1 else told[which] + 1.0
-    assert not torch.allclose(denoiser(*told), denoiser(*changed), atol=1e-4)
+    value, changed = inputs(), inputs()
+    changed[which] = 1 + value[which] // 2 if which == 1 else value[which] + 1.0
+    assert not torch.allclose(denoiser(*value), denoiser(*changed), atol=1e-4)
 
 
 def test_rows_do_not_see_each_other(denoiser):
-    told = inputs(4)
-    alone = [denoiser(*[x[i : i + 1] for x in told]) for i in range(4)]
-    torch.testing.assert_close(denoiser(*told), torch.cat(alone), rtol=1e-4, atol=1e-5)
+    value = inputs(4)
+    alone = [denoiser(*[x[i : i + 1] for x in value]) for i in range(4)]
+    torch.testing.assert_close(denoiser(*value), torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_a_fresh_network_passes_a_clean_latent_through():
@@ -93,30 +93,30 @@ def test_it_learns_to_follow_a_condition():
     column = torch.arange(128) / 8
 
     def draw(b):
-        asked = torch.rand(b, 1, generator=generator) * 2 - 1
+        request = torch.rand(b, 1, generator=generator) * 2 - 1
         before = torch.sin(column + 6 * torch.rand(b, 1, generator=generator))
-        wave = torch.sin(column + 2 * asked)
+        wave = torch.sin(column + 2 * request)
         own = 0.3 * torch.randn(b, 1, generator=generator)
         z0 = torch.stack([wave, before, own.expand(b, 128), 0 * wave], dim=1)
-        return z0, before[:, None] * torch.tensor([0.0, 1, 0, 0])[:, None], asked
+        return z0, before[:, None] * torch.tensor([0.0, 1, 0, 0])[:, None], request
 
     nothing = torch.zeros(64, 4, 128)
     for _ in range(400):
-        z0, before, asked = draw(64)
+        z0, before, request = draw(64)
         tau = torch.randint(1, 1001, (64,), generator=generator)
         z = add_noise(z0, torch.randn(z0.shape, generator=generator), tau, SCHEDULE)
-        loss = (network(z, tau, before, nothing, asked) - z0).square().mean()
+        loss = (network(z, tau, before, nothing, request) - z0).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    z0, before, asked = draw(64)
+    z0, before, request = draw(64)
     with torch.no_grad():
-        drawn = sample(
-            lambda z, tau: network(z, tau, before, nothing, asked),
+        samples = sample(
+            lambda z, tau: network(z, tau, before, nothing, request),
             torch.randn(z0.shape, generator=generator), SCHEDULE, "dpm++", 10,
         )  # fmt: skip
-    assert (drawn[:, 0] - z0[:, 0]).square().mean() < 0.1 * z0[:, 0].var()  # what the condition says
-    assert (drawn[:, 1] - z0[:, 1]).square().mean() < 0.1 * z0[:, 1].var()  # what the pre-dose latent says
-    level = drawn[:, 2].mean(dim=1)  # what nobody says is drawn anew for each row
+    assert (samples[:, 0] - z0[:, 0]).square().mean() < 0.1 * z0[:, 0].var()  # what the condition says
+    assert (samples[:, 1] - z0[:, 1]).square().mean() < 0.1 * z0[:, 1].var()  # what the pre-dose latent says
+    level = samples[:, 2].mean(dim=1)  # what nobody says is drawn anew for each row
     assert 0.15 < level.std() < 0.45

@@ -131,10 +131,10 @@ def test_samples_of_a_gaussian_world_have_its_moments(normal, sampler, steps, pr
     mean, sd = 1.7, 0.6
     noise = normal(20_000, 1)
     model = speaking(gaussian_world(mean, sd), prediction)
-    drawn = sample(model, noise, SCHEDULE, sampler, steps, fresh=lambda: normal(20_000, 1))
+    samples = sample(model, noise, SCHEDULE, sampler, steps, fresh=lambda: normal(20_000, 1))
     # What N = 1000 steps leave of the signal, sqrt(alpha_bar_N) = 4 %, is missing from the starting noise.
-    assert drawn.mean().item() == pytest.approx(mean, abs=0.06)
-    assert drawn.std().item() == pytest.approx(sd, rel=0.02)
+    assert samples.mean().item() == pytest.approx(mean, abs=0.06)
+    assert samples.std().item() == pytest.approx(sd, rel=0.02)
 
 
 def test_second_order_samplers_converge_faster(normal):
@@ -195,8 +195,8 @@ def exact_walk(noise, mean, sd, tau=SCHEDULE.n):
 )
 def test_deterministic_samplers_end_where_the_exact_path_ends(normal, sampler, steps, within):
     noise, mean, sd = normal(1000, 1), 0.7, 0.3
-    drawn = sample(gaussian_world(mean, sd), noise, SCHEDULE, sampler, steps)
-    assert ((drawn - exact_walk(noise, mean, sd)).std() / sd).item() < within
+    samples = sample(gaussian_world(mean, sd), noise, SCHEDULE, sampler, steps)
+    assert ((samples - exact_walk(noise, mean, sd)).std() / sd).item() < within
 
 
 @pytest.mark.parametrize("gamma", [0.1, 1.0, 10.0])
@@ -205,10 +205,10 @@ def test_guidance_is_exact_for_a_unit_gaussian(normal, gamma):
     model = guided(gaussian_world(mean, 1.0), torch.tensor(anchor).double(), gamma, SCHEDULE)
     half = normal(10_000, 1)
     noise = torch.cat([half, -half])
-    drawn = sample(model, noise, SCHEDULE, "dpm++", 100)
+    samples = sample(model, noise, SCHEDULE, "dpm++", 100)
     expected = exact_walk(noise, (mean + 2 * gamma * anchor) / (1 + 2 * gamma), 1 / math.sqrt(1 + 2 * gamma))
-    assert drawn.mean().item() == pytest.approx(expected.mean().item(), abs=0.003)
-    assert drawn.std().item() == pytest.approx(expected.std().item(), rel=0.01)
+    assert samples.mean().item() == pytest.approx(expected.mean().item(), abs=0.003)
+    assert samples.std().item() == pytest.approx(expected.std().item(), rel=0.01)
 
 
 def test_guidance_leaves_rows_without_an_anchor_alone(normal):

@@ -9,7 +9,7 @@ from ecg_gym.world_model.interval_model import (
     CLASSES,
     TARGETS,
     Chance,
-    Prognosis,
+    IntervalModel,
     PrognosisConfig,
     observed_of,
     target_of,
@@ -35,7 +35,7 @@ def measurements(n=6):
 def loose():
     """A prognosis with random weights, so that its densities lean on everything."""
     torch.manual_seed(0)
-    network = Prognosis(PrognosisConfig(5, 16, 1, 3)).eval()
+    network = IntervalModel(PrognosisConfig(5, 16, 1, 3)).eval()
     for parameter in network.parameters():
         parameter.data += 0.15 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     network.set_scale([4.2, 95, 220, 90, -1, 0.3, 3, 160], [0.1, 4, 10, 6, 0.2, 0.1, 0.5, 8])

@@ -78,8 +78,8 @@ def some_features(n=4, patients=None):
     ecg = np.stack([strip(0.7 + 0.1 * i) for i in range(n)])
     start, end = np.zeros(n), np.arange(1.0, n + 1)
     look = Look(observe_strips(ecg), boards(nothing, patients, start), start)
-    board, ending = boards(later, patients, end), endings(later, patients, start, end)
-    return raw_features(people(patients), look, look, board, end, ending)
+    exposure, ending = boards(later, patients, end), endings(later, patients, start, end)
+    return raw_features(people(patients), look, look, exposure, end, ending)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def world(vae):
     torch.manual_seed(0)
     raw, names = complete(some_features(), feature_names())
     rendered = render_names()
-    drawn = FeatureScale.fit(rendered, np.random.default_rng(0).normal(50, 50, (9, len(rendered))))
+    samples = FeatureScale.fit(rendered, np.random.default_rng(0).normal(50, 50, (9, len(rendered))))
     size = DenoiserConfig(len(rendered), width=32, blocks=2, condition_width=16, kernel=3)
-    forecaster = Forecaster(size, drawn, PrognosisConfig(len(names), 16, 1, 2), FeatureScale.fit(names, raw))
+    forecaster = Forecaster(size, samples, PrognosisConfig(len(names), 16, 1, 2), FeatureScale.fit(names, raw))
     loosened(forecaster.denoiser, 0.15)
     loosened(forecaster.prognosis, 0.02)
     forecaster.prognosis.set_scale([4.2, 95, 220, 90, -1, 0.3, 3, 160], [0.1, 4, 10, 6, 0.2, 0.1, 0.5, 8])
@@ -108,7 +108,7 @@ def world(vae):
 def papers(vae):
     """The paper's form: no prognosis, a trace of lead II, a projection, the last strip redrawn."""
     torch.manual_seed(0)
-    names = render_names(asked=False)
+    names = render_names(has_targets=False)
     features = FeatureScale.fit(names, np.random.default_rng(0).normal(50, 50, (9, len(names))))
     size = DenoiserConfig(len(names), width=32, blocks=2, condition_width=16, kernel=3)
     forecaster = Forecaster(size, features, projection=ProjectionConfig(width=8, blocks=1))
@@ -200,7 +200,7 @@ def test_chunks_change_nothing(world, state, monkeypatch):
 def test_the_anchor_can_be_turned_down(world, state):
     later = replace(state, hours=state.hours + 1)
     full, weak, off = (
-        replace(world, epk_scale=scale).told(state, later, generators(4)).known for scale in (1.0, 0.25, 0.0)
+        replace(world, epk_scale=scale).step_inputs(state, later, generators(4)).known for scale in (1.0, 0.25, 0.0)
     )
     assert full.strength.tolist() == [1, 1, 1, 1]
     assert weak.strength.tolist() == [0.25] * 4
@@ -215,8 +215,8 @@ def test_the_prior_abstains_without_beats(world):
     silent = replace(
         flat, inner={**flat.inner, "fit": model._fits(np.zeros((1, 12, 1024), np.float32), flat.inner["observed"])}
     )
-    told = world.told(silent, replace(silent, hours=silent.hours + 1), generators(1))
-    assert told.known.strength.tolist() == [0]
+    value = world.step_inputs(silent, replace(silent, hours=silent.hours + 1), generators(1))
+    assert value.known.strength.tolist() == [0]
 
 
 def test_what_is_believed_of_pharmacology_can_be_changed(world, state):
@@ -245,9 +245,9 @@ def test_strips_are_redrawn_from_the_first_one(world, state):
     assert not np.array_equal(once.inner["latent"], state.inner["latent"])
     np.testing.assert_array_equal(once.inner["home_observed"], state.inner["observed"])
     last = replace(world, reference="last")
-    same = last.told(state, replace(state, hours=state.hours + 1), generators(4)).known
+    same = last.step_inputs(state, replace(state, hours=state.hours + 1), generators(4)).known
     torch.testing.assert_close(same.before, torch.from_numpy(state.inner["reference"]))
-    other = last.told(once, replace(once, hours=once.hours + 1), generators(4)).known
+    other = last.step_inputs(once, replace(once, hours=once.hours + 1), generators(4)).known
     torch.testing.assert_close(other.before, torch.from_numpy(once.inner["latent"]))
 
 
@@ -268,7 +268,7 @@ def test_the_papers_form_steps_too(papers):
     later = papers.step(state, [DOFETILIDE, WATCH], generators(2))
     assert later.alive.all()
     assert np.isfinite(later.ecg).all()
-    known = papers.told(state, replace(state, hours=state.hours + 1), generators(2)).known
+    known = papers.step_inputs(state, replace(state, hours=state.hours + 1), generators(2)).known
     assert known.prior.shape == (2, 1024)
     assert known.strength.tolist() == [1, 1]
 
@@ -334,12 +334,12 @@ def test_weights_of_another_version_are_refused(world, tmp_path):
 
 def test_the_condition_tells_before_from_after():
     raw = some_features()
-    told = dict(zip(feature_names(), raw.T))
+    value = dict(zip(feature_names(), raw.T))
     assert raw.shape == (4, len(feature_names()))
-    assert (told["after.modulation.jtpeak_ms"] > told["before.modulation.jtpeak_ms"]).all()
-    np.testing.assert_array_equal(told["home.modulation.jtpeak_ms"], told["before.modulation.jtpeak_ms"])
-    assert told["clock.step_hours"].tolist() == [1, 2, 3, 4]
-    np.testing.assert_allclose(told["measured.hr_bpm"], [60 / (0.7 + 0.1 * i) for i in range(4)], rtol=0.02)
+    assert (value["after.modulation.jtpeak_ms"] > value["before.modulation.jtpeak_ms"]).all()
+    np.testing.assert_array_equal(value["home.modulation.jtpeak_ms"], value["before.modulation.jtpeak_ms"])
+    assert value["clock.step_hours"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(value["measured.hr_bpm"], [60 / (0.7 + 0.1 * i) for i in range(4)], rtol=0.02)
 
 
 def test_no_drug_is_named():
@@ -353,10 +353,10 @@ def test_no_drug_is_named():
 
 def test_what_is_unknown_is_flagged_and_stands_at_rest():
     unknown = some_features(patients=(Patient(),) * 4)
-    told = dict(zip(feature_names(), unknown.T))
+    value = dict(zip(feature_names(), unknown.T))
     for name in ("person.age_years", "person.female"):
-        assert np.isnan(told[name]).all()
-        assert (told[f"known.{name}"] == 0).all()
+        assert np.isnan(value[name]).all()
+        assert (value[f"known.{name}"] == 0).all()
     raw, names = complete(unknown, feature_names())
     scaled = FeatureScale.fit(names, complete(some_features(), feature_names())[0])(raw, names)
     assert np.isfinite(scaled).all()
@@ -368,13 +368,13 @@ def test_what_is_asked_is_told_in_units():
     look = Look(
         raw[:, : len(OBSERVED)] * 0 + 1, np.zeros((n, len(boards(((),), (SOMEONE,), np.zeros(1))[0]))), np.zeros(n)
     )
-    asked = np.arange(n * len(OBSERVED), dtype=float).reshape(n, -1)
-    asked[0, OBSERVED.index("pr_ms")] = np.nan
-    told = render_features(
-        people((SOMEONE,) * n), look, look.board, np.ones(n), np.zeros((n, 8), bool), np.full(n, 0.5), asked
+    request = np.arange(n * len(OBSERVED), dtype=float).reshape(n, -1)
+    request[0, OBSERVED.index("pr_ms")] = np.nan
+    value = render_features(
+        people((SOMEONE,) * n), look, look.board, np.ones(n), np.zeros((n, 8), bool), np.full(n, 0.5), request
     )
-    column = dict(zip(render_names(), told.T))
-    np.testing.assert_array_equal(column["asked.qt_ms"], asked[:, OBSERVED.index("qt_ms")])
+    column = dict(zip(render_names(), value.T))
+    np.testing.assert_array_equal(column["asked.qt_ms"], request[:, OBSERVED.index("qt_ms")])
     assert column["known.asked.pr_ms"].tolist() == [0, 1, 1, 1]
     assert (column["epk.strength"] == 0.5).all()
     assert len(MEASURED) == len(OBSERVED) - 2
@@ -411,15 +411,15 @@ def test_expected_intervals_follow_from_the_measured_ones():
         raw[:, names.index(f"home.modulation.{word}")] = before
         raw[:, names.index(f"after.modulation.{word}")] = after
     filled, all_names = complete(raw, names)
-    told = dict(zip(all_names, filled.T))
+    value = dict(zip(all_names, filled.T))
     for label, start in (("expected", "measured"), ("expected_from_home", "home")):
-        np.testing.assert_allclose(told[f"{label}.hr_bpm"], 1.25 * told[f"{start}.hr_bpm"], rtol=1e-6)
-        np.testing.assert_allclose(told[f"{label}.pr_ms"], told[f"{start}.pr_ms"] + 12, rtol=1e-6)
-        np.testing.assert_allclose(told[f"{label}.qrs_ms"], told[f"{start}.qrs_ms"] / 0.8, rtol=1e-6)
-        longer = 25 + 15 + 0.25 * told[f"{start}.qrs_ms"]
-        np.testing.assert_allclose(told[f"{label}.qtcf_ms"], told[f"{start}.qtcf_ms"] + longer, rtol=1e-6)
+        np.testing.assert_allclose(value[f"{label}.hr_bpm"], 1.25 * value[f"{start}.hr_bpm"], rtol=1e-6)
+        np.testing.assert_allclose(value[f"{label}.pr_ms"], value[f"{start}.pr_ms"] + 12, rtol=1e-6)
+        np.testing.assert_allclose(value[f"{label}.qrs_ms"], value[f"{start}.qrs_ms"] / 0.8, rtol=1e-6)
+        longer = 25 + 15 + 0.25 * value[f"{start}.qrs_ms"]
+        np.testing.assert_allclose(value[f"{label}.qtcf_ms"], value[f"{start}.qtcf_ms"] + longer, rtol=1e-6)
         np.testing.assert_allclose(
-            told[f"{label}.qt_ms"], (told[f"{start}.qt_ms"] + longer) / 1.25 ** (1 / 3), rtol=1e-6
+            value[f"{label}.qt_ms"], (value[f"{start}.qt_ms"] + longer) / 1.25 ** (1 / 3), rtol=1e-6
         )
 
 

@@ -81,7 +81,7 @@ def test_a_denoiser_says_the_same_without_onednn(monkeypatch: pytest.MonkeyPatch
     for parameter in network.parameters():  # heads and gates begin at zero
         parameter.add_(0.05 * torch.randn_like(parameter))
     z, before, anchor = torch.randn(3, 3, 4, 128).unbind()
-    told = (z, torch.tensor([900, 300, 5]), before, anchor, torch.randn(3, 9))
-    quick = network(*told)
+    value = (z, torch.tensor([900, 300, 5]), before, anchor, torch.randn(3, 9))
+    quick = network(*value)
     monkeypatch.setattr(packed_linear, "_THERE", False)
-    torch.testing.assert_close(quick, network(*told), atol=1e-5, rtol=0)
+    torch.testing.assert_close(quick, network(*value), atol=1e-5, rtol=0)

@@ -131,16 +131,16 @@ def test_a_heading_takes_one_step_to_its_goal(now, then):
 def test_the_exact_student_ends_where_the_exact_path_ends(steps):
     batch = exact_paths(64)
     world = World(ExactStudent(taus()))
-    drawn = sample(
+    samples = sample(
         world.estimator(Known(batch["known.mean"])), batch["path"][:, 0], SCHEDULE, "student", taus=list(taus()[steps])
     )
-    torch.testing.assert_close(drawn, batch["path"][:, -1], rtol=1e-2, atol=1e-2)  # the second walk begins at N - 1
+    torch.testing.assert_close(samples, batch["path"][:, -1], rtol=1e-2, atol=1e-2)  # the second walk begins at N - 1
 
 
 def loss_of(denoiser, own):
     trainer = StudentTrainer(World(denoiser), replace(PRESET, own=own))
-    found = [trainer.loss(exact_paths(), torch.Generator().manual_seed(seed)) for seed in range(6)]
-    return np.mean([float(loss.detach()) for loss, _ in found])
+    result = [trainer.loss(exact_paths(), torch.Generator().manual_seed(seed)) for seed in range(6)]
+    return np.mean([float(loss.detach()) for loss, _ in result])
 
 
 def test_the_exact_student_has_nothing_left_to_learn_and_the_teacher_has():
@@ -220,14 +220,14 @@ def test_a_student_remembers_its_teacher(tmp_path):
     teacher = World(ExactTeacher())
     learnt = ExactTeacher(0.25)
     save_student(tmp_path / "student.safetensors", learnt, taus(), teacher, "a" * 64, data={}, metrics={})
-    found = load_student(tmp_path, teacher, "a" * 64)
-    assert found.forecaster.denoiser.bias.item() == 0.25
+    result = load_student(tmp_path, teacher, "a" * 64)
+    assert result.forecaster.denoiser.bias.item() == 0.25
     assert teacher.denoiser.bias.item() == 0
-    assert found.taus == taus()
-    assert found.levels() == list(taus()[4])
-    assert found.levels(2) == list(taus()[2])
+    assert result.taus == taus()
+    assert result.levels() == list(taus()[4])
+    assert result.levels(2) == list(taus()[2])
     with pytest.raises(ValueError, match="expected one of") as caught:
-        found.levels(3)
+        result.levels(3)
     assert "dpm++" in str(caught.value)
     assert load_student(tmp_path, teacher, "b" * 64).taus == taus()  # another card around the same denoiser
     with pytest.raises(ValueError, match="learnt from the world model aaaaaaaaaaaa"):

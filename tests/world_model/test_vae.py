@@ -216,9 +216,9 @@ def test_a_strip_played_faster_keeps_the_shape_between_its_samples() -> None:
     time = np.arange(MODEL_SAMPLES)
     smooth = np.sin(2 * np.pi * 6 * time / MODEL_SAMPLES)  # six whole turns: the loop closes by itself
     played, _ = _replay(np.tile(smooth, (8, 1)), np.full(4, -1), 100.0, 1.25)
-    wanted = np.sin(2 * np.pi * 6 * (100.0 + 1.25 * time) / MODEL_SAMPLES)
+    targets = np.sin(2 * np.pi * 6 * (100.0 + 1.25 * time) / MODEL_SAMPLES)
     away_from_seam = np.abs((100.0 + 1.25 * time + 30) % MODEL_SAMPLES - 30) > 30
-    assert np.abs(played[0] - wanted)[away_from_seam].max() < 1e-4
+    assert np.abs(played[0] - targets)[away_from_seam].max() < 1e-4
     still, _ = _replay(np.tile(smooth, (8, 1)), np.full(4, -1), 100.0, 1.0)
     np.testing.assert_allclose(still[0][:800], smooth[100:900], atol=1e-6)
 
@@ -247,11 +247,11 @@ def test_the_study_says_what_an_exact_code_and_a_flat_line_would_say(tmp_path, c
     strips = virtual_strips(6, seed=4, rare=0.0)
     train_codec.save(codec, path, train_codec.PRESETS["tiny"], [strips], {})
     monkeypatch.setattr(study, "decode_all", lambda vae, signal, mask=None: signal.copy())
-    found = study.study(path, {"virtual": (strips, strips)}, gallery=False)
-    assert set(found) >= {"study", "preset", "model_sha256", "n_patients", "seeds", "metrics"}
-    assert found["model_sha256"] == checkpoint.sha256(path)
-    assert found["n_patients"] == 3
-    metrics = found["metrics"]
+    document = study.study(path, {"virtual": (strips, strips)}, gallery=False)
+    assert set(document) >= {"study", "preset", "model_sha256", "n_patients", "seeds", "metrics"}
+    assert document["model_sha256"] == checkpoint.sha256(path)
+    assert document["n_patients"] == 3
+    metrics = document["metrics"]
     assert all(set(row) >= {"value", "ci95", "baselines"} for row in metrics.values())
     assert metrics["virtual_mae_mv"]["value"] == 0
     flat = float(np.abs(strips.signal.astype(np.float32)).mean())
@@ -268,13 +268,13 @@ def test_a_failed_measurement_behind_the_codec_is_counted() -> None:
 
     nothing = float("nan")
     before, after = made(400, 380, 420, nothing, 390), made(404, 378, nothing, nothing, 396)
-    found = study.interval_change(before, after, before, "qt_ms", np.array(list("abcde")))
-    assert found["change_qt_ms"]["value"] == pytest.approx((4 - 2 + 6) / 3)
-    assert found["change_qt_ms_sd"]["value"] == pytest.approx(np.std([4, -2, 6], ddof=1))
-    assert found["change_qt_ms_median_absolute"]["value"] == 4
-    assert found["change_qt_ms"]["n"] == 3
-    assert found["change_qt_ms"]["n_failed_before"] == found["change_qt_ms"]["n_failed_only_after"] == 1
-    assert found["change_qt_ms"]["baselines"]["noise of 10 uV"] == 0
+    result = study.interval_change(before, after, before, "qt_ms", np.array(list("abcde")))
+    assert result["change_qt_ms"]["value"] == pytest.approx((4 - 2 + 6) / 3)
+    assert result["change_qt_ms_sd"]["value"] == pytest.approx(np.std([4, -2, 6], ddof=1))
+    assert result["change_qt_ms_median_absolute"]["value"] == 4
+    assert result["change_qt_ms"]["n"] == 3
+    assert result["change_qt_ms"]["n_failed_before"] == result["change_qt_ms"]["n_failed_only_after"] == 1
+    assert result["change_qt_ms"]["baselines"]["noise of 10 uV"] == 0
 
 
 def test_the_gallery_s_strips_are_on_the_model_grid() -> None:

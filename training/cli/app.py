@@ -6,7 +6,6 @@ What the user gets wrong ends with exit code 2 and one message; tracebacks are f
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -18,12 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 
 import ecg_gym
+from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
+from training.console import RESEARCH_ONLY, entrance, progress_bar, refuse, writable
 from training.console import SAY as _SAY
-from training.console import entrance, progress_bar, refuse
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -34,7 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
-RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
@@ -102,7 +101,7 @@ def plan(
     k = 3 if paper else samples
     with entrance():
         _measure(measure)
-        folder = _writable(out or Path("out") / record.name)
+        folder = writable(out or Path("out") / record.name)
         prepared = prepare(
             record,
             scenario=scenario,
@@ -143,26 +142,13 @@ def _measure(words: str | None) -> None:
         measure_named(words)
 
 
-def _writable(folder: Path) -> Path:
-    """The folder, if files could be made there; nothing is made yet."""
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out is {folder}; expected a folder that can be written; {nearest} is not: choose another")
-    return folder
-
-
 def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
     from planners.report.table import plan_figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     figure_path, json_path = folder / "plan.png", folder / "plan.json"
-    figure = plan_figure(result)
-    aside = folder / ".plan.png.part"
-    figure.savefig(aside, dpi=150, format="png")
-    aside.replace(figure_path)
-    aside = folder / ".plan.json.part"
-    aside.write_text(json.dumps(result.to_json_dict(), indent=2) + "\n")
-    aside.replace(json_path)
+    write_text(json_path, json.dumps(result.to_json_dict(), indent=2) + "\n")  # numbers before pictures
+    with atomic_write(figure_path) as aside:
+        plan_figure(result).savefig(aside, dpi=150, format="png")
     return figure_path, json_path
 
 
@@ -191,10 +177,10 @@ def simulate(
 ) -> None:
     """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
     from ecg_gym.datasets import simulated
-    from ecg_gym.virtual_patient.rhythm import rhythms
+    from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     with entrance():
-        _writable(out)
+        writable(out)
         if rhythm is not None and rhythm not in rhythms():
             raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
         settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
@@ -227,7 +213,7 @@ def trial(
 
     with entrance():
         parsed = load_protocol(protocol)
-        folder = _writable(out or Path("out") / parsed.name)
+        folder = writable(out or Path("out") / parsed.name)
         with progress_bar() as bar:
             task = bar.add_task("people", total=n or parsed.subjects)
             result = run_trial(
@@ -346,7 +332,8 @@ def _train(
     ``how`` is device, devices and seed; ``data`` the pattern of what is learned from, in the folder unless absolute.
     """
     from training import distributed
-    from training.run_record import AnotherRun, recorded
+    from training.loop import AnotherRun
+    from training.run_record import recorded
 
     device, devices, seed = how
     with entrance():
@@ -354,7 +341,7 @@ def _train(
         distributed.check(chosen.loop.device, devices)
         chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
         chosen = chosen if seed is None else _seeded(chosen, seed)
-        folder = _writable(out or Path("runs") / f"{kind}-{preset}")
+        folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
     try:
         with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
@@ -362,6 +349,8 @@ def _train(
             done(path)
     except AnotherRun as error:
         refuse(error)
+    except distributed.WorkerDone:
+        return
     _SAY.print(f"weights  {path}\nrecord   {folder / 'run.json'}")
 
 
@@ -412,9 +401,9 @@ def weights(
     packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
     for path, sha256 in ({file: None} if file else packaged).items():
         with entrance():
-            found = checkpoint.load(path, model_card.kind_of(path), sha256)
+            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
         megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": found.sha256, "megabytes": megabytes, **found.metadata})
+        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
     text = json.dumps(rows, indent=2, sort_keys=True)
     if as_json:
         sys.stdout.write(text + "\n")

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_bytes
 from training.console import SAY, entrance, progress_bar
 
 Words = Annotated[str | None, typer.Option(help="Comma separated; default all.")]
@@ -57,7 +58,6 @@ def benchmark(
     from training.evaluation.benchmark.results import document
     from training.evaluation.benchmark.run import lessons, missing, stored
     from training.evaluation.benchmark.run import replay as repeat
-    from training.evaluation.benchmark.storage import write_aside
     from training.evaluation.benchmark.workers import crew
 
     command = shlex.join(["ecg-gym", *sys.argv[1:]])
@@ -81,18 +81,18 @@ def benchmark(
         finally:
             staff.close()
     with entrance():
-        found = document(protocol, who, stored(protocol, who, out), lessons(protocol, who, out))
-        if found["episodes_played"]:
+        result = document(protocol, who, stored(protocol, who, out), lessons(protocol, who, out))
+        if result["episodes_played"]:
             where = page or out / "leaderboard.md"
-            leaderboard.write(found, where, where.with_suffix("") / "scores.png", command)
+            leaderboard.write(result, where, where.with_suffix("") / "scores.png", command)
             SAY.print(f"page     {where}")
-    text = json.dumps(found, indent=2, allow_nan=False) + "\n"
-    write_aside(out / "benchmark.json", text.encode())
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    write_bytes(out / "benchmark.json", text.encode())
     SAY.print(f"document {out / 'benchmark.json'}")
     if as_json:
         sys.stdout.write(text)
         return
-    Console(width=max(120, Console().width)).print(_table(found))
+    Console(width=max(120, Console().width)).print(_table(result))
 
 
 def _play(protocol: Any, who: Any, out: Path, staff: Any, waiting: int, minutes: float | None) -> None:
@@ -109,18 +109,18 @@ def _split(words: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in words.split(",") if word.strip()) if words else ()
 
 
-def _table(found: dict[str, Any]) -> Table:
+def _table(result: dict[str, Any]) -> Table:
     from training.evaluation.benchmark.leaderboard import _ranked, _sure
 
-    names = list(found["scenarios"]) if len(found["scenarios"]) <= 4 else []  # more do not fit; see the page
-    table = Table(title=f"gap from random (0) to oracle (1) closed; protocol {found['protocol_sha256'][:12]}")
+    names = list(result["scenarios"]) if len(result["scenarios"]) <= 4 else []  # more do not fit; see the page
+    table = Table(title=f"gap from random (0) to oracle (1) closed; protocol {result['protocol_sha256'][:12]}")
     for head in ("agent", "normalised IQM", "gap closed", *names):
         table.add_column(head)
-    for name, one in _ranked(found["mean"]):
-        cells = [found["scenarios"][scenario]["agents"].get(name) for scenario in names]
+    for name, one in _ranked(result["mean"]):
+        cells = [result["scenarios"][scenario]["agents"].get(name) for scenario in names]
         closed = [_sure(cell["gap_closed"], None) if cell else "-" for cell in cells]
         table.add_row(name, _sure(one["normalised_iqm"], one["ci95"]),
                       _sure(one["gap_closed"], one["gap_closed_ci95"]), *closed)  # fmt: skip
-    if found["not_well_defined"]:
-        table.caption = f"not well defined, left out of the means: {', '.join(found['not_well_defined'])}"
+    if result["not_well_defined"]:
+        table.caption = f"not well defined, left out of the means: {', '.join(result['not_well_defined'])}"
     return table

@@ -13,6 +13,7 @@ import numpy as np
 
 import ecg_gym
 from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Patient, parse_dose
+from ecg_gym.io import write_json
 from planners.plan import NOTICE, jsonable
 
 KIND, SCHEMA = "ecg-gym episode", 1
@@ -85,10 +86,7 @@ def write(episode: SavedEpisode, path: Path) -> None:
         "total_reward": episode.total,
         "looks": [{**vars(look), "ecg": packed(look.ecg)} for look in episode.looks],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(jsonable(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, jsonable(document), indent=1)
 
 
 def read(path: Path) -> SavedEpisode:

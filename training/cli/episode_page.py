@@ -35,7 +35,7 @@ def course(episode: SavedEpisode) -> Markup:
 def _trends(episode: SavedEpisode) -> list[Markup]:
     """One chart per reading, with a dashed line wherever something was given."""
     hours = np.array([look.hours for look in episode.looks])
-    drawn = []
+    samples = []
     for key, name, unit in (*INTERVALS, ("risk", "risk", "")):
         values = np.array([look.read.get(key, math.nan) for look in episode.looks])
         y = (0.0, 1.0) if key == "risk" else charts.span([values], 40.0)
@@ -45,8 +45,8 @@ def _trends(episode: SavedEpisode) -> list[Markup]:
         title = f"{name} [{unit}]" if unit else name
         line = charts.Line(name, hours, values)
         marks = [_dose(frame, look) for look in episode.looks if look.treatment not in ("", str(WATCH))]
-        drawn.append(charts.chart(frame, title, "hours", [line], alt, key, episode.patient.sex, over=marks))
-    return drawn
+        samples.append(charts.chart(frame, title, "hours", [line], alt, key, episode.patient.sex, over=marks))
+    return samples
 
 
 def _dose(frame: charts.Frame, look: Look) -> Markup:

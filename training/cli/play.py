@@ -15,6 +15,7 @@ import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH, Treatment
 from ecg_gym.envs.rendering import SHOWN, seen
 from ecg_gym.envs.scenarios import scenario_named
+from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology import violations
 from ecg_gym.waveform.braille import braille
 from planners.report.html.sections import person
@@ -129,10 +130,8 @@ class Game:
         from matplotlib.image import imsave
 
         path = self.path.with_name(f"{self.path.stem}-{len(self.looks) - 1}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        imsave(aside, self.env.render(), format="png")
-        aside.replace(path)
+        with atomic_write(path) as aside:
+            imsave(aside, self.env.render(), format="png")
         return path
 
     def _look(self, info: Mapping[str, Any]) -> None:
@@ -153,17 +152,17 @@ def make(settings: Mapping[str, Any]) -> Any:
 
 def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
     """What the env's mask refuses now, by the name of the treatment, with the reasons of the clinical rules."""
-    from ecg_gym.envs.episode import finding_names, likely
+    from ecg_gym.envs.dynamics import finding_names, likely
 
     episode = env.episode
     now = {name: float(values[0]) for name, values in episode.now.items()}
     findings = likely(np.array([now[name] for name in finding_names()]))
-    state, found = env.state, {}
+    state, result = env.state, {}
     for treatment, allowed in zip(env.menu, episode.allowed[0]):
         if not allowed:
             said = violations(treatment, state.patients[0], now, state.taken[0], float(state.hours[0]), findings)
-            found[str(treatment)] = tuple(v.sentence for v in said if v.hard) or ("refused by the mask of the env",)
-    return found
+            result[str(treatment)] = tuple(v.sentence for v in said if v.hard) or ("refused by the mask of the env",)
+    return result
 
 
 def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
@@ -187,8 +186,8 @@ def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
         lethal = f"  lethal in {row.n_lethal}" if row.n_lethal else ""
         lines.append(f"  {row.treatment!s:32s} risk {row.mean:.3f} ± {row.sd:.3f}  {'  '.join(moved)}{lethal}")
     other = next((c for c in ranked.candidates if c.tie == ranked.best.tie and c is not ranked.best), None)
-    told = "cannot be told apart" if other is not None else f"better: {ranked.best.treatment}"
-    return [*lines, f"  {told}" if treatment else "  watching is all there is to compare"]
+    record = "cannot be told apart" if other is not None else f"better: {ranked.best.treatment}"
+    return [*lines, f"  {record}" if treatment else "  watching is all there is to compare"]
 
 
 def screen(game: Game, columns: int = 100) -> list[str]:

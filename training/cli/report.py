@@ -56,61 +56,61 @@ class Asked:
         return shlex.join(words)
 
 
-def report(source: Path, asked: Asked, progress: Progress | None = None) -> str:
+def report(source: Path, options: Asked, progress: Progress | None = None) -> str:
     """The page. ``ValueError`` or ``OSError`` for what a user can get wrong, before anything is written."""
-    found = source / "benchmark.json" if source.is_dir() else source
-    if found.suffix.lower() != ".json":
-        return of_record(source, asked, progress)
-    document = episode_file.load(found)
+    result = source / "benchmark.json" if source.is_dir() else source
+    if result.suffix.lower() != ".json":
+        return of_record(source, options, progress)
+    document = episode_file.load(result)
     if is_result(document):
-        return benchmark_page(document, found.name)
+        return benchmark_page(document, result.name)
     if isinstance(document, dict) and document.get("kind") == KIND:
-        return of_episode(episode_file.parse(document, found), found, asked, progress)
+        return of_episode(episode_file.parse(document, result), result, options, progress)
     keys = ", ".join(map(str, list(document)[:5])) if isinstance(document, dict) else type(document).__name__
     raise ValueError(
-        f"{found} holds {keys}; expected an episode that `ecg-gym play` saved or the JSON of `ecg-gym benchmark`; "
+        f"{result} holds {keys}; expected an episode that `ecg-gym play` saved or the JSON of `ecg-gym benchmark`; "
         "for a plan name the record itself, whose strips a plan.json does not have"
     )
 
 
-def of_record(path: Path, asked: Asked, progress: Progress | None = None) -> str:
+def of_record(path: Path, options: Asked, progress: Progress | None = None) -> str:
     """The page of a WFDB record, read and planned for as ``ecg-gym plan`` does."""
     from planners.from_record import prepare
 
     prepared = prepare(
         path,
-        scenario=asked.scenario,
-        patient_words=asked.patient,
-        given_words=asked.given,
-        drugs_words=asked.drugs,
-        model_path=asked.model,
-        allow_missing_leads=asked.allow_missing_leads,
+        scenario=options.scenario,
+        patient_words=options.patient,
+        given_words=options.given,
+        drugs_words=options.drugs,
+        model_path=options.model,
+        allow_missing_leads=options.allow_missing_leads,
     )
     record = prepared.record
     story = tell(
         prepared.world, prepared.state, prepared.candidates, prepared.risk,
-        k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=record.name,
-        missing=record.ecg.missing, facts=_facts(asked, path, prepared.state), progress=progress,
+        k=options.samples, risk_aversion=options.risk_aversion, seed=options.seed, steps=options.steps,
+        record=record.name, missing=record.ecg.missing, facts=_facts(options, path, prepared.state), progress=progress,
     )  # fmt: skip
     return plan_page(story, notes=record.remarks)
 
 
-def of_episode(episode: SavedEpisode, path: Path, asked: Asked, progress: Progress | None = None) -> str:
+def of_episode(episode: SavedEpisode, path: Path, options: Asked, progress: Progress | None = None) -> str:
     """The page of a saved episode: what was played, and a plan for the look that ``asked.at`` names."""
-    if episode.code and not asked.trust_code:
+    if episode.code and not options.trust_code:
         raise ValueError(
             f"{path} was played with code of its own ({', '.join(episode.code)}); expected a world and a risk of the "
             "package, since a file from elsewhere could name anything; pass --trust-code if you know who wrote it"
         )
-    env, notes = replay(episode, asked.at)
-    inner, look = env.unwrapped, episode.looks[asked.at]
+    env, notes = replay(episode, options.at)
+    inner, look = env.unwrapped, episode.looks[options.at]
     name = f"{path.stem}, {look.hours:g} h"
     facts = {"episode": path.name, "actions": " ".join(map(str, episode.actions)),
-             **_facts(asked, path, inner.state), "seed of the episode": str(episode.seed),
+             **_facts(options, path, inner.state), "seed of the episode": str(episode.seed),
              }  # fmt: skip
     story: Story = tell(
         inner.world, inner.state, inner.menu, inner.risk,
-        k=asked.samples, risk_aversion=asked.risk_aversion, seed=asked.seed, steps=asked.steps, record=name,
+        k=options.samples, risk_aversion=options.risk_aversion, seed=options.seed, steps=options.steps, record=name,
         first=inner.episode.first, facts=facts, progress=progress,
     )  # fmt: skip
     if look.missing or np.abs(inner.state.ecg[0] - look.ecg).max() > SAME_MV:
@@ -139,8 +139,8 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
         env.step(env.unwrapped.action(env.unwrapped.menu[action]))
     from ecg_gym.envs.rendering import seen
 
-    shown, saved = seen(env.unwrapped.episode).signal, np.nan_to_num(episode.looks[step].ecg)
-    if np.abs(np.clip(shown, -32, 32) - saved).max() <= SAME_MV:
+    rows, saved = seen(env.unwrapped.episode).signal, np.nan_to_num(episode.looks[step].ecg)
+    if np.abs(np.clip(rows, -32, 32) - saved).max() <= SAME_MV:
         return env, ()
     return env, (
         "Replayed, the episode shows another strip than the saved one: other weights, another version or another "
@@ -148,12 +148,12 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
     )
 
 
-def _facts(asked: Asked, source: Path, state: State) -> dict[str, str]:
+def _facts(options: Asked, source: Path, state: State) -> dict[str, str]:
     doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in state.taken[0])
     return {
-        "command": asked.command(source),
+        "command": options.command(source),
         "version": ecg_gym.__version__,
-        "λ": f"{asked.risk_aversion:g}",
+        "λ": f"{options.risk_aversion:g}",
         "doses taken before": doses,
     }
 

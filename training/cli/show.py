@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -11,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from training.console import SAY, entrance, progress_bar, refuse
+from ecg_gym.io import write_text
+from training.console import RESEARCH_ONLY, SAY, entrance, progress_bar, refuse, writable
 
-RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 
 
@@ -78,20 +77,17 @@ def report(
     from training.cli.report import Asked
     from training.cli.report import report as written
 
-    told = tuple(given or ())
-    asked = Asked(
-        samples, risk_aversion, seed, hours, at, scenario, patient, told, drugs, model, allow_missing_leads, trust_code
+    row = tuple(given or ())
+    request = Asked(
+        samples, risk_aversion, seed, hours, at, scenario, patient, row, drugs, model, allow_missing_leads, trust_code
     )
     path = out or Path("out") / f"{source.with_suffix('').name if source.suffix else source.name}.html"
     with entrance():
-        _writable(path)
+        writable(path, folder=False)
         with progress_bar() as bar:
             task = bar.add_task("futures", total=None)
-            page = written(source, asked, lambda done, total: bar.update(task, completed=done, total=total))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
+            page = written(source, request, lambda done, total: bar.update(task, completed=done, total=total))
+        write_text(path, page)
     SAY.print(f"page     {path}  ({len(page.encode()) / 1e6:.1f} MB)\n[dim]{RESEARCH_ONLY}[/]")
 
 
@@ -130,11 +126,3 @@ def _free(stem: str) -> Path:
     folder = Path("out") / "play"
     names = (folder / (f"{stem}.json" if i == 0 else f"{stem}-{i}.json") for i in count())
     return next(path for path in names if not path.exists())
-
-
-def _writable(path: Path) -> None:
-    """``ValueError`` where the page could not be written; nothing is made yet."""
-    folder = path.absolute().parent
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if path.is_dir() or not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out is {path}; expected a file in a folder that can be written; choose another")

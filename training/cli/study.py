@@ -75,8 +75,8 @@ def codec(
         path = weights or ASSETS / "vae.safetensors"
         vae = VAE.load(path)
         sets = module.held_out_strips(data, run, module.QUICK if quick else module.Size())
-    found = module.study(path, sets, seed)
-    finish(found, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
+    document = module.study(path, sets, seed)
+    finish(document, out, as_json, lambda _: module.figure(vae, sets, seed=seed))
 
 
 @app.command()
@@ -168,8 +168,8 @@ def ablate_epk(
         worlds = {str(path): WorldModel.load(path) for path in model or ()} or {"package": WorldModel.load()}
     with progress_bar() as bar:
         task = bar.add_task("questions", total=module.answers_of(size, quick, len(worlds)))
-        found = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
-    result.finish(found, out, as_json, module.figure)
+        document = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
+    result.finish(document, out, as_json, module.figure)
 
 
 @app.command()
@@ -271,18 +271,18 @@ def scenarios_(
         protocol = module.protocol_of(chosen, 2 if quick else episodes, seeds)
     with progress_bar() as bar:
         task = bar.add_task("episodes")
-        told = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        rows = module.play(protocol, out, lambda: crew(workers, None), told, lambda: time.monotonic() < stop)
-    asked: list[dict[str, Any]] = []
+        row = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        rows = module.play(protocol, out, lambda: crew(workers, None), row, lambda: time.monotonic() < stop)
+    request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
 
-        asked = module.signs(WorldModel.load(), chosen, 2 if quick else people)
-    document = module.study(protocol, out, rows, asked)
+        request = module.signs(WorldModel.load(), chosen, 2 if quick else people)
+    document = module.study(protocol, out, rows, request)
     where = page or out / "scenarios.md"
     write(document, where, command)
     SAY.print(f"page     {where}")
-    _show(document, module.shown(document), as_json)
+    _show(document, module.summary(document), as_json)
 
 
 @app.command()
@@ -306,8 +306,8 @@ def anchor(
             return
         with progress_bar() as bar:
             task = bar.add_task("parts", total=3)
-            found = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
-    finish(found, out, as_json, lambda _: module.figure(VirtualPatient()))
+            document = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
+    finish(document, out, as_json, lambda _: module.figure(VirtualPatient()))
 
 
 @app.command("zero-dose")
@@ -370,8 +370,8 @@ def stability(
         chosen = load_world(world)
     with progress_bar() as bar:
         task = bar.add_task("strips", total=module.rows_of(size, steps))
-        found = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
-    result.finish(found, out, as_json, figure, module.shown(found))
+        document = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
+    result.finish(document, out, as_json, figure, module.summary(document))
 
 
 @app.command("missing-leads")
@@ -462,33 +462,33 @@ def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: r
     size = module.SMALL if quick else module.USUAL
     with progress_bar() as bar:
         task = bar.add_task("turns", total=module.turns_of(size))
-        found = module.study(size, progress=lambda turns: bar.advance(task, turns))
-    result.finish(found, out, as_json, module.figure, module.shown(found))
+        document = module.study(size, progress=lambda turns: bar.advance(task, turns))
+    result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def _of_world(
     module: Any,
     model: Path | None,
-    asked: tuple[bool, int | None, int | None, int],
+    options: tuple[bool, int | None, int | None, int],
     out: Path | None,
     as_json: bool,
 ) -> None:
     """A study of the learned world: its weights, its size, a bar over the strips it draws, and what it found."""
     from ecg_gym.world_model import WorldModel
 
-    size = result.size_of(module.USUAL, module.SMALL, *asked)
+    size = result.size_of(module.USUAL, module.SMALL, *options)
     with entrance():
         world = WorldModel.load(model)
     with progress_bar() as bar:
         task = bar.add_task("strips", total=module.rows_of(size))
-        found = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
-    result.finish(found, out, as_json, module.figure, module.shown(found))
+        document = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
+    result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def _beside_truth(
     module: Any,
     model: Path | None,
-    asked: tuple[bool, int | None, int | None, int],
+    options: tuple[bool, int | None, int | None, int],
     out: Path | None,
     as_json: bool,
     more: Callable[[Any], dict[str, Any]] = lambda world: {},
@@ -497,14 +497,14 @@ def _beside_truth(
     from ecg_gym.virtual_patient import VirtualPatient
     from ecg_gym.world_model import WorldModel
 
-    size = result.size_of(module.USUAL, module.SMALL, *asked)
+    size = result.size_of(module.USUAL, module.SMALL, *options)
     with entrance():
         world = WorldModel.load(model)
-        told = more(world)
+        row = more(world)
     with progress_bar() as bar:
-        task = bar.add_task("questions", total=module.answers_of(size, asked[0]))
-        found = module.study(world, VirtualPatient(), size, asked[0], lambda rows: bar.advance(task, rows), **told)
-    result.finish(found, out, as_json, module.figure, module.shown(found))
+        task = bar.add_task("questions", total=module.answers_of(size, options[0]))
+        document = module.study(world, VirtualPatient(), size, options[0], lambda rows: bar.advance(task, rows), **row)
+    result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ import numpy as np
 import yaml
 
 from ecg_gym.core import MODEL_SAMPLES, independent_from_leads
+from ecg_gym.io import write_npz
 from ecg_gym.risk.aggregate import FINDINGS
 
 UNKNOWN = -1
@@ -136,10 +136,7 @@ def _labelled(ecg: np.ndarray, findings: np.ndarray, split: np.ndarray, real: bo
 
 def save(strips: Labelled, path: Path) -> None:
     """Write an npz aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez_compressed(aside, **{name: getattr(strips, name) for name in Labelled.__dataclass_fields__})
-    os.replace(aside, path)
+    write_npz(path, {name: getattr(strips, name) for name in Labelled.__dataclass_fields__}, compressed=True)
 
 
 def load(path: Path) -> Labelled:

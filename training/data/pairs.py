@@ -7,7 +7,6 @@ one by one and kept, so that preparing can be stopped, resumed, and shared betwe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 
 from ecg_gym.core import INDEPENDENT_LEADS, limb_from_independent
 from ecg_gym.datasets.transitions import Trials, read_shard
-from ecg_gym.physiology import ASKED, anchor_traces, epk_traces, fit_leads, recorded_beats
+from ecg_gym.io import write_npz
+from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk_traces, fit_leads, recorded_beats
 from ecg_gym.world_model.conditioning import OBSERVED, modulations_of, observe_strips
 from ecg_gym.world_model.vae import VAE
 
@@ -30,7 +30,7 @@ class Priors:
 
     before: np.ndarray  # (N,) row of the shard, the reference
     after: np.ndarray  # (N,) row of the shard
-    spoken: np.ndarray  # (M,) the pairs whose EPK does not abstain
+    has_prior: np.ndarray  # (M,) the pairs whose EPK does not abstain
     strips: np.ndarray  # (M, 8, 1024) float16 [mV], or (M, 1024) for the paper's lead II
 
 
@@ -62,21 +62,21 @@ def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
     strips = limb_from_independent(trials.strips[references].astype(np.float32))
     rows = [rows_of(row) for row in trials.observed[references]]
     if paper:
-        boards = trials.board
+        exposures = trials.board
         epk = epk_traces(
-            strips[which], [rows[i] for i in which], modulations_of(boards[before]), modulations_of(boards[after])
+            strips[which], [rows[i] for i in which], modulations_of(exposures[before]), modulations_of(exposures[after])
         )
         return Priors(before, after, np.flatnonzero(~epk.abstained), epk.trace_mv[~epk.abstained].astype(np.float16))
     fit = fit_leads(strips, rows)
     column = {name: trials.observed[after, i] for i, name in enumerate(OBSERVED)}
-    spoken = np.flatnonzero(np.isfinite(column["hr_bpm"]) & fit.drawable[which])
-    wanted = np.stack([column[name][spoken] for name in ASKED], axis=1)
-    later, place = np.unique(after[spoken], return_inverse=True)
+    has_prior = np.flatnonzero(np.isfinite(column["hr_bpm"]) & fit.drawable[which])
+    targets = np.stack([column[name][has_prior] for name in TARGET_INTERVALS], axis=1)
+    later, place = np.unique(after[has_prior], return_inverse=True)
     beats = recorded_beats(trials.strips[later].astype(np.float32))[place]
-    p_present = column["p_present"][spoken] > 0
-    drawn = anchor_traces(fit[which[spoken]], wanted, beats, p_present=p_present, abstain=False)
-    heard = np.isfinite(beats).all(axis=1)
-    return Priors(before, after, spoken[heard], drawn[heard].astype(np.float16))
+    p_present = column["p_present"][has_prior] > 0
+    samples = anchor_traces(fit[which[has_prior]], targets, beats, p_present=p_present, abstain=False)
+    hidden = np.isfinite(beats).all(axis=1)
+    return Priors(before, after, has_prior[hidden], samples[hidden].astype(np.float16))
 
 
 def rows_of(observed: np.ndarray) -> dict[str, float]:
@@ -92,7 +92,7 @@ class Drawings:
     latent: np.ndarray  # (S, 4, 128) float16
     masked: np.ndarray  # (S, 4, 128) float16: again, from a strip that lacks the `missing` leads
     missing: np.ndarray  # (S, 8) bool
-    drawn: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
+    decoded_intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
     observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
     board: np.ndarray  # (S, len(BOARD)) float32
     person: np.ndarray  # (S, len(PEOPLE)) float32
@@ -131,7 +131,7 @@ def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) ->
     name = "paper" if paper else "epk"
     prior = kept(folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)})
     place = np.full(len(priors.before), -1)
-    place[priors.spoken] = np.arange(len(priors.spoken))
+    place[priors.has_prior] = np.arange(len(priors.has_prior))
     return Drawings(
         **strips,  # type: ignore[arg-type]
         **prior,  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def _encode_strips(trials: Trials, vae: VAE, seed: int) -> dict[str, np.ndarray]
     missing = order < rng.integers(1, 7, size=(len(trials), 1))
     latent = encode(vae, trials.strips, np.zeros_like(missing))
     masked = encode(vae, trials.strips, missing)
-    return {"latent": latent, "masked": masked, "missing": missing, "drawn": measured_after(vae, latent)}
+    return {"latent": latent, "masked": masked, "missing": missing, "decoded_intervals": measured_after(vae, latent)}
 
 
 def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
@@ -161,10 +161,7 @@ def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
 def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What is stored at ``path``; made and stored first where it is not."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez(aside, **make())  # type: ignore[arg-type]
-        os.replace(aside, path)
+        write_npz(path, make())
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -208,11 +205,11 @@ def joined(parts: Sequence[Drawings], reference: str = "first") -> Drawings:
         for f in fields(Drawings)
         if f.name != "real"
     }
-    found = Drawings(**whole)  # type: ignore[arg-type]
+    result = Drawings(**whole)  # type: ignore[arg-type]
     if reference == "last":
-        near = found.after == found.before + 1
-        found = Drawings(**{**whole, **{name: whole[name][near] for name in column}})
-    return found
+        near = result.after == result.before + 1
+        result = Drawings(**{**whole, **{name: whole[name][near] for name in column}})
+    return result
 
 
 def with_real(virtual: Drawings, real: Drawings) -> Drawings:

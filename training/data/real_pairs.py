@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient, limb_from_independent
-from ecg_gym.physiology import ASKED, anchor_traces, fit_leads, recorded_beats
+from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, fit_leads, recorded_beats
 from ecg_gym.world_model.conditioning import OBSERVED, boards, observe_strips, people
 from ecg_gym.world_model.vae import VAE
 from training.data.pairs import Drawings, encode, kept, measured_after, rows_of
@@ -58,19 +58,19 @@ def _encoded(
     missing = order < rng.integers(1, 7, size=(len(strips), 1))
     everything = np.zeros_like(missing)
     latent = encode(vae, strips, everything)
-    drawn, drawable = _priors(strips, observed, before, after)
+    samples, drawable = _priors(strips, observed, before, after)
     place = np.where(drawable, np.cumsum(drawable) - 1, -1)
     hours, anybody = np.zeros(len(strips)), (Patient(),) * len(strips)
     return {
         "latent": latent,
         "masked": encode(vae, strips, missing),
         "missing": missing,
-        "drawn": measured_after(vae, latent),
+        "decoded_intervals": measured_after(vae, latent),
         "observed": observed,
         "board": boards(((),) * len(strips), anybody, hours),
         "person": people(anybody),
         "hours": hours,
-        "prior": encode(vae, drawn[drawable], everything[: int(drawable.sum())]),
+        "prior": encode(vae, samples[drawable], everything[: int(drawable.sum())]),
         "before": before,
         "after": after,
         "place": place,
@@ -83,8 +83,8 @@ def _priors(
     """EPK of the pairs ``(N, 8, 1024)`` [mV], and where it speaks ``(N,)``."""
     references, which = np.unique(before, return_inverse=True)
     fit = fit_leads(strips[references].astype(np.float32), [rows_of(row) for row in observed[references]])[which]
-    wanted = observed[after][:, [OBSERVED.index(name) for name in ASKED]]
+    targets = observed[after][:, [OBSERVED.index(name) for name in TARGET_INTERVALS]]
     beats = recorded_beats(strips[after].astype(np.float32))
     p_present = observed[after][:, OBSERVED.index("p_present")] > 0
-    drawn = anchor_traces(fit, wanted, beats, p_present=p_present, abstain=False)
-    return drawn.astype(np.float16), fit.drawable & np.isfinite(beats).all(axis=1) & (np.abs(drawn).max((1, 2)) > 0)
+    samples = anchor_traces(fit, targets, beats, p_present=p_present, abstain=False)
+    return samples.astype(np.float16), fit.drawable & np.isfinite(beats).all(axis=1) & (np.abs(samples).max((1, 2)) > 0)

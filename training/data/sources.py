@@ -34,11 +34,11 @@ def real_strips(data: Path, most_train: int | None = None) -> Strips:
     without 12 finite leads, without beats, or shorter than a strip needs. Raises ValueError when ``data`` holds none
     of the folders.
     """
-    found = [folder for folder in SOURCES if (data / folder).is_dir()]
-    if not found:
+    result = [folder for folder in SOURCES if (data / folder).is_dir()]
+    if not result:
         raise ValueError(f"{data} has none of {list(SOURCES)}; expected at least one; pass the folder with --data")
     parts = []
-    for folder in found:
+    for folder in result:
         signals, records, sides = [], [], []
         for name, split, header in _limited(list(_records(data / folder)), most_train):
             if (signal := _on_grid(header)) is not None:
@@ -80,7 +80,7 @@ def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
 def _rare(world: VirtualPatient, rng: np.random.Generator) -> State:
     """One person whose rhythm and conduction are drawn evenly from what the virtual patient knows."""
     from ecg_gym.virtual_patient.population import kinds, population
-    from ecg_gym.virtual_patient.rhythm import rhythms
+    from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     rhythm = str(rng.choice(sorted(set(rhythms()) - {"asystole"})))
     conduction = str(rng.choice(sorted(kinds(population()["disease"]["conduction"]))))

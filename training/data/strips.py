@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.io import write_npz
 
 MAX_PEAKS = 40  # 240 beats a minute for 10 s; unused places hold -1
 ARRAYS = ("signal", "peaks", "record", "split")
@@ -55,10 +55,8 @@ def concatenate(parts: Sequence[Strips]) -> Strips:
 
 def save_strips(strips: Strips, path: Path) -> None:
     """Write a compressed npz, aside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez_compressed(aside, **{name: getattr(strips, name) for name in ARRAYS}, sources=np.array(strips.sources))
-    os.replace(aside, path)
+    columns = {name: getattr(strips, name) for name in ARRAYS}
+    write_npz(path, {**columns, "sources": np.array(strips.sources)}, compressed=True)
 
 
 def load_strips(path: Path) -> Strips:

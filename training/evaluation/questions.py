@@ -1,8 +1,8 @@
 """Held-out virtual patients, asked the same question in any world: what will this strip look like after that treatment?
 
-    asked = transitions(truth, 96, seed=0)                          # who is given what, and when
-    true = futures(truth, asked.start, asked, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
-    drawn = futures(world, seen(world, asked), asked, k=16, look=measured)
+    queries = transitions(truth, 96, seed=0)                          # who is given what, and when
+    true = futures(truth, queries.start, queries, k=8, look=measured)   # (K, N, intervals): the same heart, eight times
+    samples = futures(world, seen(world, queries), queries, k=16, look=measured)
 
 The patients come from seeds that no training uses (shards of trials are made from ``[design.seed, shard]``). Every row
 of noise belongs to a patient and a sample number, never to a treatment: arms are compared under common random numbers.
@@ -92,19 +92,19 @@ def held_out_patients(
     """
     rng = np.random.default_rng([HELD_OUT, PURPOSES[split], seed])
     parts: list[State] = []
-    drawn = found = 0
-    while found < n:
-        if drawn > 50 * n:
+    samples = result = 0
+    while result < n:
+        if samples > 50 * n:
             raise ValueError(
-                f"{found} of {drawn} people drawn were wanted; expected {n}; ask for a group that is less rare"
+                f"{result} of {samples} people drawn were wanted; expected {n}; ask for a group that is less rare"
             )
-        size = n if keep is None else max(8, n - found)
+        size = n if keep is None else max(8, n - result)
         people = truth.initial(size, rng, **who)
-        drawn += size
-        wanted = people.alive if keep is None else people.alive & keep(people)
-        if wanted.any():
-            parts.append(people[wanted])
-            found += int(wanted.sum())
+        samples += size
+        targets = people.alive if keep is None else people.alive & keep(people)
+        if targets.any():
+            parts.append(people[targets])
+            result += int(targets.sum())
     return concatenate(parts)[:n]
 
 
@@ -137,15 +137,15 @@ def transitions(
             given = [choose(patient, rng)[0] for patient in state.patients]
             later = world.step(state, given, [generator("true", seed, int(i), 1000 + step) for i in rows])
             state = later.where(before[rows] > step, state)
-        asked = [choose(patient, rng) for patient in state.patients]
+        queries = [choose(patient, rng) for patient in state.patients]
         parts.append(
             Questions(
                 state,
-                tuple(treatment for treatment, _ in asked),
+                tuple(treatment for treatment, _ in queries),
                 rows,
-                np.array([str(treatment) for treatment, _ in asked]),
+                np.array([str(treatment) for treatment, _ in queries]),
                 dt[rows],
-                np.array([held_out for _, held_out in asked]),
+                np.array([held_out for _, held_out in queries]),
             )[state.alive]
         )
     return joined(parts)
@@ -177,13 +177,13 @@ def seen_by(world: World, state: State) -> State:
     return replace(concatenate(seen), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
 
 
-def seen(world: World, asked: Questions) -> State:
+def seen(world: World, queries: Questions) -> State:
     """The patients of the questions as ``world`` sees them, every different one looked at once and remembered."""
-    key = (id(world), id(asked.start))
+    key = (id(world), id(queries.start))
     if key not in _SEEN:
         while len(_SEEN) >= MOST_KEPT:
             _SEEN.pop(next(iter(_SEEN)))
-        start, place = asked.start, dict[Any, int]()
+        start, place = queries.start, dict[Any, int]()
         of = [
             place.setdefault((strip.tobytes(), patient, taken, float(hours)), len(place))
             for strip, patient, taken, hours in zip(start.ecg, start.patients, start.taken, start.hours)
@@ -196,7 +196,7 @@ def seen(world: World, asked: Questions) -> State:
 def futures(
     world: World,
     start: State,
-    asked: Questions,
+    queries: Questions,
     k: int,
     look: Look,
     seed: int = 0,
@@ -213,21 +213,21 @@ def futures(
     Asked again in this process with the very same arguments (the same objects), the answer is remembered, unless
     ``keep`` is False (strips are heavy).
     """
-    key = (id(world), id(start), id(asked), k, getattr(look, "__qualname__", "") + str(id(look)), seed, stream)
+    key = (id(world), id(start), id(queries), k, getattr(look, "__qualname__", "") + str(id(look)), seed, stream)
     if key in _KEPT:
         return _KEPT[key][1]
     answers: dict[str, list[np.ndarray]] = {}
     places: list[np.ndarray] = []
-    for hours in np.unique(asked.dt_hours):
+    for hours in np.unique(queries.dt_hours):
         stepped = at_step(world, float(hours))
-        mine = np.flatnonzero(asked.dt_hours == hours)
+        mine = np.flatnonzero(queries.dt_hours == hours)
         size = max(1, chunk // k)
         for rows in (mine[i : i + size] for i in range(0, len(mine), size)):
             before = start[rows].repeat(k)
-            given = [asked.treatments[i] for i in rows for _ in range(k)]
-            noise = [generator(stream, seed, int(asked.patient[i]), sample) for i in rows for sample in range(k)]
-            found = look(before, stepped.step(before, given, noise))
-            for name, values in found.items():
+            given = [queries.treatments[i] for i in rows for _ in range(k)]
+            noise = [generator(stream, seed, int(queries.patient[i]), sample) for i in rows for sample in range(k)]
+            results = look(before, stepped.step(before, given, noise))
+            for name, values in results.items():
                 shape = (len(rows), k, *np.shape(values)[1:])
                 answers.setdefault(name, []).append(np.asarray(values).reshape(shape))
             places.append(rows)
@@ -238,7 +238,7 @@ def futures(
         return result
     while len(_KEPT) >= MOST_KEPT:
         _KEPT.pop(next(iter(_KEPT)))
-    _KEPT[key] = ((world, start, asked, look), result)  # holding them keeps their ids from being used again
+    _KEPT[key] = ((world, start, queries, look), result)  # holding them keeps their ids from being used again
     return result
 
 
@@ -261,9 +261,9 @@ def judged(risk: Any) -> Look:
     """A look: the ``risk (B,)`` of the strip after, given the one before; and what :func:`measured` keeps."""
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
-        found = risk(before.ecg, after.ecg, after.patients, after.alive)
-        known = np.asarray(found.intervals.as_array(INTERVALS))
-        return {"risk": np.asarray(found.total), "intervals": known, "alive": after.alive}
+        judgement = risk(before.ecg, after.ecg, after.patients, after.alive)
+        known = np.asarray(judgement.intervals.as_array(INTERVALS))
+        return {"risk": np.asarray(judgement.total), "intervals": known, "alive": after.alive}
 
     return look
 
@@ -335,20 +335,20 @@ def strangers(truth: World, state: State, rng: np.random.Generator) -> State | N
     from ecg_gym.pharmacology import draw_sensitivities
 
     hearts = np.empty(len(state), object)
-    drawn = draw_sensitivities(state.patients, rng)
-    hearts[:] = [replace(heart, sensitivity=own) for heart, own in zip(state.inner["heart"], drawn)]
+    samples = draw_sensitivities(state.patients, rng)
+    hearts[:] = [replace(heart, sensitivity=own) for heart, own in zip(state.inner["heart"], samples)]
     return replace(state, inner={**state.inner, "heart": hearts})
 
 
-def doses_after(asked: Questions) -> tuple[tuple[Administration, ...], ...]:
+def doses_after(queries: Questions) -> tuple[tuple[Administration, ...], ...]:
     """Everything each patient will have taken when the step is over."""
     return tuple(
         (*past, *(Administration(float(hours), dose) for dose in treatment.doses))
-        for past, hours, treatment in zip(asked.start.taken, asked.start.hours, asked.treatments)
+        for past, hours, treatment in zip(queries.start.taken, queries.start.hours, queries.treatments)
     )
 
 
-def pharmacology_alone(asked: Questions) -> np.ndarray:
+def pharmacology_alone(queries: Questions) -> np.ndarray:
     """Intervals after the step ``(N, 6)``, columns ``INTERVALS``, by population pharmacology: EPK without a network.
 
     The measured interval of the strip before, moved by what the doses and the clock change in an average heart; NaN
@@ -356,34 +356,34 @@ def pharmacology_alone(asked: Questions) -> np.ndarray:
     """
     from ecg_gym.world_model.conditioning import observe_strips, population_forecast
 
-    start, end = asked.start, asked.start.hours + asked.dt_hours
+    start, end = queries.start, queries.start.hours + queries.dt_hours
     observed = observe_strips(start.ecg)
-    found = population_forecast(observed, start.patients, start.taken, doses_after(asked), start.hours, end)
-    return np.stack([found[name] for name in INTERVALS], axis=1)
+    result = population_forecast(observed, start.patients, start.taken, doses_after(queries), start.hours, end)
+    return np.stack([result[name] for name in INTERVALS], axis=1)
 
 
-def pharmacology_strips(asked: Questions) -> np.ndarray:
+def pharmacology_strips(queries: Questions) -> np.ndarray:
     """Strips after the step ``(N, 12, 1024)`` [mV] by population pharmacology: EPK alone, drawn in all leads.
 
     McSharry's waves of this patient's strip, moved by what the doses change in an average heart, at even beats; the
     strip before, unchanged, where there is nothing to draw.
     """
     from ecg_gym.physiology import anchor_traces, fit_leads
-    from ecg_gym.physiology.multilead import asked_after
+    from ecg_gym.physiology.multilead import target_after
     from ecg_gym.world_model.conditioning import measure_strips, modulations
 
-    start = asked.start
+    start = queries.start
     was = modulations(start.taken, start.patients, start.hours)
-    now = modulations(doses_after(asked), start.patients, start.hours + asked.dt_hours)
+    now = modulations(doses_after(queries), start.patients, start.hours + queries.dt_hours)
     fit = fit_leads(start.ecg, measure_strips(start.ecg))
-    drawn = limb_from_independent(anchor_traces(fit, asked_after(fit, was, now), abstain=False))
-    spoken = np.abs(drawn).max(axis=(1, 2)) > 0
-    return np.where(spoken[:, None, None], drawn, start.ecg).astype(np.float32)
+    samples = limb_from_independent(anchor_traces(fit, target_after(fit, was, now), abstain=False))
+    has_prior = np.abs(samples).max(axis=(1, 2)) > 0
+    return np.where(has_prior[:, None, None], samples, start.ecg).astype(np.float32)
 
 
-def futures_of_strangers(
+def futures_of_other_patients(
     truth: World,
-    asked: Questions,
+    queries: Questions,
     k: int,
     look: Look,
     seed: int = 0,
@@ -391,14 +391,17 @@ def futures_of_strangers(
 ) -> dict[str, np.ndarray] | None:
     """As :func:`futures` of the truth, but every sample is another person with the same heart; ``None`` if unknown."""
     rng = np.random.default_rng([HELD_OUT, STREAMS["stranger"], seed])
-    many = strangers(truth, asked.start.repeat(k), rng)
+    many = strangers(truth, queries.start.repeat(k), rng)
     if many is None:
         return None
-    rows = np.repeat(np.arange(len(asked)), k)
-    each = replace(asked[rows], start=many, patient=asked.patient[rows] * 1_000 + np.tile(np.arange(k), len(asked)))
-    found = futures(truth, many, each, 1, look, seed, "stranger", progress=lambda n: progress(n // k))
+    rows = np.repeat(np.arange(len(queries)), k)
+    each = replace(
+        queries[rows], start=many, patient=queries.patient[rows] * 1_000 + np.tile(np.arange(k), len(queries))
+    )
+    result = futures(truth, many, each, 1, look, seed, "stranger", progress=lambda n: progress(n // k))
     return {
-        name: np.moveaxis(values[0].reshape(len(asked), k, *values.shape[2:]), 1, 0) for name, values in found.items()
+        name: np.moveaxis(values[0].reshape(len(queries), k, *values.shape[2:]), 1, 0)
+        for name, values in result.items()
     }
 
 
@@ -428,8 +431,8 @@ def mean_known(values: np.ndarray, least: float = 0.5) -> np.ndarray:
 
 def unmeasured(values: np.ndarray, known: np.ndarray) -> float:
     """Share of samples ``(K, N)`` that could not be measured where the truth ``(N,)`` could."""
-    asked = values[:, np.isfinite(known)]
-    return float(1 - np.isfinite(asked).mean()) if asked.size else float("nan")
+    queries = values[:, np.isfinite(known)]
+    return float(1 - np.isfinite(queries).mean()) if queries.size else float("nan")
 
 
 def fair_crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:

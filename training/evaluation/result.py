@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_gym.io import write_bytes
 from training.console import SAY
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def size_of(
 ) -> Size:
     """The usual size, or with ``--quick`` the small one, and what the user asked for in particular."""
     chosen = small if quick else usual
-    drawn = chosen.seeds if seeds is None else tuple(range(seeds))
-    return Size(patients or chosen.patients, samples or chosen.samples, drawn)
+    sample = chosen.seeds if seeds is None else tuple(range(seeds))
+    return Size(patients or chosen.patients, samples or chosen.samples, sample)
 
 
 def estimate(statistic: Callable[[np.ndarray], float], patients: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
@@ -74,21 +74,21 @@ def estimates(
     """As :func:`estimate`, for several numbers that are worked out together."""
     values = np.asarray(statistics(np.arange(len(patients))), dtype=float)
     who, belongs = np.unique(patients, return_inverse=True)
-    drawn = np.full((draws, len(values)), np.nan)
+    samples = np.full((draws, len(values)), np.nan)
     if len(who) > 1:
         order = np.argsort(belongs, kind="stable")
         rows_of = np.split(order, np.cumsum(np.bincount(belongs))[:-1])
         rng = np.random.default_rng(0)
         with np.errstate(all="ignore"):
-            for draw in drawn:
+            for draw in samples:
                 draw[:] = statistics(np.concatenate([rows_of[i] for i in rng.integers(len(who), size=len(who))]))
-    found = []
-    for value, column in zip(values, drawn.T):
+    result = []
+    for value, column in zip(values, samples.T):
         known = column[np.isfinite(column)]
         sure = np.isfinite(value) and len(known) > draws / 2
         interval = [float(x) for x in np.quantile(known, [0.025, 0.975])] if sure else None
-        found.append({"value": _finite(value), "ci95": interval})
-    return found
+        result.append({"value": _finite(value), "ci95": interval})
+    return result
 
 
 def estimate_mean(values: np.ndarray, patients: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
@@ -108,11 +108,11 @@ def estimate_ratio(
     often = rng.multinomial(len(who), np.full(len(who), 1 / max(1, len(who))), size=draws) if len(who) > 1 else None
     with np.errstate(all="ignore"):
         value = sums[0].sum() / sums[1].sum()
-        drawn = np.array([]) if often is None else (often @ sums[0]) / (often @ sums[1])
-        value, drawn = (np.sqrt(value), np.sqrt(drawn)) if root else (value, drawn)
-    drawn = drawn[np.isfinite(drawn)]
-    sure = np.isfinite(value) and len(drawn) > draws / 2
-    return {"value": _finite(value), "ci95": [float(x) for x in np.quantile(drawn, [0.025, 0.975])] if sure else None}
+        samples = np.array([]) if often is None else (often @ sums[0]) / (often @ sums[1])
+        value, samples = (np.sqrt(value), np.sqrt(samples)) if root else (value, samples)
+    samples = samples[np.isfinite(samples)]
+    sure = np.isfinite(value) and len(samples) > draws / 2
+    return {"value": _finite(value), "ci95": [float(x) for x in np.quantile(samples, [0.025, 0.975])] if sure else None}
 
 
 def mean_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -140,12 +140,12 @@ def metric(
         for name, b in (baselines or {}).items()
         if isinstance(b, Mapping) and b.get("ci95")
     }
-    told = {"baselines_ci95": intervals} if intervals else {}
+    row = {"baselines_ci95": intervals} if intervals else {}
     return {
         "value": _finite(at),
         "ci95": [float(x) for x in interval] if interval is not None else None,
         "baselines": beside,
-        **told,
+        **row,
         **more,
     }
 
@@ -174,60 +174,55 @@ def document(
 
 
 def finish(
-    found: Mapping[str, Any],
+    document: Mapping[str, Any],
     out: Path | None,
     as_json: bool,
     figure: Callable[[Mapping[str, Any]], Figure] | None,
-    shown: Sequence[Mapping[str, Any]] | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the document, its rows and its figure, then print it: a table, or with ``as_json`` the document.
 
     ``shown`` are rows for people where the document's own are too many or too wide.
     """
-    folder = out or Path("out") / f"study-{found['study']}"
-    written = write(found, folder, figure)
+    folder = out or Path("out") / f"study-{document['study']}"
+    written = write(document, folder, figure)
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
         return
-    show(found, found["rows"] if shown is None else shown)
+    show(document, document["rows"] if rows is None else rows)
     SAY.print("written: " + ", ".join(str(path) for path in written))
 
 
 def write(
-    found: Mapping[str, Any], folder: Path, figure: Callable[[Mapping[str, Any]], Figure] | None = None
+    document: Mapping[str, Any], folder: Path, figure: Callable[[Mapping[str, Any]], Figure] | None = None
 ) -> list[Path]:
     """``<study>.json``, ``<study>.csv`` and ``<study>.png`` in ``folder``, each aside and renamed; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = str(found["study"])
+    name = str(document["study"])
     contents: dict[Path, bytes] = {
-        folder / f"{name}.json": (json.dumps(found, indent=2, allow_nan=False) + "\n").encode()
+        folder / f"{name}.json": (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
     }
-    if found["rows"]:
-        contents[folder / f"{name}.csv"] = _csv(found["rows"]).encode()
+    if document["rows"]:
+        contents[folder / f"{name}.csv"] = _csv(document["rows"]).encode()
     if figure is not None:
-        drawn = figure(found)
+        samples = figure(document)
         picture = io.BytesIO()
-        drawn.savefig(picture, format="png", dpi=110, bbox_inches="tight")
+        samples.savefig(picture, format="png", dpi=110, bbox_inches="tight")
         contents[folder / f"{name}.png"] = picture.getvalue()
     for path, content in contents.items():
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(content)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_bytes(path, content)
     return list(contents)
 
 
-def show(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def show(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """The metrics with their baselines as a table on stdout, then ``rows``."""
     console = Console(width=WIDTH)
-    seeds = ", ".join(map(str, found["seeds"]))
-    title = f"study {found['study']}: {found['n_patients']} patients, seeds {seeds}, {found['preset']}"
+    seeds = ", ".join(map(str, document["seeds"]))
+    title = f"study {document['study']}: {document['n_patients']} patients, seeds {seeds}, {document['preset']}"
     table = Table(title=title)
     for column in ("metric", "value", "95 % interval", "beside it"):
         table.add_column(column, justify="left" if column in ("metric", "beside it") else "right")
-    for name, row in found["metrics"].items():
+    for name, row in document["metrics"].items():
         beside = ", ".join(f"{other} {cell(value)}" for other, value in row["baselines"].items())
         table.add_row(name, cell(row["value"]), cell(row["ci95"]), beside)
     console.print(table)

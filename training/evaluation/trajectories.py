@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg_gym.core import State, Treatment, World, concatenate
+from ecg_gym.core import State, Treatment, World
+from ecg_gym.rollout import advance
+from ecg_gym.rollout import noise as noise_of
 from training.evaluation.questions import CHUNK, HELD_OUT, INTERVALS, STREAMS, intervals_of
 
 Schedule = Sequence[Sequence[Treatment]]  # per step, one treatment per patient
@@ -44,7 +46,7 @@ def follow(
     intervals, latents = [np.tile(measured_of(start), (k, 1))], [latent_of(crowd)]
     states = {0: crowd} if 0 in keep else {}
     for step, given in enumerate(schedule, start=1):
-        crowd = advance(world, crowd, [*given] * k, draws(noise, len(start), k, step), progress)
+        crowd = advance(world, crowd, [*given] * k, draws(noise, len(start), k, step), progress, CHUNK)
         intervals.append(measured_of(crowd))
         latents.append(latent_of(crowd))
         if step in keep:
@@ -54,7 +56,7 @@ def follow(
 
 def single_steps(
     world: World,
-    told: Sequence[State],
+    observed: Sequence[State],
     schedule: Schedule,
     k: int,
     noise: tuple[str, int],
@@ -62,13 +64,13 @@ def single_steps(
     progress: Progress = lambda rows: None,
 ) -> Trajectories:
     """``k`` draws of each step in ``steps``, begun at ``told[step - 1]``; the other steps are NaN."""
-    crowd = crowd_of(told[0], k)
+    crowd = crowd_of(observed[0], k)
     latent = latent_of(crowd)
     intervals = [np.full((len(crowd), len(INTERVALS)), np.nan) for _ in range(len(schedule) + 1)]
     latents = [None if latent is None else np.full_like(latent, np.nan)] * (len(schedule) + 1)
     for step in sorted(steps):
-        before, given = crowd_of(told[step - 1], k), [*schedule[step - 1]] * k
-        after = advance(world, before, given, draws(noise, len(told[0]), k, step), progress)
+        before, given = crowd_of(observed[step - 1], k), [*schedule[step - 1]] * k
+        after = advance(world, before, given, draws(noise, len(observed[0]), k, step), progress, CHUNK)
         intervals[step], latents[step] = measured_of(after), latent_of(after)
     return _trajectories(intervals, latents, {}, k)
 
@@ -82,26 +84,10 @@ def draws(noise: tuple[str, int], n: int, k: int, step: int, shared: int = 1) ->
     """The noise of one step: a generator for each row of ``crowd_of(state, k)``; ``shared`` samples have the same."""
     stream, seed = noise
     return [
-        np.random.default_rng([HELD_OUT, STREAMS[stream], seed, patient, sample // shared, step])
+        noise_of(HELD_OUT, STREAMS[stream], seed, patient, sample // shared, step)
         for sample in range(k)
         for patient in range(n)
     ]
-
-
-def advance(
-    world: World,
-    crowd: State,
-    given: Sequence[Treatment],
-    noise: Sequence[np.random.Generator],
-    progress: Progress = lambda rows: None,
-) -> State:
-    """One step of any number of rows, a chunk at a time."""
-    parts = []
-    for i in range(0, len(crowd), CHUNK):
-        rows = slice(i, i + CHUNK)
-        parts.append(world.step(crowd[rows], given[rows], noise[rows]))
-        progress(len(parts[-1]))
-    return concatenate(parts)
 
 
 def measured_of(state: State) -> np.ndarray:
@@ -122,5 +108,5 @@ def _trajectories(
         rows = np.stack(parts, axis=1)  # (K N, H + 1, ...)
         return rows.reshape(k, -1, *rows.shape[1:])
 
-    drawn = [latent for latent in latents if latent is not None]
-    return Trajectories(table(intervals), table(drawn) if len(drawn) == len(latents) else None, states)
+    samples = [latent for latent in latents if latent is not None]
+    return Trajectories(table(intervals), table(samples) if len(samples) == len(latents) else None, states)

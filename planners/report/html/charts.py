@@ -70,7 +70,7 @@ def chart(frame: Frame, title: str, x_label: str, lines: Sequence[Line], alt: st
     if not known:
         middle = frame.left + (frame.width - frame.left - frame.right) / 2
         parts.append(tag("text", "not measurable", x=f"{middle:g}", y=frame.height / 2, class_="tick middle"))
-    parts += [_drawn(frame, line) for line in lines]
+    parts += [_draw(frame, line) for line in lines]
     parts += over
     return tag("svg", *parts, viewBox=f"0 0 {frame.width:g} {frame.height:g}", role="img", class_="chart", **attributes)
 
@@ -113,7 +113,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 10) + 0.0 for i in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
-def _drawn(frame: Frame, line: Line) -> Markup:
+def _draw(frame: Frame, line: Line) -> Markup:
     """The line, a dot at each point unless it is just two, and a whisker from low to high, each kind a bit aside."""
     aside = 0.0 if line.low is None else (line.kind - 2) * ASIDE
     d, marks, pen = "", [], False

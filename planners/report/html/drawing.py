@@ -51,8 +51,8 @@ def rhythm(strip: np.ndarray, alt: str, lead: str = "II", seconds: float = 10.0)
     width, height, level = np.ceil(seconds * MM_PER_S / 5) * 5, 25.0, 15.0
     trace = np.nan_to_num(strip[LEADS.index(lead)])
     trace = (trace - np.median(trace))[:n]
-    drawn = tag("path", d=_line(np.clip(trace, -1.2, 1.7), 0, level, MM_PER_S / MODEL_RATE_HZ), class_="trace")
-    return picture(width, height, alt, [_paper(width, height), drawn, _label(lead, 1.5, 4)], "rhythm")
+    samples = tag("path", d=_line(np.clip(trace, -1.2, 1.7), 0, level, MM_PER_S / MODEL_RATE_HZ), class_="trace")
+    return picture(width, height, alt, [_paper(width, height), samples, _label(lead, 1.5, 4)], "rhythm")
 
 
 def beats(before: np.ndarray, futures: np.ndarray, alt: str) -> Markup:
@@ -65,13 +65,13 @@ def beats(before: np.ndarray, futures: np.ndarray, alt: str) -> Markup:
     panel = np.ceil(sum(BEAT_WINDOW_S) * MM_PER_S) + 2
     width = panel * len(BEAT_LEADS) - 2
     strips = np.concatenate([before[None], futures])
-    found = median_beat(ECG(np.nan_to_num(strips), MODEL_RATE_HZ))
-    shown = [_window(beat, strip, reach, found[0]) for beat, strip in zip(found, strips)]
+    result = median_beat(ECG(np.nan_to_num(strips), MODEL_RATE_HZ))
+    rows = [_window(beat, strip, reach, result[0]) for beat, strip in zip(result, strips)]
     parts: list[Piece] = [_paper(width, BEAT_ROW_MM)]
     for column, lead in enumerate(BEAT_LEADS):
         left = column * panel
-        for kind, waves in [*(("future" if beat else "future raw", w) for beat, w in zip(found[1:], shown[1:])),
-                            ("trace", shown[0])]:  # fmt: skip
+        for kind, waves in [*(("future" if beat else "future raw", w) for beat, w in zip(result[1:], rows[1:])),
+                            ("trace", rows[0])]:  # fmt: skip
             trace = np.clip(waves[INDEPENDENT_LEADS.index(lead)], -1.1, 1.9)
             parts.append(tag("path", d=_line(trace, left, 19.5, EVERY / RATE_HZ * MM_PER_S), class_=kind))
         parts.append(_label(lead, left + 1, 4))

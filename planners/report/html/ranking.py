@@ -112,9 +112,11 @@ def _lambda_chart(plan: Plan) -> Markup:
     )
     at = frame.at(min(plan.risk_aversion, LAMBDA_MOST), 0)[0]
     mark = tag("line", x1=f"{at:.1f}", x2=f"{at:.1f}", y1=frame.top, y2=frame.height - frame.bottom, class_="now")
-    drawn = charts.chart(frame, "S against λ: lines that cross change places", "λ", [*others, *lines], alt, over=[mark],
-                         id="lines")  # fmt: skip
-    return join([drawn, charts.legend(names), tag("p", "Grey: all other candidates.", class_="soft") if grey else None])
+    samples = charts.chart(frame, "S against λ: lines that cross change places", "λ", [*others, *lines], alt,
+                         over=[mark], id="lines")  # fmt: skip
+    return join(
+        [samples, charts.legend(names), tag("p", "Grey: all other candidates.", class_="soft") if grey else None]
+    )
 
 
 def _change(moved: Change | None) -> Markup:

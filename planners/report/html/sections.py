@@ -140,10 +140,10 @@ def read_aloud(intervals: Mapping[str, float]) -> str:
     )
 
 
-def _rules(found: Sequence[Masked], title: str, hard: bool) -> Markup:
+def _rules(masked: Sequence[Masked], title: str, hard: bool) -> Markup:
     """One row per rule that speaks, with all treatments it speaks against."""
     against: dict[tuple[str, str, str], list[str]] = {}
-    for item in found:
+    for item in masked:
         for v in item.violations:
             if v.hard == hard:
                 against.setdefault((v.rule, v.sentence, v.source), []).append(str(item.treatment))

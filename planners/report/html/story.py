@@ -10,10 +10,11 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Patient, Randomness, State, Treatment, World
 from ecg_gym.pharmacology import Violation, violations
+from ecg_gym.rollout import RiskFunction
 from planners.branches import Branch, Course, branches
 from planners.plan import Plan
 from planners.ranking import plan
-from planners.rollout import Progress, RiskFunction
+from planners.rollout import Progress
 
 FIRSTS, SECONDS = 3, 5  # treatments of the what-if table: how many first, how many an hour later
 LINES = 4  # courses followed over the hours, beside watching
@@ -99,10 +100,10 @@ def tell(
 
 def one_per_drug(ranked: Sequence[Treatment]) -> list[Treatment]:
     """The first treatment of each drug or set of drugs, in the order of the ranking."""
-    found: dict[tuple[str, ...], Treatment] = {}
+    result: dict[tuple[str, ...], Treatment] = {}
     for treatment in ranked:
-        found.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
-    return list(found.values())
+        result.setdefault(tuple(dose.drug for dose in treatment.doses), treatment)
+    return list(result.values())
 
 
 def _pairs(
@@ -118,8 +119,8 @@ def _pairs(
     barred = {}
     for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
-            if (found := _forbidden(second, state, branch.state, risk)).futures:
-                barred[(*branch.course, second)] = found
+            if (result := _forbidden(second, state, branch.state, risk)).futures:
+                barred[(*branch.course, second)] = result
             else:
                 courses.append((*branch.course, second))
     followed = branches(world, state, courses, seeds, risk, steps=steps, first=first, progress=progress)
@@ -142,7 +143,7 @@ def _objections(treatment: Treatment, state: State, ranked: Plan, risk: RiskFunc
 
 def _violations(treatment: Treatment, state: State, judged: Any, row: int) -> tuple[Violation, ...]:
     """What the rules say of a treatment for a state of one, judged as ``row`` of a batch."""
-    from ecg_gym.envs.episode import likely  # what the env puts before the rules
+    from ecg_gym.envs.dynamics import likely
 
     intervals = {name: float(value) for name, value in judged.intervals.row(row).items()}
     findings = likely(judged.probabilities[row])

@@ -18,24 +18,24 @@ def whatif(story: Story) -> Markup:
     """Branches: the best followed over the hours, and a second treatment a step later."""
     plan, lines = story.plan, story.lines
     hours = plan.dt_hours * np.arange(len(lines[0].risks) + 1)
-    drawn = []
+    samples = []
     for key, name, unit in (("risk", "risk", ""), *INTERVALS):
         start = plan.risk_now if key == "risk" else plan.intervals.get(key, math.nan)
         rows = [np.vstack([np.full(plan.k, start), b.risks if key == "risk" else b.intervals[key]]) for b in lines]
         fans = [charts.fan(str(b.course[0]), hours, values, i) for i, (b, values) in enumerate(zip(lines, rows))]
-        shown = [x for fan in fans for x in (fan.y, fan.low, fan.high) if x is not None]
-        y = (0.0, 1.0) if key == "risk" else charts.span(shown, 20.0)
+        visible = [x for fan in fans for x in (fan.y, fan.low, fan.high) if x is not None]
+        y = (0.0, 1.0) if key == "risk" else charts.span(visible, 20.0)
         alt = f"{name} over {hours[-1]:g} h: " + "; ".join(f"{f.name} {_path(f.y, key)}" for f in fans)
         title = f"{name} [{unit}]" if unit else name
         frame = charts.Frame((0.0, float(hours[-1])), y)
-        drawn.append(charts.chart(frame, title, "hours", fans, alt, key, story.patient.sex))
+        samples.append(charts.chart(frame, title, "hours", fans, alt, key, story.patient.sex))
     said = (
         "Given now, then watched. Line: median of the futures; whiskers: where 90 % of them lie. All branches share "
         "their random numbers, so that they differ by the treatment and not by luck. Dashed amber: a limit begins to "
         "count in the risk; red: it counts half."
     )
     parts: list[Piece] = [tag("p", said, class_="soft"), charts.legend([str(b.course[0]) for b in lines]),
-                          tag("div", *drawn, class_="charts")]  # fmt: skip
+                          tag("div", *samples, class_="charts")]  # fmt: skip
     if story.pairs:
         parts.append(_pairs(story))
     return section("what-if", "And then? Branches over the hours", *parts)
@@ -60,8 +60,8 @@ def _pairs(story: Story) -> Markup:
     )
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), aria_label="Second treatments")
     why = [
-        tag("li", f"{first}, then {second}: {'; '.join(found.reasons)} ({found.futures} of {k} futures)")
-        for (first, second), found in story.barred.items()
+        tag("li", f"{first}, then {second}: {'; '.join(result.reasons)} ({result.futures} of {k} futures)")
+        for (first, second), result in story.barred.items()
     ]
     return tag(
         "div", tag("h3", f"A second treatment, {hours:g} h later"), tag("p", said, class_="soft"),

@@ -68,5 +68,5 @@ def test_the_picture_shows_twelve_leads_all_futures_and_one_line_per_candidate()
 
 def test_watching_is_shown_wherever_it_ranks(monkeypatch) -> None:
     monkeypatch.setattr("planners.report.figure.ROWS_SHOWN", 1)
-    shown = rows_shown(planned())
-    assert [c.treatment for c in shown][1:] == [WATCH]
+    rows = rows_shown(planned())
+    assert [c.treatment for c in rows][1:] == [WATCH]

@@ -148,9 +148,9 @@ def test_what_the_rules_forbid_is_shown_with_the_reason_and_refused(tmp_path) ->
     game = start(tmp_path)
     dofetilide = number(game, "dofetilide 0.5")
     said = typed(game, str(dofetilide), str(dofetilide))
-    shown = [line for line in said if line.startswith("  x  dofetilide 0.5 mg PO: ")]
-    assert shown
-    assert "the last dose was" in shown[-1]
+    rows = [line for line in said if line.startswith("  x  dofetilide 0.5 mg PO: ")]
+    assert rows
+    assert "the last dose was" in rows[-1]
     refused = next(line for line in said if line.startswith("refused:"))
     assert "not allowed now" in refused
     assert "the last dose was" in refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,10 @@ from planners import (
     RecedingHorizonPlanner,
     WatchAndWait,
 )
-from planners.two_stage import SiftingPlanner
+from planners.two_stage import TwoStagePlanner
+from training.evaluation.benchmark.base import Contestant, Prepared, Setting
 from training.evaluation.benchmark.episodes import Agent
 from training.evaluation.benchmark.protocol import IDS, MODEL, TRUTH, TUNED, Protocol, canonical
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What an agent is made for."""
-
-    protocol: Protocol
-    scenario: str
-    seed: int  # repetition: of the patients, and of what is learned
-    artefact: bytes = b""  # what its preparation brought
-
 
 ALGORITHMS = {"ppo": "SB3's PPO", "dqn": "SB3's DQN", "maskable-ppo": "sb3-contrib's MaskablePPO"}
 COMMON = {"learning_rate": 1e-3, "gamma": 0.99, "policy_kwargs": {"net_arch": [64, 64]}}
@@ -55,24 +45,6 @@ OFF_POLICY = {
     "target_update_interval": 256, "exploration_fraction": 0.5, "exploration_final_eps": 0.05, **COMMON,
 }  # fmt: skip
 LEARNING = {"ppo": ON_POLICY, "maskable-ppo": ON_POLICY, "dqn": OFF_POLICY}
-Prepared = tuple[bytes, dict[str, Any]]  # the artefact, and what is to be told about it
-Prepare = Callable[[Setting, Mapping[str, Any], Path], Prepared]  # may keep checkpoints in the folder
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One row of the table."""
-
-    name: str
-    kind: str  # "anchor", "planner" or "learner"
-    says: str  # what it is, for the page
-    make: Callable[[Any, Setting, Mapping[str, Any]], Agent]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    prepare: Prepare | None = None
-    learned: bool = False  # whether what it does depends on the learned model
-    inside: bool = True  # also played inside the learned model, for the exploitation gap
-    effort: int = 0  # the lower are played first
-    share: float = 1.0  # of the episodes that it is played, the first ones; less for what takes long
 
 
 def learned_world(protocol: Protocol) -> World:
@@ -88,19 +60,19 @@ def _turned(model: str, knobs: str) -> World:
 
 def _imagining(kind: Callable[..., Agent]) -> Callable[[Any, Setting, Mapping[str, Any]], Agent]:
     """A planner in the learned model."""
-    return lambda env, setting, told: kind(env, world=learned_world(setting.protocol), **told)
+    return lambda env, setting, row: kind(env, world=learned_world(setting.protocol), **row)
 
 
-def _learned(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
+def _learned(env: Any, setting: Setting, row: Mapping[str, Any]) -> Agent:
     from training.evaluation.benchmark.learners import learned
 
-    return learned(env, setting, told)
+    return learned(env, setting, row)
 
 
-def _train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
+def _train(setting: Setting, row: Mapping[str, Any], folder: Path) -> Prepared:
     from training.evaluation.benchmark.learners import train
 
-    return train(setting, told, folder)
+    return train(setting, row, folder)
 
 
 def _learners() -> tuple[Contestant, ...]:
@@ -118,38 +90,38 @@ def _learners() -> tuple[Contestant, ...]:
     )  # fmt: skip
 
 
-def _constant(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
+def _constant(env: Any, setting: Setting, row: Mapping[str, Any]) -> Agent:
     name = json.loads(setting.artefact)["treatment"]
     menu = {str(treatment): treatment for treatment in env.unwrapped.menu}
     return BestConstant(env, menu[name])
 
 
-def _best_constant(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
+def _best_constant(setting: Setting, row: Mapping[str, Any], folder: Path) -> Prepared:
     """The treatment that does best in the virtual patient when given whenever it is allowed, on patients for tuning."""
-    protocol, patients = setting.protocol, int(told["patients"])
+    protocol, patients = setting.protocol, int(row["patients"])
     seeds = [protocol.seed(setting.seed, episode, TUNED) for episode in range(patients)]
     menu, returns = constant_returns(protocol, setting.scenario, seeds)
     best = int(np.argmax(returns.mean(axis=1)))  # of equal ones the first of the menu
-    found = {"treatment": menu[best], "patients": patients, "return": float(returns[best].mean())}
-    return json.dumps(found).encode(), found
+    result = {"treatment": menu[best], "patients": patients, "return": float(returns[best].mean())}
+    return json.dumps(result).encode(), result
 
 
 def constant_returns(protocol: Protocol, scenario: str, seeds: Sequence[int]) -> tuple[list[str], np.ndarray]:
     """The menu, and the return ``(menu, patients)`` of each of its treatments given whenever it is allowed."""
     menu = scenario_named(scenario).menu
-    asked = gym.make_vec(
+    queries = gym.make_vec(
         IDS[TRUTH], num_envs=len(menu) * len(seeds), max_episode_steps=protocol.horizon,
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, **protocol.arguments(scenario, TRUTH),
     )  # fmt: skip
     each: Any = [seed for _ in menu for seed in seeds]  # a list is what Gymnasium takes and does not type
-    asked.reset(seed=each)
+    queries.reset(seed=each)
     entries = np.repeat(np.arange(len(menu)), len(seeds))
     total, going = np.zeros(len(entries)), np.ones(len(entries), bool)
     for _ in range(protocol.horizon):
-        _, rewards, terminated, truncated, _ = asked.step(entries)
+        _, rewards, terminated, truncated, _ = queries.step(entries)
         total += np.where(going, rewards, 0.0)
         going &= ~(terminated | truncated)  # the row goes on with another patient, who is not counted
-    asked.close()
+    queries.close()
     return [str(treatment) for treatment in menu], total.reshape(len(menu), len(seeds))
 
 
@@ -167,7 +139,7 @@ TABLE: tuple[Contestant, ...] = (
     ),
     Contestant(
         "exhaustive", "planner", "the oracle's search in the learned model: everything allowed, then the best again",
-        _imagining(SiftingPlanner),
+        _imagining(TwoStagePlanner),
         {"sift": 3, "keep": 3, "k": 8, "horizon": 2, "risk_aversion": 0.0, "belief": "history"}, effort=3, learned=True,
     ),
     Contestant(
@@ -194,7 +166,7 @@ TABLE: tuple[Contestant, ...] = (
     *_learners(),
     Contestant(
         "oracle", "anchor", "exhaustive ranking in the virtual patient itself, from the truth",
-        lambda env, setting, told: SiftingPlanner(env, **told),
+        lambda env, setting, settings: TwoStagePlanner(env, **settings),
         {"sift": 3, "keep": 3, "k": 8, "horizon": 2}, inside=False, effort=4,
     ),
 )  # fmt: skip
@@ -209,9 +181,9 @@ def contestants(names: Sequence[str] | None = None) -> tuple[Contestant, ...]:
     """
     if names is None:
         return TABLE
-    found = [_contestant(name) for name in dict.fromkeys(names)]
+    result = [_contestant(name) for name in dict.fromkeys(names)]
     order = [one.name for one in TABLE]
-    return tuple(sorted(found, key=lambda one: order.index(one.name.partition(":")[0])))
+    return tuple(sorted(result, key=lambda one: order.index(one.name.partition(":")[0])))
 
 
 def _contestant(words: str) -> Contestant:
@@ -219,7 +191,7 @@ def _contestant(words: str) -> Contestant:
     known = {one.name: one for one in TABLE}
     if name not in known:
         raise ValueError(f"agent is {name!r}; expected one of {', '.join(known)}; check the spelling")
-    one, told = known[name], {}
+    one, row = known[name], {}
     for change in filter(None, changes.split(";")):
         key, _, value = change.partition("=")
         if key not in one.settings:
@@ -227,5 +199,5 @@ def _contestant(words: str) -> Contestant:
                 f"{name} has no setting {key!r}; expected one of {', '.join(one.settings) or 'none'}; "
                 f"write for example {name}:k=4;horizon=2"
             )
-        told[key] = yaml.safe_load(value)
-    return replace(one, name=words, settings={**one.settings, **told}) if told else one
+        row[key] = yaml.safe_load(value)
+    return replace(one, name=words, settings={**one.settings, **row}) if row else one

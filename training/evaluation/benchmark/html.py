@@ -54,10 +54,10 @@ def _table(anchor: str, title: str, agents: Mapping[str, Mapping[str, Any]], war
     numbers = {agent: _known(row) for agent, row in agents.items()}
     ends = [x for iqm, low, high in numbers.values() for x in (iqm, low, high) if math.isfinite(x)]
     least, most = min([0.0, *ends]), max([1.0, *ends])
-    shown = [(key, heading, form) for key, heading, form in COLUMNS if any(key in row for row in agents.values())]
+    visible = [(key, heading, form) for key, heading, form in COLUMNS if any(key in row for row in agents.values())]
     head: list[Piece] = [tag("th", "agent", scope="col", class_="words"), tag("th", "score, IQM, 95 %", scope="col"),
                          tag("th", f"{least:.2g} to {most:.2g}; lines: random 0, oracle 1", scope="col")]  # fmt: skip
-    head += [tag("th", heading, scope="col") for _, heading, _ in shown]
+    head += [tag("th", heading, scope="col") for _, heading, _ in visible]
 
     def place(agent: str) -> tuple[bool, float, str]:
         iqm = numbers[agent][0]
@@ -67,7 +67,7 @@ def _table(anchor: str, title: str, agents: Mapping[str, Mapping[str, Any]], war
     for agent in sorted(agents, key=place):
         iqm, low, high = numbers[agent]
         interval = f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else "-"
-        cells = [tag("td", number(_number(agents[agent].get(key)), form)) for key, _, form in shown]
+        cells = [tag("td", number(_number(agents[agent].get(key)), form)) for key, _, form in visible]
         rows.append(tag("tr", tag("th", agent, scope="row"), tag("td", number(iqm, ".2f"), tag("small", interval)),
                         tag("td", _axis(iqm, low, high, least, most), class_="bar wide"), *cells))  # fmt: skip
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))

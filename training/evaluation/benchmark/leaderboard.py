@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.evaluation.benchmark.storage import write_aside
+from ecg_gym.io import atomic_write, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,82 +20,82 @@ REMARKS = re.compile(r"<!-- remarks -->\n(.*?)<!-- end -->", re.DOTALL)
 Found = Mapping[str, Any]
 
 
-def write(found: Found, page: Path, picture: Path, command: str) -> None:
+def write(document: Found, page: Path, picture: Path, command: str) -> None:
     """Writes the page and its figure, each aside and renamed."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    drawn = figure(found)
-    aside = picture.with_name(f".{picture.name}.{os.getpid()}")
-    drawn.savefig(aside, dpi=130, format="png", bbox_inches="tight")
-    os.replace(aside, picture)
+    with atomic_write(picture) as aside:
+        figure(document).savefig(aside, dpi=130, format="png", bbox_inches="tight")
     kept = REMARKS.search(page.read_text(encoding="utf-8")) if page.is_file() else None
     link = Path(os.path.relpath(picture, page.parent)).as_posix()
-    write_aside(page, markdown(found, command, link, kept[1] if kept else "").encode())
+    write_text(page, markdown(document, command, link, kept[1] if kept else ""))
 
 
-def markdown(found: Found, command: str, picture: str, remarks: str = "") -> str:
+def markdown(document: Found, command: str, picture: str, remarks: str = "") -> str:
     """The whole page."""
-    protocol = found["protocol"]
-    unsound = found["not_well_defined"]
+    protocol = document["protocol"]
+    unsound = document["not_well_defined"]
     parts = [
         "# Leaderboard",
-        f"{found['notice']} Every agent treats the same virtual patients, in hearts of known truth, and is judged by "
+        f"{document['notice']} Every agent treats the same virtual patients, in hearts of known truth, and is judged "
+        "by "
         "the same risk model, whatever it imagined in or was trained in. A score is the return of an episode (minus "
         "the risk of every step; a death costs more than any survival). Normalised, the scenario's mean random return "
         "is 0 and its mean oracle return is 1. IQM is the mean of the middle half of the episodes (so it does not see "
         "rare deaths: the worst decile and the death rate do); *gap closed* is the plain mean. Brackets are 95 % "
         "stratified bootstrap intervals over patients within scenarios and seeds, of the anchors too for *gap closed*.",
         f"`{command}`",
-        _facts(found, protocol),
+        _facts(document, protocol),
     ]
-    if found["episodes_missing"]:
+    if document["episodes_missing"]:
         parts.append(
-            f"**Not finished: {found['episodes_missing']} of "
-            f"{found['episodes_missing'] + found['episodes_played']} episodes are missing.** Each number stands on "
-            "the episodes that were played; comparisons use those that both sides have."
+            f"**Not finished: {document['episodes_missing']} of "
+            f"{document['episodes_missing'] + document['episodes_played']} episodes are missing.** Each number stands "
+            "on the episodes that were played; comparisons use those that both sides have."
         )
-    parts += ["## All scenarios", _overall(found)]
+    parts += ["## All scenarios", _overall(document)]
     if unsound:
         parts.append(
             f"Left out of these means, and shown below: {', '.join(unsound)}. There the oracle cannot be told from "
             "the random agent (or the gap is below 0.01 of risk per step), so a normalised score means nothing."
         )
-    parts += [f"![Gap closed by each agent]({picture})", _goal(found)]
+    parts += [f"![Gap closed by each agent]({picture})", _goal(document)]
     parts += ["## Why, where it does not", f"<!-- remarks -->\n{remarks}<!-- end -->", "## Scenario by scenario"]
-    parts += [_scenario(name, one, found["lessons"].get(name, {})) for name, one in found["scenarios"].items()]
-    parts += ["## The agents", _agents(found)]
+    parts += [_scenario(name, one, document["lessons"].get(name, {})) for name, one in document["scenarios"].items()]
+    parts += ["## The agents", _agents(document)]
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(found: Found, protocol: Found) -> str:
+def _facts(document: Found, protocol: Found) -> str:
     first = next(iter(protocol["rules"].values()))
-    told = [
-        ("Protocol", f"`{found['protocol_sha256']}`"),
-        ("Learned model", f"`{found['model_sha256']}`, turned to {_words(first['envs']['model']['kwargs']['knobs'])}"),
-        ("Risk model", f"`{found['risk_sha256']}`"),
+    row = [
+        ("Protocol", f"`{document['protocol_sha256']}`"),
+        (
+            "Learned model",
+            f"`{document['model_sha256']}`, turned to {_words(first['envs']['model']['kwargs']['knobs'])}",
+        ),
+        ("Risk model", f"`{document['risk_sha256']}`"),
         ("Truth", f"{first['envs']['truth']['id']}, {_words(first['envs']['truth']['kwargs'], ('scenario',))}"),
         ("Patients", f"{protocol['episodes']} per scenario and seed, {protocol['seeds']} seed(s), none of them trained "
          f"or tuned on; {protocol['episodes_inside_the_model']} also inside the learned model"),
-        ("Code", f"ecg-gym {found['package_version']}, revision(s) {', '.join(found['revisions'])}"),
+        ("Code", f"ecg-gym {document['package_version']}, revision(s) {', '.join(document['revisions'])}"),
     ]  # fmt: skip
-    return table(["", ""], told)
+    return table(["", ""], row)
 
 
-def _overall(found: Found) -> str:
+def _overall(document: Found) -> str:
     rows = [
-        [name, found["agents"][name]["kind"], _sure(one["normalised_iqm"], one["ci95"]),
+        [name, document["agents"][name]["kind"], _sure(one["normalised_iqm"], one["ci95"]),
          _sure(one["gap_closed"], one["gap_closed_ci95"]), one["scenarios"]]
-        for name, one in _ranked(found["mean"])
+        for name, one in _ranked(document["mean"])
     ]  # fmt: skip
     return table(["agent", "kind", "normalised IQM", "gap closed (mean)", "scenarios"], rows)
 
 
-def _goal(found: Found) -> str:
+def _goal(document: Found) -> str:
     """Whether planning in the learned model does what it is meant to do."""
-    planners = [name for name, one in found["agents"].items() if one["kind"] == "planner"]
+    planners = [name for name, one in document["agents"].items() if one["kind"] == "planner"]
     said = ["Does planning in the learned model beat the guideline heuristic and watching, with an interval above 0?"]
     rows = []
-    for scenario, one in found["scenarios"].items():
+    for scenario, one in document["scenarios"].items():
         agents = one["agents"]
         for name in planners:
             if agents.get(name):
@@ -115,13 +115,13 @@ def _ahead(agent: Found, other: str) -> str:
 
 def _scenario(name: str, one: Found, lessons: Found) -> str:
     gap = one["oracle_minus_random"]
-    told = f"Random returns {number(one['random_return'])}, the oracle {number(one['oracle_return'])} (gap " + (
+    record = f"Random returns {number(one['random_return'])}, the oracle {number(one['oracle_return'])} (gap " + (
         f"{_sure(gap['value'], gap['ci95'])}, {gap['episodes']} episodes)."
     )
     if not one["well_defined"]:
-        told += " **The normalised score is not well defined here.**"
+        record += " **The normalised score is not well defined here.**"
     if constants := [str(lesson["treatment"]) for lesson in lessons.get("constant", ())]:
-        told += f" The best constant treatment is {', '.join(dict.fromkeys(constants))}."
+        record += f" The best constant treatment is {', '.join(dict.fromkeys(constants))}."
     head = ["agent", "return", "normalised IQM", "worst decile", "cost per step", "deaths", "P(beats heuristic)",
             "regret per step", "inside minus truth", "model calls", "CPU s", "n"]  # fmt: skip
     rows = [
@@ -132,13 +132,15 @@ def _scenario(name: str, one: Found, lessons: Found) -> str:
          row["cpu_seconds_per_decision"], row["episodes"]]
         for agent, row in _ranked(one["agents"], "return")
     ]  # fmt: skip
-    return f"### {name}\n\n{told}\n\n{table(head, rows)}"
+    return f"### {name}\n\n{record}\n\n{table(head, rows)}"
 
 
-def _agents(found: Found) -> str:
-    rows = [[name, one["kind"], one["says"], _words(one["settings"])] for name, one in found["agents"].items()]
+def _agents(document: Found) -> str:
+    rows = [[name, one["kind"], one["says"], _words(one["settings"])] for name, one in document["agents"].items()]
     text = table(["agent", "kind", "what it is", "settings"], rows)
-    if steps := sorted({int(one["settings"]["steps"]) for one in found["agents"].values() if one["kind"] == "learner"}):
+    if steps := sorted(
+        {int(one["settings"]["steps"]) for one in document["agents"].values() if one["kind"] == "learner"}
+    ):
         text += (
             f"\n\nLearners were trained for {' or '.join(f'{n:,}' for n in steps)} steps per scenario and world, which "
             "is very little: their scores say what such a budget brings, not what the algorithms can do. For more: "
@@ -152,21 +154,21 @@ def _ranked(agents: Mapping[str, Any], by: str = "gap_closed") -> list[tuple[str
     return sorted(known, key=lambda item: -(item[1][by] if item[1][by] is not None else -float("inf")))
 
 
-def figure(found: Found) -> Figure:
+def figure(document: Found) -> Figure:
     """Gap closed by every agent: the mean with its interval, and a point per scenario."""
     from matplotlib.figure import Figure
 
-    order = [name for name, one in reversed(_ranked(found["mean"]))]
-    drawn = Figure(figsize=(8, 0.36 * len(order) + 1.2))
-    axes = drawn.subplots()
+    order = [name for name, one in reversed(_ranked(document["mean"]))]
+    samples = Figure(figsize=(8, 0.36 * len(order) + 1.2))
+    axes = samples.subplots()
     colours = {"anchor": "0.35", "planner": "C0", "learner": "C1"}
     for y, name in enumerate(order):
-        colour = colours[found["agents"][name]["kind"]]
-        for scenario in found["scenarios"].values():
+        colour = colours[document["agents"][name]["kind"]]
+        for scenario in document["scenarios"].values():
             one = scenario["agents"].get(name)
             if scenario["well_defined"] and one and one["gap_closed"] is not None:
                 axes.plot(max(-1.0, one["gap_closed"]), y, ".", color=colour, alpha=0.35)
-        mean = found["mean"][name]
+        mean = document["mean"][name]
         if mean["gap_closed"] is not None:
             if mean["gap_closed_ci95"]:
                 axes.plot([max(-1.0, x) for x in mean["gap_closed_ci95"]], [y, y], color=colour, lw=2.5)
@@ -179,7 +181,7 @@ def figure(found: Found) -> Figure:
     said = "share of the gap from random (0) to oracle (1) closed in the virtual patient"
     axes.set_xlabel(f"{said}; points are scenarios, -1 and less drawn at -1", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return drawn
+    return samples
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -202,5 +204,5 @@ def _sure(value: float | None, interval: Sequence[float] | None) -> str:
     return number(value) + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
 
 
-def _words(told: Mapping[str, Any], without: Sequence[str] = ()) -> str:
-    return ", ".join(f"{key} {value}" for key, value in told.items() if key not in without) or "-"
+def _words(row: Mapping[str, Any], without: Sequence[str] = ()) -> str:
+    return ", ".join(f"{key} {value}" for key, value in row.items() if key not in without) or "-"

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.io import write_bytes
 from planners import PlanInfo
-from training.evaluation.benchmark.agents import Agent, Prepared, Setting
+from training.evaluation.benchmark.base import Prepared, Setting
+from training.evaluation.benchmark.episodes import Agent
 from training.evaluation.benchmark.protocol import IDS, TRAINED, Protocol
-from training.evaluation.benchmark.storage import write_aside
 
 DIARY = "diary.json"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -38,28 +39,28 @@ class Learned:
 
     def act(self, obs: Any, info: Mapping[str, Any]) -> tuple[Any, PlanInfo]:
         """The action, and the treatment that it means."""
-        told = {"action_masks": np.asarray(info["action_mask"], bool)} if self.masked else {}
-        action, _ = self.model.predict(obs, deterministic=True, **told)
+        row = {"action_masks": np.asarray(info["action_mask"], bool)} if self.masked else {}
+        action, _ = self.model.predict(obs, deterministic=True, **row)
         return int(action), PlanInfo(self.env.unwrapped.treatment(int(action)))
 
 
-def learned(env: Any, setting: Setting, told: Mapping[str, Any]) -> Agent:
+def learned(env: Any, setting: Setting, row: Mapping[str, Any]) -> Agent:
     """The agent of a trained policy."""
-    return Learned(env, told["algorithm"], setting.artefact)
+    return Learned(env, row["algorithm"], setting.artefact)
 
 
-def train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
+def train(setting: Setting, row: Mapping[str, Any], folder: Path) -> Prepared:
     """Trains to the budget of ``told``: ``algorithm``, ``world``, ``steps``, ``envs``; and says how it went.
 
     Checkpoints are written to ``folder`` every ``every`` steps and removed at the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    venv = vector_env(setting.protocol, setting.scenario, told["world"], int(told["envs"]))
+    venv = vector_env(setting.protocol, setting.scenario, row["world"], int(row["envs"]))
     try:
-        model, diary = _begin(venv, setting, told, folder)
-        if (left := int(told["steps"]) - model.num_timesteps) > 0:
+        model, diary = _begin(venv, setting, row, folder)
+        if (left := int(row["steps"]) - model.num_timesteps) > 0:
             venv.seed(setting.protocol.seed(setting.seed, model.num_timesteps, TRAINED))
-            keeper = _keeper(diary, folder, int(told["every"]))
+            keeper = _keeper(diary, folder, int(row["every"]))
             model.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # schedules span it all
             _keep(model, diary, folder)
     finally:
@@ -69,7 +70,7 @@ def train(setting: Setting, told: Mapping[str, Any], folder: Path) -> Prepared:
     shutil.rmtree(folder)
     returns, part = diary["returns"], max(1, len(diary["returns"]) // 4)
     return content.getvalue(), {
-        **{name: told[name] for name in ("algorithm", "world", "envs")},
+        **{name: row[name] for name in ("algorithm", "world", "envs")},
         "steps": int(model.num_timesteps),
         "episodes": len(returns),
         "cpu_seconds": round(diary["cpu_seconds"], 1),
@@ -82,8 +83,8 @@ def vector_env(protocol: Protocol, scenario: str, world: str, n: int) -> Any:
     """``n`` envs of the scenario as one batch for SB3, which remembers the return of each episode."""
     from ecg_gym.envs.sb3 import sb3_vec_env
 
-    told = protocol.arguments(scenario, world)
-    return sb3_vec_env(IDS[world], n, max_episode_steps=protocol.horizon, **told)
+    row = protocol.arguments(scenario, world)
+    return sb3_vec_env(IDS[world], n, max_episode_steps=protocol.horizon, **row)
 
 
 def algorithm_named(name: str) -> Any:
@@ -97,9 +98,9 @@ def algorithm_named(name: str) -> Any:
     return {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}[name]
 
 
-def _begin(venv: Any, setting: Setting, told: Mapping[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]:
+def _begin(venv: Any, setting: Setting, row: Mapping[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]:
     """The model of the last checkpoint, or a new one; and what is known of its training."""
-    kind = algorithm_named(told["algorithm"])
+    kind = algorithm_named(row["algorithm"])
     if (folder / DIARY).is_file():
         diary = json.loads((folder / DIARY).read_text())
         model = kind.load(folder / f"{diary['steps']}.zip", env=venv, device="cpu")
@@ -109,7 +110,7 @@ def _begin(venv: Any, setting: Setting, told: Mapping[str, Any], folder: Path) -
                     getattr(model.replay_buffer, name)[:] = arrays[name]
                 model.replay_buffer.pos, model.replay_buffer.full = int(arrays["pos"]), bool(arrays["full"])
         return model, diary
-    settings = dict(told["learning"])
+    settings = dict(row["learning"])
     seed = setting.protocol.seed(setting.seed, 0, TRAINED)
     model = kind("MlpPolicy", venv, seed=seed, device="cpu", **settings)
     return model, {"steps": 0, "returns": [], "cpu_seconds": 0.0}
@@ -148,7 +149,7 @@ def _keep(model: Any, diary: dict[str, Any], folder: Path) -> None:
         arrays = {name: getattr(replay, name) for name in REPLAY}
         np.savez(folder / f"{steps}.npz", **arrays, pos=replay.pos, full=replay.full)
     diary["steps"] = steps
-    write_aside(folder / DIARY, json.dumps(diary).encode())
+    write_bytes(folder / DIARY, json.dumps(diary).encode())
     if old != steps:
         for path in folder.glob(f"{old}.*"):
             path.unlink()

@@ -64,8 +64,8 @@ class Protocol:
 
     def arguments(self, scenario: str, world: str) -> dict[str, Any]:
         """What ``gym.make`` is told beside the id: JSON."""
-        told = {"scenario": scenario, "risk": self.risk, "tier": self.tier, "horizon": self.horizon}
-        return told | ({"world": self.model, "knobs": dict(self.knobs)} if world == MODEL else {})
+        row = {"scenario": scenario, "risk": self.risk, "tier": self.tier, "horizon": self.horizon}
+        return row | ({"world": self.model, "knobs": dict(self.knobs)} if world == MODEL else {})
 
     def seed(self, repetition: int, episode: int, purpose: int | None = None) -> int:
         """The env's seed of one episode; the same for every agent and scenario."""
@@ -73,13 +73,13 @@ class Protocol:
 
     def rules(self, scenario: str, learned: bool = True) -> dict[str, Any]:
         """All that one row of the scenario depends on, besides the agent; without ``learned`` not on the model."""
-        told = scenario_named(scenario)
+        row = scenario_named(scenario)
         worlds = (TRUTH, MODEL) if learned else (TRUTH,)
         return {
             "package": {"ecg-gym": importlib.metadata.version("ecg-gym")},
             "scenario": scenario,
-            "people_sha256": digest(jsonable([asdict(told.people), [[k.share, asdict(k.people)] for k in told.kinds]])),
-            "menu": [str(treatment) for treatment in told.menu],
+            "people_sha256": digest(jsonable([asdict(row.people), [[k.share, asdict(k.people)] for k in row.kinds]])),
+            "menu": [str(treatment) for treatment in row.menu],
             "envs": {world: {"id": IDS[world], "kwargs": self.arguments(scenario, world)} for world in worlds},
             "max_episode_steps": self.horizon,
             **({"model_sha256": model_sha256(self.model)} if learned else {}),

@@ -15,9 +15,9 @@ import numpy as np
 
 from ecg_gym.statistics import bootstrap, cvar, iqm, p_better
 from planners.plan import NOTICE, jsonable
-from training.evaluation.benchmark.agents import Contestant
+from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, model_sha256, risk_sha256
-from training.evaluation.benchmark.run import Stored, wanted
+from training.evaluation.benchmark.run import Stored, expected_rows
 from training.evaluation.benchmark.storage import Row
 
 RANDOM, ORACLE, HEURISTIC, WATCH = "random", "oracle", "guideline", "watch"
@@ -49,9 +49,9 @@ def document(
     ``lessons`` is what is known of trainings, ``[scenario][agent]``; it is handed on.
     """
     scenarios = {name: _scenario(protocol, name, agents, rows) for name in protocol.scenarios}
-    sound = [name for name, found in scenarios.items() if found["well_defined"]]
-    due = sum(1 for _ in protocol.scenarios for who in agents for _ in wanted(protocol, who))
-    there = sum(len(found) for found in rows.values())
+    sound = [name for name, result in scenarios.items() if result["well_defined"]]
+    due = sum(1 for _ in protocol.scenarios for who in agents for _ in expected_rows(protocol, who))
+    there = sum(len(result) for result in rows.values())
     return jsonable(
         {
             "notice": NOTICE,
@@ -59,13 +59,13 @@ def document(
             "model_sha256": model_sha256(protocol.model),
             "risk_sha256": risk_sha256(protocol.risk),
             "package_version": importlib.metadata.version("ecg-gym"),
-            "revisions": sorted({str(row.get("revision", "")) for found in rows.values() for row in found.values()}),
+            "revisions": sorted({str(row.get("revision", "")) for result in rows.values() for row in result.values()}),
             "episodes_played": there,
             "episodes_missing": due - there,
             "agents": {
                 who.name: {"kind": who.kind, "says": who.says, "settings": dict(who.settings)} for who in agents
             },
-            "scenarios": {name: {k: v for k, v in found.items() if k != "_"} for name, found in scenarios.items()},
+            "scenarios": {name: {k: v for k, v in result.items() if k != "_"} for name, result in scenarios.items()},
             "lessons": dict(lessons or {}),
             "not_well_defined": sorted(set(scenarios) - set(sound)),
             "mean": {who.name: _over(protocol, who.name, [scenarios[name]["_"] for name in sound]) for who in agents},
@@ -113,36 +113,36 @@ def _agent(
         keys = sorted(set(table.keys) & set(truth[other].keys)) if other in truth else []
         return keys, table.at(keys), truth[other].at(keys) if keys else np.zeros(0)
 
-    found: dict[str, Any] = {"episodes": len(table.keys)}
+    result: dict[str, Any] = {"episodes": len(table.keys)}
     returns = table.of("return")
     mean = sure(_mean(returns), table.keys)
     middle = sure(lambda rows: iqm(scored[rows]), table.keys)
-    found |= {"normalised_iqm": middle["value"], "ci95": middle["ci95"]}
-    found |= {"return": mean["value"], "return_ci95": mean["ci95"]}
+    result |= {"normalised_iqm": middle["value"], "ci95": middle["ci95"]}
+    result |= {"return": mean["value"], "return_ci95": mean["ci95"]}
     closed = sure_gap(protocol, table, truth)
-    found |= {"gap_closed": closed["value"], "gap_closed_ci95": closed["ci95"]}
+    result |= {"gap_closed": closed["value"], "gap_closed_ci95": closed["ci95"]}
     steps = table.of("steps")
-    found["cost_rate"] = float((table.of("cost") * steps).sum() / steps.sum())
-    found["cvar10"] = float(cvar(returns))
+    result["cost_rate"] = float((table.of("cost") * steps).sum() / steps.sum())
+    result["cvar10"] = float(cvar(returns))
     for other, label in ((HEURISTIC, "heuristic"), (WATCH, "watch")):
         keys, ours, theirs = against(other)
         chance = sure(_better(ours, theirs), keys) if keys else NOTHING
         ahead = sure(_mean(ours - theirs), keys) if keys else NOTHING
-        found |= {f"p_beats_{label}": chance["value"], f"p_beats_{label}_ci95": chance["ci95"]}
-        found |= {f"ahead_of_{label}": ahead["value"], f"ahead_of_{label}_ci95": ahead["ci95"]}
-    found["model_calls"] = float((table.of("model_calls") * steps).sum() / steps.sum())
+        result |= {f"p_beats_{label}": chance["value"], f"p_beats_{label}_ci95": chance["ci95"]}
+        result |= {f"ahead_of_{label}": ahead["value"], f"ahead_of_{label}_ci95": ahead["ci95"]}
+    result["model_calls"] = float((table.of("model_calls") * steps).sum() / steps.sum())
     common = sorted(set(inside.keys) & set(table.keys))
     gap = sure(_mean(inside.at(common) - table.at(common)), common) if common else NOTHING
-    found |= {"exploitation_gap": gap["value"], "exploitation_gap_ci95": gap["ci95"], "episodes_inside": len(common)}
+    result |= {"exploitation_gap": gap["value"], "exploitation_gap_ci95": gap["ci95"], "episodes_inside": len(common)}
     keys, ours, best = against(ORACLE)
     regret = sure(_mean((best - ours) / protocol.horizon), keys) if keys else NOTHING
-    found |= {"regret_per_step": regret["value"], "regret_per_step_ci95": regret["ci95"]}
-    found["death_rate"] = float(table.of("died").mean())
-    found["seconds_per_decision"] = float((table.of("seconds") * steps).sum() / steps.sum())
-    found["cpu_seconds_per_decision"] = float((table.of("cpu_seconds") * steps).sum() / steps.sum())
-    found["refused_per_step"] = float(table.of("refused").sum() / steps.sum())
-    found["nonfinite"] = int(table.of("nonfinite").sum())
-    return found
+    result |= {"regret_per_step": regret["value"], "regret_per_step_ci95": regret["ci95"]}
+    result["death_rate"] = float(table.of("died").mean())
+    result["seconds_per_decision"] = float((table.of("seconds") * steps).sum() / steps.sum())
+    result["cpu_seconds_per_decision"] = float((table.of("cpu_seconds") * steps).sum() / steps.sum())
+    result["refused_per_step"] = float(table.of("refused").sum() / steps.sum())
+    result["nonfinite"] = int(table.of("nonfinite").sum())
+    return result
 
 
 NOTHING: dict[str, Any] = {"value": None, "ci95": None}

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.benchmark.agents import Contestant, Setting, contestants
+from ecg_gym.io import write_bytes
+from training.evaluation.benchmark.agents import contestants
+from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.episodes import made, play
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, canonical
-from training.evaluation.benchmark.storage import Cell, Key, Row, write_aside
+from training.evaluation.benchmark.storage import Cell, Key, Row
 from training.evaluation.benchmark.workers import Crew
+from training.revision import git_revision
 
 Stored = dict[tuple[str, str], dict[Key, Row]]  # (scenario, agent) -> its rows
 BLOCK = 4  # episodes of everybody before anybody's next: a run that is stopped early is still a comparison
@@ -54,11 +55,11 @@ def do(job: Job) -> Any:
         return who.prepare(setting, who.settings, Path(job.scratch))
     env = made(job.world, canonical(job.protocol.arguments(job.scenario, job.world)), job.protocol.horizon)
     agent = who.make(env, setting, who.settings)
-    told = {"scenario": job.scenario, "agent": job.agent, "world": job.world, "seed": job.seed, "episode": job.episode}
-    return {**told, **play(env, agent, job.protocol.seed(job.seed, job.episode))}
+    row = {"scenario": job.scenario, "agent": job.agent, "world": job.world, "seed": job.seed, "episode": job.episode}
+    return {**row, **play(env, agent, job.protocol.seed(job.seed, job.episode))}
 
 
-def wanted(protocol: Protocol, who: Contestant) -> Iterator[Key]:
+def expected_rows(protocol: Protocol, who: Contestant) -> Iterator[Key]:
     """The rows of an agent in one scenario: world, seed, episode."""
     episodes, inside = (math.ceil(who.share * n) for n in (protocol.episodes, protocol.inside if who.inside else 0))
     for seed in range(protocol.seeds):
@@ -79,13 +80,13 @@ def cells(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dic
 
 def stored(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> Stored:
     """The rows there are of those that are wanted, by (scenario, agent)."""
-    found: Stored = {(scenario, who.name): {} for scenario in protocol.scenarios for who in agents}
+    result: Stored = {(scenario, who.name): {} for scenario in protocol.scenarios for who in agents}
     for (scenario, name, learned), cell in cells(protocol, agents, folder).items():
         (who,) = contestants([name])
         rows = cell.rows()
-        mine = [key for key in wanted(protocol, who) if depends(who, key[0]) == learned and key in rows]
-        found[scenario, name] |= {key: rows[key] for key in mine}
-    return found
+        mine = [key for key in expected_rows(protocol, who) if depends(who, key[0]) == learned and key in rows]
+        result[scenario, name] |= {key: rows[key] for key in mine}
+    return result
 
 
 def depends(who: Contestant, world: str) -> bool:
@@ -95,12 +96,12 @@ def depends(who: Contestant, world: str) -> bool:
 
 def lessons(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> dict[str, dict[str, list[Any]]]:
     """What is known of everything that was learned: ``[scenario][agent]``, one entry per seed."""
-    found: dict[str, dict[str, list[Any]]] = {}
+    result: dict[str, dict[str, list[Any]]] = {}
     for (scenario, name, _), cell in cells(protocol, agents, folder).items():
-        told = [cell.artefact(seed).with_suffix(".json") for seed in range(protocol.seeds)]
-        if known := [json.loads(path.read_text()) for path in told if path.is_file()]:
-            found.setdefault(scenario, {})[name] = known
-    return found
+        row = [cell.artefact(seed).with_suffix(".json") for seed in range(protocol.seeds)]
+        if known := [json.loads(path.read_text()) for path in row if path.is_file()]:
+            result.setdefault(scenario, {})[name] = known
+    return result
 
 
 def missing(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> list[Job]:
@@ -111,7 +112,7 @@ def missing(protocol: Protocol, agents: Sequence[Contestant], folder: Path) -> l
          Job(protocol, scenario, who.name, seed, world, episode))
         for place, scenario in enumerate(protocol.scenarios)
         for who in agents
-        for world, seed, episode in wanted(protocol, who)
+        for world, seed, episode in expected_rows(protocol, who)
         if (world, seed, episode) not in there[scenario, who.name]
     ]  # fmt: skip
     return [job for *_, job in sorted(jobs, key=lambda entry: entry[:-1])]
@@ -164,10 +165,10 @@ def run(
         (who,) = contestants([job.agent])
         cell = places[job.scenario, job.agent, depends(who, job.world)]
         if not job.world:
-            content, told = result
-            described = {"agent": job.agent, "scenario": job.scenario, "seed": job.seed, "revision": revision, **told}
-            write_aside(cell.artefact(job.seed).with_suffix(".json"), (json.dumps(described) + "\n").encode())
-            write_aside(cell.artefact(job.seed), content)
+            content, record = result
+            described = {"agent": job.agent, "scenario": job.scenario, "seed": job.seed, "revision": revision, **record}
+            write_bytes(cell.artefact(job.seed).with_suffix(".json"), (json.dumps(described) + "\n").encode())
+            write_bytes(cell.artefact(job.seed), content)
             waiting.extendleft(reversed([one for one in held if one.preparation == job.preparation]))
             held = [one for one in held if one.preparation != job.preparation]
             continue
@@ -198,16 +199,3 @@ def replay(protocol: Protocol, agents: Sequence[Contestant], folder: Path, n: in
                 )
             played += 1
     return played
-
-
-@lru_cache(maxsize=1)
-def git_revision() -> str:
-    """Of the code that plays, with "+" if it was changed since; "" outside a repository."""
-    try:
-        here = Path(__file__).parent
-        told = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, capture_output=True, text=True
-        )
-        return told.stdout.strip() if told.returncode == 0 else ""
-    except OSError:
-        return ""

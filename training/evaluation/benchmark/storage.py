@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.io import write_bytes
 from training.evaluation.benchmark.protocol import Protocol, canonical, digest
 
 Row = Mapping[str, Any]
@@ -47,7 +48,7 @@ class Cell:
         folder = root / f"{scenario}-{digest(rules)[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "rules.json").is_file():
-            write_aside(folder / "rules.json", (json.dumps(rules, indent=2, sort_keys=True) + "\n").encode())
+            write_bytes(folder / "rules.json", (json.dumps(rules, indent=2, sort_keys=True) + "\n").encode())
         return cls(folder, f"{agent.partition(':')[0]}-{digest(settings)[:12]}")
 
     @property
@@ -67,22 +68,22 @@ class Cell:
         """The rows there are; of doubles the first. A last line without an end is not a row."""
         if not self.path.is_file():
             return {}
-        found: dict[Key, Row] = {}
+        result: dict[Key, Row] = {}
         for number, line in enumerate(whole_lines(self.path.read_bytes()), start=1):
             try:
                 row = json.loads(line)
-                found.setdefault((row["world"], row["seed"], row["episode"]), row)
+                result.setdefault((row["world"], row["seed"], row["episode"]), row)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{self.path}:{number} is no row ({error}); expected one JSON object per line as the benchmark "
                     "writes them; move the file away, its episodes are then played again"
                 ) from error
-        return found
+        return result
 
     def mend(self) -> None:
         """Drops a last line that was cut; done before anything is appended."""
         if self.path.is_file() and (text := self.path.read_bytes()) and not text.endswith(b"\n"):
-            write_aside(self.path, b"".join(line + b"\n" for line in whole_lines(text)))
+            write_bytes(self.path, b"".join(line + b"\n" for line in whole_lines(text)))
 
     def append(self, row: Row) -> None:
         """One more row, on the disk when this returns."""
@@ -95,10 +96,3 @@ class Cell:
 def whole_lines(text: bytes) -> list[bytes]:
     """The lines that were written to their end, without it."""
     return text.split(b"\n")[:-1]
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """The whole content or the old one, never half of it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    os.replace(aside, path)

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.rollout import RiskFunction, advance
 from ecg_gym.virtual_patient import VirtualPatient
-from planners.rollout import RiskFunction
 from planners.scoring import mean_and_sd
 from training.evaluation.planning.ablate_lambda import PAPER, packaged_risk
 from training.evaluation.planning.ranking import SMALL, USUAL, Decision, agreement, decisions, rows_of, subsets
 from training.evaluation.questions import seen_by
 from training.evaluation.result import Size, document, estimate, mean_of, metric
-from training.evaluation.trajectories import Progress, advance, crowd_of, draws, latent_of
+from training.evaluation.trajectories import Progress, crowd_of, draws, latent_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SMALL", "USUAL", "figure", "rows_of", "shown", "study"]
+__all__ = ["SMALL", "USUAL", "figure", "rows_of", "study", "summary"]
 KS = (1, 2, 3, 5, 8, 16, 32)
 PAPER_K = 3
 
@@ -41,14 +41,14 @@ def study(
 ) -> dict[str, Any]:
     """The study's document; ``risk`` chooses and judges, by default the packaged model."""
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    found = decisions(world, home, size, risk or packaged_risk(), progress=progress)
-    asked = [k for k in KS if k <= size.samples]
-    shape = _table_7(world, home, found, asked, size)
-    rows = [_row(found, k, asked[-1]) | {name: table[k] for name, table in shape.items()} for k in asked]
-    patient = np.arange(len(found))
+    result = decisions(world, home, size, risk or packaged_risk(), progress=progress)
+    queries = [k for k in KS if k <= size.samples]
+    shape = _table_7(world, home, result, queries, size)
+    rows = [_row(result, k, queries[-1]) | {name: table[k] for name, table in shape.items()} for k in queries]
+    patient = np.arange(len(result))
     return document(
-        "ablate-k", world, len(found), size.seeds, _metrics(found, asked, patient), rows,
-        samples=size.samples, candidates=[len(d.treatments) for d in found], scenarios=[d.scenario for d in found],
+        "ablate-k", world, len(result), size.seeds, _metrics(result, queries, patient), rows,
+        samples=size.samples, candidates=[len(d.treatments) for d in result], scenarios=[d.scenario for d in result],
     )  # fmt: skip
 
 
@@ -70,19 +70,19 @@ def _same(decision: Decision, k: int) -> tuple[float, float]:
     return agreement(decision, subsets(k, decision.risks.shape[1]), PAPER)
 
 
-def _metrics(found: Sequence[Decision], asked: Sequence[int], patient: np.ndarray) -> dict[str, Any]:
-    most = asked[-1]
-    half = [k for k in asked if 2 * k <= most][-1]  # the largest that can be drawn twice
-    few = max([k for k in asked if k < half and k <= PAPER_K], default=1)
-    regret = {k: np.array([_regret(d, k) for d in found]) for k in (1, few, half, most)}
-    error = {k: np.array([_risk_error(d, k) for d in found]) for k in (1, few, most)}
-    same = {k: np.array([_same(d, k) for d in found]) for k in (1, few, half)}
+def _metrics(result: Sequence[Decision], counts: Sequence[int], patient: np.ndarray) -> dict[str, Any]:
+    most = counts[-1]
+    half = [k for k in counts if 2 * k <= most][-1]  # the largest that can be drawn twice
+    few = max([k for k in counts if k < half and k <= PAPER_K], default=1)
+    regret = {k: np.array([_regret(d, k) for d in result]) for k in (1, few, half, most)}
+    error = {k: np.array([_risk_error(d, k) for d in result]) for k in (1, few, most)}
+    same = {k: np.array([_same(d, k) for d in result]) for k in (1, few, half)}
     beside: dict[str, Any] = {
-        "watch and wait": estimate(mean_of(np.array([d.regret(0) for d in found])), patient),
-        "random": estimate(mean_of(np.array([d.value.mean() - d.value[d.best] for d in found])), patient),
+        "watch and wait": estimate(mean_of(np.array([d.regret(0) for d in result])), patient),
+        "random": estimate(mean_of(np.array([d.value.mean() - d.value[d.best] for d in result])), patient),
         "oracle": 0.0,
     }
-    still = np.array([np.abs(d.value - d.true_now).mean() for d in found])
+    still = np.array([np.abs(d.value - d.true_now).mean() for d in result])
     return {
         f"regret_{half}": metric(
             estimate(mean_of(regret[half]), patient),
@@ -97,33 +97,33 @@ def _metrics(found: Sequence[Decision], asked: Sequence[int], patient: np.ndarra
         f"same_choice_{half}": metric(
             estimate(mean_of(same[half][:, 0]), patient),
             baselines={f"K = {k}": estimate(mean_of(same[k][:, 0]), patient) for k in (1, few)}
-            | {"random": float(np.mean([1 / len(d.treatments) for d in found]))},
+            | {"random": float(np.mean([1 / len(d.treatments) for d in result]))},
         ),
     }
 
 
-def _row(found: Sequence[Decision], k: int, most: int) -> dict[str, Any]:
+def _row(result: Sequence[Decision], k: int, most: int) -> dict[str, Any]:
     """One K: decisions, risk and spread."""
-    patient = np.arange(len(found))
-    regret = estimate(mean_of(np.array([_regret(d, k) for d in found])), patient)
-    stable = np.array([_same(d, k) for d in found])
+    patient = np.arange(len(result))
+    regret = estimate(mean_of(np.array([_regret(d, k) for d in result])), patient)
+    stable = np.array([_same(d, k) for d in result])
     return {
         "k": k,
         "regret": regret["value"],
         "regret_ci95": regret["ci95"],
-        "delta_risk_mae": float(np.mean([_risk_error(d, k) for d in found])),
+        "delta_risk_mae": float(np.mean([_risk_error(d, k) for d in result])),
         "same_choice": mean_of(stable[:, 0])(patient),
         "same_order": mean_of(stable[:, 1])(patient),
-        "sd_relative_error": _sd_error(found, k, most),
+        "sd_relative_error": _sd_error(result, k, most),
     }
 
 
-def _sd_error(found: Sequence[Decision], k: int, most: int) -> float:
+def _sd_error(result: Sequence[Decision], k: int, most: int) -> float:
     """Root mean square of SD of K over SD of all, less 1; NaN for one future, and where all is what K is."""
     if k < 2 or k == most:
         return np.nan
     off = []
-    for decision in found:
+    for decision in result:
         whole = mean_and_sd(decision.risks)[1]
         moves = whole > 1e-4  # risks that never move have no SD to miss
         off += [(mean_and_sd(one.risks)[1][moves] / whole[moves] - 1) ** 2 for one in _each(decision, k)]
@@ -131,21 +131,21 @@ def _sd_error(found: Sequence[Decision], k: int, most: int) -> float:
 
 
 def _table_7(
-    world: World, home: World, found: Sequence[Decision], asked: Sequence[int], size: Size
+    world: World, home: World, result: Sequence[Decision], counts: Sequence[int], size: Size
 ) -> dict[str, dict[int, float]]:
     """Squared and absolute errors of the next strip and latent: the mean of K errors, the error of the mean of K."""
-    k = asked[-1]
+    k = counts[-1]
     tables: dict[str, dict[int, list[float]]] = {}
-    for i, decision in enumerate(found):
+    for i, decision in enumerate(result):
         given = decision.treatments[-1]
         later = advance(home, decision.before, [given], draws(("true", i), 1, 1, 7))
-        drawn = advance(world, crowd_of(seen_by(world, decision.before), k), [given] * k, draws(("model", i), 1, k, 7))
-        pairs = [("signal", drawn.ecg.reshape(k, -1), later.ecg.reshape(-1))]
-        mine, true = latent_of(drawn), latent_of(seen_by(world, later))
+        sample = advance(world, crowd_of(seen_by(world, decision.before), k), [given] * k, draws(("model", i), 1, k, 7))
+        pairs = [("signal", sample.ecg.reshape(k, -1), later.ecg.reshape(-1))]
+        mine, true = latent_of(sample), latent_of(seen_by(world, later))
         if mine is not None and true is not None:
             pairs.append(("latent", mine, true[0]))
         for what, samples, real in pairs:
-            for many in asked:
+            for many in counts:
                 groups = [samples[columns] - real for columns in subsets(many, k)]
                 alone = np.mean([(off**2).mean() for off in groups])
                 pooled = np.mean([(off.mean(axis=0) ** 2).mean() for off in groups])
@@ -155,17 +155,17 @@ def _table_7(
     return {name: {many: float(np.mean(values)) for many, values in table.items()} for name, table in tables.items()}
 
 
-def shown(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def summary(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """All rows."""
-    return list(found["rows"])
+    return list(result["rows"])
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(result: Mapping[str, Any]) -> Figure:
     """Regret, stability and errors against K."""
     import matplotlib.pyplot as plt
 
-    drawn, panels = plt.subplots(1, 3, figsize=(12, 3.6))
-    rows = found["rows"]
+    samples, panels = plt.subplots(1, 3, figsize=(12, 3.6))
+    rows = result["rows"]
     x = [row["k"] for row in rows]
 
     def column(name: str) -> np.ndarray:
@@ -174,7 +174,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     panels[0].plot(x, column("regret"), "o-", label="what the model takes")
     if all(row["regret_ci95"] for row in rows):
         panels[0].fill_between(x, *np.array([row["regret_ci95"] for row in rows]).T, alpha=0.2)
-    beside = next(m["baselines"] for name, m in found["metrics"].items() if "watch and wait" in m["baselines"])
+    beside = next(m["baselines"] for name, m in result["metrics"].items() if "watch and wait" in m["baselines"])
     for name, line in (("watch and wait", ":"), ("random", "--")):
         panels[0].axhline(beside[name], color="k", ls=line, lw=0.8, label=name)
     panels[0].set(title="true mean risk above the oracle's", ylim=(0, None))
@@ -192,6 +192,6 @@ def figure(found: Mapping[str, Any]) -> Figure:
         axes.set_xlabel("K")
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    samples.tight_layout()
+    plt.close(samples)
+    return samples

@@ -29,7 +29,7 @@ from training.evaluation.result import estimate_mean, metric
 
 HOWS = ("last", "history", "particles")
 INTERVALS = ("hr_bpm", "qtcf_ms")
-STEPS, ASKED, K, JUDGES, PARTICLES = 3, 4, 8, 12, 16
+STEPS, TARGET_INTERVALS, K, JUDGES, PARTICLES = 3, 4, 8, 12, 16
 PAPER = 0.6  # lambda
 
 
@@ -54,10 +54,10 @@ def study(
         column = {how: np.array([row[f"{measured}_{how}"] for row in rows]) for how in HOWS}
         known = np.all([np.isfinite(values) for values in column.values()], axis=0)
         column = {how: np.where(known, values, np.nan) for how, values in column.items()}
-        told = {how: estimate_mean(values, who) for how, values in column.items()}
+        record = {how: estimate_mean(values, who) for how, values in column.items()}
         for how in HOWS[1:]:
-            told[f"{how} less last"] = estimate_mean(column[how] - column["last"], who)
-        metrics[measured] = metric(told.pop("history"), baselines=told)
+            record[f"{how} less last"] = estimate_mean(column[how] - column["last"], who)
+        metrics[measured] = metric(record.pop("history"), baselines=record)
         better = {how: _nearer(column[how], column["last"]) for how in HOWS[1:]}
         nearer = {how: estimate_mean(values, who) for how, values in better.items()}
         metrics[f"{measured}_lower_than_last"] = metric(nearer.pop("history"), baselines=nearer)
@@ -87,22 +87,22 @@ def _ask(world: World, scenario: str, tier: str, risk: str, seed: list[int], per
         if terminated:
             return []
     options = [inner.menu[i] for i in np.flatnonzero(inner.episode.allowed[0]) if i]
-    picked = [options[i] for i in sorted(rng.permutation(len(options))[: ASKED - 1])]
+    picked = [options[i] for i in sorted(rng.permutation(len(options))[: TARGET_INTERVALS - 1])]
     treatments, words = [WATCH, *picked], rng.integers(2**31, size=2)
     truth = _futures(inner.world, inner.state, treatments, int(words[0]), JUDGES, inner)
     row: list[dict[str, Any]] = [{"patient": person, "scenario": scenario, "treatment": str(t)} for t in treatments]
     value = truth.risks.mean(axis=1)
     for how in HOWS:
         believed = Belief(world, how, PARTICLES, int(words[1])).now(chart_of(inner))
-        drawn = futures(
+        samples = futures(
             world, believed.state, treatments, common_seeds(int(words[1]), K), inner.risk,
             particles=believed.rows(K), first=believed.first, names=INTERVALS,
         )  # fmt: skip
-        regret = float(value[int(np.argmin(score(drawn.risks, PAPER)))] - value.min())
+        regret = float(value[int(np.argmin(score(samples.risks, PAPER)))] - value.min())
         for i in range(len(treatments)):
             row[i][f"regret_{how}"] = regret
             for name in INTERVALS:
-                row[i][f"{name}_error_{how}"] = _error(drawn.intervals[name][i], truth.intervals[name][i])
+                row[i][f"{name}_error_{how}"] = _error(samples.intervals[name][i], truth.intervals[name][i])
             row[i]["ess"] = believed.ess  # of the last of HOWS, the particles
     return row
 
@@ -117,11 +117,11 @@ def _nearer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(a) & np.isfinite(b), (a < b) + 0.5 * (a == b), np.nan)
 
 
-def _error(drawn: np.ndarray, true: np.ndarray) -> float:
+def _error(samples: np.ndarray, true: np.ndarray) -> float:
     """Absolute error of the mean; NaN where fewer than half could be measured on either side."""
-    if min(np.isfinite(drawn).mean(), np.isfinite(true).mean()) < 0.5:
+    if min(np.isfinite(samples).mean(), np.isfinite(true).mean()) < 0.5:
         return float("nan")
-    return abs(float(np.nanmean(drawn) - np.nanmean(true)))
+    return abs(float(np.nanmean(samples) - np.nanmean(true)))
 
 
 def main() -> None:
@@ -133,13 +133,16 @@ def main() -> None:
     parser.add_argument("--tier", default="clean")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
-    found = study(WorldModel.load(), told.patients, told.tier, told.seed)
-    if told.json:
-        print(json.dumps(found, indent=2))
+    row = parser.parse_args()
+    document = study(WorldModel.load(), row.patients, row.tier, row.seed)
+    if row.json:
+        print(json.dumps(document, indent=2))
         return
-    print(f"{found['n_patients']} people, {found['n_questions']} questions, tier {told.tier}, ESS {found['ess']:.1f}")
-    for name, one in found["metrics"].items():
+    print(
+        f"{document['n_patients']} people, {document['n_questions']} questions, "
+        f"tier {row.tier}, ESS {document['ess']:.1f}"
+    )
+    for name, one in document["metrics"].items():
         print(f"{name:14s} {'history':20s} {_cell(one['value'], one['ci95'])}")
         for other, value in one["baselines"].items():
             print(f"{'':14s} {other:20s} {_cell(value, one['baselines_ci95'].get(other))}")

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.io import atomic_write, write_text
+from ecg_gym.rollout import RiskFunction
 from ecg_gym.virtual_patient import VirtualPatient
 from planners.abstention import SelectiveRisk, selective_risk
 from planners.measures import MeanVariance
 from planners.racing import Race, uniform
-from planners.rollout import RiskFunction
 from planners.scoring import lower, mean_and_sd, paired_bootstrap, score, separation
 from training.evaluation.planning.ranking import Decision, decisions
 from training.evaluation.result import Size, estimate_mean
@@ -57,19 +58,19 @@ def study(
     from ecg_gym.risk import RiskModel
 
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    found = [
+    result = [
         d
         for d in decisions(world, home, size, risk or RiskModel.limits_only(), progress=progress)
         if len(d.treatments) > 1
     ]
-    curves, regret = sureness(found)
+    curves, regret = sureness(result)
     return {
         "study": "confidence",
         "model_sha256": str(getattr(world, "sha256", "")),
-        "n_patients": len(found),
+        "n_patients": len(result),
         "futures": size.samples,
         "seeds": list(size.seeds),
-        "rows": [row for share in SHARES if 2 * share <= size.samples for row in races(found, share)],
+        "rows": [row for share in SHARES if 2 * share <= size.samples for row in races(result, share)],
         "curve": {
             name: {
                 "coverage": curve.coverage.tolist(),
@@ -80,15 +81,15 @@ def study(
             for name, curve in curves.items()
         },
         "blind": float(regret.mean()),
-        "watching": float(np.mean([d.regret(0) for d in found])),
+        "watching": float(np.mean([d.regret(0) for d in result])),
     }
 
 
-def races(found: Sequence[Decision], share: int) -> list[dict[str, Any]]:
+def races(result: Sequence[Decision], share: int) -> list[dict[str, Any]]:
     """Equal shares and a race for the same budget: agreement with all futures, true regret, futures spent per arm."""
     rows: dict[str, list[tuple[float, float, float]]] = {"equal shares": [], "race": []}
     measure = MeanVariance(LAMBDA)
-    for decision in found:
+    for decision in result:
         arms, most = decision.risks.shape
         whole = decision.choice(LAMBDA)
         equal = [score(row[:n], LAMBDA) for row, n in zip(decision.risks, uniform(arms, share * arms))]
@@ -100,7 +101,7 @@ def races(found: Sequence[Decision], share: int) -> list[dict[str, Any]]:
             ("race", race.leader, race.spent),
         ):
             rows[name].append((float(choice == whole), decision.regret(choice), spent / arms))
-    who = np.arange(len(found))
+    who = np.arange(len(result))
     return [
         {
             "budget_per_arm": share,
@@ -133,21 +134,21 @@ def synthetic(budgets: Sequence[int] = (160, 320, 640), repeats: int = 60, seed:
                 race.tell(table[np.ix_(race.left, race.columns)])
             spent.append(race.spent)
             right.append(race.leader == 0)
-            for found, draws in ((equal, budget), (same, race.spent)):
+            for result, draws in ((equal, budget), (same, race.spent)):
                 shares = uniform(len(means), draws)
-                found.append(int(np.argmin([row[:n].mean() for row, n in zip(table, shares)])) == 0)
-        told = {"race": right, "equal shares": equal, "equal shares of what the race spent": same}
+                result.append(int(np.argmin([row[:n].mean() for row, n in zip(table, shares)])) == 0)
+        record = {"race": right, "equal shares": equal, "equal shares of what the race spent": same}
         rows.append(
-            {"budget": budget, "spent": float(np.mean(spent))} | {k: float(np.mean(v)) for k, v in told.items()}
+            {"budget": budget, "spent": float(np.mean(spent))} | {k: float(np.mean(v)) for k, v in record.items()}
         )
     return rows
 
 
-def sureness(found: Sequence[Decision]) -> tuple[dict[str, SelectiveRisk], np.ndarray]:
+def sureness(result: Sequence[Decision]) -> tuple[dict[str, SelectiveRisk], np.ndarray]:
     """A curve for each way to be sure, and the true regret ``(N,)`` of the decisions; several a person if possible."""
     sure: dict[str, list[float]] = {name: [] for name in SURENESS}
     regret = []
-    for i, decision in enumerate(found):
+    for i, decision in enumerate(result):
         for start in range(0, decision.risks.shape[1] - FEW + 1, FEW):
             risks = decision.risks[:, start : start + FEW]
             choice, draws = int(score(risks, LAMBDA).argmin()), paired_bootstrap(risks, LAMBDA, i, 500)
@@ -162,16 +163,16 @@ def figure(document: dict[str, Any]) -> Figure:
     """The curves: mean true regret of the decisions that are still made, against their share."""
     import matplotlib.pyplot as plt
 
-    drawn, axes = plt.subplots(figsize=(5.2, 3.8))
+    samples, axes = plt.subplots(figsize=(5.2, 3.8))
     for name, curve in document["curve"].items():
         axes.plot(curve["coverage"], curve["regret"], drawstyle="steps-post", label=name)
     axes.axhline(document["blind"], color="k", lw=0.8, ls=":", label="all decisions")
     axes.set(xlabel="share of decisions made", ylabel="their true regret", xlim=(0, 1), ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    samples.tight_layout()
+    plt.close(samples)
+    return samples
 
 
 def main() -> None:
@@ -184,31 +185,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of confidence.json and confidence.png")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--synthetic", action="store_true", help="races among arms of known means only; seconds")
-    told = parser.parse_args()
-    if told.synthetic:
+    record = parser.parse_args()
+    if record.synthetic:
         print("\n".join(map(str, synthetic())))
         return
-    found = study(WorldModel.load(), Size(told.patients, told.samples))
-    if told.out:
-        told.out.mkdir(parents=True, exist_ok=True)
-        for name, write in (
-            ("confidence.json", lambda path: path.write_text(json.dumps(found, indent=2) + "\n")),
-            ("confidence.png", lambda path: figure(found).savefig(path, dpi=150, format="png")),
-        ):
-            aside = told.out / f".{name}.part"
-            write(aside)
-            aside.replace(told.out / name)
-    if told.json:
-        print(json.dumps(found, indent=2))
+    document = study(WorldModel.load(), Size(record.patients, record.samples))
+    if record.out:
+        write_text(record.out / "confidence.json", json.dumps(document, indent=2) + "\n")
+        with atomic_write(record.out / "confidence.png") as aside:
+            figure(document).savefig(aside, dpi=150, format="png")
+    if record.json:
+        print(json.dumps(document, indent=2))
         return
-    print(f"{found['n_patients']} people; mean regret {found['blind']:.4f}, of watching {found['watching']:.4f}")
-    for row in found["rows"]:
+    print(
+        f"{document['n_patients']} people; mean regret {document['blind']:.4f}, of watching {document['watching']:.4f}"
+    )
+    for row in document["rows"]:
         agrees, regret = row["agrees"], row["regret"]
         print(
             f"budget {row['budget_per_arm']:2d} per arm, {row['how']:12s} same {agrees['value']:.2f} {agrees['ci95']}, "
             f"regret {regret['value']:.4f} {regret['ci95']} spent {row['spent_per_arm']:.1f}"
         )
-    for name, curve in found["curve"].items():
+    for name, curve in document["curve"].items():
         half = np.interp(0.5, curve["coverage"], curve["regret"])
         print(f"{name:24s} area {curve['area']:.4f}, gained {curve['gained']:.2f}, regret at half {half:.4f}")
 

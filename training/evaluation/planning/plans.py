@@ -37,11 +37,11 @@ def study(
     risk, truth = RiskModel.load(), VirtualPatient(dt_hours=world.dt_hours)
     rows = []
     for name in scenarios:
-        found = []
+        result = []
         for person in range(patients):
-            found.append(_decide(world, truth, risk, scenario_named(name), k, risk_aversion, [seed, person]))
+            result.append(_decide(world, truth, risk, scenario_named(name), k, risk_aversion, [seed, person]))
             progress()
-        rows.append({"scenario": name, "n_patients": patients, **_summary(found, np.random.default_rng(seed))})
+        rows.append({"scenario": name, "n_patients": patients, **_summary(result, np.random.default_rng(seed))})
     return {
         "study": "plans",
         "model_sha256": getattr(world, "sha256", ""),
@@ -86,9 +86,9 @@ def _decide(
     }
 
 
-def _summary(found: list[dict[str, float]], rng: np.random.Generator) -> dict[str, Any]:
-    table = {name: np.array([row[name] for row in found]) for name in (*POLICIES, "order", "candidates")}
-    draws = rng.integers(len(found), size=(2000, len(found)))
+def _summary(result: list[dict[str, float]], rng: np.random.Generator) -> dict[str, Any]:
+    table = {name: np.array([row[name] for row in result]) for name in (*POLICIES, "order", "candidates")}
+    draws = rng.integers(len(result), size=(2000, len(result)))
 
     def interval(values: np.ndarray) -> list[float]:
         return [round(float(x), 3) for x in np.nanquantile(np.nanmean(values[draws], axis=1), [0.025, 0.975])]

@@ -16,8 +16,9 @@ from scipy import stats
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
+from ecg_gym.rollout import RiskFunction
 from planners.ranking import admit
-from planners.rollout import RiskFunction, common_seeds, futures
+from planners.rollout import common_seeds, futures
 from planners.scoring import score
 from training.evaluation.questions import HELD_OUT, PURPOSES, seen_by
 from training.evaluation.result import Size
@@ -104,12 +105,12 @@ def _decide(
     progress: Progress,
 ) -> Decision:
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], *who, 4])
-    told = scenario_named(scenario)
-    state = start(home, told, rng)
+    row = scenario_named(scenario)
+    state = start(home, row, rng)
     seen = seen_by(world, state)
     here, there = (risk(s.ecg, s.ecg, s.patients, s.alive) for s in (seen, state))
     intervals = {name: float(value) for name, value in there.intervals.row(0).items()}
-    allowed = [t for t in admit(told.menu, state, intervals)[0] if t != WATCH]
+    allowed = [t for t in admit(row.menu, state, intervals)[0] if t != WATCH]
     picked = rng.permutation(len(allowed))[: most_candidates(size) - 1]
     offered = (WATCH, *(allowed[i] for i in sorted(picked)))
     words = rng.integers(2**31, size=3)
@@ -117,10 +118,10 @@ def _decide(
     def sampled(place: World, at: State, k: int, word: int) -> np.ndarray:
         return futures(place, at, offered, common_seeds(int(word), k), risk).risks
 
-    found = sampled(world, seen, size.samples, words[0])
-    progress(found.size)
+    result = sampled(world, seen, size.samples, words[0])
+    progress(result.size)
     judged, oracle = (sampled(home, state, JUDGES, word) for word in words[1:])
-    return Decision(scenario, offered, found, float(here.total[0]), judged, oracle, float(there.total[0]), state)
+    return Decision(scenario, offered, result, float(here.total[0]), judged, oracle, float(there.total[0]), state)
 
 
 def subsets(k: int, every: int) -> list[np.ndarray]:
@@ -144,14 +145,14 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else np.nan
 
 
-def changes(found: Sequence[Decision], risk_aversion: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def changes(decisions: Sequence[Decision], risk_aversion: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted and true change of risk of every candidate of everybody, and whose it is.
 
     Predicted is S less the risk now: for a ``risk_aversion`` of 0, the mean change of risk.
     """
-    predicted = np.concatenate([score(d.risks, risk_aversion) - d.now for d in found])
-    true = np.concatenate([d.value - d.true_now for d in found])
-    return predicted, true, np.concatenate([np.full(len(d.treatments), i) for i, d in enumerate(found)])
+    predicted = np.concatenate([score(d.risks, risk_aversion) - d.now for d in decisions])
+    true = np.concatenate([d.value - d.true_now for d in decisions])
+    return predicted, true, np.concatenate([np.full(len(d.treatments), i) for i, d in enumerate(decisions)])
 
 
 def correlation(predicted: np.ndarray, true: np.ndarray, ranks: bool = False) -> Callable[[np.ndarray], float]:

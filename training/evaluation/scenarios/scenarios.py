@@ -18,8 +18,10 @@ from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.risk import RiskModel
+from ecg_gym.rollout import advance, step_noise
 from ecg_gym.virtual_patient import VirtualPatient
-from training.evaluation.benchmark.agents import ANCHORS, Contestant, contestants
+from training.evaluation.benchmark.agents import ANCHORS, contestants
+from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import TRUTH, Protocol
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Stored, cells, missing, run, stored
@@ -53,13 +55,13 @@ def play(
 def study(protocol: Protocol, folder: Path, rows: Stored, signs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The document: per scenario and anchor the return with its interval, cost, deaths; and ``signs`` of the worlds."""
     who = contestants(ANCHORS)
-    found = document(protocol, who, rows)
+    result = document(protocol, who, rows)
     constants = _constants(protocol, who, folder)
     return {
         "study": "scenarios",
-        "protocol_sha256": found["protocol_sha256"],
-        "risk_sha256": found["risk_sha256"],
-        "model_sha256": found["model_sha256"],
+        "protocol_sha256": result["protocol_sha256"],
+        "risk_sha256": result["risk_sha256"],
+        "model_sha256": result["model_sha256"],
         "n_patients": protocol.episodes * protocol.seeds * len(protocol.scenarios),
         "seeds": list(range(protocol.seeds)),
         "scenarios": {
@@ -67,32 +69,32 @@ def study(protocol: Protocol, folder: Path, rows: Stored, signs: Sequence[Mappin
                 "gap": one["oracle_minus_random"],
                 "constant": constants.get(name, []),
                 "anchors": {
-                    anchor: {key: told[key] for key in KEPT} | {"deaths_per_hour": _deaths(rows[name, anchor])}
-                    for anchor, told in one["agents"].items()
-                    if told is not None
+                    anchor: {key: row[key] for key in KEPT} | {"deaths_per_hour": _deaths(rows[name, anchor])}
+                    for anchor, row in one["agents"].items()
+                    if row is not None
                 },
             }
-            for name, one in found["scenarios"].items()
+            for name, one in result["scenarios"].items()
         },
         "signs": list(signs),
     }
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per scenario and anchor, for the terminal."""
     return [
         {
             "scenario": name,
             "anchor": anchor,
-            "episodes": told["episodes"],
-            "return": told["return"],
-            "return_ci95": told["return_ci95"],
-            "gap_closed": told["gap_closed"],
-            "cost_rate": told["cost_rate"],
-            "deaths_per_hour": told["deaths_per_hour"],
+            "episodes": row["episodes"],
+            "return": row["return"],
+            "return_ci95": row["return_ci95"],
+            "gap_closed": row["gap_closed"],
+            "cost_rate": row["cost_rate"],
+            "deaths_per_hour": row["deaths_per_hour"],
         }
-        for name, one in found["scenarios"].items()
-        for anchor, told in one["anchors"].items()
+        for name, one in result["scenarios"].items()
+        for anchor, row in one["anchors"].items()
     ]
 
 
@@ -123,8 +125,8 @@ def _change(
 ) -> tuple[float, float]:
     crowd, after = state.repeat(FUTURES), []
     for given in (treatment, WATCH):
-        rngs = [np.random.default_rng([seed, 18, i]) for i in range(len(crowd))]
-        later = world.step(crowd, [given] * len(crowd), rngs)
+        rngs = step_noise([(seed, 18, row) for row in range(len(crowd))], 0)
+        later = advance(world, crowd, [given] * len(crowd), rngs)
         after.append(risk(crowd.ecg, later.ecg, later.patients, later.alive))
     moved = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
     return float(np.nanmean(moved)), float(np.nanmean(after[0].total - after[1].total))
@@ -138,9 +140,9 @@ def _deaths(rows: Mapping[Any, Mapping[str, Any]]) -> float:
 
 def _constants(protocol: Protocol, who: Sequence[Contestant], folder: Path) -> dict[str, list[str]]:
     """The best constant of each seed, as its preparation left it."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for (scenario, name, _), cell in cells(protocol, who, folder).items():
         for seed in range(protocol.seeds) if name == "constant" else ():
             if cell.artefact(seed).is_file():
-                found.setdefault(scenario, []).append(json.loads(cell.artefact(seed).read_bytes())["treatment"])
-    return found
+                result.setdefault(scenario, []).append(json.loads(cell.artefact(seed).read_bytes())["treatment"])
+    return result

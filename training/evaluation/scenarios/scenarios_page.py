@@ -10,8 +10,8 @@ import numpy as np
 
 from ecg_gym.envs.observability import load_tiers
 from ecg_gym.envs.scenarios import People, Scenario, scenario_named
+from ecg_gym.io import write_bytes
 from ecg_gym.registration import HORIZON, NAMESPACES, TIERS
-from training.evaluation.benchmark.storage import write_aside
 
 HEAD = """# Scenarios
 
@@ -31,7 +31,7 @@ envs = gym.make_vec("ECG/SVT-v0", num_envs=64)
 ```
 """
 
-TOLD = """## What the anchors reach
+PATIENT_FEATURES = """## What the anchors reach
 
 Undiscounted return of {horizon} hours (a step costs the risk of its strip, 0 to 1; a death costs {horizon} and the
 steps that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
@@ -54,11 +54,11 @@ oracle, and fills this in."""
 LEFT_OUT = "not played yet"
 
 
-def page(found: Mapping[str, Any], command: str) -> str:
+def page(document: Mapping[str, Any], command: str) -> str:
     """The page as Markdown: how to make one, tiers, the anchors' table, the worlds' signs, and a card per scenario."""
-    names = list(found["scenarios"])
-    parts = [HEAD.format(command=command).strip(), _tiers(), *_measured(found)]
-    parts += [card(scenario_named(name), found["scenarios"][name]) for name in names]
+    names = list(document["scenarios"])
+    parts = [HEAD.format(command=command).strip(), _tiers(), *_measured(document)]
+    parts += [card(scenario_named(name), document["scenarios"][name]) for name in names]
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,8 +78,10 @@ def _tiers() -> str:
     return "\n".join(lines)
 
 
-def _measured(found: Mapping[str, Any]) -> list[str]:
-    episodes = max((a["episodes"] for one in found["scenarios"].values() for a in one["anchors"].values()), default=0)
+def _measured(document: Mapping[str, Any]) -> list[str]:
+    episodes = max(
+        (a["episodes"] for one in document["scenarios"].values() for a in one["anchors"].values()), default=0
+    )
     heads = (
         "scenario",
         "watch",
@@ -91,15 +93,19 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
         "deaths per hour",
     )
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for name, one in found["scenarios"].items():
+    for name, one in document["scenarios"].items():
         anchors = one["anchors"]
         cells = [_sure(anchors.get(anchor)) for anchor in ("watch", "random", "constant", "guideline", "oracle")]
         gap = anchors.get("guideline", {}).get("gap_closed")
         deaths = anchors.get("watch", {}).get("deaths_per_hour")
         last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{100 * deaths:.2f} %"]
         lines.append(f"| [{name}](#{name.replace('_', '-')}) | {' | '.join([*cells, *last])} |")
-    parts = [TOLD.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
-    if found["signs"]:
+    parts = (
+        [PATIENT_FEATURES.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)]
+        if episodes
+        else [UNPLAYED]
+    )
+    if document["signs"]:
         rows = [
             "| scenario | treatment | interval | true | learned | risk, true | learned | same direction |",
             "|" + "---|" * 8,
@@ -108,7 +114,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
             f"| {row['scenario']} | {row['treatment']} | {row['moves']} | {row['true_change']:+.1f} | "
             f"{row['model_change']:+.1f} | {row['true_risk']:+.3f} | {row['model_risk']:+.3f} | "
             f"{'yes' if row['true_risk'] * row['model_risk'] > 0 else '**no**'} |"
-            for row in found["signs"]
+            for row in document["signs"]
         ]
         parts += [SIGNS.strip(), "\n".join(rows)]
     return parts
@@ -124,9 +130,9 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
     lines += [f"- **On offer**, besides watching: {', '.join(scenario.offers)} ({len(scenario.menu) - 1} treatments)."]
     if measured["constant"]:
         lines += [f"- **Best constant**: {', '.join(dict.fromkeys(measured['constant']))}."]
-    told = [f"{name} {_sure(one)}, cost {one['cost_rate']:.2f}, deaths {100 * one['deaths_per_hour']:.2f} % an hour"
+    row = [f"{name} {_sure(one)}, cost {one['cost_rate']:.2f}, deaths {100 * one['deaths_per_hour']:.2f} % an hour"
             for name, one in measured["anchors"].items()]  # fmt: skip
-    lines += [f"- **Returns**: {'; '.join(told) or LEFT_OUT}."]
+    lines += [f"- **Returns**: {'; '.join(row) or LEFT_OUT}."]
     lines += [f"- **Sources**: {'; '.join(scenario.sources)}."]
     return "\n".join(lines)
 
@@ -134,11 +140,9 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
 def _people(scenario: Scenario) -> str:
     """Everybody in words, then the kinds with their shares."""
     rest = 1 - sum(kind.share for kind in scenario.kinds)
-    told = [f"{100 * rest:.0f} %: {_told(scenario.people)}" if scenario.kinds else _told(scenario.people)]
-    told += [
-        f"{100 * kind.share:.0f} % {kind.name}: {_told(kind.people) or 'as the others'}" for kind in scenario.kinds
-    ]
-    return "; ".join(told)
+    row = [f"{100 * rest:.0f} %: {_told(scenario.people)}" if scenario.kinds else _told(scenario.people)]
+    row += [f"{100 * kind.share:.0f} % {kind.name}: {_told(kind.people) or 'as the others'}" for kind in scenario.kinds]
+    return "; ".join(row)
 
 
 def _told(people: People) -> str:
@@ -149,11 +153,11 @@ def _told(people: People) -> str:
     return ", ".join(words).replace("_", " ")
 
 
-def _sure(told: Mapping[str, Any] | None) -> str:
-    if not told or told["return"] is None:
+def _sure(row: Mapping[str, Any] | None) -> str:
+    if not row or row["return"] is None:
         return "-"
-    low, high = told["return_ci95"] or (np.nan, np.nan)
-    return f"{told['return']:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{told['return']:.2f}"
+    low, high = row["return_ci95"] or (np.nan, np.nan)
+    return f"{row['return']:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{row['return']:.2f}"
 
 
 def _lower(sentence: str) -> str:
@@ -161,6 +165,6 @@ def _lower(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:]
 
 
-def write(found: Mapping[str, Any], where: Path, command: str) -> None:
+def write(document: Mapping[str, Any], where: Path, command: str) -> None:
     """The page, written aside and renamed."""
-    write_aside(where, page(found, command).encode())
+    write_bytes(where, page(document, command).encode())

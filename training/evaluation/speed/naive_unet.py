@@ -66,9 +66,9 @@ class _Block(nn.Module):
         y = functional.mish(self.norms[1](self.second(y))) + self.past(x)
         sequence = self.norms[2](y).transpose(1, 2)
         y = y + self.within(sequence, sequence, sequence, need_weights=False)[0].transpose(1, 2)
-        told = token[:, None].expand(-1, y.shape[2], -1)
+        row = token[:, None].expand(-1, y.shape[2], -1)
         sequence = self.norms[3](y).transpose(1, 2)
-        return y + self.across(sequence, told, told, need_weights=False)[0].transpose(1, 2)
+        return y + self.across(sequence, row, row, need_weights=False)[0].transpose(1, 2)
 
 
 def peer_inputs(rows: int = 1) -> tuple[Tensor, Tensor, Tensor]:

@@ -55,7 +55,7 @@ CALLS = {"heun": lambda steps: 2 * steps - 1}  # network calls of a walk; elsewh
 ROWS = 64  # at once, when the denoiser is timed alone
 GEMM = 1024  # side of the square matrices whose product is the machine's ceiling
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 Clock = Callable[[], float]
 
 
@@ -76,7 +76,7 @@ def rows_of(size: Size) -> int:
 
 
 def study(
-    world: WorldModel, size: Size = USUAL, truth: World | None = None, progress: Told = lambda n: None
+    world: WorldModel, size: Size = USUAL, truth: World | None = None, progress: StepInputs = lambda n: None
 ) -> dict[str, Any]:
     """The study's document: the query beside its peers, the denoiser beside a GEMM, and every solver's price.
 
@@ -90,7 +90,7 @@ def study(
         torch.set_num_threads(threads)
 
 
-def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[str, Any]:
+def _study(world: WorldModel, truth: World, size: Size, progress: StepInputs) -> dict[str, Any]:
     risk = RiskModel.load()
     patient = questions.seen_by(world, questions.held_out_patients(truth, 1, size.seeds[0]))
     worlds = {solver: other for solver in SOLVERS if (other := walking(world, *solver, patient)) is not None}
@@ -98,8 +98,8 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
     best = ("student", 4) if ("student", 4) in worlds else ("dpm++", 10)
     brief = size.patients <= SMALL.patients  # two queries of 50 x 16 take the better part of a minute
     solvers = (best, ("student", 2)) if brief else (best, ("student", 2), ("dpm++", 10))
-    asked = dict.fromkeys(solver for solver in solvers if solver in worlds)
-    queries = {_word(solver): query(worlds[solver], patient, risk) for solver in asked}
+    solvers_there = dict.fromkeys(solver for solver in solvers if solver in worlds)
+    queries = {_word(solver): query(worlds[solver], patient, risk) for solver in solvers_there}
     if not brief:
         queries[f"{_word(best)}_bf16"] = query(replace(worlds[best], backend="bf16"), patient, risk)
     naive = naive_seconds(world, patient, risk)
@@ -110,11 +110,11 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
         return {name: value for name, value in values.items() if name != _word(best)}
 
     def ratios(peer: str) -> dict[str, Any]:
-        over = {name: naive[peer] / found["cpu_seconds"] for name, found in queries.items()}
+        over = {name: naive[peer] / results["cpu_seconds"] for name, results in queries.items()}
         return metric(over[_word(best)], baselines={**beside(over), "naive": 1.0}, peer_seconds=naive[peer])
 
     def seconds(clock: str) -> dict[str, Any]:
-        spent = {name: found[clock] for name, found in queries.items()}
+        spent = {name: results[clock] for name, results in queries.items()}
         return metric(spent[_word(best)], baselines=beside(spent))
 
     metrics = {
@@ -140,7 +140,7 @@ def _study(world: WorldModel, truth: World, size: Size, progress: Told) -> dict[
         candidates=CANDIDATES,
         futures=FUTURES,
         query_of=_word(best),
-        query_parts={name: found["parts"] for name, found in queries.items()},
+        query_parts={name: results["parts"] for name, results in queries.items()},
         naive=naive,
         backend=world.backend,
         threads=1,
@@ -166,9 +166,11 @@ def query(world: WorldModel, patient: State, risk: RiskModel) -> dict[str, Any]:
     plan(world, patient, candidates[:3], risk, k=2, rules=no_rules)  # what is only slow the first time
     with watching(world, risk) as spent:
         wall, cpu = time.perf_counter(), time.process_time()
-        found = plan(_Timed(world, spent), patient, candidates, partial(_timed, spent, risk), k=FUTURES, rules=no_rules)
+        results = plan(
+            _Timed(world, spent), patient, candidates, partial(_timed, spent, risk), k=FUTURES, rules=no_rules
+        )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    assert len(found.candidates) == CANDIDATES
+    assert len(results.candidates) == CANDIDATES
     inside = spent.parts
     step, judged = inside.pop("step"), inside.pop("risk")
     parts = {
@@ -209,13 +211,13 @@ def naive_seconds(world: WorldModel, patient: State, risk: RiskModel) -> dict[st
     judging = least(lambda: risk(patient.ecg, patient.ecg, patient.patients, patient.alive), 5)
     rest = short - few * own_step + judging
     network = PeerUNet().eval()
-    told = peer_inputs()
+    row = peer_inputs()
     with torch.inference_mode():
-        unet_step = least(lambda: network(*told), 20)
-    drawn = CANDIDATES * FUTURES
+        unet_step = least(lambda: network(*row), 20)
+    samples = CANDIDATES * FUTURES
     return {
-        "own": drawn * (rest + NAIVE_STEPS * own_step),
-        "unet": drawn * (rest + NAIVE_STEPS * unet_step),
+        "own": samples * (rest + NAIVE_STEPS * own_step),
+        "unet": samples * (rest + NAIVE_STEPS * unet_step),
         "own_step": own_step,
         "unet_step": unet_step,
         "rest": rest,
@@ -227,9 +229,9 @@ def denoiser_flops(world: WorldModel, patient: State, rows: int) -> float:
     """Floating-point operations a second of one denoiser call on ``rows`` rows, as the world asks it."""
     seen: list[tuple[Tensor, ...]] = []
 
-    def look(module: nn.Module, told: tuple[Tensor, ...]) -> None:
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, Denoiser) and not seen:
-            seen.append(told)
+            seen.append(inputs)
 
     crowd = patient.repeat(rows)
     hook = register_module_forward_pre_hook(look)
@@ -237,12 +239,12 @@ def denoiser_flops(world: WorldModel, patient: State, rows: int) -> float:
         replace(world, sampler="ddim", steps=1).step(crowd, [WATCH] * rows, np.random.default_rng(0))
     finally:
         hook.remove()
-    told, denoiser = seen[0], world.forecaster.denoiser
+    inputs, denoiser = seen[0], world.forecaster.denoiser
     with torch.inference_mode():
         packed = {torch.ops.mkldnn._linear_pointwise: _packed_linear_flops}
         with FlopCounterMode(display=False, custom_mapping=packed) as counted:
-            denoiser(*told)
-        return counted.get_total_flops() / least(lambda: denoiser(*told), 7)
+            denoiser(*inputs)
+        return counted.get_total_flops() / least(lambda: denoiser(*inputs), 7)
 
 
 def gemm_flops() -> float:
@@ -261,36 +263,38 @@ def _packed_linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__:
 def least(call: Callable[[], Any], times: int) -> float:
     """The least of so many processor times [s] of ``call``, after one that does not count."""
     call()
-    found = []
+    results = []
     for _ in range(times):
         start = time.process_time()
         call()
-        found.append(time.process_time() - start)
-    return min(found)
+        results.append(time.process_time() - start)
+    return min(results)
 
 
-def prices(worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Size, progress: Told) -> dict[str, Any]:
+def prices(
+    worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Size, progress: StepInputs
+) -> dict[str, Any]:
     """Per solver: CRPS of each interval, CRPS lost against the reference, condition error and seconds per future."""
-    asked = questions.joined([questions.transitions(truth, size.patients, seed) for seed in size.seeds])
+    queries = questions.joined([questions.transitions(truth, size.patients, seed) for seed in size.seeds])
     first = next(iter(worlds.values()))
-    start = questions.seen_by(first, asked.start)
-    true = questions.futures(truth, asked.start, asked, 1, questions.measured)["intervals"][0]  # (N, 6)
-    drawn: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    start = questions.seen_by(first, queries.start)
+    true = questions.futures(truth, queries.start, queries, 1, questions.measured)["intervals"][0]  # (N, 6)
+    samples: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     seconds = {}
     asks = getattr(first.forecaster, "prognosis", None) is not None
     seen = questions.both(look, look_at_asked) if asks else look
     for solver, world in worlds.items():
         with watching(world) as spent:
-            drawn[solver] = questions.futures(world, start, asked, size.samples, seen, progress=progress)
-        seconds[solver] = spent.parts.get("denoiser", np.nan) / (len(asked) * size.samples)
-    crps = {solver: _crps(found["intervals"], true) for solver, found in drawn.items()}
+            samples[solver] = questions.futures(world, start, queries, size.samples, seen, progress=progress)
+        seconds[solver] = spent.parts.get("denoiser", np.nan) / (len(queries) * size.samples)
+    crps = {solver: _crps(results["intervals"], true) for solver, results in samples.items()}
     base = crps[REFERENCE]
     rows, lost = [], {}
-    for solver, found in drawn.items():
+    for solver, results in samples.items():
         each: dict[str, Any] = {
             SHORT[name]: _lost(crps[solver][:, [i]], base[:, [i]])(slice(None)) for i, name in enumerate(INTERVALS)
         }
-        lost[solver] = metric(estimate(_lost(crps[solver], base), asked.patient), **each)
+        lost[solver] = metric(estimate(_lost(crps[solver], base), queries.patient), **each)
         rows.append(
             {
                 "sampler": solver[0],
@@ -301,9 +305,9 @@ def prices(worlds: Mapping[tuple[str, int], WorldModel], truth: World, size: Siz
                 "crps_lost_ci95": lost[solver]["ci95"],
                 **{f"crps_{SHORT[name]}": _mean(crps[solver][:, i]) for i, name in enumerate(INTERVALS)},
                 "unmeasured_qtcf": questions.unmeasured(
-                    found["intervals"][:, :, INTERVALS.index("qtcf_ms")], true[:, INTERVALS.index("qtcf_ms")]
+                    results["intervals"][:, :, INTERVALS.index("qtcf_ms")], true[:, INTERVALS.index("qtcf_ms")]
                 ),
-                **_condition_errors(found),
+                **_condition_errors(results),
             }
         )
     return {"rows": rows, "lost": lost}
@@ -322,11 +326,11 @@ def look_at_asked(before: State, after: State) -> dict[str, np.ndarray]:
     return {"asked": np.stack([observed[:, OBSERVED.index(name)] for name in INTERVALS], axis=1)}
 
 
-def _condition_errors(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _condition_errors(landmarks: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean absolute distance of measured to asked intervals; nothing where the world does not say what it asked."""
-    if "asked" not in found:
+    if "asked" not in landmarks:
         return {}
-    error = np.abs(found["intervals"] - found["asked"])
+    error = np.abs(landmarks["intervals"] - landmarks["asked"])
     known = np.isfinite(error)
     return {
         f"condition_{SHORT[name]}": float(error[:, :, i][known[:, :, i]].mean())
@@ -367,11 +371,11 @@ def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent
             return "codec"
         return "findings" if id(module) == findings else None
 
-    def before(module: nn.Module, told: Any) -> None:
+    def before(module: nn.Module, row: Any) -> None:
         if part(module):
             began[id(module)] = time.process_time()
 
-    def after(module: nn.Module, told: Any, answer: Any) -> None:
+    def after(module: nn.Module, row: Any, answer: Any) -> None:
         if name := part(module):
             spent.add(name, time.process_time() - began[id(module)])
 
@@ -393,8 +397,8 @@ class _Timed:
     def initial(self, n: int, rng: Any, **who: Any) -> State:
         return self.world.initial(n, rng, **who)
 
-    def observe(self, *told: Any) -> State:
-        return self.world.observe(*told)
+    def observe(self, *arguments: Any) -> State:
+        return self.world.observe(*arguments)
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Any) -> State:
         start = time.process_time()
@@ -403,11 +407,11 @@ class _Timed:
         return later
 
 
-def _timed(spent: Spent, risk: RiskModel, *told: Any) -> Any:
+def _timed(spent: Spent, risk: RiskModel, *arguments: Any) -> Any:
     start = time.process_time()
-    found = risk(*told)
+    judgement = risk(*arguments)
     spent.add("risk", time.process_time() - start)
-    return found
+    return judgement
 
 
 def _word(solver: tuple[str, int]) -> str:
@@ -419,20 +423,20 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The solvers for people, the reference first."""
     names = ("sampler", "steps", "network_calls", "sampler_cpu_ms", "crps_lost", "crps_lost_ci95", "crps_hr",
              "crps_qtcf", "unmeasured_qtcf", "condition_hr", "condition_qtcf")  # fmt: skip
-    return [{name: row[name] for name in names if name in row} for row in found["rows"]]
+    return [{name: row[name] for name in names if name in row} for row in document["rows"]]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """Time against CRPS lost, a point per solver; and where the seconds of the query go."""
     import matplotlib.pyplot as plt
 
-    drawn, (curve, parts) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(3, 2))
+    samples, (curve, parts) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(3, 2))
     families: dict[str, list[Mapping[str, Any]]] = {}
-    for row in found["rows"]:
+    for row in document["rows"]:
         if row["crps_lost"] is not None:
             families.setdefault(row["sampler"], []).append(row)
     for name, rows in families.items():
@@ -450,18 +454,18 @@ def figure(found: Mapping[str, Any]) -> Figure:
         title="steps x solver; dotted: 10 % lost",
     )  # fmt: skip
     curve.legend(frameon=False, fontsize=8)
-    queries = found["settings"]["query_parts"]
+    queries = document["settings"]["query_parts"]
     left = np.zeros(len(queries))
     for part in next(iter(queries.values())):
         seconds = np.array([spent[part] for spent in queries.values()])
         parts.barh(list(queries), seconds, 0.5, left=left, label=part)
         left += seconds
-    ratio = found["metrics"]["ratio_vs_naive"]
+    ratio = document["metrics"]["ratio_vs_naive"]
     parts.set(
         xlabel="CPU seconds, one thread",
         ylim=(-0.6, len(queries) + 0.4),
         title=f"{CANDIDATES} x {FUTURES} futures: {ratio['value']:,.0f} x the naive U-Net",
     )
     parts.legend(frameon=False, fontsize=7, ncols=3, loc="upper right", columnspacing=1.0)
-    drawn.tight_layout()
-    return drawn
+    samples.tight_layout()
+    return samples

@@ -58,7 +58,7 @@ class Size:
 
 
 USUAL, SMALL = Size(), Size(envs=(1, 8), calls=2, turns=1)
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 
 
 def turns_of(size: Size) -> int:
@@ -66,7 +66,7 @@ def turns_of(size: Size) -> int:
     return sum(len(_ways(n)) for n in size.envs) * size.turns * len(size.cases)
 
 
-def study(size: Size = USUAL, scenario: str = SCENARIO, progress: Told = lambda n: None) -> dict[str, Any]:
+def study(size: Size = USUAL, scenario: str = SCENARIO, progress: StepInputs = lambda n: None) -> dict[str, Any]:
     """The study's document: a row for each case, number of envs and way; ratios of native to sync are its metrics."""
     rows, metrics = [], {}
     before = os.getloadavg()[0]
@@ -89,7 +89,7 @@ def study(size: Size = USUAL, scenario: str = SCENARIO, progress: Told = lambda 
 
 
 def measured(
-    case: Case, n: int, size: Size, scenario: str = SCENARIO, progress: Told = lambda n: None
+    case: Case, n: int, size: Size, scenario: str = SCENARIO, progress: StepInputs = lambda n: None
 ) -> dict[str, np.ndarray]:
     """Env steps per second of each turn ``(turns,)``, by way."""
     envs = {way: _made(case, n, way, scenario) for way in _ways(n)}
@@ -107,9 +107,9 @@ def measured(
     return {way: np.array(rate) for way, rate in rates.items()}
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows for people."""
-    return [dict(row) for row in found["rows"]]
+    return [dict(row) for row in document["rows"]]
 
 
 def _ways(n: int) -> tuple[str, ...]:
@@ -162,16 +162,16 @@ def _one_thread() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def figure(found: Mapping[str, Any]) -> Any:
+def figure(document: Mapping[str, Any]) -> Any:
     """Steps per second over envs, a panel per case."""
     from matplotlib.figure import Figure
 
-    names: Sequence[str] = list(dict.fromkeys(row["case"] for row in found["rows"]))
-    drawn = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
-    for axis, name in zip(drawn.subplots(1, len(names), squeeze=False)[0], names):
+    names: Sequence[str] = list(dict.fromkeys(row["case"] for row in document["rows"]))
+    samples = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+    for axis, name in zip(samples.subplots(1, len(names), squeeze=False)[0], names):
         for way in WAYS:
-            rows = [row for row in found["rows"] if row["case"] == name and row["way"] == way]
+            rows = [row for row in document["rows"] if row["case"] == name and row["way"] == way]
             axis.plot([row["envs"] for row in rows], [row["steps_per_second"] for row in rows], "o-", label=way)
         axis.set(title=name, xlabel="envs", ylabel="steps per second", xscale="log", yscale="log")
         axis.legend()
-    return drawn
+    return samples

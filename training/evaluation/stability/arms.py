@@ -27,9 +27,10 @@ from ecg_gym.core import (
 )
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, population_exposure
+from ecg_gym.rollout import advance
 from training.evaluation.questions import HELD_OUT, PURPOSES
 from training.evaluation.stability import flaws as stability_flaws
-from training.evaluation.trajectories import Progress, Schedule, advance, crowd_of, draws
+from training.evaluation.trajectories import Progress, Schedule, crowd_of, draws
 
 AGAIN = 4  # the treated are given the same again after so many steps
 RESYNCED = (1, 2, 4)  # steps after which a told course is told the true strip again
@@ -49,7 +50,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ArmSamples:
     """K samples of N patients over H steps of one course. NaN: not measurable, or the patient has died."""
 
     intervals: np.ndarray  # (K, N, H + 1, 8), columns stability_flaws.MEASURED; step 0 is the start
@@ -71,7 +72,7 @@ def schedules(people: State, seed: int, steps: int, dt_hours: float) -> dict[str
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 3])
     design = TrialDesign(watch=(0.0,), pair=0.0)
 
-    def drawn(patient: Patient, other: Treatment = WATCH) -> Treatment:
+    def samples(patient: Patient, other: Treatment = WATCH) -> Treatment:
         """A treatment that is not a placebo and shares no drug with ``other``."""
         taken = {"placebo", *(dose.drug for dose in other.doses)}
         while True:
@@ -80,9 +81,9 @@ def schedules(people: State, seed: int, steps: int, dt_hours: float) -> dict[str
                 return treatment
 
     watch = [WATCH] * len(people)
-    usual = [drawn(patient) for patient in people.patients]
-    first = [drawn(patient) for patient in people.patients]
-    second = [drawn(patient, other) for patient, other in zip(people.patients, first)]
+    usual = [samples(patient) for patient in people.patients]
+    first = [samples(patient) for patient in people.patients]
+    second = [samples(patient, other) for patient, other in zip(people.patients, first)]
     short = fading(steps, dt_hours)
     once = [short[i] for i in rng.permutation(np.arange(len(people)) % len(short))]
     later = min(SECOND, steps - 1)
@@ -129,11 +130,11 @@ def plasma(people: State, given: Sequence[Treatment], steps: int, dt_hours: floa
     return course / np.maximum(course.max(axis=1, keepdims=True), 1e-12)
 
 
-def courses(given: Mapping[str, Schedule], told: bool = True) -> list[Course]:
+def courses(given: Mapping[str, Schedule], row: bool = True) -> list[Course]:
     """All courses of the study; without ``told`` only those that do not hang on what is seen of the first strip."""
     listed = [Course(name, schedule) for name, schedule in given.items()]
     listed += [Course(f"treated, told every {k}", given["treated"], every=k) for k in RESYNCED]
-    if told:
+    if row:
         twins = {"identical twin": 0.0, **{f"twin {1000 * nudge:g} uV": nudge for nudge in NUDGES_MV}}
         listed += [Course(name, given["placebo"], nudge_mv=nudge) for name, nudge in twins.items()]
     return listed
@@ -163,10 +164,10 @@ def sight(world: World, state: State) -> tuple[State, np.ndarray]:
         shift = float(state.hours[row])
         given = tuple(Administration(a.hours - shift, a.dose) for a in state.taken[row])
         try:
-            shown = world.observe(ECG(state.ecg[row], MODEL_RATE_HZ), state.patients[row], given)
+            rows = world.observe(ECG(state.ecg[row], MODEL_RATE_HZ), state.patients[row], given)
         except ValueError:
-            shown = None
-        views.append(shown if state.alive[row] else None)
+            rows = None
+        views.append(rows if state.alive[row] else None)
     known = [view for view in views if view is not None]
     if not known:
         raise ValueError(
@@ -181,12 +182,12 @@ def sight(world: World, state: State) -> tuple[State, np.ndarray]:
 def run(
     world: World,
     start: Callable[[Course], State],
-    told: Callable[[int], State],
+    row: Callable[[int], State],
     plan: Sequence[Course],
     k: int,
     noise: tuple[str, int],
     progress: Progress = lambda rows: None,
-) -> tuple[dict[str, Drawn], Dead]:
+) -> tuple[dict[str, ArmSamples], Dead]:
     """``k`` samples of every course, side by side in one batch, and how the dead fared.
 
     ``start`` gives the N people of a course as this world knows them, ``told`` those of the treated after a step.
@@ -206,7 +207,7 @@ def run(
         looks.append(_look(crowd, like))
         for course in plan:
             if course.every and step % course.every == 0 and step < len(course.given):
-                crowd = _replaced(crowd, block[course.name], crowd_of(told(step), k))
+                crowd = _replaced(crowd, block[course.name], crowd_of(row(step), k))
     killed = replace(crowd[:n], alive=np.zeros(n, bool))
     after = advance(world, killed, plan[0].given[0][:n], draws(noise, n, 1, len(plan[0].given) + 1), progress)
     parts = [np.stack(part, axis=1) for part in zip(*looks)]  # (rows, H + 1, ...)
@@ -215,8 +216,8 @@ def run(
         mine = values[block[course.name]]
         return mine.reshape(k, n, *mine.shape[1:])
 
-    drawn = {course.name: Drawn(*(samples(part, course) for part in parts)) for course in plan}
-    return drawn, Dead(rows + n, dead + int(_changed(killed, after).sum()))
+    sample = {course.name: ArmSamples(*(samples(part, course) for part in parts)) for course in plan}
+    return sample, Dead(rows + n, dead + int(_changed(killed, after).sum()))
 
 
 def _look(crowd: State, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -230,9 +231,9 @@ def _look(crowd: State, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _changed(before: State, after: State) -> np.ndarray:
     """Rows ``(B,)`` whose strip, clock, doses or life have changed."""
-    told = np.array([was != now for was, now in zip(before.taken, after.taken)])
+    row = np.array([was != now for was, now in zip(before.taken, after.taken)])
     strips = (before.ecg != after.ecg).any(axis=(1, 2)) & np.isfinite(before.ecg).all(axis=(1, 2))
-    return strips | told | (before.hours != after.hours) | (before.alive != after.alive)
+    return strips | row | (before.hours != after.hours) | (before.alive != after.alive)
 
 
 def _replaced(crowd: State, rows: slice, others: State) -> State:
@@ -240,10 +241,10 @@ def _replaced(crowd: State, rows: slice, others: State) -> State:
     return concatenate(parts)
 
 
-def together(parts: Sequence[Mapping[str, Drawn]]) -> dict[str, Drawn]:
+def together(parts: Sequence[Mapping[str, ArmSamples]]) -> dict[str, ArmSamples]:
     """The patients of several runs in one."""
     fields = ("intervals", "flaws", "apart_mv", "alive")
     return {
-        name: Drawn(*(np.concatenate([getattr(part[name], field) for part in parts], axis=1) for field in fields))
+        name: ArmSamples(*(np.concatenate([getattr(part[name], field) for part in parts], axis=1) for field in fields))
         for name in parts[0]
     }

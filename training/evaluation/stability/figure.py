@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.evaluation.questions import SHORT
-from training.evaluation.stability.measures import shown
+from training.evaluation.stability.measures import summary
 from training.evaluation.world_model.rollout_arms import SCORED
 
 if TYPE_CHECKING:
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 COLOURS = {"hr_bpm": "C3", "pr_ms": "C2", "qrs_ms": "C4", "qtcf_ms": "C0"}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """The study's figure; solid is the world, dashed the virtual patient."""
     import matplotlib.pyplot as plt
 
-    drawn, ((horizon, drift, washout), (order, twins, spread)) = plt.subplots(2, 3, figsize=(15, 8))
-    steps = range(1, int(found["settings"]["steps"]) + 1)
-    hours = np.array([step * found["settings"]["dt_hours"] for step in steps])
+    samples, ((horizon, drift, washout), (order, twins, spread)) = plt.subplots(2, 3, figsize=(15, 8))
+    steps = range(1, int(document["settings"]["steps"]) + 1)
+    hours = np.array([step * document["settings"]["dt_hours"] for step in steps])
 
     def column(interval: str, name: str) -> np.ndarray:
-        rows = [r for r in found["rows"] if r["interval"] == interval]
+        rows = [r for r in document["rows"] if r["interval"] == interval]
         return np.array([np.nan if r.get(name) is None else r[name] for r in rows], dtype=float)
 
-    lines = shown(found)
+    lines = summary(document)
     ways = {"open loop": "C0", "told every 4": "C9", "told every 2": "C2", "told every 1": "C1", "copy": "C7"}
     for way, colour in {**ways, "virtual patient, open loop": "k"}.items():
         course = [np.nan if line[way] is None else line[way] for line in lines]
@@ -59,7 +59,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     order.set(title="A then B less B then A (dashed: truth)", ylabel="root mean square, 1/min or ms")
     order.set_ylim(bottom=0)
 
-    for name, colour in zip([name for name in found["rows"][0] if name.startswith("twin ")], ("C0", "C3")):
+    for name, colour in zip([name for name in document["rows"][0] if name.startswith("twin ")], ("C0", "C3")):
         distance = column(last, name)
         twins.plot(hours, np.where(distance > 0, distance, np.nan), colour, label=name.removesuffix(" [mV]"))
     twins.set(title="twins: distance of strips, noise in common", ylabel="mV")
@@ -79,8 +79,8 @@ def figure(found: Mapping[str, Any]) -> Figure:
         axes.set_xlabel("hours")
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    told = found["settings"]
-    drawn.suptitle(f"{told['world_name']}: {found['n_patients']} patients, {told['samples']} samples")
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    row = document["settings"]
+    samples.suptitle(f"{row['world_name']}: {document['n_patients']} patients, {row['samples']} samples")
+    samples.tight_layout()
+    plt.close(samples)
+    return samples

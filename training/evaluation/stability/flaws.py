@@ -43,7 +43,7 @@ def flaws(state: State, intervals: np.ndarray) -> np.ndarray:
     column = dict(zip(MEASURED, intervals.T))
     strip = {name: row.get("high", row.get("low")) for name, row in table["strip"].items()}
     twelve = limb_from_independent(independent_from_leads(ecg))
-    found = {
+    result = {
         "not_finite": ~np.isfinite(state.ecg).all(axis=(1, 2)),
         "einthoven": np.abs(twelve - ecg).max(axis=(1, 2)) > strip["einthoven_mv"],
         "amplitude": np.abs(ecg).max(axis=(1, 2)) > strip["amplitude_mv"],
@@ -55,8 +55,8 @@ def flaws(state: State, intervals: np.ndarray) -> np.ndarray:
     for name, row in table["intervals"].items():
         value = column[name]
         outside = ((value < row["low"]) | (value > row["high"])).astype(float)
-        found[name.rsplit("_", 1)[0]] = np.where(np.isfinite(value), outside, np.nan)
-    stacked = np.stack([np.asarray(found[name], dtype=float) for name in FLAWS], axis=1)
+        result[name.rsplit("_", 1)[0]] = np.where(np.isfinite(value), outside, np.nan)
+    stacked = np.stack([np.asarray(result[name], dtype=float) for name in FLAWS], axis=1)
     return np.where(state.alive[:, None], stacked, np.nan)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.stability import arms
-from training.evaluation.stability.arms import Dead, Drawn
+from training.evaluation.stability.arms import ArmSamples, Dead
 from training.evaluation.world_model.rollout_arms import SCORED
 
 S = slice(0, len(SCORED))
@@ -24,8 +24,8 @@ class Found:
     real: np.ndarray  # (N, H + 1, 6) what happened to the treated, columns harness.INTERVALS
     real_placebo: np.ndarray  # (N, H + 1, 6)
     real_once: np.ndarray  # (N, H + 1, 6)
-    world: Mapping[str, Drawn]
-    home: Mapping[str, Drawn]
+    world: Mapping[str, ArmSamples]
+    home: Mapping[str, ArmSamples]
     pharmacology: np.ndarray  # (N, H + 1, 6) the first strip moved by population pharmacology, one fading dose
     untreated: np.ndarray  # (N, H + 1, 6) the same without it
     plasma: np.ndarray  # (N, H + 1) level of the fading dose over its largest

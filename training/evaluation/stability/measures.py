@@ -27,51 +27,53 @@ from training.evaluation.world_model.rollout_arms import SCORED
 BAND = 0.90
 
 
-def metrics(found: Found, steps: int, dt_hours: float) -> Metrics:
+def metrics(document: Found, steps: int, dt_hours: float) -> Metrics:
     """All metrics of the document, by the seven questions."""
     return {
-        **_horizon(found, steps),
-        **_drift(found, steps, dt_hours),
-        **washout(found, steps, dt_hours),
-        **order_matters(found, steps),
-        **twins(found, steps, dt_hours),
-        **violations(found),
-        **_spread(found, steps),
+        **_horizon(document, steps),
+        **_drift(document, steps, dt_hours),
+        **washout(document, steps, dt_hours),
+        **order_matters(document, steps),
+        **twins(document, steps, dt_hours),
+        **violations(document),
+        **_spread(document, steps),
     }
 
 
 # --- 1. horizon -------------------------------------------------------------------------------------------------------
 
 
-def _errors(found: Found) -> dict[str, np.ndarray]:
+def _errors(document: Found) -> dict[str, np.ndarray]:
     """CRPS ``(N, H + 1, 4)`` of each way to forecast what happened to the treated; the same rows for all."""
-    real = found.real[..., S]
-    told = {f"told every {k}": f"treated, told every {k}" for k in RESYNCED}
-    ways = {"open loop": "treated", **told}
-    errors = {way: crps(found.world[name].intervals[..., S], real) for way, name in ways.items()}
-    errors |= {f"virtual patient, {way}": crps(found.home[name].intervals[..., S], real) for way, name in ways.items()}
+    real = document.real[..., S]
+    row = {f"told every {k}": f"treated, told every {k}" for k in RESYNCED}
+    ways = {"open loop": "treated", **row}
+    errors = {way: crps(document.world[name].intervals[..., S], real) for way, name in ways.items()}
+    errors |= {
+        f"virtual patient, {way}": crps(document.home[name].intervals[..., S], real) for way, name in ways.items()
+    }
     errors["copy"] = np.abs(real[:, :1] - real)
     known = np.all([np.isfinite(error) for error in errors.values()], axis=0)
     return {way: np.where(known, error, np.nan) for way, error in errors.items()}
 
 
-def _horizon(found: Found, steps: int) -> Metrics:
-    errors, out = _errors(found), {}
+def _horizon(document: Found, steps: int) -> Metrics:
+    errors, out = _errors(document), {}
     for i, name in enumerate(SCORED):
         beside = {
-            way: estimate_mean(errors[of][:, steps, i], found.patient)
+            way: estimate_mean(errors[of][:, steps, i], document.patient)
             for way, of in {
                 "copy": "copy",
                 "virtual patient": "virtual patient, open loop",
                 **{f"told every {k}": f"told every {k}" for k in RESYNCED},
             }.items()
         }
-        own = estimate_mean(errors["open loop"][:, steps, i], found.patient)
+        own = estimate_mean(errors["open loop"][:, steps, i], document.patient)
         out[f"crps_{steps}_{SHORT[name]}_{UNITS[name]}"] = metric(own, baselines=beside)
 
     def beyond(far: str, near: str, at: tuple[int, int]) -> dict[str, Any]:
         """Mean over the intervals of how much larger one error is than another, at two steps."""
-        return estimate(excess(errors[far][:, at[0]], errors[near][:, at[1]]), found.patient)
+        return estimate(excess(errors[far][:, at[0]], errors[near][:, at[1]]), document.patient)
 
     last = (steps, steps)
     out[f"open_over_told_{steps}"] = metric(
@@ -104,23 +106,23 @@ def _negative(one: Mapping[str, Any]) -> dict[str, Any]:
 # --- 2. drift ---------------------------------------------------------------------------------------------------------
 
 
-def _drift(found: Found, steps: int, dt_hours: float) -> Metrics:
+def _drift(document: Found, steps: int, dt_hours: float) -> Metrics:
     """Where the untreated go beyond where they go in truth, at the end and per hour."""
     hours = dt_hours * np.arange(steps + 1)
-    world, home = (mean_known(one["placebo"].intervals[..., S]) for one in (found.world, found.home))
+    world, home = (mean_known(one["placebo"].intervals[..., S]) for one in (document.world, document.home))
     out: Metrics = {}
     for i, name in enumerate(SCORED):
-        true = home[..., i] - found.real_placebo[:, :1, i]
+        true = home[..., i] - document.real_placebo[:, :1, i]
         courses = {
             "world": world[..., i] - world[:, :1, i],
             "copy": np.zeros_like(true),
-            "virtual patient": found.real_placebo[..., i] - found.real_placebo[:, :1, i],
+            "virtual patient": document.real_placebo[..., i] - document.real_placebo[:, :1, i],
         }
-        ends = {of: estimate_mean((course - true)[:, steps], found.patient) for of, course in courses.items()}
-        rates = {of: estimate_mean(_slopes(hours, course - true), found.patient) for of, course in courses.items()}
+        ends = {of: estimate_mean((course - true)[:, steps], document.patient) for of, course in courses.items()}
+        rates = {of: estimate_mean(_slopes(hours, course - true), document.patient) for of, course in courses.items()}
         itself = {
-            "ends": estimate_mean(true[:, steps], found.patient),
-            "rates": estimate_mean(_slopes(hours, true), found.patient),
+            "ends": estimate_mean(true[:, steps], document.patient),
+            "rates": estimate_mean(_slopes(hours, true), document.patient),
         }
         for label, found_here in (("ends", ends), ("rates", rates)):
             unit = f"{UNITS[name]}_{steps}" if label == "ends" else f"{UNITS[name]}_per_hour"
@@ -168,14 +170,14 @@ def spread_and_error(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray,
     )
 
 
-def _spread(found: Found, steps: int) -> Metrics:
-    real = {"treated": found.real[..., S], "placebo": found.real_placebo[..., S]}
+def _spread(document: Found, steps: int) -> Metrics:
+    real = {"treated": document.real[..., S], "placebo": document.real_placebo[..., S]}
     out: Metrics = {}
-    who = np.tile(found.patient, 2)
+    who = np.tile(document.patient, 2)
     parts = {
         of: [np.concatenate([values[:, [1, steps]] for values in part]) for part in zip(*table)]
         for of, table in {
-            of: [spread_and_error(getattr(found, of)[arm].intervals[..., S], real[arm]) for arm in real]
+            of: [spread_and_error(getattr(document, of)[arm].intervals[..., S], real[arm]) for arm in real]
             for of in ("world", "home")
         }.items()
     }
@@ -196,38 +198,38 @@ def _spread(found: Found, steps: int) -> Metrics:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def rows(found: Found, steps: int, dt_hours: float) -> list[dict[str, Any]]:
+def rows(document: Found, steps: int, dt_hours: float) -> list[dict[str, Any]]:
     """One row per step and interval: errors of every way to forecast, drift, order, spread; effects and twins too."""
-    errors, table = _errors(found), []
-    effect, apart, paired = effects(found), order(found), twin_courses(found)
-    drift = {of: mean_known(getattr(found, of)["placebo"].intervals[..., S]) for of in ("world", "home")}
+    errors, table = _errors(document), []
+    effect, apart, paired = effects(document), order(document), twin_courses(document)
+    drift = {of: mean_known(getattr(document, of)["placebo"].intervals[..., S]) for of in ("world", "home")}
     spread = {
-        of: spread_and_error(getattr(found, of)["treated"].intervals[..., S], found.real[..., S])
+        of: spread_and_error(getattr(document, of)["treated"].intervals[..., S], document.real[..., S])
         for of in ("world", "home")
     }
-    mean = {of: mean_known(getattr(found, of)["treated"].intervals[..., S]) for of in ("world", "home")}
+    mean = {of: mean_known(getattr(document, of)["treated"].intervals[..., S]) for of in ("world", "home")}
     names = {"world": "world", "home": "virtual patient"}
     for step in range(1, steps + 1):
         for i, interval in enumerate(SCORED):
             row: dict[str, Any] = {"step": step, "hours": step * dt_hours, "interval": interval}
             row |= {f"crps {way}": _mean(error[:, step, i]) for way, error in errors.items()}
-            row["mae copy"] = _mean(np.abs(found.real[:, 0, i] - found.real[:, step, i]))
+            row["mae copy"] = _mean(np.abs(document.real[:, 0, i] - document.real[:, step, i]))
             for of, word in names.items():
-                row[f"mae {word}"] = _mean(np.abs(mean[of][:, step, i] - found.real[:, step, i]))
+                row[f"mae {word}"] = _mean(np.abs(mean[of][:, step, i] - document.real[:, step, i]))
                 row[f"change {word}"] = _mean(drift[of][:, step, i] - drift[of][:, 0, i])
                 row[f"spread {word}"], row[f"error {word}"] = (_root(spread[of][n][:, step, i]) for n in (0, 1))
                 row[f"coverage {word}"] = 100 * _mean(spread[of][2][:, step, i])
             row |= {f"order {of}": _root(apart[of][:, step, i] ** 2) for of in ("world", "virtual patient")}
             row |= {f"effect {of}": _mean(course[:, step]) for of, course in effect.items()}
-            row["plasma level"] = _mean(found.plasma[:, step])
+            row["plasma level"] = _mean(document.plasma[:, step])
             row |= {f"{name} [mV]": _root(squares[:, step]) for name, squares in paired.items()}
             table.append(row)
     return table
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One line per step: each way's CRPS, mean over the intervals, in units of the copy's at the last step."""
-    every, steps = found["rows"], found["settings"]["steps"]
+    every, steps = document["rows"], document["settings"]["steps"]
     unit = {r["interval"]: r["crps copy"] for r in every if r["step"] == steps}
     ways = [name for name in every[0] if name.startswith("crps ")]
     lines = []

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conformance.soak.ledger import write_aside
+from ecg_gym.io import write_text
 from training.console import SAY, entrance
 from training.evaluation.result import cell
 from training.evaluation.world_model.page import table
@@ -31,9 +31,9 @@ Document = Mapping[str, Any]
 
 def worlds(documents: Mapping[str, Document], pictures: Mapping[str, str]) -> str:
     """Metrics by worlds as Markdown: value and interval of each, and what stands beside the first one."""
-    told = [f"- **{name}** {_run(one)}" for name, one in documents.items()]
-    drawn = [f"![{name}]({path})" for name, path in pictures.items()]
-    return "\n\n".join(["\n".join(told), table(_rows(documents)), *drawn])
+    row = [f"- **{name}** {_run(one)}" for name, one in documents.items()]
+    samples = [f"![{name}]({path})" for name, path in pictures.items()]
+    return "\n\n".join(["\n".join(row), table(_rows(documents)), *samples])
 
 
 def _run(one: Document) -> str:
@@ -74,19 +74,19 @@ def main(
 ) -> None:
     """Fill the page's table from the documents of the worlds, and copy their pictures beside it."""
     with entrance():
-        found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/stability.json"))}
-        if not found:
+        result = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/stability.json"))}
+        if not result:
             raise ValueError(f"{folder} holds no document; expected NAME/stability.json; run ecg-gym study stability")
         pictures = {}
         figures = page.with_suffix("")
-        for name in found:
-            if (drawn := folder / name / "stability.png").is_file():
+        for name in result:
+            if (samples := folder / name / "stability.png").is_file():
                 figures.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(drawn, figures / f"{name}.png")
+                shutil.copyfile(samples, figures / f"{name}.png")
                 pictures[name] = os.path.relpath(figures / f"{name}.png", page.parent)
-        text = BLOCK.sub(lambda m: f"{m[1]}{worlds(found, pictures)}\n{m[2]}", page.read_text(encoding="utf-8"))
-        write_aside(page, text)
-    SAY.print(f"{page}: {', '.join(found)}")
+        text = BLOCK.sub(lambda m: f"{m[1]}{worlds(result, pictures)}\n{m[2]}", page.read_text(encoding="utf-8"))
+        write_text(page, text)
+    SAY.print(f"{page}: {', '.join(result)}")
 
 
 if __name__ == "__main__":

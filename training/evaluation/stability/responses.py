@@ -9,7 +9,7 @@ import numpy as np
 
 from training.evaluation.questions import SHORT, mean_known
 from training.evaluation.result import estimate, estimate_mean, estimate_ratio, metric
-from training.evaluation.stability.arms import NUDGES_MV, Drawn
+from training.evaluation.stability.arms import NUDGES_MV, ArmSamples
 from training.evaluation.stability.flaws import FLAWS
 from training.evaluation.stability.found import UNITS, Found, Metrics, S
 from training.evaluation.world_model.rollout_arms import SCORED, between_people
@@ -17,16 +17,18 @@ from training.evaluation.world_model.rollout_arms import SCORED, between_people
 # --- 3. washout -------------------------------------------------------------------------------------------------------
 
 
-def effects(found: Found) -> dict[str, np.ndarray]:
+def effects(document: Found) -> dict[str, np.ndarray]:
     """What the fading dose does ``(N, H + 1)``: in SDs between people, mean of the intervals by their true direction.
 
     Weighted by how large each patient's true effect is, so that intervals that a drug does not touch say nothing.
     """
-    spread = between_people(found.real_placebo[:, 0, S])
+    spread = between_people(document.real_placebo[:, 0, S])
     courses = {
-        "world": mean_known(found.world["once"].intervals[..., S] - found.world["placebo"].intervals[..., S]),
-        "virtual patient": mean_known(found.home["once"].intervals[..., S] - found.home["placebo"].intervals[..., S]),
-        "pharmacology": (found.pharmacology - found.untreated)[..., S],
+        "world": mean_known(document.world["once"].intervals[..., S] - document.world["placebo"].intervals[..., S]),
+        "virtual patient": mean_known(
+            document.home["once"].intervals[..., S] - document.home["placebo"].intervals[..., S]
+        ),
+        "pharmacology": (document.pharmacology - document.untreated)[..., S],
     }
     true = np.nan_to_num(courses["virtual patient"] / spread)
     peak = np.take_along_axis(true, np.abs(true).argmax(axis=1)[:, None], axis=1)  # (N, 1, 4)
@@ -46,22 +48,22 @@ def halfway(course: np.ndarray, hours: np.ndarray) -> float:
     return float(hours[after - 1] + part * (hours[after] - hours[after - 1]) - hours[top])
 
 
-def washout(found: Found, steps: int, dt_hours: float) -> Metrics:
+def washout(document: Found, steps: int, dt_hours: float) -> Metrics:
     hours = dt_hours * np.arange(steps + 1)
-    courses = {**effects(found), "plasma level": found.plasma}
+    courses = {**effects(document), "plasma level": document.plasma}
 
     def half_of(course: np.ndarray) -> dict[str, Any]:
-        return estimate(lambda rows: halfway(course[rows].mean(axis=0), hours), found.patient)
+        return estimate(lambda rows: halfway(course[rows].mean(axis=0), hours), document.patient)
 
     def left_of(course: np.ndarray) -> dict[str, Any]:
         peak = int(np.argmax(course.mean(axis=0)))
-        return estimate_ratio(course[:, steps], course[:, peak], found.patient)
+        return estimate_ratio(course[:, steps], course[:, peak], document.patient)
 
     half = {of: half_of(course) for of, course in courses.items()}
     left = {of: left_of(course) for of, course in courses.items()}
     wrong = {
-        of: estimate_mean(np.abs(course - courses["virtual patient"])[:, 1:].mean(axis=1), found.patient)
-        for of, course in {**courses, "copy": np.zeros_like(found.plasma)}.items()
+        of: estimate_mean(np.abs(course - courses["virtual patient"])[:, 1:].mean(axis=1), document.patient)
+        for of, course in {**courses, "copy": np.zeros_like(document.plasma)}.items()
     }
     beside = ("virtual patient", "pharmacology", "plasma level")
     return {
@@ -74,39 +76,39 @@ def washout(found: Found, steps: int, dt_hours: float) -> Metrics:
 # --- 4. order ---------------------------------------------------------------------------------------------------------
 
 
-def order(found: Found) -> dict[str, np.ndarray]:
+def order(document: Found) -> dict[str, np.ndarray]:
     """What it matters who was first ``(N, H + 1, 4)``: A then B less B then A, in the world, in truth and in halves."""
 
-    def apart(of: Mapping[str, Drawn], samples: slice = slice(None)) -> np.ndarray:
+    def apart(of: Mapping[str, ArmSamples], samples: slice = slice(None)) -> np.ndarray:
         first, second = (of[name].intervals[samples, ..., S] for name in ("a then b", "b then a"))
         return mean_known(first - second)
 
-    k = len(found.home["a then b"].intervals)
+    k = len(document.home["a then b"].intervals)
     return {
-        "world": apart(found.world),
-        "virtual patient": apart(found.home),
-        "one half": apart(found.home, slice(0, k // 2)),
-        "other half": apart(found.home, slice(k // 2, None)),
+        "world": apart(document.world),
+        "virtual patient": apart(document.home),
+        "one half": apart(document.home, slice(0, k // 2)),
+        "other half": apart(document.home, slice(k // 2, None)),
     }
 
 
-def order_matters(found: Found, steps: int) -> Metrics:
-    course, out = order(found), {}
+def order_matters(document: Found, steps: int) -> Metrics:
+    course, out = order(document), {}
     for i, name in enumerate(SCORED):
         at = {of: values[:, steps, i] for of, values in course.items()}
         wrong = np.abs(at["world"] - at["virtual patient"])
         known = np.isfinite(wrong)
         beside = {
-            "copy": estimate_mean(np.where(known, np.abs(at["virtual patient"]), np.nan), found.patient),
-            "virtual patient": estimate_mean(np.abs(at["one half"] - at["other half"]), found.patient),
+            "copy": estimate_mean(np.where(known, np.abs(at["virtual patient"]), np.nan), document.patient),
+            "virtual patient": estimate_mean(np.abs(at["one half"] - at["other half"]), document.patient),
         }
         out[f"order_error_{steps}_{SHORT[name]}_{UNITS[name]}"] = metric(
-            estimate_mean(wrong, found.patient), baselines=beside
+            estimate_mean(wrong, document.patient), baselines=beside
         )
-    spread = between_people(found.real_placebo[:, 0, S])
-    one = np.ones(len(found.real))
+    spread = between_people(document.real_placebo[:, 0, S])
+    one = np.ones(len(document.real))
     squares = {of: _mean_square(course[of][:, 1:] / spread) for of in ("world", "virtual patient")}
-    size = {of: estimate_ratio(square, one, found.patient, root=True) for of, square in squares.items()}
+    size = {of: estimate_ratio(square, one, document.patient, root=True) for of, square in squares.items()}
     out["order_size_sd"] = metric(size["world"], baselines={"virtual patient": size["virtual patient"], "copy": 0.0})
     return out
 
@@ -122,10 +124,10 @@ def _mean_square(values: np.ndarray) -> np.ndarray:
 # --- 5. twins ---------------------------------------------------------------------------------------------------------
 
 
-def twin_courses(found: Found) -> dict[str, np.ndarray]:
+def twin_courses(document: Found) -> dict[str, np.ndarray]:
     """Mean squared distance ``(N, H + 1)`` [mV^2] of each twin's strip from the one it was made of, noise in common."""
-    names = [name for name in found.world if name.startswith("twin ")]
-    return {name: mean_known(found.world[name].apart_mv ** 2, least=0.0) for name in names}
+    names = [name for name in document.world if name.startswith("twin ")]
+    return {name: mean_known(document.world[name].apart_mv ** 2, least=0.0) for name in names}
 
 
 def growth(hours: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -145,67 +147,67 @@ def growth(hours: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], flo
     return statistic
 
 
-def twins(found: Found, steps: int, dt_hours: float) -> Metrics:
+def twins(document: Found, steps: int, dt_hours: float) -> Metrics:
     hours = dt_hours * np.arange(steps + 1)
-    same = found.world["identical twin"].apart_mv
+    same = document.world["identical twin"].apart_mv
     out: Metrics = {
         "identical_twins_mv": metric(
             float(np.nanmax(same, initial=0.0)), baselines={"copy": 0.0, "virtual patient": 0.0}
         ),
     }
     # samples of one patient with noise of their own: where twins who have forgotten each other end up
-    strangers = _strangers(found)
-    for (name, squares), nudge in zip(twin_courses(found).items(), NUDGES_MV):
+    other_patients = _other_patients(document)
+    for (name, squares), nudge in zip(twin_courses(document).items(), NUDGES_MV):
         label = f"{1000 * nudge:g}uv"
-        gain = estimate_ratio(squares[:, 1], np.full(len(squares), nudge**2), found.patient, root=True)
+        gain = estimate_ratio(squares[:, 1], np.full(len(squares), nudge**2), document.patient, root=True)
         out[f"twin_gain_{label}_first_step"] = metric(gain, baselines={"copy": 1.0})
-        slope = estimate(growth(hours, squares), found.patient)
+        slope = estimate(growth(hours, squares), document.patient)
         out[f"twin_growth_{label}_per_hour"] = metric(slope, baselines={"copy": 0.0})
-        end = estimate_ratio(squares[:, steps], np.ones(len(squares)), found.patient, root=True)
-        out[f"twin_distance_{label}_{steps}_mv"] = metric(end, baselines={"copy": nudge, **strangers})
-        apart = _apart_in_sd(found, name, steps)
+        end = estimate_ratio(squares[:, steps], np.ones(len(squares)), document.patient, root=True)
+        out[f"twin_distance_{label}_{steps}_mv"] = metric(end, baselines={"copy": nudge, **other_patients})
+        apart = _apart_in_sd(document, name, steps)
         out[f"twin_distance_{label}_{steps}_sd"] = metric(apart, baselines={"copy": 0.0})
     return out
 
 
-def _strangers(found: Found) -> dict[str, Any]:
+def _other_patients(document: Found) -> dict[str, Any]:
     """How far the placebo's strips are from the treated's, noise in common [mV]: a yardstick for distances."""
-    squares = mean_known(found.world["treated"].apart_mv[:, :, -1] ** 2, least=0.0)
-    return {"treated twin": estimate_ratio(squares, np.ones(len(squares)), found.patient, root=True)}
+    squares = mean_known(document.world["treated"].apart_mv[:, :, -1] ** 2, least=0.0)
+    return {"treated twin": estimate_ratio(squares, np.ones(len(squares)), document.patient, root=True)}
 
 
-def _apart_in_sd(found: Found, name: str, steps: int) -> dict[str, Any]:
+def _apart_in_sd(document: Found, name: str, steps: int) -> dict[str, Any]:
     """Root mean square distance of the twins' intervals at the end, in SDs between people."""
-    spread = between_people(found.real_placebo[:, 0, S])
-    apart = found.world[name].intervals[:, :, steps, S] - found.world["placebo"].intervals[:, :, steps, S]
+    spread = between_people(document.real_placebo[:, 0, S])
+    apart = document.world[name].intervals[:, :, steps, S] - document.world["placebo"].intervals[:, :, steps, S]
     squares = _mean_square(np.moveaxis(apart / spread, 0, 1))
-    return estimate_ratio(squares, np.ones(len(squares)), found.patient, root=True)
+    return estimate_ratio(squares, np.ones(len(squares)), document.patient, root=True)
 
 
 # --- 6. violations ----------------------------------------------------------------------------------------------------
 
 
-def violations(found: Found) -> Metrics:
+def violations(document: Found) -> Metrics:
     """Share of drawn strips [%] that break each bound, over all open courses."""
     out: Metrics = {}
-    drawn = {of: _every(getattr(found, of)) for of in ("world", "home")}  # (N, many, flaws)
-    first = found.home["placebo"].flaws[0, :, :1]
+    samples = {of: _every(getattr(document, of)) for of in ("world", "home")}  # (N, many, flaws)
+    first = document.home["placebo"].flaws[0, :, :1]
     for i, name in enumerate((*FLAWS, "any")):
         shares = {
-            of: _share(_any(values) if name == "any" else values[..., i], found.patient)
-            for of, values in {**drawn, "copy": first}.items()
+            of: _share(_any(values) if name == "any" else values[..., i], document.patient)
+            for of, values in {**samples, "copy": first}.items()
         }
         out[f"violation_{name}_percent"] = metric(
             shares["world"], baselines={"copy": shares["copy"], "virtual patient": shares["home"]}
         )
-    rate = 100 * found.dead.changed / max(1, found.dead.rows)
+    rate = 100 * document.dead.changed / max(1, document.dead.rows)
     out["violation_dead_percent"] = metric(rate, baselines={"copy": 0.0, "virtual patient": 0.0})
     return out
 
 
-def _every(drawn: Mapping[str, Drawn]) -> np.ndarray:
+def _every(samples: Mapping[str, ArmSamples]) -> np.ndarray:
     """Flaws ``(N, samples x steps x courses, V)`` of everything drawn but the twins, who are the placebo again."""
-    chosen = [one.flaws[:, :, 1:] for name, one in drawn.items() if "twin" not in name]
+    chosen = [one.flaws[:, :, 1:] for name, one in samples.items() if "twin" not in name]
     rows = [np.moveaxis(part, 1, 0).reshape(part.shape[1], -1, part.shape[-1]) for part in chosen]
     return np.concatenate(rows, axis=1)
 

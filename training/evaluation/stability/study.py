@@ -56,13 +56,13 @@ def study(
     Patients whose first strip the world refuses are left out and counted in ``settings["refused"]``.
     """
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    found = together([_one(world, home, size, seed, steps, progress) for seed in size.seeds])
+    result = together([_one(world, home, size, seed, steps, progress) for seed in size.seeds])
     return document(
-        "stability", world, found.real.shape[0], size.seeds, measures.metrics(found, steps, float(world.dt_hours)),
-        measures.rows(found, steps, float(world.dt_hours)), samples=size.samples, steps=steps,
-        dt_hours=float(world.dt_hours), world_name=_name(world), refused=found.refused, resynced=list(arms.RESYNCED),
-        nudges_uv=[1000 * nudge for nudge in arms.NUDGES_MV], dead_rows=found.dead.rows,
-        died={"world": found.deaths("world"), "virtual patient": found.deaths("home")},
+        "stability", world, result.real.shape[0], size.seeds, measures.metrics(result, steps, float(world.dt_hours)),
+        measures.rows(result, steps, float(world.dt_hours)), samples=size.samples, steps=steps,
+        dt_hours=float(world.dt_hours), world_name=_name(world), refused=result.refused, resynced=list(arms.RESYNCED),
+        nudges_uv=[1000 * nudge for nudge in arms.NUDGES_MV], dead_rows=result.dead.rows,
+        died={"world": result.deaths("world"), "virtual patient": result.deaths("home")},
     )  # fmt: skip
 
 
@@ -84,19 +84,19 @@ def _one(world: World, home: World, size: Size, seed: int, steps: int, progress:
         moved, kept = arms.sight(world, arms.nudged(people, course.nudge_mv, seed))
         return moved.where(kept, view)  # a twin who is refused is no twin: it stands where the other stands
 
-    drawn, dead = arms.run(
+    samples, dead = arms.run(
         world, start, lambda step: arms.sight(world, treated[step])[0], arms.courses(given), size.samples,
         ("model", seed), progress,
     )  # fmt: skip
     could, _ = arms.run(
-        home, lambda _: people, lambda step: treated[step], arms.courses(given, told=False), size.samples,
+        home, lambda _: people, lambda step: treated[step], arms.courses(given, row=False), size.samples,
         ("again", seed),
     )  # fmt: skip
     return Found(
         real=happened["treated"].intervals[0],
         real_placebo=happened["placebo"].intervals[0],
         real_once=happened["once"].intervals[0],
-        world=drawn,
+        world=samples,
         home=could,
         pharmacology=population_forecast(people, [happened["once"].states[step] for step in range(steps + 1)]),
         untreated=population_forecast(people, [happened["placebo"].states[step] for step in range(steps + 1)]),
@@ -106,9 +106,9 @@ def _one(world: World, home: World, size: Size, seed: int, steps: int, progress:
     )
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: one line per step, mean over the four intervals in units of the copy's error at the end."""
-    return measures.shown(found)
+    return measures.summary(result)
 
 
 def _name(world: World) -> str:

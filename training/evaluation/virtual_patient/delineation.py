@@ -129,30 +129,30 @@ def virtual_study(
     A manual-like T end has no place here: the truth's T end is the tangent's. ``found_without_marks`` counts what was
     measured where nothing is to be found.
     """
-    drawn = delineation_virtual.draw(strips, seed, progress=progress)
+    samples = delineation_virtual.draw(strips, seed, progress=progress)
     rows, summary = [], []
     for rate in rates_hz:
-        at_rate = ECG(resample(drawn.signal, delineation_virtual.RATE_HZ, rate), rate)
+        at_rate = ECG(resample(samples.signal, delineation_virtual.RATE_HZ, rate), rate)
         for method in (name for name in methods if name not in (MANUAL_T_END, LEAD_II)):
             measured = _intervals([at_rate.signal], [rate], method)
             for interval in delineation_virtual.INTERVALS:
-                values, truth = getattr(measured, interval), drawn.truth[interval]
-                for group in dict.fromkeys(drawn.group):
-                    mine = (drawn.group == group) & drawn.analysable
-                    hidden = int((mine & drawn.hidden).sum()) if interval in ("qt_ms", "tpeak_tend_ms") else 0
-                    unseen = mine & (~drawn.hidden if interval in ("qt_ms", "tpeak_tend_ms") else True)
+                values, truth = getattr(measured, interval), samples.truth[interval]
+                for group in dict.fromkeys(samples.group):
+                    mine = (samples.group == group) & samples.analysable
+                    hidden = int((mine & samples.hidden).sum()) if interval in ("qt_ms", "tpeak_tend_ms") else 0
+                    unseen = mine & (~samples.hidden if interval in ("qt_ms", "tpeak_tend_ms") else True)
                     rows.append({"interval": interval, "strips": group, "method": method, "rate_hz": rate,
                                  **_error(values, truth, unseen), "hidden": hidden})  # fmt: skip
-                mine = (drawn.group == "population") & drawn.analysable
-                for name, chosen in (("population", mine), ("population without flutter", mine & ~drawn.flutter)):
+                mine = (samples.group == "population") & samples.analysable
+                for name, chosen in (("population", mine), ("population without flutter", mine & ~samples.flutter)):
                     summary.append({"interval": interval, "strips": name, "method": method, "rate_hz": rate,
                                     **_headline(values, truth, chosen)})  # fmt: skip
     return {
         "study": "delineation",
         "truth": "virtual",
-        "n_patients": len(drawn.group),
+        "n_patients": len(samples.group),
         "seed": seed,
-        "not_analysable": int((~drawn.analysable).sum()),
+        "not_analysable": int((~samples.analysable).sum()),
         "t_end": CONVENTIONS,
         "summary": summary,
         "rows": rows,
@@ -163,12 +163,12 @@ def _measured(
     annotated: Annotated, methods: Sequence[str], rates_hz: Sequence[float]
 ) -> dict[tuple[str, float], Intervals]:
     """What each method measures at each rate."""
-    found = {}
+    result = {}
     for rate in rates_hz:
         signals = [resample(ecg.signal, ecg.rate_hz, rate) for ecg in annotated.strips]
         for method in methods:
-            found[method, rate] = _intervals(signals, [rate] * len(signals), method)
-    return found
+            result[method, rate] = _intervals(signals, [rate] * len(signals), method)
+    return result
 
 
 def _intervals(signals: Sequence[np.ndarray], rates_hz: Sequence[float], method: str) -> Intervals:
@@ -275,21 +275,21 @@ def _headline(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> d
     if not known.any():
         return document
     rng = np.random.default_rng(0)
-    drawn = rng.integers(len(error), size=(RESAMPLES, len(error)))
-    document |= _with_interval("failure_rate", failed.astype(float), drawn, lambda x: np.mean(x, axis=-1), 4)
+    samples = rng.integers(len(error), size=(RESAMPLES, len(error)))
+    document |= _with_interval("failure_rate", failed.astype(float), samples, lambda x: np.mean(x, axis=-1), 4)
     if failed.all():
         return document
-    document |= _with_interval("bias_ms", error, drawn, lambda x: np.nanmean(x, axis=-1))
-    document |= _with_interval("sd_ms", error, drawn, lambda x: np.nanstd(x, axis=-1))
-    document |= _with_interval("mae_ms", error, drawn, lambda x: np.nanmean(np.abs(x), axis=-1))
+    document |= _with_interval("bias_ms", error, samples, lambda x: np.nanmean(x, axis=-1))
+    document |= _with_interval("sd_ms", error, samples, lambda x: np.nanstd(x, axis=-1))
+    document |= _with_interval("mae_ms", error, samples, lambda x: np.nanmean(np.abs(x), axis=-1))
     return document
 
 
 def _with_interval(
-    name: str, values: np.ndarray, drawn: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], digits: int = 2
+    name: str, values: np.ndarray, samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], digits: int = 2
 ) -> dict[str, Any]:
-    some = np.isfinite(values[drawn]).any(axis=-1)  # a resample of failures only says nothing about errors
-    low, high = np.quantile(statistic(values[drawn[some]]), [0.025, 0.975])
+    some = np.isfinite(values[samples]).any(axis=-1)  # a resample of failures only says nothing about errors
+    low, high = np.quantile(statistic(values[samples[some]]), [0.025, 0.975])
     return {
         name: _rounded(float(statistic(values)), digits),
         f"{name}_ci95": [_rounded(low, digits), _rounded(high, digits)],

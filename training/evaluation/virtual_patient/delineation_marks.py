@@ -66,10 +66,10 @@ def load(records: Path, limit: int | None = None) -> Annotated:
             for interval, value in reference_intervals(chosen).items():
                 truths[reference][interval].append(value)
     if not names:
-        found = f"only annotators without wave boundaries ({', '.join(sorted(others))})" if others else "none"
+        result = f"only annotators without wave boundaries ({', '.join(sorted(others))})" if others else "none"
         why = f"; {len(skipped)} were skipped, the first because {skipped[0]}" if skipped else ""
         raise ValueError(
-            f"{records} holds no record with marks (annotators found: {found}{why}); expected WFDB records with the "
+            f"{records} holds no record with marks (annotators found: {result}{why}); expected WFDB records with the "
             "begin and end of P, QRS and T marked '(' and ')', one annotation file per lead (.i .ii ... .v6, as in "
             "LUDB) or one for all leads (.q1c, .pu ..., as in QTDB); point --records at such a folder"
         )
@@ -117,18 +117,18 @@ def groups(names: Sequence[str], headers: Sequence[str]) -> dict[str, np.ndarray
 
 def reference_intervals(marks: Mapping[str, Sequence[Wave]]) -> dict[str, float]:
     """PR, QRS and QT [ms] of a record by its marks; NaN where too little was marked."""
-    found: dict[str, list[float]] = {name: [] for name in INTERVALS}
+    result: dict[str, list[float]] = {name: [] for name in INTERVALS}
     beats = list(_beats(marks))
     for qrs, p, t in beats:
         onset, end = _quartiles(qrs)
-        found["qrs_ms"].append(end - onset)
+        result["qrs_ms"].append(end - onset)
         if len(p) >= min(FEWEST_LEADS, len(marks)):
-            found["pr_ms"].append(onset - _quartiles(p)[0])
+            result["pr_ms"].append(onset - _quartiles(p)[0])
         if len(t) >= min(FEWEST_LEADS, len(marks)):
-            found["qt_ms"].append(_quartiles(t)[1] - onset)
-    if len(found["pr_ms"]) < P_SHARE * (len(beats) - 1):  # the first beat of a strip often has no marked P
-        found["pr_ms"] = []
-    return {name: 1000 * float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()}
+            result["qt_ms"].append(_quartiles(t)[1] - onset)
+    if len(result["pr_ms"]) < P_SHARE * (len(beats) - 1):  # the first beat of a strip often has no marked P
+        result["pr_ms"] = []
+    return {name: 1000 * float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in result.items()}
 
 
 def _beats(marks: Mapping[str, Sequence[Wave]]) -> Iterator[tuple[list[Wave], list[Wave], list[Wave]]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ecg_gym.virtual_patient import draw_heart, synthesise
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.truth import FINDINGS, Truth
 
 INTERVALS = ("pr_ms", "qrs_ms", "qt_ms", "tpeak_tend_ms")
@@ -111,10 +111,10 @@ def strip_intervals(truth: Truth) -> tuple[dict[str, float], bool]:
     return values, is_hidden
 
 
-def _pr_ms(marks: Mapping[str, np.ndarray], mine: np.ndarray, told: float) -> float:
+def _pr_ms(marks: Mapping[str, np.ndarray], mine: np.ndarray, row: float) -> float:
     """The median distance [ms] of the measured beats from the P wave that conducted to them, if it is one distance."""
     p = np.sort(marks.get("p_onset", np.empty(0)))
-    if not np.isfinite(told) or len(p) == 0:
+    if not np.isfinite(row) or len(p) == 0:
         return float("nan")
     onset = marks["qrs_onset"][mine]
     before = np.searchsorted(p, onset) - 1

@@ -22,6 +22,7 @@ import numpy as np
 from ecg_gym.clinical_trial import ENDPOINTS, Protocol, load_protocol, run_trial
 from ecg_gym.clinical_trial.effects import cells, changes, endpoint_values, interval, mean_known, number
 from ecg_gym.core import Patient
+from ecg_gym.io import atomic_write
 
 Row = dict[str, Any]
 SHOWN = ("HR", "PR", "QRS", "QTcF", "JTpeakc", "TpTe")
@@ -47,8 +48,8 @@ def default_data() -> Path:
     named = os.environ.get("ECG_GYM_DATA")
     around = [base / part for base in (Path.cwd(), _ROOT) for part in ("data", "../shared/data")]
     folders = [*([Path(named)] if named else []), *around]
-    found = [folder / FOLDER for folder in folders if (folder / FOLDER).is_dir()]
-    return found[0].resolve() if found else Path("data") / FOLDER
+    result = [folder / FOLDER for folder in folders if (folder / FOLDER).is_dir()]
+    return result[0].resolve() if result else Path("data") / FOLDER
 
 
 def study(data: Path, seeds: int = 3, progress: Callable[[], None] = lambda: None) -> Study:
@@ -125,21 +126,21 @@ def corrected(protocol: Protocol, cohorts: Sequence[Sequence[Row]]) -> np.ndarra
 def time_courses(protocol: Protocol, real: Sequence[Row], cohorts: Sequence[Sequence[Row]]) -> list[Row]:
     """Placebo-corrected effects at every hour, real and virtual; ``inside`` as for the pairs."""
     theirs, ours = corrected(protocol, [real]), corrected(protocol, cohorts)
-    found = []
+    result = []
     for a, arm in enumerate(protocol.arms):
         for e, endpoint in enumerate(SHOWN):
             for h, hour in enumerate(protocol.hours if arm.name != protocol.placebo else ()):
                 row, own = interval(theirs[:, a, h, e]), interval(ours[:, a, h, e])
-                found.append(
+                result.append(
                     {"drug": arm.name, "endpoint": endpoint, "hour": hour, **_prefixed("real_", row),
                      **_prefixed("virtual_", own), "inside": bool(row["ci_low"] <= own["mean"] <= row["ci_high"])}
                 )  # fmt: skip
-    return found
+    return result
 
 
 def concentrations(protocol: Protocol, real: Sequence[Row], cohorts: Sequence[Sequence[Row]]) -> list[Row]:
     """Plasma levels at every hour; ``inside`` if the means differ by less than the real between-subject SD."""
-    found = []
+    result = []
     for arm in protocol.arms:
         for hour in protocol.hours if arm.given else ():
             theirs, ours = (
@@ -151,12 +152,12 @@ def concentrations(protocol: Protocol, real: Sequence[Row], cohorts: Sequence[Se
             if len(theirs) < 2:
                 continue
             mean, sd, own = theirs.mean(), theirs.std(ddof=1), ours.mean()
-            found.append(
+            result.append(
                 {"drug": arm.name, "hour": hour, "unit": protocol.units.get(arm.drugs[0], "ng/mL"), "n": len(theirs),
                  "real_mean": _short(mean), "real_sd": _short(sd), "virtual_mean": _short(own),
                  "virtual_sd": _short(ours.std(ddof=1)), "inside": bool(abs(own - mean) < sd)}
             )  # fmt: skip
-    return found
+    return result
 
 
 def placebo_drift(protocol: Protocol, real: Sequence[Row], cohorts: Sequence[Sequence[Row]]) -> list[Row]:
@@ -242,12 +243,12 @@ def _rms(values: np.ndarray) -> float:
 
 def real_effects(data: Path) -> dict[tuple[str, str], Row]:
     """Placebo-corrected effects at the nominal peaks by treatment and endpoint: mean, SD and 95 % interval."""
-    found = {}
+    result = {}
     for row in _table(data / EFFECTS):
         if row["effect"] == "placebo-corrected" and row["timepoint"].startswith("at nominal Tmax"):
             columns = {"mean": "mean", "sd": "sd", "low": "ci95_low", "high": "ci95_high"}
-            found[row["treatment"], row["endpoint"]] = {key: float(row[name]) for key, name in columns.items()}
-    return found
+            result[row["treatment"], row["endpoint"]] = {key: float(row[name]) for key, name in columns.items()}
+    return result
 
 
 def real_rows(data: Path, protocol: Protocol) -> list[Row]:
@@ -330,8 +331,6 @@ def save_figure(done: Study, path: Path) -> Path:
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     who = f"{PEOPLE} real people, {done.document['n_patients']} virtual ones"
     figure.suptitle(f"Placebo-corrected changes, mean and 95 % interval: {who}", fontsize=12)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    figure.savefig(aside, dpi=80, format="png")
-    aside.replace(path)
+    with atomic_write(path) as aside:
+        figure.savefig(aside, dpi=80, format="png")
     return path

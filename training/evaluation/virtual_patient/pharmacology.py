@@ -16,17 +16,17 @@ SHOWN = ("id", "unit", "low", "high", "ours", "inside", "fitted", "confidence") 
 
 def study() -> dict[str, Any]:
     """The study's document; ``rows`` has one entry per check, ``metrics`` how many lie inside."""
-    found = outcomes()
-    fresh = [o for o in found if not o.check.fitted]
+    result = outcomes()
+    fresh = [o for o in result if not o.check.fitted]
     return {
         "study": "pharmacology",
         "metrics": {
-            "inside": sum(o.inside for o in found),
-            "of": len(found),
+            "inside": sum(o.inside for o in result),
+            "of": len(result),
             "inside_not_fitted": sum(o.inside for o in fresh),
             "of_not_fitted": len(fresh),
-            "no_effect_inside": sum(o.check.low <= 0 <= o.check.high for o in found),
+            "no_effect_inside": sum(o.check.low <= 0 <= o.check.high for o in result),
             "no_effect_inside_not_fitted": sum(o.check.low <= 0 <= o.check.high for o in fresh),
         },
-        "rows": [o.as_row() for o in found],
+        "rows": [o.as_row() for o in result],
     }

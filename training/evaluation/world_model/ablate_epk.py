@@ -51,7 +51,7 @@ FUTURES = 4  # true futures of one heart, and strangers'
 REFERENCE = 320
 JUDGED = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 
 
 def study(
@@ -59,32 +59,34 @@ def study(
     truth: World,
     size: Size = USUAL,
     quick: bool = False,
-    progress: Told = lambda n: None,
+    progress: StepInputs = lambda n: None,
     draw: questions.Draw | None = None,
 ) -> dict[str, Any]:
     """The study's document. ``worlds`` by name, each with a knob ``epk_scale``; the first at x 1 gives the values."""
-    asked = questions.joined(
+    queries = questions.joined(
         [numbered(questions.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds]
     )
     other = questions.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
-    pre = questions.intervals_of(asked.start.ecg)
-    true = futures(truth, asked.start, asked, FUTURES, measured, stream="true", progress=progress)["intervals"] - pre
-    lost = questions.futures_of_strangers(truth, asked, FUTURES, measured, progress=progress)
+    pre = questions.intervals_of(queries.start.ecg)
+    true = (
+        futures(truth, queries.start, queries, FUTURES, measured, stream="true", progress=progress)["intervals"] - pre
+    )
+    lost = questions.futures_of_other_patients(truth, queries, FUTURES, measured, progress=progress)
     strange = None if lost is None else lost["intervals"] - pre
-    expected = questions.pharmacology_alone(asked) - pre
+    expected = questions.pharmacology_alone(queries) - pre
     scores = {}
     for name, world in variants(worlds).items():
         look = both(measured, questions.ordered) if questions.draws_intervals_first(world) else measured
-        drawn = futures(world, seen(world, asked), asked, size.samples, look, progress=progress)
-        scores[name] = score(drawn["intervals"] - pre, true, strange, expected, asked)
-        if "asked" in drawn:
-            scores[name] |= rendered(drawn["intervals"], drawn["asked"], asked)
+        samples = futures(world, seen(world, queries), queries, size.samples, look, progress=progress)
+        scores[name] = score(samples["intervals"] - pre, true, strange, expected, queries)
+        if "asked" in samples:
+            scores[name] |= rendered(samples["intervals"], samples["asked"], queries)
     rivals = {
-        who: {f"crps_{SHORT[q]}": estimate_mean(_crps(by[q], true[..., i]), asked.patient, 300)}
-        for who, by in baselines(truth, asked, other, None, progress).items()
+        who: {f"crps_{SHORT[q]}": estimate_mean(_crps(by[q], true[..., i]), queries.patient, 300)}
+        for who, by in baselines(truth, queries, other, None, progress).items()
         for q, i in [("qtcf_ms", INTERVALS.index("qtcf_ms"))]
     }
-    truth_follows = follows(mean_known(true), expected, asked)
+    truth_follows = follows(mean_known(true), expected, queries)
     first = list(scores)[len(SCALES) - 1]
     metrics = {}
     for key, own in scores[first].items():
@@ -95,12 +97,12 @@ def study(
     return result.document(
         "ablate-epk",
         worlds[next(iter(worlds))],
-        len(np.unique(asked.patient)),
+        len(np.unique(queries.patient)),
         size.seeds,
         metrics,
         [{"variant": name, **{key: own["value"] for key, own in by.items()}} for name, by in scores.items()],
         samples=size.samples,
-        n_questions=len(asked),
+        n_questions=len(queries),
         value_is_of=first,
         models={name: getattr(world, "sha256", "") for name, world in worlds.items()},
     )
@@ -108,8 +110,8 @@ def study(
 
 def answers_of(size: Size, quick: bool = False, models: int = 1) -> int:
     """About how many questions are answered, for a progress bar."""
-    asked = size.patients * len(size.seeds)
-    return (2 + len(SCALES) * models) * asked + (3 * SMALL.patients if quick else REFERENCE)
+    queries = size.patients * len(size.seeds)
+    return (2 + len(SCALES) * models) * queries + (3 * SMALL.patients if quick else REFERENCE)
 
 
 def variants(worlds: Mapping[str, World]) -> dict[str, World]:
@@ -122,61 +124,61 @@ def variants(worlds: Mapping[str, World]) -> dict[str, World]:
 
 
 def score(
-    samples: np.ndarray, true: np.ndarray, strange: np.ndarray | None, expected: np.ndarray, asked: Questions
+    samples: np.ndarray, true: np.ndarray, strange: np.ndarray | None, expected: np.ndarray, queries: Questions
 ) -> dict[str, dict[str, Any]]:
     """Scores of one variant's changes ``(K, N, 6)`` against true ones ``(J, N, 6)``, each ``{value, ci95}``."""
-    found: dict[str, dict[str, Any]] = {}
-    fresh = np.array([not taken for taken in asked.start.taken])
+    results: dict[str, dict[str, Any]] = {}
+    fresh = np.array([not taken for taken in queries.start.taken])
     for name in JUDGED:
         i, short = INTERVALS.index(name), SHORT[name]
-        drawn, real = samples[..., i], true[..., i]
-        found[f"crps_{short}"] = estimate_mean(_crps(drawn, real), asked.patient, 300)
-        variance = variance_of(drawn)
+        sample, real = samples[..., i], true[..., i]
+        results[f"crps_{short}"] = estimate_mean(_crps(sample, real), queries.patient, 300)
+        variance = variance_of(sample)
         if strange is not None and fresh.any():
             total = np.where(fresh, variance_of(strange[..., i]), np.nan)
-            found[f"spread_ratio_{short}"] = estimate_ratio(variance, total, asked.patient, root=True)
-        error = mean_known((mean_known(drawn) - real) ** 2, least=0.0)
-        found[f"spread_skill_{short}"] = estimate_ratio(
-            variance * (1 + 1 / len(drawn)), error, asked.patient, root=True
+            results[f"spread_ratio_{short}"] = estimate_ratio(variance, total, queries.patient, root=True)
+        error = mean_known((mean_known(sample) - real) ** 2, least=0.0)
+        results[f"spread_skill_{short}"] = estimate_ratio(
+            variance * (1 + 1 / len(sample)), error, queries.patient, root=True
         )
-    return found | follows(mean_known(samples), expected, asked)
+    return results | follows(mean_known(samples), expected, queries)
 
 
-def rendered(got: np.ndarray, wanted: np.ndarray, asked: Questions) -> dict[str, dict[str, Any]]:
+def rendered(got: np.ndarray, targets: np.ndarray, queries: Questions) -> dict[str, dict[str, Any]]:
     """Mean absolute difference of intervals measured on strips and ordered for them, ``(K, N, 6)`` both."""
     return {
         f"rendered_{SHORT[name]}": estimate_mean(
-            mean_known(np.abs(got - wanted)[..., INTERVALS.index(name)], least=0.0), asked.patient
+            mean_known(np.abs(got - targets)[..., INTERVALS.index(name)], least=0.0), queries.patient
         )
         for name in JUDGED
     }
 
 
-def follows(change: np.ndarray, expected: np.ndarray, asked: Questions) -> dict[str, dict[str, Any]]:
+def follows(change: np.ndarray, expected: np.ndarray, queries: Questions) -> dict[str, dict[str, Any]]:
     """Correlation and slope of changes ``(N, 6)`` against those that population pharmacology expects."""
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name in ("hr_bpm", "qtcf_ms"):
         i = INTERVALS.index(name)
-        got, wanted = change[:, i], expected[:, i]
+        got, targets = change[:, i], expected[:, i]
 
-        def correlation(rows: np.ndarray, got: np.ndarray = got, wanted: np.ndarray = wanted) -> float:
-            return pearson(wanted[rows], got[rows])
+        def correlation(rows: np.ndarray, got: np.ndarray = got, targets: np.ndarray = targets) -> float:
+            return pearson(targets[rows], got[rows])
 
-        def slope(rows: np.ndarray, got: np.ndarray = got, wanted: np.ndarray = wanted) -> float:
-            x, y = wanted[rows], got[rows]
+        def slope(rows: np.ndarray, got: np.ndarray = got, targets: np.ndarray = targets) -> float:
+            x, y = targets[rows], got[rows]
             ok = np.isfinite(x) & np.isfinite(y)
             return float(np.polyfit(x[ok], y[ok], 1)[0]) if ok.sum() > 2 and np.ptp(x[ok]) > 1e-9 else np.nan
 
-        found[f"follows_{SHORT[name]}_correlation"] = estimate(correlation, asked.patient, 300)
-        found[f"follows_{SHORT[name]}_slope"] = estimate(slope, asked.patient, 300)
-    return found
+        results[f"follows_{SHORT[name]}_correlation"] = estimate(correlation, queries.patient, 300)
+        results[f"follows_{SHORT[name]}_slope"] = estimate(slope, queries.patient, 300)
+    return results
 
 
 def _crps(samples: np.ndarray, true: np.ndarray) -> np.ndarray:
     return mean_known(np.stack([fair_crps(samples, t) for t in true]), least=0.0)
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """CRPS, spread and following of every variant side by side."""
     from matplotlib.figure import Figure
 
@@ -184,14 +186,14 @@ def figure(found: Mapping[str, Any]) -> Figure:
         key
         for key in ("crps_hr", "crps_pr", "crps_qrs", "crps_qtcf", "spread_ratio_qtcf", "follows_qtcf_correlation",
                     "rendered_qrs", "rendered_qtcf")
-        if key in found["metrics"]
+        if key in document["metrics"]
     ]  # fmt: skip
-    drawn = Figure(figsize=(15, 7), layout="constrained")
-    axes = drawn.subplots(2, 4).ravel()
-    names = [row["variant"] for row in found["rows"]][::-1]
+    samples = Figure(figsize=(15, 7), layout="constrained")
+    axes = samples.subplots(2, 4).ravel()
+    names = [row["variant"] for row in document["rows"]][::-1]
     for ax, key in zip(axes, keys):
-        values = {row["variant"]: row.get(key) for row in found["rows"]}
-        beside = {k: v for k, v in found["metrics"][key]["baselines"].items() if k not in values and v is not None}
+        values = {row["variant"]: row.get(key) for row in document["rows"]}
+        beside = {k: v for k, v in document["metrics"][key]["baselines"].items() if k not in values and v is not None}
         who = [*beside, *names]
         shown_ = [values[w] if w in values else beside[w] for w in who]
         colours = ["tab:red" if w in values else "lightgray" for w in who]
@@ -202,5 +204,5 @@ def figure(found: Mapping[str, Any]) -> Figure:
         ax.set_title(key.replace("_", " "), fontsize=9)
     for ax in axes[len(keys) :]:
         ax.set_axis_off()
-    drawn.suptitle(f"EPK at inference: {found['n_patients']} held-out patients")
-    return drawn
+    samples.suptitle(f"EPK at inference: {document['n_patients']} held-out patients")
+    return samples

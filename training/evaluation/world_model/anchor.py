@@ -26,7 +26,7 @@ from ecg_gym.core import (
     independent_from_leads,
     limb_from_independent,
 )
-from ecg_gym.physiology import ASKED, LeadFit, anchor_traces, fit_leads, multilead, recorded_rhythm
+from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, fit_leads, multilead, recorded_rhythm
 from ecg_gym.waveform import Intervals, measure, to_model_grid
 from training.evaluation import questions
 from training.evaluation.result import document, estimate, metric
@@ -111,19 +111,19 @@ def real(folder: Path, limit: int, seed: int = 0) -> dict[str, Any]:
     seen, (beats, first) = measure(ECG(ecg, MODEL_RATE_HZ)), recorded_rhythm(ecg)
     fit = fit_leads(ecg, seen)
     five = fit_leads(ecg, seen, waves="five")
-    drawn = fit.drawable & np.isfinite(beats).all(axis=1)
-    who, true, asked = np.arange(len(ecg)), independent_from_leads(ecg), seen.as_array(ASKED)
+    samples = fit.drawable & np.isfinite(beats).all(axis=1)
+    who, true, queries = np.arange(len(ecg)), independent_from_leads(ecg), seen.as_array(TARGET_INTERVALS)
     metrics = _coverage(fit, who)
     rows = []
     for name, own, residual in (("five waves", five, False), ("nine waves", fit, False), (SHIPPED, fit, True)):
         rmse, correlation = _scores(
-            anchor_traces(own, asked, beats, first_s=first, abstain=False, residual=residual)[drawn], true[drawn]
+            anchor_traces(own, queries, beats, first_s=first, abstain=False, residual=residual)[samples], true[samples]
         )
         by_lead = dict(zip(INDEPENDENT_LEADS, np.median(correlation, axis=0).round(3).tolist()))
         rows.append(
             {
                 "drawn by": name,
-                "quality": float(np.median(own.quality[drawn])),
+                "quality": float(np.median(own.quality[samples])),
                 "rmse [uV]": float(np.median(rmse.mean(axis=1))),
                 **by_lead,
             }
@@ -140,18 +140,20 @@ def figure(truth: World, seed: int = 0, lead: str = "II") -> Figure:
 
     pairs = _pairs(truth, 40, [seed])
     fit = fit_leads(pairs.before, pairs.seen)
-    drawn = anchor_traces(fit, pairs.then.as_array(ASKED), pairs.beats_s, first_s=pairs.first_s, abstain=False)
+    samples = anchor_traces(
+        fit, pairs.then.as_array(TARGET_INTERVALS), pairs.beats_s, first_s=pairs.first_s, abstain=False
+    )
     moved = np.abs(pairs.then.qt_ms - pairs.seen.qt_ms)
     chosen = np.argsort(-np.where(fit.abstained, 0, np.nan_to_num(moved)))[:4]
     chosen = np.concatenate(
         [chosen, np.flatnonzero(fit.abstained & fit.drawable & np.isfinite(pairs.beats_s).all(axis=1))[:2]]
     )
     drawing, axes = plt.subplots(len(chosen), 1, figsize=(11, 1.7 * len(chosen)), sharex=True)
-    row, seconds = INDEPENDENT_LEADS.index(lead), np.arange(drawn.shape[-1]) / MODEL_RATE_HZ
+    row, seconds = INDEPENDENT_LEADS.index(lead), np.arange(samples.shape[-1]) / MODEL_RATE_HZ
     for axis, i in zip(axes, chosen):
         axis.plot(seconds, independent_from_leads(pairs.before)[i, row], color="0.8", lw=0.8, label="before")
         axis.plot(seconds, independent_from_leads(pairs.after)[i, row], color="0.2", lw=0.9, label="after")
-        axis.plot(seconds, drawn[i, row], color="tab:red", lw=0.9, label="anchor")
+        axis.plot(seconds, samples[i, row], color="tab:red", lw=0.9, label="anchor")
         axis.set_ylabel(f"{lead} [mV]")
         axis.set_xlim(0, 5)
         axis.set_title(
@@ -168,10 +170,10 @@ def figure(truth: World, seed: int = 0, lead: str = "II") -> Figure:
 def _pairs(truth: World, patients: int, seeds: Sequence[int]) -> _Pairs:
     parts = []
     for seed in seeds:
-        asked = questions.transitions(truth, patients, seed)
-        found = questions.futures(truth, asked.start, asked, 1, _strip, seed=seed, stream="true")
-        alive = found["alive"][0].astype(bool)
-        parts.append((asked.start.ecg[alive], found["ecg"][0][alive], 10_000 * seed + asked.patient[alive]))
+        queries = questions.transitions(truth, patients, seed)
+        result = questions.futures(truth, queries.start, queries, 1, _strip, seed=seed, stream="true")
+        alive = result["alive"][0].astype(bool)
+        parts.append((queries.start.ecg[alive], result["ecg"][0][alive], 10_000 * seed + queries.patient[alive]))
     before, after, patient = (np.concatenate(column) for column in zip(*parts))
     seen, then = (measure(ECG(strips, MODEL_RATE_HZ)) for strips in (before, after))
     return _Pairs(before, after, seen, then, *recorded_rhythm(after), patient)
@@ -183,12 +185,12 @@ def _strip(before: Any, after: Any) -> Mapping[str, np.ndarray]:
 
 def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float]:
     """The strip after by every way of drawing it ``(N, 8, 1024)``, and milliseconds per strip of the shipped one."""
-    asked, beats = pairs.then.as_array(ASKED), pairs.beats_s
+    queries, beats = pairs.then.as_array(TARGET_INTERVALS), pairs.beats_s
     five = fit_leads(pairs.before, pairs.seen, waves="five")
     alone = fit_leads(pairs.before, pairs.seen, waves="five", lead="II")
     again = fit_leads(pairs.after, pairs.then)
 
-    def draw(of: LeadFit, asks: np.ndarray = asked, series: np.ndarray | None = beats, **how: Any) -> np.ndarray:
+    def draw(of: LeadFit, asks: np.ndarray = queries, series: np.ndarray | None = beats, **how: Any) -> np.ndarray:
         return anchor_traces(of, asks, series, abstain=False, **({"first_s": pairs.first_s} | how))
 
     shipped, ms = _timed(lambda: draw(fit), patients=int(fit.drawable.sum()))
@@ -203,7 +205,7 @@ def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float
         "first R peak as in the strip before": draw(fit, first_s=None),
         "first R peak at 0.4 s": draw(fit, first_s=R_PEAK_OFFSET_S),
         "even beats": draw(fit, series=None),
-        "beats only": draw(fit, np.full_like(asked, np.nan)),
+        "beats only": draw(fit, np.full_like(queries, np.nan)),
         COPY: independent_from_leads(pairs.before),
         "the strip after, drawn again": draw(again),
     }, ms
@@ -218,13 +220,13 @@ def _waveless(fit: LeadFit) -> LeadFit:
 
 def _timed(call: Callable[[], Any], patients: int) -> tuple[Any, float]:
     begin = time.process_time()
-    found = call()
-    return found, 1e3 * (time.process_time() - begin) / max(patients, 1)
+    result = call()
+    return result, 1e3 * (time.process_time() - begin) / max(patients, 1)
 
 
-def _scores(drawn: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scores(samples: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """RMSE [uV] and correlation ``(n, 8)`` of strips about their own means."""
-    x, y = (s - s.mean(axis=-1, keepdims=True) for s in (drawn.astype(float), true.astype(float)))
+    x, y = (s - s.mean(axis=-1, keepdims=True) for s in (samples.astype(float), true.astype(float)))
     power = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return 1e3 * np.sqrt(((x - y) ** 2).mean(axis=-1)), (x * y).sum(axis=-1) / np.maximum(power, 1e-9)
 
@@ -236,9 +238,9 @@ def _median(values: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
 def _read_back(pairs: _Pairs, traces: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
     """What the delineator finds on the drawn strips minus what was asked: median, and share within 10 ms (2 /min)."""
     rows = np.flatnonzero(chosen)
-    asked, patient, found = pairs.then.as_array(READ_BACK)[rows], pairs.patient[rows], {}
+    queries, patient, result = pairs.then.as_array(READ_BACK)[rows], pairs.patient[rows], {}
     error = {
-        name: measure(ECG(limb_from_independent(trace[rows]), MODEL_RATE_HZ)).as_array(READ_BACK) - asked
+        name: measure(ECG(limb_from_independent(trace[rows]), MODEL_RATE_HZ)).as_array(READ_BACK) - queries
         for name, trace in traces.items()
         if name in READ
     }
@@ -246,9 +248,9 @@ def _read_back(pairs: _Pairs, traces: Mapping[str, np.ndarray], chosen: np.ndarr
         within = 2.0 if interval == "hr_bpm" else 10.0
         middle = {name: _middle(table[:, k], patient) for name, table in error.items()}
         share = {name: _share(np.abs(table[:, k]) <= within, patient) for name, table in error.items()}
-        found[f"read_back_{interval}"] = metric(middle.pop(SHIPPED), baselines=middle)
-        found[f"read_back_{interval}_within"] = metric(share.pop(SHIPPED), baselines=share, within=within)
-    return found
+        result[f"read_back_{interval}"] = metric(middle.pop(SHIPPED), baselines=middle)
+        result[f"read_back_{interval}_within"] = metric(share.pop(SHIPPED), baselines=share, within=within)
+    return result
 
 
 def _middle(values: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
@@ -260,10 +262,12 @@ def _share(hits: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
 
 
 def _coverage(fit: LeadFit, patient: np.ndarray) -> dict[str, Any]:
-    spoken = np.flatnonzero(~fit.abstained)
+    has_prior = np.flatnonzero(~fit.abstained)
     return {
         "coverage": metric(estimate(lambda r: float(np.mean(~fit.abstained[r])), patient)),
         "coverage_without_abstaining": metric(estimate(lambda r: float(np.mean(fit.drawable[r])), patient)),
-        "quality": metric(_median(fit.quality[spoken], patient[spoken])),
-        "quality_lowest_twentieth": metric(float(np.quantile(fit.quality[spoken], 0.05)) if len(spoken) else np.nan),
+        "quality": metric(_median(fit.quality[has_prior], patient[has_prior])),
+        "quality_lowest_twentieth": metric(
+            float(np.quantile(fit.quality[has_prior], 0.05)) if len(has_prior) else np.nan
+        ),
     }

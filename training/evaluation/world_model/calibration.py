@@ -46,14 +46,14 @@ HEADLINE = ("hr", "pr", "qrs", "qtcf")
 QUANTITIES = (*INTERVALS, RISK)
 RIDGE = 1.0  # patients' worth of "this drug does nothing" in the treatment mean
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Forecasts:
     """Samples of what is asked, and what came true: changes of intervals, and the risk after."""
 
-    asked: Questions
+    queries: Questions
     samples: Mapping[str, np.ndarray]  # quantity -> (K, N)
     true: Mapping[str, np.ndarray]  # quantity -> (J, N), futures of the same heart
 
@@ -63,7 +63,7 @@ def study(
     truth: World,
     size: Size = USUAL,
     quick: bool = False,
-    progress: Told = lambda n: None,
+    progress: StepInputs = lambda n: None,
     calibration: Calibration | None = None,
     risk: Any = None,
     draw: questions.Draw | None = None,
@@ -72,41 +72,41 @@ def study(
     risk = risk or RiskModel.load()
     if calibration is None:
         calibration = fit(world, truth, size.patients, size.samples, progress=progress, risk=risk, draw=draw)
-    asked = questions.joined(
+    queries = questions.joined(
         [numbered(questions.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds]
     )
-    found = forecasts(world, truth, asked, size.samples, FUTURES, risk, progress)
-    lost = questions.futures_of_strangers(truth, asked, FUTURES, judged(risk), progress=progress)
-    pre = questions.intervals_of(asked.start.ecg)
+    results = forecasts(world, truth, queries, size.samples, FUTURES, risk, progress)
+    lost = questions.futures_of_other_patients(truth, queries, FUTURES, judged(risk), progress=progress)
+    pre = questions.intervals_of(queries.start.ecg)
     strange = None if lost is None else _quantities(lost, pre)
     other = questions.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
-    rivals = baselines(truth, asked, other, risk, progress)
-    metrics = measures(found, strange, rivals, calibration)
+    rivals = baselines(truth, queries, other, risk, progress)
+    metrics = measures(results, strange, rivals, calibration)
     return result.document(
         "calibration",
         world,
-        len(np.unique(asked.patient)),
+        len(np.unique(queries.patient)),
         size.seeds,
         metrics,
-        rows(found, strange, calibration),
+        rows(results, strange, calibration),
         samples=size.samples,
         true_futures=FUTURES,
-        n_questions=len(asked),
-        n_held_out=int(asked.held_out.sum()),
+        n_questions=len(queries),
+        n_held_out=int(queries.held_out.sum()),
         fitted_on=dict(calibration.fitted_on),
-        pit={name: pit(found.samples[name], found.true[name]).tolist() for name in QUANTITIES},
+        pit={name: pit(results.samples[name], results.true[name]).tolist() for name in QUANTITIES},
     )
 
 
 def answers_of(size: Size, quick: bool = False) -> int:
     """About how many questions are answered, for a progress bar."""
-    asked = size.patients * len(size.seeds)
-    return 3 * asked + 2 * size.patients + (3 * SMALL.patients if quick else REFERENCE)
+    queries = size.patients * len(size.seeds)
+    return 3 * queries + 2 * size.patients + (3 * SMALL.patients if quick else REFERENCE)
 
 
-def numbered(asked: Questions, seed: int) -> Questions:
+def numbered(queries: Questions, seed: int) -> Questions:
     """The same questions, their patients numbered so that cohorts of several seeds do not share them."""
-    return questions.replace(asked, patient=asked.patient + 100_000 * seed)
+    return questions.replace(queries, patient=queries.patient + 100_000 * seed)
 
 
 def fit(
@@ -115,7 +115,7 @@ def fit(
     patients: int = FITTED_ON,
     samples: int = 19,
     seed: int = 0,
-    progress: Told = lambda n: None,
+    progress: StepInputs = lambda n: None,
     risk: Any = None,
     draw: questions.Draw | None = None,
 ) -> Calibration:
@@ -123,15 +123,15 @@ def fit(
 
     Their treatments are such as training knows, none held out. Call it after training, then ``.save(beside(weights))``.
     """
-    asked = questions.transitions(truth, patients, seed, "validation", draw=draw)
-    found = forecasts(world, truth, asked, samples, 1, risk or RiskModel.load(), progress)
+    queries = questions.transitions(truth, patients, seed, "validation", draw=draw)
+    results = forecasts(world, truth, queries, samples, 1, risk or RiskModel.load(), progress)
     bands = {
-        name: fit_band(found.samples[name], found.true[name][0], asked.patient, LEVEL)
+        name: fit_band(results.samples[name], results.true[name][0], queries.patient, LEVEL)
         for name in QUANTITIES
-        if np.isfinite(found.true[name][0]).sum() > LEVEL / (1 - LEVEL)
+        if np.isfinite(results.true[name][0]).sum() > LEVEL / (1 - LEVEL)
     }
-    told = {"split": "validation", "seed": seed, "patients": len(np.unique(asked.patient)), "samples": samples}
-    return Calibration(LEVEL, getattr(world, "sha256", ""), bands, told)
+    row = {"split": "validation", "seed": seed, "patients": len(np.unique(queries.patient)), "samples": samples}
+    return Calibration(LEVEL, getattr(world, "sha256", ""), bands, row)
 
 
 def stored(weights: Path, model_sha256: str) -> Calibration | None:
@@ -162,42 +162,42 @@ def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, An
 
 
 def forecasts(
-    world: World, truth: World, asked: Questions, k: int, j: int, risk: Any, progress: Told = lambda n: None
+    world: World, truth: World, queries: Questions, k: int, j: int, risk: Any, progress: StepInputs = lambda n: None
 ) -> Forecasts:
     """``k`` futures by the world and ``j`` by the truth, measured and judged."""
     look = judged(risk)
-    pre = questions.intervals_of(asked.start.ecg)
-    drawn = futures(world, seen(world, asked), asked, k, look, progress=progress)
-    real = futures(truth, asked.start, asked, j, look, stream="true", progress=progress)
-    return Forecasts(asked, _quantities(drawn, pre), _quantities(real, pre))
+    pre = questions.intervals_of(queries.start.ecg)
+    samples = futures(world, seen(world, queries), queries, k, look, progress=progress)
+    real = futures(truth, queries.start, queries, j, look, stream="true", progress=progress)
+    return Forecasts(queries, _quantities(samples, pre), _quantities(real, pre))
 
 
-def _quantities(found: Mapping[str, np.ndarray], pre: np.ndarray) -> dict[str, np.ndarray]:
+def _quantities(landmarks: Mapping[str, np.ndarray], pre: np.ndarray) -> dict[str, np.ndarray]:
     """Changes of the intervals against the strip before, and the risk after if there is one, ``(K, N)`` each."""
-    change = found["intervals"] - pre
-    judged_too = {RISK: found["risk"]} if "risk" in found else {}
+    change = landmarks["intervals"] - pre
+    judged_too = {RISK: landmarks["risk"]} if "risk" in landmarks else {}
     return {name: change[..., i] for i, name in enumerate(INTERVALS)} | judged_too
 
 
 def baselines(
-    truth: World, asked: Questions, other: Questions, risk: Any = None, progress: Told = lambda n: None
+    truth: World, queries: Questions, other: Questions, risk: Any = None, progress: StepInputs = lambda n: None
 ) -> dict[str, dict[str, np.ndarray]]:
     """Trivial forecasts by name and quantity, ``(K, N)`` each; ``other`` are patients they may learn from.
 
     Of the risk only if there is a ``risk`` to judge by.
     """
     look = measured if risk is None else judged(risk)
-    pre, their_pre = questions.intervals_of(asked.start.ecg), questions.intervals_of(other.start.ecg)
+    pre, their_pre = questions.intervals_of(queries.start.ecg), questions.intervals_of(other.start.ecg)
     theirs = _quantities(futures(truth, other.start, other, 1, look, stream="true", progress=progress), their_pre)
-    nothing, nothing_there = np.zeros(len(asked)), np.zeros(len(other))
-    epk, their_epk = questions.pharmacology_alone(asked) - pre, questions.pharmacology_alone(other) - their_pre
-    found: dict[str, dict[str, np.ndarray]] = {}
+    nothing, nothing_there = np.zeros(len(queries)), np.zeros(len(other))
+    epk, their_epk = questions.pharmacology_alone(queries) - pre, questions.pharmacology_alone(other) - their_pre
+    results: dict[str, dict[str, np.ndarray]] = {}
     for i, name in enumerate(theirs):
         judging = name == RISK
-        start = questions.risk_before(risk, asked.start) if judging else nothing
+        start = questions.risk_before(risk, queries.start) if judging else nothing
         happened = theirs[name][0] - (questions.risk_before(risk, other.start) if judging else nothing_there)
         ok = np.isfinite(happened)
-        treated, fitted = treatment_mean(other.treatments, happened, asked.treatments)
+        treated, fitted = treatment_mean(other.treatments, happened, queries.treatments)
         rivals = {
             "no change": start[None],
             "climatology": start + happened[ok][:, None],
@@ -209,23 +209,23 @@ def baselines(
             missed = happened - their_epk[:, i]
             rivals |= {"EPK alone": point[None], "EPK alone, dressed": point + missed[np.isfinite(missed)][:, None]}
         for rival, samples in rivals.items():
-            found.setdefault(rival, {})[name] = np.clip(samples, 0, 1) if judging else samples
-    return found
+            results.setdefault(rival, {})[name] = np.clip(samples, 0, 1) if judging else samples
+    return results
 
 
 def treatment_mean(
-    treatments: Sequence[Treatment], happened: np.ndarray, asked: Sequence[Treatment]
+    treatments: Sequence[Treatment], happened: np.ndarray, treatments_of: Sequence[Treatment]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean change by treatment: what other patients' ``happened (M,)`` says of ``asked`` ``(N,)``, and of themselves.
 
     One number for nothing and one for each drug, added up in combinations; least squares, rare drugs drawn to nothing.
     """
-    design, wanted = _indicators(treatments), _indicators(asked)
+    design, targets = _indicators(treatments), _indicators(treatments_of)
     ok = np.isfinite(happened)
     penalty = np.sqrt(RIDGE) * np.eye(design.shape[1])[1:]
     rows, target = np.vstack([design[ok], penalty]), np.concatenate([happened[ok], np.zeros(len(penalty))])
     solution = np.linalg.lstsq(rows, target, rcond=None)[0]
-    return wanted @ solution, design @ solution
+    return targets @ solution, design @ solution
 
 
 def _indicators(treatments: Sequence[Treatment]) -> np.ndarray:
@@ -239,17 +239,17 @@ def _indicators(treatments: Sequence[Treatment]) -> np.ndarray:
 
 
 def measures(
-    found: Forecasts,
+    forecast: Forecasts,
     strange: Mapping[str, np.ndarray] | None,
     rivals: Mapping[str, Mapping[str, np.ndarray]],
     calibration: Calibration,
 ) -> dict[str, Any]:
     """The study's metrics."""
-    patients, fresh = found.asked.patient, np.array([not taken for taken in found.asked.start.taken])
+    patients, fresh = forecast.queries.patient, np.array([not taken for taken in forecast.queries.start.taken])
     out: dict[str, Any] = {}
     shorts = {**SHORT, RISK: "risk"}
     for name in QUANTITIES:
-        samples, true, short = found.samples[name], found.true[name], shorts[name]
+        samples, true, short = forecast.samples[name], forecast.true[name], shorts[name]
         if name != RISK:
             out |= _spreads(samples, true, None if strange is None else strange[name], fresh, short, patients)
         out |= _coverage(name, samples, true, calibration, short, patients)
@@ -289,7 +289,7 @@ def _spreads(
     skill = np.where(
         known.any(axis=0), np.where(known, error, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
     )
-    found = {
+    results = {
         f"spread_skill_{short}": metric(
             estimate_ratio(variance * (1 + 1 / k), skill, patients, root=True),
             baselines={"no change": 0.0},
@@ -301,7 +301,7 @@ def _spreads(
         total = np.where(fresh, variance_of(strange), np.nan)
         chance = np.where(np.isfinite(total), chance, np.nan)
         mine = np.where(np.isfinite(total), variance, np.nan)
-        found[f"spread_ratio_{short}"] = metric(
+        results[f"spread_ratio_{short}"] = metric(
             estimate_ratio(variance, total, patients, root=True),
             baselines={"no change": 0.0, "chance alone": estimate_ratio(chance, total, patients, root=True)},
             samples_sd=_root(mine),
@@ -310,7 +310,7 @@ def _spreads(
             unknown_heart_sd=float(np.sqrt(max(0.0, (_root(total) or 0) ** 2 - (_root(chance) or 0) ** 2))),
             median_ratio=_median(np.sqrt(variance / np.where(total > 0, total, np.nan))),
         )
-    return found
+    return results
 
 
 def variance_of(samples: np.ndarray) -> np.ndarray:
@@ -333,9 +333,9 @@ def _coverage(
     """Share of true futures within the corrected band, beside the raw one; width of both."""
     low, high = raw_band(samples, LEVEL)
     raw = _mean(covered(low, high, true))
-    found = {f"coverage90_{short}_raw": metric(estimate_mean(raw, patients), width=_median(high - low))}
+    results = {f"coverage90_{short}_raw": metric(estimate_mean(raw, patients), width=_median(high - low))}
     if name not in calibration.bands:
-        return found
+        return results
     lower, upper = calibration.apply(name, samples)
     corrected = _mean(covered(lower, upper, true))
     value = metric(
@@ -345,7 +345,7 @@ def _coverage(
         raw_width=_median(high - low),
         no_band=float(np.mean(~np.isfinite(low))),
     )
-    return {f"coverage90_{short}": value, **found}
+    return {f"coverage90_{short}": value, **results}
 
 
 def _crps(samples: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -382,22 +382,24 @@ def pit(samples: np.ndarray, true: np.ndarray, bins: int = 10) -> np.ndarray:
     return share / share.sum() if share.sum() else share
 
 
-def rows(found: Forecasts, strange: Mapping[str, np.ndarray] | None, calibration: Calibration) -> list[dict[str, Any]]:
+def rows(
+    forecast: Forecasts, strange: Mapping[str, np.ndarray] | None, calibration: Calibration
+) -> list[dict[str, Any]]:
     """A row per question and quantity: mean and SD of the samples, bands, the first true future, the true spread."""
     table = []
     for name in QUANTITIES:
-        samples, true = found.samples[name], found.true[name]
+        samples, true = forecast.samples[name], forecast.true[name]
         mean, sd = questions.mean_known(samples), np.sqrt(variance_of(samples))
         low, high = calibration.apply(name, samples) if name in calibration.bands else raw_band(samples)
         true_sd = np.sqrt(variance_of(strange[name])) if strange is not None else np.full(len(mean), np.nan)
         score = _crps(samples, true)
-        for i in range(len(found.asked)):
+        for i in range(len(forecast.queries)):
             table.append(
                 {
-                    "patient": int(found.asked.patient[i]),
-                    "treatment": str(found.asked.treatments[i]),
-                    "hours": float(found.asked.dt_hours[i]),
-                    "held_out": bool(found.asked.held_out[i]),
+                    "patient": int(forecast.queries.patient[i]),
+                    "treatment": str(forecast.queries.treatments[i]),
+                    "hours": float(forecast.queries.dt_hours[i]),
+                    "held_out": bool(forecast.queries.held_out[i]),
                     "quantity": name,
                     "mean": mean[i],
                     "sd": sd[i],
@@ -411,9 +413,9 @@ def rows(found: Forecasts, strange: Mapping[str, np.ndarray] | None, calibration
     return table
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line per quantity for people."""
-    lines, metrics = [], found["metrics"]
+    lines, metrics = [], document["metrics"]
     for name in QUANTITIES:
         short = {**SHORT, RISK: "risk"}[name]
         ratio, band = metrics.get(f"spread_ratio_{short}", {}), metrics.get(f"coverage90_{short}", {})
@@ -436,17 +438,17 @@ def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return lines
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """PIT histograms, spread by its causes, coverage, and CRPS beside the rivals'."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(15, 8), layout="constrained")
+    samples = Figure(figsize=(15, 8), layout="constrained")
     axes = np.array(
-        [part.subplots(1, 4) for part in np.array(drawn.subfigures(2, 1), dtype=object)]
+        [part.subplots(1, 4) for part in np.array(samples.subfigures(2, 1), dtype=object)]
     )  # rows keep their own widths
-    metrics = found["metrics"]
+    metrics = document["metrics"]
     for ax, name in zip(axes[0], ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")):
-        share = np.array(found["settings"]["pit"][name])
+        share = np.array(document["settings"]["pit"][name])
         ax.bar((np.arange(len(share)) + 0.5) / len(share), share * len(share), width=0.095, color="tab:red", alpha=0.7)
         ax.axhline(1, color="black", lw=0.8)
         ax.set_title(f"{SHORT[name]}: where the truth lies among the samples", fontsize=9)
@@ -454,8 +456,10 @@ def figure(found: Mapping[str, Any]) -> Figure:
     _coverage_bars(axes[1, 1], metrics)
     _score_bars(axes[1, 2], metrics, "qtcf", "ms")
     _score_bars(axes[1, 3], metrics, "hr", "1/min")
-    drawn.suptitle(f"Calibration: {found['n_patients']} held-out patients, {found['settings']['samples']} samples each")
-    return drawn
+    samples.suptitle(
+        f"Calibration: {document['n_patients']} held-out patients, {document['settings']['samples']} samples each"
+    )
+    return samples
 
 
 def _spread_bars(ax: Any, metrics: Mapping[str, Any]) -> None:

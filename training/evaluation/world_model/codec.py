@@ -54,7 +54,7 @@ def study(path: Path, sets: Mapping[str, tuple[Strips, Strips]], seed: int = 0, 
     the intervals, for each named pair of (strips the trivial codes learn from, held-out strips); a row per case of the
     virtual patient's gallery.
     """
-    found = checkpoint.load(path, KIND)
+    stored = checkpoint.load(path, KIND)
     vae = VAE.load(path)
     metrics: dict[str, Any] = {}
     for name, (learned, held_out) in sets.items():
@@ -62,7 +62,7 @@ def study(path: Path, sets: Mapping[str, tuple[Strips, Strips]], seed: int = 0, 
     patients = sum(len(np.unique(held_out.record)) for _, held_out in sets.values())
     data = {name: list(held_out.sources) for name, (_, held_out) in sets.items()}
     rows = gallery_rows(vae) if gallery else []
-    return document("codec", found, patients, [seed], metrics, rows, data=data, noise_mv=NOISE_MV)
+    return document("codec", stored, patients, [seed], metrics, rows, data=data, noise_mv=NOISE_MV)
 
 
 def held_out_strips(data: Path | None, run: Path | None, size: Size) -> dict[str, tuple[Strips, Strips]]:
@@ -76,10 +76,10 @@ def held_out_strips(data: Path | None, run: Path | None, size: Size) -> dict[str
 
     sets: dict[str, tuple[Strips, Strips]] = {}
     if run is not None:
-        found = sorted(run.glob("strips_*.npz"))
-        if not found:
+        result = sorted(run.glob("strips_*.npz"))
+        if not result:
             raise ValueError(f"{run} holds no strips_*.npz; expected the folder of a run; make one with train vae")
-        for path in found:
+        for path in result:
             strips, name = load_strips(path), path.stem.removeprefix("strips_").split("_")[0]
             most = size.real if name == "real" else size.virtual
             sets[name] = _some(strips.of("train"), size.learned), _some(strips.where(strips.split != "train"), most)

@@ -50,14 +50,14 @@ PREDICTORS = (
     "truth again",
 )  # fmt: skip
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Changes:
     """Changes of risk ``(N,)``: true, predicted by name, and of the same hearts watched."""
 
-    asked: Questions
+    queries: Questions
     true: np.ndarray
     watched: np.ndarray  # true, placebo
     watched_model: np.ndarray  # the model's, placebo
@@ -71,34 +71,34 @@ def study(
     truth: World,
     size: Size = USUAL,
     quick: bool = False,
-    progress: Told = lambda n: None,
+    progress: StepInputs = lambda n: None,
     risk: Any = None,
     draw: questions.Draw | None = None,
 ) -> dict[str, Any]:
     """The study's document."""
     risk = risk or RiskModel.load()
-    asked = questions.joined(
+    queries = questions.joined(
         [numbered(questions.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds]
     )
     j, n_other = (QUICK_FUTURES, 3 * SMALL.patients) if quick else (FUTURES, REFERENCE)
     other = questions.transitions(truth, n_other, 0, "validation", draw=draw)
-    found = changes(world, truth, asked, other, size.samples, j, risk, progress)
-    threshold = noise_threshold(found.watched)
+    results = changes(world, truth, queries, other, size.samples, j, risk, progress)
+    threshold = noise_threshold(results.watched)
     paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["delta_risk"]
     return result.document(
         "delta-risk",
         world,
-        len(np.unique(asked.patient)),
+        len(np.unique(queries.patient)),
         size.seeds,
-        metrics(found, threshold),
-        rows(found, threshold),
+        metrics(results, threshold),
+        rows(results, threshold),
         samples=size.samples,
         true_futures=j,
-        n_questions=len(asked),
+        n_questions=len(queries),
         threshold=threshold,
         noise_rule=f"above {NOISE:.0%} of the absolute changes of the same hearts under placebo",
-        n_not_noise=int((np.abs(found.true) > threshold).sum()),
-        deaths={"true": float(found.died.mean()), "model": float(found.died_model.mean())},
+        n_not_noise=int((np.abs(results.true) > threshold).sum()),
+        deaths={"true": float(results.died.mean()), "model": float(results.died_model.mean())},
         paper=paper,
     )
 
@@ -109,35 +109,35 @@ def answers_of(size: Size, quick: bool = False) -> int:
 
 
 def changes(
-    world: World, truth: World, asked: Questions, other: Questions, k: int, j: int, risk: Any,
-    progress: Told = lambda n: None,
+    world: World, truth: World, queries: Questions, other: Questions, k: int, j: int, risk: Any,
+    progress: StepInputs = lambda n: None,
 ) -> Changes:  # fmt: skip
     """Everybody's changes of risk; ``other`` patients are those that the treatment means come from."""
-    look, watched = judged(risk), asked.placebo
-    start = questions.risk_before(risk, asked.start)
-    shown = seen(world, asked)
-    seen_start = questions.risk_before(risk, shown)
-    real = futures(truth, asked.start, asked, j, look, stream="true", progress=progress)
-    real_watched = futures(truth, asked.start, watched, j, look, stream="true", progress=progress)
-    model = futures(world, shown, asked, k, look, progress=progress)
-    model_watched = futures(world, shown, watched, k, look, progress=progress)
-    permuted = wrong_treatments(asked)
-    wrong = futures(world, shown, permuted, max(2, k // 2), look, progress=progress)
-    again = futures(truth, asked.start, asked, min(j, k), look, stream="again", progress=progress)
-    lost = questions.futures_of_strangers(truth, asked, min(j, k), look, progress=progress)
+    look, watched = judged(risk), queries.placebo
+    start = questions.risk_before(risk, queries.start)
+    rows = seen(world, queries)
+    seen_start = questions.risk_before(risk, rows)
+    real = futures(truth, queries.start, queries, j, look, stream="true", progress=progress)
+    real_watched = futures(truth, queries.start, watched, j, look, stream="true", progress=progress)
+    model = futures(world, rows, queries, k, look, progress=progress)
+    model_watched = futures(world, rows, watched, k, look, progress=progress)
+    permuted = wrong_treatments(queries)
+    wrong = futures(world, rows, permuted, max(2, k // 2), look, progress=progress)
+    again = futures(truth, queries.start, queries, min(j, k), look, stream="again", progress=progress)
+    lost = questions.futures_of_other_patients(truth, queries, min(j, k), look, progress=progress)
     predicted = {
         "model": mean_known(model["risk"]) - seen_start,
         NULL: mean_known(model_watched["risk"]) - seen_start,
-        "no change": np.zeros(len(asked)),
+        "no change": np.zeros(len(queries)),
         "wrong drug": mean_known(wrong["risk"]) - seen_start,
         "truth again": again["risk"].mean(axis=0) - start,
-        "EPK alone, limits": _epk_limits(asked),
-        **_learned(truth, asked, other, start, risk, look, progress),
+        "EPK alone, limits": _epk_limits(queries),
+        **_learned(truth, queries, other, start, risk, look, progress),
     }
     if lost is not None:
         predicted["strangers"] = lost["risk"].mean(axis=0) - start
     return Changes(
-        asked,
+        queries,
         real["risk"].mean(axis=0) - start,
         real_watched["risk"].mean(axis=0) - start,
         predicted[NULL],
@@ -147,22 +147,28 @@ def changes(
     )
 
 
-def wrong_treatments(asked: Questions) -> Questions:
+def wrong_treatments(queries: Questions) -> Questions:
     """The same patients, each given what another one was given for as long, of other drugs where there are any."""
-    chosen = list(asked.treatments)
-    for hours in np.unique(asked.dt_hours):
-        mine = np.flatnonzero(asked.dt_hours == hours)
+    chosen = list(queries.treatments)
+    for hours in np.unique(queries.dt_hours):
+        mine = np.flatnonzero(queries.dt_hours == hours)
         for place, i in enumerate(mine):
-            own = {dose.drug for dose in asked.treatments[i].doses}
-            others = [asked.treatments[mine[(place + step) % len(mine)]] for step in range(1, len(mine))]
+            own = {dose.drug for dose in queries.treatments[i].doses}
+            others = [queries.treatments[mine[(place + step) % len(mine)]] for step in range(1, len(mine))]
             chosen[i] = next(
                 (t for t in others if own.isdisjoint(d.drug for d in t.doses) and t != chosen[i]), chosen[i]
             )
-    return asked.given(chosen, "wrong drug")
+    return queries.given(chosen, "wrong drug")
 
 
 def _learned(
-    truth: World, asked: Questions, other: Questions, start: np.ndarray, risk: Any, look: questions.Look, progress: Told
+    truth: World,
+    queries: Questions,
+    other: Questions,
+    start: np.ndarray,
+    risk: Any,
+    look: questions.Look,
+    progress: StepInputs,
 ) -> dict[str, np.ndarray]:
     """What the changes of other patients say: by the risk before alone, and by the treatment."""
     theirs = futures(truth, other.start, other, 1, look, stream="true", progress=progress)["risk"][0]
@@ -171,14 +177,14 @@ def _learned(
     slope, level = np.polyfit(their_start, happened, 1) if np.ptp(their_start) > 1e-9 else (0.0, happened.mean())
     return {
         "before alone": level + slope * start,
-        "treatment mean": treatment_mean(other.treatments, happened, asked.treatments)[0],
+        "treatment mean": treatment_mean(other.treatments, happened, queries.treatments)[0],
     }
 
 
-def _epk_limits(asked: Questions) -> np.ndarray:
+def _epk_limits(queries: Questions) -> np.ndarray:
     """Change of the limits' share of the risk ``(N,)`` that population pharmacology expects: no network, no strip."""
-    before = measure_strips(asked.start.ecg)
-    expected = questions.pharmacology_alone(asked)
+    before = measure_strips(queries.start.ecg)
+    expected = questions.pharmacology_alone(queries)
     moved = []
     for i, values in enumerate(expected):
         row = before.row(i) | dict(zip(INTERVALS, values))
@@ -186,7 +192,7 @@ def _epk_limits(asked: Questions) -> np.ndarray:
         row["jtpeak_ms"] = row["jtpeakc_ms"] * rr_s**JTPEAK_EXPONENT
         moved.append(row)
     after = Intervals.from_rows(moved, before.reason)
-    people = asked.start.patients
+    people = queries.start.patients
     return limits.together(limits.interval_terms(before, after, people)) - limits.together(
         limits.interval_terms(before, before, people)
     )
@@ -211,11 +217,11 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def metrics(found: Changes, threshold: float) -> dict[str, Any]:
+def metrics(changes: Changes, threshold: float) -> dict[str, Any]:
     """The study's metrics beside everybody's."""
-    patients, true = found.asked.patient, found.true
+    patients, true = changes.queries.patient, changes.true
 
-    names = ["model", *(name for name in PREDICTORS if name in found.predicted and name != "model")]
+    names = ["model", *(name for name in PREDICTORS if name in changes.predicted and name != "model")]
     scores: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "pearson": pearson,
         "spearman": pearson,  # of ranks
@@ -223,14 +229,14 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
         "mae": lambda t, p: float(np.nanmean(np.abs(t - p))),
     }
 
-    ranked = {name: ranks(found.predicted[name]) for name in names}  # once: the interval is that of these ranks
+    ranked = {name: ranks(changes.predicted[name]) for name in names}  # once: the interval is that of these ranks
     true_ranks = ranks(true)
 
     def statistics(rows: np.ndarray) -> list[float]:
         return [
             score(true_ranks[rows], ranked[name][rows])
             if key == "spearman"
-            else score(true[rows], found.predicted[name][rows])
+            else score(true[rows], changes.predicted[name][rows])
             for key, score in scores.items()
             for name in names
         ]
@@ -240,26 +246,26 @@ def metrics(found: Changes, threshold: float) -> dict[str, Any]:
     for key in scores:
         each = {name: next(flat) for name in names}
         of[key] = metric(each.pop("model"), baselines=each)
-    effect, drawn = true - found.watched, found.predicted["model"] - found.watched_model
+    effect, samples = true - changes.watched, changes.predicted["model"] - changes.watched_model
     corrected = {
-        "wrong drug": found.predicted["wrong drug"] - found.watched_model,
-        "truth again": found.predicted["truth again"] - found.watched,
+        "wrong drug": changes.predicted["wrong drug"] - changes.watched_model,
+        "truth again": changes.predicted["truth again"] - changes.watched,
     }
 
     def of_effect(score: Callable[[np.ndarray, np.ndarray], float]) -> dict[str, Any]:
         beside = {name: _scored(score, effect, values, patients) for name, values in corrected.items()}
-        return metric(_scored(score, effect, drawn, patients), baselines=beside)
+        return metric(_scored(score, effect, samples, patients), baselines=beside)
 
     paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["delta_risk"]
-    placebo = estimate(lambda rows: pearson(found.watched[rows], found.watched_model[rows]), patients, 500)
+    placebo = estimate(lambda rows: pearson(changes.watched[rows], changes.watched_model[rows]), patients, 500)
     return {
         **{key: row | ({"paper": paper[key]} if key in paper else {}) for key, row in of.items()},
         "pearson_placebo_corrected": of_effect(pearson),
         "spearman_placebo_corrected": of_effect(lambda t, p: pearson(ranks(t), ranks(p))),
         "pearson_in_placebo_arm": metric(placebo),
         "false_alarms_in_placebo_arm": metric(
-            estimate(lambda rows: float((np.abs(found.watched_model[rows]) > threshold).mean()), patients),
-            baselines={"truth": float((np.abs(found.watched) > threshold).mean())},
+            estimate(lambda rows: float((np.abs(changes.watched_model[rows]) > threshold).mean()), patients),
+            baselines={"truth": float((np.abs(changes.watched) > threshold).mean())},
         ),
     }
 
@@ -274,27 +280,27 @@ def _scored(
     return estimate(lambda rows: score(true[rows], predicted[rows]), patients, draws)
 
 
-def rows(found: Changes, threshold: float) -> list[dict[str, Any]]:
+def rows(changes: Changes, threshold: float) -> list[dict[str, Any]]:
     """A row per question."""
     return [
         {
-            "patient": int(found.asked.patient[i]),
-            "treatment": str(found.asked.treatments[i]),
-            "hours": float(found.asked.dt_hours[i]),
-            "held_out": bool(found.asked.held_out[i]),
-            "true": found.true[i],
-            "not_noise": bool(abs(found.true[i]) > threshold),
-            "true_placebo": found.watched[i],
-            "died": found.died[i],
-            **{name: found.predicted[name][i] for name in PREDICTORS if name in found.predicted},
+            "patient": int(changes.queries.patient[i]),
+            "treatment": str(changes.queries.treatments[i]),
+            "hours": float(changes.queries.dt_hours[i]),
+            "held_out": bool(changes.queries.held_out[i]),
+            "true": changes.true[i],
+            "not_noise": bool(abs(changes.true[i]) > threshold),
+            "true_placebo": changes.watched[i],
+            "died": changes.died[i],
+            **{name: changes.predicted[name][i] for name in PREDICTORS if name in changes.predicted},
         }
-        for i in range(len(found.asked))
+        for i in range(len(changes.queries))
     ]
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line per predictor for people; the questions are in the CSV."""
-    metrics_ = found["metrics"]
+    metrics_ = document["metrics"]
     names = ["model", *metrics_["pearson"]["baselines"]]
     lines = []
     for name in names:
@@ -303,17 +309,17 @@ def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             row = metrics_[key]
             line[key] = row["value"] if name == "model" else row["baselines"][name]
         lines.append(line)
-    paper = found["settings"]["paper"]
+    paper = document["settings"]["paper"]
     return [*lines, {"predictor": "(the paper, of its own classifier)", **{k: paper[k] for k in list(paper)}}]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """Predicted against true change, the placebo arm beside it, and the three scores with their rivals."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(14, 5), layout="constrained")
-    left, middle, right = drawn.subplots(1, 3)
-    threshold, table = found["settings"]["threshold"], found["rows"]
+    samples = Figure(figsize=(14, 5), layout="constrained")
+    left, middle, right = samples.subplots(1, 3)
+    threshold, table = document["settings"]["threshold"], document["rows"]
     reach = 0.05 + max(abs(row[key] or 0) for row in table for key in ("true", "true_placebo", "model", NULL))
     for ax, true, drawn_, title in (
         (left, "true", "model", "treated"),
@@ -329,18 +335,18 @@ def figure(found: Mapping[str, Any]) -> Figure:
         ax.axhline(0, color="black", lw=0.4)
         ax.set(xlim=ends, ylim=ends, xlabel="true change of risk", ylabel="predicted", title=title)
         ax.legend(fontsize=8, loc="upper left")
-    names = ["model", *found["metrics"]["pearson"]["baselines"]][::-1]
+    names = ["model", *document["metrics"]["pearson"]["baselines"]][::-1]
     place = np.arange(len(names))
     for shift, key, colour in (
         (0.25, "pearson", "tab:red"),
         (0, "spearman", "tab:orange"),
         (-0.25, "sign_agreement", "gray"),
     ):
-        row = found["metrics"][key]
+        row = document["metrics"][key]
         values = [row["value"] if name == "model" else row["baselines"][name] for name in names]
         right.barh(place + shift, [v or 0 for v in values], height=0.25, color=colour, label=key.replace("_", " "))
         right.axvline(row["paper"], color=colour, ls=":", lw=1)
     right.set_yticks(place, names, fontsize=8)
     right.set_title("dotted: the paper's, of another truth", fontsize=9)
     right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3)
-    return drawn
+    return samples

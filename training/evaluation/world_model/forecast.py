@@ -43,7 +43,7 @@ FIRST_BEAT_S = 0.9  # R is at 0.4 s in every strip
 POINTS = ("latent_mse", "signal_mae_mv", "first_beat_mae_mv")
 VARIANTS = ("no EPK", "shuffled EPK", "no pharmacology", "wrong drug", "placebo")
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 Errors = dict[str, np.ndarray]  # metric -> (N,)
 
 
@@ -52,61 +52,61 @@ def study(
     truth: World,
     size: Size = USUAL,
     quick: bool = False,
-    progress: Told = lambda n: None,
+    progress: StepInputs = lambda n: None,
     draw: harness.Draw | None = None,
 ) -> dict[str, Any]:
     """The study's document. Latent errors need a world with ``vae``; without one they are left out."""
-    asked = harness.joined([numbered(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
+    queries = harness.joined([numbered(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
     other = harness.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
     look = both(harness.strips, measured)
-    real = futures(truth, asked.start, asked, FUTURES, look, stream="true", progress=progress, keep=False)
+    real = futures(truth, queries.start, queries, FUTURES, look, stream="true", progress=progress, keep=False)
     coded = encode(world, real["ecg"][0])
-    goal = (real["ecg"][0], coded, real["intervals"][0] - harness.intervals_of(asked.start.ecg))
-    found: dict[str, Errors] = {"model": model_errors(world, asked, size.samples, goal, progress)}
+    goal = (real["ecg"][0], coded, real["intervals"][0] - harness.intervals_of(queries.start.ecg))
+    results: dict[str, Errors] = {"model": model_errors(world, queries, size.samples, goal, progress)}
     if harness.draws_intervals_first(world):
-        found["prognosis alone"] = prognosis_errors(world, asked, size.samples, goal[2], progress)
-    for name, told, questions, start in variants(world, asked):
-        found[name] = model_errors(told, questions, max(2, size.samples // 2), goal, progress, start)
-    found |= point_rivals(world, truth, asked, other, real["ecg"], goal, progress)
-    for name, by in baselines(truth, asked, other, None, progress).items():
+        results["prognosis alone"] = prognosis_errors(world, queries, size.samples, goal[2], progress)
+    for name, row, questions, start in variants(world, queries):
+        results[name] = model_errors(row, questions, max(2, size.samples // 2), goal, progress, start)
+    results |= point_rivals(world, truth, queries, other, real["ecg"], goal, progress)
+    for name, by in baselines(truth, queries, other, None, progress).items():
         scored = {f"crps_{SHORT[q]}": fair_crps(by[q], goal[2][:, i]) for i, q in enumerate(INTERVALS)}
-        found.setdefault(name, {}).update(scored)
+        results.setdefault(name, {}).update(scored)
     return result.document(
         "forecast",
         world,
-        len(np.unique(asked.patient)),
+        len(np.unique(queries.patient)),
         size.seeds,
-        metrics(found, asked.patient),
-        [{"who": name, **{key: _mean(values) for key, values in by.items()}} for name, by in found.items()],
+        metrics(results, queries.patient),
+        [{"who": name, **{key: _mean(values) for key, values in by.items()}} for name, by in results.items()],
         samples=size.samples,
-        n_questions=len(asked),
-        n_held_out=int(asked.held_out.sum()),
+        n_questions=len(queries),
+        n_held_out=int(queries.held_out.sum()),
         paper={name: yaml.safe_load(PAPER.read_text(encoding="utf-8"))[name] for name in POINTS[:2]},
     )
 
 
 def answers_of(size: Size, quick: bool = False) -> int:
     """About how many questions are answered, for a progress bar."""
-    asked = size.patients * len(size.seeds)
-    return (2 + len(VARIANTS)) * asked + 2 * (3 * SMALL.patients if quick else REFERENCE)
+    queries = size.patients * len(size.seeds)
+    return (2 + len(VARIANTS)) * queries + 2 * (3 * SMALL.patients if quick else REFERENCE)
 
 
-def variants(world: World, asked: Questions) -> list[tuple[str, World, Questions, State]]:
+def variants(world: World, queries: Questions) -> list[tuple[str, World, Questions, State]]:
     """The model with something taken from it, and what it starts from; knobs it does not have are left out."""
     knobs: set[str] = {field.name for field in fields(world)} if is_dataclass(world) else set()
-    start = seen(world, asked)
-    found: list[tuple[str, World, Questions, State]] = []
+    start = seen(world, queries)
+    results: list[tuple[str, World, Questions, State]] = []
     if "epk_scale" in knobs:
-        found.append(("no EPK", replace(world, epk_scale=0.0), asked, start))  # type: ignore[type-var]
+        results.append(("no EPK", replace(world, epk_scale=0.0), queries, start))  # type: ignore[type-var]
     if "fit" in start.inner:
-        found.append(("shuffled EPK", world, asked, shuffled(start, asked.patient)))
+        results.append(("shuffled EPK", world, queries, shuffled(start, queries.patient)))
     if "believed" in knobs:
         deaf = replace(world, believed=unmoved)  # type: ignore[type-var]
-        found.append(("no pharmacology", deaf, asked, start))
+        results.append(("no pharmacology", deaf, queries, start))
     return [
-        *found,
-        ("wrong drug", world, wrong_treatments(asked), start),
-        ("placebo", world, asked.placebo, start),
+        *results,
+        ("wrong drug", world, wrong_treatments(queries), start),
+        ("placebo", world, queries.placebo, start),
     ]
 
 
@@ -122,42 +122,42 @@ def shuffled(start: State, patient: np.ndarray) -> State:
     return replace(start, inner={**start.inner, "fit": start.inner["fit"][np.roll(first, -1)[place]]})
 
 
-def prognosis_errors(world: World, asked: Questions, k: int, goal: np.ndarray, progress: Told) -> Errors:
+def prognosis_errors(world: World, queries: Questions, k: int, goal: np.ndarray, progress: StepInputs) -> Errors:
     """CRPS ``(N,)`` of the intervals that the model ordered before it drew."""
-    drawn = futures(world, seen(world, asked), asked, k, harness.ordered, progress=progress, keep=False)["asked"]
-    change = drawn - harness.intervals_of(asked.start.ecg)
+    samples = futures(world, seen(world, queries), queries, k, harness.ordered, progress=progress, keep=False)["asked"]
+    change = samples - harness.intervals_of(queries.start.ecg)
     return {f"crps_{SHORT[q]}": fair_crps(change[..., i], goal[:, i]) for i, q in enumerate(INTERVALS)}
 
 
 def model_errors(
     world: World,
-    asked: Questions,
+    queries: Questions,
     k: int,
     goal: tuple[np.ndarray, np.ndarray | None, np.ndarray],
-    progress: Told,
+    progress: StepInputs,
     start: State | None = None,
 ) -> Errors:
     """Errors ``(N,)`` of a world's futures by metric."""
     latent = hasattr(world, "vae")
     look = both(harness.strips, measured, *([harness.latents] if latent else []))
-    drawn = futures(world, start or seen(world, asked), asked, k, look, progress=progress, keep=False)
-    errors = strip_errors(drawn["ecg"], goal[0])
+    samples = futures(world, start or seen(world, queries), queries, k, look, progress=progress, keep=False)
+    errors = strip_errors(samples["ecg"], goal[0])
     if latent and goal[1] is not None:
-        errors["latent_mse"] = ((drawn["latent"] - goal[1]) ** 2).mean(axis=(0, 2, 3))
-        errors["latent_mse_of_mean"] = ((drawn["latent"].mean(axis=0) - goal[1]) ** 2).mean(axis=(1, 2))
-    change = drawn["intervals"] - harness.intervals_of(asked.start.ecg)
+        errors["latent_mse"] = ((samples["latent"] - goal[1]) ** 2).mean(axis=(0, 2, 3))
+        errors["latent_mse_of_mean"] = ((samples["latent"].mean(axis=0) - goal[1]) ** 2).mean(axis=(1, 2))
+    change = samples["intervals"] - harness.intervals_of(queries.start.ecg)
     return errors | {f"crps_{SHORT[q]}": fair_crps(change[..., i], goal[2][:, i]) for i, q in enumerate(INTERVALS)}
 
 
-def strip_errors(drawn: np.ndarray, true: np.ndarray) -> Errors:
+def strip_errors(samples: np.ndarray, true: np.ndarray) -> Errors:
     """Mean absolute errors [mV] of strips ``(K, N, 12, 1024)`` against the true ones ``(N, 12, 1024)``."""
     first = slice(0, round(FIRST_BEAT_S * MODEL_RATE_HZ))
-    errors = np.stack([np.abs(strips - true).mean(axis=(1, 2)) for strips in drawn])
-    beat = np.stack([np.abs(strips - true)[..., first].mean(axis=(1, 2)) for strips in drawn])
-    found = {"signal_mae_mv": errors.mean(axis=0), "first_beat_mae_mv": beat.mean(axis=0)}
-    if len(drawn) > 1:
-        found["signal_mae_mv_of_mean"] = np.abs(drawn.mean(axis=0) - true).mean(axis=(1, 2))
-    return found
+    errors = np.stack([np.abs(strips - true).mean(axis=(1, 2)) for strips in samples])
+    beat = np.stack([np.abs(strips - true)[..., first].mean(axis=(1, 2)) for strips in samples])
+    results = {"signal_mae_mv": errors.mean(axis=0), "first_beat_mae_mv": beat.mean(axis=0)}
+    if len(samples) > 1:
+        results["signal_mae_mv_of_mean"] = np.abs(samples.mean(axis=0) - true).mean(axis=(1, 2))
+    return results
 
 
 def encode(world: Any, ecg: np.ndarray) -> np.ndarray | None:
@@ -187,47 +187,47 @@ def _chunks(rows: np.ndarray, size: int = 64) -> list[np.ndarray]:
 def point_rivals(
     world: World,
     truth: World,
-    asked: Questions,
+    queries: Questions,
     other: Questions,
     real: np.ndarray,
     goal: tuple[np.ndarray, np.ndarray | None, np.ndarray],
-    progress: Told,
+    progress: StepInputs,
 ) -> dict[str, Errors]:
     """Errors of forecasts that are one strip, the same for every sample: copies, means, nothing, pharmacology."""
     theirs = futures(truth, other.start, other, 1, harness.strips, stream="true", progress=progress, keep=False)
     mean = theirs["ecg"][0].mean(axis=0)
-    shown = {
-        "copy pre-dose": asked.start.ecg,
+    rows = {
+        "copy pre-dose": queries.start.ecg,
         "population mean": np.broadcast_to(mean, goal[0].shape),
         "flat": np.zeros_like(goal[0]),
-        "EPK alone": harness.pharmacology_strips(asked),
+        "EPK alone": harness.pharmacology_strips(queries),
         "another true future": real[1],
     }
-    found = {name: strip_errors(strips[None], goal[0]) for name, strips in shown.items()}
+    results = {name: strip_errors(strips[None], goal[0]) for name, strips in rows.items()}
     if goal[1] is None:
-        return found
-    coded = {name: encode(world, np.array(strips)) for name, strips in shown.items() if name != "flat"}
+        return results
+    coded = {name: encode(world, np.array(strips)) for name, strips in rows.items() if name != "flat"}
     there = encode(world, theirs["ecg"][0])
     assert there is not None
     coded |= {"population mean": there.mean(axis=0)[None], "flat": encode(world, np.zeros_like(goal[0][:1]))}
     for name, latent in coded.items():
         assert latent is not None
-        found[name]["latent_mse"] = ((latent - goal[1]) ** 2).mean(axis=(1, 2))
-    found["zero latent"] = {"latent_mse": (goal[1] ** 2).mean(axis=(1, 2))}
-    found["codec alone"] = strip_errors(decode(world, goal[1])[None], goal[0])
-    return found
+        results[name]["latent_mse"] = ((latent - goal[1]) ** 2).mean(axis=(1, 2))
+    results["zero latent"] = {"latent_mse": (goal[1] ** 2).mean(axis=(1, 2))}
+    results["codec alone"] = strip_errors(decode(world, goal[1])[None], goal[0])
+    return results
 
 
-def metrics(found: Mapping[str, Errors], patients: np.ndarray) -> dict[str, Any]:
+def metrics(errors: Mapping[str, Errors], patients: np.ndarray) -> dict[str, Any]:
     """The model's errors, each beside everybody's who has one."""
     out = {}
     for name in (*POINTS, *(f"crps_{SHORT[q]}" for q in INTERVALS)):
-        if name not in found["model"]:
+        if name not in errors["model"]:
             continue
-        each = {who: estimate_mean(by[name], patients, 300) for who, by in found.items() if name in by}
+        each = {who: estimate_mean(by[name], patients, 300) for who, by in errors.items() if name in by}
         out[name] = metric(each.pop("model"), baselines=each)
-        if f"{name}_of_mean" in found["model"]:
-            out[name]["of_mean"] = _mean(found["model"][f"{name}_of_mean"])
+        if f"{name}_of_mean" in errors["model"]:
+            out[name]["of_mean"] = _mean(errors["model"][f"{name}_of_mean"])
     return out
 
 
@@ -236,21 +236,21 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line per forecaster, without the errors of means."""
-    return [{key: value for key, value in row.items() if not key.endswith("_of_mean")} for row in found["rows"]]
+    return [{key: value for key, value in row.items() if not key.endswith("_of_mean")} for row in document["rows"]]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """Each metric as bars, the model in red, its crippled selves in orange, floors in black."""
     from matplotlib.figure import Figure
 
-    names = [name for name in (*POINTS, "crps_hr", "crps_pr", "crps_qrs", "crps_qtcf") if name in found["metrics"]]
-    drawn = Figure(figsize=(15, 8), layout="constrained")
-    axes = np.atleast_1d(drawn.subplots(2, 4)).ravel()
+    names = [name for name in (*POINTS, "crps_hr", "crps_pr", "crps_qrs", "crps_qtcf") if name in document["metrics"]]
+    samples = Figure(figsize=(15, 8), layout="constrained")
+    axes = np.atleast_1d(samples.subplots(2, 4)).ravel()
     floors = ("another true future", "codec alone")
     for ax, name in zip(axes, names):
-        row = found["metrics"][name]
+        row = document["metrics"][name]
         values = {"model": row["value"], **row["baselines"]}
         who = [w for w in values if values[w] is not None][::-1]
         colours = [
@@ -262,5 +262,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
         ax.set_title(f"{name}, lower is better", fontsize=9)
     for ax in axes[len(names) :]:
         ax.set_axis_off()
-    drawn.suptitle(f"Forecasts of {found['n_patients']} held-out patients, {found['settings']['samples']} samples each")
-    return drawn
+    samples.suptitle(
+        f"Forecasts of {document['n_patients']} held-out patients, {document['settings']['samples']} samples each"
+    )
+    return samples

@@ -34,7 +34,7 @@ import yaml
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, World
 from ecg_gym.datasets.transitions import TrialDesign, is_held_out
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
-from ecg_gym.virtual_patient.rhythm import rhythms
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, SHORT, Questions, both, futures, mean_known, measured, seen
 from training.evaluation.result import Size, estimate_mean, estimates, metric
@@ -56,7 +56,7 @@ SHOWN_BY = {  # words of Modulation that a rhythm's six intervals show, and from
 LEAST = {"pr_ms": 0.5, "jtpeak_ms": 0.5, "tpeak_tend_ms": 0.5}  # [ms]; factors: 0.002
 PAPER = Path(__file__).with_name("paper.yaml")
 
-Told = Callable[[int], None]
+StepInputs = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,23 @@ class Arm:
     dt_hours: float
 
 
-def study(world: World, truth: World, size: Size = USUAL, quick: bool = False, progress: Told = lambda n: None) -> dict:
+def study(
+    world: World, truth: World, size: Size = USUAL, quick: bool = False, progress: StepInputs = lambda n: None
+) -> dict:
     """The study's document. ``truth`` answers as the virtual patient does; ``world`` is judged by what it draws."""
     chosen = arms()[:: len(arms()) // QUICK_ARMS][:QUICK_ARMS] if quick else arms()
-    asked = questions.joined([ask(truth, chosen, size.patients, seed) for seed in size.seeds])
-    table = answers(world, truth, asked, chosen, size.samples, progress)
+    queries = questions.joined([ask(truth, chosen, size.patients, seed) for seed in size.seeds])
+    table = answers(world, truth, queries, chosen, size.samples, progress)
     rows = effect_rows(table, chosen)
     return result.document(
         "intervals",
         world,
-        len(np.unique(asked.patient)),
+        len(np.unique(queries.patient)),
         size.seeds,
         metrics(table),
         rows,
         samples=size.samples,
-        n_questions=len(asked),
+        n_questions=len(queries),
         n_arms=len(chosen),
         tolerance=TOLERANCE,
         figure_points={
@@ -96,20 +98,20 @@ def study(world: World, truth: World, size: Size = USUAL, quick: bool = False, p
 def answers_of(size: Size, quick: bool = False) -> int:
     """About how many questions are answered, for a progress bar."""
     n_arms = QUICK_ARMS if quick else len(arms())
-    asked = n_arms * max(4, size.patients // SHARE) * len(size.seeds)
-    watched = min(asked, 3 * size.patients * len(size.seeds))
-    return 5 * asked + 4 * watched + n_arms * max(8, size.patients // SHARE)
+    queries = n_arms * max(4, size.patients // SHARE) * len(size.seeds)
+    watched = min(queries, 3 * size.patients * len(size.seeds))
+    return 5 * queries + 4 * watched + n_arms * max(8, size.patients // SHARE)
 
 
 @cache
 def arms(pairs: int = PAIRS) -> tuple[Arm, ...]:
     """Every drug at its usual dose and at the held-out level, and ``pairs`` held-out pairs, in a mixed order."""
     design = TrialDesign()
-    found = []
+    results = []
     for drug in FORMULARY.names:
         dose = usual_dose(drug)
         less = replace(dose, amount=dose.amount * design.held_out_level)
-        found += [_arm((dose,), KINDS[0]), _arm((less,), KINDS[1])]
+        results += [_arm((dose,), KINDS[0]), _arm((less,), KINDS[1])]
     held_out = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, design)]
     rng = np.random.default_rng(questions.HELD_OUT)
     met: set[str] = set()
@@ -118,8 +120,8 @@ def arms(pairs: int = PAIRS) -> tuple[Arm, ...]:
         if met.isdisjoint(pair) and pairs > 0:  # as many different drugs as there can be
             met.update(pair)
             pairs -= 1
-            found.append(_arm(tuple(usual_dose(drug) for drug in pair), KINDS[2]))
-    return tuple(found[int(i)] for i in rng.permutation(len(found)))
+            results.append(_arm(tuple(usual_dose(drug) for drug in pair), KINDS[2]))
+    return tuple(results[int(i)] for i in rng.permutation(len(results)))
 
 
 def usual_dose(drug: str) -> Dose:
@@ -201,26 +203,26 @@ def _taking_part() -> dict[str, str]:
 class Answers:
     """Per question and interval ``(N, 6)`` what changed, for the truth and every predictor by name."""
 
-    asked: Questions
+    queries: Questions
     kind: np.ndarray  # (N,) out of KINDS
     effect: Mapping[str, np.ndarray]  # placebo-corrected, "true" and PREDICTORS
     change: Mapping[str, np.ndarray]  # from the strip before
     before: np.ndarray  # (N, 6) measured
     after: np.ndarray  # (N, 6) measured, one true future
-    drawn: np.ndarray  # (N, 6) mean of the model's futures
+    samples: np.ndarray  # (N, 6) mean of the model's futures
     unmeasured: np.ndarray  # (N, 6) share of the model's futures that could not be, where the true one could
 
 
 def answers(
-    world: World, truth: World, asked: Questions, chosen: Sequence[Arm], k: int, progress: Told = lambda n: None
+    world: World, truth: World, queries: Questions, chosen: Sequence[Arm], k: int, progress: StepInputs = lambda n: None
 ) -> Answers:
     """All worlds' answers to the questions and to their placebo."""
-    watched, of = placebo_of(asked)
-    pre_true, pre = questions.truth_of(truth, asked.start), questions.intervals_of(asked.start.ecg)
+    watched, of = placebo_of(queries)
+    pre_true, pre = questions.truth_of(truth, queries.start), questions.intervals_of(queries.start.ecg)
     look = both(measured, questions.truths(truth))
 
     def pair(ask: Callable[[Questions], dict[str, np.ndarray]], what: str) -> tuple[np.ndarray, np.ndarray]:
-        drug, placebo = mean_known(ask(asked)[what]), mean_known(ask(watched)[what])[of]
+        drug, placebo = mean_known(ask(queries)[what]), mean_known(ask(watched)[what])[of]
         return drug, drug - placebo
 
     def of_truth(stream: str) -> Callable[[Questions], dict[str, np.ndarray]]:
@@ -238,49 +240,49 @@ def answers(
         "truth again": level["truth again"] - pre,
         "model": level["model"] - pre,
     }
-    told = asked.given([_wrong(asked, chosen)[name] for name in asked.arm])
+    row = queries.given([_wrong(queries, chosen)[name] for name in queries.arm])
     wrong = mean_known(
-        futures(world, seen(world, asked), told, max(2, k // 2), measured, progress=progress)["intervals"]
+        futures(world, seen(world, queries), row, max(2, k // 2), measured, progress=progress)["intervals"]
     )
     placebo = mean_known(of_model(watched)["intervals"])[of]
     effect["wrong drug"], change["wrong drug"] = wrong - placebo, wrong - pre
-    there = questions.pharmacology_alone(asked)
+    there = questions.pharmacology_alone(queries)
     effect["EPK alone"], change["EPK alone"] = there - questions.pharmacology_alone(watched)[of], there - pre
     effect["no effect"] = np.zeros_like(pre)
     change["no effect"] = np.zeros_like(pre)
-    effect["treatment mean"], change["treatment mean"] = elsewhere(truth, asked, chosen, progress)
-    lost = questions.futures_of_strangers(truth, asked, k, look, progress=progress)
+    effect["treatment mean"], change["treatment mean"] = elsewhere(truth, queries, chosen, progress)
+    lost = questions.futures_of_other_patients(truth, queries, k, look, progress=progress)
     if lost is not None:
-        alone = questions.futures_of_strangers(truth, watched, k, look, progress=progress)
+        alone = questions.futures_of_other_patients(truth, watched, k, look, progress=progress)
         assert alone is not None
         strange = mean_known(lost["intervals"])
         effect["strangers"] = strange - mean_known(alone["intervals"])[of]
         change["strangers"] = strange - pre
-    one, drawn = of_truth("true")(asked)["intervals"][0], of_model(asked)["intervals"]
+    one, samples = of_truth("true")(queries)["intervals"][0], of_model(queries)["intervals"]
     kinds = {arm.name: arm.kind for arm in chosen}
     return Answers(
-        asked,
-        np.array([kinds[str(name)] for name in asked.arm]),
+        queries,
+        np.array([kinds[str(name)] for name in queries.arm]),
         effect,
         change,
         pre,
         one,
-        mean_known(drawn),
-        np.where(np.isfinite(one), (~np.isfinite(drawn)).mean(axis=0), np.nan),
+        mean_known(samples),
+        np.where(np.isfinite(one), (~np.isfinite(samples)).mean(axis=0), np.nan),
     )
 
 
-def placebo_of(asked: Questions) -> tuple[Questions, np.ndarray]:
+def placebo_of(queries: Questions) -> tuple[Questions, np.ndarray]:
     """Every patient watched for every step length they are asked about, and the row ``(N,)`` of each question."""
-    keys = list(zip(asked.patient.tolist(), asked.dt_hours.tolist()))
+    keys = list(zip(queries.patient.tolist(), queries.dt_hours.tolist()))
     first: dict[tuple[int, float], int] = {}
     for row, key in enumerate(keys):
         first.setdefault(key, row)
     place = {key: i for i, key in enumerate(first)}
-    return asked[np.array(list(first.values()))].placebo, np.array([place[key] for key in keys])
+    return queries[np.array(list(first.values()))].placebo, np.array([place[key] for key in keys])
 
 
-def _wrong(asked: Questions, chosen: Sequence[Arm]) -> dict[str, Treatment]:
+def _wrong(queries: Questions, chosen: Sequence[Arm]) -> dict[str, Treatment]:
     """For every arm the treatment of the arm before it in the list that shares no drug with it."""
     wrong = {}
     for i, arm in enumerate(chosen):
@@ -291,16 +293,16 @@ def _wrong(asked: Questions, chosen: Sequence[Arm]) -> dict[str, Treatment]:
 
 
 def elsewhere(
-    truth: World, asked: Questions, chosen: Sequence[Arm], progress: Told = lambda n: None, k: int = 2
+    truth: World, queries: Questions, chosen: Sequence[Arm], progress: StepInputs = lambda n: None, k: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean effect and mean change ``(N, 6)`` of the same drug in other patients, as training's patients may know them.
 
     Only usual doses of single drugs are known; a held-out level is taken in proportion, a pair as the sum of its drugs.
     """
-    n = max(8, len(np.unique(asked.patient)) // SHARE)
+    n = max(8, len(np.unique(queries.patient)) // SHARE)
     people = questions.held_out_patients(truth, n, 0, "validation", keep=lambda state: _leader(truth, state) != "")
-    wanted = {(dose.drug, arm.dt_hours) for arm in chosen for dose in arm.treatment.doses}
-    keys = [*sorted(wanted), *(("", hours) for hours in sorted({arm.dt_hours for arm in chosen}))]
+    targets = {(dose.drug, arm.dt_hours) for arm in chosen for dose in arm.treatment.doses}
+    keys = [*sorted(targets), *(("", hours) for hours in sorted({arm.dt_hours for arm in chosen}))]
     parts = [
         Questions(
             people,
@@ -313,12 +315,12 @@ def elsewhere(
         for drug, hours in keys
     ]
     their = questions.joined(parts)
-    found = mean_known(futures(truth, their.start, their, k, questions.truths(truth), progress=progress)["truth"])
-    found = found - np.tile(questions.truth_of(truth, people), (len(keys), 1))
+    results = mean_known(futures(truth, their.start, their, k, questions.truths(truth), progress=progress)["truth"])
+    results = results - np.tile(questions.truth_of(truth, people), (len(keys), 1))
     with np.errstate(all="ignore"):
-        mean = {key: np.nan_to_num(_nanmean(found[i * n : (i + 1) * n])) for i, key in enumerate(keys)}
+        mean = {key: np.nan_to_num(_nanmean(results[i * n : (i + 1) * n])) for i, key in enumerate(keys)}
         effect = {
-            key: np.nan_to_num(_nanmean(found[i * n : (i + 1) * n] - found[keys.index(("", key[1])) * n :][:n]))
+            key: np.nan_to_num(_nanmean(results[i * n : (i + 1) * n] - results[keys.index(("", key[1])) * n :][:n]))
             for i, key in enumerate(keys)
         }
     by_arm = {}
@@ -327,7 +329,7 @@ def elsewhere(
         for dose in arm.treatment.doses:
             total = total + effect[dose.drug, arm.dt_hours] * dose.amount / usual_dose(dose.drug).amount
         by_arm[arm.name] = (total, total + mean["", arm.dt_hours])
-    return tuple(np.stack([by_arm[str(name)][i] for name in asked.arm]) for i in (0, 1))  # type: ignore[return-value]
+    return tuple(np.stack([by_arm[str(name)][i] for name in queries.arm]) for i in (0, 1))  # type: ignore[return-value]
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
@@ -349,8 +351,8 @@ def group_effects(
         np.add.at(out, arm, values)
         return out
 
-    asked, known, shared = (summed(mask.astype(float)) for mask in (np.ones_like(real), real, both_known))
-    counts = (known >= 3) & (known >= asked / 2)
+    queries, known, shared = (summed(mask.astype(float)) for mask in (np.ones_like(real), real, both_known))
+    counts = (known >= 3) & (known >= queries / 2)
     with np.errstate(all="ignore"):
         mean_true = summed(np.where(both_known, true, 0)) / shared
         mean = np.where(shared >= known / 2, summed(np.where(both_known, predicted, 0)) / shared, np.nan)
@@ -365,8 +367,8 @@ def within(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def metrics(table: Answers) -> dict[str, Any]:
     """The study's metrics, each beside all predictors."""
-    asked, effect, change = table.asked, table.effect, table.change
-    names, arm = np.unique(asked.arm, return_inverse=True)
+    queries, effect, change = table.queries, table.effect, table.change
+    names, arm = np.unique(queries.arm, return_inverse=True)
     kind_of = np.array([table.kind[np.flatnonzero(arm == i)[0]] for i in range(len(names))])
     tolerance = np.array([TOLERANCE[name] for name in INTERVALS])
     predictors = [name for name in PREDICTORS if name in effect]
@@ -394,21 +396,21 @@ def metrics(table: Answers) -> dict[str, Any]:
         def statistics(rows: np.ndarray) -> list[float]:
             return [pearson(of["true"][rows, interval], of[name][rows, interval]) for name in predictors]
 
-        each = dict(zip(predictors, estimates(statistics, asked.patient, 200)))
+        each = dict(zip(predictors, estimates(statistics, queries.patient, 200)))
         return metric(each.pop("model"), baselines=each)
 
-    shares = {name: estimates(fractions(name), asked.patient, 200) for name in predictors}
-    found = {
+    shares = {name: estimates(fractions(name), queries.patient, 200) for name in predictors}
+    results = {
         key: metric(shares["model"][i], baselines={name: shares[name][i] for name in predictors if name != "model"})
         for i, key in enumerate(("within_tolerance_fraction", "within_tolerance_where_effect", *keys))
     }
-    found["patient_corr_qtcf"] = correlations(change, qtcf)
-    found["patient_corr_qtcf_placebo_corrected"] = correlations(effect, qtcf)
-    found["patient_corr_hr"] = correlations(change, INTERVALS.index("hr_bpm"))
+    results["patient_corr_qtcf"] = correlations(change, qtcf)
+    results["patient_corr_qtcf_placebo_corrected"] = correlations(effect, qtcf)
+    results["patient_corr_hr"] = correlations(change, INTERVALS.index("hr_bpm"))
     for i, name in enumerate(INTERVALS):
         lost = table.unmeasured[:, i]
-        found[f"unmeasured_{SHORT[name]}"] = metric(estimate_mean(lost, asked.patient, 200))
-    return found | accuracies(table)
+        results[f"unmeasured_{SHORT[name]}"] = metric(estimate_mean(lost, queries.patient, 200))
+    return results | accuracies(table)
 
 
 def pearson(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -425,8 +427,8 @@ def pearson(true: np.ndarray, predicted: np.ndarray) -> float:
 def accuracies(table: Answers) -> dict[str, Any]:
     """Normal or abnormal, as the paper's Table 2 counts, of the mean of the drawn futures against one true future."""
     ranges = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["normal_ranges"]
-    sex = np.array([patient.sex or "F" for patient in table.asked.start.patients])
-    patients, found = table.asked.patient, {}
+    sex = np.array([patient.sex or "F" for patient in table.queries.start.patients])
+    patients, results = table.queries.patient, {}
     for name, row in ranges.items():
         low, high = (np.array([row[s][i] for s in sex]) for i in (0, 1))
 
@@ -438,25 +440,25 @@ def accuracies(table: Answers) -> dict[str, Any]:
 
         true = abnormal(table.after)
         said = {
-            "model": abnormal(table.drawn),
+            "model": abnormal(table.samples),
             "copy pre-dose": abnormal(table.before),
             "EPK alone": abnormal(table.change["EPK alone"] + table.before),
         }
         rate = float(np.nanmean(true)) if np.isfinite(true).any() else np.nan
         said["commoner class"] = np.where(np.isfinite(true), float(rate > 0.5), np.nan)
-        asked = np.isfinite(true)
+        queries = np.isfinite(true)
 
         def right(label: np.ndarray, of: np.ndarray, true: np.ndarray = true) -> dict[str, Any]:
             return estimate_mean(np.where(of, (label == true).astype(float), np.nan), patients, 200)
 
-        ill = asked & (true == 1)
-        beside = {other: right(label, asked) for other, label in said.items() if other != "model"}
-        found[f"accuracy_{name.removesuffix('_ms')}"] = metric(
-            right(said["model"], asked), baselines=beside, abnormal_share=rate
+        ill = queries & (true == 1)
+        beside = {other: right(label, queries) for other, label in said.items() if other != "model"}
+        results[f"accuracy_{name.removesuffix('_ms')}"] = metric(
+            right(said["model"], queries), baselines=beside, abnormal_share=rate
         )
         beside = {other: right(label, ill) for other, label in said.items() if other != "model"}
-        found[f"sensitivity_{name.removesuffix('_ms')}"] = metric(right(said["model"], ill), baselines=beside)
-    return found
+        results[f"sensitivity_{name.removesuffix('_ms')}"] = metric(right(said["model"], ill), baselines=beside)
+    return results
 
 
 def _column(values: np.ndarray, name: str) -> np.ndarray:
@@ -469,9 +471,9 @@ def _column(values: np.ndarray, name: str) -> np.ndarray:
 
 def effect_rows(table: Answers, chosen: Sequence[Arm]) -> list[dict[str, Any]]:
     """One row per arm and interval: the true group effect and everybody's, and whether the model's is right."""
-    names, arm = np.unique(table.asked.arm, return_inverse=True)
+    names, arm = np.unique(table.queries.arm, return_inverse=True)
     known = {a.name: a for a in chosen}
-    found = {
+    results = {
         predictor: group_effects(arm, len(names), table.effect["true"], table.effect[predictor])
         for predictor in PREDICTORS
         if predictor in table.effect
@@ -480,7 +482,7 @@ def effect_rows(table: Answers, chosen: Sequence[Arm]) -> list[dict[str, Any]]:
     for a, name in enumerate(names):
         of = known[str(name)]
         for i, interval in enumerate(INTERVALS):
-            true, model, counts = (part[a, i] for part in found["model"])
+            true, model, counts = (part[a, i] for part in results["model"])
             rows.append(
                 {
                     "arm": str(name),
@@ -490,31 +492,31 @@ def effect_rows(table: Answers, chosen: Sequence[Arm]) -> list[dict[str, Any]]:
                     "n": int(np.isfinite(table.effect["true"][arm == a, i]).sum()),
                     "counts": bool(counts),
                     "true": true,
-                    **{predictor: parts[1][a, i] for predictor, parts in found.items()},
+                    **{predictor: parts[1][a, i] for predictor, parts in results.items()},
                     "within": bool(np.abs(model - true) <= TOLERANCE[interval]),
                 }
             )
     return rows
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line per arm for people: true / drawn effect of every interval, "!" where it is not right."""
     lines: dict[str, dict[str, Any]] = {}
-    for row in found["rows"]:
+    for row in document["rows"]:
         line = lines.setdefault(row["arm"], {"arm": row["arm"], "kind": row["kind"], "h": row["hours"]})
-        true, drawn = (np.nan if row[name] is None else row[name] for name in ("true", "model"))
+        true, samples = (np.nan if row[name] is None else row[name] for name in ("true", "model"))
         mark = "" if row["within"] else "!"
-        line[SHORT[row["interval"]]] = f"{true:+.0f} / {drawn:+.0f}{mark}" if row["counts"] else "-"
+        line[SHORT[row["interval"]]] = f"{true:+.0f} / {samples:+.0f}{mark}" if row["counts"] else "-"
     return sorted(lines.values(), key=lambda line: (KINDS.index(line["kind"]), line["arm"]))
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(document: Mapping[str, Any]) -> Figure:
     """True against predicted group effects per interval, the fractions within tolerance, and single patients' QTcF."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(15, 8), layout="constrained")
-    axes = drawn.subplots(2, 4)
-    rows = [row for row in found["rows"] if row["counts"]]
+    samples = Figure(figsize=(15, 8), layout="constrained")
+    axes = samples.subplots(2, 4)
+    rows = [row for row in document["rows"] if row["counts"]]
     colours = dict(zip(KINDS, ("tab:blue", "tab:orange", "tab:green")))
     for ax, name in zip(axes.flat, INTERVALS):
         mine = [row for row in rows if row["interval"] == name and row["model"] is not None]
@@ -527,18 +529,18 @@ def figure(found: Mapping[str, Any]) -> Figure:
         ends = np.array([min(reach) - 3, max(reach) + 3])
         ax.plot(ends, ends, color="black", lw=0.8)
         ax.fill_between(ends, ends - TOLERANCE[name], ends + TOLERANCE[name], color="black", alpha=0.08, lw=0)
-        right = found["metrics"][f"within_tolerance_{SHORT[name]}"]
+        right = document["metrics"][f"within_tolerance_{SHORT[name]}"]
         share, none = right["value"], right["baselines"]["no effect"]
         ax.set_title(f"{SHORT[name]}: {share or 0:.0%} within (no effect: {none or 0:.0%})", fontsize=10)
         ax.set_xlabel(f"true group effect [{unit}]")
         ax.set_ylabel(f"drawn [{unit}]")
     axes.flat[0].legend(fontsize=8)
-    _bars(axes.flat[6], found["metrics"]["within_tolerance_fraction"])
-    _patients(axes.flat[7], found)
-    drawn.suptitle(
-        f"Placebo-corrected group effects of {found['settings']['n_arms']} arms, {found['n_patients']} patients"
+    _bars(axes.flat[6], document["metrics"]["within_tolerance_fraction"])
+    _patients(axes.flat[7], document)
+    samples.suptitle(
+        f"Placebo-corrected group effects of {document['settings']['n_arms']} arms, {document['n_patients']} patients"
     )
-    return drawn
+    return samples
 
 
 def _bars(ax: Any, row: Mapping[str, Any]) -> None:
@@ -551,14 +553,14 @@ def _bars(ax: Any, row: Mapping[str, Any]) -> None:
     ax.set_title("arm x interval pairs within tolerance", fontsize=10)
 
 
-def _patients(ax: Any, found: Mapping[str, Any]) -> None:
-    points = found["settings"]["figure_points"]
+def _patients(ax: Any, document: Mapping[str, Any]) -> None:
+    points = document["settings"]["figure_points"]
     pairs = [(t, m) for t, m in zip(points["true"], points["model"]) if t is not None and m is not None]
     if pairs:
         ax.scatter(*zip(*pairs), s=4, alpha=0.3, color="tab:red")
         ends = np.array([min(min(p) for p in pairs), max(max(p) for p in pairs)])
         ax.plot(ends, ends, color="black", lw=0.8)
-    r = found["metrics"]["patient_corr_qtcf"]
+    r = document["metrics"]["patient_corr_qtcf"]
     ax.set_title(f"QTcF change of single patients: r = {r['value'] or np.nan:.2f}", fontsize=10)
     ax.set_xlabel("true mean change [ms]")
     ax.set_ylabel("drawn [ms]")

@@ -21,6 +21,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, State, World, concatenate
 from ecg_gym.datasets.transitions import TrialDesign
+from ecg_gym.rollout import advance
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform.filters import remove_baseline
 from training.evaluation.questions import (
@@ -34,14 +35,14 @@ from training.evaluation.questions import (
     transitions,
 )
 from training.evaluation.result import Size, document, estimate, mean_of, metric
-from training.evaluation.trajectories import Progress, advance, crowd_of, draws, latent_of, measured_of
+from training.evaluation.trajectories import Progress, crowd_of, draws, latent_of, measured_of
 from training.evaluation.world_model.rollout import excess
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 USUAL, SMALL = Size(patients=40, samples=4), Size(patients=4, samples=2)
-WAYS = ("told", "flat", "mean")
+WAYS = ("named", "flat", "mean")
 MOST = 6  # leads missing at once
 GROUPS = {
     "limb leads": LEADS[:6],
@@ -101,32 +102,32 @@ def study(
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
     parts: list[dict[tuple[str, str], Found]] = []
     for seed in size.seeds:
-        asked = transitions(home, size.patients, seed, design=TrialDesign(dt_hours=(float(world.dt_hours),)))
-        parts.append(_trial(world, home, asked, size.samples, seed, progress))
-    found = {key: _together([part[key] for part in parts]) for key in parts[0]}
-    patient = np.arange(len(found["none", "told"].signal))
+        queries = transitions(home, size.patients, seed, design=TrialDesign(dt_hours=(float(world.dt_hours),)))
+        parts.append(_trial(world, home, queries, size.samples, seed, progress))
+    result = {key: _together([part[key] for part in parts]) for key in parts[0]}
+    patient = np.arange(len(result["none", "named"].signal))
     return document(
-        "missing-leads", world, len(patient), size.seeds, _metrics(found, patient), _rows(found, patient),
+        "missing-leads", world, len(patient), size.seeds, _metrics(result, patient), _rows(result, patient),
         samples=size.samples, dt_hours=float(world.dt_hours), scored=SCORED,
     )  # fmt: skip
 
 
 def _trial(
-    world: World, home: World, asked: Questions, k: int, seed: int, progress: Progress
+    world: World, home: World, queries: Questions, k: int, seed: int, progress: Progress
 ) -> dict[tuple[str, str], Found]:
-    n = len(asked)
-    later = advance(home, asked.start, asked.treatments, draws(("true", seed), n, 1, 1))
+    n = len(queries)
+    later = advance(home, queries.start, queries.treatments, draws(("true", seed), n, 1, 1))
     true_latent = latent_of(seen_by(world, later))
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 3])
-    found = {}
+    result = {}
     for name, gone in patterns(n, rng).items():
         for way in WAYS[:1] if name == "none" else WAYS:
-            seen = observed(world, asked.start, gone, way)
-            drawn = advance(
-                world, crowd_of(seen, k), [*asked.treatments] * k, draws(("model", seed), n, k, 1), progress
+            seen = observed(world, queries.start, gone, way)
+            samples = advance(
+                world, crowd_of(seen, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
-            found[name, way] = _judged(name, way, gone, asked.start, later, true_latent, seen, drawn, k)
-    return found
+            result[name, way] = _judged(name, way, gone, queries.start, later, true_latent, seen, samples, k)
+    return result
 
 
 def observed(world: World, start: State, gone: Gone, way: str) -> State:
@@ -134,7 +135,7 @@ def observed(world: World, start: State, gone: Gone, way: str) -> State:
     seen = []
     for strip, missing, patient, taken in zip(start.ecg, gone, start.patients, start.taken):
         handed = handed_over(strip, missing, way)
-        seen.append(world.observe(ECG(handed, MODEL_RATE_HZ, missing if way == "told" else ()), patient, taken))
+        seen.append(world.observe(ECG(handed, MODEL_RATE_HZ, missing if way == "named" else ()), patient, taken))
     return replace(concatenate(seen), taken=start.taken, hours=start.hours.copy(), alive=start.alive.copy())
 
 
@@ -154,19 +155,19 @@ def _judged(
     later: State,
     true_latent: np.ndarray | None,
     seen: State,
-    drawn: State,
+    state_drawn: State,
     k: int,
 ) -> Found:
     n = len(start)
-    samples, real = measured_of(drawn).reshape(k, n, -1)[..., : len(SCORED)], measured_of(later)[:, : len(SCORED)]
+    samples, real = measured_of(state_drawn).reshape(k, n, -1)[..., : len(SCORED)], measured_of(later)[:, : len(SCORED)]
     crps = fair_crps(samples.reshape(k, -1), real.reshape(-1)).reshape(real.shape)
     lost = np.where(np.isfinite(real), (~np.isfinite(samples)).mean(axis=0), np.nan)
     calm = remove_baseline(start.ecg, MODEL_RATE_HZ)  # no world is asked for the wander of an electrode
     mask = np.array([[lead in missing for lead in LEADS] for missing in gone])
     by_lead = np.array([_seen_errors(*row) for row in zip(seen.ecg, calm, mask)])
-    off = drawn.ecg.reshape(k, n, len(LEADS), MODEL_SAMPLES) - later.ecg
+    off = state_drawn.ecg.reshape(k, n, len(LEADS), MODEL_SAMPLES) - later.ecg
     latent = np.full((n, 2), np.nan)
-    mine = latent_of(drawn)
+    mine = latent_of(state_drawn)
     if mine is not None and true_latent is not None:
         latent = _sizes(mine.reshape(k, n, -1) - true_latent)
     signal = _sizes(off.reshape(k, n, -1))
@@ -207,17 +208,17 @@ def _together(parts: Sequence[Found]) -> Found:
     return replace(first, **joined)
 
 
-def _metrics(found: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict[str, Any]:
+def _metrics(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict[str, Any]:
     """By number of missing leads, averaged over patterns: what it costs the forecast, and the error in those leads."""
-    full = found["none", "told"]
+    full = runs["none", "named"]
     metrics: dict[str, Any] = {}
     for count in range(1, MOST + 1):
         names = [
-            name for name, way in found if way == "told" and found[name, way].missing == count and name not in GROUPS
+            name for name, way in runs if way == "named" and runs[name, way].missing == count and name not in GROUPS
         ]
 
-        def stacked(of: Callable[[Found], np.ndarray], way: str = "told", names: Sequence[str] = names) -> np.ndarray:
-            return np.concatenate([of(found[name, way]) for name in names])
+        def stacked(of: Callable[[Found], np.ndarray], way: str = "named", names: Sequence[str] = names) -> np.ndarray:
+            return np.concatenate([of(runs[name, way]) for name in names])
 
         who, whole = np.tile(patient, len(names)), np.tile(full.crps, (len(names), 1))
         cost = {way: estimate(excess(stacked(lambda one: one.crps, way), whole), who) for way in WAYS}
@@ -227,20 +228,20 @@ def _metrics(found: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dic
             **_beside(seen),
             "flat line": estimate(mean_of(stacked(lambda one: one.in_missing(one.flat))), who),
         }
-        metrics[f"excess_{count}"] = metric(cost["told"], baselines={"all leads": 0.0, **_beside(cost)})
-        metrics[f"missing_mae_mv_{count}"] = metric(seen["told"], baselines=beside)
+        metrics[f"excess_{count}"] = metric(cost["named"], baselines={"all leads": 0.0, **_beside(cost)})
+        metrics[f"missing_mae_mv_{count}"] = metric(seen["named"], baselines=beside)
     singles = {
-        name: excess(found[name, "told"].crps, full.crps)(patient) for name, _ in found if name.startswith("miss-")
+        name: excess(runs[name, "named"].crps, full.crps)(patient) for name, _ in runs if name.startswith("miss-")
     }
     worst = max(singles, key=lambda name: np.nan_to_num(singles[name], nan=-np.inf))
     metrics["excess_worst_single"] = metric(
-        estimate(excess(found[worst, "told"].crps, full.crps), patient),
-        baselines=_beside({way: estimate(excess(found[worst, way].crps, full.crps), patient) for way in WAYS}),
+        estimate(excess(runs[worst, "named"].crps, full.crps), patient),
+        baselines=_beside({way: estimate(excess(runs[worst, way].crps, full.crps), patient) for way in WAYS}),
         lead=worst.removeprefix("miss-"),
     )
     for name in GROUPS:
-        cost = {way: estimate(excess(found[name, way].crps, full.crps), patient) for way in WAYS}
-        metrics[f"excess_{name.replace(' ', '_')}"] = metric(cost["told"], baselines=_beside(cost))
+        cost = {way: estimate(excess(runs[name, way].crps, full.crps), patient) for way in WAYS}
+        metrics[f"excess_{name.replace(' ', '_')}"] = metric(cost["named"], baselines=_beside(cost))
     metrics["full_mae_mv"] = metric(estimate(mean_of(full.seen.mean(axis=1)), patient))
     return metrics
 
@@ -250,11 +251,11 @@ def _beside(by_way: Mapping[str, Any]) -> dict[str, Any]:
     return {words[way]: value for way, value in by_way.items() if way in words}
 
 
-def _rows(found: Mapping[tuple[str, str], Found], patient: np.ndarray) -> list[dict[str, Any]]:
+def _rows(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> list[dict[str, Any]]:
     """Table 8 and more: a row per pattern and way."""
-    full = found["none", "told"]
+    full = runs["none", "named"]
     rows = []
-    for (name, way), one in found.items():
+    for (name, way), one in runs.items():
         rows.append(
             {
                 "pattern": name,
@@ -279,31 +280,31 @@ def _mean(values: np.ndarray) -> float:
     return mean_of(values)(np.arange(len(values)))
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: Table 8's columns with the leads named as missing, and what the other ways cost."""
-    table = {row["pattern"]: dict(row) for row in found["rows"] if row["way"] == "told"}
-    for row in found["rows"]:
-        if row["way"] != "told":
+    table = {row["pattern"]: dict(row) for row in result["rows"] if row["way"] == "named"}
+    for row in result["rows"]:
+        if row["way"] != "named":
             table[row["pattern"]][f"excess_{row['way']}"] = row["excess"]
     left_out = ("way", "missing", "seen_mae", "unmeasured_pr")
     return [{name: value for name, value in row.items() if name not in left_out} for row in table.values()]
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(result: Mapping[str, Any]) -> Figure:
     """What each pattern costs the forecast, and how well the missing leads are filled in."""
     import matplotlib.pyplot as plt
 
-    names = list(dict.fromkeys(row["pattern"] for row in found["rows"] if row["pattern"] != "none"))
+    names = list(dict.fromkeys(row["pattern"] for row in result["rows"] if row["pattern"] != "none"))
     place = np.arange(len(names))
-    drawn, panels = plt.subplots(2, 1, figsize=(11, 6.5), sharex=True)
+    samples, panels = plt.subplots(2, 1, figsize=(11, 6.5), sharex=True)
     for way, shift in zip(WAYS, (-0.25, 0.0, 0.25)):
-        rows = {row["pattern"]: row for row in found["rows"] if row["way"] == way}
+        rows = {row["pattern"]: row for row in result["rows"] if row["way"] == way}
         for axes, column, factor in ((panels[0], "excess", 100.0), (panels[1], "missing_mae", 1.0)):
             height = [np.nan if rows[name][column] is None else factor * rows[name][column] for name in names]
             axes.bar(place + shift, height, 0.24, label=way)
     panels[0].set(title="error of the forecast above that with all leads", ylabel="CRPS [%]")
     panels[1].set(title="error in the missing leads of the strip believed to be seen", ylabel="mean absolute [mV]")
-    rows = {row["pattern"]: row for row in found["rows"]}
+    rows = {row["pattern"]: row for row in result["rows"]}
     whole = [rows[name]["missing_mae_all_leads"] for name in names]
     panels[1].plot(place, whole, "k_", ms=22, label="those leads when nothing is missing")
     panels[0].axhline(0, color="k", lw=0.8)
@@ -311,6 +312,6 @@ def figure(found: Mapping[str, Any]) -> Figure:
     for axes in panels:
         axes.legend(fontsize=8, frameon=False, ncols=4)
         axes.spines[["top", "right"]].set_visible(False)
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    samples.tight_layout()
+    plt.close(samples)
+    return samples

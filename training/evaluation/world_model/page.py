@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecg_gym.io import write_text
 from training.console import SAY, entrance
 from training.evaluation.result import cell
 from training.evaluation.world_model import missing_leads, rollout
@@ -31,19 +32,19 @@ ROLLED = (1, 2, 4, 8)  # steps shown of rollouts
 Rows = Sequence[Mapping[str, Any]]
 
 
-def _steps(found: Mapping[str, Any]) -> Rows:
+def _steps(document: Mapping[str, Any]) -> Rows:
     """Treated and untreated, at a few steps."""
-    return [r for r in rollout.shown(found) if r["step"] in ROLLED and r["arm"] in JUDGED]
+    return [r for r in rollout.summary(document) if r["step"] in ROLLED and r["arm"] in JUDGED]
 
 
 def _columns(*names: str) -> Callable[[Mapping[str, Any]], Rows]:
     """Some columns of the study's own rows."""
-    return lambda found: [{name: row.get(name) for name in names} for row in found["rows"]]
+    return lambda result: [{name: row.get(name) for name in names} for row in result["rows"]]
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "rollout": _steps,
-    "missing-leads": missing_leads.shown,
+    "missing-leads": missing_leads.summary,
     "ablate-lambda": _columns(
         "lambda", "regret", "regret_ci95", "true_tail", "moved", "same_choice", "same_order",
         "pearson_mean", "pearson_S",
@@ -60,7 +61,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
 
 def fill(page: str, documents: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, str] | None = None) -> str:
     """The page with every block filled whose study is among ``documents``; ``pictures`` are links by study."""
-    drawn = pictures or {}
+    samples = pictures or {}
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]
@@ -68,30 +69,30 @@ def fill(page: str, documents: Mapping[str, Mapping[str, Any]], pictures: Mappin
             return f"{match[1]}{weights(documents.values())}\n{match[3]}"
         if name not in documents:
             return match[0]
-        return f"{match[1]}{section(documents[name], drawn.get(name))}\n{match[3]}"
+        return f"{match[1]}{section(documents[name], samples.get(name))}\n{match[3]}"
 
     return BLOCK.sub(block, page)
 
 
-def section(found: Mapping[str, Any], picture: str | None = None) -> str:
+def section(document: Mapping[str, Any], picture: str | None = None) -> str:
     """What a study found: how it was run, its metrics beside their baselines, its rows, its picture."""
-    settings = found.get("settings", {})
-    told = [f"{found['n_patients']} patients", f"seeds {', '.join(map(str, found['seeds']))}"]
-    told += [f"{settings['samples']} samples"] if "samples" in settings else []
-    parts = [f"`ecg-gym study {found['study']}`: {', '.join(told)}; brackets are 95 % intervals over patients."]
-    parts.append(table(_metric_rows(found["metrics"])))
-    if found["study"] in TABLES:
-        parts.append(table(TABLES[found["study"]](found)))
+    settings = document.get("settings", {})
+    row = [f"{document['n_patients']} patients", f"seeds {', '.join(map(str, document['seeds']))}"]
+    row += [f"{settings['samples']} samples"] if "samples" in settings else []
+    parts = [f"`ecg-gym study {document['study']}`: {', '.join(row)}; brackets are 95 % intervals over patients."]
+    parts.append(table(_metric_rows(document["metrics"])))
+    if document["study"] in TABLES:
+        parts.append(table(TABLES[document["study"]](document)))
     if picture:
-        parts.append(f"![{found['study']}]({picture})")
+        parts.append(f"![{document['study']}]({picture})")
     return "\n\n".join(parts)
 
 
 def weights(documents: Iterable[Mapping[str, Any]]) -> str:
     """Which weights the page is about; several are named by study, because then its tables cannot be compared."""
     studies: dict[str, list[str]] = {}
-    for found in documents:
-        studies.setdefault(str(found["model_sha256"])[:12] or "no weights", []).append(str(found["study"]))
+    for result in documents:
+        studies.setdefault(str(result["model_sha256"])[:12] or "no weights", []).append(str(result["study"]))
     if len(studies) == 1:
         (sha,) = studies
         return f"Weights: SHA-256 `{sha}...`."
@@ -131,8 +132,8 @@ def main(
 ) -> None:
     """Fill the page's tables from the documents of the studies."""
     with entrance():
-        found = {path: json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
-        documents = {str(d["study"]): (path, d) for path, d in found.items() if isinstance(d, dict) and "metrics" in d}
+        result = {path: json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+        documents = {str(d["study"]): (path, d) for path, d in result.items() if isinstance(d, dict) and "metrics" in d}
         if not documents:
             raise ValueError(
                 f"{folder} holds no document of a study; expected *.json; run ecg-gym study NAME --out FOLDER"
@@ -144,9 +145,7 @@ def main(
                 shutil.copyfile(path.with_suffix(".png"), figures / f"{name}.png")
                 pictures[name] = os.path.relpath(figures / f"{name}.png", page.parent)
         text = fill(page.read_text(), {name: d for name, (_, d) in documents.items()}, pictures)
-        aside = page.with_name(f".{page.name}.{os.getpid()}")
-        aside.write_text(text)
-        os.replace(aside, page)
+        write_text(page, text)
     left = [m["name"] for m in BLOCK.finditer(text) if m["name"] not in documents and m["name"] != "weights"]
     SAY.print(f"{page}: {', '.join(documents)}" + (f"; no document of {', '.join(left)}" if left else ""))
 

@@ -68,8 +68,8 @@ def bent_pharmacology(bend: Bend) -> Iterator[None]:
         taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray
     ) -> list[tuple[np.ndarray, Modulation]]:
         rows = []
-        heard = original(taken, patients, hours)
-        for given, patient, hour, (vector, modulation) in zip(taken, patients, map(float, hours), heard):
+        hidden = original(taken, patients, hours)
+        for given, patient, hour, (vector, modulation) in zip(taken, patients, map(float, hours), hidden):
             other = bend(given, patient, hour, modulation)
             words = [getattr(other, word) for word in conditioning.MODULATION]
             rows.append((np.concatenate([vector[: -len(words)], words]), other))
@@ -153,7 +153,7 @@ class Misled:
 
 
 @dataclass(frozen=True)
-class Heard:
+class PriorResponse:
     """One wrong prior: effects of the treatment over placebo, a row per patient, columns ``INTERVALS``."""
 
     what: str  # "pharmacology" or "anchor"
@@ -178,77 +178,81 @@ def study(
     """
     home = truth or VirtualPatient(dt_hours=world.dt_hours)
     trials = [_trial(world, home, size, seed, progress) for seed in size.seeds]
-    true = np.concatenate([found for found, _ in trials])
-    heard = [_together([parts[i] for _, parts in trials]) for i in range(len(trials[0][1]))]
+    true = np.concatenate([result for result, _ in trials])
+    hidden = [_together([parts[i] for _, parts in trials]) for i in range(len(trials[0][1]))]
     patient = np.arange(len(true))
     return document(
-        "prior-mismatch", world, len(true), size.seeds, _metrics(heard, true, patient), _rows(heard, true),
+        "prior-mismatch", world, len(true), size.seeds, _metrics(hidden, true, patient), _rows(hidden, true),
         samples=size.samples, dt_hours=float(world.dt_hours), scored=SCORED,
     )  # fmt: skip
 
 
-def _trial(world: World, home: World, size: Size, seed: int, progress: Progress) -> tuple[np.ndarray, list[Heard]]:
+def _trial(
+    world: World, home: World, size: Size, seed: int, progress: Progress
+) -> tuple[np.ndarray, list[PriorResponse]]:
     """True effects ``(N, 6)``, and what the world makes of them under each prior."""
     design = TrialDesign(dt_hours=(float(world.dt_hours),), watch=(0.0,))
-    asked = transitions(home, size.patients, seed, steps=0, design=design)
-    watched, k = asked.placebo, size.samples
-    real = futures(home, asked.start, asked, 1, measured, seed, "true")["intervals"][0]
-    again = [futures(home, asked.start, arm, k, measured, seed, "again")["intervals"] for arm in (asked, watched)]
-    seen = seen_by(world, asked.start)
+    queries = transitions(home, size.patients, seed, steps=0, design=design)
+    watched, k = queries.placebo, size.samples
+    real = futures(home, queries.start, queries, 1, measured, seed, "true")["intervals"][0]
+    again = [futures(home, queries.start, arm, k, measured, seed, "again")["intervals"] for arm in (queries, watched)]
+    seen = seen_by(world, queries.start)
 
-    def drawn(place: World, arm: Questions) -> np.ndarray:
+    def samples(place: World, arm: Questions) -> np.ndarray:
         return futures(place, seen, arm, k, measured, seed, progress=lambda n: progress(n * k))["intervals"]
 
-    def heard(what: str, factor: float | str, dosed: np.ndarray, control: np.ndarray, bend: Bend) -> Heard:
+    def hidden(what: str, factor: float | str, dosed: np.ndarray, control: np.ndarray, bend: Bend) -> PriorResponse:
         with bent_pharmacology(bend):
-            prior = _prior(asked)
+            prior = _prior(queries)
         alike = dosed.reshape(k, -1), real.reshape(-1)
         spread = np.sqrt(mean_known((dosed - mean_known(dosed)) ** 2) * k / max(1, k - 1))
-        return Heard(what, factor, mean_known(dosed - control), prior, spread, fair_crps(*alike).reshape(real.shape))
+        return PriorResponse(
+            what, factor, mean_known(dosed - control), prior, spread, fair_crps(*alike).reshape(real.shape)
+        )
 
-    told = [
+    row = [
         (*a, *(Administration(float(hour), dose) for dose in t.doses))
-        for a, hour, t in zip(asked.start.taken, asked.start.hours, asked.treatments)
+        for a, hour, t in zip(queries.start.taken, queries.start.hours, queries.treatments)
     ]
-    instead = dict(zip(told, [*told[1:], told[0]]))
+    instead = dict(zip(row, [*row[1:], row[0]]))
     bends: dict[float | str, Bend] = {**{f: scaled(f) for f in FACTORS}, OTHERS: exchanged(instead)}
-    control = drawn(world, watched)
+    control = samples(world, watched)
     parts = [
-        heard("pharmacology", factor, drawn(world if factor == 1.0 else Misled(world, bend), asked), control, bend)
+        hidden("pharmacology", factor, samples(world if factor == 1.0 else Misled(world, bend), queries), control, bend)
         for factor, bend in bends.items()
     ]
     if is_dataclass(world) and "epk_scale" in {f.name for f in fields(world)}:
         for factor in ANCHORS:
             weaker: World = replace(world, epk_scale=factor)
-            parts.append(heard("anchor", factor, drawn(weaker, asked), drawn(weaker, watched), scaled(1.0)))
+            parts.append(hidden("anchor", factor, samples(weaker, queries), samples(weaker, watched), scaled(1.0)))
     return mean_known(again[0] - again[1]), parts
 
 
-def _prior(asked: Questions) -> np.ndarray:
+def _prior(queries: Questions) -> np.ndarray:
     """What pharmacology, as it is heard just now, says of the effect of each treatment ``(N, 6)``."""
-    start, dt = asked.start, asked.dt_hours
+    start, dt = queries.start, queries.dt_hours
     later = [
         replace(start, taken=taken, hours=start.hours + dt)
         for taken in (
             tuple(
                 (*past, *(Administration(float(hour), dose) for dose in t.doses))
-                for past, hour, t in zip(start.taken, start.hours, asked.treatments)
+                for past, hour, t in zip(start.taken, start.hours, queries.treatments)
             ),
             start.taken,
         )
     ]
-    found = population_forecast(start, later)
-    return found[:, 0] - found[:, 1]
+    result = population_forecast(start, later)
+    return result[:, 0] - result[:, 1]
 
 
-def _together(parts: Sequence[Heard]) -> Heard:
+def _together(parts: Sequence[PriorResponse]) -> PriorResponse:
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in ("effect", "prior", "spread", "crps")
     }
     return replace(parts[0], **joined)
 
 
-def trust(bent: Heard, right: Heard, column: int) -> Callable[[np.ndarray], float]:
+def trust(bent: PriorResponse, right: PriorResponse, column: int) -> Callable[[np.ndarray], float]:
     """How much of the change of the prior is passed on to the effect, as a statistic over patients."""
     e, p = (bent.effect - right.effect)[:, column], (bent.prior - right.prior)[:, column]
     known = np.isfinite(e) & np.isfinite(p)
@@ -261,8 +265,8 @@ def trust(bent: Heard, right: Heard, column: int) -> Callable[[np.ndarray], floa
     return statistic
 
 
-def _metrics(heard: Sequence[Heard], true: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
-    by = {(one.what, one.factor): one for one in heard}
+def _metrics(responses: Sequence[PriorResponse], true: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
+    by = {(one.what, one.factor): one for one in responses}
     right = by["pharmacology", 1.0]
     metrics: dict[str, Any] = {}
     for name in SCORED:
@@ -300,12 +304,12 @@ def _metrics(heard: Sequence[Heard], true: np.ndarray, patient: np.ndarray) -> d
     return metrics
 
 
-def _rows(heard: Sequence[Heard], true: np.ndarray) -> list[dict[str, Any]]:
+def _rows(responses: Sequence[PriorResponse], true: np.ndarray) -> list[dict[str, Any]]:
     """A row per prior and interval."""
-    right = next(one for one in heard if one.factor == 1.0)
+    right = next(one for one in responses if one.factor == 1.0)
     every = np.arange(len(true))
     rows = []
-    for one in heard:
+    for one in responses:
         for name in SCORED:
             i = INTERVALS.index(name)
             rows.append(
@@ -332,25 +336,25 @@ def _slope(effect: np.ndarray, true: np.ndarray) -> float:
     return float((effect[known] * true[known]).sum() / bottom) if bottom > 0 else np.nan
 
 
-def shown(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def summary(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """All rows."""
-    return list(found["rows"])
+    return list(result["rows"])
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(result: Mapping[str, Any]) -> Figure:
     """Error and spread against the mismatch, an interval per column; the error of the prior itself dashed."""
     import matplotlib.pyplot as plt
 
-    scored = found["settings"]["scored"]
-    drawn, panels = plt.subplots(2, len(scored), figsize=(4 * len(scored), 6.2), squeeze=False)
+    scored = result["settings"]["scored"]
+    samples, panels = plt.subplots(2, len(scored), figsize=(4 * len(scored), 6.2), squeeze=False)
     order = ["-1.0", "0.0", "0.25", "0.5", "1.0", "2.0", OTHERS]
     words = ["reversed", "x0", "x0.25", "x0.5", "right", "x2", OTHERS]
     for j, name in enumerate(scored):
         for what, colour in (("pharmacology", "C0"), ("anchor", "C1")):
-            rows = {str(r["factor"]): r for r in found["rows"] if (r["what"], r["interval"]) == (what, name)}
+            rows = {str(r["factor"]): r for r in result["rows"] if (r["what"], r["interval"]) == (what, name)}
             if what == "anchor":
                 right = [
-                    r for r in found["rows"] if (r["what"], r["interval"], r["factor"]) == ("pharmacology", name, 1.0)
+                    r for r in result["rows"] if (r["what"], r["interval"], r["factor"]) == ("pharmacology", name, 1.0)
                 ]
                 rows |= {"1.0": right[0]} if rows else {}
             place = [order.index(factor) for factor in order if factor in rows]
@@ -365,9 +369,9 @@ def figure(found: Mapping[str, Any]) -> Figure:
             axes.set_xticks(range(len(order)), words, rotation=45, ha="right")
             axes.legend(fontsize=7, frameon=False)
             axes.spines[["top", "right"]].set_visible(False)
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    samples.tight_layout()
+    plt.close(samples)
+    return samples
 
 
 def _column(rows: Mapping[str, Mapping[str, Any]], order: Sequence[str], name: str) -> list[float]:

@@ -97,8 +97,8 @@ def excess(far: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], float]:
 
     def statistic(rows: np.ndarray) -> float:
         top, bottom = far[rows].sum(axis=0), near[rows].sum(axis=0)
-        asked = bottom > 0
-        return float((top[asked] / bottom[asked]).mean() - 1) if asked.any() else np.nan
+        queries = bottom > 0
+        return float((top[queries] / bottom[queries]).mean() - 1) if queries.any() else np.nan
 
     return statistic
 
@@ -106,10 +106,10 @@ def excess(far: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], float]:
 def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[str, Any]:
     errors: dict[str, dict[str, np.ndarray]] = {
         "rollout": {name: crps(arms[name].rollout, arms[name].real) for name in JUDGED},
-        "told": {name: crps(arms[name].told, arms[name].real) for name in JUDGED},
+        "one_step": {name: crps(arms[name].one_step, arms[name].real) for name in JUDGED},
         "two strips": {name: crps(arms[name].remembering, arms[name].real) for name in JUDGED},
         "virtual patient": {name: crps(arms[name].truth, arms[name].real) for name in JUDGED},
-        "virtual patient told": {name: crps(arms[name].truth_told, arms[name].real) for name in JUDGED},
+        "virtual patient, one step": {name: crps(arms[name].truth_one_step, arms[name].real) for name in JUDGED},
         "copy": {name: np.abs(arms[name].real[:, :1] - arms[name].real) for name in JUDGED},
         "last strip": {name: _since_last(arms[name].real) for name in JUDGED},
         "pharmacology": {name: np.abs(arms[name].pharmacology - arms[name].real) for name in JUDGED},
@@ -123,11 +123,11 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         return estimate(excess(*map(np.concatenate, rows)), np.tile(patient, len(which) * len(at)))
 
     def own(**chosen: Any) -> dict[str, Any]:
-        return {"virtual patient": beyond("virtual patient", "virtual patient told", **chosen)}
+        return {"virtual patient": beyond("virtual patient", "virtual patient, one step", **chosen)}
 
-    beside = {name: beyond(name, "told") for name in ("copy", "last strip", "pharmacology")}
-    found = {f"excess_error_{steps}": metric(beyond("rollout", "told"), baselines={**own(), **beside})}
-    found[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=own())
+    beside = {name: beyond(name, "one_step") for name in ("copy", "last strip", "pharmacology")}
+    result = {f"excess_error_{steps}": metric(beyond("rollout", "one_step"), baselines={**own(), **beside})}
+    result[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=own())
     late = range(steps // 2 + 1, steps + 1)
     chosen: dict[str, dict[str, Any]] = {
         f"{late[0]}_to_{steps}": {"at": late},
@@ -135,22 +135,22 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         **{f"{steps}_{SHORT[name]}": {"columns": slice(i, i + 1)} for i, name in enumerate(SCORED)},
     }
     for name, part in chosen.items():
-        found[f"excess_error_{name}"] = metric(beyond("rollout", "told", **part), baselines=own(**part))
+        result[f"excess_error_{name}"] = metric(beyond("rollout", "one_step", **part), baselines=own(**part))
     who = np.tile(patient, len(JUDGED))
     latents = np.concatenate([arms[arm].latent_errors[:, steps] for arm in JUDGED])
-    found[f"excess_latent_mse_{steps}"] = metric(estimate(excess(latents[:, :1], latents[:, 1:]), who))
+    result[f"excess_latent_mse_{steps}"] = metric(estimate(excess(latents[:, :1], latents[:, 1:]), who))
     lost = {
         of: np.concatenate([_lost(getattr(arms[arm], of), arms[arm].real)[:, steps, 1] for arm in JUDGED])
-        for of in ("rollout", "told", "truth")
+        for of in ("rollout", "one_step", "truth")
     }
-    found[f"unmeasured_pr_{steps}"] = metric(
+    result[f"unmeasured_pr_{steps}"] = metric(
         estimate(mean_of(lost["rollout"]), who),
         baselines={
-            "told the truth": estimate(mean_of(lost["told"]), who),
+            "told the truth": estimate(mean_of(lost["one_step"]), who),
             "virtual patient": estimate(mean_of(lost["truth"]), who),
         },
     )
-    return found
+    return result
 
 
 def _since_last(real: np.ndarray) -> np.ndarray:
@@ -174,12 +174,12 @@ def _contraction(arms: Mapping[str, Arm], pairs: Pairs, true_pairs: Pairs) -> di
         return estimate(statistic, of.patient)
 
     ends: dict[str, Any] = {"forgets everything": 0.0, "keeps everything": 1.0}
-    found = {
+    result = {
         "kappa": metric(ratio(pairs, 0), baselines={"virtual patient": ratio(true_pairs, 0), **ends}),
         "kappa_latent": metric(ratio(pairs, 1), baselines=ends),
     }
     slope, rest = literal([arms[arm] for arm in JUDGED])
-    return found | {"kappa_eq36": metric(slope), "delta_sys": metric(rest)}
+    return result | {"kappa_eq36": metric(slope), "delta_sys": metric(rest)}
 
 
 def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -213,13 +213,13 @@ def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _drift(placebo: Arm, patient: np.ndarray, steps: int) -> dict[str, Any]:
     """Where the untreated go in the model, beyond where they go in truth."""
-    found = {}
+    result = {}
     for i, name in enumerate(INTERVALS):
         true = mean_known(placebo.truth[:, :, steps, i]) - placebo.real[:, 0, i]
         model = mean_known(placebo.rollout[:, :, steps, i]) - placebo.rollout[0, :, 0, i]
         population = placebo.pharmacology[:, steps, i] - placebo.real[:, 0, i]
         unit = "bpm" if name.endswith("bpm") else "ms"
-        found[f"placebo_drift_{SHORT[name]}_{unit}"] = metric(
+        result[f"placebo_drift_{SHORT[name]}_{unit}"] = metric(
             estimate(mean_of(model - true), patient),
             baselines={
                 "copy": estimate(mean_of(-true), patient),
@@ -227,7 +227,7 @@ def _drift(placebo: Arm, patient: np.ndarray, steps: int) -> dict[str, Any]:
             },
             truth_itself=estimate(mean_of(true), patient),
         )
-    return found
+    return result
 
 
 def _effects(arms: Mapping[str, Arm]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -245,11 +245,11 @@ def _directed(effect: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def _washout(arms: Mapping[str, Arm], patient: np.ndarray) -> dict[str, Any]:
     model, true, population = _effects(arms)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for i, name in ((0, "hr_bpm"), (1, "pr_ms"), (3, "qtcf_ms")):
         short, unit = SHORT[name], name.rsplit("_", 1)[1]
         wrong = np.abs(model - true)[:, 1:, i].mean(axis=1)
-        found[f"washout_error_{short}_{unit}"] = metric(
+        result[f"washout_error_{short}_{unit}"] = metric(
             estimate(mean_of(wrong), patient),
             baselines={
                 "no effect": estimate(mean_of(np.abs(true)[:, 1:, i].mean(axis=1)), patient),
@@ -258,15 +258,15 @@ def _washout(arms: Mapping[str, Arm], patient: np.ndarray) -> dict[str, Any]:
         )
         course = {"model": model, "virtual patient": true, "pharmacology": population}
         left = {of: estimate(_left(_directed(e[..., i], true[..., i])), patient) for of, e in course.items()}
-        found[f"washout_left_{short}"] = metric(
+        result[f"washout_left_{short}"] = metric(
             left["model"], baselines={of: left[of] for of in ("virtual patient", "pharmacology")}
         )
     apart = {of: twin_distance(arms, of)[:, 1:].mean(axis=1) for of in ("rollout", "truth")}
-    found["twin_divergence"] = metric(
+    result["twin_divergence"] = metric(
         estimate(mean_of(apart["rollout"]), patient),
         baselines={"virtual patient": estimate(mean_of(apart["truth"]), patient), "copy": 0.0},
     )
-    return found
+    return result
 
 
 def _left(course: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -305,7 +305,7 @@ def _rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
     for name, arm in arms.items():
         errors = {
             "crps_rollout": crps(arm.rollout, arm.real),
-            "crps_told": crps(arm.told, arm.real),
+            "crps_one_step": crps(arm.one_step, arm.real),
             "crps_virtual_patient": crps(arm.truth, arm.real),
             "crps_copy": np.abs(arm.real[:, :1] - arm.real),
             "crps_last_strip": _since_last(arm.real),
@@ -315,13 +315,13 @@ def _rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
             "change_rollout": mean_known(arm.rollout) - arm.rollout[0, :, :1],
             "change_truth": mean_known(arm.truth) - arm.real[:, :1],
             "unmeasured_rollout": _lost(arm.rollout, arm.real),
-            "unmeasured_told": _lost(arm.told, arm.real),
+            "unmeasured_one_step": _lost(arm.one_step, arm.real),
             "unmeasured_truth": _lost(arm.truth, arm.real),
         }
         if name not in JUDGED:
-            errors = {key: value for key, value in errors.items() if key != "crps_told"}
+            errors = {key: value for key, value in errors.items() if key != "crps_one_step"}
         else:
-            both = np.isfinite(errors["crps_rollout"]) & np.isfinite(errors["crps_told"])
+            both = np.isfinite(errors["crps_rollout"]) & np.isfinite(errors["crps_one_step"])
             both[:, 0] = True
             errors = {key: np.where(both, value, np.nan) for key, value in errors.items()}  # the same rows for all
         for step in range(1, arm.real.shape[1]):
@@ -349,11 +349,11 @@ def _within(samples: np.ndarray) -> float:
     return float(np.sqrt(whole.var(axis=0, ddof=1).mean())) if whole.size and len(samples) > 1 else np.nan
 
 
-def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for people: CRPS over that of one step, mean of the scored intervals, by arm and step; QTcF's change."""
-    scored, every = found["settings"]["scored"], found["rows"]
-    told = {v: [r["crps_told"] for r in every if r["interval"] == v and r.get("crps_told")] for v in scored}
-    unit = {v: float(np.mean(values)) if values else np.nan for v, values in told.items()}
+    scored, every = result["settings"]["scored"], result["rows"]
+    row = {v: [r["crps_one_step"] for r in every if r["interval"] == v and r.get("crps_one_step")] for v in scored}
+    unit = {v: float(np.mean(values)) if values else np.nan for v, values in row.items()}
     names = [name for name in every[0] if name.startswith("crps_")]
     table = []
     for arm, step in dict.fromkeys((r["arm"], r["step"]) for r in every):
@@ -367,25 +367,26 @@ def shown(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return table
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(result: Mapping[str, Any]) -> Figure:
     """Four pictures: errors over the steps, the placebo's drift, the washout, and twins who differ by one dose."""
     import matplotlib.pyplot as plt
 
-    drawn, ((errors, drift), (washout, twins)) = plt.subplots(2, 2, figsize=(11, 7.5))
-    steps = range(1, int(found["settings"]["steps"]) + 1)
-    hours = [step * found["settings"]["dt_hours"] for step in steps]
+    samples, ((errors, drift), (washout, twins)) = plt.subplots(2, 2, figsize=(11, 7.5))
+    steps = range(1, int(result["settings"]["steps"]) + 1)
+    hours = [step * result["settings"]["dt_hours"] for step in steps]
 
     def column(arm: str, interval: str, name: str) -> np.ndarray:
-        rows = [r for r in found["rows"] if r["arm"] == arm and r["interval"] == interval]
+        rows = [r for r in result["rows"] if r["arm"] == arm and r["interval"] == interval]
         return np.array([np.nan if r.get(name) is None else r[name] for r in rows], dtype=float)
 
     def relative(arm: str, name: str) -> np.ndarray:
-        unit = {v: mean_of(column(arm, v, "crps_told"))(np.arange(len(hours))) for v in found["settings"]["scored"]}
+        scored = result["settings"]["scored"]
+        unit = {v: mean_of(column(arm, v, "crps_one_step"))(np.arange(len(hours))) for v in scored}
         return mean_known(np.array([column(arm, v, name) / one for v, one in unit.items() if one > 0]), least=0.0)
 
-    shown = {"rollout": "C0", "told": "C1", "virtual_patient": "k", "copy": "C7", "pharmacology": "C2"}
-    words = {"told": "told the truth one step before", "virtual_patient": "virtual patient, rolled out"}
-    for name, colour in shown.items():
+    visible = {"rollout": "C0", "one_step": "C1", "virtual_patient": "k", "copy": "C7", "pharmacology": "C2"}
+    words = {"one_step": "told the truth one step before", "virtual_patient": "virtual patient, rolled out"}
+    for name, colour in visible.items():
         for arm, line in (("treated", "-"), ("placebo", ":")):
             label = f"{words.get(name, name)}" if arm == "treated" else None
             errors.plot(hours, relative(arm, f"crps_{name}"), line, color=colour, label=label)
@@ -406,7 +407,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     )
     for of, line in (("rollout", "-"), ("truth", "--")):
         twins.plot(hours, column("washout", "qtcf_ms", f"twins_apart_{of}"), "k" + line, label=of)
-    kappa = found["metrics"]["kappa"]["value"]
+    kappa = result["metrics"]["kappa"]["value"]
     twins.set(
         title=f"twins, one dosed: distance (kappa of a step {cell(kappa)})", xlabel="hours", ylabel="SDs between people"
     )
@@ -414,6 +415,6 @@ def figure(found: Mapping[str, Any]) -> Figure:
     for axes in (errors, drift, washout, twins):
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    drawn.tight_layout()
-    plt.close(drawn)
-    return drawn
+    samples.tight_layout()
+    plt.close(samples)
+    return samples

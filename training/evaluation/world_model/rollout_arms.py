@@ -14,13 +14,13 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, World
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.rollout import advance
 from training.evaluation.questions import HELD_OUT, INTERVALS, PURPOSES, held_out_patients, seen_by
 from training.evaluation.result import Size
 from training.evaluation.trajectories import (
     Progress,
     Schedule,
     Trajectories,
-    advance,
     draws,
     follow,
     latent_of,
@@ -43,9 +43,11 @@ class Arm:
 
     real: np.ndarray  # (N, H + 1, 6) what happened in the virtual patient
     truth: np.ndarray  # (K, N, H + 1, 6) what else could have happened there
-    truth_told: np.ndarray  # (K, N, H + 1, 6) the same, each step begun at what happened
+    truth_one_step: np.ndarray  # (K, N, H + 1, 6) the same, each step begun at what happened
     rollout: np.ndarray  # (K, N, H + 1, 6) the world's rollouts
-    told: np.ndarray  # (K, N, H + 1, 6) the world, each step begun at the strip that happened, as if it were the first
+    one_step: (
+        np.ndarray
+    )  # (K, N, H + 1, 6) the world, each step begun at the strip that happened, as if it were the first
     remembering: np.ndarray  # (K, N, H + 1, 6) the last step, still knowing the first strip too; NaN before
     pharmacology: np.ndarray  # (N, H + 1, 6) the first strip, moved by what the population would do
     latent_errors: np.ndarray  # (N, H + 1, 2) mean squared error of a sample: rollout, told; NaN without latents
@@ -82,19 +84,19 @@ def run_trial(
         happened = follow(home, people, schedule, 1, ("true", seed), keep=range(steps + 1))
         before = [happened.states[step] for step in range(steps)]
         could = follow(home, people, schedule, size.samples, ("again", seed), keep)
-        drawn = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
+        samples = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
         if name in JUDGED:
             sights = [seen, *(seen_by(world, state) for state in before[1:])]
-            told = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
+            row = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
             sights_of_two = [remembering(seen, sight) for sight in sights]
             both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
             last = seen_by(world, happened.states[steps])
-            told_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
-            latents = _latent_errors(drawn, told, [*sights, last])
-            arms[name] = _arm(happened, could, told_true, drawn, told, both, people, latents)
+            one_step_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
+            latents = _latent_errors(samples, row, [*sights, last])
+            arms[name] = _arm(happened, could, one_step_true, samples, row, both, people, latents)
         else:
-            arms[name] = _arm(happened, could, could, drawn, drawn, drawn, people, None)
-        for place, followed in ((world, drawn), (home, could)):
+            arms[name] = _arm(happened, could, could, samples, samples, samples, people, None)
+        for place, followed in ((world, samples), (home, could)):
             if keep:
                 pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
     return arms, pairs[0], pairs[1]
@@ -109,9 +111,9 @@ def remembering(first: State, now: State) -> State:
 def _arm(
     happened: Trajectories,
     could: Trajectories,
-    told_true: Trajectories,
-    drawn: Trajectories,
-    told: Trajectories,
+    one_step_true: Trajectories,
+    samples: Trajectories,
+    observed: Trajectories,
     both: Trajectories,
     people: State,
     latents: np.ndarray | None,
@@ -120,9 +122,9 @@ def _arm(
     return Arm(
         real,
         could.intervals,
-        told_true.intervals,
-        drawn.intervals,
-        told.intervals,
+        one_step_true.intervals,
+        samples.intervals,
+        observed.intervals,
         both.intervals,
         population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
         np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
@@ -143,11 +145,11 @@ def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     return np.stack(tables, axis=1)
 
 
-def _latent_errors(drawn: Trajectories, told: Trajectories, sights: Sequence[State]) -> np.ndarray | None:
-    if drawn.latents is None or told.latents is None:
+def _latent_errors(samples: Trajectories, observed: Trajectories, sights: Sequence[State]) -> np.ndarray | None:
+    if samples.latents is None or observed.latents is None:
         return None
     real = np.stack([np.asarray(latent_of(state)) for state in sights], axis=1)
-    errors = [((latents - real) ** 2).mean(axis=(0, -1)) for latents in (drawn.latents, told.latents)]
+    errors = [((latents - real) ** 2).mean(axis=(0, -1)) for latents in (samples.latents, observed.latents)]
     return np.stack(errors, axis=-1)
 
 
@@ -168,7 +170,7 @@ def _pairs(
 ) -> Pairs:
     """Samples 0 and 1, 2 and 3, ... of each patient, sent one step on with the noise of the pair."""
     half = k // 2
-    found: dict[str, list[np.ndarray]] = {"before": [], "after": []}
+    result: dict[str, list[np.ndarray]] = {"before": [], "after": []}
     for step, crowd in followed.states.items():
         now = crowd[: 2 * half * n]
         noise = draws(("model", seed), n, 2 * half, PAIRED + step, shared=2)
@@ -176,11 +178,11 @@ def _pairs(
         apart = [_apart(measured_of(state)[:, S] / spread[S], half, n) for state in (now, later)]
         known = np.isfinite(apart[0]) & np.isfinite(apart[1])
         latents = [latent_of(state) for state in (now, later)]
-        for name, squares, latent in zip(found, apart, latents):
+        for name, squares, latent in zip(result, apart, latents):
             far = np.full((half, n), np.nan) if latent is None else _apart(latent, half, n).mean(axis=-1)
-            found[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
+            result[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
     patient = np.tile(np.arange(n), half * len(followed.states))
-    return Pairs(patient, np.concatenate(found["before"]), np.concatenate(found["after"]))
+    return Pairs(patient, np.concatenate(result["before"]), np.concatenate(result["after"]))
 
 
 def between_people(values: np.ndarray) -> np.ndarray:

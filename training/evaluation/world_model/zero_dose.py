@@ -67,12 +67,12 @@ def _observed(world: World, records: Path, limit: int, rng: np.random.Generator)
 
 def _changes(world: World, state: State, k: int, seed: int, progress: Callable[[], None]) -> Iterator[dict[str, Any]]:
     before = np.asarray(measure(ECG(state.ecg, MODEL_RATE_HZ)).as_array(INTERVALS)).reshape(len(state), -1)
-    drawn = []
+    samples = []
     for sample in range(k):
         later = world.step(state, [WATCH] * len(state), np.random.default_rng([seed, sample]))
-        drawn.append(np.asarray(measure(ECG(later.ecg, MODEL_RATE_HZ)).as_array(INTERVALS)).reshape(len(state), -1))
+        samples.append(np.asarray(measure(ECG(later.ecg, MODEL_RATE_HZ)).as_array(INTERVALS)).reshape(len(state), -1))
         progress()
-    change = np.stack(drawn) - before  # (K, N, intervals)
+    change = np.stack(samples) - before  # (K, N, intervals)
     rng = np.random.default_rng(seed)
     for column, name in enumerate(INTERVALS):
         known = np.isfinite(change[..., column])

@@ -145,31 +145,31 @@ def test_masked_treatments_come_with_sentence_and_citation() -> None:
 
 
 def test_branches_are_lines_over_the_hours_and_a_table_of_second_treatments() -> None:
-    told = story()
-    part = parsed(plan_page(told)).id("what-if")
+    value = story()
+    part = parsed(plan_page(value)).id("what-if")
     keys = [li.text.strip() for li in part.all("ul", class_="legend")[0].all("li")]
-    assert keys == [str(b.course[0]) for b in told.lines]
+    assert keys == [str(b.course[0]) for b in value.lines]
     assert keys[-1] == str(WATCH)
     assert len(part.all("svg", class_="chart")) == 5
     rows = part.all("tbody")[0].all("tr")
-    assert {r.all("th")[0].text for r in rows} == {str(c[0]) for c in (*told.pairs, *told.barred)}
-    means = [branch.mean for course, branch in told.pairs.items() if course[0] == WATCH]
+    assert {r.all("th")[0].text for r in rows} == {str(c[0]) for c in (*value.pairs, *value.barred)}
+    means = [branch.mean for course, branch in value.pairs.items() if course[0] == WATCH]
     bold = next(r for r in rows if r.all("th")[0].text == str(WATCH)).all("td", class_="least")
     assert f"{min(means):.3f}" in bold[0].text
     assert not parsed(plan_page(story(steps=1))).id("what-if").all("table")
 
 
 def test_a_second_treatment_that_the_first_one_forbids_is_not_followed_and_it_says_why() -> None:
-    told = story()
-    by_drug = {tuple(t.doses[0].drug for t in course): found for course, found in told.barred.items()}
-    found = by_drug["verapamil", "metoprolol"]
-    assert found.futures == told.plan.k
-    assert "can stop the heart" in found.reasons[0]
+    value = story()
+    by_drug = {tuple(t.doses[0].drug for t in course): result for course, result in value.barred.items()}
+    result = by_drug["verapamil", "metoprolol"]
+    assert result.futures == value.plan.k
+    assert "can stop the heart" in result.reasons[0]
     assert "dofetilide" in {second for first, second in by_drug if first == "verapamil"}
-    assert not set(told.pairs) & set(told.barred)
-    part = parsed(plan_page(told)).id("what-if")
-    assert len(part.all("td", class_="barred")) == len(told.barred)
-    sentence = f"metoprolol 100 mg PO: {found.reasons[0]} (6 of 6 futures)"
+    assert not set(value.pairs) & set(value.barred)
+    part = parsed(plan_page(value)).id("what-if")
+    assert len(part.all("td", class_="barred")) == len(value.barred)
+    sentence = f"metoprolol 100 mg PO: {result.reasons[0]} (6 of 6 futures)"
     assert any(sentence in li.text for li in part.all("li"))
 
 
@@ -190,15 +190,15 @@ def test_too_many_futures_are_refused_in_a_sentence() -> None:
 
 
 def test_the_script_gets_the_columns_of_the_very_bootstrap() -> None:
-    told = story().plan
-    risks = np.array([c.risks for c in told.candidates])
+    value = story().plan
+    risks = np.array([c.risks for c in value.candidates])
     for risk_aversion in (0.0, 0.6, 3.0):
-        drawn = score(risks[:, bootstrap_columns(told)], risk_aversion)
-        np.testing.assert_array_equal(drawn, paired_bootstrap(risks, risk_aversion, told.seed))
-    data = script_data(told)
+        samples = score(risks[:, bootstrap_columns(value)], risk_aversion)
+        np.testing.assert_array_equal(samples, paired_bootstrap(risks, risk_aversion, value.seed))
+    data = script_data(value)
     packed = np.frombuffer(base64.b64decode(data["columns"]), np.uint8)
-    np.testing.assert_array_equal(packed.reshape(-1, told.k), bootstrap_columns(told))
-    np.testing.assert_allclose(interval(drawn[0]), np.quantile(drawn[0], [0.025, 0.975]))
+    np.testing.assert_array_equal(packed.reshape(-1, value.k), bootstrap_columns(value))
+    np.testing.assert_allclose(interval(samples[0]), np.quantile(samples[0], [0.025, 0.975]))
 
 
 # --- in a real browser ----------------------------------------------------------------------------------------------
@@ -213,10 +213,10 @@ def table(text: str) -> list[tuple[str, ...]]:
     ]
 
 
-def expected(told) -> list[tuple[str, ...]]:
-    best, tied = told.best, told.tied
+def expected(value) -> list[tuple[str, ...]]:
+    best, tied = value.best, value.tied
     rows = []
-    for at, c in enumerate(told.candidates, start=1):
+    for at, c in enumerate(value.candidates, start=1):
         place = f"{1 if c.tie == best.tie else at}{'=' if c.tie == best.tie and len(tied) > 1 else ''}"
         ends = [f"{a:.3f} to {b:.3f}" for a, b in (c.score_ci, c.difference_ci)]
         rest = ("best", "") if c is best else (f"{c.difference:+.3f}", ends[1])
@@ -227,9 +227,9 @@ def expected(told) -> list[tuple[str, ...]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("risk_aversion", [0.0, 0.6, 4.5])
 def test_the_browser_ranks_as_python_does(tmp_path, risk_aversion) -> None:
-    told = story(noise=0.03)
+    value = story(noise=0.03)
     path = tmp_path / "page.html"
-    path.write_text(plan_page(told))
+    path.write_text(plan_page(value))
     text, console = browse(path, f"#lambda={risk_aversion}")
     assert not console
     again = plan(AnalyticWorld(noise_mv=0.03), start(), MENU, RISK, k=6, risk_aversion=risk_aversion)
@@ -244,12 +244,12 @@ def test_the_browser_ranks_as_python_does(tmp_path, risk_aversion) -> None:
 @pytest.mark.slow
 def test_rows_change_places_with_lambda(tmp_path) -> None:
     """Two candidates by hand: S = 0.5 + 0.1 lambda and S = 0.4 + 0.2 lambda cross at lambda = 1."""
-    told = story()
-    safe, wild = (c for c in told.plan.candidates[:2])
+    value = story()
+    safe, wild = (c for c in value.plan.candidates[:2])
     pair = (replace(safe, mean=0.5, sd=0.1, risks=(0.5,) * 6), replace(wild, mean=0.4, sd=0.2, risks=(0.4,) * 6))
     names = [str(c.treatment) for c in pair]
     path = tmp_path / "page.html"
-    path.write_text(plan_page(replace(told, plan=replace(told.plan, candidates=pair, preferences=()))))
+    path.write_text(plan_page(replace(value, plan=replace(value.plan, candidates=pair, preferences=()))))
     order = {at: [row[1] for row in table(browse(path, f"#lambda={at}")[0])] for at in (0.9, 1.1)}
     assert order == {0.9: names[::-1], 1.1: names}
 

@@ -15,10 +15,11 @@ import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.statistics import bootstrap, cvar, iqm, p_better, resamples
 from training.evaluation.benchmark import agents as table
 from training.evaluation.benchmark import leaderboard
-from training.evaluation.benchmark.agents import Contestant, Setting, contestants
+from training.evaluation.benchmark.agents import contestants
+from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.protocol import JUDGED, MODEL, TRAINED, TRUTH, TUNED, Protocol, canonical
 from training.evaluation.benchmark.results import document
-from training.evaluation.benchmark.run import Job, cells, do, missing, replay, run, stored, wanted
+from training.evaluation.benchmark.run import Job, cells, do, expected_rows, missing, replay, run, stored
 from training.evaluation.benchmark.storage import Cell
 from training.evaluation.benchmark.workers import Alone, crew
 
@@ -250,7 +251,7 @@ def test_no_episode_begins_once_time_is_up(light, tmp_path):
 def test_what_an_agent_learns_is_learned_once_and_kept(brisk, tmp_path, monkeypatch):
     lessons = []
 
-    def study(setting, told, folder):
+    def study(setting, value, folder):
         lessons.append(setting.seed)
         return json.dumps({"treatment": "watch and wait"}).encode(), {"lesson": 1}
 
@@ -284,7 +285,7 @@ def rows_of(protocol, returns, **more):
     return {
         (scenario, name): {
             key: a_row(*key, value=returns[name][key[2]], agent=name, **more)
-            for key in wanted(protocol, contestants([name])[0])
+            for key in expected_rows(protocol, contestants([name])[0])
         }
         for scenario in protocol.scenarios
         for name in returns
@@ -299,9 +300,9 @@ def test_scores_are_normalised_by_the_means_of_random_and_oracle(light):
     for key in rows["svt", "exhaustive"]:
         if key[0] == MODEL:
             rows["svt", "exhaustive"][key] = a_row(*key, value=-1.0)
-    found = document(p, contestants(list(returns)), rows)
-    json.dumps(found, allow_nan=False)
-    one = found["scenarios"]["svt"]
+    result = document(p, contestants(list(returns)), rows)
+    json.dumps(result, allow_nan=False)
+    one = result["scenarios"]["svt"]
     assert one["well_defined"]
     assert one["oracle_minus_random"]["value"] == 2.0
     planned = one["agents"]["exhaustive"]
@@ -315,28 +316,28 @@ def test_scores_are_normalised_by_the_means_of_random_and_oracle(light):
     assert planned["regret_per_step"] == 0.0
     assert planned["cvar10"] == pytest.approx(-3.0)
     assert planned["cost_rate"] == pytest.approx(0.1)
-    mean = found["mean"]["guideline"]
+    mean = result["mean"]["guideline"]
     assert (mean["normalised_iqm"], mean["ci95"], mean["gap_closed"], mean["scenarios"]) == (0.5, [0.5, 0.5], 0.5, 2)
     low, high = mean["gap_closed_ci95"]
     assert low < 0.5 < high  # the random agent's mean is uncertain, and is drawn again with the others
-    assert found["mean"]["oracle"]["gap_closed_ci95"] == [1.0, 1.0]
+    assert result["mean"]["oracle"]["gap_closed_ci95"] == [1.0, 1.0]
     wished = {"normalised_iqm", "ci95", "cost_rate", "cvar10", "p_beats_heuristic", "model_calls", "exploitation_gap"}
     assert wished <= set(planned)
-    assert {"protocol_sha256", "model_sha256", "scenarios", "mean"} <= set(found)
+    assert {"protocol_sha256", "model_sha256", "scenarios", "mean"} <= set(result)
 
 
 def test_where_nothing_can_be_won_the_score_is_flagged_and_left_out_of_the_mean(light):
     p = replace(light, scenarios=("bradycardia", "svt"), episodes=4)
     rows = rows_of(p, {"random": [-5, -3, -4, -4], "oracle": [-2, -2, -2, -2], "watch": [-3, -3, -3, -3]})
-    rows |= {("svt", name): found for (place, name), found in
+    rows |= {("svt", name): result for (place, name), result in
              rows_of(p, {"random": [-1, -2, -1, -2], "oracle": [-2, -1, -2, -1], "watch": [-1, -1, -1, -1]}).items()
              if place == "svt"}  # fmt: skip
-    found = document(p, contestants(["random", "oracle", "watch"]), rows)
-    assert found["not_well_defined"] == ["svt"]
-    assert found["scenarios"]["svt"]["agents"]["watch"]["return"] == -1.0
-    assert found["mean"]["watch"]["normalised_iqm"] == 0.5
-    assert found["mean"]["watch"]["scenarios"] == 1
-    text = leaderboard.markdown(found, "ecg-gym benchmark", "x.png")
+    result = document(p, contestants(["random", "oracle", "watch"]), rows)
+    assert result["not_well_defined"] == ["svt"]
+    assert result["scenarios"]["svt"]["agents"]["watch"]["return"] == -1.0
+    assert result["mean"]["watch"]["normalised_iqm"] == 0.5
+    assert result["mean"]["watch"]["scenarios"] == 1
+    text = leaderboard.markdown(result, "ecg-gym benchmark", "x.png")
     assert "Left out of these means, and shown below: svt." in text
     assert "The normalised score is not well defined here" in text
 
@@ -345,24 +346,24 @@ def test_an_unfinished_run_says_so_and_compares_what_both_have(light):
     p = replace(light, episodes=4)
     rows = rows_of(p, {"random": [-5, -3, -4, -4], "oracle": [-2, -2, -2, -2], "watch": [-3, -3, -3, -9]})
     del rows["bradycardia", "watch"][TRUTH, 0, 3]
-    found = document(p, contestants(["random", "oracle", "watch"]), rows)
-    assert found["episodes_missing"] == 1
-    assert found["scenarios"]["bradycardia"]["agents"]["watch"]["regret_per_step"] == pytest.approx(1 / 8)
-    assert "Not finished: 1 of 12 episodes are missing" in leaderboard.markdown(found, "", "x.png")
+    result = document(p, contestants(["random", "oracle", "watch"]), rows)
+    assert result["episodes_missing"] == 1
+    assert result["scenarios"]["bradycardia"]["agents"]["watch"]["regret_per_step"] == pytest.approx(1 / 8)
+    assert "Not finished: 1 of 12 episodes are missing" in leaderboard.markdown(result, "", "x.png")
 
 
 def test_the_page_keeps_the_remarks_and_draws_the_figure(light, tmp_path):
     p = replace(light, episodes=4)
     rows = rows_of(p, {"random": [-5, -3, -4, -4], "oracle": [-2, -2, -2, -2], "exhaustive": [-3, -2, -2, -2]})
-    found = document(p, contestants(["random", "oracle", "exhaustive"]), rows)
+    result = document(p, contestants(["random", "oracle", "exhaustive"]), rows)
     page, picture = tmp_path / "docs" / "leaderboard.md", tmp_path / "docs" / "leaderboard" / "scores.png"
-    leaderboard.write(found, page, picture, "ecg-gym benchmark --episodes 4")
+    leaderboard.write(result, page, picture, "ecg-gym benchmark --episodes 4")
     text = page.read_text()
     assert "(leaderboard/scores.png)" in text
-    assert found["protocol_sha256"] in text
+    assert result["protocol_sha256"] in text
     assert picture.read_bytes().startswith(b"\x89PNG")
     page.write_text(text.replace("<!-- remarks -->\n", "<!-- remarks -->\nBecause.\n"))
-    leaderboard.write(found, page, picture, "ecg-gym benchmark --episodes 4")
+    leaderboard.write(result, page, picture, "ecg-gym benchmark --episodes 4")
     assert page.read_text() == text.replace("<!-- remarks -->\n", "<!-- remarks -->\nBecause.\n")
 
 
@@ -432,7 +433,7 @@ def test_a_ray_cluster_plays_the_same_episodes(light, tmp_path):
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint(algorithm, light, tmp_path, monkeypatch):
     from training.evaluation.benchmark import learners
 
-    told = {"algorithm": algorithm, "world": TRUTH, "steps": 128, "envs": 4, "every": 32,
+    value = {"algorithm": algorithm, "world": TRUTH, "steps": 128, "envs": 4, "every": 32,
             "learning": table.LEARNING[algorithm]}  # fmt: skip
     setting, kept = Setting(light, "bradycardia", 0), []
     keep = learners._keep
@@ -445,8 +446,8 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(algorithm, light
 
     monkeypatch.setattr(learners, "_keep", dies)
     with pytest.raises(KeyboardInterrupt):
-        learners.train(setting, told, tmp_path / "part")
-    content, summary = learners.train(setting, told, tmp_path / "part")
+        learners.train(setting, value, tmp_path / "part")
+    content, summary = learners.train(setting, value, tmp_path / "part")
     assert not (tmp_path / "part").exists()
     assert kept[0] < 128 <= summary["steps"]
     assert kept == sorted(kept)

@@ -19,8 +19,8 @@ def rows_of(protocol, better: dict[str, float]):
 
     def row(anchor, episode):
         died = anchor == "watch" and episode == 0
-        told = {"return": better[anchor] + 0.1 * episode, "steps": 4 if died else 8, "died": died, "cost": 0.1}
-        return told | {"model_calls": 0, "seconds": 0, "cpu_seconds": 0, "nonfinite": 0, "refused": 0}
+        value = {"return": better[anchor] + 0.1 * episode, "steps": 4 if died else 8, "died": died, "cost": 0.1}
+        return value | {"model_calls": 0, "seconds": 0, "cpu_seconds": 0, "nonfinite": 0, "refused": 0}
 
     keys = [(TRUTH, 0, episode) for episode in range(protocol.episodes)]
     return {
@@ -29,7 +29,7 @@ def rows_of(protocol, better: dict[str, float]):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def result(tmp_path_factory):
     protocol = scenarios.protocol_of(["svt", "healthy_volunteer"], 4)
     better = {"random": -4.0, "watch": -6.0, "constant": -3.0, "guideline": -2.5, "oracle": -2.0}
     changes = {"true_change": -80.0, "model_change": -60.0, "true_risk": -0.4, "model_risk": 0.1}
@@ -37,18 +37,18 @@ def found(tmp_path_factory):
     return scenarios.study(protocol, tmp_path_factory.mktemp("rows"), rows_of(protocol, better), signs)
 
 
-def test_anchors_carry_returns_gaps_and_deaths_per_hour(found) -> None:
-    anchors = found["scenarios"]["svt"]["anchors"]
+def test_anchors_carry_returns_gaps_and_deaths_per_hour(result) -> None:
+    anchors = result["scenarios"]["svt"]["anchors"]
     assert set(anchors) == set(ANCHORS)
     assert anchors["guideline"]["gap_closed"] == pytest.approx(0.75)
     assert anchors["watch"]["deaths_per_hour"] == pytest.approx(1 / (4 + 3 * 8))
     assert anchors["oracle"]["deaths_per_hour"] == 0
-    assert len(scenarios.shown(found)) == 2 * len(ANCHORS)
+    assert len(scenarios.summary(result)) == 2 * len(ANCHORS)
 
 
-def test_the_page_has_a_card_for_each_scenario_and_says_where_the_worlds_disagree(found) -> None:
-    text = page(found, "ecg-gym study scenarios")
-    for name in found["scenarios"]:
+def test_the_page_has_a_card_for_each_scenario_and_says_where_the_worlds_disagree(result) -> None:
+    text = page(result, "ecg-gym study scenarios")
+    for name in result["scenarios"]:
         scenario = load_scenarios()[name]
         assert f"ECG/{scenario.id}-v0" in text
         assert all(source in text for source in scenario.sources)
@@ -67,9 +67,9 @@ def test_a_scenario_that_nobody_played_still_has_a_card() -> None:
     assert "complete in the node" in text
 
 
-def test_a_page_before_the_first_episode_says_so(found) -> None:
-    unplayed = {name: {"anchors": {}, "constant": []} for name in found["scenarios"]}
-    text = page({**found, "scenarios": unplayed, "signs": []}, "ecg-gym study scenarios --minutes 0")
+def test_a_page_before_the_first_episode_says_so(result) -> None:
+    unplayed = {name: {"anchors": {}, "constant": []} for name in result["scenarios"]}
+    text = page({**result, "scenarios": unplayed, "signs": []}, "ecg-gym study scenarios --minutes 0")
     assert "Not played yet" in text
     assert "over 0 virtual patients" not in text
 

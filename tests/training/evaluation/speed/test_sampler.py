@@ -27,10 +27,10 @@ def test_crps_lost_is_relative_to_the_reference_and_averaged_over_intervals():
 
 
 def test_condition_error_is_the_distance_of_what_came_to_what_was_asked():
-    asked = np.full((2, 3, 6), 100.0)
-    came = asked + np.array([1, 2, 3, 4, 5, 6.0])
+    target = np.full((2, 3, 6), 100.0)
+    came = target + np.array([1, 2, 3, 4, 5, 6.0])
     came[0, 0, 0] = np.nan
-    errors = module._condition_errors({"intervals": came, "asked": asked})
+    errors = module._condition_errors({"intervals": came, "asked": target})
     assert list(errors.values()) == [1, 2, 3, 4, 5, 6]
     assert errors["condition_qtcf"] == 4
     assert module._condition_errors({"intervals": came}) == {}
@@ -82,11 +82,11 @@ def rows():
 def test_the_figure_is_drawn_from_the_document(tmp_path):
     world = type("World", (), {"sha256": "0" * 64, "metadata": {}})()
     parts = {"denoiser": 1.0, "codec": 0.5, "ranking": 0.1}
-    found = result.document(
+    document = result.document(
         "sampler-speed", world, 4, (0,), {"ratio_vs_naive": result.metric(1234.0)}, list(rows()),
         query_parts={"student_4": parts, "dpm_10": parts},
     )  # fmt: skip
-    written = result.write(found, tmp_path, module.figure)
+    written = result.write(document, tmp_path, module.figure)
     assert {path.suffix for path in written} == {".json", ".csv", ".png"}
-    assert [line["sampler"] for line in module.shown(found)] == ["ddim", "ddim", "student"]
+    assert [line["sampler"] for line in module.summary(document)] == ["ddim", "ddim", "student"]
     assert module.rows_of(module.Size(5, 2, (0, 1))) == 10 * len(module.SOLVERS)

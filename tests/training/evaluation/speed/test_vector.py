@@ -40,19 +40,19 @@ def test_ratios_are_of_neighbouring_turns(monkeypatch: pytest.MonkeyPatch) -> No
         return stands[-1]
 
     monkeypatch.setattr(module, "_made", made)
-    told: list[int] = []
+    value: list[int] = []
     size = Size(envs=(1, 32), calls=3, turns=2, cases=CASES[:1])
-    found = module.study(size, progress=told.append)
-    assert sum(told) == module.turns_of(size) == (3 + 2) * 2
-    assert [row["way"] for row in found["rows"]] == ["native", "sync", "async", "native", "sync"]
+    document = module.study(size, progress=value.append)
+    assert sum(value) == module.turns_of(size) == (3 + 2) * 2
+    assert [row["way"] for row in document["rows"]] == ["native", "sync", "async", "native", "sync"]
     assert all(stand.closed and stand.steps == 1 + 3 * 2 for stand in stands)
     for n in (1, 32):
-        ratio = found["metrics"][f"oracle, limits, {n} envs"]
+        ratio = document["metrics"][f"oracle, limits, {n} envs"]
         assert 4 < ratio["value"] < 12
         assert ratio["ci95"][0] <= ratio["value"] <= ratio["ci95"][1]
-    sync = found["rows"][4]
+    sync = document["rows"][4]
     assert sync["steps_per_second"] == pytest.approx(32 / 0.02, rel=0.4)
-    assert found["rows"][0]["native_is_times"] == 1
+    assert document["rows"][0]["native_is_times"] == 1
 
 
 @pytest.mark.slow

@@ -65,39 +65,39 @@ def metrics_of(world: Any, truth: Any, patients: int = 6, k: int = 4, steps: int
 
 
 def test_a_world_that_is_the_truth_scores_as_the_truth_and_nothing_is_violated() -> None:
-    found = metrics_of(Strip(), Strip())
+    result = metrics_of(Strip(), Strip())
     for name in ("crps_4_qtcf_ms", "crps_4_hr_bpm"):
-        assert found[name]["value"] < found[name]["baselines"]["copy"]
-        assert found[name]["value"] == pytest.approx(found[name]["baselines"]["told every 1"])  # nothing to remember
-    assert found["open_over_told_4"]["value"] == pytest.approx(0, abs=1e-9)
-    assert found["identical_twins_mv"]["value"] == 0
-    assert found["violation_dead_percent"]["value"] == 0
-    assert found["violation_hr_percent"]["value"] == 0
+        assert result[name]["value"] < result[name]["baselines"]["copy"]
+        assert result[name]["value"] == pytest.approx(result[name]["baselines"]["told every 1"])  # nothing to remember
+    assert result["open_over_told_4"]["value"] == pytest.approx(0, abs=1e-9)
+    assert result["identical_twins_mv"]["value"] == 0
+    assert result["violation_dead_percent"]["value"] == 0
+    assert result["violation_hr_percent"]["value"] == 0
 
 
 def test_a_drifting_world_is_caught_with_its_drift_per_hour() -> None:
-    found = metrics_of(Strip(keep=1.0, drift=5.0, noise=0.5), Strip(keep=1.0, noise=0.5))
-    assert found["drift_qtcf_ms_per_hour"]["value"] == pytest.approx(5, abs=0.5)
-    assert found["drift_qtcf_ms_4"]["value"] == pytest.approx(20, abs=2)
-    assert abs(found["drift_qtcf_ms_4"]["baselines"]["virtual patient"]) < 2
-    assert found["drift_qtcf_ms_4"]["baselines"]["copy"] == pytest.approx(0, abs=2)
-    growing = found["crps_4_qtcf_ms"]
+    result = metrics_of(Strip(keep=1.0, drift=5.0, noise=0.5), Strip(keep=1.0, noise=0.5))
+    assert result["drift_qtcf_ms_per_hour"]["value"] == pytest.approx(5, abs=0.5)
+    assert result["drift_qtcf_ms_4"]["value"] == pytest.approx(20, abs=2)
+    assert abs(result["drift_qtcf_ms_4"]["baselines"]["virtual patient"]) < 2
+    assert result["drift_qtcf_ms_4"]["baselines"]["copy"] == pytest.approx(0, abs=2)
+    growing = result["crps_4_qtcf_ms"]
     assert growing["value"] > 2 * growing["baselines"]["told every 1"]
 
 
 @pytest.mark.parametrize("stretch", [1.0, 1.5, 0.5])
 def test_twins_part_at_the_rate_the_world_was_made_with(stretch: float) -> None:
-    found = metrics_of(Strip(keep=1.0, noise=0.0, stretch=stretch), Strip(keep=1.0))
+    result = metrics_of(Strip(keep=1.0, noise=0.0, stretch=stretch), Strip(keep=1.0))
     for nudge in ("1uv", "10uv"):
-        assert found[f"twin_growth_{nudge}_per_hour"]["value"] == pytest.approx(np.log(stretch), abs=1e-3)
-        assert found[f"twin_gain_{nudge}_first_step"]["value"] == pytest.approx(stretch * np.sqrt(11 / 12), rel=0.05)
+        assert result[f"twin_growth_{nudge}_per_hour"]["value"] == pytest.approx(np.log(stretch), abs=1e-3)
+        assert result[f"twin_gain_{nudge}_first_step"]["value"] == pytest.approx(stretch * np.sqrt(11 / 12), rel=0.05)
 
 
 def test_washout_of_a_world_that_halves_is_one_step() -> None:
-    found = metrics_of(Strip(keep=0.5, effect=40.0), Strip(keep=0.5, effect=40.0))
-    assert found["washout_halfway_hours"]["value"] == pytest.approx(1.0, abs=1e-3)
-    assert found["washout_left_4"]["value"] == pytest.approx(0.125, abs=1e-3)
-    assert found["washout_error_sd"]["value"] == pytest.approx(0, abs=1e-6)
+    result = metrics_of(Strip(keep=0.5, effect=40.0), Strip(keep=0.5, effect=40.0))
+    assert result["washout_halfway_hours"]["value"] == pytest.approx(1.0, abs=1e-3)
+    assert result["washout_left_4"]["value"] == pytest.approx(0.125, abs=1e-3)
+    assert result["washout_error_sd"]["value"] == pytest.approx(0, abs=1e-6)
     still = metrics_of(Strip(keep=1.0, noise=0.0), Strip(keep=0.5, effect=40.0))
     assert still["washout_error_sd"]["value"] == pytest.approx(still["washout_error_sd"]["baselines"]["copy"])
 
@@ -109,8 +109,8 @@ def test_order_matters_only_where_the_early_dose_fades() -> None:
 
 
 def test_the_dead_that_rise_are_counted() -> None:
-    found = metrics_of(Strip(bring_back=True), Strip())
-    assert found["violation_dead_percent"]["value"] > 0
+    result = metrics_of(Strip(bring_back=True), Strip())
+    assert result["violation_dead_percent"]["value"] > 0
 
 
 def test_spread_and_coverage_of_samples_from_the_truth_itself() -> None:
@@ -136,10 +136,10 @@ def test_flaws_are_those_of_the_table_and_the_table_has_sources() -> None:
     intervals[1, :4] = 400, 900, 300, 200
     intervals[1, 6:] = 390, 150
     state = replace(state, alive=np.array([True, True, False]))
-    found = dict(zip(flaws.FLAWS, flaws.flaws(state, intervals).T))
+    result = dict(zip(flaws.FLAWS, flaws.flaws(state, intervals).T))
     for name in ("hr", "pr", "qrs", "qtcf", "qt_beyond_rr", "pr_beyond_rr"):
-        assert found[name][:2].tolist() == [0.0, 1.0]
-        assert np.isnan(found[name][2])
+        assert result[name][:2].tolist() == [0.0, 1.0]
+        assert np.isnan(result[name][2])
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,14 @@ def test_a_world_without_start_from_is_told_strip_by_strip_and_may_refuse() -> N
 
 
 def test_the_document_is_complete_and_has_a_picture(tmp_path: Any) -> None:
-    found = stability.study(Strip(), Size(4, 2, (0, 1)), truth=Strip(), steps=3)
-    assert (found["n_patients"], found["seeds"]) == (8, [0, 1])
-    assert all("copy" in row["baselines"] or "virtual patient" in row["baselines"] for row in found["metrics"].values())
-    assert len(found["rows"]) == 3 * 4
-    assert len(stability.shown(found)) == 3
-    assert {path.suffix for path in write(found, tmp_path, figure)} == {".json", ".csv", ".png"}
+    document = stability.study(Strip(), Size(4, 2, (0, 1)), truth=Strip(), steps=3)
+    assert (document["n_patients"], document["seeds"]) == (8, [0, 1])
+    assert all(
+        "copy" in row["baselines"] or "virtual patient" in row["baselines"] for row in document["metrics"].values()
+    )
+    assert len(document["rows"]) == 3 * 4
+    assert len(stability.summary(document)) == 3
+    assert {path.suffix for path in write(document, tmp_path, figure)} == {".json", ".csv", ".png"}
 
 
 def test_a_world_that_is_not_there_is_refused() -> None:
@@ -183,7 +185,7 @@ def test_a_world_that_is_not_there_is_refused() -> None:
 def test_the_still_world_of_the_examples_keeps_its_twins_apart_as_they_were(tmp_path: Any) -> None:
     words = ["study", "stability", "--world", "examples/your_own_world.py:StillWorld", "--patients", "4"]
     done = CliRunner().invoke(app, [*words, "--samples", "2", "--steps", "2", "--out", str(tmp_path), "--json"])
-    found = json.loads(done.stdout)["metrics"]
-    assert found["twin_gain_10uv_first_step"]["value"] == pytest.approx(1, abs=0.05)
-    assert found["twin_growth_10uv_per_hour"]["value"] == pytest.approx(0, abs=0.01)
-    assert found["violation_any_percent"]["value"] == found["violation_any_percent"]["baselines"]["copy"]
+    result = json.loads(done.stdout)["metrics"]
+    assert result["twin_gain_10uv_first_step"]["value"] == pytest.approx(1, abs=0.05)
+    assert result["twin_growth_10uv_per_hour"]["value"] == pytest.approx(0, abs=0.01)
+    assert result["violation_any_percent"]["value"] == result["violation_any_percent"]["baselines"]["copy"]

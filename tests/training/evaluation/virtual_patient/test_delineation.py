@@ -49,8 +49,8 @@ def test_marks_are_read_back_as_waves(tmp_path: Path) -> None:
 
 
 def test_the_reference_is_what_was_marked(tmp_path: Path) -> None:
-    found = reference_intervals(read_marks(annotated(tmp_path) / "r1"))
-    assert found == pytest.approx({"pr_ms": 160, "qrs_ms": QRS_MS, "qt_ms": 400}, abs=2)
+    result = reference_intervals(read_marks(annotated(tmp_path) / "r1"))
+    assert result == pytest.approx({"pr_ms": 160, "qrs_ms": QRS_MS, "qt_ms": 400}, abs=2)
 
 
 def test_two_stray_leads_do_not_move_it() -> None:
@@ -172,13 +172,13 @@ def test_methods_have_short_names() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> delineation_virtual.VirtualStrips:
+def samples() -> delineation_virtual.VirtualStrips:
     return delineation_virtual.draw(1, seed=3)
 
 
-def test_virtual_strips_expect_a_pr_only_where_one_is(drawn: delineation_virtual.VirtualStrips) -> None:
+def test_virtual_strips_expect_a_pr_only_where_one_is(samples: delineation_virtual.VirtualStrips) -> None:
     def pr(group: str) -> np.ndarray:
-        return drawn.truth["pr_ms"][(drawn.group == f"rhythm {group}") & drawn.analysable]
+        return samples.truth["pr_ms"][(samples.group == f"rhythm {group}") & samples.analysable]
 
     for absent in ("af", "af_rapid", "flutter", "svt", "vt", "paced", "av_block_2", "vf", "asystole"):
         assert np.isnan(pr(absent)).all(), absent
@@ -186,12 +186,12 @@ def test_virtual_strips_expect_a_pr_only_where_one_is(drawn: delineation_virtual
         assert np.isfinite(pr(present)).all(), present
 
 
-def test_nothing_is_expected_of_strips_nobody_could_measure(drawn: delineation_virtual.VirtualStrips) -> None:
+def test_nothing_is_expected_of_strips_nobody_could_measure(samples: delineation_virtual.VirtualStrips) -> None:
     for rhythm in ("vf", "asystole"):
-        row = drawn.group == f"rhythm {rhythm}"
-        assert not drawn.analysable[row].any()
-        assert np.isnan(drawn.truth["qrs_ms"][row]).all()
-    assert np.isnan(drawn.truth["qt_ms"][drawn.hidden]).all()
+        row = samples.group == f"rhythm {rhythm}"
+        assert not samples.analysable[row].any()
+        assert np.isnan(samples.truth["qrs_ms"][row]).all()
+    assert np.isnan(samples.truth["qt_ms"][samples.hidden]).all()
 
 
 def test_the_conducted_kind_is_measured_if_it_is_a_third() -> None:
@@ -260,5 +260,5 @@ def test_fibrillation_and_dissociation_have_no_pr(virtual_document: dict) -> Non
         "av_block_3_nodal",
     )
     rows = {row["strips"]: row for row in virtual_document["rows"] if row["interval"] == "pr_ms"}
-    found = sum(rows[f"rhythm {name}"]["found_without_marks"] for name in rhythms)
-    assert found <= 0.02 * sum(rows[f"rhythm {name}"]["without_truth"] for name in rhythms)
+    result = sum(rows[f"rhythm {name}"]["found_without_marks"] for name in rhythms)
+    assert result <= 0.02 * sum(rows[f"rhythm {name}"]["without_truth"] for name in rhythms)

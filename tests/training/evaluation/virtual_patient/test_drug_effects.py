@@ -44,12 +44,12 @@ def table(protocol: Protocol, between: float = 0.0, within: float = 0.0, drift: 
 
 
 def test_scatter_of_a_known_table(protocol: Protocol) -> None:
-    found = drug_effects.scatter(protocol, table(protocol, between=12, within=5))
+    result = drug_effects.scatter(protocol, table(protocol, between=12, within=5))
     qtcf = drug_effects.SHOWN.index("QTcF")
-    assert found["between_subjects"][qtcf] == pytest.approx(12)
-    assert found["within_triplicates"][qtcf] == pytest.approx(5)
-    assert found["between_visits"][qtcf] == pytest.approx(0, abs=1e-9)
-    assert found["within_triplicates"][drug_effects.SHOWN.index("HR")] == 0
+    assert result["between_subjects"][qtcf] == pytest.approx(12)
+    assert result["within_triplicates"][qtcf] == pytest.approx(5)
+    assert result["between_visits"][qtcf] == pytest.approx(0, abs=1e-9)
+    assert result["within_triplicates"][drug_effects.SHOWN.index("HR")] == 0
 
 
 def test_ratios_pool_variances_over_cohorts(protocol: Protocol) -> None:

@@ -80,9 +80,9 @@ class Gaussian:
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """A draw of the law."""
         generators, n = row_generators(rng, len(state)), len(state)
-        drawn = np.array([g.normal(1, self.spread * HEART_SD) for g in generators])
+        samples = np.array([g.normal(1, self.spread * HEART_SD) for g in generators])
         chance = np.stack([g.normal(0, self.spread * CHANCE_SD) for g in generators])
-        sensitivity = state.inner["sensitivity"] if self.knows else drawn
+        sensitivity = state.inner["sensitivity"] if self.knows else samples
         taken = tuple(
             (*past, *(Administration(float(h), dose) for dose in given.doses))
             for past, h, given in zip(state.taken, state.hours, treatments)
@@ -108,9 +108,9 @@ class GaussianRisk:
     """A number in [0, 1] out of QTcF and rate."""
 
     def __call__(self, before: np.ndarray, after: np.ndarray, patients: Any, alive: np.ndarray) -> Any:
-        found = read(after)
-        total = 1 / (1 + np.exp(-(found[:, 3] - 430) / 25 - (found[:, 0] - 75) / 20))
-        return SimpleNamespace(total=total, intervals=SimpleNamespace(as_array=lambda names: found))
+        document = read(after)
+        total = 1 / (1 + np.exp(-(document[:, 3] - 430) / 25 - (document[:, 0] - 75) / 20))
+        return SimpleNamespace(total=total, intervals=SimpleNamespace(as_array=lambda names: document))
 
 
 def show(state: State, values: np.ndarray) -> State:
@@ -125,10 +125,10 @@ def read(ecg: np.ndarray) -> np.ndarray:
     return np.asarray(ecg[:, 0, :6], dtype=float)
 
 
-def expected(asked: questions.Questions) -> np.ndarray:
+def expected(queries: questions.Questions) -> np.ndarray:
     """What a typical heart would show: the strip before, and what the new doses add."""
-    effect = np.stack([sum((effect_of(dose) for dose in t.doses), np.zeros(6)) for t in asked.treatments])
-    return read(asked.start.ecg) + effect
+    effect = np.stack([sum((effect_of(dose) for dose in t.doses), np.zeros(6)) for t in queries.treatments])
+    return read(queries.start.ecg) + effect
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,10 @@ def strips_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The delineator reads the numbers back."""
     monkeypatch.setattr(questions, "intervals_of", read)
     monkeypatch.setattr(questions, "pharmacology_alone", expected)
-    monkeypatch.setattr(questions, "pharmacology_strips", lambda asked: show(asked.start, expected(asked)).ecg)
-    monkeypatch.setattr(delta_risk, "_epk_limits", lambda asked: expected(asked)[:, 3] - read(asked.start.ecg)[:, 3])
+    monkeypatch.setattr(questions, "pharmacology_strips", lambda request: show(request.start, expected(request)).ecg)
+    monkeypatch.setattr(
+        delta_risk, "_epk_limits", lambda request: expected(request)[:, 3] - read(request.start.ecg)[:, 3]
+    )
 
 
 PERFECT = Gaussian(knows=False)
@@ -150,10 +152,10 @@ def test_fair_crps_is_that_of_theory_and_leaves_out_what_is_not_known() -> None:
     truth, samples = centre + rng.normal(0, 3, 20_000), centre + rng.normal(0, 3, (5, 20_000))
     assert fair_crps(samples, truth).mean() == pytest.approx(3 / np.sqrt(np.pi), rel=0.02)
     some = np.array([[1.0, 2.0], [4.0, np.nan], [7.0, np.nan], [np.nan, 5.0]])
-    found = fair_crps(some, np.array([3.0, 3.0]))
+    results = fair_crps(some, np.array([3.0, 3.0]))
     by_hand = np.mean([2, 1, 4]) - np.mean([3, 6, 3]) / 2
-    assert found[0] == pytest.approx(by_hand)
-    assert found[1] == pytest.approx(np.mean([1, 2]) - 3 / 2)
+    assert results[0] == pytest.approx(by_hand)
+    assert results[1] == pytest.approx(np.mean([1, 2]) - 3 / 2)
     assert np.isnan(fair_crps(np.array([[1.0], [np.nan], [np.nan]]), np.array([1.0])))[0]
     assert fair_crps(np.array([[2.0]]), np.array([5.0]))[0] == 3
 
@@ -211,8 +213,8 @@ def test_bands_refuse_and_remember(tmp_path: Path) -> None:
 
 
 def test_a_perfect_forecaster_is_called_calibrated_and_beats_everything() -> None:
-    found = calibration.study(PERFECT, Gaussian(), SIZE, quick=True, risk=GaussianRisk())
-    m = found["metrics"]
+    document = calibration.study(PERFECT, Gaussian(), SIZE, quick=True, risk=GaussianRisk())
+    m = document["metrics"]
     for short in ("hr", "pr", "qrs", "qtcf"):
         assert m[f"spread_ratio_{short}"]["value"] == pytest.approx(1, abs=0.12)  # 160 hearts: SD 0.06
         assert m[f"spread_skill_{short}"]["value"] == pytest.approx(1, abs=0.12)
@@ -224,8 +226,8 @@ def test_a_perfect_forecaster_is_called_calibrated_and_beats_everything() -> Non
     assert ratio["chance_sd"] == pytest.approx(CHANCE_SD[3], rel=0.1)
     assert m["coverage90_risk"]["value"] == pytest.approx(0.9, abs=0.07)
     assert m["spread_ratio"]["value"] == ratio["value"]
-    assert np.allclose(found["settings"]["pit"]["qtcf_ms"], 0.1, atol=0.06)
-    json.dumps(found, allow_nan=False)
+    assert np.allclose(document["settings"]["pit"]["qtcf_ms"], 0.1, atol=0.06)
+    json.dumps(document, allow_nan=False)
 
 
 def test_a_sure_forecaster_is_caught_and_its_bands_mended() -> None:
@@ -309,13 +311,13 @@ def test_group_effect_fails_where_it_cannot_be_measured() -> None:
 
 def test_changes_of_risk() -> None:
     truth = Gaussian()
-    found = {
+    results = {
         name: delta_risk.study(world, truth, Size(80, 8), quick=True, risk=GaussianRisk())["metrics"]
         for name, world in {
             "perfect": PERFECT, "deaf": replace(PERFECT, deaf=True), "inverted": replace(PERFECT, sign=-1.0)
         }.items()
     }  # fmt: skip
-    perfect, deaf, inverted = found["perfect"], found["deaf"], found["inverted"]
+    perfect, deaf, inverted = results["perfect"], results["deaf"], results["inverted"]
     assert perfect["pearson"]["value"] > 0.85
     assert perfect["spearman"]["value"] > 0.8
     assert perfect["sign_agreement"]["value"] > 0.9
@@ -341,8 +343,8 @@ def test_noise_and_signs_are_as_said() -> None:
 
 
 def test_forecast_counts_strips_and_leaves_out_latents_where_there_are_none() -> None:
-    found = forecast.study(PERFECT, Gaussian(), Size(60, 8))
-    m = found["metrics"]
+    document = forecast.study(PERFECT, Gaussian(), Size(60, 8))
+    m = document["metrics"]
     assert "latent_mse" not in m
     assert m["crps_qtcf"]["value"] < m["crps_qtcf"]["baselines"]["wrong drug"]
     assert m["crps_qtcf"]["value"] < m["crps_qtcf"]["baselines"]["no EPK"]
@@ -360,14 +362,14 @@ def test_forecast_counts_strips_and_leaves_out_latents_where_there_are_none() ->
 
 
 def test_ablation_sees_what_the_prior_does() -> None:
-    found = ablate_epk.study({"toy": PERFECT, "other": replace(PERFECT, spread=0.3)}, Gaussian(), Size(80, 8))
-    by = {row["variant"]: row for row in found["rows"]}
+    document = ablate_epk.study({"toy": PERFECT, "other": replace(PERFECT, spread=0.3)}, Gaussian(), Size(80, 8))
+    by = {row["variant"]: row for row in document["rows"]}
     none, some, all_of_it = (by[f"toy, EPK x {scale}"] for scale in ("0", "0.25", "1"))
     assert abs(none["follows_qtcf_slope"]) < 0.2
     assert some["follows_qtcf_slope"] == pytest.approx(0.25, abs=0.2)
     assert all_of_it["crps_qtcf"] < some["crps_qtcf"] < none["crps_qtcf"]
     assert all_of_it["spread_ratio_qtcf"] > 2 * by["other, EPK x 1"]["spread_ratio_qtcf"]
-    assert found["metrics"]["crps_qtcf"]["value"] == all_of_it["crps_qtcf"]
+    assert document["metrics"]["crps_qtcf"]["value"] == all_of_it["crps_qtcf"]
 
 
 def test_patients_are_held_out_repeatable_and_different_for_validation() -> None:
@@ -389,20 +391,20 @@ def test_patients_are_held_out_repeatable_and_different_for_validation() -> None
 
 def test_futures_have_common_noise_and_do_not_depend_on_their_batch() -> None:
     truth = Gaussian()
-    asked = questions.transitions(truth, 12, 0)
+    request = questions.transitions(truth, 12, 0)
     look = questions.measured
-    some = questions.futures(truth, asked.start, asked, 4, look)
-    assert some["intervals"].shape == (4, len(asked), 6)
-    assert questions.futures(truth, asked.start, asked, 4, look) is some
-    again = questions.futures(truth, asked.start, asked, 4, look, chunk=5, keep=False)
-    alone = questions.futures(truth, asked[np.array([3])].start, asked[np.array([3])], 4, look)
-    watched = questions.futures(truth, asked.start, asked.placebo, 4, look)
+    some = questions.futures(truth, request.start, request, 4, look)
+    assert some["intervals"].shape == (4, len(request), 6)
+    assert questions.futures(truth, request.start, request, 4, look) is some
+    again = questions.futures(truth, request.start, request, 4, look, chunk=5, keep=False)
+    alone = questions.futures(truth, request[np.array([3])].start, request[np.array([3])], 4, look)
+    watched = questions.futures(truth, request.start, request.placebo, 4, look)
     # the table was chunked anew, so this is another call with the same answer
     assert np.array_equal(again["intervals"], some["intervals"])
     assert np.array_equal(alone["intervals"][:, 0], some["intervals"][:, 3])
     shift = some["intervals"] - watched["intervals"]  # the noise cancels: the same shift in every sample
     assert np.allclose(shift, shift[0], atol=1e-3)
-    other = questions.futures(truth, asked.start, asked, 4, look, stream="again")
+    other = questions.futures(truth, request.start, request, 4, look, stream="again")
     assert not np.isclose(other["intervals"], some["intervals"]).any(axis=2).all()
 
 
@@ -427,8 +429,8 @@ def test_intervals_of_an_estimate_draw_patients_not_rows() -> None:
     once = estimate(mean_of(values), np.arange(60))
     often = estimate(mean_of(np.repeat(values, 20)), np.repeat(np.arange(60), 20))
     width = 2 * stats.norm.ppf(0.975) * values.std() / np.sqrt(60)
-    for found in (once, often):
-        assert found["ci95"][1] - found["ci95"][0] == pytest.approx(width, rel=0.15)
+    for results in (once, often):
+        assert results["ci95"][1] - results["ci95"][0] == pytest.approx(width, rel=0.15)
     fast, ratio = estimate_mean(values, np.arange(60)), estimate_ratio(values**2, np.ones(60), np.arange(60), root=True)
     assert fast["value"] == pytest.approx(once["value"])
     assert fast["ci95"] == pytest.approx(once["ci95"], abs=0.06)
@@ -441,18 +443,18 @@ def test_a_document_is_json_csv_and_figure(tmp_path: Path, capsys: pytest.Captur
     own = metric({"value": 1.0, "ci95": [0.5, 1.5]}, baselines={"nothing": np.nan, "copy": {"value": 2, "ci95": None}})
     assert own == {"value": 1.0, "ci95": [0.5, 1.5], "baselines": {"nothing": None, "copy": 2.0}}
     rows = [{"drug": "a", "n": np.int64(3), "x": np.nan}, {"drug": "b", "n": 4, "x": np.float32(0.5)}]
-    found = result.document("toy", PERFECT, 7, [0, 1], {"m": own}, rows, samples=3)
-    assert set(found) >= {"study", "preset", "model_sha256", "n_patients", "seeds", "metrics", "rows"}
-    assert found["model_sha256"] == "gauss"
+    document = result.document("toy", PERFECT, 7, [0, 1], {"m": own}, rows, samples=3)
+    assert set(document) >= {"study", "preset", "model_sha256", "n_patients", "seeds", "metrics", "rows"}
+    assert document["model_sha256"] == "gauss"
 
-    def figure(told: Any) -> Any:
+    def figure(value: Any) -> Any:
         from matplotlib.figure import Figure
 
         return Figure(figsize=(1, 1))
 
-    result.finish(found, tmp_path / "out", True, figure)
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out" / "toy.json").read_text()) == found
+    result.finish(document, tmp_path / "out", True, figure)
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out" / "toy.json").read_text()) == document
     assert (tmp_path / "out" / "toy.csv").read_text().splitlines() == ["drug,n,x", "a,3,", "b,4,0.5"]
     assert (tmp_path / "out" / "toy.png").stat().st_size > 100
-    result.finish(found, tmp_path / "out", False, None)
+    result.finish(document, tmp_path / "out", False, None)
     assert "nothing -, copy 2" in capsys.readouterr().out

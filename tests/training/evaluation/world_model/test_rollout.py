@@ -48,10 +48,10 @@ def metrics_of(world: World, truth: World, patients: int = 5, k: int = 4, steps:
 
 @pytest.mark.parametrize("keep", [0.0, 0.7])
 def test_kappa_of_a_contraction_is_its_square(keep: float) -> None:
-    found = metrics_of(Linear(keep=keep), Linear())
-    assert found["kappa_latent"]["value"] == pytest.approx(keep**2, abs=1e-6)  # latents are x itself
-    assert found["kappa"]["value"] == pytest.approx(keep**2, abs=1e-5)
-    assert found["kappa"]["baselines"]["virtual patient"] == pytest.approx(0, abs=1e-5)
+    result = metrics_of(Linear(keep=keep), Linear())
+    assert result["kappa_latent"]["value"] == pytest.approx(keep**2, abs=1e-6)  # latents are x itself
+    assert result["kappa"]["value"] == pytest.approx(keep**2, abs=1e-5)
+    assert result["kappa"]["baselines"]["virtual patient"] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_world_that_is_the_truth_has_no_excess_and_a_drifting_one_is_caught() -> None:
@@ -66,29 +66,29 @@ def test_a_world_that_is_the_truth_has_no_excess_and_a_drifting_one_is_caught() 
 
 
 def test_a_world_that_copies_keeps_everything_and_separates_no_twins() -> None:
-    found = metrics_of(Linear(keep=1.0, noise=0.0), Linear(effect=30.0))
-    assert found["twin_divergence"]["value"] == pytest.approx(0, abs=1e-9)
-    assert found["twin_divergence"]["baselines"]["virtual patient"] > 0.3
-    wrong = found["washout_error_qtcf_ms"]
+    result = metrics_of(Linear(keep=1.0, noise=0.0), Linear(effect=30.0))
+    assert result["twin_divergence"]["value"] == pytest.approx(0, abs=1e-9)
+    assert result["twin_divergence"]["baselines"]["virtual patient"] > 0.3
+    wrong = result["washout_error_qtcf_ms"]
     assert wrong["value"] == pytest.approx(wrong["baselines"]["no effect"], rel=1e-6)
     assert wrong["baselines"]["no effect"] == pytest.approx(10, abs=2)  # 30 ms, one step of three
 
 
 def test_a_world_that_washes_out_does_so_in_the_study() -> None:
-    found = metrics_of(Linear(keep=0.5, effect=40.0), Linear(keep=0.5, effect=40.0))
-    left = found["washout_left_qtcf"]
+    result = metrics_of(Linear(keep=0.5, effect=40.0), Linear(keep=0.5, effect=40.0))
+    left = result["washout_left_qtcf"]
     assert left["value"] == pytest.approx(0.25, abs=0.1)
     assert left["baselines"]["virtual patient"] == pytest.approx(0.25, abs=0.1)
 
 
 def test_the_document_of_rollouts_is_complete(tmp_path: Any) -> None:
-    found = rollout.study(Linear(), Size(4, 2, (0, 1)), truth=Linear(), steps=2)
-    assert found["n_patients"] == 8
-    assert found["seeds"] == [0, 1]
-    assert {"excess_error_2", "placebo_drift_qtcf_ms", "kappa"} <= set(found["metrics"])
-    assert len(found["rows"]) == 3 * 2 * len(INTERVALS)
-    assert {path.suffix for path in write(found, tmp_path, rollout.figure)} == {".json", ".csv", ".png"}
-    assert len(rollout.shown(found)) == 3 * 2
+    document = rollout.study(Linear(), Size(4, 2, (0, 1)), truth=Linear(), steps=2)
+    assert document["n_patients"] == 8
+    assert document["seeds"] == [0, 1]
+    assert {"excess_error_2", "placebo_drift_qtcf_ms", "kappa"} <= set(document["metrics"])
+    assert len(document["rows"]) == 3 * 2 * len(INTERVALS)
+    assert {path.suffix for path in write(document, tmp_path, rollout.figure)} == {".json", ".csv", ".png"}
+    assert len(rollout.summary(document)) == 3 * 2
 
 
 def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
@@ -119,16 +119,16 @@ def test_excess_is_relative_and_leaves_out_what_either_lacks() -> None:
 
 
 def test_patterns_hold_table_8_and_the_right_number_of_leads() -> None:
-    found = missing_leads.patterns(7, np.random.default_rng(0))
-    assert [name for name in found if name.startswith("miss-")] == [f"miss-{lead}" for lead in LEADS]
+    result = missing_leads.patterns(7, np.random.default_rng(0))
+    assert [name for name in result if name.startswith("miss-")] == [f"miss-{lead}" for lead in LEADS]
     for count in range(2, 7):
-        assert {len(set(mine)) for mine in found[f"any {count}"]} == {count}
-    assert set(found["any 2"][0]) <= set(found["any 6"][0])
+        assert {len(set(mine)) for mine in result[f"any {count}"]} == {count}
+    assert set(result["any 2"][0]) <= set(result["any 6"][0])
 
 
 def test_missing_leads_are_handed_over_flat_or_as_the_mean_of_the_others() -> None:
     signal = gaussian_ecg(HR, QTCF)
-    flat = missing_leads.handed_over(signal, ("V1", "V2"), "told")
+    flat = missing_leads.handed_over(signal, ("V1", "V2"), "named")
     assert not flat[6:8].any()
     assert np.array_equal(flat[8:], signal[8:])
     filled = missing_leads.handed_over(signal, ("V1",), "mean")
@@ -150,14 +150,14 @@ class Seeing(Linear):
 
 
 def test_a_world_that_fills_nothing_in_shows_the_flat_line_in_the_missing_leads() -> None:
-    found = missing_leads.study(Seeing(), Size(4, 2), truth=Seeing())
-    rows = {(row["pattern"], row["way"]): row for row in found["rows"]}
-    assert rows["none", "told"]["excess"] == pytest.approx(0)
-    one = found["metrics"]["missing_mae_mv_1"]
+    document = missing_leads.study(Seeing(), Size(4, 2), truth=Seeing())
+    rows = {(row["pattern"], row["way"]): row for row in document["rows"]}
+    assert rows["none", "named"]["excess"] == pytest.approx(0)
+    one = document["metrics"]["missing_mae_mv_1"]
     assert one["value"] == pytest.approx(one["baselines"]["flat line"], rel=1e-6)
     assert one["baselines"]["all leads, same leads"] < one["value"]
     assert one["baselines"]["mean of present leads"] != pytest.approx(one["value"], rel=0.01)
-    assert len(missing_leads.shown(found)) == 1 + 12 + 5 + 2
+    assert len(missing_leads.summary(document)) == 1 + 12 + 5 + 2
 
 
 def decision(risks: np.ndarray, true: np.ndarray) -> Decision:
@@ -191,11 +191,11 @@ def test_groups_are_disjoint_and_agree_where_nothing_is_random() -> None:
 
 def test_lambda_and_k_on_a_world_whose_risks_are_known(tmp_path: Any) -> None:
     world = AnalyticWorld()
-    found = ablate_lambda.study(world, Size(2, 4), truth=world, risk=AnalyticRisk())
-    assert [row["lambda"] for row in found["rows"]] == list(ablate_lambda.LAMBDAS)
-    assert len({row["pearson_mean"] for row in found["rows"]}) == 1
-    assert found["metrics"]["regret"]["value"] < 0.02
-    write(found, tmp_path, ablate_lambda.figure)
+    document = ablate_lambda.study(world, Size(2, 4), truth=world, risk=AnalyticRisk())
+    assert [row["lambda"] for row in document["rows"]] == list(ablate_lambda.LAMBDAS)
+    assert len({row["pearson_mean"] for row in document["rows"]}) == 1
+    assert document["metrics"]["regret"]["value"] < 0.02
+    write(document, tmp_path, ablate_lambda.figure)
     counted = ablate_k.study(world, Size(2, 4), truth=world, risk=AnalyticRisk())
     rows = {row["k"]: row for row in counted["rows"]}
     assert set(rows) == {1, 2, 3}
@@ -217,12 +217,12 @@ def test_bent_pharmacology_is_scaled_reversed_or_exchanged_and_then_as_before() 
     assert right.jtpeak_ms - free.jtpeak_ms > 5
     for factor in (0.0, 0.5, 1.0, 2.0, -1.0):
         with prior_mismatch.bent_pharmacology(prior_mismatch.scaled(factor)):
-            told = modulation_told()
-            assert told.jtpeak_ms - free.jtpeak_ms == pytest.approx(factor * (right.jtpeak_ms - free.jtpeak_ms))
-            assert np.log(told.sinus_rate / free.sinus_rate) == pytest.approx(
+            value = modulation_told()
+            assert value.jtpeak_ms - free.jtpeak_ms == pytest.approx(factor * (right.jtpeak_ms - free.jtpeak_ms))
+            assert np.log(value.sinus_rate / free.sinus_rate) == pytest.approx(
                 factor * np.log(right.sinus_rate / free.sinus_rate), abs=1e-12
             )
-            assert 0 <= told.ikr_block <= 1
+            assert 0 <= value.ikr_block <= 1
             assert modulation_told(()) == free  # the clock stays right
     with prior_mismatch.bent_pharmacology(prior_mismatch.exchanged({DOFETILIDE: ()})):
         assert modulation_told() == free
@@ -237,8 +237,8 @@ class Believing(Linear):
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         later = super().step(state, treatments, rng)
-        told = modulations(later.taken, state.patients, later.hours)
-        said = [m.jtpeak_ms + m.tpeak_tend_ms for m in told]
+        value = modulations(later.taken, state.patients, later.hours)
+        said = [m.jtpeak_ms + m.tpeak_tend_ms for m in value]
         x = later.inner["x"] + self.belief * np.stack([np.zeros(len(said)), said], axis=1)
         return self._state(x, later.hours, later.taken)
 
@@ -250,25 +250,25 @@ def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.Monkey
     monkeypatch.setattr(conditioning, "measure_strips", lambda ecg: rows)
     truth = Believing(keep=1.0)
     for belief in (1.0, 0.25, 0.0):
-        found = prior_mismatch.study(Believing(keep=1.0, belief=belief), Size(4, 2), truth=truth)
-        metrics = found["metrics"]
+        document = prior_mismatch.study(Believing(keep=1.0, belief=belief), Size(4, 2), truth=truth)
+        metrics = document["metrics"]
         for name in ("trust_qtcf", "trust_qtcf_reversed"):
             assert metrics[name]["value"] == pytest.approx(belief, abs=0.02)
         if belief == 1.0:
             assert metrics["effect_mae_qtcf_ms"]["value"] == pytest.approx(0, abs=1e-3)
             silent = metrics["effect_mae_qtcf_ms_silent"]
             assert silent["value"] == pytest.approx(silent["baselines"]["no effect"], rel=1e-3)
-    write(found, tmp_path, prior_mismatch.figure)
+    write(document, tmp_path, prior_mismatch.figure)
 
 
 def test_the_page_is_filled_where_there_is_a_document_and_left_alone_elsewhere() -> None:
     blank = "a\n<!-- table: rollout -->\nnothing yet\n<!-- end -->\nb\n<!-- table: other -->\nkept\n<!-- end -->\n"
-    found = rollout.study(Linear(), Size(4, 2), truth=Linear(), steps=2)
-    filled = page.fill(blank, {"rollout": found})
+    document = rollout.study(Linear(), Size(4, 2), truth=Linear(), steps=2)
+    filled = page.fill(blank, {"rollout": document})
     assert "nothing yet" not in filled
     assert "kept" in filled
     assert "| `kappa` | 0" in filled
-    assert page.fill(filled, {"rollout": found}) == filled
+    assert page.fill(filled, {"rollout": document}) == filled
     assert "same weights" in page.weights([{"study": "a", "model_sha256": "1"}, {"study": "b", "model_sha256": "2"}])
     text = (Path(__file__).parents[4] / page.PAGE).read_text()
     every = {m["name"] for m in page.BLOCK.finditer(text)}
@@ -287,7 +287,7 @@ def test_who_remembers_still_knows_the_first_strip() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "asked", "metrics"),
+    ("module", "arguments", "metrics"),
     [
         (rollout, {"steps": 2}, {"excess_error_2", "placebo_drift_qtcf_ms", "kappa"}),
         (missing_leads, {}, {"excess_1", "excess_6", "missing_mae_mv_1"}),
@@ -295,14 +295,14 @@ def test_who_remembers_still_knows_the_first_strip() -> None:
     ],
 )
 def test_studies_of_the_shipped_world_model_end_in_documents(
-    module: Any, asked: dict[str, Any], metrics: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    module: Any, arguments: dict[str, Any], metrics: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from ecg_gym.world_model import WorldModel
 
     monkeypatch.setattr(trajectories, "intervals_of", questions.intervals_of)
-    found = module.study(WorldModel.load(), Size(4, 2), **asked)
-    assert metrics <= set(found["metrics"])
-    assert len(found["model_sha256"]) == 64
-    assert 3 <= found["n_patients"] <= 4
-    assert len(write(found, tmp_path, module.figure)) == 3
-    assert module.shown(found)
+    document = module.study(WorldModel.load(), Size(4, 2), **arguments)
+    assert metrics <= set(document["metrics"])
+    assert len(document["model_sha256"]) == 64
+    assert 3 <= document["n_patients"] <= 4
+    assert len(write(document, tmp_path, module.figure)) == 3
+    assert module.summary(document)

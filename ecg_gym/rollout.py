@@ -1,0 +1,76 @@
+"""Step a crowd of hearts and judge it: the one place where futures are made, for env, planners, studies and benchmark.
+
+Seed rule: the noise of one row at one step is ``noise(*words, step)``, a generator of its own. Rows that are compared
+(candidates of a plan, arms of a study) are given the same words: common random numbers, whatever batch they stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ecg_gym.core import Patient, State, Treatment, World, concatenate
+
+BATCH_ROWS = 64
+Progress = Callable[[int], None]  # rows that have been stepped since the last call
+
+
+class RiskFunction(Protocol):
+    """Anything that judges strips ``after`` against ``before``, such as :class:`ecg_gym.risk.RiskModel`."""
+
+    def __call__(
+        self, before: np.ndarray, after: np.ndarray, patients: Sequence[Patient], alive: np.ndarray | None = None
+    ) -> Any:
+        """From (B, 12, 1024) [mV] a result with ``total (B,)`` in [0, 1], ``intervals`` of ``after``, ``finite``."""
+        ...
+
+
+def noise(*words: int) -> np.random.Generator:
+    """The generator that these words name, always the same."""
+    return np.random.default_rng(words)
+
+
+def step_noise(rows: Iterable[Sequence[int]], step: int) -> list[np.random.Generator]:
+    """One generator per row for one step: ``noise(*row, step)``."""
+    return [noise(*words, step) for words in rows]
+
+
+def advance(
+    world: World,
+    state: State,
+    treatments: Sequence[Treatment],
+    rngs: Sequence[np.random.Generator],
+    progress: Progress = lambda rows: None,
+    batch_rows: int = BATCH_ROWS,
+) -> State:
+    """One step of any number of rows, ``batch_rows`` at a time; row i draws from ``rngs[i]`` only."""
+    parts = []
+    for start in range(0, len(state), batch_rows):
+        rows = slice(start, start + batch_rows)
+        parts.append(world.step(state[rows], treatments[rows], rngs[rows]))
+        progress(len(parts[-1]))
+    return concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a risk function says of B strips. What is unknown is the worst, never 0."""
+
+    risk: np.ndarray  # (B,) in [0, 1]; 1 for the dead and for what is not finite
+    finite: np.ndarray  # (B,) bool: the strip and everything said of it are numbers
+    intervals: Mapping[str, np.ndarray]  # name -> (B,) [ms, 1/min]; NaN where not measurable
+    said: Any  # the risk function's own result
+
+    @classmethod
+    def of(cls, risk: RiskFunction, first: np.ndarray, state: State, names: Sequence[str] = ()) -> Judgement:
+        """The strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV]."""
+        before = np.broadcast_to(first, state.ecg.shape)
+        said = risk(before, state.ecg, state.patients, state.alive)
+        total = np.asarray(said.total, dtype=float)
+        finite = np.asarray(said.finite) & np.isfinite(state.ecg).all(axis=(1, 2)) & np.isfinite(total)
+        rows = [said.intervals.row(i) for i in range(len(state))] if names else []
+        table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+        return cls(np.where(finite & state.alive, np.nan_to_num(total, nan=1.0), 1.0), finite, table, said)

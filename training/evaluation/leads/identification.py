@@ -1,0 +1,154 @@
+"""The heavy part of ``ecg-gym study leads``: candidates fitted to blocks of synthetic hearts, one JSON file per block.
+
+For every heart all candidate reactions get the short stages of a fit, then the ``SURVIVORS`` with the least training
+error get the full recording and Levenberg-Marquardt (successive halving). What is chosen is the candidate with the
+least validation error. Blocks that are on disk are not computed again, so a study can be stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecg_gym.tissue import REACTIONS, SPARSE_KINDS, DataSet, Spec, biventricular, sheet
+from ecg_gym.tissue.fitting import Fit, FitOptions, fit
+from ecg_gym.tissue.judging import held_out_errors
+from ecg_gym.tissue.synthetic import Protocol, hearts
+
+TRUTHS = ("ap", "ms", "fhn")  # of the headline; our choice
+OUTSIDE = "bocf"  # a truth that is taken out of the catalogue
+SURVIVORS = 3
+SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 10, 0.08), (0.55, 8, 0.07)))
+LONG = FitOptions(newton_stages=((1.0, 4),), intervals=True)
+HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
+HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
+    "ap + spline + residual": Spec("ap", "spline", "uv"),
+    "ms + edge-mlp + residual": Spec("ms", "edge_mlp", "uv"),
+}
+NEURAL = Spec("neural", "flux_mlp")  # pure neural
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hearts of one truth, one kind of observation, one graph: what one file holds."""
+
+    truth: str
+    kind: str
+    graph: str  # "sheet" or "biventricular"
+    seeds: tuple[int, ...]
+    baselines: bool  # whether the hand-made hybrids are fitted as well
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return f"{self.graph}-{self.kind}-{self.truth}-{self.seeds[0]}-{self.seeds[-1]}"
+
+
+def protocol_of(block: Block) -> Protocol:
+    """Wide draws for the headline truths; 8 % for the 28 parameters of ``bocf``, most of whose wide draws do not conduct."""
+    return Protocol(parameter_sd=0.08) if block.truth == OUTSIDE else Protocol()
+
+
+def run_block(block: Block) -> dict[str, Any]:
+    """One row per heart: truth, noise, every candidate's errors, the hybrids' errors and the intervals of the truth."""
+    graph = sheet() if block.graph == "sheet" else biventricular()
+    data = hearts(block.truth, block.seeds, block.kind, graph, protocol_of(block))
+    reactions = [r for r in REACTIONS if r != OUTSIDE or block.truth != OUTSIDE]
+    fits = candidates(data, [Spec(r) for r in reactions])
+    if block.baselines:
+        fits |= hybrids(data, fits)
+    judged = {name: held_out_errors(rows, data) for name, rows in fits.items()}
+    rows = []
+    for k, heart in enumerate(data):
+        errors = {name: _row(fits[name][k]) | judged[name][k] for name in fits}
+        row: dict[str, Any] = {"heart": heart.name, "truth": block.truth, "kind": block.kind, "noise": heart.noise}
+        row |= {"couplings_ms": [p.onset_ms[1] for p in heart.pacing], "candidates": errors}
+        if heart.truth is not None and block.truth in fits:
+            row["scores"] = scores(fits[block.truth][k], heart.truth.values)
+        rows.append(row)
+    return {"block": asdict(block), "rows": rows}
+
+
+def candidates(data: Sequence[DataSet], specs: Sequence[Spec]) -> dict[str, list[Fit]]:
+    """Fits of every spec to every heart, by reaction; the survivors of the short stages are polished."""
+    short = fit(specs, data, SHORT)
+    order = np.argsort([[f.train_error for f in row] for row in short], axis=0)
+    out = [list(row) for row in short]
+    for i, spec in enumerate(specs):
+        chosen = [j for j in range(len(data)) if i in order[:SURVIVORS, j] and spec.reaction != "neural"]
+        if not chosen:
+            continue
+        begin = {(spec, data[j].key): short[i][j] for j in chosen}
+        polished = fit([spec], [data[j] for j in chosen], LONG, begin)[0]
+        for j, better in zip(chosen, polished):
+            if better.train_error < short[i][j].train_error:
+                out[i][j] = replace(
+                    better, iterations=better.iterations + short[i][j].iterations, cpu_s=better.cpu_s + short[i][j].cpu_s
+                )
+    return {spec.reaction: out[i] for i, spec in enumerate(specs)}
+
+
+def hybrids(data: Sequence[DataSet], fits: dict[str, list[Fit]]) -> dict[str, list[Fit]]:
+    """The fixed structures, each started from the fit of its bare reaction, and the purely neural one."""
+    out: dict[str, list[Fit]] = {}
+    for name, spec in HYBRIDS.items():
+        begin = {(spec, d.key): fits[spec.reaction][j] for j, d in enumerate(data)}
+        out[name] = fit([spec], data, HYBRID, begin)[0]
+    return out
+
+
+def _row(f: Fit) -> dict[str, Any]:
+    return {
+        "train": f.train_error, "validation": f.validation_error, "cpu_s": f.cpu_s, "stable": f.stable,
+        "iterations": f.iterations, "n_parameters": f.n_parameters, "residual_share": f.residual_share,
+    }  # fmt: skip
+
+
+def scores(f: Fit, truth: dict[str, float]) -> dict[str, float]:
+    """|log error| of every reaction parameter over the half width of its 90 % interval: at most 1 is covered."""
+    out = {}
+    for name, (low, high) in f.intervals.items():
+        half = np.log(high / low) / 2
+        out[name] = float(abs(np.log(f.values[name] / truth[name])) / max(half, 1e-9))
+    return out
+
+
+def blocks(hearts_each: int, sparse_each: int, outside: int, ventricles: int, size: int = 30) -> list[Block]:
+    """The blocks of a study, the headline first, truths in turn."""
+    out = [Block(truth, "voltage", "sheet", part, True) for part in _parts(0, hearts_each, size) for truth in TRUTHS]
+    out += [
+        Block(truth, kind, "sheet", part, False)
+        for part in _parts(1000, sparse_each, size) for kind in SPARSE_KINDS for truth in TRUTHS
+    ]  # fmt: skip
+    out += [Block(OUTSIDE, "voltage", "sheet", part, False) for part in _parts(2000, outside, size)]
+    out += [Block(truth, "voltage", "biventricular", part, False) for truth in TRUTHS for part in _parts(3000, ventricles, size)]
+    return out
+
+
+def _parts(first: int, count: int, size: int) -> Iterator[tuple[int, ...]]:
+    for k in range(0, count, size):
+        yield tuple(range(first + k, first + min(k + size, count)))
+
+
+def run(folder: Path, chosen: Iterable[Block]) -> Iterator[dict[str, Any]]:
+    """Every block's result, from its file in ``folder`` where that is there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for block in chosen:
+        path = folder / f"{block.name}.json"
+        if not path.exists():
+            _write(path, json.dumps(run_block(block)))
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(aside, path)
