@@ -56,6 +56,27 @@ def recording(**changes: object) -> EPRecording:
     return EPRecording(**values)  # type: ignore[arg-type]
 
 
+def two_beats(protocols: int = 4, noise: float = 0.02, samples: int = 320) -> EPRecording:
+    """Voltages at 500 Hz of two beats, paced from the four edges in turn, first sample at rest."""
+    position, triangles = sheet()
+    rng = np.random.default_rng(0)
+    signals, pacing = [], []
+    for axis, side in [(0, 0), (1, 0), (0, 1), (1, 1)][:protocols]:
+        depth = position[:, axis] if side == 0 else position[:, axis].max() - position[:, axis]
+        edge = tuple(int(k) for k in np.flatnonzero(depth == 0))
+        first, second = (voltage(start + depth / SPEED_MM_MS, 640, 160.0) for start in (4.0, 304.0))
+        signals.append((first + second)[:, ::2] + noise * rng.standard_normal((len(position), 320)))
+        pacing.append(SitePacing((edge, edge), (0.0, 300.0)))
+    return EPRecording(
+        "voltage",
+        position,
+        500.0,
+        np.stack(signals)[..., :samples].astype(np.float32),
+        pacing=tuple(pacing),
+        triangles=triangles,
+    )
+
+
 def write_edgar(
     folder: Path, unit: str | None = "mV", rate: float | None = 1000.0, scale: float = 1.0
 ) -> tuple[Path, Path]:

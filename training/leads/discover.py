@@ -131,7 +131,7 @@ def activation_maps(data: DataSet, fits: Mapping[str, Fit], protocol: int) -> di
         out["recorded"] = recorded[0, 0, :, 0].numpy()
     for title, fit in fits.items():
         u = run_protocols(model_of([fit], [data]), [data], [protocol])
-        out[title] = crossings(u[:, :, 0].nan_to_num(0.0), data.sample_ms, 2)[0, 0, :, 0].numpy()
+        out[title] = crossings(u[..., 0].nan_to_num(0.0), data.sample_ms, 2)[0, 0, :, 0].numpy()
     return out
 
 

@@ -113,5 +113,5 @@ def null_error(data: DataSet) -> float:
 
     from ecg_gym.tissue.objective import Target
 
-    rest = torch.zeros(data.samples, len(data.graph), 1, len(data.validation))
+    rest = torch.zeros(data.samples, len(data.graph), len(data.validation), 1)
     return float(Target.of([data], data.validation).errors(rest)[0])

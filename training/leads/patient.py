@@ -130,16 +130,18 @@ def _whole(triangles: np.ndarray) -> np.ndarray:
 
 
 def _cotangents(position: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(E, 2)`` edges and ``(E,)`` weights [1/mm2]: half the cotangents of the angles opposite, over the area."""
+    """``(E, 2)`` edges and ``(E,)`` weights [1/mm2]: half the cotangents over the Voronoi areas."""
     total: dict[tuple[int, int], float] = defaultdict(float)
     area = np.zeros(len(position))
     for corner in range(3):
         i, j, k = (triangles[:, (corner + turn) % 3] for turn in range(3))
         u, v = position[j] - position[i], position[k] - position[i]
-        cross = np.maximum(np.linalg.norm(np.cross(u, v), axis=1), 1e-9)
-        np.add.at(area, i, cross / 6)
-        for a, b, cotangent in zip(j, k, np.sum(u * v, axis=1) / cross):
-            total[(min(int(a), int(b)), max(int(a), int(b)))] += float(cotangent) / 2
+        cotangent = np.sum(u * v, axis=1) / np.maximum(np.linalg.norm(np.cross(u, v), axis=1), 1e-9)
+        part = np.maximum(cotangent, 0.0) * np.sum((u - v) ** 2, axis=1) / 8  # of the cells of both ends
+        np.add.at(area, j, part)
+        np.add.at(area, k, part)
+        for a, b, half in zip(j, k, cotangent / 2):
+            total[(min(int(a), int(b)), max(int(a), int(b)))] += float(half)
     edges = np.array(list(total))
     weight = np.array(list(total.values())) / area[edges].max(axis=1)  # a node on the border has half a cell
     keep = weight > 1e-3 * np.median(np.abs(weight))

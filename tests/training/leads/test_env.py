@@ -6,6 +6,7 @@ import math
 import time
 from pathlib import Path
 
+import ep_files
 import gymnasium as gym
 import leads_tables
 import numpy as np
@@ -228,14 +229,15 @@ def test_ten_thousand_steps_a_second() -> None:
 
 @pytest.mark.slow
 def test_a_live_episode_fits_once_and_goes_on_from_its_cache(tmp_path: Path) -> None:
-    from ecg_gym.tissue import FitOptions, hearts
+    from ecg_gym.tissue import FitOptions
     from training.leads.outcome import LiveEvaluator
+    from training.leads.patient import data_set
 
-    (data,) = hearts("ms", [3])
+    data = data_set(ep_files.two_beats())
     made = DiscoveryEnv(data=data, cache=tmp_path, budget=2)
-    made.evaluators = [LiveEvaluator(data, tmp_path, FitOptions(effort=0.05))]
+    made.evaluators = [LiveEvaluator(data, tmp_path, FitOptions(effort=0.02))]
     again = DiscoveryEnv(data=data, cache=tmp_path, budget=2)
-    again.evaluators = [LiveEvaluator(data, tmp_path, FitOptions(effort=0.05))]
+    again.evaluators = [LiveEvaluator(data, tmp_path, FitOptions(effort=0.02))]
     results = []
     for one in (made, again):
         one.reset(seed=0)

@@ -8,8 +8,7 @@ import ep_files
 import numpy as np
 import pytest
 
-from ecg_gym.datasets.ep import SitePacing, convert_carto, convert_edgar, read_ep, write_ep
-from ecg_gym.tissue import hearts
+from ecg_gym.datasets.ep import SitePacing, activation_times, convert_carto, convert_edgar, read_ep, write_ep
 from training.leads.patient import data_set, recording_of, surface_graph, tissue_graph
 
 
@@ -25,26 +24,26 @@ def test_voltages_begin_at_the_first_stimulus() -> None:
     assert data.pacing[0].nodes == (tuple(range(0, 64, 8)),)
 
 
-def test_a_synthetic_heart_comes_back_from_its_folder(tmp_path: Path) -> None:
-    (before,) = hearts("ms", [3])
+def test_a_data_set_comes_back_from_its_folder(tmp_path: Path) -> None:
+    before = data_set(ep_files.two_beats())
     after = data_set(read_ep(write_ep(recording_of(before), tmp_path)))
-    assert after.samples == before.samples
+    assert (before.samples, after.samples) == (319, 319)
     np.testing.assert_allclose(after.values, before.values, atol=1e-6)
     assert after.pacing == before.pacing
     assert (after.train, after.validation, after.held_out) == ((0, 1), (2,), (3,))
     assert after.truth is None
-    assert after.noise == pytest.approx(before.noise, rel=0.3)
-    curvature = after.graph.laplacian(after.graph.weight) @ after.graph.position[:, 0] ** 2
-    inner = (after.graph.position[:, :2] > 3).all(axis=1) & (after.graph.position[:, :2] < 13).all(axis=1)
-    np.testing.assert_allclose(curvature[inner], 2.0, rtol=0.15)  # the Laplacian of x^2
-    again = data_set(read_ep(tmp_path))
-    assert again.key == after.key
+    assert after.noise == pytest.approx(0.02, rel=0.2)
+    np.testing.assert_allclose(after.graph.weight, ep_files.STEP_MM**-2)  # a grid: found without its triangles
+    assert data_set(read_ep(tmp_path)).key == after.key
 
 
 def test_times_come_back_too(tmp_path: Path) -> None:
-    (before,) = hearts("ap", [1], "times")
+    times = np.stack([activation_times(ep_files.two_beats())[k] for k in range(3)])
+    made = ep_files.recording(kind="times", signal=None, times=times, pacing=ep_files.two_beats(3).pacing)
+    before = data_set(made)
     after = data_set(read_ep(write_ep(recording_of(before), tmp_path)))
     assert after.kind == "times"
+    assert after.values.shape == (3, 64, 2, 2)
     np.testing.assert_allclose(after.values, before.values, atol=1e-3)
 
 
@@ -105,13 +104,14 @@ def test_separate_pieces_are_joined_by_their_shortest_gap() -> None:
 
 @pytest.mark.parametrize("spread", [0.0, 0.8])
 def test_the_operator_of_a_surface_is_a_laplacian(spread: float) -> None:
-    """On x^2 + 3 y^2 it gives 8: exactly on a grid, within a tenth in the mean where the sites are displaced."""
+    """The second moment of its weights is 4 in two dimensions: exactly on a grid, on average off it."""
     position, triangles = ep_files.sheet()
     position = position + np.random.default_rng(0).uniform(-spread, spread, position.shape) * [1, 1, 0]
     graph = surface_graph(position, triangles)
-    value = graph.laplacian(graph.weight) @ (position[:, 0] ** 2 + 3 * position[:, 1] ** 2)
+    moment = np.zeros(64)
+    np.add.at(moment, graph.edges, (graph.weight * graph.distance**2)[:, None])
     inner = np.array([k for k in range(64) if 0 < k % 8 < 7 and 0 < k // 8 < 7])
-    assert value[inner].mean() == pytest.approx(8.0, rel=1e-9 if spread == 0 else 0.1)
+    assert moment[inner].mean() == pytest.approx(4.0, rel=1e-9 if spread == 0 else 0.1)
     assert (graph.weight > 0).all()
 
 

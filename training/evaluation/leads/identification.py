@@ -90,7 +90,9 @@ def candidates(data: Sequence[DataSet], specs: Sequence[Spec]) -> dict[str, list
         for j, better in zip(chosen, polished):
             if better.train_error < short[i][j].train_error:
                 out[i][j] = replace(
-                    better, iterations=better.iterations + short[i][j].iterations, cpu_s=better.cpu_s + short[i][j].cpu_s
+                    better,
+                    iterations=better.iterations + short[i][j].iterations,
+                    cpu_s=better.cpu_s + short[i][j].cpu_s,
                 )
     return {spec.reaction: out[i] for i, spec in enumerate(specs)}
 
@@ -128,7 +130,11 @@ def blocks(hearts_each: int, sparse_each: int, outside: int, ventricles: int, si
         for part in _parts(1000, sparse_each, size) for kind in SPARSE_KINDS for truth in TRUTHS
     ]  # fmt: skip
     out += [Block(OUTSIDE, "voltage", "sheet", part, False) for part in _parts(2000, outside, size)]
-    out += [Block(truth, "voltage", "biventricular", part, False) for truth in TRUTHS for part in _parts(3000, ventricles, size)]
+    out += [
+        Block(truth, "voltage", "biventricular", part, False)
+        for truth in TRUTHS
+        for part in _parts(3000, ventricles, size)
+    ]
     return out
 
 
