@@ -1,6 +1,7 @@
 """Worlds, risks and rewards by name, loaded once per process and shared: what makes an env's arguments JSON.
 
-``"model"`` is the packaged world model, ``"oracle"`` the virtual patient, a path the weights of another world model,
+``"model"`` is the packaged world model, ``"oracle"`` the virtual patient, ``"tissue"`` the virtual patient
+with a fitted reaction-diffusion tissue, a path the weights of another world model,
 and ``"package.module:Name"`` or ``"folder/file.py:Name"`` something of yours that can be called without arguments (a
 reward may be a function).
 """
@@ -34,6 +35,10 @@ def load_world(name: str, dt_hours: float | None = None, knobs: Knobs = ()) -> W
         from ecg_gym.virtual_patient import VirtualPatient
 
         return VirtualPatient() if dt_hours is None else VirtualPatient(dt_hours=dt_hours)
+    if name == "tissue":
+        from ecg_gym.tissue.world import HybridTissue
+
+        return HybridTissue() if dt_hours is None else HybridTissue(dt_hours=dt_hours)
     if dt_hours is not None:
         return _with_dt(load_world(name), name, dt_hours)  # the weights are shared between time steps
     if ":" in name and not Path(name).exists():
@@ -41,7 +46,7 @@ def load_world(name: str, dt_hours: float | None = None, knobs: Knobs = ()) -> W
     path = None if name == "model" else Path(name)
     if path is not None and not path.exists():
         raise ValueError(
-            f"world is {name!r}; expected 'model', 'oracle', a path to weights or 'package.module:Name'; "
+            f"world is {name!r}; expected 'model', 'oracle', 'tissue', a path to weights or 'package.module:Name'; "
             "check the spelling and the folder you are in"
         )
     from ecg_gym.world_model import WorldModel  # loads torch, so only when it is needed

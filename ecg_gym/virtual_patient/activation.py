@@ -37,7 +37,7 @@ def _alone(kind: str) -> np.ndarray:
     sites = {site["name"]: site for site in table["purkinje_sites"]} | {s["name"]: s for s in table["other_sites"]}
     starts = [sites[name] for name in sources["sites"]]
     delays = [site["delay_ms"] for site in starts] if "delays_ms" not in sources else sources["delays_ms"]
-    speed = _ventricular_speed(tissue) * sources.get("speed_factor", 1.0)
+    speed = edge_speeds(tissue) * sources.get("speed_factor", 1.0)
     times = _travel(tissue, speed, [_nearest(tissue, site) for site in starts], delays)
     return times - times.min()
 
@@ -85,7 +85,7 @@ def region(name: str) -> np.ndarray:
     return ~tissue.right & (np.abs(turned) <= where["half_width_rad"]) & (low <= tissue.z) & (tissue.z <= high)
 
 
-def _ventricular_speed(tissue: Tissue) -> np.ndarray:
+def edge_speeds(tissue: Tissue) -> np.ndarray:
     """Conduction speed on each edge [m/s = mm/ms]: fast along the endocardium except at its Purkinje-free base."""
     table = heart_table()
     speed = table["speeds_m_per_s"]

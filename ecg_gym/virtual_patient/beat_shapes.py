@@ -7,7 +7,7 @@ shows: each pose is measured once, and the knobs are turned by that table.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient import activation, repolarisation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table, ventricles
 from ecg_gym.virtual_patient.beat import BeatShape, Curve, beat_shape, upstrokes, whole
+from ecg_gym.virtual_patient.excitation import Excitation
 from ecg_gym.virtual_patient.heart import Heart, poses
 from ecg_gym.virtual_patient.lead_field import ELECTRODES, electrode_matrix
 from ecg_gym.virtual_patient.rhythm import Train
@@ -39,35 +40,25 @@ def atrial_rows(pose: int) -> np.ndarray:
     return electrode_matrix(atria(), poses()[pose])
 
 
-@cache
-def _longer() -> np.ndarray:
-    """``(N,)`` [ms] how much longer than the mean action potentials last, always by the order of normal conduction.
-
-    Cells keep their repolarisation when the path changes, and that is where the secondary T waves of bundle branch
-    block come from.
-    """
-    return repolarisation.apd_pattern(activation.ventricular_map("normal"))
-
-
 @lru_cache(maxsize=256)
 def ventricular_shape(heart: Heart, change: Modulation, kind: str, fusion_ms: float, rate_hz: float) -> BeatShape:
     """The shape of one kind of ventricular beat of this heart; ``fusion_ms`` only matters to pre-excited ones."""
     slow = slowness(heart, change)
     _, phase3, dispersion = _repolarise(heart, change)
     shorter, plateau = _injured(heart.injury)
-    fire = activation.ventricular_map(kind, round(fusion_ms / slow)) * slow
+    fire = heart.tissue.activation_ms(kind, slow, round(fusion_ms / slow))
     rows = ventricular_rows(heart.pose, heart.scar)
-    fired = _fired(heart.pose, heart.scar, heart.injury, kind, round(fusion_ms / slow), slow, rate_hz)
-    return beat_shape(rows, fire, dispersion * _longer() - shorter, rate_hz, phase3, plateau=plateau, fired=fired)
+    fired = _fired(heart.tissue, heart.pose, heart.scar, heart.injury, kind, round(fusion_ms / slow), slow, rate_hz)
+    return beat_shape(rows, fire, dispersion * heart.tissue.longer_ms() - shorter, rate_hz, phase3, plateau=plateau, fired=fired)
 
 
 @lru_cache(maxsize=2048)
 def _fired(
-    pose: int, scar: str, injury: str, kind: str, fusion_ms: float, slow: float, rate_hz: float
+    tissue: Excitation, pose: int, scar: str, injury: str, kind: str, fusion_ms: float, slow: float, rate_hz: float
 ) -> tuple[Curve, Curve]:
     """The upstrokes of one kind of beat, which many people share."""
     _, plateau = _injured(injury)
-    fire = activation.ventricular_map(kind, fusion_ms) * slow
+    fire = tissue.activation_ms(kind, slow, fusion_ms)
     return upstrokes(ventricular_rows(pose, scar), fire, rate_hz, plateau=plateau)
 
 
@@ -96,17 +87,17 @@ def slowness(heart: Heart, change: Modulation) -> float:
 
     In steps of half a percent, a quarter of a millisecond of QRS either way, so that hearts share their upstrokes.
     """
-    stops, qrs, _ = _conduction_shown(heart.pose)
+    stops, qrs, _ = _conduction_shown(heart.tissue, heart.pose)
     beyond = max(1.0, heart.qrs_ms / float(qrs[-1]))
     slow = float(np.interp(heart.qrs_ms, qrs, stops)) * beyond / change.conduction
     return max(1, round(slow * _SPEEDS)) / _SPEEDS
 
 
 @lru_cache(maxsize=128)
-def _conduction_shown(pose: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _conduction_shown(tissue: Excitation, pose: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the slowness of conduction: its stops, and QRS and J-Tpeak [ms] they show in this pose, without a scar."""
     table = heart_table()
-    stops, fire = np.array(table["slowness_stops"]), activation.ventricular_map("normal")
+    stops = np.array(table["slowness_stops"])
     mean, phase3, rows = (
         table["repolarisation_knob"]["reference_apd_ms"],
         _phase3_ms(0.0),
@@ -114,27 +105,30 @@ def _conduction_shown(pose: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
     visible = []
     for stop in stops:
-        shape = beat_shape(rows, fire * stop, _longer(), _MAP_HZ, phase3)
-        beat = typical_beat(shape, mean, float(np.ptp(fire)) * stop, _MAP_HZ)
+        fire = tissue.activation_ms("normal", float(stop))
+        shape = beat_shape(rows, fire, tissue.longer_ms(), _MAP_HZ, phase3)
+        beat = typical_beat(shape, mean, float(np.ptp(fire)), _MAP_HZ)
         visible.append((beat.qrs_ms, beat.jtpeak_ms))
     qrs, jtpeak = np.array(visible).T
     return stops, np.maximum.accumulate(qrs), jtpeak
 
 
 @lru_cache(maxsize=8192)
-def _knob(pose: int, scar: str, t_gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _knob(
+    tissue: Excitation, pose: int, scar: str, t_gain: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the knob x: its stops, and the Tpeak-Tend and J-Tpeak [ms] they give in this heart at the reference APD.
 
     Both depend on how the heart lies, so each pose is measured on its own noise-free beat; what is asked of a heart is
     then what it shows.
     """
-    table, fire = heart_table()["repolarisation_knob"], activation.ventricular_map("normal")
+    table, fire = heart_table()["repolarisation_knob"], tissue.activation_ms("normal", 1.0)
     mean, rows, stops = table["reference_apd_ms"], ventricular_rows(pose, scar), np.array(table["x"])
-    fired = _fired(pose, scar, "", "normal", 0.0, 1.0, _MAP_HZ)
+    fired = _fired(tissue, pose, scar, "", "normal", 0.0, 1.0, _MAP_HZ)
     visible = []
     for x in stops:
         phase3 = _phase3_ms(x)
-        shape = beat_shape(rows, fire, _dispersion(x, t_gain) * _longer(), _MAP_HZ, phase3, fired=fired)
+        shape = beat_shape(rows, fire, _dispersion(x, t_gain) * tissue.longer_ms(), _MAP_HZ, phase3, fired=fired)
         beat = typical_beat(shape, mean, float(np.ptp(fire)), _MAP_HZ)
         visible.append((beat.qt_ms - beat.qrs_ms - beat.jtpeak_ms, beat.jtpeak_ms))
     tpeak_tend, jtpeak = np.array(visible).T
@@ -156,10 +150,10 @@ def _repolarise(heart: Heart, change: Modulation) -> tuple[float, float, float]:
     to J-Tpeak is taken back from the mean APD, which moves J-Tpeak one to one.
     """
     t_gain = round(heart.t_gain * change.t_amplitude, 1)
-    stops, tpeak_tend, jtpeak = _knob(heart.pose, heart.scar, t_gain)
+    stops, tpeak_tend, jtpeak = _knob(heart.tissue, heart.pose, heart.scar, t_gain)
     x = float(np.interp(heart.tpeak_tend_ms + change.tpeak_tend_ms, tpeak_tend, stops))
     target_intervals = heart.qtcf_ms - heart.qrs_ms - heart.tpeak_tend_ms + change.jtpeak_ms
-    speeds, _, jtpeak_by_speed = _conduction_shown(heart.pose)
+    speeds, _, jtpeak_by_speed = _conduction_shown(heart.tissue, heart.pose)
     later = float(np.diff(np.interp([1.0, slowness(heart, change)], speeds, jtpeak_by_speed))[0])
     rows = float(np.interp(x, stops, jtpeak)) + later
     return (
@@ -218,7 +212,7 @@ def _fiducials_near(
     heart: Heart, change: Modulation, kind: str, mean_ms: float, fusion_ms: float, rate_hz: float
 ) -> Fiducials:
     slow = slowness(heart, change)
-    width = float(np.ptp(activation.ventricular_map(kind, round(fusion_ms / slow)))) * slow
+    width = float(np.ptp(heart.tissue.activation_ms(kind, slow, round(fusion_ms / slow))))
     return typical_beat(ventricular_shape(heart, change, kind, fusion_ms, rate_hz), mean_ms, width, rate_hz)
 
 

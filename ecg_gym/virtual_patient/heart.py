@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
+from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
 from ecg_gym.virtual_patient.rhythm_table import rhythms
@@ -39,6 +40,7 @@ class Heart:
     t_gain: float = 1.0  # factor on the dispersion of repolarisation, so on T
     p_gain: float = 1.0
     noise: float = 1.0  # factor on the electrode noise; above 3 a poor recording
+    tissue: Excitation = EIKONAL  # says when each node fires, and for how long
 
     def converted(self) -> Heart:
         """The same heart back in sinus rhythm."""

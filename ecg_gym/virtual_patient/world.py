@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,6 +29,7 @@ from ecg_gym.pharmacology.effects import modulate_many, modulation_of
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
 from ecg_gym.virtual_patient.population import population, within
 from ecg_gym.virtual_patient.strip import RATE_HZ, Marks, synthesise
@@ -47,6 +48,8 @@ class VirtualPatient:
 
     Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it.
     """
+
+    tissue: Excitation = EIKONAL  # of the hearts it makes
 
     def __init__(self, dt_hours: float = 1.0) -> None:
         if not dt_hours > 0:
@@ -81,6 +84,7 @@ class VirtualPatient:
             value = replace(person or Patient(), **known)
             heart = draw_heart(generator, value, rhythm, conduction, scar, healthy)
             heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
+            heart = replace(heart, tissue=self.tissue)
             hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
         state = _blank(hearts, tuple(sorted(given)))
         return _observed(state, hearts, generators, range(n), _acting(state, range(n)))
@@ -94,7 +98,8 @@ class VirtualPatient:
         from ecg_gym.waveform import measure, to_model_grid
 
         strip = to_model_grid(ecg)
-        heart = _twin(measure(strip).row(0), patient)
+        measured = measure(strip).row(0)
+        heart = self._personal(_twin(measured, patient), measured)
         generator = np.random.default_rng(0)
         state = _blank([heart], tuple(sorted(given)))
         state = _observed(state, [heart], [generator], [0], _acting(state, [0]))
@@ -132,6 +137,10 @@ class VirtualPatient:
         later = replace(state, hours=hours, taken=taken, alive=alive)
         now = [(modulation_of(span.change, -1), span.exposure[-1]) for span in spans]
         return _observed(later, hearts, generators, living, now)
+
+    def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
+        """The twin of a record, once it is made from the usual measures; a world with other tissue fits it here."""
+        return heart
 
     def truth(self, state: State) -> list[Truth]:
         """The truth of every row; for oracles, studies and tests, never for an agent."""

@@ -1,0 +1,85 @@
+"""``HybridTissue``: a World whose ventricles are a fitted reaction-diffusion tissue and whose rest is the virtual patient.
+
+The tissue decides when a node fires and for how long. Kinetics, rhythm, survival, noise, P wave and lead field are the
+virtual patient's own, and so is how an interval is asked of a heart: QRS, J-Tpeak and Tpeak-Tend are calibrated on the
+noise-free beat that this tissue shows, so a drug's effect is what the pharmacology says, by the tissue's means:
+conduction through the conductances, action potential length through one parameter of the reaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ecg_gym.pharmacology.modulation import REST
+from ecg_gym.tissue.default import default_tissue
+from ecg_gym.tissue.fitted import FittedTissue
+from ecg_gym.virtual_patient.beat_shapes import typical_beat_of
+from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.world import VirtualPatient
+
+ROUNDS = 6  # of correcting a twin by what its beat shows
+LONGEST_QRS_MS = 220.0
+CLOSE_MS = 0.5
+
+
+class HybridTissue(VirtualPatient):
+    """The third world. ``tissue`` defaults to the packaged one; :meth:`load` reads a patient's."""
+
+    def __init__(self, dt_hours: float = 1.0, tissue: FittedTissue | None = None) -> None:
+        super().__init__(dt_hours)
+        self.tissue = default_tissue() if tissue is None else tissue
+
+    @classmethod
+    def load(cls, path: str | Path, dt_hours: float = 1.0) -> HybridTissue:
+        """The world of the tissue written by :meth:`save` or ``FittedTissue.save``."""
+        return cls(dt_hours, FittedTissue.load(path))
+
+    def save(self, path: str | Path) -> None:
+        """The tissue as safetensors with a JSON header."""
+        assert isinstance(self.tissue, FittedTissue)
+        self.tissue.save(path)
+
+    def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
+        """The twin with this tissue, its conduction, source pattern and action potentials fitted to QRS and QT.
+
+        Above the QRS that a normal beat can show, the pattern of sources is the bundle branch block whose QRS is
+        nearest. Conduction and duration are then corrected until the noise-free beat shows the record's intervals.
+        """
+        heart = replace(heart, tissue=self.tissue)
+        qrs, qt, rr_s = (float(measured[name]) for name in ("qrs_ms", "qt_ms", "rr_ms"))
+        rr_s = rr_s / 1000 if np.isfinite(rr_s) else 60 / heart.rate_bpm
+        if not np.isfinite(qrs):
+            return heart
+        choices = ("normal",) if heart.conduction == "normal" else ("lbbb", "rbbb")
+        fitted = [fit_intervals(replace(heart, conduction=kind), min(qrs, LONGEST_QRS_MS), qt, rr_s) for kind in choices]
+        return min(fitted, key=lambda pair: pair[1])[0]
+
+
+def fit_intervals(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tuple[Heart, float]:
+    """The heart whose noise-free beat at RR ``rr_s`` [s] shows these intervals, and the largest error left [ms].
+
+    Secant-like corrections: what a beat shows moves nearly one to one with what is asked of it. A QT that is not
+    finite is left as it is.
+    """
+    error = np.inf
+    for _ in range(ROUNDS):
+        beat = typical_beat_of(heart, REST, heart.conduction, rr_s)
+        off_qrs = qrs_ms - beat.qrs_ms
+        off_qt = qt_ms - beat.qt_ms if np.isfinite(qt_ms) else 0.0
+        error = max(abs(off_qrs), abs(off_qt))
+        if error < CLOSE_MS:
+            break
+        ratio = heart.qrs_ms / beat.qrs_ms
+        heart = replace(
+            heart,
+            qrs_ms=float(np.clip(heart.qrs_ms + ratio * off_qrs, 40.0, LONGEST_QRS_MS)),
+            qtcf_ms=float(np.clip(heart.qtcf_ms + off_qt / np.cbrt(rr_s), 250.0, 700.0)),
+        )
+    return heart, float(error)
+
+
+__all__ = ["HybridTissue", "fit_intervals"]

@@ -1,0 +1,49 @@
+"""``Excitation``: what a heart's beats ask of its tissue. ``EIKONAL`` answers with the default heart's travel times.
+
+Anything hashable with these two methods can take its place: ``ecg_gym.tissue.FittedTissue`` does, by reaction-diffusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+
+from ecg_gym.virtual_patient import activation, repolarisation
+
+
+class Excitation(Hashable, Protocol):
+    """When each ventricular node fires and by how much longer than the mean it stays up. Hashed by its content."""
+
+    def activation_ms(self, kind: str, slowness: float, fusion_ms: float = 0.0) -> np.ndarray:
+        """``(N,)`` firing times [ms] after the first; ``slowness`` is a factor on all times, ``fusion_ms`` before it."""
+        ...
+
+    def longer_ms(self) -> np.ndarray:
+        """``(N,)`` [ms], zero mean."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eikonal:
+    """Travel times by constant speeds, and the default heart's pattern of action potential durations."""
+
+    def activation_ms(self, kind: str, slowness: float, fusion_ms: float = 0.0) -> np.ndarray:
+        """The map of ``activation.ventricular_map``, all times scaled."""
+        return activation.ventricular_map(kind, fusion_ms) * slowness
+
+    def longer_ms(self) -> np.ndarray:
+        """Always by the order of normal conduction: cells keep their repolarisation when the path changes, and that is
+        where the secondary T waves of bundle branch block come from."""
+        return _pattern()
+
+
+@cache
+def _pattern() -> np.ndarray:
+    return repolarisation.apd_pattern(activation.ventricular_map("normal"))
+
+
+EIKONAL = Eikonal()
