@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-all check conformance clean
+.PHONY: demo test quick test-slow test-all check mutants conformance clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,13 @@ test-slow: .venv/.ready  ## the slow ones alone: envs and checks on the trained 
 
 test-all: .venv/.ready  ## everything, studies included
 	$(BIN)/python -m pytest -n 2
+
+quick: .venv/.ready  ## the fast tests of one package, such as `make quick PKG=planners`
+	$(BIN)/python -m pytest -m "not slow" tests/$(PKG)
+
+mutants: .venv/.ready  ## do the tests bite? 100 small mutations, each met by the nearest tests (an hour on two cores)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
+	$(BIN)/python -m conformance.mutants
 
 check: .venv/.ready  ## ruff and mypy
 	$(BIN)/ruff check .

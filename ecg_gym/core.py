@@ -64,7 +64,7 @@ class ECG:
                 f"signal has shape {signal.shape}; expected (12, T) or (B, 12, T) in mV with leads {LEADS}; "
                 "reorder by lead name with ECG.from_leads(...)"
             )
-        if not _is_number(self.rate_hz) or not self.rate_hz > 0:
+        if not is_number(self.rate_hz) or not self.rate_hz > 0:
             raise ValueError(f"rate_hz is {self.rate_hz}; expected a positive sampling rate in Hz; pass rate_hz=500.0")
         if unknown := [lead for lead in self.missing if lead not in LEADS]:
             raise ValueError(f"missing names {unknown}; expected names out of {LEADS}; check the spelling")
@@ -102,7 +102,7 @@ def _millivolts(signal: Any) -> np.ndarray:
         return given.astype(np.float32, copy=False)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether this is one finite real number."""
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return real and bool(abs(value) < float("inf"))
@@ -149,7 +149,7 @@ class Patient:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
         for name in PLAUSIBLE:
-            if (value := getattr(self, name)) is not None and not _is_number(value):
+            if (value := getattr(self, name)) is not None and not is_number(value):
                 raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
         for name in ("conditions", "medication"):
             if isinstance(value := getattr(self, name), str):

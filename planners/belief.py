@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
+from ecg_gym.powers import Assimilates
 from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
 from planners.particles import LATE, ParticleFilter
 
@@ -53,7 +54,7 @@ class Belief:
         last = chart.looks[-1]
         if self.how == "last":
             return self._later(chart, *observed(self.world, chart, last))
-        if self.how == "history" and hasattr(self.world, "assimilate"):
+        if self.how == "history" and isinstance(self.world, Assimilates):
             return self._later(chart, *self._assimilated(chart, last))
         if self.filter is None or not self.filter.continues(chart):
             self.filter = ParticleFilter(self.world, chart, self.n, self.seed)

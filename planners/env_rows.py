@@ -38,7 +38,7 @@ class EnvRow:
 
     def observation(self) -> Any:
         """What an agent in this row sees now."""
-        seen = self._env._problem.observation(self.episode)
+        seen = self._env.setup.observation(self.episode)
         return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def action_masks(self) -> np.ndarray:

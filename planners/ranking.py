@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
+from ecg_gym.powers import weights_hash
 from ecg_gym.rollout import BATCH_ROWS, RiskFunction
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
@@ -54,8 +55,8 @@ def plan(
     they finish. The ranking depends neither on the order of ``candidates`` nor on ``batch_rows``. ``measure`` is a
     :class:`~planners.measures.Measure` or its name, by default mean + ``risk_aversion`` x SD. Future k starts at row k
     of ``particles``, where the belief has several. With a ``price`` (see :mod:`planners.pricing`) candidates are
-    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left out, with
-    a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
+    ranked by what their steps cost an env instead of by risk. A ``k`` of 1 has no spread: the lambda term is left
+    out, with a warning. Raises ``ValueError`` for a state of several patients, a dead one, or a ``k``, ``horizon`` or
     ``risk_aversion`` out of range.
     """
     check(state, k, horizon)
@@ -106,7 +107,7 @@ class Examined:
             dt_hours=float(self.world.dt_hours),
             intervals=self.intervals,
             risk_now=self.risk_now,
-            model_sha256=str(getattr(self.world, "sha256", "")),
+            model_sha256=weights_hash(self.world),
             risk_sha256=str(getattr(self.risk, "sha256", "")),
             before=self.state.ecg[0],
             **ranking,

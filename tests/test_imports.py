@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("core", "io", "statistics"),
+    ("core", "executor", "io", "statistics"),
+    ("powers",),
     ("registration",),
     ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),

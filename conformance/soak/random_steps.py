@@ -159,7 +159,7 @@ def _actions(envs: Any, rng: np.random.Generator, masked: bool) -> Any:
     if not masked:
         return np.stack([rng.integers(space.nvec) for _ in masks])
     # a mask per component cannot name the pairs that are allowed: ask which entries are
-    code, entries = envs.unwrapped._problem.code, np.asarray(envs.unwrapped.episode.allowed, bool)
+    code, entries = envs.unwrapped.setup.code, np.asarray(envs.unwrapped.episode.allowed, bool)
     return np.stack([code.action(int(rng.choice(np.flatnonzero(row)))) for row in entries])
 
 
@@ -168,7 +168,7 @@ def _refused(envs: Any, row: dict[str, Any], rng: np.random.Generator) -> None:
     allowed = np.asarray(envs.unwrapped.episode.allowed, bool)
     if allowed.all() or rng.random() > 0.2:
         return
-    code, before = envs.unwrapped._problem.code, envs.unwrapped.episode.state.hours.copy()
+    code, before = envs.unwrapped.setup.code, envs.unwrapped.episode.state.hours.copy()
     place = int(np.flatnonzero(~allowed.all(axis=1))[0])
     actions = [code.action(0)] * len(allowed)
     actions[place] = code.action(int(np.flatnonzero(~allowed[place])[0]))

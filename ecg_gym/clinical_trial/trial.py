@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
 from ecg_gym.clinical_trial.result import Row, TrialResult
 from ecg_gym.clinical_trial.table import csv_text
 from ecg_gym.core import ECG, Patient
+from ecg_gym.executor import Executor, completed, executor
 from ecg_gym.io import write_text
 from ecg_gym.pharmacology import FORMULARY, Modulation, modulate
 from ecg_gym.pharmacology.exposure import Exposure, exposure_at
@@ -49,13 +51,15 @@ def run_trial(
     waveforms: bool = True,
     people: Sequence[Patient] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    workers: Executor | None = None,
 ) -> TrialResult:
     """Run a trial with ``n`` people (default the protocol's own number) and return every ECG's row and the effects.
 
     ``out`` gets ``records/<RANDID>/<EGREFID>`` (WFDB, 500 Hz, 10 s, 12 leads, mV; left out without ``waveforms``),
     ``ecgs.csv``, ``summary.csv`` and ``summary.json``; run again after an interruption it goes on with the next person
     and ends with the same files. ``people`` are known facts of the people in place of drawn ones, by number.
-    ``progress(done, of)`` is called after each person. ValueError if ``out`` holds another trial or ``n`` is below 1.
+    ``progress(done, of)`` is called after each person; ``workers`` do several at once (default: this process), and the
+    numbers do not depend on them. ValueError if ``out`` holds another trial or ``n`` is below 1.
     """
     count = len(people) if people is not None else protocol.subjects if n is None else n
     if count < 1 or seed < 0:
@@ -63,23 +67,34 @@ def run_trial(
     known = list(people) if people is not None else [None] * count
     plan = randomisation.assign(protocol, count, np.random.default_rng([seed, _DESIGN]))
     parts = _open(out, protocol, count, seed, waveforms, known)
-    rows: list[Row] = []
-    for number, ((sex, order), patient) in enumerate(zip(plan, known)):
-        kept = None if parts is None else _read(parts / f"{FIRST_ID + number}.json")
-        if kept is None:
-            folder = out / "records" / str(FIRST_ID + number) if out is not None and waveforms else None
-            kept = subject_rows(protocol, number, sex, order, seed, patient, folder)
-            if parts is not None:
-                write_text(parts / f"{FIRST_ID + number}.json", json.dumps(kept))
-        rows += kept
+    kept = {number: None if parts is None else _read(parts / f"{FIRST_ID + number}.json") for number in range(count)}
+    missing = [(number, *plan[number], known[number]) for number in range(count) if kept[number] is None]
+    records = out / "records" if out is not None and waveforms else None
+    make = partial(_subject, protocol, seed, records, parts)
+    for (number, *_), subject in completed(workers or executor(0), make, missing):
+        kept[number] = subject
         if progress:
-            progress(number + 1, count)
+            progress(sum(each is not None for each in kept.values()), count)
+    rows: list[Row] = [row for number in range(count) for row in kept[number] or ()]
     result = TrialResult(protocol, seed, count, rows, summarise(protocol, rows), out)
     if out is not None:
         write_text(out / "ecgs.csv", csv_text(rows))
         write_text(out / "summary.csv", csv_text(result.summary))
         write_text(out / "summary.json", json.dumps(result.to_json_dict(), indent=2) + "\n")
     return result
+
+
+def _subject(
+    protocol: Protocol, seed: int, records: Path | None, parts: Path | None,
+    job: tuple[int, str, Sequence[str], Patient | None],
+) -> list[Row]:  # fmt: skip
+    """The rows of one person, kept on disk where the trial has a folder."""
+    number, sex, order, patient = job
+    folder = records / str(FIRST_ID + number) if records is not None else None
+    rows = subject_rows(protocol, number, sex, order, seed, patient, folder)
+    if parts is not None:
+        write_text(parts / f"{FIRST_ID + number}.json", json.dumps(rows))
+    return rows
 
 
 def subject_rows(

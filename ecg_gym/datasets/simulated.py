@@ -11,9 +11,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.executor import completed, executor
 from ecg_gym.io import atomic_write, write_json, write_npz
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
@@ -96,16 +96,11 @@ def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: 
     done = {shard: size for shard, size in shards.items() if _complete(shard_path(folder, shard), size)}
     yield sum(done.values()), n
     todo = [shard for shard in shards if shard not in done]
-    if workers == 1 or len(todo) < 2:
-        for shard in todo:
-            done[_make(folder, settings, shard, shards[shard])] = shards[shard]
-            yield sum(done.values()), n
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_make, folder, settings, shard, shards[shard]) for shard in todo]
-            for job in as_completed(jobs):
-                done[shard] = shards[shard := job.result()]
-                yield sum(done.values()), n
+    make = partial(_make, folder, settings)
+    hands = executor(workers if workers > 1 and len(todo) > 1 else 0)
+    for (shard, size), _ in completed(hands, make, [(shard, shards[shard]) for shard in todo]):
+        done[shard] = size
+        yield sum(done.values()), n
     _write_labels(folder, shards)
 
 
@@ -148,8 +143,9 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
     return signal, replace(truth, concentrations=on_board), person
 
 
-def _make(folder: Path, settings: Simulation, shard: int, size: int) -> int:
-    """Makes one shard; written aside and renamed. Returns its number."""
+def _make(folder: Path, settings: Simulation, job: tuple[int, int]) -> int:
+    """Makes one shard, ``(number, size)``; written aside and renamed. Returns its number."""
+    shard, size = job
     rows = [one(shard * PER_SHARD + i, settings) for i in range(size)]
     truths = [truth for _, truth, _ in rows]
     counts = 1000 / UV_PER_COUNT

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Dose, Patient, State, Treatment, World, independent_from_leads
 from ecg_gym.core import concatenate as concatenate_states
+from ecg_gym.executor import Executor, completed, executor
 from ecg_gym.io import write_npz
 from ecg_gym.pharmacology import FORMULARY
 
@@ -107,18 +109,27 @@ def split_of(shard: int) -> str:
 
 
 def make_shards(
-    folder: Path, shards: Iterable[int], design: TrialDesign | None = None, starts: Sequence[Start] = ()
+    folder: Path,
+    shards: Iterable[int],
+    design: TrialDesign | None = None,
+    starts: Sequence[Start] = (),
+    workers: Executor | None = None,
 ) -> Iterator[Path]:
     """Yields the path of each shard as it is there; those that exist are not made again.
 
-    ``starts`` are situations that a share of the patients start in, such as the scenarios of the environment.
+    ``starts`` are situations that a share of the patients start in, such as the scenarios of the environment;
+    ``workers`` make several at once (default: this process), and the numbers do not depend on them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for shard in shards:
-        path = folder / f"trials_{shard:05d}.npz"
-        if not path.exists():
-            _write(path, make_shard(shard, design or TrialDesign(), starts))
+    make = partial(_make_file, folder, design or TrialDesign(), tuple(starts))
+    for _, path in completed(workers or executor(0), make, shards):
         yield path
+
+
+def _make_file(folder: Path, design: TrialDesign, starts: Sequence[Start], shard: int) -> Path:
+    path = folder / f"trials_{shard:05d}.npz"
+    if not path.exists():
+        _write(path, make_shard(shard, design, starts))
+    return path
 
 
 def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) -> Trials:

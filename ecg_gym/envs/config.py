@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from ecg_gym.core import State, Treatment, World, _is_number
+from ecg_gym.core import State, Treatment, World, is_number
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
-from ecg_gym.envs.loading import load_reward, load_risk, load_world
+from ecg_gym.envs.loading import load_reward, load_risk, load_world, with_fields
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
 from ecg_gym.envs.observations import Layout, space
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.powers import RepeatsBatches
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
@@ -31,15 +32,93 @@ MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, an
 
 
 @dataclass(frozen=True, eq=False)
+class EnvConfig:
+    """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv` and of its vector env, spelt and checked once.
+
+    All are names and numbers, so that a spec is JSON; a live world, risk or reward is taken too. Raises ValueError or
+    TypeError for values that make no env.
+    """
+
+    world: str | World = "model"  # "model", "oracle", a path, "package.module:Name", or a World
+    risk: str | RiskModel = "adverse"  # "limits", "mean", "max", "top3", "package.module:Name", a RiskModel
+    scenario: str = "healthy_volunteer"  # whom episodes start with, and the drugs at hand
+    drugs: Sequence[str] | None = None  # at hand instead of the scenario's
+    actions: str = "discrete"  # or "multidiscrete"
+    obs: str = "features"  # or "waveform", "latent"
+    tier: str = USUAL  # how hard it is to see: "clean", "variation", "noisy", "missing", "delayed"
+    invalid_action: str = "noop"  # or "terminate", "raise"
+    horizon: int = HORIZON  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
+    dt_hours: float | None = None  # [h] of a step; None is the world's own
+    knobs: Mapping[str, Any] | None = None  # fields of the world, as {"sampler": "student", "steps": 2}
+    deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
+    reward: str | Reward = "risk"  # "package.module:name", or a function of a Transition
+    burden: float = 0.0  # what a dose costs in the usual reward
+    samples: int = 1  # futures judged per step; the first is the one that happens
+    risk_aversion: float = 0.0  # weight of the SD of those futures in the reward
+    privileged: bool = False  # show the truth in info, where the world knows it
+
+    def __post_init__(self) -> None:
+        self._check_words()
+        self._check_numbers()
+        self._check_parts()
+
+    def _check_words(self) -> None:
+        if self.invalid_action not in INVALID:
+            raise ValueError(f"invalid_action is {self.invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+        if self.deterministic not in DETERMINISTIC:
+            raise ValueError(f"deterministic is {self.deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
+        tier = tier_named(self.tier)
+        if self.obs == "latent" and not (tier.clear and not tier.delayed):
+            raise ValueError(
+                f"obs is 'latent' in the tier {self.tier!r}; expected one in which all is seen: the latent is the "
+                "world's own and would show what the tier hides; pass obs='features' or obs='waveform'"
+            )
+
+    def _check_numbers(self) -> None:
+        horizon, samples = self.horizon, self.samples
+        whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
+        if not whole or not 1 <= horizon <= MOST_STEPS or not 1 <= samples <= MOST_SAMPLES:
+            raise ValueError(
+                f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1 up to {MOST_STEPS} and "
+                f"{MOST_SAMPLES}; leave them out"
+            )
+        if not is_number(self.risk_aversion) or self.risk_aversion < 0:
+            raise ValueError(f"risk_aversion is {self.risk_aversion!r}; expected a finite number from 0; leave it out")
+        dt_hours = self.dt_hours
+        if dt_hours is not None and (not is_number(dt_hours) or not 0 < dt_hours <= LONGEST_STEP_HOURS):
+            raise ValueError(
+                f"dt_hours is {dt_hours!r}; expected a positive number of hours up to {LONGEST_STEP_HOURS:g}; "
+                "leave it out"
+            )
+
+    def _check_parts(self) -> None:
+        if self.knobs is not None and not isinstance(self.knobs, Mapping):
+            raise TypeError(f"knobs are {self.knobs!r}; expected a dict of fields of the world; pass {{'steps': 2}}")
+        if self.drugs is not None and (isinstance(self.drugs, str) or not isinstance(self.drugs, Sequence)):
+            raise TypeError(f"drugs are {self.drugs!r}; expected a list of names; pass drugs=['metoprolol']")
+        if not isinstance(self.world, str | World):  # such as what JSON makes of a live one
+            raise TypeError(
+                f"world is {str(self.world)[:80]!r}; expected a name or a World; pass world='package.module:Name'"
+            )
+        if not isinstance(self.risk, str) and (isinstance(self.risk, type) or not callable(self.risk)):
+            raise (ValueError if callable(self.risk) else TypeError)(
+                f"risk is {str(self.risk)[:60]!r}; expected a name such as 'adverse' or a RiskModel; "
+                "pass the model, not its class"
+            )
+        if not isinstance(self.reward, str) and not callable(self.reward):
+            raise TypeError(
+                f"reward is {self.reward!r}; expected 'risk', 'package.module:name' or a function; leave it out"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class EnvSetup:
     """Everything about an env that never changes; copies share it, pickles name what can be loaded again by name."""
 
+    config: EnvConfig = field(repr=False)
     task: Task
     code: ActionCode
     scenario: Scenario
-    obs: str
-    privileged: bool
-    arguments: Mapping[str, Any] = field(repr=False)
 
     @property
     def action_space(self) -> spaces.Space:
@@ -49,7 +128,7 @@ class EnvSetup:
     @property
     def observation_space(self) -> spaces.Space:
         """The space of one env's observations."""
-        return space(self.obs, self.task.layout, getattr(self.task.world, "latent_shape", None))
+        return space(self.config.obs, self.task.layout, getattr(self.task.world, "latent_shape", None))
 
     def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
         """New episodes, one per generator."""
@@ -65,9 +144,9 @@ class EnvSetup:
     def observation(self, episode: Episode) -> Any:
         """What the agents see: an array ``(B, d)``, or a dict of arrays."""
         seen = dynamics.features(self.task, episode)
-        if self.obs == "waveform":
+        if self.config.obs == "waveform":
             return {"ecg": dynamics.strips(episode), "features": seen}
-        if self.obs == "latent":
+        if self.config.obs == "latent":
             return {"latent": dynamics.latents(episode), "features": seen}
         return seen
 
@@ -77,172 +156,101 @@ class EnvSetup:
 
     def info(self, episode: Episode, outcome: Outcome | None) -> Columns:
         """The infos of all rows."""
-        return columns(self.task, episode, outcome, self.masks(episode), self.privileged)
+        return columns(self.task, episode, outcome, self.masks(episode), self.config.privileged)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EnvSetup:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _setup_again, (dict(self.arguments),)
+        return make_setup, (self.config,)
 
 
 class EnvProperties:
     """What may be known from outside about an env, single or vector: the same properties of its problem."""
 
-    _problem: EnvSetup
+    setup: EnvSetup
 
     @property
     def menu(self) -> tuple[Treatment, ...]:
         """The treatments behind the actions, watch and wait first."""
-        return self._problem.task.menu
+        return self.setup.task.menu
 
     @property
     def scenario(self) -> Scenario:
         """Whom episodes start with, and the drugs at hand."""
-        return self._problem.scenario
+        return self.setup.scenario
 
     @property
     def tier(self) -> Tier:
         """How hard it is to see."""
-        return self._problem.task.tier
+        return self.setup.task.tier
 
     @property
     def task(self) -> Task:
         """World, risk, menu, horizon, reward and tier, for planners; never for policies."""
-        return self._problem.task
+        return self.setup.task
 
     @property
     def layout(self) -> Layout:
         """What the numbers of the feature vector mean; see :func:`ecg_gym.envs.observations.describe`."""
-        return self._problem.task.layout
+        return self.setup.task.layout
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """One name per number of the feature vector."""
-        return self._problem.task.layout.names
+        return self.setup.task.layout.names
 
     @property
     def world(self) -> World:
         """The world this env runs on; shared between envs, so leave it as it is."""
-        return self._problem.task.world
+        return self.setup.task.world
 
     @property
     def risk(self) -> RiskModel:
         """What judges the strips."""
-        return self._problem.task.risk
+        return self.setup.task.risk
 
     def treatment(self, action: Any) -> Treatment:
         """The treatment that an action means."""
-        return self.menu[self._problem.code.entry(action)]
+        return self.menu[self.setup.code.entry(action)]
 
     def action(self, treatment: Treatment) -> Any:
         """The action that means a treatment of the menu."""
         if treatment not in self.menu:
             raise ValueError(f"{treatment} is not on the menu; expected one of {len(self.menu)} entries; see env.menu")
-        return self._problem.code.action(self.menu.index(treatment))
+        return self.setup.code.action(self.menu.index(treatment))
 
 
-def make_setup(
-    world: str | World,
-    risk: str | RiskModel,
-    scenario: str,
-    *,
-    drugs: Sequence[str] | None = None,
-    actions: str = "discrete",
-    obs: str = "features",
-    tier: str = USUAL,
-    invalid_action: str = "noop",
-    horizon: int = HORIZON,
-    dt_hours: float | None = None,
-    knobs: Mapping[str, Any] | None = None,
-    deterministic: str | None = None,
-    reward: str | Reward = "risk",
-    burden: float = 0.0,
-    samples: int = 1,
-    risk_aversion: float = 0.0,
-    privileged: bool = False,
-) -> EnvSetup:
-    """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv`, checked and made into a :class:`Problem`."""
-    arguments = dict(locals())
-    if invalid_action not in INVALID:
-        raise ValueError(f"invalid_action is {invalid_action!r}; expected one of {INVALID}; pass 'noop'")
-    if deterministic not in DETERMINISTIC:
-        raise ValueError(f"deterministic is {deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
-    if not whole or not 1 <= horizon <= MOST_STEPS or not 1 <= samples <= MOST_SAMPLES:
-        raise ValueError(
-            f"horizon is {horizon!r} and samples {samples!r}; expected whole numbers from 1 up to {MOST_STEPS} and "
-            f"{MOST_SAMPLES}; leave them out"
-        )
-    if knobs is not None and not isinstance(knobs, Mapping):
-        raise TypeError(f"knobs are {knobs!r}; expected a dict of fields of the world; pass knobs={{'steps': 2}}")
-    if not _is_number(risk_aversion) or risk_aversion < 0:
-        raise ValueError(f"risk_aversion is {risk_aversion!r}; expected a finite number from 0; leave it out")
-    if dt_hours is not None and (not _is_number(dt_hours) or not 0 < dt_hours <= LONGEST_STEP_HOURS):
-        raise ValueError(
-            f"dt_hours is {dt_hours!r}; expected a positive number of hours up to {LONGEST_STEP_HOURS:g}; leave it out"
-        )
-    if drugs is not None and (isinstance(drugs, str) or not isinstance(drugs, Sequence)):
-        raise TypeError(f"drugs are {drugs!r}; expected a list of names; pass drugs=['metoprolol']")
-    if not isinstance(risk, str) and not callable(risk):
-        raise TypeError(f"risk is {risk!r}; expected 'adverse', 'limits', 'max' or a RiskModel; leave it out")
-    if not isinstance(reward, str) and not callable(reward):
-        raise TypeError(f"reward is {reward!r}; expected 'risk', 'package.module:name' or a function; leave it out")
-    seeing = tier_named(tier)
-    if obs == "latent" and not (seeing.clear and not seeing.delayed):
-        raise ValueError(
-            f"obs is 'latent' in the tier {tier!r}; expected one in which all is seen: the latent is the world's "
-            "own and would show what the tier hides; pass obs='features' or obs='waveform'"
-        )
-    row = scenario_named(scenario)
-    menu: tuple[Treatment, ...] = row.menu if drugs is None else FORMULARY.menu(drugs)
-    layout = Layout(menu, dynamics.finding_names(), tuple(CONDITIONS))
+def make_setup(config: EnvConfig) -> EnvSetup:
+    """What an env works with: the parts that ``config`` names, loaded."""
+    row, tier = scenario_named(config.scenario), tier_named(config.tier)
+    menu: tuple[Treatment, ...] = row.menu if config.drugs is None else FORMULARY.menu(config.drugs)
     task = Task(
-        world=_world(world, dt_hours, knobs, deterministic),
-        risk=_risk(risk, deterministic),
+        world=_world(config),
+        risk=load_risk(config.risk, config.deterministic) if isinstance(config.risk, str) else config.risk,
         menu=menu,
-        layout=layout,
-        horizon=horizon,
-        invalid=invalid_action,
-        samples=samples,
-        risk_aversion=risk_aversion,
-        reward=load_reward(reward, burden),
-        tier=seeing,
+        layout=Layout(menu, dynamics.finding_names(), tuple(CONDITIONS)),
+        horizon=config.horizon,
+        invalid=config.invalid_action,
+        samples=config.samples,
+        risk_aversion=config.risk_aversion,
+        reward=load_reward(config.reward, config.burden),
+        tier=tier,
     )
-    problem = EnvSetup(task, action_code(actions, menu), row, obs, privileged, arguments)
-    problem.observation_space  # noqa: B018 - says now what is wrong with `obs`
-    return problem
+    setup = EnvSetup(config, task, action_code(config.actions, menu), row)
+    setup.observation_space  # noqa: B018 - says now what is wrong with `obs`
+    return setup
 
 
-def _setup_again(arguments: dict[str, Any]) -> EnvSetup:
-    return make_setup(**arguments)
-
-
-def _world(
-    world: str | World, dt_hours: float | None, knobs: Mapping[str, Any] | None, deterministic: str | None
-) -> World:
-    """The world, turned as asked; named ones are made once per process."""
-    turned = dict(knobs or {})
-    if deterministic and not isinstance(world, str):
-        turned["deterministic"] = deterministic
-    if isinstance(world, str):
-        if deterministic and hasattr(load_world(world, dt_hours), "deterministic"):
-            turned["deterministic"] = deterministic
-        return load_world(world, dt_hours, tuple(sorted(turned.items())))
-    if not isinstance(world, World):  # such as what JSON makes of a live one
-        raise TypeError(f"world is {str(world)[:80]!r}; expected a name or a World; pass world='package.module:Name'")
-    if dt_hours is not None:
-        turned["dt_hours"] = dt_hours
-    turned = {name: value for name, value in turned.items() if name != "deterministic" or hasattr(world, name)}
-    return replace(world, **turned) if turned else world  # type: ignore[type-var]
-
-
-def _risk(risk: str | RiskModel, deterministic: str | None) -> RiskModel:
-    if isinstance(risk, str):
-        return load_risk(risk, deterministic)
-    if isinstance(risk, type) or not callable(risk):
-        raise ValueError(
-            f"risk is {str(risk)[:60]!r}; expected a name such as 'adverse' or a RiskModel; "
-            "pass the model, not its class"
-        )
-    return risk
+def _world(config: EnvConfig) -> World:
+    """The world with the fields that the config sets; named ones are made once per process."""
+    values = dict(config.knobs or {})
+    if isinstance(config.world, str):
+        if config.deterministic and isinstance(load_world(config.world, config.dt_hours), RepeatsBatches):
+            values["deterministic"] = config.deterministic
+        return load_world(config.world, config.dt_hours, tuple(sorted(values.items())))
+    if config.dt_hours is not None:
+        values["dt_hours"] = config.dt_hours
+    if config.deterministic and isinstance(config.world, RepeatsBatches):
+        values["deterministic"] = config.deterministic
+    return with_fields(config.world, type(config.world).__name__, values)

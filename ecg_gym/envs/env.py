@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World, row_generators
-from ecg_gym.envs.config import EnvProperties, make_setup
-from ecg_gym.envs.episode import Episode, Outcome, Reward
+from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
+from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import one
-from ecg_gym.registration import HORIZON
-from ecg_gym.risk import RiskModel
 
 RENDER_MODES = ("rgb_array", "ansi")
 
@@ -47,41 +45,17 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Many at once    ``gym.make_vec(id, num_envs=64)`` is one batched env: the same episodes for the same seeds.
     ==============  ====================================================================================================
 
-    Arguments are names and numbers, so that the spec is JSON; a live world, risk or reward is taken too.
+    Arguments are the fields of :class:`~ecg_gym.envs.config.EnvConfig`, and ``render_mode``.
     Copies and pickles continue identically; weights are shared, and loaded again by name where a pickle is opened.
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012 - as Gymnasium declares it
 
-    def __init__(
-        self,
-        world: str | World = "model",  # "model", "oracle", a path, "package.module:Name", or a World
-        risk: str | RiskModel = "adverse",  # "limits", "mean", "max", "top3", "package.module:Name", a RiskModel
-        scenario: str = "healthy_volunteer",  # whom episodes start with, and the drugs at hand
-        drugs: Sequence[str] | None = None,  # at hand instead of the scenario's
-        actions: str = "discrete",  # or "multidiscrete"
-        obs: str = "features",  # or "waveform", "latent"
-        tier: str = "variation",  # how hard it is to see: "clean", "variation", "noisy", "missing", "delayed"
-        invalid_action: str = "noop",  # or "terminate", "raise"
-        horizon: int = HORIZON,  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
-        dt_hours: float | None = None,  # [h] of a step; None is the world's own
-        knobs: Mapping[str, Any] | None = None,  # fields of the world, as {"sampler": "student", "steps": 2}
-        deterministic: str | None = None,  # "batch": a row's bits do not depend on its batch (slower for few rows)
-        reward: str | Reward = "risk",  # "package.module:name", or a function of a Transition
-        burden: float = 0.0,  # what a dose costs in the usual reward
-        samples: int = 1,  # futures judged per step; the first is the one that happens
-        risk_aversion: float = 0.0,  # weight of the SD of those futures in the reward
-        privileged: bool = False,  # show the truth in info, where the world knows it
-        render_mode: str | None = None,
-    ) -> None:
-        self._problem = make_setup(
-            world, risk, scenario, drugs=drugs, actions=actions, obs=obs, tier=tier, invalid_action=invalid_action,
-            horizon=horizon, dt_hours=dt_hours, knobs=knobs, deterministic=deterministic, reward=reward, burden=burden,
-            samples=samples, risk_aversion=risk_aversion, privileged=privileged,
-        )  # fmt: skip
+    def __init__(self, world: str | World = "model", *, render_mode: str | None = None, **arguments: Any) -> None:
+        self.setup = make_setup(EnvConfig(world, **arguments))
         self.render_mode = checked_render_mode(render_mode)
-        self.action_space = self._problem.action_space
-        self.observation_space = self._problem.observation_space
+        self.action_space = self.setup.action_space
+        self.observation_space = self.setup.observation_space
         self._episode: Episode | None = None
         self._outcome: Outcome | None = None
 
@@ -106,21 +80,21 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     def action_masks(self) -> np.ndarray:
         """Allowed actions, bool, as sb3-contrib wants them; before the first reset everything is."""
         everything = np.ones(len(self.menu), dtype=bool)
-        return self._problem.code.mask(everything if self._episode is None else self._episode.allowed[0])
+        return self.setup.code.mask(everything if self._episode is None else self._episode.allowed[0])
 
     # --- Gymnasium ---------------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """The first observation and info of a new patient."""
         super().reset(seed=seed)
-        self._episode, self._outcome = self._problem.begin(row_generators(self.np_random, 1), options), None
+        self._episode, self._outcome = self.setup.begin(row_generators(self.np_random, 1), options), None
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Give what the action means, wait ``dt_hours``, look again."""
-        entry = self._problem.code.entry(action)
+        entry = self.setup.code.entry(action)
         rngs = row_generators(self.np_random, 1)
-        self._episode, self._outcome = self._problem.advance(self.episode, [entry], rngs)
+        self._episode, self._outcome = self.setup.advance(self.episode, [entry], rngs)
         ended = bool(self._outcome.terminated[0])
         return self._observation(), float(self._outcome.reward[0]), ended, False, self._info()
 
@@ -137,11 +111,11 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _observation(self) -> Any:
-        seen = self._problem.observation(self.episode)
+        seen = self.setup.observation(self.episode)
         return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def _info(self) -> dict[str, Any]:
-        return one(self._problem.info(self.episode, self._outcome))
+        return one(self.setup.info(self.episode, self._outcome))
 
 
 def checked_render_mode(mode: str | None) -> str | None:

@@ -11,6 +11,7 @@ from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
 from ecg_gym.envs.reward import terms_of
+from ecg_gym.powers import Truthful, weights_hash
 from ecg_gym.risk import LIMITS
 
 HAZARDS = tuple(limit.name for limit in LIMITS if limit.cost)
@@ -39,7 +40,7 @@ def columns(
         "finite": true["finite"].astype(bool),
         "risk": true["risk"].copy(),
         "cost": true["cost"].copy(),
-        "model_sha256": words([str(getattr(task.world, "sha256", ""))] * n),
+        "model_sha256": words([weights_hash(task.world)] * n),
         "risk_sha256": words([str(getattr(task.risk, "sha256", ""))] * n),
     }
     value["costs"] = {name: true[f"risk_{name}"].copy() for name in HAZARDS if f"risk_{name}" in true}
@@ -56,7 +57,7 @@ def columns(
 
 def truth(task: Task, episode: Episode) -> Columns:
     """What the world knows and no observer can, as ``truth_*``; nothing where the world does not say."""
-    if not hasattr(task.world, "truth"):
+    if not isinstance(task.world, Truthful):
         return {}
     known = task.world.truth(episode.state)
     numbers = [{**row.intervals, **{f"{k}_per_hour": rate for k, rate in row.hazard_per_hour.items()}} for row in known]

@@ -8,11 +8,13 @@ reward may be a function).
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import inspect
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +32,7 @@ Knobs = tuple[tuple[str, Any], ...]  # fields of a world and what to set them to
 def load_world(name: str, dt_hours: float | None = None, knobs: Knobs = ()) -> World:
     """The world called ``name``, with steps of ``dt_hours`` (default: its own) and its ``knobs`` turned."""
     if knobs:
-        return _turned(load_world(name, dt_hours), name, knobs)
+        return with_fields(load_world(name, dt_hours), name, dict(knobs))
     if name == "oracle":
         from ecg_gym.virtual_patient import VirtualPatient
 
@@ -40,7 +42,7 @@ def load_world(name: str, dt_hours: float | None = None, knobs: Knobs = ()) -> W
 
         return HybridTissue() if dt_hours is None else HybridTissue(dt_hours=dt_hours)
     if dt_hours is not None:
-        return _with_dt(load_world(name), name, dt_hours)  # the weights are shared between time steps
+        return with_fields(load_world(name), name, {"dt_hours": dt_hours})  # the weights are shared between time steps
     if ":" in name and not Path(name).exists():
         return _imported(name)
     path = None if name == "model" else Path(name)
@@ -114,23 +116,24 @@ def _file(path: Path) -> ModuleType:
     return module
 
 
-def _turned(world: Any, name: str, knobs: Knobs) -> World:
-    try:
-        return replace(world, **dict(knobs))
-    except TypeError as error:
-        raise ValueError(
-            f"knobs are {dict(knobs)} and the world {name!r} has no such fields ({error}); expected fields of the "
-            "world, such as those of WorldModel (sampler, steps, epk_scale); leave knobs out"
-        ) from error
-
-
-def _with_dt(world: Any, name: str, dt_hours: float) -> World:
-    if dt_hours == world.dt_hours:
+def with_fields(world: Any, name: str, values: Mapping[str, Any]) -> World:
+    """The world with these fields set, a copy that shares the rest; ValueError for fields that it does not have."""
+    if all(getattr(world, field, None) == value for field, value in values.items()):
         return world
-    try:
-        return replace(world, dt_hours=dt_hours)
-    except (TypeError, ValueError) as error:
+    unknown = [field for field in values if not hasattr(world, field)]
+    if unknown:
         raise ValueError(
-            f"dt_hours is {dt_hours} and the world {name!r} steps {world.dt_hours} h ({error}); "
-            "expected its own step; leave dt_hours out"
+            f"{', '.join(unknown)} would be set in the world {name!r}, which has no such fields; expected fields of "
+            "the world, such as those of WorldModel (sampler, steps, epk_scale); leave knobs out"
+        )
+    if is_dataclass(world):
+        return replace(world, **values)  # type: ignore[return-value, type-var]
+    other = copy.copy(world)
+    try:
+        for field, value in values.items():
+            setattr(other, field, value)
+    except AttributeError as error:
+        raise ValueError(
+            f"{dict(values)} would be set in the world {name!r} ({error}); expected its own values; leave them out"
         ) from error
+    return other

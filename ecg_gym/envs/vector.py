@@ -15,12 +15,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World, row_generators
-from ecg_gym.envs.config import EnvProperties, make_setup
+from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome, join
 from ecg_gym.envs.info import Columns, spread, taken
 from ecg_gym.registration import HORIZON
-from ecg_gym.risk import RiskModel
 
 MASK = "reset_mask"
 
@@ -39,8 +38,6 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self,
         num_envs: int = 1,
         world: str | World = "model",
-        risk: str | RiskModel = "adverse",
-        scenario: str = "healthy_volunteer",
         *,
         max_episode_steps: int | None = HORIZON,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -51,13 +48,13 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             raise ValueError(f"num_envs is {num_envs}; expected at least 1; pass num_envs=8")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1, or None for no limit")
-        self._problem = make_setup(world, risk, scenario, **arguments)
+        self.setup = make_setup(EnvConfig(world, **arguments))
         self.render_mode = checked_render_mode(render_mode)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_action_space = self._problem.action_space
-        self.single_observation_space = self._problem.observation_space
+        self.single_action_space = self.setup.action_space
+        self.single_observation_space = self.setup.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
@@ -78,8 +75,8 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         """Allowed actions ``(num_envs, A)`` bool; before the first reset everything is."""
         if self._episode is None:
             everything = np.ones(len(self.menu), bool)
-            return np.stack([self._problem.code.mask(everything)] * self.num_envs)
-        return self._problem.masks(self.episode)
+            return np.stack([self.setup.code.mask(everything)] * self.num_envs)
+        return self.setup.masks(self.episode)
 
     # --- Gymnasium ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +96,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 self._generators[row] = seeding.np_random(number)[0]
         info: dict[str, Any] = {}
         self._begin(rows, value or None, info)
-        return self._problem.observation(self.episode), info
+        return self.setup.observation(self.episode), info
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every row; rows that ended start anew as ``autoreset_mode`` says."""
@@ -116,7 +113,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 f"actions are {str(actions)[:100]!r}; expected one per env, {n} in all; draw them with "
                 "envs.action_space.sample()"
             ) from error
-        entries = np.array([self._problem.code.entry(action) for action in each])
+        entries = np.array([self.setup.code.entry(action) for action in each])
         if len(entries) != n:
             raise ValueError(f"{len(entries)} actions for {n} envs; expected one each; use envs.action_space")
         rewards, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
@@ -125,12 +122,12 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         if len(going):
             before = self.episode if len(going) == n else self.episode[going]
             rngs = [g for row in going for g in row_generators(self._generator(row), 1)]
-            after, outcome = self._problem.advance(before, entries[going].tolist(), rngs)
+            after, outcome = self.setup.advance(before, entries[going].tolist(), rngs)
             rewards[going], terminated[going] = outcome.reward, outcome.terminated
             if self.max_episode_steps is not None:
                 truncated[going] = after.steps >= self.max_episode_steps
             self._put(after, going, [(outcome, i) for i in range(len(going))])
-            value = self._problem.info(after, outcome)
+            value = self.setup.info(after, outcome)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 anew = np.flatnonzero(terminated | truncated)
                 self._finish(after, value, going, anew, info)
@@ -142,7 +139,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self._over = terminated | truncated
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             self._over = np.zeros(n, bool)
-        return self._problem.observation(self.episode), rewards, terminated, truncated, info
+        return self.setup.observation(self.episode), rewards, terminated, truncated, info
 
     def render(self) -> tuple[Any, ...] | None:
         """A picture or a line of each row, as ``render_mode`` says."""
@@ -162,10 +159,10 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     def _begin(self, rows: np.ndarray, options: Mapping[str, Any] | None, info: dict[str, Any]) -> None:
         """New episodes in ``rows``, and their infos."""
         rngs = [g for row in rows for g in row_generators(self._generator(row), 1)]
-        fresh = self._problem.begin(rngs, options)
+        fresh = self.setup.begin(rngs, options)
         self._put(fresh, rows, [None] * len(rows))
         self._over[rows] = False
-        spread(self._problem.info(fresh, None), rows, self.num_envs, info)
+        spread(self.setup.info(fresh, None), rows, self.num_envs, info)
 
     def _finish(
         self, after: Episode, value: Columns, going: np.ndarray, ended: np.ndarray, info: dict[str, Any]
@@ -174,7 +171,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         if not len(ended):
             return
         places = np.searchsorted(going, ended)
-        seen = self._problem.observation(after[places])
+        seen = self.setup.observation(after[places])
         final = np.full(self.num_envs, None, dtype=object)
         for i, row in enumerate(ended):
             final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]

@@ -6,6 +6,7 @@ What the user gets wrong ends with exit code 2 and one message; tracebacks are f
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -152,6 +153,7 @@ def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
     return figure_path, json_path
 
 
+FEW_SHARDS = 4  # so many are made before other processes would have started
 DEMO = ASSETS / "default_patient"
 
 
@@ -371,12 +373,14 @@ def _trials(preset: Any, folder: Path) -> Path:
     """The folder, after making the preset's shards of virtual trials that are not in it yet, with a bar."""
     from ecg_gym.datasets.splits import shard_name
     from ecg_gym.datasets.transitions import make_shards
+    from ecg_gym.executor import executor
     from training.train_denoiser import make_trials
 
     missing = [shard for shard in range(preset.shards) if not (folder / shard_name(shard)).is_file()]
     with progress_bar() as bar:
         task = bar.add_task("shards of virtual trials", total=len(missing))
-        for _ in make_shards(folder, missing, preset.design):
+        hands = executor((os.cpu_count() or 1) if len(missing) > FEW_SHARDS else 0)
+        for _ in make_shards(folder, missing, preset.design, workers=hands):
             bar.advance(task)
     make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder

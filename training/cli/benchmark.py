@@ -52,13 +52,13 @@ def benchmark(
 ) -> None:  # fmt: skip
     """Every agent in the same virtual patients: normalised scores, intervals, costs, and the leaderboard."""
     from ecg_gym.envs.scenarios import load_scenarios
+    from ecg_gym.executor import executor
     from training.evaluation.benchmark import leaderboard
     from training.evaluation.benchmark.agents import contestants
     from training.evaluation.benchmark.protocol import JUDGED, TUNED, Protocol
     from training.evaluation.benchmark.results import document
     from training.evaluation.benchmark.run import lessons, missing, stored
     from training.evaluation.benchmark.run import replay as repeat
-    from training.evaluation.benchmark.workers import crew
 
     command = shlex.join(["ecg-gym", *sys.argv[1:]])
     with entrance():
@@ -74,7 +74,7 @@ def benchmark(
         if replay:
             SAY.print(f"replayed {repeat(protocol, who, out, replay)} episodes: all as stored")
         waiting = len(missing(protocol, who, out))
-        staff = crew(workers, ray) if waiting else None
+        staff = executor(workers, ray) if waiting else None
     if staff is not None:
         try:
             _play(protocol, who, out, staff, waiting, minutes)
@@ -110,17 +110,17 @@ def _split(words: str | None) -> tuple[str, ...]:
 
 
 def _table(result: dict[str, Any]) -> Table:
-    from training.evaluation.benchmark.leaderboard import _ranked, _sure
+    from training.evaluation.benchmark.leaderboard import ranked, with_interval
 
     names = list(result["scenarios"]) if len(result["scenarios"]) <= 4 else []  # more do not fit; see the page
     table = Table(title=f"gap from random (0) to oracle (1) closed; protocol {result['protocol_sha256'][:12]}")
     for head in ("agent", "normalised IQM", "gap closed", *names):
         table.add_column(head)
-    for name, one in _ranked(result["mean"]):
+    for name, one in ranked(result["mean"]):
         cells = [result["scenarios"][scenario]["agents"].get(name) for scenario in names]
-        closed = [_sure(cell["gap_closed"], None) if cell else "-" for cell in cells]
-        table.add_row(name, _sure(one["normalised_iqm"], one["ci95"]),
-                      _sure(one["gap_closed"], one["gap_closed_ci95"]), *closed)  # fmt: skip
+        closed = [with_interval(cell["gap_closed"], None) if cell else "-" for cell in cells]
+        table.add_row(name, with_interval(one["normalised_iqm"], one["ci95"]),
+                      with_interval(one["gap_closed"], one["gap_closed_ci95"]), *closed)  # fmt: skip
     if result["not_well_defined"]:
         table.caption = f"not well defined, left out of the means: {', '.join(result['not_well_defined'])}"
     return table

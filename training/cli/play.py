@@ -17,6 +17,7 @@ from ecg_gym.envs.rendering import SHOWN, seen
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology import violations
+from ecg_gym.powers import weights_hash
 from ecg_gym.waveform.braille import braille
 from planners.report.html.sections import person
 from training.cli import episode_file
@@ -117,7 +118,7 @@ class Game:
             taken=tuple(state.taken[0]),
             looks=tuple(self.looks),
             ended=self.ended,
-            model_sha256=str(getattr(self.inner.world, "sha256", "")),
+            model_sha256=weights_hash(self.inner.world),
             risk_sha256=str(getattr(self.inner.risk, "sha256", "")),
         )
 

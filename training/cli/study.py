@@ -14,6 +14,7 @@ from rich.table import Table
 
 from training.console import SAY, entrance, progress_bar
 from training.evaluation import result
+from training.evaluation.registry import STUDIES, Study
 
 app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
@@ -80,22 +81,6 @@ def codec(
 
 
 @app.command()
-def forecast(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """Latents, millivolts and intervals of held-out virtual patients, beside copies, means and the crippled model."""
-    from training.evaluation.world_model import forecast as module
-
-    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command()
 def intervals(
     model: result.Model = None,
     patients: result.Patients = None,
@@ -128,22 +113,6 @@ def calibration(
     from training.evaluation.world_model import calibration as module
 
     _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
-
-
-@app.command("delta-risk")
-def delta_risk(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """Predicted against true change of risk: does the model foresee help and harm?"""
-    from training.evaluation.world_model import delta_risk as module
-
-    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
 
 
 @app.command("ablate-epk")
@@ -259,7 +228,7 @@ def scenarios_(
     import time
 
     from ecg_gym.envs.scenarios import load_scenarios
-    from training.evaluation.benchmark.workers import crew
+    from ecg_gym.executor import executor
     from training.evaluation.scenarios import scenarios as module
     from training.evaluation.scenarios.scenarios_page import write
 
@@ -272,7 +241,7 @@ def scenarios_(
     with progress_bar() as bar:
         task = bar.add_task("episodes")
         row = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        rows = module.play(protocol, out, lambda: crew(workers, None), row, lambda: time.monotonic() < stop)
+        rows = module.play(protocol, out, lambda: executor(workers, None), row, lambda: time.monotonic() < stop)
     request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
@@ -332,22 +301,6 @@ def zero_dose(
 
 
 @app.command()
-def rollout(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """One to eight steps that feed on themselves, treated and not, beside steps that are told the truth before each."""
-    from training.evaluation.world_model import rollout as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command()
 def stability(
     world: Annotated[
         str, typer.Option(help="model, oracle, a path to weights, or package.module:Name of a world of your own.")
@@ -374,86 +327,6 @@ def stability(
     result.finish(document, out, as_json, figure, module.summary(document))
 
 
-@app.command("missing-leads")
-def missing_leads(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """Each lead missing in turn, and up to six at once: what it costs the forecast, and what is filled in."""
-    from training.evaluation.world_model import missing_leads as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command("ablate-lambda")
-def ablate_lambda(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """What the weight of uncertainty does to decisions: regret, bad tail and stability for lambda from 0 to 2."""
-    from training.evaluation.planning import ablate_lambda as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command("ablate-k")
-def ablate_k(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """How many futures a decision needs: regret, error of the risk and stability for K from 1 to 32."""
-    from training.evaluation.planning import ablate_k as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command("prior-mismatch")
-def prior_mismatch(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """What happens when pharmacology or the anchor is wrong: scaled, reversed, another patient's."""
-    from training.evaluation.world_model import prior_mismatch as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
-@app.command("sampler-speed")
-def sampler_speed(
-    model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-) -> None:
-    """What a planning query costs beside the naive way, and what fewer sampling steps cost in CRPS."""
-    from training.evaluation.speed import sampler as module
-
-    _of_world(module, model, (quick, patients, samples, seeds), out, as_json)
-
-
 @app.command("vector-speed")
 def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
     """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
@@ -467,13 +340,9 @@ def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: r
 
 
 def _of_world(
-    module: Any,
-    model: Path | None,
-    options: tuple[bool, int | None, int | None, int],
-    out: Path | None,
-    as_json: bool,
+    module: Any, model: Path | None, options: tuple[bool, int | None, int | None, int], out: Path | None, as_json: bool
 ) -> None:
-    """A study of the learned world: its weights, its size, a bar over the strips it draws, and what it found."""
+    """A study of the learned world: its weights, its size, a bar over the strips it draws, and its document."""
     from ecg_gym.world_model import WorldModel
 
     size = result.size_of(module.USUAL, module.SMALL, *options)
@@ -525,6 +394,24 @@ def _beside_truth(
         task = bar.add_task("questions", total=module.answers_of(size, options[0]))
         document = module.study(world, VirtualPatient(), size, options[0], lambda rows: bar.advance(task, rows), **row)
     result.finish(document, out, as_json, module.figure, module.summary(document))
+
+
+def _register(study: Study) -> None:
+    """The command of a study of the learned world; all of these have the same options."""
+    run = {"world": _of_world, "truth": _beside_truth}[study.kind]
+
+    def command(
+        model: result.Model = None, patients: result.Patients = None, samples: result.Samples = None,
+        seeds: result.Seeds = 1, quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False,
+    ) -> None:  # fmt: skip
+        run(study.module, model, (quick, patients, samples, seeds), out, as_json)
+
+    app.command(study.name, help=study.question)(command)
+
+
+for _study in STUDIES.values():
+    if _study.kind != "own":
+        _register(_study)
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:

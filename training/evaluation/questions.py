@@ -31,6 +31,7 @@ from ecg_gym.core import (
     limb_from_independent,
 )
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
+from ecg_gym.powers import DrawsOtherPatients, StartsFrom, Truthful
 from ecg_gym.waveform import measure
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
@@ -168,7 +169,7 @@ def seen_by(world: World, state: State) -> State:
 
     Uses ``world.start_from`` where there is one, ``observe`` strip by strip otherwise; hours and doses are kept.
     """
-    if hasattr(world, "start_from"):
+    if isinstance(world, StartsFrom):
         return world.start_from(state)
     seen = [
         world.observe(ECG(strip, MODEL_RATE_HZ), patient, taken)
@@ -306,7 +307,7 @@ def truths(truth: World) -> Look:
 
 def truth_of(truth: World, state: State) -> np.ndarray:
     """What the truth knows of its own strips ``(B, 6)``, columns ``INTERVALS``; measured where it knows nothing."""
-    if not hasattr(truth, "truth"):
+    if not isinstance(truth, Truthful):
         return intervals_of(state.ecg)
     rows = [[float(known.intervals[name]) for name in INTERVALS] for known in truth.truth(state)]
     return np.array(rows).reshape(len(state), len(INTERVALS))
@@ -328,7 +329,7 @@ def strangers(truth: World, state: State, rng: np.random.Generator) -> State | N
     population but not how this person answers. A world may bring its own ``strangers(state, rng)``; ``None`` if the
     world has no hidden truth that is known here.
     """
-    if hasattr(truth, "strangers"):
+    if isinstance(truth, DrawsOtherPatients):
         return truth.strangers(state, rng)
     if "heart" not in state.inner:
         return None

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecg_gym.io import write_bytes
+from ecg_gym.powers import weights_hash
 from training.console import SAY
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def document(
     return {
         "study": study,
         "preset": str(metadata.get("preset") or (metadata.get("training") or {}).get("preset") or type(world).__name__),
-        "model_sha256": getattr(world, "sha256", ""),
+        "model_sha256": weights_hash(world),
         "n_patients": int(n_patients),
         "seeds": [int(seed) for seed in seeds],
         "settings": _plain(settings),

@@ -83,9 +83,9 @@ def _facts(document: Found, protocol: Found) -> str:
 
 def _overall(document: Found) -> str:
     rows = [
-        [name, document["agents"][name]["kind"], _sure(one["normalised_iqm"], one["ci95"]),
-         _sure(one["gap_closed"], one["gap_closed_ci95"]), one["scenarios"]]
-        for name, one in _ranked(document["mean"])
+        [name, document["agents"][name]["kind"], with_interval(one["normalised_iqm"], one["ci95"]),
+         with_interval(one["gap_closed"], one["gap_closed_ci95"]), one["scenarios"]]
+        for name, one in ranked(document["mean"])
     ]  # fmt: skip
     return table(["agent", "kind", "normalised IQM", "gap closed (mean)", "scenarios"], rows)
 
@@ -100,7 +100,7 @@ def _goal(document: Found) -> str:
         for name in planners:
             if agents.get(name):
                 rows.append([scenario, name, *(_ahead(agents[name], other) for other in ("heuristic", "watch")),
-                             _sure(agents[name]["gap_closed"], agents[name]["gap_closed_ci95"])])  # fmt: skip
+                             with_interval(agents[name]["gap_closed"], agents[name]["gap_closed_ci95"])])  # fmt: skip
     head = ["scenario", "planner", "return above the heuristic's", "return above watching", "gap closed"]
     return "\n\n".join([*said, table(head, rows)])
 
@@ -110,13 +110,13 @@ def _ahead(agent: Found, other: str) -> str:
     if value is None:
         return "-"
     verdict = "" if not interval else "yes" if interval[0] > 0 else "**no**" if interval[1] < 0 else "cannot be told"
-    return f"{_sure(value, interval)} {verdict}".strip()
+    return f"{with_interval(value, interval)} {verdict}".strip()
 
 
 def _scenario(name: str, one: Found, lessons: Found) -> str:
     gap = one["oracle_minus_random"]
     record = f"Random returns {number(one['random_return'])}, the oracle {number(one['oracle_return'])} (gap " + (
-        f"{_sure(gap['value'], gap['ci95'])}, {gap['episodes']} episodes)."
+        f"{with_interval(gap['value'], gap['ci95'])}, {gap['episodes']} episodes)."
     )
     if not one["well_defined"]:
         record += " **The normalised score is not well defined here.**"
@@ -125,12 +125,12 @@ def _scenario(name: str, one: Found, lessons: Found) -> str:
     head = ["agent", "return", "normalised IQM", "worst decile", "cost per step", "deaths", "P(beats heuristic)",
             "regret per step", "inside minus truth", "model calls", "CPU s", "n"]  # fmt: skip
     rows = [
-        [agent, _sure(row["return"], row["return_ci95"]), _sure(row["normalised_iqm"], row["ci95"]),
+        [agent, with_interval(row["return"], row["return_ci95"]), with_interval(row["normalised_iqm"], row["ci95"]),
          row["cvar10"], row["cost_rate"], f"{100 * row['death_rate']:.0f} %",
-         _sure(row["p_beats_heuristic"], row["p_beats_heuristic_ci95"]), row["regret_per_step"],
-         _sure(row["exploitation_gap"], row["exploitation_gap_ci95"]), f"{row['model_calls']:.0f}",
+         with_interval(row["p_beats_heuristic"], row["p_beats_heuristic_ci95"]), row["regret_per_step"],
+         with_interval(row["exploitation_gap"], row["exploitation_gap_ci95"]), f"{row['model_calls']:.0f}",
          row["cpu_seconds_per_decision"], row["episodes"]]
-        for agent, row in _ranked(one["agents"], "return")
+        for agent, row in ranked(one["agents"], "return")
     ]  # fmt: skip
     return f"### {name}\n\n{record}\n\n{table(head, rows)}"
 
@@ -149,7 +149,7 @@ def _agents(document: Found) -> str:
     return text
 
 
-def _ranked(agents: Mapping[str, Any], by: str = "gap_closed") -> list[tuple[str, Found]]:
+def ranked(agents: Mapping[str, Any], by: str = "gap_closed") -> list[tuple[str, Found]]:
     known = [(name, one) for name, one in agents.items() if one is not None]
     return sorted(known, key=lambda item: -(item[1][by] if item[1][by] is not None else -float("inf")))
 
@@ -158,7 +158,7 @@ def figure(document: Found) -> Figure:
     """Gap closed by every agent: the mean with its interval, and a point per scenario."""
     from matplotlib.figure import Figure
 
-    order = [name for name, one in reversed(_ranked(document["mean"]))]
+    order = [name for name, one in reversed(ranked(document["mean"]))]
     samples = Figure(figsize=(8, 0.36 * len(order) + 1.2))
     axes = samples.subplots()
     colours = {"anchor": "0.35", "planner": "C0", "learner": "C1"}
@@ -200,7 +200,7 @@ def number(value: Any) -> str:
     return str(value).replace("|", "/")
 
 
-def _sure(value: float | None, interval: Sequence[float] | None) -> str:
+def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     return number(value) + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
 
 

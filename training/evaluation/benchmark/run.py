@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ecg_gym.executor import Executor
 from ecg_gym.io import write_bytes
 from training.evaluation.benchmark.agents import contestants
 from training.evaluation.benchmark.base import Contestant, Setting
 from training.evaluation.benchmark.episodes import made, play
 from training.evaluation.benchmark.protocol import MODEL, TRUTH, Protocol, canonical
 from training.evaluation.benchmark.storage import Cell, Key, Row
-from training.evaluation.benchmark.workers import Crew
 from training.revision import git_revision
 
 Stored = dict[tuple[str, str], dict[Key, Row]]  # (scenario, agent) -> its rows
@@ -122,7 +122,7 @@ def run(
     protocol: Protocol,
     agents: Sequence[Contestant],
     folder: Path,
-    crew: Crew,
+    executor: Executor,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[int, int, Row]]:
     """Yields ``(done, total, row)`` after every episode, the row already on the disk; begins none once not ``go_on()``.
@@ -138,30 +138,32 @@ def run(
     learning: set[tuple[str, str, int]] = set()
     held: list[Job] = []  # episodes whose agent is still learning
     revision = git_revision()
-    while waiting or held or crew.busy:
+    while waiting or held or executor.busy:
         if not go_on():
             waiting.clear()
             held.clear()
-        while waiting and crew.free:
+        while waiting and executor.free:
             job = waiting.popleft()
             (who,) = contestants([job.agent])
             cell = places[job.scenario, job.agent, who.learned]
             if who.prepare is None:
-                crew.submit(do, job)
+                executor.submit(do, job)
                 continue
             need = job.preparation
             if need not in learned and cell.artefact(job.seed).is_file():
                 learned[need] = cell.artefact(job.seed).read_bytes()
             if need in learned:
-                crew.submit(do, replace(job, artefact=learned[need]))
+                executor.submit(do, replace(job, artefact=learned[need]))
                 continue
             held.append(job)
             if need not in learning:
                 learning.add(need)
-                crew.submit(do, Job(protocol, job.scenario, job.agent, job.seed, scratch=str(cell.scratch(job.seed))))
-        if not crew.busy:
+                executor.submit(
+                    do, Job(protocol, job.scenario, job.agent, job.seed, scratch=str(cell.scratch(job.seed)))
+                )
+        if not executor.busy:
             break
-        job, result = crew.next()
+        job, result = executor.next()
         (who,) = contestants([job.agent])
         cell = places[job.scenario, job.agent, depends(who, job.world)]
         if not job.world:

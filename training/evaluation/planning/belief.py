@@ -21,6 +21,7 @@ import numpy as np
 import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH, World
 from ecg_gym.envs.scenarios import load_scenarios
+from ecg_gym.powers import weights_hash
 from planners.belief import Belief
 from planners.history import chart_of
 from planners.rollout import Futures, common_seeds, futures
@@ -64,7 +65,7 @@ def study(
     return {
         "study": "belief",
         "tier": tier,
-        "model_sha256": str(getattr(world, "sha256", "")),
+        "model_sha256": weights_hash(world),
         "n_patients": len(set(who.tolist())),
         "n_questions": len(rows),
         "futures": K,

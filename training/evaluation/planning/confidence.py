@@ -23,6 +23,7 @@ import numpy as np
 
 from ecg_gym.core import World
 from ecg_gym.io import atomic_write, write_text
+from ecg_gym.powers import weights_hash
 from ecg_gym.rollout import RiskFunction
 from ecg_gym.virtual_patient import VirtualPatient
 from planners.abstention import SelectiveRisk, selective_risk
@@ -66,7 +67,7 @@ def study(
     curves, regret = sureness(result)
     return {
         "study": "confidence",
-        "model_sha256": str(getattr(world, "sha256", "")),
+        "model_sha256": weights_hash(world),
         "n_patients": len(result),
         "futures": size.samples,
         "seeds": list(size.seeds),

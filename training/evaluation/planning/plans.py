@@ -17,6 +17,7 @@ from scipy import stats
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.powers import weights_hash
 from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
 from planners import Plan, plan
@@ -44,7 +45,7 @@ def study(
         rows.append({"scenario": name, "n_patients": patients, **_summary(result, np.random.default_rng(seed))})
     return {
         "study": "plans",
-        "model_sha256": getattr(world, "sha256", ""),
+        "model_sha256": weights_hash(world),
         "n_patients": patients * len(scenarios),
         "k": k,
         "risk_aversion": risk_aversion,

@@ -17,6 +17,7 @@ import numpy as np
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import scenario_named
+from ecg_gym.executor import Executor
 from ecg_gym.risk import RiskModel
 from ecg_gym.rollout import advance, step_noise
 from ecg_gym.virtual_patient import VirtualPatient
@@ -25,7 +26,6 @@ from training.evaluation.benchmark.base import Contestant
 from training.evaluation.benchmark.protocol import TRUTH, Protocol
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Stored, cells, missing, run, stored
-from training.evaluation.benchmark.workers import Crew
 
 KEPT = ("episodes", "return", "return_ci95", "gap_closed", "gap_closed_ci95", "cost_rate", "death_rate")
 FUTURES = 4  # of each person, treated and untreated, when the worlds are asked which way a treatment goes
@@ -37,18 +37,19 @@ def protocol_of(scenarios: Sequence[str], episodes: int, seeds: int = 1) -> Prot
 
 
 def play(
-    protocol: Protocol, folder: Path, staff: Callable[[], Crew], progress: Callable[[int, int], None] = lambda *_: None,
+    protocol: Protocol, folder: Path, staff: Callable[[], Executor],
+    progress: Callable[[int, int], None] = lambda *_: None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Stored:  # fmt: skip
     """The anchors' rows, those that are missing played first (``staff()`` does it); the folder is the benchmark's."""
     who = contestants(ANCHORS)
     if missing(protocol, who, folder):
-        crew = staff()
+        executor = staff()
         try:
-            for done, total, _ in run(protocol, who, folder, crew, go_on):
+            for done, total, _ in run(protocol, who, folder, executor, go_on):
                 progress(done, total)
         finally:
-            crew.close()
+            executor.close()
     return stored(protocol, who, folder)
 
 

@@ -27,6 +27,7 @@ from ecg_gym.core import (
 )
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.pharmacology import FORMULARY, population_exposure
+from ecg_gym.powers import StartsFrom
 from ecg_gym.rollout import advance
 from training.evaluation.questions import HELD_OUT, PURPOSES
 from training.evaluation.stability import flaws as stability_flaws
@@ -157,7 +158,7 @@ def sight(world: World, state: State) -> tuple[State, np.ndarray]:
     By ``world.start_from`` where there is one, else ``observe``, strip by strip, at hour 0 of the world's clock with
     the doses taken before it. The dead are not shown; a strip that ``observe`` refuses stands as dead, and is not seen.
     """
-    if hasattr(world, "start_from"):
+    if isinstance(world, StartsFrom):
         return world.start_from(state), state.alive.copy()
     views: list[State | None] = []
     for row in range(len(state)):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
+from ecg_gym.powers import weights_hash
 from training.evaluation import questions, result
 from training.evaluation.questions import (
     INTERVALS,
@@ -104,7 +105,7 @@ def study(
         samples=size.samples,
         n_questions=len(queries),
         value_is_of=first,
-        models={name: getattr(world, "sha256", "") for name, world in worlds.items()},
+        models={name: weights_hash(world) for name, world in worlds.items()},
     )
 
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from ecg_gym.core import Treatment, World
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.powers import weights_hash
 from ecg_gym.risk import RiskModel
 from ecg_gym.world_model.conformal import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
 from training.console import SAY
@@ -131,7 +132,7 @@ def fit(
         if np.isfinite(results.true[name][0]).sum() > LEVEL / (1 - LEVEL)
     }
     row = {"split": "validation", "seed": seed, "patients": len(np.unique(queries.patient)), "samples": samples}
-    return Calibration(LEVEL, getattr(world, "sha256", ""), bands, row)
+    return Calibration(LEVEL, weights_hash(world), bands, row)
 
 
 def stored(weights: Path, model_sha256: str) -> Calibration | None:

@@ -34,6 +34,7 @@ import yaml
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, World
 from ecg_gym.datasets.transitions import TrialDesign, is_held_out
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
+from ecg_gym.powers import Truthful
 from ecg_gym.virtual_patient.rhythm_table import rhythms
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, SHORT, Questions, both, futures, mean_known, measured, seen
@@ -184,7 +185,7 @@ def acts_on(arm: Arm, patient: Patient, leader: str) -> bool:
 
 def _leader(truth: World, state: State) -> np.ndarray:
     """What leads each heart that can take part, "" for the others; a truth without rhythms is all sinus."""
-    if not hasattr(truth, "truth"):
+    if not isinstance(truth, Truthful):
         return np.full(len(state), "sinus")
     return np.array([_taking_part().get(str(known.rhythm), "") for known in truth.truth(state)])
 

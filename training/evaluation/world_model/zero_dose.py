@@ -15,6 +15,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, WATCH, State, World, concatenate
 from ecg_gym.datasets import read_record
+from ecg_gym.powers import weights_hash
 from ecg_gym.waveform import measure
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
@@ -36,7 +37,7 @@ def study(
         rows += [{"strips": name, **row} for row in _changes(world, state, k, seed, progress)]
     return {
         "study": "zero-dose",
-        "model_sha256": getattr(world, "sha256", ""),
+        "model_sha256": weights_hash(world),
         "n_patients": len(real),
         "n_refused": refused,
         "seeds": [seed],

@@ -12,6 +12,7 @@ from scipy import stats
 from worlds import AnalyticRisk, AnalyticWorld
 
 import ecg_gym  # noqa: F401 - makes the ids known
+from ecg_gym.executor import InProcess, executor
 from ecg_gym.statistics import bootstrap, cvar, iqm, p_better, resamples
 from training.evaluation.benchmark import agents as table
 from training.evaluation.benchmark import leaderboard
@@ -21,7 +22,6 @@ from training.evaluation.benchmark.protocol import JUDGED, MODEL, TRAINED, TRUTH
 from training.evaluation.benchmark.results import document
 from training.evaluation.benchmark.run import Job, cells, do, expected_rows, missing, replay, run, stored
 from training.evaluation.benchmark.storage import Cell
-from training.evaluation.benchmark.workers import Alone, crew
 
 RNG = np.random.default_rng(0)
 
@@ -136,7 +136,7 @@ def test_more_episodes_go_on_with_the_rows_there_are_and_other_rules_do_not(ligh
 def test_what_never_met_the_learned_model_outlives_its_weights(brisk, tmp_path, monkeypatch):
     who = contestants(["watch", "ppo"])
     p = replace(brisk, inside=1)
-    list(run(p, who[:1], tmp_path, Alone()))
+    list(run(p, who[:1], tmp_path, InProcess()))
     monkeypatch.setattr("training.evaluation.benchmark.protocol.model_sha256", lambda model: "other weights")
     assert set(stored(p, who, tmp_path)["bradycardia", "watch"]) == {(TRUTH, 0, 0), (TRUTH, 0, 1)}
     assert {(job.agent, job.world) for job in missing(p, who, tmp_path)} == {
@@ -215,13 +215,13 @@ def test_a_row_that_is_none_is_an_error_that_says_where(tmp_path):
 
 def test_a_run_that_stops_goes_on_and_comes_to_the_same_rows(brisk, tmp_path):
     who = contestants(["random", "watch"])
-    playing = run(brisk, who, tmp_path / "a", Alone())
+    playing = run(brisk, who, tmp_path / "a", InProcess())
     next(playing)
     playing.close()  # three episodes are missing
     assert len(missing(brisk, who, tmp_path / "a")) == 3
-    assert len(list(run(brisk, who, tmp_path / "a", Alone()))) == 3
-    assert not list(run(brisk, who, tmp_path / "a", Alone()))
-    list(run(brisk, who, tmp_path / "b", Alone()))
+    assert len(list(run(brisk, who, tmp_path / "a", InProcess()))) == 3
+    assert not list(run(brisk, who, tmp_path / "a", InProcess()))
+    list(run(brisk, who, tmp_path / "b", InProcess()))
     clock = ("seconds", "cpu_seconds", "revision")
     plain = [
         {key: {name: v for name, v in row.items() if name not in clock} for key, row in rows.items()}
@@ -235,7 +235,7 @@ def test_a_run_that_stops_goes_on_and_comes_to_the_same_rows(brisk, tmp_path):
 
 def test_rows_that_the_code_no_longer_gives_are_found(brisk, tmp_path):
     who = contestants(["random"])
-    list(run(brisk, who, tmp_path, Alone()))
+    list(run(brisk, who, tmp_path, InProcess()))
     assert replay(brisk, who, tmp_path, 2) == 2
     path = cells(brisk, who, tmp_path)["bradycardia", "random", False].path
     row = json.loads(path.read_text().splitlines()[1])
@@ -245,7 +245,7 @@ def test_rows_that_the_code_no_longer_gives_are_found(brisk, tmp_path):
 
 
 def test_no_episode_begins_once_time_is_up(light, tmp_path):
-    assert not list(run(light, contestants(["watch"]), tmp_path, Alone(), go_on=lambda: False))
+    assert not list(run(light, contestants(["watch"]), tmp_path, InProcess(), go_on=lambda: False))
 
 
 def test_what_an_agent_learns_is_learned_once_and_kept(brisk, tmp_path, monkeypatch):
@@ -258,13 +258,13 @@ def test_what_an_agent_learns_is_learned_once_and_kept(brisk, tmp_path, monkeypa
     pupil = Contestant("pupil", "anchor", "", table._constant, {"x": 1}, study)
     monkeypatch.setattr(table, "TABLE", (*table.TABLE, pupil))
     two = replace(brisk, seeds=2)
-    rows = list(run(two, [pupil], tmp_path, Alone()))
+    rows = list(run(two, [pupil], tmp_path, InProcess()))
     assert len(rows) == 4
     assert lessons == [0, 1]
     cell = Cell.of(tmp_path, two, "bradycardia", "pupil", {"x": 1}, learned=False)
     assert json.loads(cell.artefact(1).with_suffix(".json").read_text())["lesson"] == 1
     cell.path.unlink()
-    list(run(two, [pupil], tmp_path, Alone()))
+    list(run(two, [pupil], tmp_path, InProcess()))
     assert lessons == [0, 1]
 
 
@@ -396,7 +396,7 @@ def test_planners_in_the_learned_model_do_not_read_the_env_s_hidden_state(name, 
 
 @pytest.mark.slow
 def test_workers_get_the_jobs_and_the_settings_of_their_agent(light, tmp_path):
-    staff = crew(1)
+    staff = executor(1)
     try:
         rows = [row for *_, row in run(light, contestants(["watch"]), tmp_path, staff)]
     finally:
@@ -407,19 +407,19 @@ def test_workers_get_the_jobs_and_the_settings_of_their_agent(light, tmp_path):
 
 def test_no_workers_is_a_negative_number_refused():
     with pytest.raises(ValueError, match="expected at least 1"):
-        crew(-1)
+        executor(-1)
 
 
 def test_ray_that_is_absent_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'ecg-gym\[ray\]'"):
-        crew(1, "local")
+        executor(1, "local")
 
 
 @pytest.mark.slow
 def test_a_ray_cluster_plays_the_same_episodes(light, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed; the scale-out of the benchmark is not tested")
-    staff = crew(1, "local")
+    staff = executor(1, "local")
     try:
         rows = [row for *_, row in run(light, contestants(["watch"]), tmp_path, staff)]
     finally:

@@ -1,17 +1,22 @@
-"""Who does the work: this process, a pool of processes here, or a Ray cluster. All three look alike to the driver."""
+"""Who does the work: this process, processes of this machine, or a Ray cluster. All three look alike to the driver.
+
+The same command scales from a laptop to a cluster: simulate, trial, training data, studies and benchmark hand their
+jobs to an :class:`Executor`.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol
 
 Work = Callable[[Any], Any]
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Takes jobs while it is ``free`` and hands back finished ones in any order; errors are raised by ``next``."""
 
     @property
@@ -37,7 +42,7 @@ class Crew(Protocol):
         ...
 
 
-class Alone:
+class InProcess:
     """This process, one job at a time."""
 
     def __init__(self) -> None:
@@ -66,7 +71,7 @@ class Alone:
         """Nothing to do."""
 
 
-class Processes:
+class LocalProcesses:
     """``workers`` processes of this machine, each with one thread for its networks."""
 
     def __init__(self, workers: int) -> None:
@@ -106,7 +111,7 @@ class Processes:
                 process.terminate()
 
 
-class Cluster:
+class RayCluster:
     """The machines of a Ray cluster; ``address`` as ``ray.init`` takes it, "local" for one on this machine."""
 
     def __init__(self, address: str = "auto", workers: int | None = None) -> None:
@@ -147,20 +152,36 @@ class Cluster:
         self.ray.shutdown()
 
 
-def crew(workers: int = 1, ray: str | None = None) -> Crew:
+def executor(workers: int = 1, ray: str | None = None) -> Executor:
     """Processes of this machine, or a Ray cluster if an address is given; 0 workers is this process itself."""
     if ray is not None:
-        return Cluster(ray, workers)
-    return Processes(workers) if workers else Alone()
+        return RayCluster(ray, workers)
+    return LocalProcesses(workers) if workers else InProcess()
+
+
+def completed(executor: Executor, work: Work, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yields ``(job, work(job))`` of all jobs as they are done; the executor is closed at the end, also by Ctrl-C."""
+    waiting = iter(jobs)
+    try:
+        left = True
+        while left or executor.busy:
+            while left and executor.free:
+                try:
+                    executor.submit(work, next(waiting))
+                except StopIteration:
+                    left = False
+            if executor.busy:
+                yield executor.next()
+    finally:
+        executor.close()
 
 
 def one_thread() -> None:
     """Each process computes with one thread: they are many, and the same sums come out whatever their number."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    import torch
-
-    torch.set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 def single_threaded(work: Work, job: Any) -> Any:

@@ -1,0 +1,77 @@
+"""What a World may do beside ``initial``, ``observe`` and ``step``: optional powers, each a protocol of its own.
+
+    if isinstance(world, Truthful): world.truth(state)
+
+A world has a power by having its members; nothing is inherited or registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ecg_gym.core import State
+
+
+@runtime_checkable
+class Truthful(Protocol):
+    """Knows the truth behind its strips, such as the virtual patient."""
+
+    def truth(self, state: State) -> Sequence[Any]:
+        """One record per row with ``intervals`` by name [ms, 1/min], noise-free, and ``findings``."""
+        ...
+
+
+@runtime_checkable
+class StartsFrom(Protocol):
+    """Takes over patients of another world, from what their strips and charts say."""
+
+    def start_from(self, state: State) -> State:
+        """The same patients as this world sees them; hours and doses are kept."""
+        ...
+
+
+@runtime_checkable
+class Assimilates(Protocol):
+    """Corrects what it believes of a patient by a strip that was really recorded."""
+
+    def assimilate(self, state: State, *args: Any, **how: Any) -> State:
+        """The state, with the new strip taken into account."""
+        ...
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """Was learned: its weights have a hash."""
+
+    sha256: str
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """Draws its strips from a latent, which ``obs="latent"`` shows."""
+
+    latent_shape: tuple[int, ...]
+
+
+@runtime_checkable
+class RepeatsBatches(Protocol):
+    """Can make a row's bits independent of its batch: ``deterministic="batch"``."""
+
+    deterministic: str | None
+
+
+@runtime_checkable
+class DrawsOtherPatients(Protocol):
+    """Gives its hearts the hidden sensitivity of other people, which no strip shows."""
+
+    def strangers(self, state: State, rng: np.random.Generator) -> State | None:
+        """The same hearts, with what cannot be read off them drawn anew."""
+        ...
+
+
+def weights_hash(world: Any) -> str:
+    """The hash of a world's weights, "" for one that was not learned."""
+    return str(world.sha256) if isinstance(world, Weighted) else ""
