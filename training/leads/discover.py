@@ -7,7 +7,6 @@ Killed at any time, the same command goes on: fits are read from ``OUT/fits``, e
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.io import atomic_write
 from ecg_gym.llm import ChatClient
 from ecg_gym.tissue import DataSet, Fit, FitOptions, Spec
 from training.leads import searches
@@ -180,6 +180,5 @@ def _row(candidate: Candidate, outcome: Outcome) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    with atomic_write(path) as aside:
+        aside.write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ecg_gym.io import atomic_write
 from ecg_gym.tissue import Fit, Spec
 
 KEPT = ("train_error", "validation_error", "residual_share", "stable", "n_parameters", "iterations", "cpu_s")
@@ -18,7 +18,6 @@ KEPT = ("train_error", "validation_error", "residual_share", "stable", "n_parame
 
 def write_fit(fit: Fit, path: Path) -> None:
     """Write a fit; a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = {name: getattr(fit, name) for name in KEPT} | {
         "spec": asdict(fit.spec),
         "data_key": fit.data_key,
@@ -27,9 +26,8 @@ def write_fit(fit: Fit, path: Path) -> None:
         "intervals": {name: [float(x) for x in pair] for name, pair in fit.intervals.items()},
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in fit.parameters.items()}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(arrays, aside, metadata={"fit": json.dumps(head)})
-    os.replace(aside, path)
+    with atomic_write(path) as aside:
+        save_file(arrays, aside, metadata={"fit": json.dumps(head)})
 
 
 def read_fit(path: Path) -> Fit | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ecg_gym.io import atomic_write
 from ecg_gym.tissue import DataSet, FitOptions, fit, hearts, held_out_errors
 from training.leads.outcome import Outcome, null_error
 from training.leads.structure import SPACES, Candidate
@@ -72,9 +72,8 @@ def _fit_part(candidate: Candidate, data: Sequence[DataSet], options: FitOptions
         {"data_key": one.key, "outcome": asdict(Outcome.of(result)), "held_out_mae": error["mae"]}
         for one, result, error in zip(data, fits, errors)
     ]
-    aside = part.with_name(f".{part.name}.{os.getpid()}")
-    aside.write_text(json.dumps({"candidate": str(candidate), "hearts": rows}), encoding="utf-8")
-    os.replace(aside, part)
+    with atomic_write(part) as aside:
+        aside.write_text(json.dumps({"candidate": str(candidate), "hearts": rows}), encoding="utf-8")
 
 
 def main() -> None:

@@ -5,12 +5,13 @@ Flat tissue is drawn from above; a surface in space from two sides. Nodes withou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ecg_gym.io import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,10 +56,8 @@ def draw_maps(
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(aside, dpi=130, format="png")
-    os.replace(aside, path)
+    with atomic_write(path) as aside:
+        figure.savefig(aside, dpi=130, format="png")
     return path
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ecg_gym.io import atomic_write
 from ecg_gym.tissue.diagnostics import DIAGNOSTICS
 from ecg_gym.tissue.spec import Spec
 from training.leads.outcome import Outcome
@@ -104,10 +104,12 @@ def write_table(cases: Sequence[Case], path: Path) -> None:
             mae = f"{case.held_out_mae.get(candidate, float('nan')):.4g}"
             heart = [case.truth, case.seed, case.kind, f"{case.null_error:.6g}"]
             writer.writerow([*heart, *choices, f"{candidate.effort:g}", candidate.restart, *numbers, mae])
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+    with (
+        atomic_write(path) as aside,
+        open(aside, "wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+    ):
         packed.write(text.getvalue().encode())
-    os.replace(aside, path)
 
 
 def _case(key: tuple[str, ...], rows: Sequence[Mapping[str, str]]) -> Case:

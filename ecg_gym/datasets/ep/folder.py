@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 import yaml
 
 from ecg_gym.datasets.ep.recording import KINDS, EPRecording, as_pacing
+from ecg_gym.io import atomic_write
 
 UNITS = {"1": {"1": 1.0}, "mV": {"mV": 1.0, "uV": 1e-3, "V": 1e3}, "ms": {"ms": 1.0}}  # unit of the kind -> factors
 LENGTHS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3}  # to mm
@@ -76,9 +76,8 @@ def write_ep(recording: EPRecording, folder: Path | str) -> Path:
         ("lead_field", recording.lead_field),
     ):
         if array is not None:
-            aside = folder / f".{name}.{os.getpid()}.npy"
-            np.save(aside, array, allow_pickle=False)
-            os.replace(aside, folder / f"{name}.npy")
+            with atomic_write(folder / f"{name}.npy") as aside:
+                np.save(aside, array, allow_pickle=False)
     meta: dict[str, Any] = {"kind": recording.kind, "rate_hz": float(recording.rate_hz), "unit": KINDS[recording.kind]}
     if recording.surface:
         meta["surface"] = recording.surface
@@ -186,6 +185,5 @@ def _csv(header: str, rows: np.ndarray, form: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    with atomic_write(path) as aside:
+        aside.write_text(text, encoding="utf-8")
