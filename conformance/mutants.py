@@ -51,7 +51,7 @@ def mutants() -> Iterator[dict[str, Any]]:
     from cosmic_ray.commands.init import _all_work_items
 
     for module in modules():
-        ours = annotations(ROOT / module)
+        ours = annotated(ROOT / module)
         for item in _all_work_items([ROOT / module], {}):
             (mutation,) = item.mutations
             if tuple(mutation.start_pos) not in ours:
@@ -63,7 +63,7 @@ def mutants() -> Iterator[dict[str, Any]]:
                 }
 
 
-def annotations(path: Path) -> set[tuple[int, int]]:
+def annotated(path: Path) -> set[tuple[int, int]]:
     """Positions ``(line, column)`` inside annotations."""
     inside = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

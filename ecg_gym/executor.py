@@ -77,14 +77,14 @@ class LocalProcesses:
     def __init__(self, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers is {workers}; expected at least 1; pass --workers 2")
-        self.most = workers + 1  # one waits at the door, so that nobody idles
+        self.most = workers + 1  # one job is queued, so that no worker idles
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(workers, context, initializer=one_thread)
         self.jobs: dict[Future[Any], Any] = {}
 
     @property
     def free(self) -> bool:
-        """Fewer jobs than workers and the one at the door."""
+        """Fewer jobs than workers and the queued one."""
         return len(self.jobs) < self.most
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnvRow:
-    """One row of our own vector env, dressed as a single env: what planners look at, and nothing to step."""
+    """One row of our own vector env, as a single env: what planners read, without step and reset."""
 
     def __init__(self, env: Any, row: int) -> None:
         self._env, self._row = env, row

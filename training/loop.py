@@ -402,7 +402,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be gone on with ({type(error).__name__}: {str(error)[:200]}); expected the state of this "
+            f"{path} cannot be resumed ({type(error).__name__}: {str(error)[:200]}); expected the state of this "
             "run; the file was changed or copied in part: take an earlier copy, or begin anew with --no-resume"
         ) from error
 

@@ -276,7 +276,7 @@ def train(
 def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int = 0) -> dict[str, float]:
     """Mean squared latent errors on held-out patients: of the estimate at random noise, and of what it must beat.
 
-    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it speaks,
+    ``copy`` repeats the reference's latent, ``zero`` is the mean latent, ``anchor`` the EPK alone where it exists,
     ``copy_where_prior`` the copy there. The intervals are the true ones, as in training: this judges the drawing only
     (``ecg-gym study`` judges the forecast).
     """

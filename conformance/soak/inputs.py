@@ -30,7 +30,7 @@ DOCUMENTED = (ValueError, TypeError, OSError, gym.error.Error)
 SENTENCE = re.compile(r";?\s*\bexpected\b.*;", re.DOTALL)
 TOO_LONG_S = 60  # an input that takes longer hangs
 SLOW_TO_LOAD = ("torch", "pandas", "wfdb")  # loaded before the clock starts: a busy machine may take a minute for it
-MEMORY_BYTES = 12 * 2**30  # that a process may ask for: a header may not talk it into more
+MEMORY_BYTES = 12 * 2**30  # that a process may ask for: whatever a header claims
 CHUNK = 50  # inputs of one piece of work
 
 

@@ -1,6 +1,6 @@
 """``kill -9`` in the middle of a command, the same command again, and what is missing afterwards.
 
-Each command is run once in peace for comparison; then it is killed, several times, at random moments, and gone on with.
+Each command is run once in peace for comparison; then it is killed, several times, at random moments, and resumed.
 *Lost* counts results of the run in peace that the killed one does not have, to the last bit.
 """
 
@@ -30,7 +30,7 @@ Results = dict[str, str]  # name of a result -> its hash
 
 @dataclass(frozen=True)
 class Job:
-    """A command that can be gone on with, and how its results are read."""
+    """A command that can be resumed, and how its results are read."""
 
     name: str
     words: Callable[[Path], list[str]]  # of the command line, for a folder
@@ -105,7 +105,7 @@ def strike(job: Job, kills: int, seed: int, folder: Path) -> dict[str, Any]:
     try:
         _finish(job, folder)
         result = job.results(folder)
-    except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:  # it cannot be gone on with: all is lost
+    except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:  # it cannot be resumed: all is lost
         result = {f"{type(error).__name__}: {error}"[:500]: ""}
     lost = [name for name, value in targets.items() if result.get(name) != value]
     surplus = [name for name in result if name not in targets]

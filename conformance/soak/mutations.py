@@ -414,7 +414,7 @@ def _run_files() -> dict[str, bytes]:
 
 
 def run_folder(rng: np.random.Generator, folder: Path) -> Attempt:
-    """A folder of a training run with a file that is damaged, gone on with."""
+    """A folder of a training run with a file that is damaged, resumed."""
     from training import loop
 
     files = dict(_run_files())

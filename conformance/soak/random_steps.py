@@ -55,7 +55,7 @@ def ids() -> dict[str, list[str]]:
 
 
 def walks(total: int, seed: int, learned: float) -> Iterator[Walk]:
-    """Walks until ``total`` steps are spoken for, every id in turn; a share of the steps is in the learned world.
+    """Walks until ``total`` steps are assigned, every id in turn; a share of the steps is in the learned world.
 
     Each id has the same budget. Small totals have small walks, so that they see many ids too.
     """

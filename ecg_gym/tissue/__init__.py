@@ -11,7 +11,7 @@ Nouns (NumPy only)::
 With torch, in modules of their own, loaded when first used from here::
 
     hearts(name, seeds, kind, graph)                          synthetic data sets (ecg_gym.tissue.synthetic)
-    fit(specs, datasets, options) -> list[list[Fit]]          result[i][j]: spec i on data set j (ecg_gym.tissue.fitting)
+    fit(specs, datasets, options) -> list[list[Fit]]          [i][j]: spec i on data set j (ecg_gym.tissue.fitting)
     held_out_errors(fits, datasets)                           judged on the held-out protocol (ecg_gym.tissue.judging)
 
 A fit's ``train_error`` and ``validation_error`` (mean squared), ``residual_share``, ``n_parameters``, ``cpu_s``,

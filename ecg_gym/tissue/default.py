@@ -1,8 +1,8 @@
 """The packaged tissue: Mitchell-Schaeffer on both ventricles, fitted to the default heart's activation and APD maps.
 
 ``fit_to_maps`` does the same for any pair of maps. Conductances start at a power of the eikonal model's local speeds;
-then a field of factors is corrected node by node, by how much longer the wave takes from the neighbours that fire before
-than it should, and the knob of every node by how much its action potential is off.
+then a field of factors is corrected node by node, by how much longer the wave takes from the neighbours that fire
+before than it should, and the knob of every node by how much its action potential is off.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fit_default() -> FittedTissue:
 
 
 def fit_to_maps(fire_ms: np.ndarray, apd_ms: np.ndarray, rounds: int = ROUNDS) -> FittedTissue:
-    """The tissue whose normal beat has about these firing times and durations ``(N,)`` [ms]; errors are in its notes."""
+    """The tissue whose normal beat has about these firing times and durations ``(N,)`` [ms]; notes hold the errors."""
     from ecg_gym.virtual_patient.activation import edge_speeds
     from ecg_gym.virtual_patient.anatomy import ventricles
 

@@ -17,13 +17,13 @@ from ecg_gym.tissue.recording import DataSet
 from ecg_gym.tissue.timing import crossings, smooth
 
 DIAGNOSTICS = (
-    "upstroke_error", "plateau_error", "repolarisation_error", "rest_error",  # mean |du| where the recording is in that phase
+    "upstroke_error", "plateau_error", "repolarisation_error", "rest_error",  # mean |du| in that phase of the recording
     "activation_error_ms", "apd_error_ms", "second_beat_error_ms",  # mean absolute errors
     "missed_fraction",  # observed beats that the model lacks
     "smoothness_ms",  # mean |difference of the activation time from the mean of the neighbours| of the model
     "distance_correlation",  # of the timing error with the distance from the pacing site: the diffusion is wrong
     "coupling_correlation",  # of the second beat's timing error with the coupling interval: the recovery is wrong
-    "field_roughness",  # root mean square step of the log conductance between neighbouring edges' ends; 0 without a field
+    "field_roughness",  # root mean square step of the log conductance between neighbours; 0 without a field
 )  # fmt: skip
 
 

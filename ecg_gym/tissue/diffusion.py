@@ -206,7 +206,7 @@ class Operator:
         return torch.zeros_like(u).index_add(0, i, into_i).index_add(0, j, into_j)
 
     def dense(self) -> Tensor:
-        """``(S, N, N)`` the operator as matrices; raises ``ValueError`` for ``flux_mlp`` and ``free``, which depend on u."""
+        """``(S, N, N)`` the operator as matrices; ``ValueError`` for ``flux_mlp`` and ``free``, which depend on u."""
         if self.kind in ("flux_mlp", "free"):
             raise ValueError(f"diffusion is {self.kind!r}; expected one that is linear in u; use explicit steps")
         n, s = len(self.graph.graph), self.conductance.shape[2]

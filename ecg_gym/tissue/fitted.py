@@ -114,8 +114,8 @@ class FittedTissue:
     def save(self, path: str | Path) -> None:
         """``path`` (safetensors: knob, conductance; the rest as JSON in its header). No pickle."""
         header = {
-            "format": FORMAT, "reaction": self.reaction, "values": json.dumps(dict(self.values)), "graph": biventricular().key,
-            "notes": json.dumps(dict(self.notes)),
+            "format": FORMAT, "reaction": self.reaction, "values": json.dumps(dict(self.values)),
+            "graph": biventricular().key, "notes": json.dumps(dict(self.notes)),
         }  # fmt: skip
         arrays = {"knob": np.float32(self.knob), "conductance": np.float32(self.conductance)}
         with atomic_write(path) as aside:
@@ -128,8 +128,8 @@ class FittedTissue:
         header = _header(data, path)
         if header.get("format") != FORMAT or header.get("graph") != biventricular().key:
             raise ValueError(
-                f"{path} has format {header.get('format')!r} and graph {header.get('graph')!r}; expected {FORMAT!r} and "
-                f"{biventricular().key!r}; write it again with FittedTissue.save"
+                f"{path} has format {header.get('format')!r} and graph {header.get('graph')!r}; "
+                f"expected {FORMAT!r} and {biventricular().key!r}; write it again with FittedTissue.save"
             )
         arrays = load_tensors(data)
         return cls(

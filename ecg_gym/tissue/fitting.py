@@ -1,10 +1,11 @@
 """``fit``: the numbers of a structure from recordings, by descent through the simulation.
 
 Structures of few numbers take Levenberg-Marquardt steps with forward-mode columns (the gradient is then exact and the
-steps are few); those with networks or a value per node take Adam steps with gradients backwards through time. All data sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are
-clipped per row, so a row has the fit it would have alone. A row whose loss is not finite loses its gradient and keeps
-the best parameters it had; the others go on. The horizon grows in three stages, so that a wave is in place before its
-tail is asked for.
+steps are few); those with networks or a value per node take Adam steps with gradients backwards through time. All data
+sets and restarts of one structure are one tensor; losses add, Adam works element by element and gradients are clipped
+per row, so a row has the fit it would have alone. A row whose loss is not finite loses its gradient and keeps the best
+parameters it had; the others go on. The horizon grows in three stages, so that a wave is in place before its tail is
+asked for.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch import Tensor
 
 from ecg_gym.tissue import tangents
 from ecg_gym.tissue.diagnostics import diagnose
+from ecg_gym.tissue.intervals import intervals
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
-from ecg_gym.tissue.intervals import intervals
 from ecg_gym.tissue.polishing import LARGEST, covariance, levenberg_marquardt, prior_of
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet
@@ -59,7 +60,7 @@ class FitOptions:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a fit gives back. Errors are mean squared errors on the observed quantity (u; times in 10 ms; potentials)."""
+    """What a fit gives back. Errors are mean squared errors of what was observed (u; times in 10 ms; potentials)."""
 
     spec: Spec
     data_key: str
@@ -111,12 +112,12 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     began = time.process_time()
     model = _initial(spec, datasets, options, start)
     owner = torch.arange(len(datasets)).repeat_interleave(options.restarts)
-    target, stimuli = Target.of(datasets, datasets[0].train), _stimuli(datasets, datasets[0].train)
+    target, stimuli = Target.of(datasets, datasets[0].train), protocol_stimuli(datasets, datasets[0].train)
     newton = model.count <= LARGEST and tangents.applies(model)
     stages = options.newton_stages if newton else options.stages
-    iterations = 0
+    iterations, best = 0, torch.zeros(model.rows)
     for stage, (share, count, *rate) in enumerate(stages):
-        if len(owner) > len(datasets) and stage == len(stages) - 1:
+        if 0 < stage == len(stages) - 1 and len(owner) > len(datasets):
             model, owner = _best_rows(model, best, len(datasets), options.restarts)
         steps = max(1, round(options.effort * count))
         here = stimuli.rows(owner), target.rows(owner)
@@ -125,6 +126,8 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
         else:
             best = descend(model, *here, share, steps, rate[0], options)
         iterations += steps
+    if len(owner) > len(datasets):
+        model, owner = _best_rows(model, best, len(datasets), options.restarts)
     cpu = (time.process_time() - began) / len(datasets)
     spread = None
     if options.intervals and model.count <= LARGEST and "reaction" in model.parameters:
@@ -237,8 +240,11 @@ def _best_rows(model: Model, best: Tensor, count: int, restarts: int) -> tuple[M
     return model.with_parameters({k: v[index].clone() for k, v in model.parameters.items()}), torch.arange(count)
 
 
-def _stimuli(datasets: Sequence[DataSet], protocols: Sequence[int]) -> Stimuli:
-    return Stimuli.of([[d.pacing[k] for k in protocols] for d in datasets], len(datasets[0].graph))
+def protocol_stimuli(
+    datasets: Sequence[DataSet], protocols: Sequence[int], dtype: torch.dtype = torch.float32
+) -> Stimuli:
+    """The stimuli of chosen protocols of data sets on one graph."""
+    return Stimuli.of([[d.pacing[k] for k in protocols] for d in datasets], len(datasets[0].graph), dtype)
 
 
 def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence[int], dt_ms: float = 0.5) -> Tensor:
@@ -246,7 +252,7 @@ def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
     with torch.no_grad():
-        return simulate(model, _stimuli(datasets, protocols), dt_ms, first.samples * every, every).u
+        return simulate(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every).u
 
 
 def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
@@ -264,7 +270,7 @@ def _results(
     n_train = len(first.train)
     every = round(first.sample_ms / options.dt_ms)
     with torch.no_grad():
-        run = simulate(model, _stimuli(datasets, known), options.dt_ms, first.samples * every, every)
+        run = simulate(model, protocol_stimuli(datasets, known), options.dt_ms, first.samples * every, every)
     u, share = run.u, run.share if run.share is not None else torch.zeros(len(datasets))
     train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
     validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
@@ -276,7 +282,8 @@ def _results(
             model.spec, d.key, {k: v[s].detach().numpy().copy() for k, v in model.parameters.items()},
             {k: float(v[s]) for k, v in values.items()},
             float(train[s]) if stable[s] else ERROR_CEILING, float(validation[s]) if stable[s] else ERROR_CEILING,
-            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s], {} if spread is None else intervals(model, s, spread[s]),
+            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s],
+            {} if spread is None else intervals(model, s, spread[s]),
         )
         for s, d in enumerate(datasets)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""``Graph``: the nodes of a tissue in millimetres and the edges along which current flows. Cable, sheet, both ventricles.
+"""``Graph``: the nodes of a tissue [mm] and the edges along which current flows. Cable, sheet, both ventricles.
 
 An edge of weight w [1/mm2] carries D w (u_j - u_i) [1/ms] for a diffusivity D [mm2/ms], the same into one end as out of
 the other: every diffusion on a graph conserves the sum of u.
@@ -32,7 +32,7 @@ class Graph:
             raise ValueError(
                 f"graph arrays have shapes {shapes}; expected (N, 3), (E, 2), (E,), (N, 3), (E, F); see Graph"
             )
-        if e and not (0 <= self.edges.min() and self.edges.max() < n and (self.weight > 0).all()):
+        if e and not (self.edges.min() >= 0 and self.edges.max() < n and (self.weight > 0).all()):
             raise ValueError(
                 "edges point outside the nodes or a weight is not positive; expected 0..N-1 and weights > 0"
             )
@@ -94,7 +94,7 @@ def cable(nodes: int, spacing_mm: float) -> Graph:
 
 @cache
 def sheet(side: int = 9, spacing_mm: float = 2.0, fibre_degrees: float = 30.0) -> Graph:
-    """A square sheet of ``side`` x ``side`` nodes with four neighbours each and parallel fibres; node = row * side + column."""
+    """A square sheet: ``side`` x ``side`` nodes, four neighbours each, parallel fibres; node = row * side + column."""
     y, x = np.mgrid[:side, :side]
     position = spacing_mm * np.stack([x.ravel(), y.ravel(), np.zeros(side * side)], axis=1)
     node = np.arange(side * side).reshape(side, side)

@@ -31,7 +31,9 @@ def intervals(model: Model, s: int, covariance: np.ndarray) -> dict[str, tuple[f
     spread = np.sqrt(np.clip(np.diagonal(covariance), 0, None)) * Z90 * factors().get(model.spec.reaction, 1.0)
     values = model.values()
     out = {}
-    for k, row in enumerate(reaction(model.spec.reaction).parameters):  # "reaction" is the first part of the flat vector
+    for k, row in enumerate(
+        reaction(model.spec.reaction).parameters
+    ):  # "reaction" is the first part of the flat vector
         value, widen = float(values[row.name][s]), float(np.exp(min(spread[k], 5.0)))
         out[row.name] = (value / widen, value * widen)
     return out

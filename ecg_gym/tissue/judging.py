@@ -18,7 +18,7 @@ HELD_OUT = ("mae", "activation_ms", "apd_ms", "missed", "smoothness_ms")
 def held_out_errors(fits: Sequence[Fit], datasets: Sequence[DataSet], batch_rows: int = 40) -> list[dict[str, float]]:
     """``HELD_OUT`` for each pair of a fit and its data set; the fits must share one spec, the data sets one graph.
 
-    ``mae`` mean |u - truth| [1]; ``activation_ms`` and ``apd_ms`` mean absolute errors [ms] of the beats present in both;
+    ``mae`` mean |u - truth| [1]; ``activation_ms``, ``apd_ms`` mean absolute errors [ms] of the beats in both;
     ``missed`` share of the truth's beats that the model lacks; ``smoothness_ms`` mean |deviation of the activation time
     from its neighbours' mean|, model minus truth [ms].
     """
@@ -48,7 +48,7 @@ def _errors(u: torch.Tensor, data: DataSet) -> dict[str, float]:
 
 
 def roughness(data: DataSet, activation: torch.Tensor) -> float:
-    """Mean |deviation of an activation map ``(N, B)`` [ms] from the mean of each node's neighbours|; NaN nodes left out."""
+    """Mean |deviation of an activation map ``(N, B)`` [ms] from the mean of a node's neighbours|, without NaN nodes."""
     known = (~activation.isnan()).numpy().astype(float)
     value = activation.nan_to_num(0.0).numpy()
     neighbours = abs(data.graph.incidence.T) @ abs(data.graph.incidence)

@@ -1,10 +1,10 @@
 """``Model``: S tissue models of one structure as one set of tensors, and ``simulate``, which runs them.
 
 u and the hidden variables are ``(N, B, S)``: nodes, trajectories (one per pacing protocol), models (one per data set or
-restart, last, so that parameters ``(S,)`` broadcast along contiguous memory). One explicit step is ``u + dt (f(u, v) + r(u, v) + stimulus)`` followed by as many diffusion sub-steps as keep
-dt x bound below 1.6; ``implicit=True`` takes one backward Euler step of a linear operator instead, through a dense
-inverse. u is held inside -0.6..1.4 and hidden variables inside -4..8 at every step, which no catalogue model reaches by
-itself at its nominal values.
+restart, last, so that parameters ``(S,)`` broadcast along contiguous memory). One explicit step is ``u + dt (f(u, v) +
+r(u, v) + stimulus)`` followed by as many diffusion sub-steps as keep dt x bound below 1.6; ``implicit=True`` takes one
+backward Euler step of a linear operator instead, through a dense inverse. u is held inside -0.6..1.4 and hidden
+variables inside -4..8 at every step, which no catalogue model reaches by itself at its nominal values.
 """
 
 from __future__ import annotations

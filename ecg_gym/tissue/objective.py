@@ -98,7 +98,7 @@ class Target:
         return (u - self.values[: len(u)]) ** 2 * self.mask
 
     def _gaps(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """``(beats, 2, N, B, S)`` timing errors in units of 10 ms, ``sqrt(MISSED)`` for missed beats; ``(S,)`` how many."""
+        """``(beats, 2, N, B, S)`` timing errors in units of 10 ms, sqrt(MISSED) for missed beats; ``(S,)`` how many."""
         horizon = len(u) * self.sample_ms
         model, seen = crossings(u, self.sample_ms, len(self.values)), self.values
         due = ~seen.isnan() & (seen < horizon - 15.0)
@@ -114,7 +114,7 @@ class Target:
         return capped.sum((0, 1, 2, 3)) / count + SOFT_WEIGHT * (self._soft_gap(u) ** 2).mean((0, 1, 2))
 
     def _soft_gap(self, u: Tensor) -> Tensor:
-        """``(T', N, B, S)`` soft activity of the model minus activity by the observed times: moves beats that are missing."""
+        """``(T', N, B, S)`` soft activity of the model minus that by the observed times: it moves missing beats."""
         t = self.sample_ms * torch.arange(1, len(u) + 1, dtype=u.dtype)[:, None, None, None]
         active = torch.zeros_like(u)
         for up, down in self.values:

@@ -1,9 +1,9 @@
 """Levenberg-Marquardt on the full recording: the last stage of a fit, and where its error bars come from.
 
 The Jacobian's columns are forward-mode derivatives: every row is copied once per parameter and carries one tangent
-through the simulation (see :mod:`ecg_gym.tissue.tangents` for the fast way), so nothing is stored and nothing is integrated backwards. Steps with three dampings are tried at
-once and the best is kept per row; a row that gains nothing keeps its parameters. For structures of up to ``LARGEST``
-fitted numbers.
+through the simulation (see :mod:`ecg_gym.tissue.tangents` for the fast way), so nothing is stored and nothing is
+integrated backwards. Steps with three dampings are tried at once and the best is kept per row; a row that gains nothing
+keeps its parameters. For structures of up to ``LARGEST`` fitted numbers.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def covariance(
 
 
 def prior_of(model: Model, field_weight: float, prior_weight: float) -> tuple[Tensor, Tensor]:
-    """Mean and weight ``(K,)`` of the quadratic penalties of :func:`ecg_gym.tissue.fitting.penalties` on flat parameters."""
+    """Mean and weight ``(K,)`` of the quadratic penalties of ``fitting.penalties`` on flat parameters."""
     means, weights = [], []
     for name, value in model.parameters.items():
         size = value[0].numel()

@@ -19,6 +19,7 @@ import yaml
 
 SLOPE = 50.0  # of the sigmoid that stands for a switch at a threshold of u [1]
 REACTIONS = ("fhn", "rm", "ap", "ms", "mms", "fk", "bocf", "neural")
+_NEAR_REST = 1000.0  # slope of the two switches of bocf that lie 0.006 above rest
 _BOCF_SCALE = 1.4  # the paper's potential at the peak; divided out so that u runs from 0 to about 1
 
 Rates = tuple[Any, tuple[Any, ...]]
@@ -76,9 +77,9 @@ def _table() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("reactions.yaml").read_text(encoding="utf-8"))
 
 
-def _above(u: Any, threshold: Any, xp: Any) -> Any:
+def _above(u: Any, threshold: Any, xp: Any, slope: float = SLOPE) -> Any:
     """A smooth step: 0 below the threshold, 1 above it."""
-    return 0.5 + 0.5 * xp.tanh((0.5 * SLOPE) * (u - threshold))
+    return 0.5 + 0.5 * xp.tanh((0.5 * slope) * (u - threshold))
 
 
 def fhn(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) -> Rates:
@@ -109,7 +110,7 @@ def ms(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) -> R
 
 
 def mms(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) -> Rates:
-    """Modified Mitchell-Schaeffer: the cubic has its own threshold, so rest is stable and no pacemaker regime exists."""
+    """Modified Mitchell-Schaeffer: the cubic has its own threshold, so rest is stable and no pacemaker exists."""
     (h,) = hidden
     du = u * (h * (u - p["uc"]) * (1 - u) / p["tin"] - (1 - h) / p["tout"])
     return du, (_gate(h, _above(u, p["ug"], xp), p),)
@@ -136,7 +137,7 @@ def bocf(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = np) ->
     v, w, s = hidden
     x = _BOCF_SCALE * u
     above_v, above_w = _above(x, p["thv"], xp), _above(x, p["thw"], xp)
-    above_vm, above_o = _above(x, p["thvm"], xp), _above(x, p["tho"], xp)
+    above_vm, above_o = _above(x, p["thvm"], xp, _NEAR_REST), _above(x, p["tho"], xp, _NEAR_REST)
     fast = v * above_v * (x - p["thv"]) * (p["uu"] - x) / p["tfi"]
     t_o = p["to1"] + above_o * (p["to2"] - p["to1"])
     t_so = p["tso1"] + (p["tso2"] - p["tso1"]) * (1 + xp.tanh(p["kso"] * (x - p["uso"]))) / 2
@@ -160,7 +161,7 @@ def _no_rates(u: Any, hidden: tuple[Any, ...], p: Mapping[str, Any], xp: Any = n
 def front_speed(name: str, p: Mapping[str, float], diffusion: float) -> float:
     """Speed [mm/ms] of a planar front in closed form, with the recovery variable frozen at rest.
 
-    (1 - 2 a)/2 sqrt(2 D r) with threshold a and rate r of the cubic r u (u - a)(1 - u): ``fhn``, ``rm``, ``ap``, ``mms``.
+    (1 - 2 a)/2 sqrt(2 D r) for the cubic r u (u - a)(1 - u): ``fhn``, ``rm``, ``ap``, ``mms``.
     """
     cubic = {"fhn": ("a", "c1"), "rm": ("a", "c1"), "ap": ("a", "k"), "mms": ("uc", "tin")}
     if name not in cubic:

@@ -33,7 +33,7 @@ class Pacing:
     def __post_init__(self) -> None:
         if len(self.nodes) != len(self.onset_ms) or not self.nodes:
             raise ValueError(
-                f"pacing has {len(self.nodes)} sets of nodes and {len(self.onset_ms)} onsets; expected one onset per set"
+                f"pacing has {len(self.nodes)} sets of nodes and {len(self.onset_ms)} onsets; expected one onset each"
             )
 
     def current(self, n: int, t_ms: float) -> np.ndarray:

@@ -49,7 +49,7 @@ def hearts(
     graph = graph if graph is not None else sheet()
     generators = [np.random.default_rng([seed, *name.encode()]) for seed in seeds]
     ready: dict[int, DataSet] = {}
-    for attempt in range(60):
+    for _ in range(60):
         waiting = [k for k in range(len(seeds)) if k not in ready]
         if not waiting:
             break
@@ -110,7 +110,7 @@ def _captured(
     model: Model, pacing: list[list[tuple[tuple[int, ...], tuple[int, ...]]]], protocol: Protocol,
     generators: Sequence[np.random.Generator],
 ) -> list[list[Pacing] | None]:  # fmt: skip
-    """For every heart its protocols, S2 as soon after the last repolarisation as it captures; None if that is too late."""
+    """For every heart its protocols, S2 as soon after repolarisation as it captures; None if that is too late."""
     quick = replace(protocol, dt_ms=0.5)
     first = [[Pacing((s1,), (0.0,)) for s1, _ in row] for row in pacing]
     latest = crossings(_record(model, first, quick), protocol.sample_ms, 1)[0, 1].nan_to_num(math.inf).amax(0)  # (B, S)

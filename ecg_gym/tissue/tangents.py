@@ -1,9 +1,9 @@
 """A simulation with its derivatives to every parameter, forward in time: what Levenberg-Marquardt and error bars need.
 
-du/dp obeys the linearised equations, d/dt du = f_u du + sum f_h dh + f_p + L du + (dL/dp) u, and is carried along with u;
-nothing is stored and nothing runs backwards. The local derivatives f_u, f_h and f_p come from differences in float64 on
-the few nodes of the trajectory itself, so they cost one call of the reaction per step whatever the number of columns.
-For catalogue reactions without a residual on ``iso``, ``aniso`` and ``spline`` diffusion.
+du/dp obeys the linearised equations, d/dt du = f_u du + sum f_h dh + f_p + L du + (dL/dp) u, and is carried along with
+u; nothing is stored and nothing runs backwards. The local derivatives f_u, f_h and f_p come from differences in float64
+on the few nodes of the trajectory itself, so they cost one call of the reaction per step whatever the number of
+columns. For catalogue reactions without a residual on ``iso``, ``aniso`` and ``spline`` diffusion.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def applies(model: Model) -> bool:
     return model.spec.diffusion in KINDS and model.spec.residual == "none" and model.spec.reaction != "neural"
 
 
-def simulate_with_tangents(model: Model, stimuli: Stimuli, dt_ms: float, steps: int, every: int) -> tuple[Tensor, Tensor]:
+def simulate_with_tangents(
+    model: Model, stimuli: Stimuli, dt_ms: float, steps: int, every: int
+) -> tuple[Tensor, Tensor]:
     """``(T, N, B, S)`` u and ``(T, N, B, K, S)`` its derivatives to the K flat parameters, reaction first."""
     local = _Local(model)
     operator, to_conductance = model.operator(), _conductance_tangents(model)  # (E, Kd, S)
@@ -78,7 +80,9 @@ class _Local:
             rows = slice((2 + self.hidden + j) * self.s, (3 + self.hidden + j) * self.s)
             flat[rows, j] -= NUDGE  # downwards, so that a parameter at its upper bound has a derivative too
             self.sign[j] = -1.0
-        parameters = {k: v.repeat(copies, *[1] * (v.dim() - 1)) for k, v in wide.parameters.items()} | {"reaction": flat}
+        parameters = {k: v.repeat(copies, *[1] * (v.dim() - 1)) for k, v in wide.parameters.items()} | {
+            "reaction": flat
+        }
         self.rates, self.copies = rates(Model(model.spec, model.graph, parameters)), copies
 
     def __call__(self, u: Tensor, hidden: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""``HybridTissue``: a World whose ventricles are a fitted reaction-diffusion tissue and whose rest is the virtual patient.
+"""``HybridTissue``: a World whose ventricles are a fitted tissue and whose rest is the virtual patient.
 
 The tissue decides when a node fires and for how long. Kinetics, rhythm, survival, noise, P wave and lead field are the
 virtual patient's own, and so is how an interval is asked of a heart: QRS, J-Tpeak and Tpeak-Tend are calibrated on the
@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg_gym.core import ECG, MODEL_RATE_HZ
 from ecg_gym.pharmacology.modulation import REST
 from ecg_gym.tissue.default import default_tissue
 from ecg_gym.tissue.fitted import FittedTissue
 from ecg_gym.virtual_patient.beat_shapes import typical_beat_of
 from ecg_gym.virtual_patient.heart import Heart
-from ecg_gym.virtual_patient.world import VirtualPatient
+from ecg_gym.virtual_patient.world import VirtualPatient, model_strip
+from ecg_gym.waveform import measure
 
-ROUNDS = 6  # of correcting a twin by what its beat shows
+ROUNDS = 6  # of correcting a twin by what its noise-free beat shows
+READINGS = 3  # of correcting it by what the delineator reads off a strip of it
 LONGEST_QRS_MS = 220.0
 CLOSE_MS = 0.5
 
@@ -47,7 +50,7 @@ class HybridTissue(VirtualPatient):
         """The twin with this tissue, its conduction, source pattern and action potentials fitted to QRS and QT.
 
         Above the QRS that a normal beat can show, the pattern of sources is the bundle branch block whose QRS is
-        nearest. Conduction and duration are then corrected until the noise-free beat shows the record's intervals.
+        nearest. Conduction and duration are then corrected until the delineator reads the record's intervals.
         """
         heart = replace(heart, tissue=self.tissue)
         qrs, qt, rr_s = (float(measured[name]) for name in ("qrs_ms", "qt_ms", "rr_ms"))
@@ -55,8 +58,30 @@ class HybridTissue(VirtualPatient):
         if not np.isfinite(qrs):
             return heart
         choices = ("normal",) if heart.conduction == "normal" else ("lbbb", "rbbb")
-        fitted = [fit_intervals(replace(heart, conduction=kind), min(qrs, LONGEST_QRS_MS), qt, rr_s) for kind in choices]
-        return min(fitted, key=lambda pair: pair[1])[0]
+        fits = [fit_as_read(replace(heart, conduction=kind), min(qrs, LONGEST_QRS_MS), qt, rr_s) for kind in choices]
+        return min(fits, key=lambda pair: pair[1])[0]
+
+
+def fit_as_read(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tuple[Heart, float]:
+    """The heart on whose strips the delineator reads these intervals, and the largest difference that is left [ms].
+
+    The noise-free beat is fitted first; then what the delineator reads off a strip of it corrects what is asked.
+    """
+    best, least = heart, np.inf
+    asked_qrs, asked_qt = qrs_ms, qt_ms
+    for _ in range(READINGS):
+        heart, _ = fit_intervals(heart, asked_qrs, asked_qt, rr_s)
+        strip, _ = model_strip(heart, REST, np.random.default_rng(0))
+        read = measure(ECG(strip, MODEL_RATE_HZ)).row(0)
+        off_qrs, off_qt = qrs_ms - read["qrs_ms"], qt_ms - read["qt_ms"]
+        error = float(np.nanmax([abs(off_qrs), abs(off_qt), 0.0])) if np.isfinite(off_qrs) else np.inf
+        if error < least:
+            best, least = heart, error
+        if not np.isfinite(off_qrs):
+            break  # nothing was read: the noise-free fit is as good as it gets
+        asked_qrs = float(np.clip(asked_qrs + off_qrs, 40.0, LONGEST_QRS_MS))
+        asked_qt = asked_qt + off_qt if np.isfinite(off_qt) else asked_qt
+    return best, least
 
 
 def fit_intervals(heart: Heart, qrs_ms: float, qt_ms: float, rr_s: float) -> tuple[Heart, float]:

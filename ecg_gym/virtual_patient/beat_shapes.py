@@ -49,7 +49,9 @@ def ventricular_shape(heart: Heart, change: Modulation, kind: str, fusion_ms: fl
     fire = heart.tissue.activation_ms(kind, slow, round(fusion_ms / slow))
     rows = ventricular_rows(heart.pose, heart.scar)
     fired = _fired(heart.tissue, heart.pose, heart.scar, heart.injury, kind, round(fusion_ms / slow), slow, rate_hz)
-    return beat_shape(rows, fire, dispersion * heart.tissue.longer_ms() - shorter, rate_hz, phase3, plateau=plateau, fired=fired)
+    return beat_shape(
+        rows, fire, dispersion * heart.tissue.longer_ms() - shorter, rate_hz, phase3, plateau=plateau, fired=fired
+    )
 
 
 @lru_cache(maxsize=2048)
@@ -114,9 +116,7 @@ def _conduction_shown(tissue: Excitation, pose: int) -> tuple[np.ndarray, np.nda
 
 
 @lru_cache(maxsize=8192)
-def _knob(
-    tissue: Excitation, pose: int, scar: str, t_gain: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _knob(tissue: Excitation, pose: int, scar: str, t_gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the knob x: its stops, and the Tpeak-Tend and J-Tpeak [ms] they give in this heart at the reference APD.
 
     Both depend on how the heart lies, so each pose is measured on its own noise-free beat; what is asked of a heart is

@@ -1,6 +1,6 @@
 """``Excitation``: what a heart's beats ask of its tissue. ``EIKONAL`` answers with the default heart's travel times.
 
-Anything hashable with these two methods can take its place: ``ecg_gym.tissue.FittedTissue`` does, by reaction-diffusion.
+Anything hashable with these two methods can take its place: ``ecg_gym.tissue`` has one of reaction-diffusion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Excitation(Hashable, Protocol):
     """When each ventricular node fires and by how much longer than the mean it stays up. Hashed by its content."""
 
     def activation_ms(self, kind: str, slowness: float, fusion_ms: float = 0.0) -> np.ndarray:
-        """``(N,)`` firing times [ms] after the first; ``slowness`` is a factor on all times, ``fusion_ms`` before it."""
+        """``(N,)`` firing times [ms] after the first; ``slowness`` is a factor on all times and on ``fusion_ms``."""
         ...
 
     def longer_ms(self) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A checkpoint holds tensors and one JSON document (kind, config, leads, rate, data and licence, revision, metrics).
 Nothing here can run code while it is read: no pickle, ever. The hashes of the files that ship with the package
-stand in ``assets/manifest.json``, so that a changed or half-copied file is noticed before it speaks.
+stand in ``assets/manifest.json``, so that a changed or half-copied file is refused before it is used.
 """
 
 from __future__ import annotations

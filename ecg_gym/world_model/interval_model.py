@@ -3,8 +3,8 @@
 ECG-WM in two stages, p(z', m' | c) = p(m' | c) p(z' | m', c). The first is here: a mixture density (Bishop 1994) over
 the intervals m' that a delineator will read off the next strip. It begins at what pharmacology expects of an average
 heart that looked like this one, and learns the rest: how people differ, how sure one can be, who dies. The second, the
-denoiser, draws a strip with those intervals. So means and spreads are learned where they are a page of numbers, and the
-picture cannot talk the forecast out of them.
+denoiser, draws a strip with those intervals. So means and spreads are learned on
+intervals, and errors of drawing do not feed back into the forecast.
 
     y = (log rate, QRS, J-Tpeak-c, Tpeak-Tend, log T, log R, log SD of RR, PR)      given the signs s
     s = (P waves, regular, T measurable)                                           eight classes

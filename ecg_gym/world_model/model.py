@@ -411,7 +411,7 @@ def _joined(fits: np.ndarray) -> LeadFit:
 
 
 def _rows(observed: np.ndarray) -> list[dict[str, float]]:
-    """Measurements ``(B, len(OBSERVED))`` as the prior wants to hear them."""
+    """Measurements ``(B, len(OBSERVED))`` with what the prior needs and the intervals lack filled in."""
     return [{**dict(zip(OBSERVED, map(float, row))), "rr_ms": 60000 / float(row[0])} for row in observed]
 
 

@@ -201,7 +201,7 @@ def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytes
     result = kills.strike(job, 1, seed=1, folder=folder)
     assert (result["kills"], result["lost"], result["what"]) == (1, 2, ["2", "7"])
     monkeypatch.setattr(kills, "_command", lambda job, folder: [sys.executable, "-c", "raise SystemExit(3)"])
-    assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be gone on with
+    assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be resumed
 
 
 def test_results_of_a_benchmark_leave_out_how_long_it_took(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ from scipy import stats
 from worlds import AnalyticRisk, AnalyticWorld
 
 from ecg_gym.core import WATCH
-from planners.rollout import common_seeds
+from planners.measures import MeanVariance
+from planners.ranking import rank
+from planners.rollout import Futures, common_seeds
 from planners.scoring import c4, interval, lambda_intervals, paired_bootstrap, score, ties
 
 
@@ -89,6 +91,18 @@ def test_futures_that_are_not_finite_are_counted_and_never_best() -> None:
     assert made.best.n_nonfinite == 0
     assert any("not finite" in sentence for sentence in made.warnings)
     assert all(p.treatment != METOPROLOL for p in made.preferences)
+
+
+def test_one_future_that_is_not_finite_puts_the_best_score_last() -> None:
+    risks = np.array([[0.1, 0.1, 0.1, 1.0], [0.6, 0.6, 0.7, 0.7]])
+    finite = np.array([[True, True, True, False], [True, True, True, True]])
+    nothing: dict[str, np.ndarray] = {}
+    sampled = Futures(risks, finite, np.ones((2, 4), bool), nothing, nothing, np.zeros((2, 4, 12, 8)), 8)
+    ranked, preferences, _ = rank({METOPROLOL: (), WATCH: ()}, sampled, {}, MeanVariance(0.0), 0)
+    assert [row.treatment for row in ranked] == [WATCH, METOPROLOL]
+    assert ranked[1].score < ranked[0].score
+    assert [row.n_nonfinite for row in ranked] == [0, 1]
+    assert all(preference.treatment == WATCH for preference in preferences)
 
 
 def test_a_risk_that_is_not_finite_counts_as_the_worst() -> None:

@@ -53,6 +53,8 @@ def test_units_there_and_back():
         column["qt_ms"], column["qrs_ms"] + column["jtpeak_ms"] + column["tpeak_tend_ms"], rtol=1e-5
     )
     np.testing.assert_allclose(column["qtcf_ms"], column["qt_ms"] * (column["hr_bpm"] / 60) ** (1 / 3), rtol=1e-5)
+    # Johannesen 2014: J-Tpeak-c = J-Tpeak / RR^0.58, so a fast heart has the shorter J-Tpeak
+    np.testing.assert_allclose(column["jtpeak_ms"], column["jtpeakc_ms"] * (60 / column["hr_bpm"]) ** 0.58, rtol=1e-5)
 
 
 @pytest.mark.parametrize("signs", range(CLASSES))

@@ -339,6 +339,29 @@ def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: r
     result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
+@app.command()
+def leads(
+    hearts: Annotated[int | None, typer.Option(min=2, help="Hearts of each of the three truths; default 60.")] = None,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Synthetic hearts: is the true reaction named, how well is another pacing foretold, do the intervals cover?
+
+    Finished blocks of hearts are kept under the folder of --out, so a study that was stopped goes on.
+    """
+    from training.evaluation.leads import study as module
+
+    size = module.size_of(quick, hearts)
+    with progress_bar() as bar:
+        task = bar.add_task("blocks of hearts")
+        document = module.study(
+            (out or Path("out") / "study-leads") / "blocks", size,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    result.finish(document, out, as_json, module.figure, module.summary(document))
+
+
 def _of_world(
     module: Any, model: Path | None, options: tuple[bool, int | None, int | None, int], out: Path | None, as_json: bool
 ) -> None:

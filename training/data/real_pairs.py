@@ -80,7 +80,7 @@ def _encoded(
 def _priors(
     strips: np.ndarray, observed: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """EPK of the pairs ``(N, 8, 1024)`` [mV], and where it speaks ``(N,)``."""
+    """EPK of the pairs ``(N, 8, 1024)`` [mV], and where there is one ``(N,)``."""
     references, which = np.unique(before, return_inverse=True)
     fit = fit_leads(strips[references].astype(np.float32), [rows_of(row) for row in observed[references]])[which]
     targets = observed[after][:, [OBSERVED.index(name) for name in TARGET_INTERVALS]]

@@ -75,5 +75,7 @@ _ROWS = (
           "leads.agents"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
+    Study("leads", "Synthetic hearts: is the true reaction named, how well is another pacing foretold, do intervals "
+          "cover?", "leads.study"),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ROWS}

@@ -141,7 +141,7 @@ def read_aloud(intervals: Mapping[str, float]) -> str:
 
 
 def _rules(masked: Sequence[Masked], title: str, hard: bool) -> Markup:
-    """One row per rule that speaks, with all treatments it speaks against."""
+    """One row per rule that applies, with all treatments it forbids or warns of."""
     against: dict[tuple[str, str, str], list[str]] = {}
     for item in masked:
         for v in item.violations:

@@ -32,12 +32,16 @@ def drug_effects(hearts: int = 10, seed: int = 0, drugs: Sequence[Dose] = DRUGS)
     rows = []
     virtual, hybrid = VirtualPatient(), HybridTissue()
     for dose in drugs:
-        effects = {name: _effects(world, dose, hearts, seed) for name, world in (("virtual", virtual), ("hybrid", hybrid))}
+        effects = {
+            name: _effects(world, dose, hearts, seed) for name, world in (("virtual", virtual), ("hybrid", hybrid))
+        }
         row: dict[str, Any] = {"drug": str(dose), "hearts": hearts}
         for k, interval in enumerate(("qt", "qrs")):
             for name in effects:
                 row[f"{interval}_{name}_ms"] = float(effects[name][:, k].mean())
-            row[f"{interval}_difference_ms"] = float(abs(effects["hybrid"][:, k].mean() - effects["virtual"][:, k].mean()))
+            row[f"{interval}_difference_ms"] = float(
+                abs(effects["hybrid"][:, k].mean() - effects["virtual"][:, k].mean())
+            )
             row[f"{interval}_largest_ms"] = float(np.abs(effects["hybrid"][:, k] - effects["virtual"][:, k]).max())
         rows.append(row)
     return rows

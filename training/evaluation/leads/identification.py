@@ -8,8 +8,6 @@ least validation error. Blocks that are on disk are not computed again, so a stu
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.io import atomic_write
 from ecg_gym.tissue import REACTIONS, SPARSE_KINDS, DataSet, Spec, biventricular, sheet
 from ecg_gym.tissue.fitting import Fit, FitOptions, fit
 from ecg_gym.tissue.judging import held_out_errors
@@ -24,8 +23,10 @@ from ecg_gym.tissue.synthetic import Protocol, hearts
 
 TRUTHS = ("ap", "ms", "fhn")  # of the headline; our choice
 OUTSIDE = "bocf"  # a truth that is taken out of the catalogue
-SURVIVORS = 3
-SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 10, 0.08), (0.55, 8, 0.07)))
+SURVIVORS = 2
+SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))
+FIRST_LOOK = FitOptions(newton_stages=((0.22, 2),))  # for LARGE reactions, whose Jacobian costs five times the others'
+LARGE = ("bocf",)
 LONG = FitOptions(newton_stages=((1.0, 4),), intervals=True)
 HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
 HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
@@ -39,11 +40,11 @@ NEURAL = Spec("neural", "flux_mlp")  # pure neural
 class Block:
     """Hearts of one truth, one kind of observation, one graph: what one file holds."""
 
-    truth: str
+    truth: str  # one reaction, or several joined by "+": the seeds are then drawn for each
     kind: str
     graph: str  # "sheet" or "biventricular"
     seeds: tuple[int, ...]
-    baselines: bool  # whether the hand-made hybrids are fitted as well
+    baselines: int = 0  # how many of the hearts the hand-made hybrids are fitted to as well
 
     @property
     def name(self) -> str:
@@ -52,33 +53,36 @@ class Block:
 
 
 def protocol_of(block: Block) -> Protocol:
-    """Wide draws for the headline truths; 8 % for the 28 parameters of ``bocf``, most of whose wide draws do not conduct."""
+    """Wide draws for the headline truths; 8 % for ``bocf``, most of whose wide draws do not conduct."""
     return Protocol(parameter_sd=0.08) if block.truth == OUTSIDE else Protocol()
 
 
 def run_block(block: Block) -> dict[str, Any]:
     """One row per heart: truth, noise, every candidate's errors, the hybrids' errors and the intervals of the truth."""
     graph = sheet() if block.graph == "sheet" else biventricular()
-    data = hearts(block.truth, block.seeds, block.kind, graph, protocol_of(block))
+    names = block.truth.split("+")
+    data = [heart for name in names for heart in hearts(name, block.seeds, block.kind, graph, protocol_of(block))]
     reactions = [r for r in REACTIONS if r != OUTSIDE or block.truth != OUTSIDE]
     fits = candidates(data, [Spec(r) for r in reactions])
     if block.baselines:
-        fits |= hybrids(data, fits)
-    judged = {name: held_out_errors(rows, data) for name, rows in fits.items()}
+        fits |= hybrids(data[: block.baselines], fits)
+    judged = {name: held_out_errors(some, data[: len(some)]) for name, some in fits.items()}
     rows = []
     for k, heart in enumerate(data):
-        errors = {name: _row(fits[name][k]) | judged[name][k] for name in fits}
-        row: dict[str, Any] = {"heart": heart.name, "truth": block.truth, "kind": block.kind, "noise": heart.noise}
+        errors = {name: _row(fits[name][k]) | judged[name][k] for name in fits if k < len(fits[name])}
+        assert heart.truth is not None  # synthetic hearts have one
+        name = heart.truth.reaction
+        row: dict[str, Any] = {"heart": heart.name, "truth": name, "kind": block.kind, "noise": heart.noise}
         row |= {"couplings_ms": [p.onset_ms[1] for p in heart.pacing], "candidates": errors}
-        if heart.truth is not None and block.truth in fits:
-            row["scores"] = scores(fits[block.truth][k], heart.truth.values)
+        if name in fits:
+            row["scores"] = scores(fits[name][k], heart.truth.values)
         rows.append(row)
     return {"block": asdict(block), "rows": rows}
 
 
 def candidates(data: Sequence[DataSet], specs: Sequence[Spec]) -> dict[str, list[Fit]]:
     """Fits of every spec to every heart, by reaction; the survivors of the short stages are polished."""
-    short = fit(specs, data, SHORT)
+    short = [fit([spec], data, FIRST_LOOK if spec.reaction in LARGE else SHORT)[0] for spec in specs]
     order = np.argsort([[f.train_error for f in row] for row in short], axis=0)
     out = [list(row) for row in short]
     for i, spec in enumerate(specs):
@@ -122,19 +126,21 @@ def scores(f: Fit, truth: dict[str, float]) -> dict[str, float]:
     return out
 
 
-def blocks(hearts_each: int, sparse_each: int, outside: int, ventricles: int, size: int = 30) -> list[Block]:
-    """The blocks of a study, the headline first, truths in turn."""
-    out = [Block(truth, "voltage", "sheet", part, True) for part in _parts(0, hearts_each, size) for truth in TRUTHS]
+def blocks(
+    hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0, size: int = 30
+) -> list[Block]:
+    """The blocks of a study, the headline first; every block holds all three truths and can stand alone."""
+    each, together = size // len(TRUTHS), "+".join(TRUTHS)
+    out = [Block(together, "voltage", "sheet", part) for part in _parts(0, hearts_each, each)]
     out += [
-        Block(truth, kind, "sheet", part, False)
-        for part in _parts(1000, sparse_each, size) for kind in SPARSE_KINDS for truth in TRUTHS
+        Block(together, kind, "sheet", part)
+        for part in _parts(1000, sparse_each, each) for kind in SPARSE_KINDS
     ]  # fmt: skip
-    out += [Block(OUTSIDE, "voltage", "sheet", part, False) for part in _parts(2000, outside, size)]
-    out += [
-        Block(truth, "voltage", "biventricular", part, False)
-        for truth in TRUTHS
-        for part in _parts(3000, ventricles, size)
-    ]
+    if baseline_each:  # hybrids cost more than all candidates together
+        out.insert(1, Block(together, "voltage", "sheet", tuple(range(4000, 4000 + baseline_each)), 3 * baseline_each))
+    out += [Block(OUTSIDE, "voltage", "sheet", part) for part in _parts(2000, outside, size)]
+    for part in _parts(3000, ventricles, each):
+        out.append(Block(together, "voltage", "biventricular", part))
     return out
 
 
@@ -149,12 +155,6 @@ def run(folder: Path, chosen: Iterable[Block]) -> Iterator[dict[str, Any]]:
     for block in chosen:
         path = folder / f"{block.name}.json"
         if not path.exists():
-            _write(path, json.dumps(run_block(block)))
+            with atomic_write(path) as aside:
+                aside.write_text(json.dumps(run_block(block)), encoding="utf-8")
         yield json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(aside, path)

@@ -229,7 +229,7 @@ def _trial(
 
 
 def _prior(queries: Questions) -> np.ndarray:
-    """What pharmacology, as it is heard just now, says of the effect of each treatment ``(N, 6)``."""
+    """The effect of each treatment ``(N, 6)`` by pharmacology, with the distortion that is in force."""
     start, dt = queries.start, queries.dt_hours
     later = [
         replace(start, taken=taken, hours=start.hours + dt)

@@ -1,0 +1,205 @@
+"""``ecg-gym study leads``: is the true reaction named, how well is the next pacing foretold, and how sure?
+
+Synthetic hearts only: three truths drawn wide, a slow patch, S1-S2 pacing, noise 0.02 to 0.10, all reactions of the
+catalogue as candidates. Blocks of hearts are files in the study's folder; a study that is stopped goes on there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecg_gym.tissue import SPARSE_KINDS
+from training.evaluation import result
+from training.evaluation.leads.identification import HYBRIDS, OUTSIDE, TRUTHS, Block, blocks, run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+USUAL = {"hearts_each": 60, "sparse_each": 20, "outside": 20, "ventricles": 2, "baseline_each": 4}
+SMALL = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0, "baseline_each": 0, "size": 6}
+COVERAGE = 0.90
+Row = dict[str, Any]
+
+
+def size_of(quick: bool, hearts: int | None) -> dict[str, int]:
+    """How many hearts: the usual study, the quick one, or ``hearts`` of each truth with the rest in proportion."""
+    size = dict(SMALL if quick else USUAL)
+    if hearts is not None:
+        size |= {"hearts_each": hearts, "sparse_each": -(-hearts // 3), "outside": -(-hearts // 3)}
+    return size
+
+
+def study(folder: Path, size: Mapping[str, int], progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """The document of a whole study; finished blocks are read from ``folder``."""
+    chosen: list[Block] = blocks(**size)
+    rows: list[Row] = []
+    for done, block in enumerate(run(folder, chosen)):
+        rows += [row | {"graph": block["block"]["graph"]} for row in block["rows"]]
+        if progress:
+            progress(done + 1, len(chosen))
+    return document(rows, size)
+
+
+def document(rows: Sequence[Row], size: Mapping[str, int]) -> dict[str, Any]:
+    """The document of hearts' rows: metrics with intervals that draw hearts, one flat row per heart."""
+    dense = [r for r in rows if r["kind"] == "voltage" and r["truth"] in TRUTHS and r["graph"] == "sheet"]
+    sparse = [r for r in rows if r["kind"] in SPARSE_KINDS]
+    metrics: dict[str, Any] = {"identified_fraction": identified(dense)}
+    metrics |= {
+        f"identified_fraction_{truth}": identified([r for r in dense if r["truth"] == truth]) for truth in TRUTHS
+    }
+    if sparse:
+        metrics["identified_fraction_sparse"] = identified(sparse)
+        for kind in SPARSE_KINDS:
+            metrics[f"identified_fraction_{kind}"] = identified([r for r in sparse if r["kind"] == kind])
+    ventricles = [r for r in rows if r["graph"] == "biventricular"]
+    if ventricles:
+        metrics["identified_fraction_biventricular"] = identified(ventricles)
+    metrics |= held_out(dense) | coverage(dense)
+    return result.document("leads", None, len(rows), [0], metrics, [flat(r) for r in rows], **size)
+
+
+def choice(row: Row, by: str = "validation") -> str:
+    """The reaction a search names: the candidate with the least error on the validation protocol."""
+    candidates = [name for name in row["candidates"] if name not in HYBRIDS]
+    return min(candidates, key=lambda name: row["candidates"][name][by])
+
+
+def identified(rows: Sequence[Row]) -> dict[str, Any]:
+    """The share of hearts whose true reaction is named, beside choosing by training error and by chance."""
+    names = np.array([r["heart"] + r["kind"] for r in rows])
+    right = np.array([float(choice(r) == r["truth"]) for r in rows])
+    by_training = np.array([float(choice(r, "train") == r["truth"]) for r in rows])
+    chance = float(np.mean([1 / len([c for c in r["candidates"] if c not in HYBRIDS]) for r in rows])) if rows else 0.0
+    value = result.estimate_mean(right, names)
+    value["ci95"] = wilson(right)  # a bootstrap of all successes has no width
+    baselines = {"by training error": float(by_training.mean()) if len(rows) else 0.0, "random pick": chance}
+    return result.metric(value, baselines=baselines, n=len(rows))
+
+
+def wilson(right: np.ndarray) -> list[float]:
+    """The 95 % score interval of a proportion (Wilson 1927, J Am Stat Assoc 22:209)."""
+    n, z = max(len(right), 1), 1.96
+    p = float(right.mean()) if len(right) else 0.0
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return [float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))]
+
+
+def held_out(rows: Sequence[Row]) -> dict[str, Any]:
+    """Errors on the held-out pacing: of what the search chose, and of every fixed choice."""
+    out: dict[str, Any] = {}
+    if not rows:
+        return out
+    names = np.array([r["heart"] for r in rows])
+    fixed = [name for name in rows[0]["candidates"] if name not in HYBRIDS]
+    for key in ("mae", "activation_ms", "apd_ms", "smoothness_ms"):
+        chosen = np.array([r["candidates"][choice(r)][key] for r in rows], float)
+        always = {f"always {name}": np.array([r["candidates"][name][key] for r in rows], float) for name in fixed}
+        always["random pick"] = np.nanmean(np.stack(list(always.values())), axis=0)
+        baselines = {name: result.estimate_mean(values, names) for name, values in always.items()}
+        out[f"held_out_{key}"] = result.metric(result.estimate_mean(chosen, names), baselines=baselines, n=len(rows))
+    beside = [r for r in rows if all(name in r["candidates"] for name in HYBRIDS)]
+    if beside:
+        out["mae_reduction_vs_hybrid"] = _reduction(beside)
+    return out
+
+
+def _reduction(rows: Sequence[Row]) -> dict[str, Any]:
+    """1 - the search's mean error over that of the better hybrid; baselines are the hybrids' and neural errors."""
+    names = np.array([r["heart"] for r in rows])
+    chosen = np.array([r["candidates"][choice(r)]["mae"] for r in rows])
+    errors = {name: np.array([r["candidates"][name]["mae"] for r in rows]) for name in (*HYBRIDS, "neural")}
+    value = result.estimate(
+        lambda k: 1 - float(chosen[k].mean()) / min(float(errors[name][k].mean()) for name in HYBRIDS), names
+    )
+    baselines = {f"{name} (error)": result.estimate_mean(values, names) for name, values in errors.items()}
+    baselines["search (error)"] = result.estimate_mean(chosen, names)
+    return result.metric(value, baselines=baselines, n=len(rows))
+
+
+def coverage(rows: Sequence[Row]) -> dict[str, Any]:
+    """How often a 90 % interval of a reaction parameter holds the truth, its factor taken from the other half of hearts.
+
+    For each truth the hearts are halved; one half gives the factor (the 90 % quantile of |error| over half width), the
+    other is judged, and the other way round. ``uncorrected`` is the Laplace interval itself.
+    """
+    judged, raw, hearts_, found = [], [], [], {}
+    for truth in TRUTHS:
+        mine = [r for r in rows if r["truth"] == truth and r.get("scores")]
+        if len(mine) < 4:
+            continue
+        scores = np.array([list(r["scores"].values()) for r in mine])
+        found[truth] = float(np.quantile(scores, COVERAGE))
+        for half in (0, 1):
+            factor = np.quantile(scores[1 - half :: 2], COVERAGE)
+            judged.append((scores[half::2] <= factor).mean(axis=1))
+            raw.append((scores[half::2] <= 1).mean(axis=1))
+            hearts_ += [r["heart"] for r in mine[half::2]]
+    if not judged:
+        return {}
+    names = np.array(hearts_)
+    value = result.estimate_mean(np.concatenate(judged), names)
+    baselines = {"uncorrected": result.estimate_mean(np.concatenate(raw), names)}
+    return {"coverage90_parameters": result.metric(value, baselines=baselines, n=len(names), factors=found)}
+
+
+def flat(row: Row) -> Row:
+    """One heart as a line of a table: what was named, and the errors of what was named and of the truth."""
+    named = choice(row)
+    best, truth = row["candidates"][named], row["candidates"].get(row["truth"], {})
+    out: Row = {name: row[name] for name in ("heart", "graph", "kind", "truth", "noise")}
+    out |= {"named": named, "mae": best["mae"], "activation_ms": best["activation_ms"], "apd_ms": best["apd_ms"]}
+    out |= {"validation": best["validation"], "validation_of_truth": truth.get("validation")}
+    order = sorted(c["validation"] for name, c in row["candidates"].items() if name not in HYBRIDS)
+    out["runner_up_ratio"] = order[1] / order[0]
+    return out | {name: row["candidates"][name]["mae"] for name in HYBRIDS if name in row["candidates"]}
+
+
+def summary(document_: Mapping[str, Any]) -> list[Row]:
+    """One line per metric, for a screen."""
+    rows = []
+    for name, metric in document_["metrics"].items():
+        best = metric["baselines"]
+        beside = "; ".join(f"{key} {value:.3g}" for key, value in best.items() if value is not None)
+        rows.append(
+            {"metric": name, "value": metric["value"], "ci95": metric["ci95"], "n": metric.get("n"), "beside": beside}
+        )
+    return rows
+
+
+def figure(document_: Mapping[str, Any]) -> Figure:
+    """What was named for which truth, on dense sheets and by sparse observation."""
+    from matplotlib.figure import Figure
+
+    kinds = [
+        k
+        for k in ("voltage", *SPARSE_KINDS)
+        if any(r["kind"] == k and r["graph"] == "sheet" for r in document_["rows"])
+    ]
+    drawing = Figure(figsize=(3.2 * len(kinds), 3.2), layout="constrained")
+    for number, kind in enumerate(kinds):
+        axes = drawing.add_subplot(1, len(kinds), number + 1)
+        rows = [r for r in document_["rows"] if r["kind"] == kind and r["graph"] == "sheet"]
+        truths = [t for t in (*TRUTHS, OUTSIDE) if any(r["truth"] == t for r in rows)]
+        named = sorted({r["named"] for r in rows} | set(truths) - {OUTSIDE})
+        count: dict[tuple[str, str], int] = defaultdict(int)
+        for row in rows:
+            count[row["truth"], row["named"]] += 1
+        table = np.array([[count[t, n] for n in named] for t in truths], float)
+        axes.imshow(table / np.maximum(table.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+        for (i, j), value in np.ndenumerate(table):
+            axes.text(
+                j, i, f"{value:.0f}", ha="center", va="center", color="white" if value > table[i].sum() / 2 else "0.3"
+            )
+        axes.set_xticks(range(len(named)), named, rotation=45, ha="right")
+        axes.set_yticks(range(len(truths)), truths)
+        axes.set_title(kind)
+        axes.set_xlabel("named")
+        if not number:
+            axes.set_ylabel("truth")
+    return drawing
