@@ -19,6 +19,7 @@ INSIDE = (
     ("registration",),
     ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),
+    ("tissue",),
     ("world_model",),
     ("risk",),
     ("rollout",),
