@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -79,7 +80,7 @@ class LocalProcesses:
             raise ValueError(f"workers is {workers}; expected at least 1; pass --workers 2")
         self.most = workers + 1  # one job is queued, so that no worker idles
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(workers, context, initializer=one_thread)
+        self.pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
         self.jobs: dict[Future[Any], Any] = {}
 
     @property
@@ -174,6 +175,12 @@ def completed(executor: Executor, work: Work, jobs: Iterable[Any]) -> Iterator[t
                 yield executor.next()
     finally:
         executor.close()
+
+
+def _begin_worker() -> None:
+    """One thread, and Ctrl-C is the parent's business: it closes the executor, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
 
 
 def one_thread() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ecg_gym.core import INDEPENDENT_LEADS, Administration, independent_from_leads, limb_from_independent
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
-from ecg_gym.executor import completed, executor
+from ecg_gym.executor import Executor, completed, executor
 from ecg_gym.io import atomic_write, write_json, write_npz
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.virtual_patient import FINDINGS, Truth, draw_heart, synthesise
@@ -82,14 +82,17 @@ class Simulated:
         return limb_from_independent(self.signal.astype(np.float32) * (UV_PER_COUNT / 1000))
 
 
-def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: int = 1) -> Iterator[tuple[int, int]]:
+def simulate(
+    folder: Path, n: int, settings: Simulation | None = None, workers: int | Executor = 1
+) -> Iterator[tuple[int, int]]:
     """Writes ``n`` ECGs to ``folder`` in shards, and yields (ECGs that are there, n) as they come.
 
     Shards that exist are kept. At the end ``labels.csv`` holds one row of labels an ECG. Raises ValueError if the
-    folder was made with other settings, or if ``n`` or ``workers`` is below one.
+    folder was made with other settings, or if ``n`` or ``workers`` (a number of processes, or an Executor such as a Ray
+    cluster) is below one. Ctrl-C ends the workers at once; what they had begun is begun again later.
     """
     settings = settings or Simulation()
-    if n < 1 or workers < 1:
+    if n < 1 or (isinstance(workers, int) and workers < 1):
         raise ValueError(f"n is {n} and workers {workers}; expected both at least 1; ask for more")
     _claim(folder, settings)
     shards = {first // PER_SHARD: min(PER_SHARD, n - first) for first in range(0, n, PER_SHARD)}
@@ -97,7 +100,7 @@ def simulate(folder: Path, n: int, settings: Simulation | None = None, workers: 
     yield sum(done.values()), n
     todo = [shard for shard in shards if shard not in done]
     make = partial(_make, folder, settings)
-    hands = executor(workers if workers > 1 and len(todo) > 1 else 0)
+    hands = workers if not isinstance(workers, int) else executor(workers if workers > 1 and len(todo) > 1 else 0)
     for (shard, size), _ in completed(hands, make, [(shard, shards[shard]) for shard in todo]):
         done[shard] = size
         yield sum(done.values()), n

@@ -46,6 +46,8 @@ MeasureName = Annotated[
     typer.Option("--measure", help="mean-variance[:LAMBDA] (default), cvar[:ALPHA], entropic[:THETA], p-qtcf[:MS]."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 is this one. The result does not depend on it.")]
+Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on, or `local`; needs ecg-gym[ray].")]
 Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
 Devices = Annotated[
@@ -170,7 +172,8 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder of the shards; the same command resumes it.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Virtual ECGs.")] = 1000,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 2,
+    workers: Workers = 2,
+    ray: Ray = None,
     rhythm: Annotated[str | None, typer.Option(help="One rhythm only; default the whole population's.")] = None,
     healthy: Annotated[bool, typer.Option("--healthy", help="Trial volunteers only.")] = False,
     treated: Annotated[float, typer.Option(min=0, max=1, help="Share of people with drugs on board.")] = 0.5,
@@ -179,6 +182,7 @@ def simulate(
 ) -> None:
     """Virtual 12-lead ECGs with their truth: beats, fiducials, intervals, findings, concentrations, hazards."""
     from ecg_gym.datasets import simulated
+    from ecg_gym.executor import executor
     from ecg_gym.virtual_patient.rhythm_table import rhythms
 
     with entrance():
@@ -186,7 +190,7 @@ def simulate(
         if rhythm is not None and rhythm not in rhythms():
             raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
         settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
-        steps = simulated.simulate(out, n, settings, workers)
+        steps = simulated.simulate(out, n, settings, executor(workers, ray))
         there, _ = next(steps)
     with progress_bar() as bar:
         task = bar.add_task("ECGs", total=n, completed=there)
@@ -207,11 +211,14 @@ def trial(
     n: Annotated[int | None, typer.Option(min=1, help="People; default the protocol's own number.")] = None,
     seed: Seed = 0,
     waveforms: Annotated[bool, typer.Option(help="Write the WFDB records too.")] = True,
+    workers: Workers = 0,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """A virtual trial: records, a table of every ECG, and placebo-corrected effects measured beside true."""
     from ecg_gym.clinical_trial import load_protocol, run_trial
     from ecg_gym.clinical_trial.report import effects_table, save_figure
+    from ecg_gym.executor import executor
 
     with entrance():
         parsed = load_protocol(protocol)
@@ -219,8 +226,9 @@ def trial(
         with progress_bar() as bar:
             task = bar.add_task("people", total=n or parsed.subjects)
             result = run_trial(
-                parsed, n, seed, folder, waveforms, progress=lambda done, of: bar.update(task, completed=done, total=of)
-            )
+                parsed, n, seed, folder, waveforms,
+                progress=lambda done, of: bar.update(task, completed=done, total=of), workers=executor(workers, ray),
+            )  # fmt: skip
     picture = save_figure(result, folder / "effects.png")
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
