@@ -51,3 +51,20 @@ def test_a_table_of_nothing_is_refused(tmp_path: Path) -> None:
     write_table([], tmp_path / "fits.csv.gz")
     with pytest.raises(ValueError, match="make it anew"):
         read_table(tmp_path / "fits.csv.gz")
+
+
+def test_the_shipped_table() -> None:
+    """Twenty hearts of four truths; on all of them the best structure has the true reaction."""
+    from training.leads.make_table import TEST_SEEDS
+    from training.leads.table import SHIPPED
+
+    hearts = read_table()
+    assert SHIPPED.stat().st_size < 300_000
+    assert len(hearts) == 20
+    assert {case.truth for case in hearts} == {"ap", "ms", "fhn", "rm"}
+    assert len({(case.truth, case.seed) for case in hearts}) == 20
+    assert sum(case.seed in TEST_SEEDS for case in hearts) == 8
+    for case in hearts:
+        assert len({candidate.spec for candidate in case.outcomes}) >= 12
+        assert case.best().spec.reaction == case.truth
+        assert case.outcomes[case.best()].validation_error < 0.2 * case.null_error
