@@ -1,6 +1,6 @@
 """Make a table of fits: every candidate of a space on synthetic hearts of several truths. Stop it any time, it goes on.
 
-    python -m training.leads.make_table --out runs/fits --space small
+    python -m training.leads.make_table --out runs/fits --space twelve
 
 Each candidate is fitted to all hearts as one tensor and leaves one file in the folder; the table is put together from
 the files that are there. The shipped ``fits.csv.gz`` was made by this command.
@@ -82,7 +82,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the parts")
-    parser.add_argument("--space", choices=tuple(SPACES), default="small")
+    parser.add_argument("--space", choices=tuple(SPACES), default="twelve")
     parser.add_argument("--table", type=Path, default=SHIPPED, help="where the table is written")
     arguments = parser.parse_args()
     candidates = SPACES[arguments.space].candidates

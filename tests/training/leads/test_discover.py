@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ecg_gym.datasets.ep import write_ep
+from ecg_gym.datasets.ep import EPRecording, convert_carto, write_ep
 from ecg_gym.tissue import DataSet, FitOptions
 from training.cli.app import app
 from training.leads.discover import AGENTS, activation_maps, discover
@@ -131,3 +131,24 @@ def test_maps_of_fits_and_of_the_recording(data: DataSet, tmp_path: Path) -> Non
     assert maps["recorded"].shape == maps["fit"].shape == (64,)
     paced = list(data.pacing[data.validation[0]].nodes[0])
     assert np.nanmedian(maps["recorded"][paced]) < np.nanmedian(maps["recorded"])
+
+
+@pytest.mark.slow
+def test_a_map_of_times_and_potentials_at_a_distance_are_fitted_too(tmp_path: Path) -> None:
+    ep_files.write_carto(tmp_path)
+    times = data_set(convert_carto(tmp_path), max_nodes=40)
+    two = ep_files.two_beats(3)
+    assert two.signal is not None
+    field = np.random.default_rng(0).standard_normal((4, 64)) / 8
+    corners = 100.0 * np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
+    potentials = data_set(EPRecording(
+        "electrodes", corners, 500.0, np.einsum("mn,pnt->pmt", field, two.signal).astype(np.float32),
+        pacing=two.pacing, nodes=two.position, lead_field=field,
+    ))  # fmt: skip
+    for name, one in (("times", times), ("potentials", potentials)):
+        result = discover(one, tmp_path / name, "random", budget=1, options=QUICK)
+        assert result.best is not None
+        assert 0 < result.best.validation_error < 2 * result.null_error
+        maps = activation_maps(one, {"fit": result.best}, one.validation[0])
+        assert ("recorded" in maps) == (name == "times")
+        assert np.isfinite(maps["fit"]).sum() > len(one.graph) / 2
