@@ -4,7 +4,7 @@ from ecg_gym.checks import check_world
 from ecg_gym.core import ECG, LEADS, WATCH, Administration, Dose, Patient, State, Treatment, World
 from ecg_gym.registration import register
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ECG",
     "LEADS",

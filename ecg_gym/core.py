@@ -13,6 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ecg_gym.plausibility import bounds, check_bounds
+from ecg_gym.svg import strip_svg
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")  # the other four follow (Einthoven, Goldberger)
 # The limb leads out of I and II, in the order of LEADS (Einthoven 1908, Goldberger 1942): the only place they stand.
@@ -80,6 +83,13 @@ class ECG:
             )
         return cls(np.stack([np.asarray(leads[lead]) for lead in LEADS], axis=-2), rate_hz)
 
+    def _repr_html_(self) -> str:
+        """The first strip as a picture, for notebooks."""
+        first = self.signal if self.signal.ndim == 2 else self.signal[0]
+        shape = "" if self.signal.ndim == 2 else f", first of {len(self.signal)}"
+        missing = f", missing {', '.join(self.missing)}" if self.missing else ""
+        return strip_svg(first, self.rate_hz, LEADS, f"ECG, {self.seconds:g} s at {self.rate_hz:g} Hz{shape}{missing}")
+
     @property
     def seconds(self) -> float:
         """Length of the strip in seconds."""
@@ -118,21 +128,12 @@ def _words(name: str, value: Any) -> frozenset[str]:
     return words
 
 
-# What a living adult can have; outside is a slip of the keyboard or of the unit, not a patient.
-PLAUSIBLE = {
-    "age_years": (16, 110, "years"),
-    "weight_kg": (25, 300, "kg"),
-    "height_cm": (100, 250, "cm"),
-    "potassium": (1.5, 10, "mmol/L"),
-    "magnesium": (0.2, 5, "mmol/L"),
-    "calcium": (0.8, 5, "mmol/L"),
-    "creatinine_clearance": (1, 250, "mL/min"),
-}
-
-
 @dataclass(frozen=True)
 class Patient:
-    """What is known about a person. ``None`` means unknown: it is flagged to the model, never invented."""
+    """What is known about a person. ``None`` means unknown: it is flagged to the model, never invented.
+
+    Raises ValueError for a number that no living adult has (``plausible.yaml``).
+    """
 
     age_years: float | None = None
     sex: str | None = None  # "F" or "M"
@@ -148,9 +149,11 @@ class Patient:
     def __post_init__(self) -> None:
         if self.sex not in (None, "F", "M"):
             raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
-        for name in PLAUSIBLE:
-            if (value := getattr(self, name)) is not None and not is_number(value):
-                raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
+        for name in bounds():
+            if (value := getattr(self, name)) is not None:
+                if not is_number(value):
+                    raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
+                check_bounds(name, value)
         for name in ("conditions", "medication"):
             if isinstance(value := getattr(self, name), str):
                 raise TypeError(f"{name} is the word {value!r}; expected a set of words; pass {name}={{{value!r}}}")
@@ -297,28 +300,48 @@ class World(Protocol):
         ...
 
 
+_NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _DOSE = re.compile(
-    r"^\s*(?P<drug>[A-Za-z][\w\- ]*?)\s+(?P<amount>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-zµ][\w/µ]*)"
-    r"(?:\s+(?P<route>PO|IV|SC))?(?:\s+over\s+(?P<minutes>\d+(?:\.\d+)?)\s*min)?\s*$",
+    rf"^\s*(?P<drug>[A-Za-z][\w\-]*(?:\s+[A-Za-z][\w\-]*)*?)\s+(?P<amount>{_NUMBER})\s*(?P<unit>[A-Za-z\u00b5\u03bc][\w/\u00b5\u03bc]*)"
+    r"(?:\s+(?P<route>PO|IV|SC|oral|orally|by mouth|p\.o\.|i\.v\.|s\.c\.))?"
+    rf"(?:\s+(?:over|for|in)\s+(?P<time>{_NUMBER})\s*(?P<clock>s|sec|seconds?|min|mins|minutes?|h|hr|hrs|hours?))?\s*$",
     re.IGNORECASE,
 )
+_ROUTES = {"ORAL": "PO", "ORALLY": "PO", "BY MOUTH": "PO", "P.O.": "PO", "I.V.": "IV", "S.C.": "SC"}
+_HOURS = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0}  # by the first letter of the word
+_UNITS = {"ug": "mcg", "hr": "h", "hour": "h", "minute": "min", "u": "U", "iu": "U", "unit": "U", "units": "U",
+          "milligram": "mg", "gram": "g", "vials": "vial", "gm": "g",
+          **{unit: unit for unit in ("mg", "g", "mcg", "kg", "ng", "mmol", "min", "h", "vial")}}  # fmt: skip
+_MONOVALENT = ("potassium", "sodium", "lithium")  # 1 mEq is 1 mmol
 
 
 def parse_dose(text: str, default_route: str = "") -> Dose:
-    """A dose from words such as ``"dofetilide 0.5 mg PO"`` or ``"amiodarone 150 mg IV over 10 min"``.
+    """A dose from words such as ``"dofetilide 0.5 mg PO"`` or ``"amiodarone 150 mg IV over 10 minutes"``.
 
-    Only the form is checked here; whether drug, unit and amount make sense is the formulary's business.
+    Times may be in seconds, minutes or hours, units as charts write them (``mg/hr``, ``ug``, ``units``; a mEq of
+    potassium or sodium is a mmol). Only the form is checked here; whether drug, unit and amount make
+    sense is the formulary's business.
     """
     match = _DOSE.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
-            f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC] [over MINUTES min]'; "
-            "write for example 'dofetilide 0.5 mg PO'"
+            f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC] [over TIME min]'; "
+            "write for example 'dofetilide 0.5 mg PO' or 'amiodarone 150 mg IV over 10 min'"
         )
+    route = (match["route"] or default_route).upper()
+    hours = float(match["time"]) * _HOURS[match["clock"][0].lower()] if match["time"] else 0.0
+    drug = "_".join(match["drug"].lower().split())
     return Dose(
-        drug=match["drug"].strip().lower().replace(" ", "_"),
+        drug=drug,
         amount=float(match["amount"]),
-        unit=match["unit"].replace("µ", "mc"),
-        route=(match["route"] or default_route).upper(),
-        duration_hours=float(match["minutes"] or 0) / 60,
+        unit=_unit(match["unit"], drug.startswith(_MONOVALENT)),
+        route=_ROUTES.get(route, route),
+        duration_hours=hours,
     )
+
+
+def _unit(written: str, monovalent: bool) -> str:
+    """A unit as the formulary spells it; what it does not know stays as it was written."""
+    parts = written.replace("\u00b5", "u").replace("\u03bc", "u").split("/")
+    spelled = [_UNITS.get(part.lower(), part) for part in parts]
+    return "/".join("mmol" if monovalent and part.lower() == "meq" else part for part in spelled)

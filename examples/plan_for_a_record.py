@@ -2,7 +2,7 @@
 
     python examples/plan_for_a_record.py path/to/wfdb_record out.png
 
-The same as `ecg-gym plan --record path/to/wfdb_record`, in the ten lines that matter.
+The same as `ecg-gym plan path/to/wfdb_record`, in the ten lines that matter.
 """
 
 import sys
@@ -24,7 +24,7 @@ def main(path: str, picture: str, drugs: tuple[str, ...] = DRUGS, k: int = 16) -
     world = WorldModel.load()
     state = world.observe(record.ecg, record.patient)
     ranked = plan(world, state, FORMULARY.menu(drugs), RiskModel.load(), k=k, record=record.name)
-    Console(width=120).print(plan_table(ranked))
+    Console(width=120, markup=False).print(plan_table(ranked))
     plan_figure(ranked).savefig(picture, dpi=100)
     return ranked
 

@@ -3,7 +3,7 @@
     python examples/your_own_drug.py
 
 The row is `examples/your_own_drug.yaml`, an invented compound; the variable ECG_GYM_DRUGS names the file, for every
-command and every process: `ECG_GYM_DRUGS=my_drugs.yaml ecg-gym plan --record ... --drugs compound_x`.
+command and every process: `ECG_GYM_DRUGS=my_drugs.yaml ecg-gym plan ... --drugs compound_x`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""From a WFDB record to a ranked plan: everything that can be refused is refused in ``prepare``, before any work.
+"""From a record to a ranked plan: everything that can be refused is refused in ``prepare``, before any work.
 
 prepared = prepare(Path("records/0001"), patient_words="age=71,sex=F")
 plan = run(prepared, k=16, risk_aversion=0.6, seed=0)
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ecg_gym.core import Administration, Patient, State, Treatment, World
 from ecg_gym.datasets import Record, read_record
+from planners.facts import Facts, facts_of_record
 from planners.parsing import parse_candidates, parse_given, parse_patient
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Prepared:
     world: World
     risk: RiskModel
     state: State  # a batch of one, as the world sees the record
+    facts: Facts  # what was measured on the record itself
+    named: bool  # whether the candidates were asked for by name
 
 
 def prepare(
@@ -43,11 +46,17 @@ def prepare(
     model_path: Path | None = None,
     allow_missing_leads: bool = False,
     preset: str = "default",
+    all_drugs: bool = False,
+    fix_leads: bool = False,
+    rate_hz: float | None = None,
+    leads: Sequence[str] | None = None,
 ) -> Prepared:
     """Read, check and observe a record; nothing is written and nothing is sampled.
 
     ``scenario`` lends conditions, doses already given and the drugs on offer; explicit words win over it, and both
-    win over the record's header. ``preset="paper"`` samples as the paper does: 1,000 ancestral steps.
+    win over the record's header. Drugs in ``drugs_words``, or the whole menu with ``all_drugs``, are candidates even
+    without an indication. ``fix_leads``, ``rate_hz`` [Hz] and ``leads`` are ``read_record``'s. ``preset="paper"``
+    samples as the paper does: 1,000 ancestral steps.
 
     Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
     """
@@ -55,19 +64,26 @@ def prepare(
     from ecg_gym.risk import RiskModel
     from ecg_gym.world_model import WorldModel
 
-    record = read_record(path, allow_missing_leads=allow_missing_leads)
+    if all_drugs and drugs_words is not None:
+        raise ValueError("--all-drugs and --drugs were both given; expected one of them; leave one out")
+    record = read_record(
+        path, allow_missing_leads=allow_missing_leads, fix_leads=fix_leads, rate_hz=rate_hz, leads=leads
+    )
     patient, drugs = record.patient, drugs_words
     given: tuple[Administration, ...] = ()
     if scenario is not None:
         patient, given, offered = scenario_named(scenario).lend(patient)
-        drugs = drugs if drugs is not None else offered
+        drugs = drugs if drugs is not None or all_drugs else offered
     if patient_words is not None:
         patient = parse_patient(patient_words, patient)
     given = tuple(sorted((*given, *parse_given(given_words, patient))))
     candidates = parse_candidates(drugs, patient)
     world = WorldModel.load(model_path, sampler="ddpm" if preset == "paper" else None)
     risk = RiskModel.load()
-    return Prepared(record, patient, given, candidates, world, risk, world.observe(record.ecg, patient, given))
+    state = world.observe(record.ecg, patient, given)
+    facts = facts_of_record(record.ecg, patient, state, risk)
+    named = all_drugs or drugs_words is not None
+    return Prepared(record, patient, given, candidates, world, risk, state, facts, named)
 
 
 def run(
@@ -79,14 +95,17 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
-    """The ranked plan for a prepared record: ``k`` post-dose ECGs per candidate under common random numbers."""
-    from planners import plan
+    """The advice for a prepared record: ``k`` post-dose ECGs per candidate under common random numbers."""
+    from planners.advice import advise
 
-    return plan(
+    return advise(
         prepared.world,
         prepared.state,
         prepared.candidates,
         prepared.risk,
+        facts=prepared.facts,
+        named=prepared.named,
+        remarks=prepared.record.remarks,
         k=k,
         risk_aversion=risk_aversion,
         measure=measure,

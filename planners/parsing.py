@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from ecg_gym.core import PLAUSIBLE, WATCH, Administration, Patient, Treatment, parse_dose
-from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.core import WATCH, Administration, Patient, Treatment, parse_dose
+from ecg_gym.pharmacology import FORMULARY, known_conditions, resolve_medications
+from ecg_gym.plausibility import number_of, sex_of
 
 _SHORT = {
     "age": "age_years",
@@ -33,61 +34,60 @@ def parse_patient(text: str, start: Patient | None = None) -> Patient:
     """
     values = _read_mapping(text)
     known: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in values:
         name = _SHORT.get(key.lower(), key.lower())
         if name not in _NAMES:
             raise ValueError(
                 f"patient has the key {key!r}; expected one of {', '.join(sorted({*_NAMES, *_SHORT}))}; "
                 "write for example --patient age=71,sex=F,K=3.1"
             )
+        if name in known:
+            raise ValueError(f"patient has {name} twice; expected each key once; leave one out")
         known[name] = _patient_value(name, value)
     return replace(start or Patient(), **known)
 
 
-def _read_mapping(text: str) -> dict[str, Any]:
+def _read_mapping(text: str) -> list[tuple[str, Any]]:
+    """Keys and values in their order, a key perhaps twice."""
     path = Path(text)
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         if not path.is_file():
             raise ValueError(f"patient file {text} is not there; expected a YAML or JSON file; check the path")
         try:
-            loaded = yaml.safe_load(path.read_text())
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"patient file {text} cannot be read ({error}); expected YAML or JSON; mend the file"
             ) from error
         if not isinstance(loaded, dict):
             raise ValueError(f"patient file {text} holds {type(loaded).__name__}; expected keys and values; mend it")
-        return {str(key): value for key, value in loaded.items()}
+        return [(str(key), value) for key, value in loaded.items()]
     pairs = [part for part in text.split(",") if part.strip()]
     if bad := [part for part in pairs if "=" not in part]:
         raise ValueError(f"patient holds {bad[0]!r}; expected key=value pairs with commas; write age=71,sex=F")
-    return {key.strip(): value.strip() for key, value in (part.split("=", 1) for part in pairs)}
+    return [(key.strip(), value.strip()) for key, value in (part.split("=", 1) for part in pairs)]
 
 
 def _patient_value(name: str, value: Any) -> Any:
     if name == "sex":
-        letter = str(value)[:1].upper()
-        if letter not in ("F", "M"):
-            raise ValueError(f"sex is {value!r}; expected F or M; leave it out when it is unknown")
-        return letter
-    if name in ("conditions", "medication"):
-        if not isinstance(value, str | list | tuple | set):
-            raise ValueError(f"{name} is {value!r}; expected words; write {name}=asthma+lupus, or a list")
-        names = re.split(r"[+;\s]+", value) if isinstance(value, str) else list(value)
-        chosen = frozenset(str(n).strip().lower() for n in names if str(n).strip())
-        if name == "conditions" and (unknown := chosen - set(CONDITIONS)):
-            raise ValueError(
-                f"conditions name {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; join several with +"
-            )
-        return chosen
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}; expected a number; leave it out when it is unknown") from None
-    low, high, unit = PLAUSIBLE[name]
-    if not low <= number <= high:
-        raise ValueError(f"{name} is {number:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
-    return number
+        return sex_of(str(value))
+    if name not in ("conditions", "medication"):
+        return number_of(name, value)
+    if not isinstance(value, str | list | tuple | set):
+        raise ValueError(f"{name} is {value!r}; expected words; write {name}=asthma+lupus, or a list")
+    separators = r"[+;\s]+" if name == "conditions" else r"[+;]+"  # a name of a drug may have several words
+    names = re.split(separators, value) if isinstance(value, str) else list(value)
+    words = frozenset(str(n).strip() for n in names if str(n).strip())
+    if name == "medication":
+        resolve_medications(words)  # raises for a name that nobody knows; what was written is kept, for the remarks
+        return words
+    conditions = frozenset(word.lower() for word in words)
+    if unknown := conditions - set(known_conditions()):
+        raise ValueError(
+            f"conditions name {sorted(unknown)}; expected names out of {', '.join(known_conditions())}; "
+            "join several with +"
+        )
+    return conditions
 
 
 def parse_given(texts: Sequence[str], patient: Patient) -> tuple[Administration, ...]:

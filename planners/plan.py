@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Candidate:
     remarks: tuple[str, ...]  # what the clinical rules say against it short of forbidding it
     risks: tuple[float, ...]  # (K,) the risk of each future, in the order of Plan.seeds
     better: float = math.nan  # P(its S is really lower than that of watching), sampling noise only; 1/2 for watching
+    indications: tuple[str, ...] = ()  # what it would be given for, by the measured record and the known conditions
+    indicated: bool = True  # False where it was asked for by name and nothing indicates it
+    better_than_watching: bool = False  # its paired interval to watching excludes 0 and it is indicated
+    from_watching: float = math.nan  # S minus the S of watching
+    from_watching_ci: tuple[float, float] = (math.nan, math.nan)  # its paired 95 % interval
 
     def to_json_dict(self) -> dict[str, Any]:
         """This row for ``json.dumps``; numbers that are not known become null."""
@@ -66,6 +72,29 @@ class Excluded:
 
     treatment: Treatment
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unindicated:
+    """A treatment that is no candidate because nothing indicates it, and which unknown value might."""
+
+    treatment: Treatment
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What the plan comes down to: the first of the ranking."""
+
+    treatment: Treatment
+    better_than_watching: bool
+    why: str  # one sentence
+    settled: bool  # whether "better than watching?" was settled for every contender within the budget
+    confidence: str  # "usual", or "low" and why
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """For ``json.dumps``."""
+        return {**asdict(self), "treatment": str(self.treatment)}
 
 
 @dataclass(frozen=True)
@@ -86,10 +115,10 @@ class Plan:
     preferences: tuple[Preference, ...]
     patient: Patient
     record: str  # what the ECG was called; "" if nobody said
-    k: int
+    k: int  # futures of each candidate; those in doubt may have more
     risk_aversion: float
     seed: int
-    seeds: tuple[int, ...]  # (K,) the same for every candidate
+    seeds: tuple[int, ...]  # (K,) or as many as any candidate has futures; the same for every candidate
     horizon: int  # steps; the treatment is given at the first and judged at each
     dt_hours: float
     intervals: Mapping[str, float]  # before the treatment
@@ -100,6 +129,9 @@ class Plan:
     measure: str = ""  # what S is, in words
     separation: float = math.nan  # P(the best really has the lowest S), over paired resamples; sampling noise only
     warnings: tuple[str, ...] = ()
+    recommendation: Recommendation | None = None  # of ``advise``; the plain ranking recommends nothing
+    unindicated: tuple[Unindicated, ...] = ()
+    findings: tuple[str, ...] = ()  # of the record, more likely than not
     before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
     """(K, 12, 1024) [mV]: the futures of the best candidate."""
@@ -113,6 +145,15 @@ class Plan:
     def tied(self) -> tuple[Candidate, ...]:
         """The candidates that cannot be told from the best, itself among them."""
         return tuple(c for c in self.candidates if c.tie == self.best.tie)
+
+    def _repr_html_(self) -> str:
+        """The recommendation and the ranking as a table, for notebooks; ``planners.report`` draws the picture."""
+        head = "".join(f"<th>{word}</th>" for word in ("treatment", "S", "from watching", "QTcF", "HR", "given for"))
+        rows = "".join(map(_html_row, self.candidates))
+        advice = self.recommendation
+        said = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
+        notes = "".join(f"<li>{escape(words)}</li>" for words in (*self.warnings, NOTICE))
+        return f"{said}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
 
     def to_json_dict(self) -> dict[str, Any]:
         """The plan for ``json.dumps``: numbers, names and seeds, without the strips."""
@@ -134,8 +175,11 @@ class Plan:
                 "model_calls": self.model_calls,
                 "intervals": dict(self.intervals),
                 "risk_now": self.risk_now,
+                "findings": self.findings,
                 "warnings": self.warnings,
+                "recommendation": None if self.recommendation is None else self.recommendation.to_json_dict(),
                 "candidates": [c.to_json_dict() for c in self.candidates],
+                "unindicated": [{"treatment": str(u.treatment), "why": u.sentence} for u in self.unindicated],
                 "excluded": [{"treatment": str(e.treatment), "reasons": e.reasons} for e in self.excluded],
                 "preferences": [
                     {"lambda_low": p.low, "lambda_high": p.high, "treatment": str(p.treatment)}
@@ -143,6 +187,16 @@ class Plan:
                 ],
             }
         )
+
+
+def _html_row(row: Candidate) -> str:
+    """One candidate as a row of HTML."""
+    changes = [row.changes[name].mean if name in row.changes else math.nan for name in ("qtcf_ms", "hr_bpm")]
+    numbers = [f"{row.score:.3f}", *(f"{x:+.3f}" if math.isfinite(x) else "-" for x in (row.from_watching,)),
+               *(f"{x:+.0f}" if math.isfinite(x) else "-" for x in changes)]  # fmt: skip
+    why = "; ".join(row.indications) if row.indicated else "no indication"
+    cells = (str(row.treatment), *numbers, why)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def jsonable(value: Any) -> Any:

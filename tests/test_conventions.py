@@ -116,6 +116,7 @@ def test_e04_v0_is_frozen_and_the_weights_are_named() -> None:
         "obs": "features",
         "tier": "variation",
         "invalid_action": "noop",
+        "mask": "contraindications",
         "horizon": 8,
         "dt_hours": None,
         "knobs": None,

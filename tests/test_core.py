@@ -70,6 +70,16 @@ def test_a_word_is_not_a_set_of_conditions() -> None:
     assert Patient(conditions={"asthma"}).conditions == frozenset({"asthma"})
 
 
+@pytest.mark.parametrize(
+    "field",
+    [{"age_years": 1e6}, {"age_years": 5}, {"potassium": -3}, {"potassium": 45}, {"magnesium": 20}, {"calcium": 9.4},
+     {"weight_kg": 3}, {"height_cm": 1.8}, {"creatinine_clearance": 0}],
+)  # fmt: skip
+def test_what_no_adult_has_is_refused(field: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected .* to .*; check the figure and its unit"):
+        Patient(**field)
+
+
 def test_state_rows_repeat_and_where() -> None:
     state = a_state(4)
     assert len(state[2]) == 1
@@ -95,13 +105,32 @@ def test_a_treatment_is_a_set() -> None:
         ("Potassium chloride 20 mmol iv over 60 min", Dose("potassium_chloride", 20, "mmol", "IV", 1.0)),
         ("esmolol .5 mg/kg IV", Dose("esmolol", 0.5, "mg/kg", "IV")),
         ("dofetilide 500 µg", Dose("dofetilide", 500, "mcg", "")),
+        ("dofetilide 500 \u03bcg", Dose("dofetilide", 500, "mcg", "")),  # Greek mu, not the micro sign
+        ("amiodarone 150 mg IV over 10 minutes", Dose("amiodarone", 150, "mg", "IV", 1 / 6)),
+        ("amiodarone 150 mg IV over 1 h", Dose("amiodarone", 150, "mg", "IV", 1.0)),
+        ("diltiazem 5 mg/hr IV over 2 hours", Dose("diltiazem", 5, "mg/h", "IV", 2.0)),
+        ("esmolol 50 ug/kg/minute i.v. over 90 sec", Dose("esmolol", 50, "mcg/kg/min", "IV", 0.025)),
+        ("potassium chloride 20 mEq IV over 1 hr", Dose("potassium_chloride", 20, "mmol", "IV", 1.0)),
+        ("magnesium 16 mEq IV", Dose("magnesium", 16, "mEq", "IV")),  # two charges: not a mmol, and refused later
+        ("insulin 10 units IV", Dose("insulin", 10, "U", "IV")),
+        ("dofetilide 0.5 MG oral", Dose("dofetilide", 0.5, "mg", "PO")),
     ],
 )
 def test_doses_are_read_from_words(text: str, dose: Dose) -> None:
     assert parse_dose(text) == dose
 
 
-@pytest.mark.parametrize("text", ["", "dofetilide", "0.5 mg", "dofetilide -1 mg PO", "dofetilide 1 mg by mouth"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dofetilide",
+        "0.5 mg",
+        "dofetilide -1 mg PO",
+        "dofetilide 1 mg by ear",
+        "dofetilide 1 mg PO over 5 fortnights",
+    ],
+)
 def test_what_is_no_dose_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected 'DRUG AMOUNT UNIT"):
         parse_dose(text)

@@ -92,6 +92,18 @@ def test_train_ppo() -> None:
     assert all(-16 <= value <= 0 for value in returns.values())
 
 
+def test_your_own_reward() -> None:
+    parts = example("your_own_reward")["main"]()
+    assert parts["doses"] == -0.1
+    assert parts["reward"] == pytest.approx(parts["risk"] + parts["doses"] + parts["lethal"])
+
+
+def test_your_own_trial() -> None:
+    result = example("your_own_trial")["main"](people=2)
+    assert result.protocol.name == "moxifloxacin"
+    assert len(result.rows) == 2 * 2 * (1 + 4) * 3, "people x periods x hours x replicates"
+
+
 def test_offline_dataset(tmp_path, monkeypatch) -> None:
     for module in ("minari", "jax", "d3rlpy"):
         pytest.importorskip(module, reason=f"{module} is not installed; pip install 'ecg-gym[offline]'")

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
+    ("plausibility", "svg"),
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),
@@ -29,7 +30,11 @@ INSIDE = (
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
 NUMPY_ONLY = ("core", "llm", "pharmacology", "waveform", "virtual_patient", "physiology")
-STRANGERS = {"wfdb": ("ecg_gym/datasets/records.py",)}  # each stranger has one door
+STRANGERS = {
+    "wfdb": ("ecg_gym/datasets/wfdb_files.py",),
+    "pyedflib": ("ecg_gym/datasets/edf.py",),
+    "pydicom": ("ecg_gym/datasets/dicom.py",),
+}  # each stranger has one door
 
 
 def level(name: str, order: tuple[tuple[str, ...], ...]) -> int:

@@ -10,16 +10,36 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 RESEARCH_ONLY = "Research only: nothing here may guide the care of a person."
-SAY = Console(stderr=True, soft_wrap=True, highlight=False)
+SAY = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)  # text as it is: "[ms]" is a unit, no style
+
+
+def results(width: int = 120, exact: bool = False) -> Console:
+    """A console on stdout for tables, at least (or exactly) ``width`` columns wide; ``[ms]`` is text."""
+    return Console(width=width if exact else max(width, Console().width), markup=False)
+
+
+def say(text: str, head: str = "", style: str = "") -> None:
+    """One message on stderr: ``head`` in ``style``, then the text as it is."""
+    SAY.print(Text.assemble((head, style), " " if head else "", (text, "" if head else style)))
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    say(text, "note", "yellow")
+
+
+def research_only() -> None:
+    """The last line of every command that ranks treatments or shows effects, on stderr."""
+    say(RESEARCH_ONLY, style="dim")
 
 
 def refuse(error: Exception) -> NoReturn:
     """Say one message on stderr and leave with exit code 2."""
-    SAY.print(f"[bold red]refused[/] {escape(str(error))}")
+    say(str(error), "refused", "bold red")
     raise typer.Exit(2)
 
 
@@ -43,5 +63,5 @@ def writable(path: Path, folder: bool = True) -> Path:
 
 def progress_bar() -> Progress:
     """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=SAY, transient=True)

@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ecg_gym.io import atomic_write, write_text
 from training import distributed
-from training.console import SAY
+from training.console import SAY, note
 
 LOSSES = "losses.jsonl"
 STATE = "state.safetensors"
@@ -256,7 +256,7 @@ def report(
         yield from steps
         return
     if remark := precision(config)[1]:
-        SAY.print(f"[yellow]note[/] {remark}")
+        note(remark)
     writer, said = None, time.monotonic()
     with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
@@ -424,7 +424,7 @@ def _append(rows: list[dict[str, Any]], path: Path) -> None:
     """Before the state is saved, so that a kill in between leaves too many rows, never too few."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({key: value if math.isfinite(value) else None for key, value in row.items()}) for row in rows]
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("".join(line + "\n" for line in lines))
 
 
@@ -432,13 +432,13 @@ def _forget_after(step: int, path: Path) -> None:
     """Drop the rows of steps that died with their process, and a last line that was cut."""
     if not path.is_file():
         return
-    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
     write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 def _progress(clock: Callable[[], float] | None = None) -> Progress:
     """A bar whose remaining time counts the last minute only: a start-up or a busy neighbour passes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=SAY, speed_estimate_period=60, get_time=clock)
 
 

@@ -85,6 +85,11 @@ def shipped(folder: Path = checkpoint.ASSETS) -> list[Path]:
     return sorted(path for path in folder.glob("*.safetensors"))
 
 
+def kinds() -> Mapping[str, Mapping[str, Any]]:
+    """What is said of any weights of a kind, by kind: ``title``, ``what``, ``limits``."""
+    return _words()["kinds"]
+
+
 def kind_of(weights: Path) -> str:
     """The kind a file of weights says it is."""
     from training.run_record import metadata

@@ -165,11 +165,14 @@ def metrics_of(weights: Path) -> dict[str, Any]:
 
 
 def metadata(weights: Path) -> dict[str, Any]:
-    """The JSON document inside a file of weights, whatever its kind."""
-    from safetensors import safe_open
+    """The JSON document inside a file of weights, whatever its kind; ValueError for a file that is none."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(weights, framework="pt") as file:
-        entries = file.metadata() or {}
+    try:
+        with safe_open(weights, framework="pt") as file:
+            entries = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is no file of weights ({error}); expected *.safetensors; mend the path") from error
     return json.loads(entries.get("ecg_gym", "{}"))
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +26,7 @@ from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import BATCH, KIND, PACKAGED, FindingsConfig, FindingsNet
 from ecg_gym.world_model import checkpoint
 from training import loop, platt, run_record
+from training.console import results
 from training.data import findings as findings_data
 from training.data.findings import Labelled
 from training.loop import Batch, Logs, LoopConfig
@@ -215,7 +215,7 @@ def run(preset: RiskPreset, data: Path | None, folder: Path, show: bool = True) 
         pass
     path = folder / PACKAGED
     if show:
-        Console(width=130).print(report_table(checkpoint.load(path, KIND).metadata["metrics"]))
+        results(130, exact=True).print(report_table(checkpoint.load(path, KIND).metadata["metrics"]))
     return path
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ecg_gym.io import write_text
-from training.console import SAY, entrance, progress_bar
+from training.console import SAY, entrance, progress_bar, results
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="markdown")
 EVERY_S = 10.0  # between two states of the document while the soak goes on
 
 
@@ -75,6 +74,6 @@ def _show(document: dict[str, Any]) -> None:
     table.add_row("global random state", "", f"{document['global_random_touched']} times touched")
     slope = document["memory"]["mb_per_100k_steps_second_half"]
     table.add_row("memory", "", "-" if slope is None else f"{slope:+.1f} MB per 100,000 steps")
-    Console(width=max(100, Console().width)).print(table)
+    results(100).print(table)
     for fault in document["faults"]:
         SAY.print(json.dumps(fault)[:400], markup=False)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.datasets.records import SUFFIXES, lead_of, record_annotation, record_header
+from ecg_gym.datasets.channels import lead_of
+from ecg_gym.datasets.wfdb_files import SUFFIXES, record_annotation, record_header
 
 ALL_LEADS = "all"  # the key of marks that were made once for all leads together
 MANUAL_FIRST = ("q1c", "q2c", "qt1", "qt2", "pu", "pu0")  # where several annotators marked all leads: QTDB's order

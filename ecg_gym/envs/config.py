@@ -47,6 +47,7 @@ class EnvConfig:
     obs: str = "features"  # or "waveform", "latent"
     tier: str = USUAL  # how hard it is to see: "clean", "variation", "noisy", "missing", "delayed"
     invalid_action: str = "noop"  # or "terminate", "raise"
+    mask: str = dynamics.CONTRAINDICATIONS  # or "indications": of what no rule forbids, what has an indication
     horizon: int = HORIZON  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
     dt_hours: float | None = None  # [h] of a step; None is the world's own
     knobs: Mapping[str, Any] | None = None  # fields of the world, as {"sampler": "student", "steps": 2}
@@ -65,6 +66,8 @@ class EnvConfig:
     def _check_words(self) -> None:
         if self.invalid_action not in INVALID:
             raise ValueError(f"invalid_action is {self.invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+        if self.mask not in dynamics.MASKS:
+            raise ValueError(f"mask is {self.mask!r}; expected one of {dynamics.MASKS}; leave it out")
         if self.deterministic not in DETERMINISTIC:
             raise ValueError(f"deterministic is {self.deterministic!r}; expected one of {DETERMINISTIC}; leave it out")
         tier = tier_named(self.tier)
@@ -232,6 +235,7 @@ def make_setup(config: EnvConfig) -> EnvSetup:
         layout=Layout(menu, dynamics.finding_names(), tuple(CONDITIONS)),
         horizon=config.horizon,
         invalid=config.invalid_action,
+        mask=config.mask,
         samples=config.samples,
         risk_aversion=config.risk_aversion,
         reward=load_reward(config.reward, config.burden),
@@ -240,6 +244,18 @@ def make_setup(config: EnvConfig) -> EnvSetup:
     setup = EnvSetup(config, task, action_code(config.actions, menu), row)
     setup.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return setup
+
+
+BEYOND = (
+    "the episode went on beyond its horizon of {horizon} steps, where dying may cost less than living on; expected "
+    "a horizon as long as an episode may last; pass both: gym.make(id, max_episode_steps=24, horizon=24)"
+)
+
+
+def check_horizon(horizon: int, max_episode_steps: int) -> None:
+    """ValueError where an episode may last longer than its horizon, which prices dying: ``-(horizon + steps left)``."""
+    if max_episode_steps > horizon:
+        raise ValueError(f"max_episode_steps is {max_episode_steps}: {BEYOND.format(horizon=horizon)}")
 
 
 def _world(config: EnvConfig) -> World:

@@ -21,8 +21,10 @@ from ecg_gym.envs.observations import (
     patient_features,
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
-from ecg_gym.pharmacology import action_mask
+from ecg_gym.pharmacology import action_mask, indication_mask
 from ecg_gym.risk import FINDINGS, RiskModel
+
+CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Task:
     risk_aversion: float = 0.0  # weight of their SD in the reward
     reward: Reward = field(default_factory=RiskReward)
     tier: Tier = field(default_factory=lambda: tier_named(USUAL))
+    mask: str = CONTRAINDICATIONS  # which treatments are allowed: all that no rule forbids, or of those the indicated
 
 
 def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Episode:
@@ -140,13 +143,15 @@ def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dic
 
 
 def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
-    """Menu entries that the clinical rules allow now, ``(B, n)`` bool; watch and wait always."""
+    """Menu entries that ``task.mask`` allows now, ``(B, n)`` bool; watch and wait always."""
     masks = []
     for row in range(len(state)):
         findings = likely(np.array([reading[name][row] for name in finding_names()]))
         intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
         given, now = state.taken[row], float(state.hours[row])
-        masks.append(action_mask(task.menu, state.patients[row], intervals, given, now, findings=findings))
+        about = (task.menu, state.patients[row], intervals, given, now, findings)
+        mask = action_mask(*about)
+        masks.append(mask & indication_mask(*about) if task.mask == INDICATIONS else mask)
     return np.stack(masks)
 
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World, row_generators
-from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
+from ecg_gym.envs.config import BEYOND, EnvConfig, EnvProperties, make_setup
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import one
 
@@ -23,7 +23,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Action          ``Discrete(n)``: 0 watch and wait, others a standard dose of the menu (``env.unwrapped.menu``).
                     With ``actions="multidiscrete"``: drug x dose level.
     Mask            ``action_masks()`` (bool, for sb3-contrib), ``info["action_mask"]`` (int8): what the clinical rules
-                    allow now. What is not allowed is a noop, ends the episode or raises: ``invalid_action``.
+                    allow now; with ``mask="indications"`` of that what has an indication. What is not allowed is a
+                    noop, ends the episode or raises: ``invalid_action``.
     Observation     ``obs="features"``: ``Box(-1, 1, (d,))``, named by ``env.unwrapped.feature_names``; 0 where unknown,
                     with a known flag. ``"waveform"`` and ``"latent"`` put the strip [mV] or the latent beside it.
     Tier            how hard it is to see: ``clean``, ``variation`` (default), ``noisy``, ``missing`` leads, ``delayed``
@@ -34,7 +35,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     Cost            ``info["cost"]`` in [0, 1]: the safety part of the risk; by hazard in ``info["costs"]``.
     Starts          with a person of the scenario's population, or with your record: ``reset(options={"ecg": path})``.
     Ends            ``terminated`` at a lethal rhythm (or a strip that is not finite); truncated after 8 steps by
-                    ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``).
+                    ``gym.make``'s TimeLimit (for longer: ``gym.make(id, max_episode_steps=24, horizon=24)``); a step
+                    after the end raises.
     Info            the same keys at reset and step: risk and its terms, cost, intervals with known flags, hours, what
                     was given, whether it was refused, the hash of the weights. ``privileged=True`` adds
                     ``info["truth_*"]`` where the world knows the truth.
@@ -91,11 +93,21 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Give what the action means, wait ``dt_hours``, look again."""
+        """Give what the action means, wait ``dt_hours``, look again.
+
+        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended; warns of a death beyond the horizon, where
+        it costs more than all steps so far could, but perhaps not more than those that were left.
+        """
+        if self._outcome is not None and self._outcome.terminated[0]:
+            raise gym.error.ResetNeeded(
+                "the episode has ended; expected a reset before the next step; call env.reset()"
+            )
         entry = self.setup.code.entry(action)
         rngs = row_generators(self.np_random, 1)
         self._episode, self._outcome = self.setup.advance(self.episode, [entry], rngs)
         ended = bool(self._outcome.terminated[0])
+        if ended and self.episode.steps[0] > self.task.horizon:
+            gym.logger.warn(BEYOND.format(horizon=self.task.horizon))
         return self._observation(), float(self._outcome.reward[0]), ended, False, self._info()
 
     def render(self) -> Any:

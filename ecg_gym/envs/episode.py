@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import State, Treatment, concatenate
+from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment, concatenate
 from ecg_gym.envs.observability import SeenStrip
+from ecg_gym.svg import strip_svg
 
 LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
@@ -35,6 +36,13 @@ class Episode:
     missing: tuple[tuple[str, ...], ...]  # (B,) leads that are off
     recorded: tuple[tuple[SeenStrip, ...], ...]  # (B,) every strip as it was or will be seen, oldest first
     delayed: bool = False  # strips are seen one step late
+
+    def _repr_html_(self) -> str:
+        """The newest strip that was seen of the first row, and what was given, for notebooks."""
+        seen = self.sights[0]
+        given = [f"{look.hours:g} h: {look.given}" for look in seen if look.given is not None]
+        words = f"episode of {len(self)}, {seen[-1].hours:g} h" + (f"; {'; '.join(given)}" if given else "")
+        return strip_svg(seen[-1].ecg, MODEL_RATE_HZ, LEADS, words)
 
     def __len__(self) -> int:
         return len(self.steps)

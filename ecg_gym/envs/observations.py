@@ -20,6 +20,12 @@ LATENT_LIMIT = 10.0  # standard deviations; latents are standardised
 DOSE_WINDOWS_HOURS = (2.0, 24.0)
 
 
+UNITS = {  # of a feature: by its whole name, or by how the name ends (before "_change"); 1 is a number without a unit
+    "age_years": "years", "hours": "h", "dt_hours": "h", "creatinine_clearance": "mL/min", "_bpm": "1/min", "_ms": "ms",
+    "_mv": "mV", "_kg": "kg", "potassium": "mmol/L", "magnesium": "mmol/L", "calcium": "mmol/L",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Feature:
     """One number of the observation: the range that becomes [-1, 1], in its own unit."""
@@ -28,6 +34,12 @@ class Feature:
     low: float
     high: float
     optional: bool = False  # may be unknown, and is followed by <name>_known
+
+    @property
+    def unit(self) -> str:
+        """The unit of the range; ``"1"`` for shares, flags and multiples."""
+        name = self.name.removesuffix("_change")
+        return next((unit for end, unit in UNITS.items() if name == end or (end[0] == "_" and name.endswith(end))), "1")
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """[-1, 1], or 0 for NaN."""
@@ -89,12 +101,26 @@ class Layout:
         return tuple(dict.fromkeys(dose.drug for treatment in self.menu for dose in treatment.doses))
 
     @property
+    def groups(self) -> dict[str, tuple[Feature, ...]]:
+        """The features by what they describe, in the order of the vector, without their known flags."""
+        return {
+            "measured on the last strip that was seen": MEASURED,
+            "change since the first strip of the episode": CHANGES,
+            "probability of a finding on that strip": tuple(Feature(name, 0, 1) for name in self.findings),
+            "the patient": PATIENT_FEATURES,
+            "conditions of the patient, 1 where present": tuple(
+                Feature(f"condition_{name}", 0, 1) for name in self.conditions
+            ),
+            "time, and the risk of the last strip that was seen": CLOCK,
+            "doses of the last hours, in multiples of the largest dose of that drug on the menu": tuple(
+                Feature(f"{drug}_{w:g}h", 0, 4) for drug in self.drugs for w in DOSE_WINDOWS_HOURS
+            ),
+        }
+
+    @property
     def features(self) -> tuple[Feature, ...]:
         """All features in the order of the vector, without their known flags."""
-        findings = tuple(Feature(name, 0, 1) for name in self.findings)
-        conditions = tuple(Feature(f"condition_{name}", 0, 1) for name in self.conditions)
-        taken = tuple(Feature(f"{drug}_{w:g}h", 0, 4) for drug in self.drugs for w in DOSE_WINDOWS_HOURS)
-        return MEASURED + CHANGES + findings + PATIENT_FEATURES + conditions + CLOCK + taken
+        return tuple(feature for group in self.groups.values() for feature in group)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, PLAUSIBLE, Administration, Patient, State, World, concatenate, parse_dose
+from ecg_gym.core import ECG, Administration, Patient, State, World, concatenate, parse_dose
 from ecg_gym.envs.observability import Tier
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.pharmacology.conditions import check_conditions
+from ecg_gym.pharmacology.medication import ingredients
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
 _FIELDS = tuple(f.name for f in fields(Patient))
@@ -82,16 +84,17 @@ def _initial(
 
 
 def _patient(inputs: Any) -> Patient | None:
-    if inputs is None or isinstance(inputs, Patient):
-        return inputs
+    if inputs is None:
+        return None
+    if isinstance(inputs, Patient):
+        inputs = {name: getattr(inputs, name) for name in _FIELDS}
     if not isinstance(inputs, Mapping):
         raise TypeError(f"patient is a {type(inputs).__name__}; expected a Patient or a dict; pass {{'age_years': 71}}")
     if unknown := sorted(set(inputs) - set(_FIELDS), key=str):
         raise ValueError(f"patient has {unknown}; expected fields out of {_FIELDS}; check the spelling")
     patient = Patient(**inputs)
-    for name, (low, high, unit) in PLAUSIBLE.items():
-        if (value := getattr(patient, name)) is not None and not low <= value <= high:
-            raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
+    check_conditions(patient.conditions)
+    ingredients(patient.medication)  # raises for a name that nobody knows
     return patient
 
 

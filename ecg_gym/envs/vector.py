@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World, row_generators
-from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
+from ecg_gym.envs.config import EnvConfig, EnvProperties, check_horizon, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome, join
 from ecg_gym.envs.info import Columns, spread, taken
@@ -48,7 +48,10 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             raise ValueError(f"num_envs is {num_envs}; expected at least 1; pass num_envs=8")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1, or None for no limit")
+        longest = max_episode_steps or HORIZON
+        arguments.setdefault("horizon", max(HORIZON, longest))
         self.setup = make_setup(EnvConfig(world, **arguments))
+        check_horizon(self.task.horizon, longest)
         self.render_mode = checked_render_mode(render_mode)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)

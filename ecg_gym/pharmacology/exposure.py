@@ -118,7 +118,7 @@ def _duration(administration: Administration, drug: Drug) -> float:
     return 0.0 if administration.dose.route == "PO" else administration.dose.duration_hours
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def personal(
     drug: Drug, route: str, weight: float, creatinine_clearance: float | None, sensitivity: Sensitivity
 ) -> Compartments:

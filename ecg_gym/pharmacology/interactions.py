@@ -8,6 +8,7 @@ from functools import cache
 
 from ecg_gym.core import Administration, Patient
 from ecg_gym.pharmacology.constants import Block, read_table
+from ecg_gym.pharmacology.medication import ingredients
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
     always, switches = (1.0, 1.0), []
     for interaction in _on(drug):
         clearance, absorption = 1 / interaction.exposure, interaction.absorption
-        if interaction.by in patient.medication:
+        if interaction.by in ingredients(patient.medication):
             always = (always[0] * clearance, always[1] * absorption)
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):

@@ -75,7 +75,7 @@ class Response:
         return np.where((hours >= 0)[..., None], shape * np.exp(-self.rates * since), 0.0)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def response(system: Compartments) -> Response:
     """The unit response of a system, with nearly equal rates moved apart by 0.01 % so that eigenvectors exist."""
     system = _separated(system)

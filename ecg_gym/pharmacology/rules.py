@@ -13,36 +13,15 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Administration, Dose, Patient, Treatment
+from ecg_gym.pharmacology.conditions import CONDITIONS, check_conditions, expanded, names_of
 from ecg_gym.pharmacology.constants import read_table, sources
 from ecg_gym.pharmacology.doses import milligrams, per_kg
 from ecg_gym.pharmacology.drugs import RATES, Route
 from ecg_gym.pharmacology.formulary import FORMULARY
+from ecg_gym.pharmacology.medication import ingredients
 
-CONDITIONS = (
-    "asthma",
-    "atrial_fibrillation",
-    "av_block_2_3",
-    "bifascicular_block",
-    "cardiogenic_shock",
-    "cirrhosis",
-    "congenital_long_qt",
-    "coronary_disease",
-    "digoxin_toxicity",
-    "heart_failure",
-    "heart_transplant",
-    "hypotension",
-    "lupus",
-    "myasthenia_gravis",
-    "myocardial_infarction",
-    "pacemaker",
-    "poor_metaboliser_cyp2d6",
-    "pre_excitation",
-    "renal_failure",
-    "sick_sinus",
-    "structural_heart_disease",
-    "torsade",
-    "wide_complex_tachycardia",
-)
+__all__ = ["CONDITIONS", "Case", "Rule", "Violation", "holds", "limits", "rules", "rules_of", "violations"]
+
 _TOLERANCE = 1e-9
 
 
@@ -81,12 +60,10 @@ def violations(
 
     ``intervals_row`` holds the measured intervals by their names in ``Intervals`` (NaN where unmeasurable: such a rule
     stays silent); ``findings`` the names of the findings present, spelled as the risk model spells them. Raises
-    ValueError for a condition that is none of ``CONDITIONS`` and for a dose that ``FORMULARY.check`` has not seen.
+    ValueError for a condition or a medication that nobody knows and for a dose that ``FORMULARY.check`` has not seen.
     """
-    if unknown := patient.conditions.difference(CONDITIONS):  # a misspelt condition must not lift a rule
-        raise ValueError(
-            f"the patient has {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; check the spelling"
-        )
+    check_conditions(patient.conditions)
+    ingredients(patient.medication)  # a misspelt name must not lift a rule
     result: dict[str, Violation] = {}
     for dose in treatment.doses:
         case = Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
@@ -186,31 +163,8 @@ def _parse(row: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> Rule:
         raise ValueError(f"rule {row.get('id', row)} lacks {missing}; expected all of them; see the head of rules.yaml")
     if row["source"] not in sources():
         raise ValueError(f"rule {row['id']} cites {row['source']!r}; expected a key of sources.yaml; add the citation")
-    when, unless = (_expanded(row.get(key), groups, row["id"]) for key in ("when", "unless"))
-    return Rule(row["id"], _names(row["drugs"], groups), when, unless, bool(row["hard"]), row["says"], row["source"])
-
-
-def _names(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Drug names with ``@group`` spelled out."""
-    return tuple(n for name in names for n in (groups[name[1:]] if name.startswith("@") else [name]))
-
-
-_LEAVES = {"interval", "patient", "condition", "finding", "with", "dose_above_mg"}
-
-
-def _expanded(node: Any, groups: Mapping[str, Sequence[str]], rule: str) -> Any:
-    """The condition tree with groups spelled out; raises ValueError for a form nobody understands."""
-    if node is None:
-        return None
-    if "all" in node or "any" in node:
-        return {key: [_expanded(child, groups, rule) for child in children] for key, children in node.items()}
-    if "not" in node:
-        return {"not": _expanded(node["not"], groups, rule)}
-    if not _LEAVES & set(node):
-        raise ValueError(f"rule {rule} has {node}; expected all, any, not or one of {sorted(_LEAVES)}; rewrite it")
-    if "condition" in node and node["condition"] not in CONDITIONS:
-        raise ValueError(f"rule {rule} names {node['condition']!r}; expected one of CONDITIONS; check the spelling")
-    return {**node, "with": _names(node["with"], groups)} if "with" in node else node
+    when, unless = (expanded(row.get(key), groups, f"rule {row['id']}") for key in ("when", "unless"))
+    return Rule(row["id"], names_of(row["drugs"], groups), when, unless, bool(row["hard"]), row["says"], row["source"])
 
 
 def holds(node: Mapping[str, Any], case: Case) -> bool:
@@ -229,6 +183,10 @@ def holds(node: Mapping[str, Any], case: Case) -> bool:
         return node["condition"] in case.patient.conditions
     if "finding" in node:
         return node["finding"] in case.findings
+    if "unknown" in node:
+        return getattr(case.patient, node["unknown"]) is None
+    if "route" in node:
+        return case.dose.route == node["route"]
     if "dose_above_mg" in node:
         return milligrams(case.dose, FORMULARY[case.dose.drug], case.patient) > node["dose_above_mg"]
     return bool(_company(case, float(node.get("within", 24))) & set(node["with"]))
@@ -245,4 +203,4 @@ def _company(case: Case, within: float) -> set[str]:
     """Other drugs beside this dose: proposed with it, given within so many hours, or in the medication."""
     together = {d.drug for d in case.treatment.doses}
     recent = {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}
-    return (together | recent | case.patient.medication) - {case.dose.drug}
+    return (together | recent | ingredients(case.patient.medication)) - {case.dose.drug}

@@ -1,6 +1,6 @@
 """Drugs of your own: rows of the formulary's form in YAML files that the variable ``ECG_GYM_DRUGS`` names.
 
-    ECG_GYM_DRUGS=my_drugs.yaml ecg-gym plan --record ...
+    ECG_GYM_DRUGS=my_drugs.yaml ecg-gym plan ...
 
 The rows come after those of the package and are checked as strictly. Beside the drugs a file may hold ``sources:``, the
 citations its figures name. Several files are separated as in ``PATH``. The files are read once, at first use, because

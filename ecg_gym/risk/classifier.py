@@ -47,6 +47,7 @@ class Block(nn.Module):
         self.narrow = nn.Conv1d(2 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, T)`` to the same shape: the input plus what the block makes of it."""
         return x + self.narrow(functional.gelu(self.widen(self.norm(self.over_time(x)))))
 
 

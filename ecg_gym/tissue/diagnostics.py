@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ecg_gym.tissue.model import Model
-from ecg_gym.tissue.recording import DataSet
+from ecg_gym.tissue.recording import DataSet, Pacing
 from ecg_gym.tissue.timing import crossings, smooth
 
 DIAGNOSTICS = (
@@ -88,7 +88,7 @@ def _timing(times: Tensor, seen: Tensor, data: DataSet, protocols: Sequence[int]
     }
 
 
-def _pick(data: DataSet, protocols: Sequence[int]) -> list:  # type: ignore[type-arg]
+def _pick(data: DataSet, protocols: Sequence[int]) -> list[Pacing]:
     return [data.pacing[k] for k in protocols]
 
 

@@ -117,7 +117,7 @@ class FittedTissue:
             "format": FORMAT, "reaction": self.reaction, "values": json.dumps(dict(self.values)),
             "graph": biventricular().key, "notes": json.dumps(dict(self.notes)),
         }  # fmt: skip
-        arrays = {"knob": np.float32(self.knob), "conductance": np.float32(self.conductance)}
+        arrays = {"knob": self.knob.astype(np.float32), "conductance": self.conductance.astype(np.float32)}
         with atomic_write(path) as aside:
             aside.write_bytes(save_tensors(arrays, header))
 

@@ -181,22 +181,22 @@ def simulate(
     operator, f = model.operator(), rates(model)
     u, hidden = start if start is not None else model.rest(stimuli.masks.shape[2])
     spread = _implicit(operator, dt_ms) if implicit else _explicit(operator, dt_ms)
-    kept, top, bottom = [], 0.0, 0.0
+    kept, shares = [], torch.zeros(2, model.rows, dtype=model.graph.dtype)
     for k in range(steps):
         du, dv = f.reaction(u, hidden)
         if (extra := f.extra(u, hidden)) is not None:
-            top, bottom = top + (extra**2).mean((0, 1)), bottom + (du.detach() ** 2).mean((0, 1))
+            shares = shares + torch.stack([(extra**2).mean((0, 1)), (du.detach() ** 2).mean((0, 1))])
             du = du + extra
         current = stimuli.current(start_ms + k * dt_ms)
         u = spread(u, du if current is None else du + current).clamp(*U_RANGE)
         hidden = tuple((h + dt_ms * dh).clamp(*HIDDEN_RANGE) for h, dh in zip(hidden, dv))
         if (k + 1) % every == 0:
             kept.append(u)
-    share = None if isinstance(top, float) else top / (bottom + 1e-12)
+    share = shares[0] / (shares[1] + 1e-12) if f.residual else None
     return Trajectory(torch.stack(kept), (u, hidden), share)
 
 
-def _explicit(operator: Operator, dt_ms: float):  # type: ignore[no-untyped-def]
+def _explicit(operator: Operator, dt_ms: float):
     parts = max(1, math.ceil(dt_ms * operator.bound() / LARGEST_EXPLICIT))
 
     def spread(u: Tensor, du: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def _explicit(operator: Operator, dt_ms: float):  # type: ignore[no-untyped-def]
     return spread
 
 
-def _implicit(operator: Operator, dt_ms: float):  # type: ignore[no-untyped-def]
+def _implicit(operator: Operator, dt_ms: float):
     inverse = torch.linalg.inv(
         torch.eye(len(operator.graph.graph), dtype=operator.graph.dtype) - dt_ms * operator.dense()
     )

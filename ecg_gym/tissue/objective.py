@@ -47,12 +47,8 @@ class Target:
             for s, d in enumerate(datasets):
                 values[..., s][:, d.observed] = picked[s].transpose(1, 2, 0)
                 mask[d.observed, :, s] = 1.0
-        return cls(
-            first.kind,
-            first.sample_ms,
-            *(torch.as_tensor(x.copy(), dtype=dtype) for x in (values, mask, scale)),
-            first.samples,
-        )
+        tensors = [torch.as_tensor(x.copy(), dtype=dtype) for x in (values, mask, scale)]
+        return cls(first.kind, first.sample_ms, tensors[0], tensors[1], tensors[2], first.samples)
 
     def rows(self, index: Tensor) -> Target:
         """The same for chosen data sets."""

@@ -56,17 +56,15 @@ def hearts(
         model = draw(name, graph, [generators[k] for k in waiting], protocol)
         pacing = [_pacing(graph, generators[k]) for k in waiting]
         coupled = _captured(model, pacing, protocol, [generators[k] for k in waiting])
-        index = [row for row, found in enumerate(coupled) if found is not None]
-        if not index:
+        usable = {row: protocols for row, protocols in enumerate(coupled) if protocols is not None}
+        if not usable:
             continue
-        part = model.with_parameters({key: value[index] for key, value in model.parameters.items()})
-        u = _record(part, [coupled[row] for row in index], protocol)  # type: ignore[misc]
-        for column, row in enumerate(index):
-            if _propagates(u[..., column], protocol):
-                label = f"{name}-{seeds[waiting[row]]}"
-                ready[waiting[row]] = _data(
-                    label, part, column, coupled[row], u[..., column], protocol, generators[waiting[row]]
-                )  # type: ignore[arg-type]
+        part = model.with_parameters({key: value[list(usable)] for key, value in model.parameters.items()})
+        u = _record(part, list(usable.values()), protocol)
+        for column, (row, protocols) in enumerate(usable.items()):
+            who, mine = waiting[row], u[..., column]
+            if _propagates(mine, protocol):
+                ready[who] = _data(f"{name}-{seeds[who]}", part, column, protocols, mine, protocol, generators[who])
     if missing := [seeds[k] for k in range(len(seeds)) if k not in ready]:
         raise RuntimeError(f"no propagating heart for seeds {missing} in 60 draws; expected some; draw them less wide")
     return [observe(ready[k], kind, seeds[k]) if kind != "voltage" else ready[k] for k in range(len(seeds))]

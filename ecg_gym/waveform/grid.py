@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
+from ecg_gym.waveform.amplitude import check_amplitude
 from ecg_gym.waveform.beats import find_r_peaks
 from ecg_gym.waveform.filters import bandpass, remove_baseline, resample
 
@@ -34,6 +35,7 @@ def to_model_grid(ecg: ECG, remove_wander: bool = True) -> ECG:
             f"the strip holds {int((~np.isfinite(batch)).sum())} samples that are not finite; expected numbers in mV; "
             "set the affected leads to zero and name them in ECG.missing"
         )
+    check_amplitude(batch, ecg.rate_hz)
     peaks = find_r_peaks(ecg)
     calm = remove_baseline(batch, ecg.rate_hz) if remove_wander else batch
     rate = ecg.rate_hz

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ecg_gym.core import ECG
+from ecg_gym.waveform.amplitude import too_large
 from ecg_gym.waveform.beats import CHUNK, RATE_HZ, conditioned, r_peaks_of, typical_beat
 from ecg_gym.waveform.delineation import RULES, Rules, fiducials
 from ecg_gym.waveform.intervals import Intervals, corrected, is_regular, median
 
+TOO_LARGE = "larger than any ECG: check gain and unit"
 METHODS = ("global", "neurokit")
 
 
@@ -33,6 +35,7 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
             for i in range(0, len(batch), CHUNK)
             for row in _measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz), rules)
         ]
+    measured = [({}, TOO_LARGE) if too_large(x, ecg.rate_hz) else row for x, row in zip(batch, measured)]
     return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
 
 

@@ -27,7 +27,8 @@ def neurokit_row(signal: np.ndarray, rate_hz: float, method: str = "dwt") -> tup
     try:
         import neurokit2
     except ImportError as error:
-        raise ImportError("neurokit2 is not here; method='neurokit' needs it; run: pip install neurokit2") from error
+        remedy = "method='neurokit' needs it; run: pip install 'ecg-gym[neurokit]'"
+        raise ImportError(f"neurokit2 is not here; {remedy}") from error
     if method not in NEUROKIT:
         raise ValueError(f"NeuroKit2's method is {method!r}; expected one of {NEUROKIT}; choose one of them")
     peaks = r_peaks_of(condition(ECG(signal, rate_hz)))[0]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -21,10 +23,15 @@ from safetensors.torch import save_file
 from ecg_gym.core import INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
 from ecg_gym.io import atomic_write, write_json
 
+if hasattr(os, "register_at_fork"):
+    # A forked worker (gymnasium's AsyncVectorEnv) has none of the parent's threads and would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
 ASSETS = Path(__file__).parents[1] / "assets"
 REQUIRED = ("format", "kind", "config", "leads", "rate_hz", "samples", "data", "metrics")
 Network = TypeVar("Network", bound=torch.nn.Module)
+CHECKSUM = "tensors_sha256"  # entry of the document; files from before it was written carry none
 _KEY = "ecg_gym"  # one metadata entry only: safetensors does not keep the order of several, and hashes would differ
 
 
@@ -78,6 +85,7 @@ def save(
         **more,
     }
     stored = {name: _to_disk(tensor, half) for name, tensor in sorted(tensors.items())}
+    metadata[CHECKSUM] = tensors_sha256(stored)
     path = Path(path)
     with atomic_write(path) as aside:
         save_file(stored, aside, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
@@ -107,7 +115,35 @@ def load(path: str | Path, kind: str, expected_sha256: str | None = None) -> Che
             f"{path} cannot be read as safetensors ({error}); expected {kind} weights; the file is damaged or of "
             "another format: fetch it again"
         ) from None
-    return Checkpoint(path, tensors, _checked(document, kind, path), digest)
+    metadata = _checked(document, kind, path)
+    if expected_sha256 is None and digest not in manifest().values():  # a copy of the package's own needs no more
+        _check_tensors(tensors, metadata, path)
+    return Checkpoint(path, tensors, metadata, digest)
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """One SHA-256 over names, kinds, shapes and values of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: Path) -> None:
+    """Raises ValueError for tensors that are not the ones that were written; warns where nobody can tell."""
+    written = metadata.get(CHECKSUM)
+    if written is None:
+        warnings.warn(
+            f"{path} carries no checksum of its tensors (it was written by an earlier version), so damage would not be "
+            "noticed",
+            stacklevel=3,
+        )
+    elif written != (now := tensors_sha256(tensors)):
+        raise ValueError(
+            f"the tensors of {path} have the checksum {now[:12]}...; expected {str(written)[:12]}..., as they were "
+            "written; the file is damaged: copy it again from its source"
+        )
 
 
 def build(make: Callable[[dict[str, Any]], Network], stored: Checkpoint) -> Network:

@@ -44,6 +44,7 @@ ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)
 CLOCK = ("clock.step_hours", "clock.since_home_hours", "clock.sine", "clock.cosine")
 EPK_STRENGTH = "epk.strength"  # 0 where the prior abstains or is switched off
 DAY_HOURS = 24.0
+REENTRY_FROM_BPM = 100.0  # a slower rhythm is no re-entrant tachycardia: Page 2016 doi:10.1161/CIR.0000000000000311
 
 History = tuple[Administration, ...]
 
@@ -161,6 +162,25 @@ def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.nda
     """Integrated hazards ``(B, 4)`` that re-entry, AF, VT, torsade end between two hours, in average people."""
     rows = list(zip(taken, patients, map(float, start), map(float, end)))
     return np.array(_endings_kept(rows, _endings_of), dtype=np.float32).reshape(-1, len(ENDINGS))
+
+
+def can_end(observed: np.ndarray) -> np.ndarray:
+    """Which of the four endings of :func:`endings` the rhythm of a strip leaves possible, ``(B, 4)`` of 0 and 1.
+
+    ``observed (B, len(OBSERVED))``. In a regular rhythm with P waves nothing is there to end, so a drug that has left
+    the body changes nothing; re-entry is regular and fast; AF has no P waves. What was not measured stays possible.
+    """
+    hr, p_present, regular = (observed[:, OBSERVED.index(name)] for name in ("hr_bpm", "p_present", "regular"))
+    p_there, keeps_time, slow = p_present > 0.5, regular > 0.5, hr < REENTRY_FROM_BPM
+    sinus = p_there & keeps_time
+    cannot = {
+        "reentry_termination_per_hour": sinus | ~keeps_time | p_there | slow,
+        "af_conversion_per_hour": sinus | p_there,
+        "vt_termination_per_hour": sinus,
+        "torsade_termination_per_hour": sinus,
+    }
+    unknown = np.isnan(hr)
+    return np.stack([~cannot[name] | unknown for name in HAZARDS], axis=1).astype(np.float32)
 
 
 def people(patients: Sequence[Patient]) -> np.ndarray:

@@ -70,7 +70,7 @@ class Calibration:
     def load(cls, path: str | Path, model_sha256: str | None = None) -> Calibration:
         """What :meth:`save` wrote; ValueError if it cannot be read or is not of the weights ``model_sha256``."""
         try:
-            inputs = json.loads(Path(path).read_text())
+            inputs = json.loads(Path(path).read_text(encoding="utf-8"))
             if inputs.pop("format") != FORMAT:
                 raise ValueError("another format")
             bands = {name: Band(**band) for name, band in inputs.pop("bands").items()}

@@ -11,6 +11,7 @@ hazards, and the risk model for a judgement. Research only.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,6 +43,7 @@ from ecg_gym.world_model.conditioning import (
     OBSERVED,
     Look,
     boards,
+    can_end,
     complete,
     endings,
     feature_names,
@@ -63,6 +65,7 @@ WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
 CHUNK = 64  # rows at once: larger ones fall out of the cache
 MICRO_BATCH = 8  # rows at once with deterministic="batch"
 REFERENCES = ("first", "last")
+TRAINED_HOURS = (1.0, 4.0)  # shortest and longest step of the trials that the weights learned from [h]
 Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
 
 
@@ -95,6 +98,13 @@ class WorldModel:
             if value not in known:
                 raise ValueError(f"{what} is {value!r}; expected one of {known}; check the spelling")
         check_backend(self.backend)
+        if self.dt_hours > 0 and not TRAINED_HOURS[0] <= self.dt_hours <= TRAINED_HOURS[1]:
+            warnings.warn(
+                f"dt_hours is {self.dt_hours:g}; these weights were trained on steps of {TRAINED_HOURS[0]:g} to "
+                f"{TRAINED_HOURS[1]:g} h and answer beyond that without having learned it; pass dt_hours=1, or use the "
+                "virtual patient (world='oracle')",
+                stacklevel=3,
+            )
         if self.sampler == "student":
             if self.student is None:
                 raise ValueError(
@@ -228,6 +238,7 @@ class WorldModel:
         person = people(before.patients)
         last = self._look(before)
         exposure, ending = self._pharmacology(before, after)
+        ending = ending * can_end(last.observed)
         if self.believed is not None:
             exposure = self.believed(last.board, exposure)
         home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))

@@ -20,6 +20,7 @@ class Dense(nn.Linear):
     """``(..., in)`` -> ``(..., out)``; the same parameters, names and answers as ``nn.Linear``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x W^T + b``, with packed weights where that is faster."""
         return self._through(x, "none") if self._quick(x) else functional.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:

@@ -1,114 +1,218 @@
-"""The picture of a plan: the strip now, what it may look like after, and the ranking behind the choice."""
+"""The picture of a plan: beats before and after in all leads, lead II, the ranking, and what it comes down to."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ecg_gym.core import LEADS, MODEL_RATE_HZ, WATCH, State
 from planners.plan import NOTICE, Candidate, Change, Plan
+from planners.report import beats as beats_page
+from planners.report.words import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROWS_SHOWN = 14  # of the ranking; watch and wait is always among them
-PANEL_SECONDS, GAP_MM = 2.5, 2.5  # of each lead, as on a printed strip; between leads
-BEST, OTHER = "#1f5fa8", "0.55"
-RANKING = {"width_ratios": (2.2, 1.2, 1.2), "wspace": 0.05, "left": 0.24, "right": 0.98}
-STRIPS_INCHES, RANKING_INCHES, ROW_INCHES = 4.9, 1.3, 0.28  # heights: the strips, the frame of the ranking, each row
+BEST, OTHER, PALE = "#1f5fa8", "0.35", "0.65"
+ENLARGED = 1.55  # inches on the screen for an inch of ECG paper
+RANKING_INCHES = 6.4
+TITLE_INCHES, RHYTHM_MM = 1.35, 250.0
+MM_PER_INCH = 25.4
+RHYTHMS = (  # a finding that names the rhythm, the first that holds
+    "Ventricular tachycardia",
+    "Electronic pacemaker",
+    "Atrial flutter",
+    "Atrial fibrillation",
+    "Supraventricular tachycardia with aberrancy",
+    "Sinus rhythm",
+)
 
 
 def plan_figure(plan: Plan, state: State | None = None) -> Figure:
-    """The strip before on ECG paper with the best candidate's futures over it; below, the ranking and what it rests on.
+    """Median beats of 12 leads before and after the recommended treatment, lead II, and the ranking beside them.
 
-    ``state`` gives the strip before when the plan does not carry it (a plan read back from JSON).
+    ``state`` gives the strip before when the plan does not carry it (a plan read back from JSON). Everything is drawn
+    on ECG paper at 25 mm/s and 10 mm/mV, enlarged, with a calibration pulse; nothing is cut off.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     before = plan.before if plan.before.size or state is None else state.ecg[0]
-    rows = rows_shown(plan)
-    low = RANKING_INCHES + ROW_INCHES * len(rows)
-    figure = Figure(figsize=(14, STRIPS_INCHES + low))
+    beats = beats_page.beats_of(before, plan.samples)
+    wide, high = (ENLARGED * mm / MM_PER_INCH for mm in beats_page.size_mm(beats))
+    strips = [strip for strip in (before, _one(plan)) if strip is not None and strip.size]
+    heights = [_rhythm_mm(strip) for strip in strips]
+    low = ENLARGED * (sum(heights) + 2) / MM_PER_INCH
+    width = max(wide + RANKING_INCHES, ENLARGED * (RHYTHM_MM + beats_page.PULSE_MM) / MM_PER_INCH) + 0.4
+    height = TITLE_INCHES + high + low + 0.55
+    figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    halves = figure.add_gridspec(2, 1, height_ratios=(STRIPS_INCHES, low))
-    _draw_strips(figure.add_subfigure(halves[0]), before, plan.samples, plan)
-    _draw_ranking(figure.add_subfigure(halves[1]), low, rows, plan)
+    _draw_title(figure, plan, width, height)
+    bottom = (0.35 + low + 0.1) / height
+    ax = figure.add_axes((0.2 / width, bottom, wide / width, high / height))
+    beats_page.draw_beats(ax, beats)
+    shown = rows_shown(plan)
+    _draw_ranking(figure, shown, plan, ((wide + 0.35) / width, bottom, (width - wide - 0.5) / width, high / height))
+    _draw_rhythm(figure, strips, heights, (0.2 / width, 0.33 / height, low / height), width)
+    figure.text(
+        0.2 / width, 0.12 / height, _small_print(plan, len(plan.candidates) - len(shown)), fontsize=8, color="0.3"
+    )
     return figure
 
 
 def rows_shown(plan: Plan) -> list[Candidate]:
     """The best rows, and watch and wait wherever it stands."""
-    rows = list(plan.candidates[:ROWS_SHOWN])
-    return rows + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
+    shown = list(plan.candidates[:ROWS_SHOWN])
+    return shown + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
 
 
-def _draw_strips(figure: Any, before: np.ndarray, samples: np.ndarray, plan: Plan) -> None:
-    """Twelve leads in three rows of four, 2.5 s each; all strips begin at the same distance before an R peak."""
-    from ecg_gym.waveform.plotting import MM_PER_MV, MM_PER_S, ROW_MM, STANDARD_LAYOUT, draw_paper
-
-    n = int(PANEL_SECONDS * MODEL_RATE_HZ)
-    x, panel = np.arange(n) / MODEL_RATE_HZ * MM_PER_S, PANEL_SECONDS * MM_PER_S + GAP_MM
-    ax = figure.add_axes((0.02, 0.01, 0.96, 0.91))
-    draw_paper(ax, 4 * panel - GAP_MM, 3 * ROW_MM)
-    for row, names in enumerate(STANDARD_LAYOUT):
-        for column, lead in enumerate(names):
-            level, start, i = ROW_MM * (2.45 - row), column * panel, LEADS.index(lead)
-            strips = [(strip, BEST, 0.8 if k == 0 else 0.2, 3) for k, strip in enumerate(samples[:, i])]
-            for strip, color, alpha, order in [*strips, (before[i], "black", 1.0, 4)]:
-                millimetres = level + MM_PER_MV * (strip - np.median(strip))  # NaN draws nothing
-                ax.plot(start + x, millimetres[:n], color=color, alpha=alpha, lw=0.8, zorder=order)
-            ax.text(start + 1.5, level + 11, lead, weight="bold", fontsize=9, va="center", zorder=5)
-    tied = f"  (tied with {len(plan.tied) - 1} more)" if len(plan.tied) > 1 else ""
-    figure.text(0.02, 0.955, f"{plan.record}   black: before".strip(), fontsize=12, va="center")
-    after = f"{plan.horizon * plan.dt_hours:g} h after {plan.best.treatment}{tied}"
-    words = f"blue: {len(samples)} futures (one of them darker) {after}"
-    figure.text(0.98, 0.955, words, fontsize=12, va="center", ha="right", color=BEST)
+def _one(plan: Plan) -> np.ndarray | None:
+    """The future whose risk is the median: neither the best nor the worst one."""
+    if not plan.samples.size:
+        return None
+    risks = np.array(plan.best.risks[: len(plan.samples)])
+    return plan.samples[int(np.argsort(risks)[len(risks) // 2])]
 
 
-def _draw_ranking(figure: Any, inches: float, visible: list[Candidate], plan: Plan) -> None:
-    """Mean risk with SD, S with its interval, and the predicted changes of QTcF and rate, one line per candidate."""
-    frame = {"top": 1 - 0.15 / inches, "bottom": 0.9 / inches}
-    axes = figure.subplots(1, 3, sharey=True, gridspec_kw={**RANKING, **frame})
-    for y, row in enumerate(visible):
-        color = BEST if row.tie == plan.best.tie else OTHER
-        _draw_risk(axes[0], y, row, color)
-        _draw_change(axes[1], y, row.changes.get("qtcf_ms"), color)
-        _draw_change(axes[2], y, row.changes.get("hr_bpm"), color)
-    axes[0].set_yticks(range(len(visible)), [str(c.treatment) for c in visible], fontsize=9)
-    axes[0].set_ylim(len(visible) - 0.4, -0.6)
-    axes[0].axvline(plan.risk_now, color="black", lw=0.8, ls=":")
-    axes[0].set_xlabel(f"risk: bar mean ± SD, dot S = {plan.measure} with 95 % interval, dotted: now")
-    axes[1].set_xlabel("change of QTcF [ms], 5-95 %")
-    axes[2].set_xlabel("change of rate [bpm], 5-95 %")
-    for ax in axes[1:]:
-        ax.axvline(0, color="black", lw=0.8, ls=":")
-    for ax in axes:
-        ax.grid(axis="x", color="0.9", lw=0.6)
-        ax.set_axisbelow(True)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-    hidden = len(plan.candidates) - len(visible)
-    more = f"  {hidden} more not shown." if hidden else ""
-    figure.text(
-        0.02, 0.15 / inches, f"Blue rows cannot be told from the best.{more}  {NOTICE}", fontsize=9, color="0.3"
+def _draw_title(figure: Any, plan: Plan, width: float, height: float) -> None:
+    """Who, which rhythm, and the recommendation."""
+    who = ", ".join(filter(None, (plan.record, person(plan), rhythm(plan))))
+    figure.text(0.2 / width, 1 - 0.28 / height, who, fontsize=13, weight="bold", va="center")
+    now = ", ".join(
+        f"{name} {plan.intervals.get(key, math.nan):.0f}"
+        for name, key in (("HR", "hr_bpm"), ("PR", "pr_ms"), ("QRS", "qrs_ms"), ("QTcF", "qtcf_ms"))
+        if math.isfinite(plan.intervals.get(key, math.nan))
     )
+    after = f"black: before ({now}); blue: {len(plan.samples)} futures {plan.horizon * plan.dt_hours:g} h after"
+    line = f"{after} {plan.best.treatment}: median and where 90 % lie"
+    figure.text(0.2 / width, 1 - 0.55 / height, line, fontsize=10.5, va="center", color=BEST)
+    words = verdict(plan) or f"Lowest score: {plan.best.treatment}."
+    for i, text in enumerate(textwrap.wrap(words, int(width * 10.5))[:3]):
+        figure.text(0.2 / width, 1 - (0.82 + 0.2 * i) / height, text, fontsize=10, va="center")
 
 
-def _draw_risk(ax: Axes, y: int, row: Candidate, color: str) -> None:
-    spread = 0.0 if math.isnan(row.sd) else row.sd
-    ax.plot([max(row.mean - spread, 0), row.mean + spread], [y, y], color=color, lw=6, alpha=0.3, solid_capstyle="butt")
-    ax.plot([row.mean, row.mean], [y - 0.22, y + 0.22], color=color, lw=1.5)
-    ax.plot(row.score_ci, [y, y], color=color, lw=1.2)
-    ax.plot(row.score, y, "o", color=color, ms=5)
+def person(plan: Plan) -> str:
+    """The patient in a few words."""
+    patient = plan.patient
+    age = f"{patient.age_years:.0f} years" if patient.age_years is not None else ""
+    known = [f"{name} {value:g}" for name, value in (("K", patient.potassium), ("Mg", patient.magnesium)) if value]
+    words = [age, {"F": "woman", "M": "man"}.get(patient.sex or "", ""), *known]
+    return ", ".join(filter(None, [*words, *(c.replace("_", " ") for c in sorted(patient.conditions))]))
 
 
-def _draw_change(ax: Axes, y: int, moved: Change | None, color: str) -> None:
+def rhythm(plan: Plan) -> str:
+    """The rhythm by its finding, and the other findings; "" where none is likely."""
+    named = [name for name in RHYTHMS if name in plan.findings][:1]
+    others = [name for name in plan.findings if name not in RHYTHMS]
+    return ", ".join([*named, *others]).lower()
+
+
+def _draw_ranking(figure: Any, shown: list[Candidate], plan: Plan, box: tuple[float, float, float, float]) -> None:
+    """S with its interval and the predicted changes, one line per candidate; watching's line through all of them."""
+    left, bottom, wide, high = box
+    names, gap = 0.36 * wide, 0.02 * wide
+    part = (wide - names - 2 * gap) / 3
+    axes = [
+        figure.add_axes((left + names + i * (part + gap), bottom + 0.09 * high, part, 0.84 * high)) for i in range(3)
+    ]
+    watching = next(c for c in plan.candidates if c.treatment == WATCH)
+    places, line = _places(shown, plan)
+    for y, row in zip(places, shown):
+        colour = BEST if row is plan.best else OTHER if row.better_than_watching or row.treatment == WATCH else PALE
+        _draw_score(axes[0], y, row, colour)
+        _draw_change(axes[1], y, row.changes.get("qtcf_ms"), colour)
+        _draw_change(axes[2], y, row.changes.get("hr_bpm"), colour)
+        label = textwrap.fill(str(row.treatment) + ("" if row.indicated else " †"), 36)
+        _name(axes[0], y, label, weight="bold" if row is plan.best else "normal")
+    for ax, at in zip(axes, (watching.score, _mean(watching, "qtcf_ms"), _mean(watching, "hr_bpm"))):
+        if math.isfinite(at):
+            ax.axvline(at, color="black", lw=1.0, ls="--", zorder=1)
+        if line is not None:
+            ax.axhline(line, color="0.4", lw=0.8)
+        ax.set_ylim(max(places[-1], 4) + 0.6, -0.6)
+        ax.grid(axis="x", color="0.92", lw=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="x", labelsize=7.5)
+        ax.set_yticks([])
+        for side in ("top", "right", "left"):
+            ax.spines[side].set_visible(False)
+    if line is not None:
+        _name(axes[0], line, "not better than watching", style="italic", color="0.4", fontsize=7.5)
+    for ax, words in zip(axes, ("S (95 %)", "QTcF change [ms]", "HR change [1/min]")):
+        ax.set_title(words, fontsize=8.5)
+
+
+def _places(shown: list[Candidate], plan: Plan) -> tuple[list[float], float | None]:
+    """Where each row stands, and the line between watching and what is not better than it."""
+    watching = next(i for i, row in enumerate(shown) if row.treatment == WATCH)
+    if plan.recommendation is None or watching + 1 >= len(shown):
+        return [float(i) for i in range(len(shown))], None
+    return [float(i + (i > watching)) for i in range(len(shown))], watching + 1.0
+
+
+def _name(ax: Axes, y: float, words: str, **how: Any) -> None:
+    """Words to the left of a row."""
+    ax.text(-0.05, y, words, ha="right", va="center", transform=ax.get_yaxis_transform(), **{"fontsize": 8, **how})
+
+
+def _mean(row: Candidate, name: str) -> float:
+    change = row.changes.get(name)
+    return math.nan if change is None else change.mean
+
+
+def _draw_score(ax: Axes, y: float, row: Candidate, colour: str) -> None:
+    ax.plot(row.score_ci, [y, y], color=colour, lw=1.4)
+    ax.plot(row.score, y, "o", color=colour, ms=5)
+
+
+def _draw_change(ax: Axes, y: float, moved: Change | None, colour: str) -> None:
     if moved is None or not moved.measured:
-        ax.text(0, y, "not measurable", fontsize=7, color="0.5", va="center", ha="center")
+        ax.text(0.5, y, "not measurable", fontsize=7, color="0.5", va="center", ha="center",
+                transform=ax.get_yaxis_transform())  # fmt: skip
         return
-    ax.plot([moved.low, moved.high], [y, y], color=color, lw=1.2)
-    ax.plot(moved.mean, y, "o", color=color, ms=4)
+    ax.plot([moved.low, moved.high], [y, y], color=colour, lw=1.4)
+    ax.plot(moved.mean, y, "o", color=colour, ms=4)
+
+
+def _rhythm_mm(strip: np.ndarray) -> float:
+    """Height of lead II [mm], whatever it reaches."""
+    lead = strip[LEADS.index("II")] - np.nanmedian(strip[LEADS.index("II")])
+    finite = lead[np.isfinite(lead)]
+    return 10 * float(np.ptp(np.append(finite, [0.0, 1.0]))) + 6 if len(finite) else 16.0
+
+
+def _draw_rhythm(
+    figure: Any, strips: list[np.ndarray], heights: list[float], box: tuple[float, ...], width: float
+) -> None:
+    """Lead II before (black) and in the median future (blue), 10 s each, with the calibration pulse."""
+    from ecg_gym.waveform.plotting import INK, MM_PER_MV, MM_PER_S, draw_paper
+
+    left, bottom, high = box
+    total = sum(heights) + 2
+    wide = ENLARGED * (RHYTHM_MM + beats_page.PULSE_MM) / MM_PER_INCH / width
+    ax = figure.add_axes((left, bottom, wide, high))
+    draw_paper(ax, RHYTHM_MM + beats_page.PULSE_MM, total)
+    top = total
+    for strip, tall, colour in zip(strips, heights, (INK, BEST)):
+        lead = strip[LEADS.index("II")] - np.nanmedian(strip[LEADS.index("II")])
+        below = -10 * float(np.nanmin(np.append(lead, 0.0)))
+        level = top - tall + below + 3
+        beats_page.draw_pulse(ax, level)
+        x = beats_page.PULSE_MM + np.arange(len(lead)) / MODEL_RATE_HZ * MM_PER_S
+        ax.plot(x, level + MM_PER_MV * lead, color=colour, lw=0.9, zorder=3)
+        ax.text(beats_page.PULSE_MM + 0.5, top - 2.5, "II", fontsize=9, weight="bold", va="center", color=colour)
+        top -= tall
+
+
+def _small_print(plan: Plan, hidden: int) -> str:
+    more = f"{hidden} more not shown. " if hidden else ""
+    more += "† no indication. " if any(not row.indicated for row in plan.candidates) else ""
+    return (
+        f"25 mm/s, 10 mm/mV, enlarged {ENLARGED:g} times. S = {plan.measure} (lower is better), {plan.k} or more "
+        f"futures each; dashed: watching. {more}{NOTICE}"
+    )

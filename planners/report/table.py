@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from planners.plan import NOTICE, Candidate, Change, Plan, Preference
 from planners.report.figure import plan_figure
+from planners.report.words import below_line, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,11 +36,14 @@ def plan_table(plan: Plan) -> Table:
     for heading in ("risk\n± SD", "S\n95 %", "S - best", *(f"{short} {unit}\n5-95 %" for _, short, unit in COLUMNS)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("note")
+    first_below = next((row for row in plan.candidates if below_line(row, plan)), None)
     for place, row in enumerate(plan.candidates, start=1):
+        if row is first_below:
+            table.add_row("", Text("not better than watching"), style="dim", end_section=False)
         tied = row.tie == plan.best.tie
         mark = "=" if tied and len(plan.tied) > 1 else ""
         cells = (
-            f"{1 if tied else place}{mark}",
+            f"{1 if tied and not below_line(row, plan) else place}{mark}",
             str(row.treatment),
             f"{row.mean:.3f}\n± {number(row.sd, '.3f')}",
             f"{row.score:.3f}\n{span(row.score_ci, '.3f')}",
@@ -63,11 +67,16 @@ def title(plan: Plan) -> str:
 def footnotes(plan: Plan) -> str:
     """What a reader must know to read the table right."""
     now = ", ".join(f"{short} {number(plan.intervals.get(name, math.nan), '.0f')}" for name, short, _ in COLUMNS)
-    lines = [f"Before: {now}; risk {plan.risk_now:.3f}. HR, PR, QRS, QTcF: predicted changes over the futures."]
+    lines = [verdict(plan)] if plan.recommendation else []
+    lines += [f"Before: {now}; risk {plan.risk_now:.3f}. HR, PR, QRS, QTcF: predicted changes over the futures."]
+    lines += dict.fromkeys(f"Given for {sentence}" for row in plan.candidates for sentence in row.indications)
     lines += [f"{i}: {sentence}" for i, sentence in enumerate(noted(plan), start=1)]
     for reasons in dict.fromkeys(e.reasons for e in plan.excluded):
         alike = ", ".join(str(e.treatment) for e in plan.excluded if e.reasons == reasons)
         lines.append(f"Not allowed: {alike} ({'; '.join(reasons)})")
+    if plan.unindicated:
+        drugs = dict.fromkeys(dose.drug for u in plan.unindicated for dose in u.treatment.doses)
+        lines.append(f"No indication, so no candidates (--drugs or --all-drugs has them): {', '.join(drugs)}")
     if len(stretches := [p for p in plan.preferences if p.low <= LAMBDA_SHOWN]) > 1:
         lines.append("Best by lambda: " + ", ".join(map(preference, stretches)) + ".")
     if len(plan.tied) > 1:
@@ -89,6 +98,8 @@ def preference(stretch: Preference) -> str:
 def remarks(row: Candidate) -> list[str]:
     """What speaks against a candidate, and what went wrong in its futures."""
     said = list(row.remarks)
+    if not row.indicated:
+        said.append(f"no indication: {', '.join(dict.fromkeys(dose.drug for dose in row.treatment.doses))}")
     if row.n_lethal:
         said.append(f"lethal in {row.n_lethal} of {len(row.risks)} futures")
     if row.n_nonfinite:

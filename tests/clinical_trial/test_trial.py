@@ -230,7 +230,7 @@ def test_what_cannot_be_said_is_none() -> None:
 def test_records_table_and_summary_of_a_small_trial(tmp_path: Path) -> None:
     protocol = parse_protocol(SMALL)
     result = run_trial(protocol, n=2, seed=3, out=tmp_path)
-    with open(tmp_path / "ecgs.csv", newline="") as file:
+    with open(tmp_path / "ecgs.csv", encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     assert set(table[0]) >= COLUMNS
     assert len(table) == 2 * 2 * 2 * 2

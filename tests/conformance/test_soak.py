@@ -129,7 +129,7 @@ def test_mutations_change_something_and_leave_the_original_alone() -> None:
 def test_a_ledger_survives_a_line_that_was_cut(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.add("steps", {"key": 1, "steps": 5})
-    with open(tmp_path / "steps.jsonl", "a") as file:
+    with open(tmp_path / "steps.jsonl", "a", encoding="utf-8") as file:
         file.write('{"key": 2, "ste')
     assert [row["key"] for row in ledger.rows("steps")] == [1]
     ledger.add("steps", {"key": 2, "steps": 7})

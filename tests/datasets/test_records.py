@@ -245,3 +245,105 @@ def test_real_records_are_read(real_data, name: str) -> None:
         assert record.ecg.signal.shape[0] == 12
         assert 8 <= record.ecg.seconds <= 10
         assert 25 < measure(record.ecg).hr_bpm[0] < 250
+
+
+def header_with(path: Path, old: bytes, new: bytes) -> None:
+    """The header with some bytes replaced everywhere."""
+    file = path.with_suffix(".hea")
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("micro", [b"\xb5V", "\u00b5V".encode(), "\u03bcV".encode(), b"\xe6V"])
+def test_a_micro_sign_in_any_encoding_is_microvolt(tmp_path: Path, micro: bytes) -> None:
+    path = write(tmp_path, analytic(), unit="uV", scale=1e3)
+    header_with(path, b"/uV", b"/" + micro)
+    assert read_record(path).ecg.signal == pytest.approx(analytic().signal, abs=6e-4)
+
+
+def test_millivolts_that_are_microvolts_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, analytic(), unit="uV", scale=1e3)
+    header_with(path, b"/uV", b"/mV")
+    refused(ValueError, path, "moves by", "expected at most 20 mV", "check gain and unit")
+
+
+@pytest.mark.parametrize(("new", "what"), [(b" 0/mV", "gain 0"), (b"", "no gain")])
+def test_an_uncalibrated_lead_is_refused(tmp_path: Path, new: bytes, what: str) -> None:
+    path = write(tmp_path, analytic())
+    lines = path.with_suffix(".hea").read_bytes().splitlines()
+    fields = lines[1].split(b" ")
+    lines[1] = b" ".join(fields[:2]) if not new else b" ".join([*fields[:2], new.strip(), *fields[3:]])
+    if not new:
+        lines[1] += b" "
+        header = b"\n".join(lines).replace(fields[-1], fields[-1])
+        path.with_suffix(".hea").write_bytes(header + b"\n")
+        with pytest.raises(ValueError):
+            read_record(path)
+        return
+    path.with_suffix(".hea").write_bytes(b"\n".join(lines) + b"\n")
+    refused(ValueError, path, what, "expected a gain", "check gain and unit")
+
+
+def test_a_header_without_a_rate_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, analytic(rate_hz=250.0))
+    lines = path.with_suffix(".hea").read_text().splitlines()
+    lines[0] = "r 12"
+    path.with_suffix(".hea").write_text("\n".join(lines) + "\n")
+    record = read_record(path)
+    assert record.ecg.rate_hz == 250
+    assert "no sampling rate" in record.remarks[0]
+
+
+def test_a_damaged_signal_is_told_by_its_checksum(tmp_path: Path) -> None:
+    path = write(tmp_path, analytic())
+    content = bytearray((tmp_path / "r.dat").read_bytes())
+    content[1001] ^= 0x01
+    (tmp_path / "r.dat").write_bytes(bytes(content))
+    refused(ValueError, path, "checksum", "expected the samples", "copy it again")
+
+
+def test_frames_with_several_rates_keep_the_highest(tmp_path: Path) -> None:
+    ecg = analytic()
+    slow = analytic(rate_hz=250.0)
+    expanded = [ecg.lead(lead).astype(float) if lead != "V6" else slow.lead("V6").astype(float) for lead in LEADS]
+    wfdb.wrsamp(
+        "r", fs=250, units=["mV"] * 12, sig_name=list(LEADS), fmt=["16"] * 12, e_p_signal=expanded,
+        samps_per_frame=[2] * 11 + [1], adc_gain=[1000.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path),
+    )  # fmt: skip
+    record = read_record(tmp_path / "r")
+    assert record.ecg.rate_hz == 500
+    assert record.ecg.signal[:11] == pytest.approx(ecg.signal[:11], abs=2e-3)
+    assert record.ecg.lead("V6")[100:-100] == pytest.approx(ecg.lead("V6")[100:-100], abs=0.02)
+    assert "resampled to 500 Hz: V6" in record.remarks
+
+
+def test_skewed_signals_are_shifted_and_trimmed(tmp_path: Path) -> None:
+    ecg, skew = analytic(seconds=10.4), 20
+    late = np.concatenate([np.zeros(skew), ecg.lead("V6")[:-skew]])
+    path = write(tmp_path, ecg, replaced={"V6": late})
+    lines = path.with_suffix(".hea").read_text().splitlines()
+    lines[12] = lines[12].replace(" 16 ", f" 16:{skew} ", 1)
+    path.with_suffix(".hea").write_text("\n".join(lines) + "\n")
+    record = read_record(path, start_s=0.0)
+    assert np.isfinite(record.ecg.signal).all()
+    assert record.ecg.lead("V6") == pytest.approx(ecg.lead("V6")[:5000], abs=2e-3)
+    assert record.ecg.lead("V5") == pytest.approx(ecg.lead("V5")[:5000], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("comments", "patient", "remark"),
+    [
+        (("Age: 61Y", "Sex: Mujer"), Patient(age_years=61, sex="F"), ""),
+        (("<age>: 65 <sex>: F",), Patient(age_years=65, sex="F"), ""),
+        (("Age: 5",), Patient(), "age '5' in the header is taken as unknown (expected 16 to 110 years)"),
+        (("Age: 115",), Patient(), "expected 16 to 110 years"),
+        (("Sex: Marsian",), Patient(), "sex 'Marsian' in the header is not understood"),
+    ],
+)
+def test_the_words_of_a_header_are_those_of_the_command_line(
+    tmp_path: Path, comments: tuple[str, ...], patient: Patient, remark: str
+) -> None:
+    record = read_record(write(tmp_path, analytic(), comments=comments))
+    assert record.patient == patient
+    assert remark in " ".join(record.remarks)

@@ -1,6 +1,10 @@
 """Virtual ECGs in shards: the same whoever makes them, resumable, and readable with their truth."""
 
 import csv
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +98,24 @@ def test_other_settings_and_nonsense_are_refused(tmp_path: Path) -> None:
         Simulation(rate_hz=1.0)
     with pytest.raises(ValueError, match="lacks the shards"):
         read_simulated(tmp_path / "nowhere")
+
+
+def test_an_interrupt_stops_the_workers_within_seconds(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from ecg_gym.datasets import simulate\n"
+        f"out = Path({str(tmp_path / 'out')!r})\n"
+        "if __name__ == '__main__':\n    for done, n in simulate(out, 100_000, workers=2):\n"
+        "        print(done, flush=True)\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    time.sleep(3)  # the workers are at it
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    assert time.monotonic() - start < 5

@@ -513,3 +513,71 @@ def test_the_picture_is_an_image_that_changes_with_the_strip() -> None:
 
 def test_specs_survive_the_journey_through_json() -> None:
     assert EnvSpec.from_json(make(actions="multidiscrete").spec.to_json()).kwargs["actions"] == "multidiscrete"
+
+
+def test_dying_costs_more_than_all_that_came_before_in_an_episode_longer_than_its_horizon_too() -> None:
+    words = {"risk": AnalyticRisk(), "drugs": ["dofetilide"], "horizon": 2}
+    env = gym.make("ECGIntervention-v0", world=AnalyticWorld(lethal=("dofetilide",)), max_episode_steps=9, **words)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(0)
+    with pytest.warns(UserWarning, match="dying may cost less"):
+        _, reward, terminated, *_ = env.step(1)
+    assert terminated
+    assert reward == -7  # six steps could have cost 6 at most
+
+
+def test_a_vector_env_takes_its_horizon_from_the_time_limit_and_refuses_a_shorter_one() -> None:
+    words = {"world": "oracle", "risk": "limits"}
+    many = gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, **words)
+    assert many.unwrapped.task.horizon == 24
+    with pytest.raises(ValueError, match="dying may cost less"):
+        gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, horizon=8, **words)
+
+
+def test_a_step_after_the_end_raises() -> None:
+    env = gym.make("ECGIntervention-v0", world="oracle", risk="limits", invalid_action="terminate").unwrapped
+    env.reset(seed=0)
+    refused = int(np.flatnonzero(~env.action_masks())[0]) if (~env.action_masks()).any() else None
+    if refused is None:
+        env = gym.make(
+            "ECGIntervention-v0", world="oracle", risk="limits", invalid_action="terminate", drugs=["ibutilide"]
+        ).unwrapped
+        env.reset(seed=0)
+        refused = int(np.flatnonzero(~env.action_masks())[0])
+    *_, terminated, _, _ = env.step(refused)
+    assert terminated
+    with pytest.raises(gym.error.ResetNeeded, match="has ended"):
+        env.step(0)
+    env.reset(seed=1)
+    env.step(0)
+
+
+def test_the_mask_of_indications_is_stricter_than_that_of_contraindications() -> None:
+    words = {"world": "oracle", "risk": "adverse", "scenario": "healthy_volunteer"}
+    loose, strict = (gym.make("ECGIntervention-v0", mask=mask, **words).unwrapped for mask in
+                     ("contraindications", "indications"))  # fmt: skip
+    for env in (loose, strict):
+        env.reset(seed=4)
+    assert strict.action_masks()[0]
+    assert strict.action_masks().sum() < loose.action_masks().sum()
+    assert (loose.action_masks() | ~strict.action_masks()).all()
+    with pytest.raises(ValueError, match="mask is 'none'"):
+        gym.make("ECGIntervention-v0", mask="none", **words)
+
+
+def test_a_step_the_weights_never_learned_warns() -> None:
+    with pytest.warns(UserWarning, match="trained on steps of 1 to 4 h"):
+        gym.make("ECGIntervention-v0", dt_hours=0.5)
+
+
+def test_options_are_read_by_the_same_words_as_the_command_line() -> None:
+    env = gym.make("ECGIntervention-v0", world="oracle", risk="limits")
+    for patient, why in (
+        ({"medication": {"xyzzy"}}, "expected a drug, brand or class"),
+        ({"age_years": 5}, "expected 16 to 110"),
+        ({"conditions": {"astma"}}, "expected names out of"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            env.reset(seed=0, options={"patient": patient})
+    env.reset(seed=0, options={"patient": {"medication": {"Tagamet"}, "conditions": {"long_qt"}}})

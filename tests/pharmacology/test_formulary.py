@@ -32,6 +32,9 @@ def test_every_source_is_cited_somewhere() -> None:
     cited |= {row["source"] for row in read_table("rules.yaml")["rules"]}
     cited |= {drug["source"] for drug in read_table("formulary.yaml").values()}
     cited |= {check["source"] for check in read_table("checks.yaml")["checks"]}
+    cited |= {row["source"] for row in read_table("conditions.yaml")["shown"].values()}
+    cited |= {row["source"] for rows in read_table("indications.yaml")["drugs"].values() for row in rows}
+    cited |= {read_table("medication.yaml")["source"]}
     assert set(sources()) == cited
 
 

@@ -227,6 +227,11 @@ STUCK = 5  # looks like START, and nothing helps any more: only the history tell
 RATES[STUCK] = 90.0
 
 
+LOCKED = Patient(  # whom the rules allow magnesium and ibutilide
+    50.0, "F", 70.0, magnesium=0.9, potassium=4.4, conditions=frozenset({"atrial_fibrillation"})
+)
+
+
 def moved(place: int, drug: str) -> int:
     """Where a drug ("" for watching) leads from a place; -1 is death.
 
@@ -256,7 +261,7 @@ class LockWorld:
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` hearts at ``place`` (default START)."""
         place = np.full(n, int(who.get("place", START)))
-        return self._shown(place, np.zeros(n), np.ones(n, bool), ((),) * n, Patient(50.0, "F", 70.0), rng)
+        return self._shown(place, np.zeros(n), np.ones(n, bool), ((),) * n, LOCKED, rng)
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """The place that looks most like the strip; of those that look alike, the one not stuck."""

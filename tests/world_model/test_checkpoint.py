@@ -57,6 +57,26 @@ def test_a_wrong_hash_is_said(path: Path) -> None:
         checkpoint.load(path, "toy", "0" * 64)
 
 
+def test_twenty_flipped_bytes_are_refused(path: Path) -> None:
+    weights = {"weight": torch.linspace(-1, 1, 4096).reshape(64, 64)}
+    written(path, weights)
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) - 2000, len(content) - 1980):
+        content[place] ^= 0x10
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"checksum .*; expected .*; the file is damaged"):
+        checkpoint.load(path, "toy")
+
+
+def test_a_file_without_a_checksum_is_read_with_a_warning(path: Path) -> None:
+    written(path)
+    found = checkpoint.load(path, "toy")
+    document = {name: value for name, value in found.metadata.items() if name != checkpoint.CHECKSUM}
+    save_file(found.tensors, path, {"ecg_gym": json.dumps(document)})
+    with pytest.warns(UserWarning, match="no checksum"):
+        checkpoint.load(path, "toy")
+
+
 def test_a_truncated_file_is_said(path: Path) -> None:
     written(path)
     path.write_bytes(path.read_bytes()[:-4])

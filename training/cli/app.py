@@ -9,13 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 import ecg_gym
 from ecg_gym.io import atomic_write, write_text
@@ -23,8 +22,9 @@ from training.cli.benchmark import benchmark
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
-from training.console import RESEARCH_ONLY, entrance, progress_bar, refuse, writable
+from training.cli.weights import weights
 from training.console import SAY as _SAY
+from training.console import entrance, note, progress_bar, refuse, research_only, results, writable
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # as it is written: rich would take [s] and [ms] for styles
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
@@ -65,21 +66,51 @@ TrialFolder = Annotated[
     Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder with real ECGs (ptbxl_100hz, ludb ...); without it virtual ones only.")
+    Path | None,
+    typer.Option(help="Folder of WFDB records (its folders ptbxl_100hz, ludb ... if there); else virtual ones only."),
 ]
 
-train = typer.Typer(help="Train one learned thing; stop it any time, the same command goes on.", no_args_is_help=True)
+AllDrugs = Annotated[bool, typer.Option("--all-drugs", help="The whole menu, with or without an indication.")]
+FixLeads = Annotated[
+    bool, typer.Option("--fix-leads", help="Put right leads that contradict each other, where one explanation is left.")
+]
+Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
+LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
+
+train = typer.Typer(
+    help="Train one learned thing; stop it any time, the same command goes on.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 app.add_typer(leads, name="leads")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
+app.command()(weights)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"ecg-gym {ecg_gym.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Drug intervention on the electrocardiogram. Research only, never bedside."""
 
 
 @app.command()
 def plan(
-    record: Annotated[Path, typer.Option(help="WFDB record (path without or with .hea), 12 leads, 8 s or longer.")],
+    record: Annotated[
+        Path, typer.Argument(help="12 leads, 8 s or longer: WFDB, EDF, DICOM (.dcm), HL7 aECG (.xml), CSV, NumPy.")
+    ],
     scenario: Annotated[
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
     ] = None,
@@ -87,7 +118,10 @@ def plan(
     given: Annotated[
         list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
     ] = None,
-    drugs: Annotated[str | None, typer.Option(help="Candidates, comma separated; default the whole menu.")] = None,
+    drugs: Annotated[
+        str | None, typer.Option(help="Candidates by name, comma separated; default what has an indication.")
+    ] = None,
+    all_drugs: AllDrugs = False,
     samples: Samples = 16,
     risk_aversion: RiskAversion = 0.6,
     measure: MeasureName = None,
@@ -97,8 +131,11 @@ def plan(
     paper: Annotated[bool, typer.Option("--paper", help="As in the paper: K = 3, 1,000 steps (slow).")] = False,
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the ones in the package.")] = None,
     allow_missing_leads: Annotated[bool, typer.Option(help="Mask flat or absent leads instead of refusing.")] = False,
+    fix_leads: FixLeads = False,
+    rate: Rate = None,
+    leads: LeadNames = None,
 ) -> None:
-    """Rank the treatments that the clinical mask allows for a 12-lead record."""
+    """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
     from planners.from_record import prepare, run
 
     k = 3 if paper else samples
@@ -114,9 +151,13 @@ def plan(
             model_path=model,
             allow_missing_leads=allow_missing_leads,
             preset="paper" if paper else "default",
+            all_drugs=all_drugs,
+            fix_leads=fix_leads,
+            rate_hz=rate,
+            leads=None if leads is None else [name.strip() for name in leads.split(",")],
         )
     for remark in prepared.record.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
+        note(remark)
     with progress_bar() as bar:
         task = bar.add_task("candidates", total=None)
         result = run(
@@ -133,8 +174,9 @@ def plan(
         return
     from planners.report.table import plan_table
 
-    Console(width=max(120, Console().width)).print(plan_table(result))
-    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}\n[dim]{RESEARCH_ONLY}[/]")
+    results().print(plan_table(result))
+    _SAY.print(f"picture  {figure_path}\nnumbers  {json_path}")
+    research_only()
 
 
 def _measure(words: str | None) -> None:
@@ -234,10 +276,10 @@ def trial(
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
         return
     for remark in parsed.remarks:
-        _SAY.print(f"[yellow]note[/] {escape(remark)}")
-    Console(width=max(120, Console().width)).print(effects_table(result))
+        note(remark)
+    results().print(effects_table(result))
     _SAY.print(f"table    {folder / 'ecgs.csv'}\nsummary  {folder / 'summary.json'}\npicture  {picture}")
-    _SAY.print(f"[dim]{RESEARCH_ONLY}[/]")
+    research_only()
 
 
 @train.command("vae")
@@ -343,6 +385,7 @@ def _train(
     """
     from training import distributed
     from training.loop import AnotherRun
+    from training.run_lock import locked
     from training.run_record import recorded
 
     device, devices, seed = how
@@ -353,11 +396,16 @@ def _train(
         chosen = chosen if seed is None else _seeded(chosen, seed)
         folder = writable(out or Path("runs") / f"{kind}-{preset}")
         given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+    only = locked(folder) if distributed.is_first() else nullcontext()
     try:
-        with recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+        with only, recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
             path = work(chosen, folder)
             done(path)
     except AnotherRun as error:
+        refuse(error)
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and "; expected" not in str(error):
+            raise  # ours: it keeps its traceback
         refuse(error)
     except distributed.WorkerDone:
         return
@@ -392,36 +440,3 @@ def _trials(preset: Any, folder: Path) -> Path:
             bar.advance(task)
     make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder
-
-
-@app.command()
-def weights(
-    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
-    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
-    as_json: Json = False,
-) -> None:
-    """What weights are: hash, size, training data with licences, and what was measured at the time."""
-    from ecg_gym.world_model import checkpoint
-    from training import model_card
-
-    if card:
-        with entrance():
-            text = "\n".join(model_card.card(path) for path in ([file] if file else model_card.shipped()))
-        sys.stdout.write(text)
-        return
-    rows = []
-    packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}
-    for path, sha256 in ({file: None} if file else packaged).items():
-        with entrance():
-            stored = checkpoint.load(path, model_card.kind_of(path), sha256)
-        megabytes = round(path.stat().st_size / 1e6, 2)
-        rows.append({"file": path.name, "sha256": stored.sha256, "megabytes": megabytes, **stored.metadata})
-    text = json.dumps(rows, indent=2, sort_keys=True)
-    if as_json:
-        sys.stdout.write(text + "\n")
-        return
-    for row in rows:
-        _SAY.print(f"[bold]{row['file']}[/] {row['megabytes']} MB  sha256 {row['sha256']}")
-        Console().print_json(
-            data={key: row[key] for key in ("version", "rate_hz", "leads", "data", "metrics") if key in row}
-        )

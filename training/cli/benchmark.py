@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ecg_gym.io import write_bytes
-from training.console import SAY, entrance, progress_bar
+from training.console import SAY, entrance, progress_bar, results
 
 Words = Annotated[str | None, typer.Option(help="Comma separated; default all.")]
 QUICK = ("af_rapid_response", "bradycardia")
@@ -92,7 +91,7 @@ def benchmark(
     if as_json:
         sys.stdout.write(text)
         return
-    Console(width=max(120, Console().width)).print(_table(result))
+    results().print(_table(result))
 
 
 def _play(protocol: Any, who: Any, out: Path, staff: Any, waiting: int, minutes: float | None) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ecg_gym.io import write_text
-from training.console import RESEARCH_ONLY, SAY, entrance, progress_bar, refuse, writable
+from training.console import SAY, entrance, progress_bar, refuse, research_only, writable
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 
@@ -48,7 +48,8 @@ def play(
         played(game, _typed(), _tell)
     except KeyboardInterrupt:
         game.save()
-    SAY.print(f"\nepisode  {game.path}\npage     ecg-gym report {game.path}\n[dim]{RESEARCH_ONLY}[/]")
+    SAY.print(f"\nepisode  {game.path}\npage     ecg-gym report {game.path}")
+    research_only()
 
 
 def report(
@@ -88,7 +89,8 @@ def report(
             task = bar.add_task("futures", total=None)
             page = written(source, request, lambda done, total: bar.update(task, completed=done, total=total))
         write_text(path, page)
-    SAY.print(f"page     {path}  ({len(page.encode()) / 1e6:.1f} MB)\n[dim]{RESEARCH_ONLY}[/]")
+    SAY.print(f"page     {path}  ({len(page.encode()) / 1e6:.1f} MB)")
+    research_only()
 
 
 def _obey(game: Any, words: str) -> None:

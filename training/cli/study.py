@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from training.console import SAY, entrance, progress_bar
+from training.console import SAY, entrance, progress_bar, results
 from training.evaluation import result
 from training.evaluation.registry import STUDIES, Study
 
-app = typer.Typer(help="Measure something and print it beside its trivial baselines.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure something and print it beside its trivial baselines.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
@@ -447,7 +450,7 @@ def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: boo
         table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
     for row in rows:
         table.add_row(*[_cell(row.get(name)) for name in names])
-    Console(width=160).print(table)
+    results(160, exact=True).print(table)
 
 
 def _flat(value: Any) -> dict[str, Any]:

@@ -28,24 +28,28 @@ _CHUNK = 64  # virtual patients made together
 
 
 def real_strips(data: Path, most_train: int | None = None) -> Strips:
-    """Every usable record of the known folders under ``data``, one strip each, split by patient.
+    """Every usable record of the known folders under ``data``, or of ``data`` itself, one strip each, split by patient.
 
     ``most_train`` limits how many records of the training side each folder gives, evenly chosen. Left out: records
-    without 12 finite leads, without beats, or shorter than a strip needs. Raises ValueError when ``data`` holds none
-    of the folders.
+    without 12 finite leads, without beats, or shorter than a strip needs. Records of an unknown folder are split by
+    their names, so one record per patient is assumed there. Raises ValueError when ``data`` holds no usable record.
     """
-    result = [folder for folder in SOURCES if (data / folder).is_dir()]
-    if not result:
-        raise ValueError(f"{data} has none of {list(SOURCES)}; expected at least one; pass the folder with --data")
     parts = []
-    for folder in result:
+    for folder in [data / name for name in SOURCES if (data / name).is_dir()] or [data]:
         signals, records, sides = [], [], []
-        for name, split, header in _limited(list(_records(data / folder)), most_train):
+        for name, split, header in _limited(list(_records(folder)), most_train):
             if (signal := _on_grid(header)) is not None:
                 signals.append(signal)
-                records.append(f"{folder}/{name}")
+                records.append(f"{folder.name}/{name}")
                 sides.append(split)
-        parts.append(strips_of(np.stack(signals), np.array(records), np.array(sides), SOURCES[folder]))
+        if signals:
+            source = SOURCES.get(folder.name, f"records of the user's own folder {folder.name}")
+            parts.append(strips_of(np.stack(signals), np.array(records), np.array(sides), source))
+    if not parts:
+        raise ValueError(
+            f"{data} holds no usable WFDB record; expected 12-lead records of 8 s or more, or folders out of "
+            f"{list(SOURCES)}; pass the folder that holds them with --data"
+        )
     return concatenate(parts)
 
 
@@ -105,8 +109,9 @@ def _records(folder: Path) -> Iterator[tuple[str, str, Path]]:
     stored = splits.read(REAL_SPLIT)
     folds = {}
     if (folder / "labels.csv").is_file():
-        with (folder / "labels.csv").open(newline="") as file:
-            folds = {int(row["ecg_id"]): int(row["strat_fold"]) for row in csv.DictReader(file)}
+        with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if {"ecg_id", "strat_fold"} <= set(row)]
+        folds = {int(row["ecg_id"]): int(row["strat_fold"]) for row in rows}
     for header in sorted(folder.rglob("*.hea")):
         name = header.stem
         if name.startswith("HR") and name[2:].isdigit() and int(name[2:]) < 2000:

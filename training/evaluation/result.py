@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ecg_gym.io import write_bytes
 from ecg_gym.powers import weights_hash
-from training.console import SAY
+from training.console import SAY, results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -217,7 +216,7 @@ def write(
 
 def show(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """The metrics with their baselines as a table on stdout, then ``rows``."""
-    console = Console(width=WIDTH)
+    console = results(WIDTH, exact=True)
     seeds = ", ".join(map(str, document["seeds"]))
     title = f"study {document['study']}: {document['n_patients']} patients, seeds {seeds}, {document['preset']}"
     table = Table(title=title)

@@ -1,6 +1,7 @@
 "use strict";
-// Ranks again for another lambda, exactly as planners.exhaustive.rank does: S = mean + lambda * SD, the same bootstrap
-// columns, the same ties. Everything is on the page; nothing is fetched.
+// Ranks again for another lambda: S = mean + lambda * SD over the same bootstrap columns. As in planners.advice, what is
+// indicated and better than watching comes first, then watching, then the rest; for the page's own lambda the parts are
+// those of the plan. Everything is on the page; nothing is fetched.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const slider = document.getElementById("lambda");
@@ -39,7 +40,13 @@
       row.score = row.mean + lambda * (row.sd === null ? 0 : row.sd);
       row.draws = row.means.map((m, r) => m + lambda * row.sds[r]);
     }
-    const order = rows.map((_, i) => i).sort((a, b) =>
+    const watch = rows.findIndex((row) => row.watch);
+    for (const row of rows) {
+      const better = lambda === data.lambda ? row.better :
+        row.indicated && !row.watch && !row.n_nonfinite && interval(minus(row.draws, rows[watch].draws))[1] < 0;
+      row.part = better ? 0 : row.watch ? 1 : 2;
+    }
+    const order = rows.map((_, i) => i).sort((a, b) => rows[a].part - rows[b].part ||
       rows[a].n_nonfinite - rows[b].n_nonfinite || rows[a].score - rows[b].score || rows[a].mean - rows[b].mean ||
       Number(!rows[a].watch) - Number(!rows[b].watch) || (rows[a].name < rows[b].name ? -1 : 1));
     const group = new Array(rows.length).fill(0);
@@ -73,6 +80,7 @@
       line.querySelector(".d").textContent = i === best ? "best" : (row.score - rows[best].score >= 0 ? "+" : "") + digits(row.score - rows[best].score);
       line.querySelector(".d-ci").textContent = i === best ? "" : span(apart);
       line.classList.toggle("best", inBest);
+      line.classList.toggle("below", row.part === 2);
       line.querySelector(".score").setAttribute("cx", across(row.score));
       const whisker = line.querySelector(".whisker");
       if (Number.isFinite(ci[0])) { whisker.setAttribute("x1", across(ci[0])); whisker.setAttribute("x2", across(ci[1])); }

@@ -70,7 +70,8 @@ def script_data(plan: Plan) -> dict[str, Any]:
     """What the page's script ranks by: the risks of every future, and the columns of the same bootstrap."""
     rows = [
         {"name": str(c.treatment), "watch": c.treatment == WATCH, "mean": c.mean, "sd": c.sd,
-         "n_nonfinite": c.n_nonfinite, "risks": c.risks}
+         "n_nonfinite": c.n_nonfinite, "risks": c.risks[: plan.k], "indicated": c.indicated,
+         "better": c.better_than_watching}
         for c in plan.candidates
     ]  # fmt: skip
     frame = lambda_frame(plan)

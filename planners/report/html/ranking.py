@@ -11,6 +11,7 @@ from planners.report.html import charts
 from planners.report.html.markup import Markup, join, tag
 from planners.report.html.sections import INTERVALS, section
 from planners.report.table import LAMBDA_SHOWN, number, preference, remarks
+from planners.report.words import below_line, verdict
 
 HIGHLIGHTED = charts.SERIES  # lines of the chart of S against lambda that have a colour
 LAMBDA_MOST = 3.0  # right end of slider and chart; the number field goes further
@@ -32,18 +33,27 @@ def ranking(plan: Plan) -> Markup:
     caption = (
         f"{plan.k} futures each, {plan.horizon * plan.dt_hours:g} h ahead; lower S is better. Coloured rows, "
         "marked =, cannot be told from the best: their paired 95 % interval of the difference holds 0. Bars: mean ± SD "
-        "of risk; dot: S with its interval; dotted: risk before. HR to QTcF: predicted change, and where 90 % of the "
-        "futures lie."
+        "of risk; dot: S with its interval; dotted: risk before. Pale rows are not better than watching. HR to QTcF: "
+        "predicted change, and where 90 % of the futures lie."
     )
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), id="ranking", aria_label="Ranking")
     stretches = [p for p in plan.preferences if p.low <= LAMBDA_SHOWN]
     exact = tag("p", "Best by λ, exactly: ", "; ".join(map(preference, stretches)), ".", class_="soft")
     return section(
-        "ranked", "Ranking", tag("div", label, slider, field, reset, class_="control"),
+        "ranked", "Ranking", _verdict(plan), tag("div", label, slider, field, reset, class_="control"),
         tag("output", id="said", for_="lambda lambda-number", aria_live="polite"), _lambda_chart(plan), exact,
         tag("p", caption, class_="soft"),
         tag("div", table, class_="scroll"), [tag("p", w, class_="warning") for w in plan.warnings],
     )  # fmt: skip
+
+
+def _verdict(plan: Plan) -> Markup:
+    """The recommendation, and what is no candidate because nothing indicates it."""
+    said = [tag("p", verdict(plan), class_="verdict")] if plan.recommendation is not None else []
+    if plan.unindicated:
+        drugs = dict.fromkeys(dose.drug for u in plan.unindicated for dose in u.treatment.doses)
+        said.append(tag("p", f"No candidates, because nothing indicates them: {', '.join(drugs)}.", class_="soft"))
+    return join(said)
 
 
 def bar_most(plan: Plan) -> float:
@@ -73,7 +83,8 @@ def _ranked(i: int, row: Candidate, plan: Plan, most: float) -> Markup:
         *(_change(row.changes.get(key)) for key, _, _ in INTERVALS),
         tag("td", "; ".join(remarks(row)), class_="words"),
     ]  # fmt: skip
-    return tag("tr", *cells, data_i=i, class_="best" if tied else None)
+    kinds = [name for name, holds in (("best", tied), ("below", below_line(row, plan))) if holds]
+    return tag("tr", *cells, data_i=i, class_=" ".join(kinds) or None)
 
 
 def _bar(row: Candidate, plan: Plan, most: float) -> Markup:

@@ -11,9 +11,10 @@ import numpy as np
 from ecg_gym.core import WATCH, Patient, Randomness, State, Treatment, World
 from ecg_gym.pharmacology import Violation, violations
 from ecg_gym.rollout import RiskFunction
+from planners.advice import advise
 from planners.branches import Branch, Course, branches
+from planners.facts import Facts
 from planners.plan import Plan
-from planners.ranking import plan
 from planners.rollout import Progress
 
 FIRSTS, SECONDS = 3, 5  # treatments of the what-if table: how many first, how many an hour later
@@ -67,17 +68,22 @@ def tell(
     first: np.ndarray | None = None,
     missing: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
+    measured: Facts | None = None,
+    named: bool = False,
+    remarks: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Story:
     """Plan for a state of one patient, then follow the best over ``steps``; ``steps=1`` looks at the next strip only.
 
     Risk is judged against ``first (1, 12, 1024)`` [mV], by default the state's own strip; ``missing`` names leads of it
-    that were off. ``progress(done, total)`` is told about the rows of each part in turn.
+    that were off; ``measured``, ``named`` and ``remarks`` are those of :func:`planners.advice.advise`.
+    ``progress(done, total)`` is told about the rows of each part in turn.
     """
     candidates = tuple(candidates)
     witness = _Witness(world)
-    ranked = plan(witness, state, candidates, risk, k=k, risk_aversion=risk_aversion, seed=seed, record=record,
-                  first=first, progress=progress)  # fmt: skip
+    ranked = advise(witness, state, candidates, risk, facts=measured, named=named, k=k, extra=0, seed=seed,
+                    risk_aversion=risk_aversion, record=record, remarks=remarks, first=first,
+                    progress=progress)  # fmt: skip
     futures = {c.treatment: np.stack(witness.strips[c.treatment]) for c in ranked.candidates}
     leaders = one_per_drug([c.treatment for c in ranked.candidates])
     follow: list[Course] = [*[(t,) for t in leaders if t][:LINES], (WATCH,)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from planning import ATROPINE, DOFETILIDE, MENU, PLACEBO, Objection, planned, start
 from rich.console import Console
 
 from ecg_gym.core import LEADS, WATCH
+from planners.plan import Recommendation
 from planners.report.figure import rows_shown
 from planners.report.table import plan_figure, plan_table
 
@@ -55,15 +58,41 @@ def test_one_future_has_dashes_for_what_is_not_known() -> None:
     assert "± -" in said
 
 
-def test_the_picture_shows_twelve_leads_all_futures_and_one_line_per_candidate() -> None:
+def test_the_picture_shows_twelve_leads_a_rhythm_strip_and_one_line_per_candidate() -> None:
     plan = planned(k=4)
     figure = plan_figure(plan, start())
-    strips, *ranking = [ax for half in figure.subfigs for ax in half.axes]
-    assert len(strips.lines) == 12 * (4 + 1), "in each lead four futures and the strip before"
-    assert {text.get_text() for text in strips.texts} == set(LEADS)
-    names = [label.get_text() for label in ranking[0].get_yticklabels()]
+    beats, *ranking, rhythm = figure.axes
+    words = [text.get_text() for text in beats.texts]
+    assert set(LEADS) <= set(words)
+    assert sum("QT" in word for word in words) == 4, "before and after, under each row"
+    assert len(beats.collections) == 12 + 2, "a band of futures in each lead, and two sets of grid lines"
+    names = [text.get_text().replace("\n", " ") for text in ranking[0].texts]
     assert names == [str(c.treatment) for c in plan.candidates]
+    assert len(rhythm.lines) == 2 * 2, "lead II before and after, each with its pulse"
+    for ax in ranking:
+        assert any(line.get_linestyle() == "--" for line in ax.lines), "watching's line"
     figure.canvas.draw()
+
+
+def test_nothing_of_the_picture_is_cut_off() -> None:
+    figure = plan_figure(planned(k=3), start())
+    for ax in (figure.axes[0], figure.axes[-1]):
+        low, high = ax.get_ylim()
+        values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+        assert np.nanmin(values) > low
+        assert np.nanmax(values) < high
+
+
+def test_a_recommendation_is_in_the_title_the_table_and_the_line_below_watching() -> None:
+    advice = Recommendation(WATCH, False, "nothing is better", True, "usual")
+    plan = replace(planned(k=3), recommendation=advice, findings=("Sinus rhythm",))
+    plan = replace(plan, candidates=tuple(sorted(plan.candidates, key=lambda c: bool(c.treatment))))
+    title = " ".join(text.get_text() for text in plan_figure(plan, start()).texts)
+    for words in (title, text(plan)):
+        assert "Recommendation: watch and wait: nothing is better." in " ".join(words.split())
+    assert "sinus rhythm" in title
+    assert "not better than watching" in " ".join(t.get_text() for t in plan_figure(plan, start()).axes[1].texts)
+    assert "not better than" in text(plan)
 
 
 def test_watching_is_shown_wherever_it_ranks(monkeypatch) -> None:

@@ -52,7 +52,7 @@ def refused(result: Result, out: Path, *words: str) -> None:
 
 def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "plan"
-    words = ("plan", "--record", DEMO, "--scenario", SCENARIO, "--drugs", "diltiazem,dofetilide,placebo")
+    words = ("plan", DEMO, "--scenario", SCENARIO, "--drugs", "diltiazem,dofetilide,placebo")
     result = run(*words, "--samples", 4, "--seed", 3, "--out", out, "--json")
     assert result.exit_code == 0, (result.output, result.exception)
     document = json.loads(result.stdout)
@@ -63,8 +63,13 @@ def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
     rows = document["candidates"]
     assert all(set(row) >= ROW for row in rows)
     assert "watch and wait" in [row["treatment"] for row in rows]
-    scores = [row["score"] for row in rows]
-    assert scores == sorted(scores)
+    assert document["recommendation"]["treatment"] == rows[0]["treatment"]
+    watching = next(i for i, row in enumerate(rows) if row["treatment"] == "watch and wait")
+    assert all(row["better_than_watching"] for row in rows[:watching])
+    assert not any(row["better_than_watching"] for row in rows[watching:])
+    below = [row["score"] for row in rows[watching + 1 :]]
+    assert below == sorted(below)
+    assert [row["indicated"] for row in rows if row["treatment"].startswith("placebo")] == [False]
     assert json.loads((out / "plan.json").read_text()) == document
     assert (out / "plan.png").stat().st_size > 20_000
     assert sorted(path.name for path in out.iterdir()) == ["plan.json", "plan.png"]
@@ -73,27 +78,27 @@ def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
 
 
 def test_the_table_names_what_was_left_out(tmp_path: Path) -> None:
-    result = run("plan", "--record", DEMO, "--drugs", "placebo", "--samples", 2, "--out", tmp_path / "p")
+    result = run("plan", DEMO, "--drugs", "placebo", "--samples", 2, "--out", tmp_path / "p")
     assert result.exit_code == 0, (result.output, result.exception)
     assert "watch and wait" in result.stdout
     assert "Research only" in result.stderr
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    refused(run("plan", "--record", tmp_path / "nothing", "--out", tmp_path / "o"), tmp_path / "o", "nothing")
+    refused(run("plan", tmp_path / "nothing", "--out", tmp_path / "o"), tmp_path / "o", "nothing")
 
 
 def test_a_header_without_its_signal(tmp_path: Path, signal: np.ndarray) -> None:
     path = a_record(tmp_path, signal)
     path.with_suffix(".dat").unlink()
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o", "r.dat")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o", "r.dat")
 
 
 def test_a_truncated_signal(tmp_path: Path, signal: np.ndarray) -> None:
     path = a_record(tmp_path, signal)
     whole = path.with_suffix(".dat").read_bytes()
     path.with_suffix(".dat").write_bytes(whole[: len(whole) // 2])
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o")
 
 
 @pytest.mark.parametrize("names", [[*LEADS[:11], "V5"], [*LEADS[:11], "X"]])
@@ -101,14 +106,14 @@ def test_missing_or_duplicate_leads(tmp_path: Path, signal: np.ndarray, names: l
     path = a_record(tmp_path, signal)
     header = path.with_suffix(".hea").read_text()
     path.with_suffix(".hea").write_text(header.replace(" V6\n", f" {names[-1]}\n"))
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o", "V")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o", "V")
 
 
 def test_an_unknown_unit(tmp_path: Path, signal: np.ndarray) -> None:
     path = a_record(tmp_path, signal)
     header = path.with_suffix(".hea").read_text()
     path.with_suffix(".hea").write_text(header.replace("/mV", "/furlong"))
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o", "furlong")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o", "furlong")
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -116,8 +121,8 @@ def test_a_flat_or_unknown_lead_is_refused_unless_allowed(tmp_path: Path, signal
     broken = signal.copy()
     broken[LEADS.index("V3")] = value
     path = a_record(tmp_path, broken)
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o", "V3", "--allow-missing-leads")
-    words = ("plan", "--record", path, "--allow-missing-leads", "--drugs", "placebo", "--samples", 2, "--json")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o", "V3", "--allow-missing-leads")
+    words = ("plan", path, "--allow-missing-leads", "--drugs", "placebo", "--samples", 2, "--json")
     allowed = run(*words, "--out", tmp_path / "o")
     assert allowed.exit_code == 0, (allowed.output, allowed.exception)
     assert "V3" in allowed.stderr
@@ -125,12 +130,12 @@ def test_a_flat_or_unknown_lead_is_refused_unless_allowed(tmp_path: Path, signal
 
 def test_a_strip_without_beats(tmp_path: Path) -> None:
     noise = 0.005 * np.random.default_rng(0).standard_normal((12, 5000))
-    refused(run("plan", "--record", a_record(tmp_path, noise), "--out", tmp_path / "o"), tmp_path / "o", "beats")
+    refused(run("plan", a_record(tmp_path, noise), "--out", tmp_path / "o"), tmp_path / "o", "beats")
 
 
 def test_fewer_than_eight_seconds(tmp_path: Path, signal: np.ndarray) -> None:
     path = a_record(tmp_path, signal[:, :3000])
-    refused(run("plan", "--record", path, "--out", tmp_path / "o"), tmp_path / "o", "8 s")
+    refused(run("plan", path, "--out", tmp_path / "o"), tmp_path / "o", "8 s")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_fewer_than_eight_seconds(tmp_path: Path, signal: np.ndarray) -> None:
     ],
 )
 def test_words_that_do_not_fit(tmp_path: Path, words: tuple[str, str], said: str) -> None:
-    refused(run("plan", "--record", DEMO, *words, "--out", tmp_path / "o"), tmp_path / "o", said)
+    refused(run("plan", DEMO, *words, "--out", tmp_path / "o"), tmp_path / "o", said)
 
 
 def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
@@ -161,13 +166,13 @@ def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
         (folder / name).write_bytes((ASSETS / name).read_bytes())
     whole = (ASSETS / "world_model.safetensors").read_bytes()
     (folder / "world_model.safetensors").write_bytes(whole[:-1000])
-    refused(run("plan", "--record", DEMO, "--model", folder, "--out", tmp_path / "o"), tmp_path / "o", "world_model")
+    refused(run("plan", DEMO, "--model", folder, "--out", tmp_path / "o"), tmp_path / "o", "world_model")
 
 
 def test_an_unwritable_place(tmp_path: Path) -> None:
     occupied = tmp_path / "file"
     occupied.write_text("x")
-    result = run("plan", "--record", DEMO, "--out", occupied / "below")
+    result = run("plan", DEMO, "--out", occupied / "below")
     assert result.exit_code == 2
     assert occupied.read_text() == "x"
 
@@ -180,8 +185,8 @@ def test_any_rate_any_order_any_spelling_gives_the_same_ranking(tmp_path: Path, 
     names = [LEADS[i].lower() for i in order]
     path = a_record(tmp_path, slow[order], fs=250, sig_name=names)
     words = ("--drugs", "diltiazem,placebo", "--samples", 2, "--json")
-    other = json.loads(run("plan", "--record", path, *words, "--out", tmp_path / "a").stdout)
-    plain = json.loads(run("plan", "--record", DEMO, *words, "--out", tmp_path / "b").stdout)
+    other = json.loads(run("plan", path, *words, "--out", tmp_path / "a").stdout)
+    plain = json.loads(run("plan", DEMO, *words, "--out", tmp_path / "b").stdout)
     assert other["intervals"]["hr_bpm"] == pytest.approx(plain["intervals"]["hr_bpm"], abs=1)
     assert other["candidates"][0]["treatment"] == plain["candidates"][0]["treatment"]
 
@@ -194,8 +199,15 @@ def test_write_record_round_trip(tmp_path: Path, signal: np.ndarray) -> None:
 
 
 def test_a_plan_by_another_measure_says_so_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    words = ("plan", "--record", DEMO, "--scenario", SCENARIO, "--drugs", "placebo", "--samples", 2)
+    words = ("plan", DEMO, "--scenario", SCENARIO, "--drugs", "placebo", "--samples", 2)
     result = run(*words, "--out", tmp_path / "plan", "--json", "--measure", "cvar:0.5")
     assert result.exit_code == 0, (result.output, result.exception)
     assert json.loads(result.stdout)["measure"] == "CVaR 0.5"
     refused(run(*words, "--out", tmp_path / "no", "--measure", "worst"), tmp_path / "no", "measure is 'worst'")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import ecg_gym
+
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"ecg-gym {ecg_gym.__version__}\n")

@@ -82,9 +82,9 @@ def test_a_saved_episode_can_be_replayed_to_the_same_strips(tmp_path) -> None:
 
 
 def _other_strips(path: Path) -> Path:
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     document["looks"][0]["ecg"] = packed(np.zeros((12, 1024)))
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 

@@ -150,6 +150,7 @@ def _agents(document: Found) -> str:
 
 
 def ranked(agents: Mapping[str, Any], by: str = "gap_closed") -> list[tuple[str, Found]]:
+    """The agents that have a result, best first; those without a value of ``by`` last."""
     known = [(name, one) for name, one in agents.items() if one is not None]
     return sorted(known, key=lambda item: -(item[1][by] if item[1][by] is not None else -float("inf")))
 
@@ -201,6 +202,7 @@ def number(value: Any) -> str:
 
 
 def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    """``value [low, high]``, or the value alone where there is no interval."""
     return number(value) + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
 
 

@@ -123,7 +123,7 @@ def _reduction(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def coverage(rows: Sequence[Row]) -> dict[str, Any]:
-    """How often a 90 % interval of a reaction parameter holds the truth, its factor taken from the other half of hearts.
+    """How often a 90 % interval of a reaction parameter holds the truth, factors from the other half of the hearts.
 
     For each truth the hearts are halved; one half gives the factor (the 90 % quantile of |error| over half width), the
     other is judged, and the other way round. ``uncorrected`` is the Laplace interval itself.

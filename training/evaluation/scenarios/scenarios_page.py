@@ -22,7 +22,7 @@ obvious choice is sometimes wrong. This page is written by
 {command}
 ```
 
-from [`scenarios.yaml`](../ecg_gym/envs/scenarios.yaml) and from whole episodes in the virtual patient. Research only.
+from `ecg_gym/envs/scenarios.yaml` and from whole episodes in the virtual patient. Research only.
 
 ```python
 env = gym.make("ECG/SVT-v0")               # the learned world; "ECGOracle/SVT-v0": the virtual patient
@@ -31,23 +31,23 @@ envs = gym.make_vec("ECG/SVT-v0", num_envs=64)
 ```
 """
 
-PATIENT_FEATURES = """## What the anchors reach
+PATIENT_FEATURES = """## Returns of the baselines
 
 Undiscounted return of {horizon} hours (a step costs the risk of its strip, 0 to 1; a death costs {horizon} and the
 steps that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
 everybody. *Gap* is how much of the way from random to oracle is covered. The constant is the treatment that did best
-on other patients, given whenever it is allowed; the guideline is [`guidelines.yaml`](../planners/guidelines.yaml); the
+on other patients, given whenever it is allowed; the guideline is `planners/guidelines.yaml`; the
 oracle ranks exhaustively in the virtual patient itself and looks two hours ahead: a strong planner, not a proven
 optimum. Deaths are per hour lived under watching.
 """
 
-SIGNS = """## Does the learned world know which way it goes?
+SIGNS = """## Direction of effects in the learned world
 
-One hour after the treatment that helps most of them, against watching, mean over a few people: the change of the
-interval that shows it, and of the risk. Where the sign differs, plans made in the learned world start with a handicap.
+Mean change one hour after the treatment that helps most patients, against watching, of the interval that shows the
+effect and of the risk, over a few people. Where the signs differ, plans made in the learned world are misled.
 """
 
-UNPLAYED = """## What the anchors reach
+UNPLAYED = """## Returns of the baselines
 
 Not played yet: the command above without `--minutes 0` plays random, watching, the best constant, the guideline and the
 oracle, and fills this in."""
@@ -66,10 +66,10 @@ def _tiers() -> str:
     lines = [
         "## Tiers",
         "",
-        "Each is everything of the one before it, and one thing more. What is seen becomes worse; the heart, the",
+        "Each tier adds one thing to the one before. The observation becomes worse; reward and cost remain those of",
     ]
     lines += [
-        "reward and the cost stay those of the true strip.",
+        "the true strip.",
         "",
         "| tier | id ends in | what is seen |",
         "|---|---|---|",

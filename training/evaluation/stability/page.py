@@ -18,8 +18,8 @@ import typer
 
 from ecg_gym.io import write_text
 from training.console import SAY, entrance
+from training.evaluation.pages import table
 from training.evaluation.result import cell
-from training.evaluation.world_model.page import table
 
 PAGE = Path("docs/stability.md")
 BLOCK = re.compile(r"(<!-- worlds -->\n).*?(<!-- end -->)", re.DOTALL)

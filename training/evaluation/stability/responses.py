@@ -49,6 +49,7 @@ def halfway(course: np.ndarray, hours: np.ndarray) -> float:
 
 
 def washout(document: Found, steps: int, dt_hours: float) -> Metrics:
+    """Metrics of an effect that ends after one dose: half-time [h], share left at the end, distance from the truth."""
     hours = dt_hours * np.arange(steps + 1)
     courses = {**effects(document), "plasma level": document.plasma}
 
@@ -93,6 +94,7 @@ def order(document: Found) -> dict[str, np.ndarray]:
 
 
 def order_matters(document: Found, steps: int) -> Metrics:
+    """Metrics of two drugs given in either order: size of the difference, and its distance from the true one."""
     course, out = order(document), {}
     for i, name in enumerate(SCORED):
         at = {of: values[:, steps, i] for of, values in course.items()}
@@ -148,6 +150,7 @@ def growth(hours: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], flo
 
 
 def twins(document: Found, steps: int, dt_hours: float) -> Metrics:
+    """Metrics of starts that differ by microvolts: gain of the distance per step and per hour, distance at the end."""
     hours = dt_hours * np.arange(steps + 1)
     same = document.world["identical twin"].apart_mv
     out: Metrics = {

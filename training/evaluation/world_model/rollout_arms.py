@@ -65,6 +65,7 @@ class Pairs:
 def run_trial(
     world: World, home: World, size: Size, seed: int, steps: int, progress: Progress
 ) -> tuple[dict[str, Arm], Pairs, Pairs]:
+    """The arms of one seed by name, and pairs of samples one step apart, in the world and in the virtual patient."""
     people = held_out_patients(home, size.patients, seed)
     seen = seen_by(world, people)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 2])
@@ -210,6 +211,7 @@ def together(parts: Sequence[Arm]) -> Arm:
 
 
 def paired(parts: Sequence[Pairs], patients: int) -> Pairs:
+    """One set of pairs out of several seeds'; patients are numbered through, ``patients`` to a seed."""
     return Pairs(
         np.concatenate([part.patient + patients * i for i, part in enumerate(parts)]),
         np.concatenate([part.before for part in parts]),
