@@ -19,7 +19,7 @@ class Frugal:
     terms = ("risk", "doses", "lethal")
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
-        left = np.maximum(step.horizon - step.before.steps, 1)
+        left = np.maximum(step.horizon - step.steps, 1)
         return {"risk": -step.risk, "doses": -0.1 * step.doses, "lethal": np.where(step.lost, -2.0 * left, 0.0)}
 
 

@@ -18,7 +18,9 @@ from planners.plan import NOTICE, jsonable
 
 KIND, SCHEMA = "ecg-gym episode", 1
 ENV_IDS = ("ECGIntervention-v0",)
-SETTINGS = {"world": str, "risk": str, "scenario": str, "horizon": int, "tier": str}  # what `play` makes an env with
+SETTINGS = {  # what `play` makes an env with
+    "world": str, "risk": str, "scenario": str, "horizon": int, "tier": str, "mask": str,
+}  # fmt: skip
 MOST_HOURS = 1e5  # eleven years
 OPTIONS = ("ecg",)  # what it resets one with
 MICROVOLTS = 1000.0  # per mV: strips are stored as whole microvolts

@@ -16,7 +16,7 @@ from ecg_gym.core import WATCH, Treatment
 from ecg_gym.envs.rendering import SHOWN, seen
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.io import atomic_write
-from ecg_gym.pharmacology import violations
+from ecg_gym.pharmacology import indications, violations
 from ecg_gym.powers import weights_hash
 from ecg_gym.waveform.braille import braille
 from planners.report.html.sections import person
@@ -161,8 +161,9 @@ def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
     state, result = env.state, {}
     for treatment, allowed in zip(env.menu, episode.allowed[0]):
         if not allowed:
-            said = violations(treatment, state.patients[0], now, state.taken[0], float(state.hours[0]), findings)
-            result[str(treatment)] = tuple(v.sentence for v in said if v.hard) or ("refused by the mask of the env",)
+            about = (treatment, state.patients[0], now, state.taken[0], float(state.hours[0]), findings)
+            hard = tuple(v.sentence for v in violations(*about) if v.hard)
+            result[str(treatment)] = hard or (indications(*about).sentence,)
     return result
 
 

@@ -28,6 +28,7 @@ def play(
     ] = None,
     horizon: Annotated[int, typer.Option(min=1, help="Steps the episode may last.")] = 8,
     seed: Seed = 0,
+    all_drugs: Annotated[bool, typer.Option("--all-drugs", help="Allow what has no indication, too.")] = False,
     actions: Annotated[str | None, typer.Option(help="Choices with commas, such as 0,3,0, instead of asking.")] = None,
     out: Annotated[Path | None, typer.Option(help="File of the episode; default out/play/SCENARIO-SEED.json.")] = None,
 ) -> None:
@@ -36,6 +37,8 @@ def play(
     from training.cli.play import play as played
 
     kwargs: dict[str, Any] = {"world": world, "risk": risk, "scenario": scenario, "horizon": horizon}
+    if not all_drugs:
+        kwargs["mask"] = "indications"
     if tier is not None:
         kwargs["tier"] = tier
     with entrance():

@@ -272,6 +272,10 @@ def test_a_file_that_is_no_json_document_is_refused(tmp_path, content) -> None:
 def test_the_command_plays_given_actions(tmp_path) -> None:
     out = tmp_path / "e.json"
     result = run(*BASE, "--actions", "0,1,0", "--seed", 2, "--out", out)
+    assert result.exit_code == 2, "nothing indicates the placebo"
+    assert "no indication: placebo" in " ".join(result.stderr.split())
+    out = tmp_path / "all.json"
+    result = run(*BASE, "--all-drugs", "--actions", "0,1,0", "--seed", 2, "--out", out)
     assert result.exit_code == 0, (result.output, result.exception)
     assert episode_file.read(out).actions == (0, 1, 0)
     assert "== 3 h ==" in result.stdout
