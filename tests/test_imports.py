@@ -26,6 +26,7 @@ INSIDE = (
     ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),
+    ("real_trials",),  # read by the protocols of virtual ones
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")

@@ -33,7 +33,13 @@ from training.revision import git_revision
 FILE = "run.json"
 FORMAT = 1
 PACKAGES = ("ecg-gym", "torch", "numpy", "scipy", "safetensors", "neurokit2", "lightning-fabric")
-OF_A_RUN = (FILE, loop.STATE, loop.LOSSES, "events.out.tfevents.*")  # and its weights; data caches are not among these
+OF_A_RUN = (
+    FILE,
+    loop.STATE,
+    loop.LOSSES,
+    "events.out.tfevents.*",
+    "best_*.safetensors",
+)  # and its weights; data caches are not among these
 
 
 @contextmanager

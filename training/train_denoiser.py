@@ -260,6 +260,13 @@ def train(
     ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
     """
     forecaster = new_forecaster(preset, data, foretold) if start is None else WorldModel.load(start).forecaster
+    yield from train_from(forecaster, preset, data, folder, show)
+
+
+def train_from(
+    forecaster: Forecaster, preset: WorldModelPreset, data: Drawings, folder: Path, show: bool = True
+) -> Iterator[tuple[int, Logs, Forecaster]]:
+    """As :func:`train`, from a forecaster in memory: its denoiser learns, its interval model stays."""
     forecaster.requires_grad_(True)
     if forecaster.prognosis is not None:
         forecaster.prognosis.requires_grad_(False)  # it has learned by now, by a loss of its own

@@ -169,6 +169,11 @@ def _draw(
     return prognosis.draw(torch.from_numpy(features(raw, names)), base, chance)[0]
 
 
+def batch_of(trials: Trials, pairs: Pairs, features: FeatureScale) -> Batch:
+    """These pairs as the loss takes them, nothing hidden."""
+    return _batch(raw_of(trials, pairs), trials, pairs, features)
+
+
 def _batch(raw: np.ndarray, trials: Trials, pairs: Pairs, features: FeatureScale) -> Batch:
     raw, names = complete(raw, feature_names())
     target, signs = target_of(trials.observed[pairs.after])

@@ -19,6 +19,7 @@ import typer
 import ecg_gym
 from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
+from training.cli.data import app as data_commands
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
+SHIPPED = "shipped"  # as --start: the package's weights
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
@@ -61,9 +63,14 @@ Resume = Annotated[
 RunSeed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of weights and batches; default the preset's.")
 ]
-Start = Annotated[Path | None, typer.Option(help="Weights to begin with (--preset continued); default random.")]
+Start = Annotated[
+    Path | None, typer.Option(help="Weights to begin with, or `shipped` (--preset continued); default random.")
+]
 TrialFolder = Annotated[
-    Path | None, typer.Option("--trials", help="Folder of virtual trials; made if missing. Default OUT/trials.")
+    Path | None,
+    typer.Option(
+        "--trials", help="Folder of shards: virtual ones are made if missing (default OUT/trials), real ones tune."
+    ),
 ]
 Data = Annotated[
     Path | None,
@@ -85,6 +92,7 @@ train = typer.Typer(
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 app.add_typer(leads, name="leads")
+app.add_typer(data_commands, name="data")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
@@ -317,7 +325,12 @@ def train_world_model(
     device: Device = None,
     devices: Devices = 1,
 ) -> None:
-    """The world model on virtual trials; the codec stays as it is."""
+    """The world model on virtual trials, or tuned on real ones (`data shards`); the codec stays as it is."""
+    from ecg_gym.real_trials.manifest import is_real
+
+    start = ASSETS if start is not None and str(start) == SHIPPED else start
+    if trials is not None and is_real(trials):
+        return _train_on_real(preset, trials, codec, start, out, resume, (device, devices, seed))
     from training import train_denoiser
 
     def work(chosen: Any, folder: Path) -> Path:
@@ -327,6 +340,21 @@ def train_world_model(
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
     _train("world-model", train_denoiser, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+
+
+def _train_on_real(
+    preset: str, trials: Path, codec: Path | None, start: Path | None, out: Path | None, resume: bool,
+    how: tuple[str | None, int, int | None],
+) -> None:  # fmt: skip
+    """Fine-tune the package's weights, or those of ``start``, on shards of real ECGs."""
+    from training import train_real_trials
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return train_real_trials.run(chosen, trials, folder, start=start, vae=codec)
+
+    inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start or ASSETS}
+    out = out or Path("runs") / f"real-trials-{preset}"
+    _train("world-model", train_real_trials, preset, how, out, resume, trials.absolute() / "trials_*.npz", inputs, work)
 
 
 @train.command("risk")

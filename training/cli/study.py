@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from training.cli import real_trials as real
 from training.console import SAY, entrance, progress_bar, results
 from training.evaluation import result
 from training.evaluation.registry import STUDIES, Study
@@ -21,6 +22,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+app.command("real-effects")(real.real_effects)
+app.command("leave-one-out")(real.leave_one_out)
 
 
 @app.command()
@@ -92,9 +95,20 @@ def intervals(
     quick: result.Quick = False,
     out: result.Out = None,
     as_json: result.Json = False,
+    trials: real.Trials = None,
+    side: real.Side = "test",
+    subjects: real.Subjects = None,
+    hours: real.Hours = None,
+    intervals_only: real.IntervalsOnly = False,
 ) -> None:
     """Group effects of every drug, held-out doses and pairs, measured from drawn ECGs, beside the virtual truth."""
     from training.evaluation.world_model import intervals as module
+
+    if trials is not None:
+        from training.evaluation.real_trials import intervals as on_people
+
+        how = (side, subjects, hours, samples, intervals_only, quick)
+        return real.on_real(on_people, trials, model, how, out, as_json)
 
     _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
 
@@ -111,9 +125,20 @@ def calibration(
     fit: Annotated[
         bool, typer.Option("--fit", help="Fit the bands anew on validation patients and keep them beside the weights.")
     ] = False,
+    trials: real.Trials = None,
+    side: real.Side = "test",
+    subjects: real.Subjects = None,
+    hours: real.Hours = None,
+    intervals_only: real.IntervalsOnly = False,
 ) -> None:
     """Spread, coverage of 90 % bands (raw, and corrected on validation patients), and CRPS beside trivial forecasts."""
     from training.evaluation.world_model import calibration as module
+
+    if trials is not None:
+        from training.evaluation.real_trials import calibration as on_people
+
+        how = (side, subjects, hours, samples, intervals_only, quick)
+        return real.on_real(on_people, trials, model, how, out, as_json)
 
     _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
 

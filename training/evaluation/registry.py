@@ -77,5 +77,9 @@ _ROWS = (
           "speed.vector"),
     Study("leads", "Synthetic hearts: is the true reaction named, how well is another pacing foretold, do intervals "
           "cover?", "leads.study"),
+    Study("real-effects", "Group effects of real arms beside those of the model, of pharmacology, of placebo and of a "
+          "wrong drug.", "real_trials.effects"),
+    Study("leave-one-out", "The interval model, tuned on everybody else, foretells the one who was left out; beside "
+          "trivial forecasts.", "real_trials.leave_one_out"),
 )  # fmt: skip
 STUDIES = {study.name: study for study in _ROWS}

@@ -1,0 +1,1 @@
+"""Studies on shards of real ECGs: what the model says of the strip after, beside what was recorded."""
