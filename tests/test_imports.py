@@ -20,7 +20,7 @@ INSIDE = (
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),
-    ("pharmacology", "waveform"),
+    ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),
     ("tissue",),
     ("world_model",),
@@ -32,7 +32,7 @@ INSIDE = (
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
-NUMPY_ONLY = ("core", "pharmacology", "waveform", "virtual_patient", "physiology")
+NUMPY_ONLY = ("core", "llm", "pharmacology", "waveform", "virtual_patient", "physiology")
 STRANGERS = {
     "wfdb": ("ecg_gym/datasets/wfdb_files.py",),
     "pyedflib": ("ecg_gym/datasets/edf.py",),

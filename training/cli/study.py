@@ -438,6 +438,26 @@ def _of_world(
     result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
+@app.command()
+def leads_agents(
+    seeds: Annotated[int, typer.Option(min=1, help="Times that every agent works on every heart.")] = 10,
+    ppo_steps: Annotated[
+        int, typer.Option(min=0, help="Steps that MaskablePPO is trained for; 0 leaves it out.")
+    ] = 40_000,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Fits until each LEADS agent is within 5 % of the exhaustive best, on the shipped table of fits."""
+    from training.evaluation.leads import agents as module
+
+    count, steps = (2, 0) if quick else (seeds, ppo_steps)
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("hearts", total=None)
+        document = module.study(steps or None, count, lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
+
+
 def _beside_truth(
     module: Any,
     model: Path | None,

@@ -71,6 +71,8 @@ _ROWS = (
           "patient's.", "world_model.prior_mismatch", "world"),
     Study("sampler-speed", "What a planning query costs beside the naive way, and what fewer sampling steps cost in "
           "CRPS.", "speed.sampler", "world"),
+    Study("leads-agents", "Fits until each LEADS agent is within 5 % of the exhaustive best, on a table of fits.",
+          "leads.agents"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
     Study("speed", "Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and "
