@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ecg_gym.llm import ChatClient, NoAnswerError
 from ecg_gym.tissue import DataSet
+from ecg_gym.tissue.fitting import flushed_denormals
 from ecg_gym.tissue.formula import CHARACTERS, Formula
 from ecg_gym.tissue.model import Stimuli
 from ecg_gym.tissue.objective import Target
@@ -94,9 +95,9 @@ def ask_reaction(client: ChatClient, attempts: int = 3) -> tuple[FreeReaction | 
     return None, failures
 
 
+@flushed_denormals()
 def fit_free(reaction: FreeReaction, data: DataSet, stages: Sequence[tuple[float, int, float]] = STAGES) -> FreeFit:
     """Fit the parameters and one diffusivity to the train protocols; judge on the validation ones."""
-    torch.set_flush_denormal(True)
     p = torch.tensor(reaction.p, dtype=torch.float32)
     log_d = torch.tensor(math.log(START_DIFFUSION))
     best, best_loss = (p.clone(), log_d.clone()), math.inf
