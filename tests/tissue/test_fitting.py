@@ -26,6 +26,7 @@ def test_a_seed_gives_the_same_heart_alone_or_among_others(heart: DataSet) -> No
     assert len(heart.key) == 16
 
 
+@pytest.mark.slow
 def test_the_true_reaction_is_fitted_to_the_noise_and_wins(heart: DataSet) -> None:
     own, other = (row[0] for row in fit([Spec("ms"), Spec("ap")], [heart], QUICK))
     assert own.train_error < 1.3 * heart.noise**2
@@ -38,7 +39,7 @@ def test_the_true_reaction_is_fitted_to_the_noise_and_wins(heart: DataSet) -> No
 
 
 def test_intervals_hold_the_value_and_come_only_when_asked(heart: DataSet) -> None:
-    options = FitOptions(newton_stages=((0.22, 2),), intervals=True)
+    options = FitOptions(newton_stages=((0.1, 1),), intervals=True)
     result = fit([Spec("ms")], [heart], options)[0][0]
     assert set(result.intervals) == {"tin", "tout", "topen", "tclose", "ug"}
     assert all(low < result.values[name] < high for name, (low, high) in result.intervals.items())

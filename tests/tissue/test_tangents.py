@@ -20,7 +20,7 @@ def heart() -> DataSet:
     return hearts("ms", [0])[0]
 
 
-@pytest.mark.parametrize("name", ["fhn", "ap", "ms", "fk"])
+@pytest.mark.parametrize("name", ["fhn", "ap", "fk"])
 def test_tangents_are_dual_numbers(heart: DataSet, name: str) -> None:
     model = Model.nominal(Spec(name), heart.graph, 2)
     model.parameters["diffusion.field"] += 0.1
@@ -38,8 +38,8 @@ def test_tangents_pass_through_every_kind_of_observation(heart: DataSet, kind: s
     data = [observe(heart, kind, 0)]
     model = Model.nominal(Spec("ms"), heart.graph, 1)
     target, stimuli = Target.of(data, heart.train), protocol_stimuli(data, heart.train)
-    fast = _tangents(model, stimuli, target, 0.5, 160, torch.arange(1))
-    slow = _duals(model, stimuli, target, 0.5, 160, torch.arange(1))
+    fast = _tangents(model, stimuli, target, 0.5, 110, torch.arange(1))
+    slow = _duals(model, stimuli, target, 0.5, 110, torch.arange(1))
     torch.testing.assert_close((fast[0] ** 2).sum(), (slow[0] ** 2).sum(), rtol=1e-3, atol=1e-6)
     assert float((fast[1] - slow[1]).abs().max()) < 1e-2 * float(slow[1].abs().max())
 
@@ -48,24 +48,21 @@ def test_tangents_pass_through_every_kind_of_observation(heart: DataSet, kind: s
 def test_forward_and_reverse_derivatives_are_those_of_differences(heart: DataSet, name: str) -> None:
     """Within 1 % of central differences in float64 over 200 ms, as the design asks."""
     model = Model.nominal(Spec(name), heart.graph, 1, dtype=torch.float64)
-    stimuli = protocol_stimuli([heart], heart.train, torch.float64)
+    base = flatten(model)
+    k = base.shape[1]
+    unit = torch.eye(k, dtype=torch.float64)
 
-    def loss(flat: torch.Tensor) -> torch.Tensor:
-        return (simulate(unflatten(model, flat), stimuli, 0.5, 400, 4).u ** 2).mean()
+    def losses(flat: torch.Tensor) -> torch.Tensor:
+        stimuli = protocol_stimuli([heart] * len(flat), heart.train, torch.float64)
+        return (simulate(unflatten(model, flat), stimuli, 0.5, 400, 4).u ** 2).mean((0, 1, 2))
 
-    flat = flatten(model).requires_grad_()
-    (reverse,) = torch.autograd.grad(loss(flat), flat)
-    base = flat.detach()
-    differences = torch.stack(
-        [
-            (loss(base + h) - loss(base - h)) / 2e-5
-            for h in 1e-5 * torch.eye(base.shape[1], dtype=torch.float64)[:, None]
-        ]
-    )
-    forward = []
-    for unit in torch.eye(base.shape[1], dtype=torch.float64)[:8]:
-        with forward_ad.dual_level():
-            forward.append(forward_ad.unpack_dual(loss(forward_ad.make_dual(base, unit[None]))).tangent.clone())
+    with torch.no_grad():
+        up, down = losses(torch.cat([base + 1e-5 * unit, base - 1e-5 * unit])).chunk(2)
+    differences = (up - down) / 2e-5
+    leaf = base.clone().requires_grad_()
+    (reverse,) = torch.autograd.grad(losses(leaf).sum(), leaf)
+    with torch.no_grad(), forward_ad.dual_level():
+        forward = forward_ad.unpack_dual(losses(forward_ad.make_dual(base.repeat(k, 1), unit))).tangent.clone()
     scale = float(differences.abs().max())
     assert float((reverse[0] - differences).abs().max()) < 0.01 * scale
-    assert float((torch.stack(forward) - differences[:8]).abs().max()) < 0.01 * scale
+    assert float((forward - differences).abs().max()) < 0.01 * scale

@@ -186,7 +186,8 @@ def figure(document_: Mapping[str, Any]) -> Figure:
         axes = drawing.add_subplot(1, len(kinds), number + 1)
         rows = [r for r in document_["rows"] if r["kind"] == kind and r["graph"] == "sheet"]
         truths = [t for t in (*TRUTHS, OUTSIDE) if any(r["truth"] == t for r in rows)]
-        named = sorted({r["named"] for r in rows} | set(truths) - {OUTSIDE})
+        named = [t for t in truths if t != OUTSIDE]
+        named += sorted({r["named"] for r in rows} - set(named))
         count: dict[tuple[str, str], int] = defaultdict(int)
         for row in rows:
             count[row["truth"], row["named"]] += 1
