@@ -82,8 +82,9 @@ def write(folder: Path = checkpoint.ASSETS) -> list[Path]:
 
 
 def shipped(folder: Path = checkpoint.ASSETS) -> list[Path]:
-    """The files of weights in a folder of assets, by name."""
-    return sorted(path for path in folder.glob("*.safetensors"))
+    """The files of learned weights in a folder of assets, by name; a fitted tissue has no card."""
+    known = checkpoint.manifest()
+    return sorted(path for path in folder.glob("*.safetensors") if path.name in known or folder != checkpoint.ASSETS)
 
 
 def kinds() -> Mapping[str, Mapping[str, Any]]:

@@ -22,6 +22,7 @@ KIND = "risk"
 PACKAGED = "risk.safetensors"
 LARGEST_MV = 8.0  # beyond is an artefact; clipping keeps it from drowning the rest
 BATCH = 64  # rows at once
+LANES = 64  # float32 numbers that any processor's registers hold at once, unrolled
 MICRO_BATCH = 8  # rows at once with deterministic="batch"
 
 
@@ -83,8 +84,14 @@ class FindingsNet(nn.Module):
         return self.head(self.dropout(self.norm(torch.cat([x.mean(-1), x.amax(-1)], dim=1))))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities ``(B, 17)``."""
-        return torch.sigmoid(self.slope * logits + self.intercept)
+        """Calibrated probabilities ``(B, 17)``.
+
+        Each row is padded to whole vector registers: the last few numbers of an array are otherwise worked out by other
+        instructions, and a row's last bit would depend on its place in the batch.
+        """
+        calibrated = self.slope * logits + self.intercept
+        padded = nn.functional.pad(calibrated, (0, -calibrated.shape[-1] % LANES))
+        return torch.sigmoid(padded)[..., : calibrated.shape[-1]]
 
 
 class Findings:

@@ -15,8 +15,16 @@ from rich.table import Table
 
 from training.console import SAY, entrance, progress_bar
 
-app = typer.Typer(help="Discover the structure of a patient's tissue model (LEADS).", no_args_is_help=True)
-convert = typer.Typer(help="Turn other formats into a folder that `discover` reads.", no_args_is_help=True)
+app = typer.Typer(
+    help="Discover the structure of a patient's tissue model (LEADS).",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+convert = typer.Typer(
+    help="Turn other formats into a folder that `discover` reads.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 app.add_typer(convert, name="import")
 
 Folder = Annotated[Path, typer.Option("--out", help="Folder that is written.")]
