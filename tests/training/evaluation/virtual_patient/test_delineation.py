@@ -234,7 +234,7 @@ def test_virtual_truth_is_met_in_conducted_rhythms(strips: str, virtual_document
 @pytest.mark.slow
 def test_virtual_population_meets_pr_and_tpeak_tend_and_is_measured_but_for_vt(virtual_document: dict) -> None:
     for row in virtual_document["summary"]:
-        # in VT and pre-excited AF QRS is said to be absent, in flutter and VT the T wave: rather that than an invented one
+        # in VT and pre-excited AF QRS is said to be absent, in flutter and VT the T wave
         absent = {"qrs_ms": 0.08, "qt_ms": 0.04, "tpeak_tend_ms": 0.04}.get(row["interval"], 0.02)
         assert row["failure_rate"] <= absent, row
         if row["interval"] in ("pr_ms", "tpeak_tend_ms"):
