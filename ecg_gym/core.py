@@ -6,14 +6,23 @@ nothing else about it. Everything is batched; one patient is a batch of one. Ran
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ecg_gym.plausibility import bounds, check_bounds
+from ecg_gym.columns import Doses, Patients
+from ecg_gym.patient import (  # noqa: F401 - the nouns are met here
+    WATCH,
+    Administration,
+    Dose,
+    Patient,
+    Treatment,
+    is_number,
+    parse_dose,
+)
+from ecg_gym.streams import Streams
 from ecg_gym.svg import strip_svg
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -112,94 +121,7 @@ def _millivolts(signal: Any) -> np.ndarray:
         return given.astype(np.float32, copy=False)
 
 
-def is_number(value: Any) -> bool:
-    """Whether this is one finite real number."""
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return real and bool(abs(value) < float("inf"))
-
-
-def _words(name: str, value: Any) -> frozenset[str]:
-    try:
-        words: frozenset[Any] = frozenset(value)
-    except TypeError:  # no set at all, or of things that cannot be in one
-        words = frozenset((None,))
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{name} is {value!r}; expected a set of words; pass {name}={{'asthma'}} or leave it out")
-    return words
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is known about a person. ``None`` means unknown: it is flagged to the model, never invented.
-
-    Raises ValueError for a number that no living adult has (``plausible.yaml``).
-    """
-
-    age_years: float | None = None
-    sex: str | None = None  # "F" or "M"
-    weight_kg: float | None = None
-    height_cm: float | None = None
-    potassium: float | None = None  # serum K+ [mmol/L]
-    magnesium: float | None = None  # serum Mg2+ [mmol/L]
-    calcium: float | None = None  # serum total Ca2+ [mmol/L]
-    creatinine_clearance: float | None = None  # [mL/min]
-    conditions: frozenset[str] = frozenset()  # names out of pharmacology.CONDITIONS
-    medication: frozenset[str] = frozenset()  # other drugs taken, lower-case names, for the interaction rules
-
-    def __post_init__(self) -> None:
-        if self.sex not in (None, "F", "M"):
-            raise ValueError(f"sex is {self.sex!r}; expected 'F', 'M' or None (unknown); the risk limits depend on it")
-        for name in bounds():
-            if (value := getattr(self, name)) is not None:
-                if not is_number(value):
-                    raise TypeError(f"{name} is {value!r}; expected a finite number; leave it out where it is unknown")
-                check_bounds(name, value)
-        for name in ("conditions", "medication"):
-            if isinstance(value := getattr(self, name), str):
-                raise TypeError(f"{name} is the word {value!r}; expected a set of words; pass {name}={{{value!r}}}")
-            object.__setattr__(self, name, _words(name, value))
-
-
-@dataclass(frozen=True, order=True)
-class Dose:
-    """One drug, one amount, one route. An infusion runs for ``duration_hours``; 0 is a bolus or a tablet."""
-
-    drug: str
-    amount: float
-    unit: str  # "mg", "g", "mcg", "mmol", "U", "mg/kg", "mcg/kg/min" ...; the formulary says which fit
-    route: str  # "PO", "IV"
-    duration_hours: float = 0.0
-
-    def __str__(self) -> str:
-        over = f" over {60 * self.duration_hours:g} min" if self.duration_hours else ""
-        return f"{self.drug} {self.amount:g} {self.unit} {self.route}{over}"
-
-
-@dataclass(frozen=True)
-class Treatment:
-    """A set of doses given at the start of a step. Empty means watch and wait, and is always a candidate."""
-
-    doses: tuple[Dose, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "doses", tuple(sorted(self.doses)))
-
-    def __str__(self) -> str:
-        return " + ".join(map(str, self.doses)) or "watch and wait"
-
-    def __bool__(self) -> bool:
-        return bool(self.doses)
-
-
-WATCH = Treatment()
-
-
-@dataclass(frozen=True, order=True)
-class Administration:
-    """A dose and when it was given, on the patient's own clock (``State.hours``; negative is before the start)."""
-
-    hours: float  # [h]
-    dose: Dose
+Draw = Callable[["State"], np.ndarray]  # makes the strips (B, 12, 1024) [mV] of a state out of what it holds
 
 
 @dataclass(frozen=True)
@@ -207,32 +129,65 @@ class State:
     """A batch of hearts as one world knows them. All rows have length ``B``.
 
     ``inner`` belongs to the world that made the state; nothing above a world reads it, except studies that ask a
-    virtual patient for its truth.
+    virtual patient for its truth. A world may pass a function instead of strips (``ecg=draw``): it is called with the
+    state when somebody looks at ``ecg`` and not before. Patients and doses are kept as columns that read like tuples.
     """
 
     ecg: np.ndarray  # (B, 12, 1024) float32 [mV] on the model grid, beginning R_PEAK_OFFSET_S before an R peak
-    patients: tuple[Patient, ...]
-    taken: tuple[tuple[Administration, ...], ...]  # doses so far, per row
+    patients: Sequence[Patient]
+    taken: Sequence[tuple[Administration, ...]]  # doses so far, per row
     hours: np.ndarray  # (B,) float64 [h] elapsed on each patient's clock
     alive: np.ndarray  # (B,) bool; False after a lethal rhythm, and then for ever
     inner: Mapping[str, np.ndarray] = field(default_factory=dict)  # every array has leading dimension B
+    dt_hours: np.ndarray | None = None  # (B,) [h] of each row's next step; None is the world's own
+
+    def __post_init__(self) -> None:
+        kept = self.__dict__
+        kept["patients"], kept["taken"] = Patients.of(self.patients), Doses.of(self.taken)
+        kept["_draw"] = None
+        if callable(self.ecg):
+            kept["_draw"] = kept.pop("ecg")
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name != "ecg" or self.__dict__.get("_draw") is None:  # only what is not there is asked for here
+            raise AttributeError(f"a State has no {name!r}")
+        strips = self.__dict__["ecg"] = self.__dict__["_draw"](self)
+        return strips
+
+    @property
+    def strips(self) -> np.ndarray | Draw:
+        """``ecg`` for another State of the same rows: the strips if they are there, else what will draw them."""
+        return self.__dict__["ecg"] if "ecg" in self.__dict__ else self.__dict__["_draw"]
+
+    def undrawn(self) -> State:
+        """The same without its strips, if they can be drawn again."""
+        return self if self.__dict__["_draw"] is None else self.replaced(ecg=self.__dict__["_draw"])
+
+    def replaced(self, **changes: Any) -> State:
+        """``dataclasses.replace`` that draws no strips."""
+        names = ("patients", "taken", "hours", "alive", "inner", "dt_hours")
+        values: dict[str, Any] = {"ecg": self.strips} | {name: getattr(self, name) for name in names}
+        return State(**values | changes)
 
     def __len__(self) -> int:
         return len(self.hours)
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> State:
         """The chosen rows, always still a batch: ``state[3]`` is a batch of one."""
-        rows = np.arange(len(self))[index]
-        rows = np.atleast_1d(rows)
-        return replace(
-            self,
-            ecg=self.ecg[rows],
-            patients=tuple(self.patients[i] for i in rows),
-            taken=tuple(self.taken[i] for i in rows),
-            hours=self.hours[rows],
-            alive=self.alive[rows],
-            inner={name: value[rows] for name, value in self.inner.items()},
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        strips: Any = self.strips
+        draw, patients, taken = self.__dict__["_draw"], Patients.of(self.patients), Doses.of(self.taken)
+        part = State(
+            strips if callable(strips) else strips[rows],
+            patients[rows],
+            taken[rows],
+            self.hours[rows],
+            self.alive[rows],
+            {name: value[rows] for name, value in self.inner.items()},
+            None if self.dt_hours is None else self.dt_hours[rows],
         )
+        part.__dict__["_draw"] = draw
+        return part
 
     def repeat(self, k: int) -> State:
         """Each row ``k`` times in a row: a, a, b, b for k = 2."""
@@ -245,17 +200,23 @@ class State:
 
 
 def concatenate(states: Sequence[State]) -> State:
-    """One batch out of several from the same world."""
+    """One batch out of several from the same world; strips that are not drawn stay undrawn."""
     first = states[0]
-    return replace(
-        first,
-        ecg=np.concatenate([s.ecg for s in states]),
-        patients=tuple(p for s in states for p in s.patients),
-        taken=tuple(t for s in states for t in s.taken),
-        hours=np.concatenate([s.hours for s in states]),
-        alive=np.concatenate([s.alive for s in states]),
-        inner={name: np.concatenate([s.inner[name] for s in states]) for name in first.inner},
+    draws = [s.__dict__["_draw"] for s in states]
+    draw = draws[0] if all(d is not None and d == draws[0] for d in draws) else None
+    there = all("ecg" in s.__dict__ for s in states)
+    steps = [s.dt_hours for s in states]
+    whole = State(
+        np.concatenate([s.ecg for s in states]) if there or draw is None else draw,
+        Patients.join([Patients.of(s.patients) for s in states]),
+        Doses.join([Doses.of(s.taken) for s in states]),
+        np.concatenate([s.hours for s in states]),
+        np.concatenate([s.alive for s in states]),
+        {name: np.concatenate([s.inner[name] for s in states]) for name in first.inner},
+        None if steps[0] is None else np.concatenate([step for step in steps if step is not None]),
     )
+    whole.__dict__["_draw"] = draw
+    return whole
 
 
 Randomness = np.random.Generator | Sequence[np.random.Generator]
@@ -273,6 +234,18 @@ def row_generators(rng: Randomness, n: int) -> list[np.random.Generator]:
     if len(generators) != n:
         raise ValueError(f"{len(generators)} generators for {n} rows; expected one per row; or pass one Generator")
     return generators
+
+
+def row_streams(rng: Randomness, n: int) -> Streams:
+    """One counter-based stream per row, out of one generator or ``n`` of them: ``row_generators`` for arrays.
+
+    Streams are handed through; each generator is drawn from once.
+    """
+    if isinstance(rng, np.random.Generator):
+        return Streams.start(rng.integers(0, 2**64, (n, 2), dtype=np.uint64))
+    if len(rng) != n:
+        raise ValueError(f"{len(rng)} generators for {n} rows; expected one per row; or pass one Generator")
+    return rng if isinstance(rng, Streams) else Streams.of(rng)
 
 
 @runtime_checkable
@@ -298,50 +271,3 @@ class World(Protocol):
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """``dt_hours`` later, one treatment per row; a sample, not a mean. Rows that are not alive stay as they are."""
         ...
-
-
-_NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
-_DOSE = re.compile(
-    rf"^\s*(?P<drug>[A-Za-z][\w\-]*(?:\s+[A-Za-z][\w\-]*)*?)\s+(?P<amount>{_NUMBER})\s*(?P<unit>[A-Za-z\u00b5\u03bc][\w/\u00b5\u03bc]*)"
-    r"(?:\s+(?P<route>PO|IV|SC|oral|orally|by mouth|p\.o\.|i\.v\.|s\.c\.))?"
-    rf"(?:\s+(?:over|for|in)\s+(?P<time>{_NUMBER})\s*(?P<clock>s|sec|seconds?|min|mins|minutes?|h|hr|hrs|hours?))?\s*$",
-    re.IGNORECASE,
-)
-_ROUTES = {"ORAL": "PO", "ORALLY": "PO", "BY MOUTH": "PO", "P.O.": "PO", "I.V.": "IV", "S.C.": "SC"}
-_HOURS = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0}  # by the first letter of the word
-_UNITS = {"ug": "mcg", "hr": "h", "hour": "h", "minute": "min", "u": "U", "iu": "U", "unit": "U", "units": "U",
-          "milligram": "mg", "gram": "g", "vials": "vial", "gm": "g",
-          **{unit: unit for unit in ("mg", "g", "mcg", "kg", "ng", "mmol", "min", "h", "vial")}}  # fmt: skip
-_MONOVALENT = ("potassium", "sodium", "lithium")  # 1 mEq is 1 mmol
-
-
-def parse_dose(text: str, default_route: str = "") -> Dose:
-    """A dose from words such as ``"dofetilide 0.5 mg PO"`` or ``"amiodarone 150 mg IV over 10 minutes"``.
-
-    Times may be in seconds, minutes or hours, units as charts write them (``mg/hr``, ``ug``, ``units``; a mEq of
-    potassium or sodium is a mmol). Only the form is checked here; whether drug, unit and amount make
-    sense is the formulary's business.
-    """
-    match = _DOSE.match(text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(
-            f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC] [over TIME min]'; "
-            "write for example 'dofetilide 0.5 mg PO' or 'amiodarone 150 mg IV over 10 min'"
-        )
-    route = (match["route"] or default_route).upper()
-    hours = float(match["time"]) * _HOURS[match["clock"][0].lower()] if match["time"] else 0.0
-    drug = "_".join(match["drug"].lower().split())
-    return Dose(
-        drug=drug,
-        amount=float(match["amount"]),
-        unit=_unit(match["unit"], drug.startswith(_MONOVALENT)),
-        route=_ROUTES.get(route, route),
-        duration_hours=hours,
-    )
-
-
-def _unit(written: str, monovalent: bool) -> str:
-    """A unit as the formulary spells it; what it does not know stays as it was written."""
-    parts = written.replace("\u00b5", "u").replace("\u03bc", "u").split("/")
-    spelled = [_UNITS.get(part.lower(), part) for part in parts]
-    return "/".join("mmol" if monovalent and part.lower() == "meq" else part for part in spelled)

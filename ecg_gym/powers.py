@@ -7,12 +7,15 @@ A world has a power by having its members; nothing is inherited or registered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ecg_gym.columns import Patients
 from ecg_gym.core import State
+from ecg_gym.look import Look
+from ecg_gym.streams import Streams
 
 
 @runtime_checkable
@@ -69,6 +72,26 @@ class DrawsOtherPatients(Protocol):
 
     def strangers(self, state: State, rng: np.random.Generator) -> State | None:
         """The same hearts, with what cannot be read off them drawn anew."""
+        ...
+
+
+@runtime_checkable
+class ReadsVitals(Protocol):
+    """Knows what a measurement of a strip would say without drawing it: ``fidelity="vitals"``."""
+
+    def vitals(
+        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+    ) -> Look:
+        """The readings of each row; ``seen`` is a tier that spoils them and the leads that are off in each row."""
+        ...
+
+
+@runtime_checkable
+class DrawsTogether(Protocol):
+    """Draws people of different kinds at once, each out of its own stream."""
+
+    def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
+        """States of these people, each with the words of ``initial`` that hold for them."""
         ...
 
 

@@ -26,6 +26,12 @@ def test_first_episode(capsys) -> None:
     assert "QTcF" in capsys.readouterr().out
 
 
+def test_discover_a_tissue(capsys) -> None:
+    rewards = example("discover_a_tissue")["main"](case=0)
+    assert rewards["greedy"] > 0.5
+    assert "validation" in capsys.readouterr().out
+
+
 def test_your_own_planner() -> None:
     returns = example("your_own_planner")["main"](episodes=1)
     assert set(returns) == {"RateRule", "WatchAndWait", "RandomPlanner"}

@@ -14,11 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("compiled", "plausibility", "svg"),
+    ("compiled", "plausibility", "svg", "streams", "look"),
+    ("patient", "philox"),
+    ("columns",),
     ("core", "executor", "io", "statistics"),
     ("powers",),
     ("registration",),
-    ("pharmacology", "waveform"),
+    ("pharmacology", "waveform", "llm"),
     ("virtual_patient", "physiology"),
     ("tissue",),
     ("world_model",),
@@ -30,7 +32,7 @@ INSIDE = (
     ("checks",),
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
-NUMPY_ONLY = ("core", "pharmacology", "waveform", "virtual_patient", "physiology")
+NUMPY_ONLY = ("core", "llm", "pharmacology", "waveform", "virtual_patient", "physiology")
 STRANGERS = {
     "wfdb": ("ecg_gym/datasets/wfdb_files.py",),
     "pyedflib": ("ecg_gym/datasets/edf.py",),

@@ -34,6 +34,7 @@ _NOT_SETTINGS = (
     "training",
     "stages",
     "run",
+    checkpoint.CHECKSUM,
 )
 
 

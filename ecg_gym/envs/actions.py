@@ -36,6 +36,14 @@ class ActionCode(Protocol):
         """An action that means the menu entry."""
         ...
 
+    def entries(self, actions: Any, n: int) -> np.ndarray:
+        """The menu entries ``(n,)`` of a batch of actions."""
+        ...
+
+    def masks(self, allowed: np.ndarray) -> np.ndarray:
+        """``mask`` of each row of ``(B, n)``."""
+        ...
+
     def mask(self, allowed: np.ndarray) -> np.ndarray:
         """Actions that may be taken, as sb3-contrib wants them, out of the allowed menu entries ``(n,) bool``."""
         ...
@@ -59,8 +67,20 @@ class DiscreteCode:
         """The entry itself."""
         return int(entry)
 
+    def entries(self, actions: Any, n: int) -> np.ndarray:
+        """The menu entries ``(n,)`` of ``n`` actions; ValueError for one that is not in the space."""
+        given = np.asarray(actions)
+        fits = given.shape == (n,) and given.dtype.kind in "iu"
+        if fits and n and given.min() >= 0 and given.max() < len(self.menu):
+            return given.astype(np.int64)
+        return np.array([self.entry(action) for action in actions], np.int64)
+
     def mask(self, allowed: np.ndarray) -> np.ndarray:
         """``(n,) bool``, a fresh copy."""
+        return np.array(allowed, dtype=bool)
+
+    def masks(self, allowed: np.ndarray) -> np.ndarray:
+        """``(B, n) bool``, a fresh copy."""
         return np.array(allowed, dtype=bool)
 
 
@@ -97,6 +117,14 @@ class DrugDoseCode:
     def action(self, entry: int) -> np.ndarray:
         """The first pair that means the entry, ``(2,) int64``."""
         return np.argwhere(np.array(self.table) == entry)[0].astype(np.int64)
+
+    def entries(self, actions: Any, n: int) -> np.ndarray:
+        """The menu entries ``(n,)`` of ``n`` actions; ValueError for one that is not in the space."""
+        return np.array([self.entry(action) for action in actions], np.int64)
+
+    def masks(self, allowed: np.ndarray) -> np.ndarray:
+        """``(B, drugs + 1 + levels) bool``."""
+        return np.stack([self.mask(row) for row in allowed])
 
     def mask(self, allowed: np.ndarray) -> np.ndarray:
         """``(drugs + 1 + levels,) bool``: drugs first, then levels."""

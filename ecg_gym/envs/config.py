@@ -13,7 +13,7 @@ from ecg_gym.core import State, Treatment, World, is_number
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
 from ecg_gym.envs.dynamics import Task
-from ecg_gym.envs.episode import INVALID, Episode, Outcome, Reward
+from ecg_gym.envs.episode import FIDELITIES, INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
 from ecg_gym.envs.loading import load_reward, load_risk, load_world, with_fields
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
@@ -21,7 +21,7 @@ from ecg_gym.envs.observations import Layout, space
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
-from ecg_gym.powers import RepeatsBatches
+from ecg_gym.powers import ReadsVitals, RepeatsBatches
 from ecg_gym.registration import HORIZON
 from ecg_gym.risk import RiskModel
 
@@ -57,6 +57,7 @@ class EnvConfig:
     samples: int = 1  # futures judged per step; the first is the one that happens
     risk_aversion: float = 0.0  # weight of the SD of those futures in the reward
     privileged: bool = False  # show the truth in info, where the world knows it
+    fidelity: str = "strip"  # "vitals": readings without strips, some fifty times as fast
 
     def __post_init__(self) -> None:
         self._check_words()
@@ -66,6 +67,8 @@ class EnvConfig:
     def _check_words(self) -> None:
         if self.invalid_action not in INVALID:
             raise ValueError(f"invalid_action is {self.invalid_action!r}; expected one of {INVALID}; pass 'noop'")
+        if self.fidelity not in FIDELITIES:
+            raise ValueError(f"fidelity is {self.fidelity!r}; expected one of {FIDELITIES}; leave it out")
         if self.mask not in dynamics.MASKS:
             raise ValueError(f"mask is {self.mask!r}; expected one of {dynamics.MASKS}; leave it out")
         if self.deterministic not in DETERMINISTIC:
@@ -139,7 +142,7 @@ class EnvSetup:
         return dynamics.begin(self.task, state, rngs)
 
     def advance(
-        self, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
+        self, episode: Episode, entries: Sequence[int] | np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> tuple[Episode, Outcome]:
         """One step of every row."""
         return dynamics.advance(self.task, episode, entries, rngs)
@@ -155,7 +158,7 @@ class EnvSetup:
 
     def masks(self, episode: Episode) -> np.ndarray:
         """Actions that are allowed now ``(B, A)`` bool."""
-        return np.stack([self.code.mask(row) for row in episode.allowed])
+        return self.code.masks(episode.allowed)
 
     def info(self, episode: Episode, outcome: Outcome | None) -> Columns:
         """The infos of all rows."""
@@ -240,10 +243,26 @@ def make_setup(config: EnvConfig) -> EnvSetup:
         risk_aversion=config.risk_aversion,
         reward=load_reward(config.reward, config.burden),
         tier=tier,
+        fidelity=config.fidelity,
     )
+    _check_fidelity(task)
     setup = EnvSetup(config, task, action_code(config.actions, menu), row)
     setup.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return setup
+
+
+def _check_fidelity(task: Task) -> None:
+    """Whether world and risk can do without strips, where they have to."""
+    if task.fidelity == "vitals" and not isinstance(task.world, ReadsVitals):
+        raise ValueError(
+            f"fidelity is 'vitals' and {type(task.world).__name__} has no readings without strips; expected a world "
+            "with vitals(state, seen, findings), such as the virtual patient; pass fidelity='strip'"
+        )
+    if task.fidelity == "vitals" and not hasattr(task.risk, "judge"):
+        raise ValueError(
+            f"fidelity is 'vitals' and the risk {type(task.risk).__name__} judges strips only; expected a risk with "
+            "judge(home, look, patients, alive), such as RiskModel; pass fidelity='strip'"
+        )
 
 
 BEYOND = (

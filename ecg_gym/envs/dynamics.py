@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
-from ecg_gym.core import WATCH, State, Treatment, World, row_generators
-from ecg_gym.envs.episode import LIKELY, Episode, Outcome, Reading, Reward, Transition
-from ecg_gym.envs.observability import USUAL, SeenStrip, Tier, leads_off, seen, tier_named
+from ecg_gym.columns import WORDS, Choice, Doses, Patients
+from ecg_gym.core import State, Treatment, World, row_streams
+from ecg_gym.envs.episode import (
+    LIKELY,
+    Episode,
+    History,
+    Moment,
+    Outcome,
+    Reading,
+    Readings,
+    Reward,
+    Transition,
+    some_of,
+)
+from ecg_gym.envs.observability import USUAL, Tier, leads_off, seen, tier_named
 from ecg_gym.envs.observations import (
     CHANGES,
     CLOCK,
@@ -21,8 +34,11 @@ from ecg_gym.envs.observations import (
     patient_features,
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
-from ecg_gym.pharmacology import action_mask, indication_mask
+from ecg_gym.look import READ, Look
+from ecg_gym.pharmacology import indication_mask, violations
+from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
 from ecg_gym.risk import FINDINGS, RiskModel
+from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
 CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")
 
@@ -41,48 +57,61 @@ class Task:
     risk_aversion: float = 0.0  # weight of their SD in the reward
     reward: Reward = field(default_factory=RiskReward)
     tier: Tier = field(default_factory=lambda: tier_named(USUAL))
+    fidelity: str = "strip"  # or "vitals": readings without strips
     mask: str = CONTRAINDICATIONS  # which treatments are allowed: all that no rule forbids, or of those the indicated
 
 
 def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Episode:
     """Episodes that start at these states; ``rngs`` are drawn from in tiers that spoil what is seen, only."""
-    missing = leads_off(task.tier, rngs)
-    strips = seen(task.tier, state.ecg, missing, rngs)
-    truth, reading = _both(task, state.ecg, strips, state)
-    looks = zip(state.hours, strips, missing, reading["risk"])
-    recorded = tuple((SeenStrip(float(h), strip, off, risk=float(risk)),) for h, strip, off, risk in looks)
+    n, streams = len(state), row_streams(rngs, len(state))
+    missing = leads_off(task.tier, streams.at(LEAD_SET))
+    if task.fidelity == "vitals":
+        home: Reading = read_vitals(task, state, None, None)
+        start: Reading = home if task.tier.clear else read_vitals(task, state, None, missing)
+    else:
+        home = read(task, state.ecg, state.ecg, state)
+        strips = seen(task.tier, state.ecg, missing, streams.at(NOISE))
+        start = home if task.tier.clear else read(task, strips, strips, state)
+    moment = Moment(_kept(task, state), streams, missing, None, start["risk"])
     return Episode(
-        state=state, first=state.ecg, start=reading, now=reading, last=reading, judged=truth,
-        allowed=allowed(task, state, reading), steps=np.zeros(len(state), int), missing=missing, recorded=recorded,
-        delayed=task.tier.delayed,
+        state=state, origin=state, home=home, start=start, now=start, last=start, judged=home,
+        allowed=allowed(task, state, start), steps=np.zeros(n, int), horizon=np.full(n, task.horizon),
+        missing=missing, history=History.start(task.tier, moment), delayed=task.tier.delayed,
     )  # fmt: skip
 
 
 def advance(
-    task: Task, episode: Episode, entries: Sequence[int], rngs: Sequence[np.random.Generator]
+    task: Task, episode: Episode, entries: Sequence[int] | np.ndarray, rngs: Sequence[np.random.Generator]
 ) -> tuple[Episode, Outcome]:
     """One step of every row: the menu entry of each, if it is allowed, and ``dt_hours`` of waiting.
 
     Raises ``ValueError`` for an entry that is not allowed when ``task.invalid`` is "raise".
     """
-    refused = ~episode.allowed[np.arange(len(episode)), entries]
+    wanted, streams = np.asarray(entries), row_streams(rngs, len(episode))
+    refused = ~episode.allowed[np.arange(len(episode)), wanted]
     if task.invalid == "raise" and refused.any():
         row = int(np.flatnonzero(refused)[0])
         raise ValueError(
-            f"action means {task.menu[entries[row]]}, which is not allowed now; expected an action whose mask is true; "
+            f"action means {task.menu[wanted[row]]}, which is not allowed now; expected an action whose mask is true; "
             "look at info['action_mask'] or env.action_masks(), or pass invalid_action='noop'"
         )
-    given = tuple(WATCH if no else task.menu[entry] for no, entry in zip(refused, entries))
-    crowd = task.world.step(
-        episode.state.repeat(task.samples),
-        [treatment for treatment in given for _ in range(task.samples)],
-        rngs if task.samples == 1 else [g for rng in rngs for g in row_generators(rng, task.samples)],
-    )
-    true = read(task, np.repeat(episode.first, task.samples, axis=0), crowd.ecg, crowd)
+    given = Choice(task.menu, np.where(refused, 0, wanted))
+    if task.samples == 1:
+        crowd = task.world.step(episode.state, given, streams)
+    else:
+        crowd = task.world.step(
+            episode.state.repeat(task.samples), given.repeat(task.samples), streams.repeat(task.samples)
+        )
+    rows = np.repeat(np.arange(len(episode)), task.samples) if task.samples > 1 else None
+    if task.fidelity == "vitals":
+        true: Reading = read_vitals(task, crowd, episode.home if rows is None else some_of(episode.home, rows), None)
+    else:
+        first = episode.first if rows is None else episode.first[rows]
+        true = read(task, first, crowd.ecg, crowd)
     risks = true["risk"].reshape(-1, task.samples)
-    real = slice(None, None, task.samples)
-    state, truth = crowd[real], {name: values[real] for name, values in true.items()}
-    after = _after(task, episode, state, truth, given, rngs)
+    real = np.arange(0, len(crowd), task.samples)
+    state, truth = (crowd, true) if rows is None else (crowd[real], some_of(true, real))
+    after = _after(task, episode, state, truth, given, streams)
     lost = ~state.alive | ~truth["finite"].astype(bool)
     if task.invalid == "terminate":
         lost |= refused
@@ -90,48 +119,45 @@ def advance(
     most = max(len(treatment.doses) for treatment in task.menu)
     intervals = {feature.name: truth[feature.name] for feature in MEASURED}
     step = Transition(
-        episode.steps, episode.state, state, given, refused, lost, risk, intervals, task.horizon, most
+        episode.steps, episode.state, state, given, refused, lost, risk, intervals, episode.horizon, most
     )  # fmt: skip
     terms = priced(task.reward, step)
     return after, Outcome(np.sum(list(terms.values()), axis=0), terms, lost, refused, given)
 
 
 def _after(
-    task: Task, before: Episode, state: State, truth: Reading, given: tuple[Treatment, ...],
-    rngs: Sequence[np.random.Generator],
-) -> Episode:  # fmt: skip
+    task: Task, before: Episode, state: State, truth: Reading, given: Sequence[Treatment], streams: Streams
+) -> Episode:
     """The episode once these strips have been taken: what is seen of them, and when."""
-    strips = seen(task.tier, state.ecg, before.missing, rngs)
-    last = truth if task.tier.clear else read(task, _first_seen(before), strips, state)
+    if task.tier.clear:
+        last = truth
+    elif task.fidelity == "vitals":
+        last = read_vitals(task, state, before.start, before.missing)
+    else:
+        strips = seen(task.tier, state.ecg, before.missing, streams.at(NOISE))
+        last = read(task, _first_seen(before), strips, state)
     now = before.last if task.tier.delayed else last
-    recorded = tuple(
-        (*past[:-1], replace(past[-1], given=treatment), SeenStrip(float(hours), strip, off, risk=float(risk)))
-        for past, treatment, hours, strip, off, risk in zip(
-            before.recorded, given, state.hours, strips, before.missing, last["risk"]
-        )
-    )
+    moment = Moment(_kept(task, state), streams, before.missing, given, last["risk"])
     return replace(
         before, state=state, now=now, last=last, judged=truth, allowed=allowed(task, state, now),
-        steps=before.steps + 1, recorded=recorded,
+        steps=before.steps + 1, history=before.history.later(moment),
     )  # fmt: skip
+
+
+def _kept(task: Task, state: State) -> State:
+    """The state as a history keeps it: without strips that can be drawn again, where there are many."""
+    return state.undrawn() if task.fidelity == "vitals" or len(state) > 1 else state
 
 
 def _first_seen(episode: Episode) -> np.ndarray:
     """The first strips as they were seen, ``(B, 12, 1024)`` [mV]."""
-    return np.stack([past[0].ecg for past in episode.recorded])
-
-
-def _both(task: Task, strips: np.ndarray, as_seen: np.ndarray, state: State) -> tuple[Reading, Reading]:
-    """What is read off the first strips, and off what is seen of them."""
-    truth = read(task, strips, strips, state)
-    return truth, truth if task.tier.clear else read(task, as_seen, as_seen, state)
+    return np.stack([episode.history.first(row).ecg for row in range(len(episode))])
 
 
 def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dict[str, np.ndarray]:
     """Everything that can be read off strips, one array ``(B,)`` per name; NaN where not measurable."""
     judgement = task.risk(first, strips, state.patients, state.alive)
-    rows = [judgement.intervals.row(i) for i in range(len(state))]
-    columns = {f.name: np.array([row[f.name] for row in rows], dtype=float) for f in MEASURED}
+    columns = {f.name: np.asarray(getattr(judgement.intervals, f.name), dtype=float) for f in MEASURED}
     columns |= {name: judgement.probabilities[:, i] for i, name in enumerate(finding_names())}
     columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in judgement.terms.items()}
     risk = np.where(judgement.finite & np.isfinite(judgement.total), np.nan_to_num(judgement.total, nan=1.0), 1.0)
@@ -142,17 +168,62 @@ def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dic
     }
 
 
+def read_vitals(task: Task, state: State, home: Reading | None, missing: Sequence[tuple[str, ...]] | None) -> Readings:
+    """The same without strips: what the world says a measurement would say, judged against ``home``, or itself.
+
+    ``missing`` are the leads that are off, in tiers that spoil what is seen; ``None`` reads the true strips.
+    """
+    look: Look = task.world.vitals(  # type: ignore[attr-defined]
+        state, None if missing is None else (task.tier, missing), getattr(task.risk, "classifier", None) is not None
+    )
+    terms, total, cost = task.risk.judge(look if home is None else home, look, Patients.of(state.patients), state.alive)
+    place = _reading_places(tuple(terms))
+    table = np.empty((len(place), len(state)))
+    n = len(MEASURED) + 1
+    table[:n] = look.intervals[_MEASURED_ROWS]
+    table[n : n + 17] = look.probabilities
+    for i, term in enumerate(terms.values()):
+        table[n + 17 + i] = term
+    table[-3], table[-2], table[-1] = total, cost, 1.0
+    return Readings(place, table)
+
+
+_MEASURED_ROWS = np.array([READ.index(f.name) for f in MEASURED] + [READ.index("n_beats")])
+
+
+@lru_cache(maxsize=8)
+def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
+    names = [*(f.name for f in MEASURED), "n_beats", *finding_names(), *(f"risk_{name}" for name in terms), "risk",
+             "cost", "finite"]  # fmt: skip
+    return {name: i for i, name in enumerate(names)}
+
+
+_RULED = tuple(f.name for f in MEASURED)  # what clinical rules may ask for
+
+
 def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
     """Menu entries that ``task.mask`` allows now, ``(B, n)`` bool; watch and wait always."""
-    masks = []
-    for row in range(len(state)):
-        findings = likely(np.array([reading[name][row] for name in finding_names()]))
-        intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
-        given, now = state.taken[row], float(state.hours[row])
-        about = (task.menu, state.patients[row], intervals, given, now, findings)
-        mask = action_mask(*about)
-        masks.append(mask & indication_mask(*about) if task.mask == INDICATIONS else mask)
-    return np.stack(masks)
+    masks, patients = compile_masks(task.menu, _RULED, FINDINGS), Patients.of(state.patients)
+    if unknown_conditions(len(WORDS))[patients.group].any():
+        for patient in patients:  # says which
+            violations(task.menu[-1], patient, {}, (), 0.0)
+    intervals = np.stack([reading[name] for name in _RULED])
+    if isinstance(reading, Readings):
+        n = len(MEASURED) + 1
+        odds = reading.table[n : n + 17]
+    else:
+        odds = np.stack([reading[name] for name in finding_names()])
+    with np.errstate(invalid="ignore"):
+        there = odds >= LIKELY
+    mask = masks(intervals, there, patients, Doses.of(state.taken), np.asarray(state.hours, float))
+    if task.mask == INDICATIONS:
+        for row in range(len(state)):
+            seen_intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
+            named = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
+            mask[row] &= indication_mask(
+                task.menu, state.patients[row], seen_intervals, state.taken[row], float(state.hours[row]), named
+            )
+    return mask
 
 
 def likely(probabilities: np.ndarray) -> frozenset[str]:
@@ -162,24 +233,40 @@ def likely(probabilities: np.ndarray) -> frozenset[str]:
 
 def features(task: Task, episode: Episode) -> np.ndarray:
     """The observation vectors ``(B, d)`` float32 in [-1, 1]."""
-    state, columns = episode.state, dict(episode.now)
-    for feature in CHANGES:
-        name = feature.name.removesuffix("_change")
-        columns[feature.name] = episode.now[name] - episode.start[name]
-    columns |= patient_features(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
-    clock = {
-        "hours": state.hours,
-        "dt_hours": np.full(len(state), task.world.dt_hours),
-        "steps_left": np.clip(1 - episode.steps / task.horizon, 0, 1),
-        "risk": episode.now["risk"],
-    }
+    state, now = episode.state, episode.now
+    dt = np.full(len(state), float(task.world.dt_hours)) if state.dt_hours is None else state.dt_hours
+    clock = {"hours": state.hours, "dt_hours": dt, "risk": now["risk"],
+             "steps_left": np.clip(1 - episode.steps / episode.horizon, 0, 1)}  # fmt: skip
     assert clock.keys() == {f.name for f in CLOCK}
-    return task.layout.vector(columns | clock)
+    changes = {f.name: now[(name := f.name.removesuffix("_change"))] - episode.start[name] for f in CHANGES}
+    people = patient_features(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
+    columns = (
+        {**now, **changes, **people, **clock}
+        if not isinstance(now, Readings)
+        else Layered(now, changes | people | clock)
+    )
+    return task.layout.vector(columns)
+
+
+class Layered(Mapping[str, np.ndarray]):
+    """A reading and what is known beside it, looked up by name."""
+
+    def __init__(self, reading: Readings, more: Mapping[str, np.ndarray]) -> None:
+        self.reading, self.more = reading, more
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.more[name] if name in self.more else self.reading[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.reading.place, **dict.fromkeys(self.more)})
+
+    def __len__(self) -> int:
+        return len(self.reading) + len(self.more)
 
 
 def strips(episode: Episode) -> np.ndarray:
     """The newest strips that were seen ``(B, 12, 1024)`` [mV], within the bounds of the space."""
-    newest = np.stack([row[-1].ecg for row in episode.sights])
+    newest = np.stack([episode.history.newest(row, episode.delayed).ecg for row in range(len(episode))])
     return np.clip(np.nan_to_num(newest), -STRIP_LIMIT_MV, STRIP_LIMIT_MV).astype(np.float32)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ecg_gym.core import State, World, row_generators
+from ecg_gym.core import State, World
 from ecg_gym.envs.config import BEYOND, EnvConfig, EnvProperties, make_setup
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import one
+from ecg_gym.streams import Streams
 
 RENDER_MODES = ("rgb_array", "ansi")
 
@@ -60,6 +61,7 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         self.observation_space = self.setup.observation_space
         self._episode: Episode | None = None
         self._outcome: Outcome | None = None
+        self._streams: Streams | None = None  # of the episode
 
     # --- what may be known from outside ------------------------------------------------------------------------------
 
@@ -89,7 +91,11 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """The first observation and info of a new patient."""
         super().reset(seed=seed)
-        self._episode, self._outcome = self.setup.begin(row_generators(self.np_random, 1), options), None
+        if seed is not None or self._streams is None:
+            streams = Streams.start(self.np_random.integers(0, 2**64, (1, 2), dtype=np.uint64))
+        else:
+            streams = self._streams.next_episode()
+        self._episode, self._outcome, self._streams = self.setup.begin(streams, options), None, streams
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -103,8 +109,9 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
                 "the episode has ended; expected a reset before the next step; call env.reset()"
             )
         entry = self.setup.code.entry(action)
-        rngs = row_generators(self.np_random, 1)
-        self._episode, self._outcome = self.setup.advance(self.episode, [entry], rngs)
+        episode = self.episode
+        assert self._streams is not None  # there is an episode
+        self._episode, self._outcome = self.setup.advance(episode, [entry], self._streams.after(episode.steps + 1))
         ended = bool(self._outcome.terminated[0])
         if ended and self.episode.steps[0] > self.task.horizon:
             gym.logger.warn(BEYOND.format(horizon=self.task.horizon))

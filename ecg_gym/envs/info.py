@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ecg_gym.columns import Choice, once_per_object
+from ecg_gym.core import Treatment
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
@@ -32,16 +34,16 @@ def columns(
     value: Columns = {
         "action_mask": masks.astype(np.int8),
         "hours": state.hours.astype(float),
-        "dt_hours": np.full(n, float(task.world.dt_hours)),
+        "dt_hours": np.full(n, float(task.world.dt_hours)) if state.dt_hours is None else state.dt_hours.astype(float),
         "steps": episode.steps.astype(np.int64),
         "alive": state.alive.copy(),
-        "treatment": words([""] * n if outcome is None else [str(treatment) for treatment in outcome.given]),
+        "treatment": words([""] * n) if outcome is None else _names(outcome.given),
         "invalid_action": np.zeros(n, bool) if outcome is None else outcome.refused.copy(),
         "finite": true["finite"].astype(bool),
         "risk": true["risk"].copy(),
         "cost": true["cost"].copy(),
-        "model_sha256": words([weights_hash(task.world)] * n),
-        "risk_sha256": words([str(getattr(task.risk, "sha256", ""))] * n),
+        "model_sha256": np.full(n, weights_hash(task.world), object),
+        "risk_sha256": np.full(n, str(getattr(task.risk, "sha256", "")), object),
     }
     value["costs"] = {name: true[f"risk_{name}"].copy() for name in HAZARDS if f"risk_{name}" in true}
     value["costs"]["lethal"] = none.copy() if outcome is None else outcome.terminated.astype(float)
@@ -65,6 +67,18 @@ def truth(task: Task, episode: Episode) -> Columns:
         f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float))
         for name in sorted(numbers[0])
     }
+
+
+def _names(given: Sequence[Treatment]) -> np.ndarray:
+    """What was given, in words ``(B,)``."""
+    if isinstance(given, Choice):
+        return _menu_names(given.menu)[given.entry]
+    return words([str(treatment) for treatment in given])
+
+
+@once_per_object
+def _menu_names(menu: tuple[Treatment, ...]) -> np.ndarray:
+    return words([str(treatment) for treatment in menu])
 
 
 def words(texts: list[str]) -> np.ndarray:

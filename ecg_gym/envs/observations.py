@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from ecg_gym.core import LEADS, MODEL_SAMPLES, Administration, Patient, State, Treatment
+from ecg_gym.columns import DOSES, FEMALE, NUMBERS, WORDS, Doses, Patients, once_per_object
+from ecg_gym.compiled import compiled
+from ecg_gym.core import LEADS, MODEL_SAMPLES, Patient, State, Treatment
 
 MODES = ("features", "waveform", "latent")
 STRIP_LIMIT_MV = 10.0  # strips are clipped here, so that the space has finite bounds
@@ -87,6 +91,15 @@ CLOCK = (
 )
 
 
+class Scale(NamedTuple):
+    """The features of a layout as arrays."""
+
+    names: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    optional: np.ndarray  # bool
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which features an env shows: the same for every world, it depends on the drugs of the menu alone."""
@@ -122,7 +135,16 @@ class Layout:
         """All features in the order of the vector, without their known flags."""
         return tuple(feature for group in self.groups.values() for feature in group)
 
-    @property
+    @cached_property
+    def scale(self) -> Scale:
+        """The features as arrays."""
+        features = self.features
+        return Scale(
+            tuple(f.name for f in features), np.array([f.low for f in features], float),
+            np.array([f.high for f in features], float), np.array([f.optional for f in features]),
+        )  # fmt: skip
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """One name per number of the vector."""
         return tuple(n for f in self.features for n in ((f.name, f"{f.name}_known") if f.optional else (f.name,)))
@@ -134,13 +156,28 @@ class Layout:
 
     def vector(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The features ``(B, d)`` float32 out of one array ``(B,)`` per feature, in its own unit; NaN is unknown."""
-        parts = []
-        for feature in self.features:
-            values = np.asarray(columns[feature.name], dtype=float)
-            parts.append(feature.scale(values))
-            if feature.optional:
-                parts.append(np.isfinite(values).astype(float))
-        return np.stack(parts, axis=-1).astype(np.float32)
+        scale = self.scale
+        values = np.empty((len(scale.names), len(columns[scale.names[0]])))
+        for i, name in enumerate(scale.names):
+            values[i] = columns[name]
+        out = np.empty((values.shape[1], len(self.names)), np.float32)
+        _vector(values, scale.low, scale.high, scale.optional, out)
+        return out
+
+
+@compiled
+def _vector(values: np.ndarray, low: np.ndarray, high: np.ndarray, optional: np.ndarray, out: np.ndarray) -> None:
+    """``Feature.scale`` of all features ``(F, B)``, each optional one followed by its known flag."""
+    for b in range(values.shape[1]):
+        place = 0
+        for i in range(len(low)):
+            known = np.isfinite(values[i, b])
+            centred = (2 * values[i, b] - low[i] - high[i]) / (high[i] - low[i])
+            out[b, place] = 0.0 if np.isnan(values[i, b]) else min(max(centred, -1.0), 1.0)
+            place += 1
+            if optional[i]:
+                out[b, place] = 1.0 if known else 0.0
+                place += 1
 
 
 def describe(layout: Layout, vector: np.ndarray) -> dict[str, float]:
@@ -171,27 +208,59 @@ def space(mode: str, layout: Layout, latent_shape: tuple[int, ...] | None) -> sp
 
 def patient_features(patients: Sequence[Patient], conditions: Sequence[str]) -> dict[str, np.ndarray]:
     """What is known about the people, one array ``(B,)`` per feature; NaN is unknown."""
-    sexes = {"F": 1.0, "M": 0.0, None: np.nan}
-    columns = {"female": np.array([sexes[p.sex] for p in patients])}
-    for feature in PATIENT_FEATURES:
-        if feature.name != "female":
-            values = [getattr(p, feature.name) for p in patients]
-            columns[feature.name] = np.array([np.nan if v is None else v for v in values], dtype=float)
-    for name in conditions:
-        columns[f"condition_{name}"] = np.array([float(name in p.conditions) for p in patients])
-    return columns
+    people = Patients.of(patients)
+    columns = {"female": people.numbers[:, FEMALE]}
+    columns |= {f.name: people.numbers[:, NUMBERS.index(f.name)] for f in PATIENT_FEATURES if f.name != "female"}
+    has = _conditions(tuple(conditions), len(WORDS))[:, people.group]
+    return columns | {f"condition_{name}": row for name, row in zip(conditions, has)}
+
+
+@lru_cache(maxsize=8)
+def _conditions(names: tuple[str, ...], n: int) -> np.ndarray:
+    """Which of these conditions each of the first ``n`` groups of people has ``(len(names), n)``, 1 or 0."""
+    return np.array([[name in WORDS.rows[i][0] for i in range(n)] for name in names], float).reshape(len(names), n)
 
 
 def doses_taken(state: State, menu: Sequence[Treatment]) -> dict[str, np.ndarray]:
-    """Doses of each drug within each window before now ``(B,)``, in multiples of the menu's largest of that drug."""
+    """Doses of each drug within each window before now ``(B,)``, in multiples of the menu's largest of that drug.
+
+    A dose in a unit or by a route that the menu lacks counts as one.
+    """
+    drugs, column, multiple = _dose_columns(menu, len(DOSES))
+    doses, out = Doses.of(state.taken), np.zeros((len(drugs) * len(DOSE_WINDOWS_HOURS), len(state)))
+    _add_doses(doses.hours, doses.code, np.asarray(state.hours, float), column, multiple,
+               np.array(DOSE_WINDOWS_HOURS), out)  # fmt: skip
+    names = [f"{drug}_{window:g}h" for drug in drugs for window in DOSE_WINDOWS_HOURS]
+    return dict(zip(names, out))
+
+
+@compiled
+def _add_doses(
+    hours: np.ndarray, code: np.ndarray, now: np.ndarray, column: np.ndarray, multiple: np.ndarray,
+    windows: np.ndarray, out: np.ndarray,
+) -> None:  # fmt: skip
+    for b in range(len(now)):
+        for q in range(code.shape[1]):
+            if code[b, q] < 0:
+                break
+            place = column[code[b, q]]
+            for w in range(len(windows)):
+                if place >= 0 and now[b] - hours[b, q] <= windows[w]:
+                    out[place * len(windows) + w, b] += multiple[code[b, q]]
+
+
+@once_per_object
+def _dose_columns(menu: Sequence[Treatment], n: int) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """The menu's drugs, and of the first ``n`` doses of the catalogue which of them (-1: none) and what multiple."""
     largest = _largest(menu)
-    columns = {}
-    for drug in dict.fromkeys(drug for drug, _, _ in largest):
-        for window in DOSE_WINDOWS_HOURS:
-            columns[f"{drug}_{window:g}h"] = np.array(
-                [_recent(taken, now, drug, window, largest) for taken, now in zip(state.taken, state.hours)]
-            )
-    return columns
+    drugs = tuple(dict.fromkeys(drug for drug, _, _ in largest))
+    place = {drug: i for i, drug in enumerate(drugs)}
+    column = np.array([place.get(dose.drug, -1) for dose in DOSES.rows[:n]], np.int64)
+    multiple = [
+        dose.amount / largest.get((dose.drug, dose.unit, dose.route), dose.amount) if dose.amount else 0.0
+        for dose in DOSES.rows[:n]
+    ]
+    return drugs, column, np.array(multiple, float)
 
 
 def _largest(menu: Sequence[Treatment]) -> dict[tuple[str, str, str], float]:
@@ -200,15 +269,3 @@ def _largest(menu: Sequence[Treatment]) -> dict[tuple[str, str, str], float]:
         key = (dose.drug, dose.unit, dose.route)
         largest[key] = max(largest.get(key, 0.0), dose.amount)
     return largest
-
-
-def _recent(
-    taken: Sequence[Administration],
-    now: float,
-    drug: str,
-    window: float,
-    largest: Mapping[tuple[str, str, str], float],
-) -> float:
-    """Multiples of the largest menu dose; a dose in a unit or by a route that the menu lacks counts as one."""
-    recent = [a.dose for a in taken if a.dose.drug == drug and now - a.hours <= window]
-    return sum(d.amount / largest.get((d.drug, d.unit, d.route), d.amount) if d.amount else 0.0 for d in recent)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import ECG, Administration, Patient, State, World, concatenate, parse_dose
+from ecg_gym.columns import NUMBERS, Patients
+from ecg_gym.core import ECG, Administration, Patient, State, World, concatenate, parse_dose, row_streams
 from ecg_gym.envs.observability import Tier
 from ecg_gym.envs.scenarios import Scenario, scenario_named
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.conditions import check_conditions
 from ecg_gym.pharmacology.medication import ingredients
+from ecg_gym.philox import fill_uniform
+from ecg_gym.powers import DrawsTogether
+from ecg_gym.streams import SCENARIO, Streams
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
 _FIELDS = tuple(f.name for f in fields(Patient))
@@ -33,7 +37,7 @@ def start(
     :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
     episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
     """
-    generators = [rngs] if isinstance(rngs, np.random.Generator) else list(rngs)
+    streams = row_streams(rngs, 1 if isinstance(rngs, np.random.Generator) else len(rngs))
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options are {options!r}; expected a dict or None; pass options={{'scenario': 'svt'}}")
     options = dict(options or {})
@@ -45,9 +49,58 @@ def start(
     if options.get("ecg") is not None:
         given = _given(options.get("given", scenario.given), patient or Patient())
         ecg, patient = _record(options["ecg"], patient)
-        return world.observe(ecg, patient or Patient(), given).repeat(len(generators))
-    people = [_person(scenario.draw(rng), patient, options, tier) for rng in generators]
-    return _initial(world, people, generators)
+        return world.observe(ecg, patient or Patient(), given).repeat(len(streams))
+    if not options and isinstance(world, DrawsTogether):
+        return _drawn_together(world, scenario, tier, streams)
+    people = [_person(scenario.draw(rng), patient, options, tier) for rng in streams.at(SCENARIO)]
+    return _initial(world, people, streams)
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """The kinds of people of a scenario in a tier, the usual ones last."""
+
+    upto: np.ndarray  # (K,) shares, added up
+    patients: Patients  # (K,) what is told of them
+    words: tuple[Mapping[str, Any], ...]  # (K,) of ``World.initial``
+    ranges: np.ndarray  # (K, 7, 2) between which each number is drawn; NaN where it is not
+
+
+_KNOWN: dict[tuple[int, int], tuple[Scenario, Tier | None, _Kinds]] = {}  # by identity: rows of tables
+
+
+def _kinds(scenario: Scenario, tier: Tier | None) -> _Kinds:
+    known = _KNOWN.get((id(scenario), id(tier)))
+    if known is None or known[0] is not scenario or known[1] is not tier:
+        known = _KNOWN[id(scenario), id(tier)] = scenario, tier, _kinds_of(scenario, tier)
+    return known[2]
+
+
+def _kinds_of(scenario: Scenario, tier: Tier | None) -> _Kinds:
+    variants = [scenario.people.and_also(kind.people) for kind in scenario.kinds] + [scenario.people]
+    patients, words, ranges = [], [], np.full((len(variants), len(NUMBERS), 2), np.nan)
+    for k, people in enumerate(variants):
+        for name, ends in people.ranges.items():
+            ranges[k, NUMBERS.index(name)] = ends
+        one = replace(scenario, people=replace(people, ranges={}), kinds=())
+        patient, told = _person(one, None, {}, tier)
+        patients.append(patient)
+        words.append(told)
+    upto = np.append(np.cumsum([kind.share for kind in scenario.kinds]), 1.0)
+    return _Kinds(upto, Patients.of(patients), tuple(words), ranges)
+
+
+def _drawn_together(world: Any, scenario: Scenario, tier: Tier | None, streams: Streams) -> State:
+    """Those of a world that draws people of different kinds at once: who each is, and every number in its range."""
+    kinds, here = _kinds(scenario, tier), streams.at(SCENARIO)
+    u = np.empty((len(streams), 1 + len(NUMBERS)))
+    fill_uniform(here.key, here.counter, u)
+    which = np.minimum(np.searchsorted(kinds.upto, u[:, 0], side="right"), len(kinds.words) - 1)
+    people, ends = kinds.patients.take(which), kinds.ranges[which]
+    drawn = np.round(ends[..., 0] + (ends[..., 1] - ends[..., 0]) * u[:, 1:], 2)
+    numbers = people.numbers.copy()
+    numbers[:, : len(NUMBERS)] = np.where(np.isnan(drawn), numbers[:, : len(NUMBERS)], drawn)
+    return world.begin(Patients(numbers, people.group), [kinds.words[k] for k in which], streams)
 
 
 def _person(
@@ -64,9 +117,7 @@ def _person(
     return person, words
 
 
-def _initial(
-    world: World, people: Sequence[tuple[Patient, dict[str, Any]]], generators: Sequence[np.random.Generator]
-) -> State:
+def _initial(world: World, people: Sequence[tuple[Patient, dict[str, Any]]], streams: Streams) -> State:
     """Those people, drawn together where the same words hold for them."""
     groups: dict[str, list[int]] = {}
     for row, (_, words) in enumerate(people):
@@ -78,7 +129,7 @@ def _initial(
         if any(patient != Patient() for patient in patients):
             alike = all(patient == patients[0] for patient in patients)
             words["patient"] = patients[0] if alike else patients
-        parts.append(world.initial(len(rows), [generators[row] for row in rows], **words))
+        parts.append(world.initial(len(rows), streams.take(np.array(rows)), **words))
     order = np.argsort([row for rows in groups.values() for row in rows])
     return concatenate(parts)[order] if len(parts) > 1 else parts[0]
 

@@ -7,6 +7,7 @@ envs, and with ``deterministic="batch"`` a row of a large run can be replayed al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from ecg_gym.core import World, row_generators
+from ecg_gym.core import World
 from ecg_gym.envs.config import EnvConfig, EnvProperties, check_horizon, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome, join
 from ecg_gym.envs.info import Columns, spread, taken
 from ecg_gym.registration import HORIZON
+from ecg_gym.streams import Streams
 
 MASK = "reset_mask"
 
@@ -60,7 +62,8 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self.single_observation_space = self.setup.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._streams = Streams.start(np.zeros((num_envs, 2), np.uint64))  # of each row's episode
+        self._seeded = np.zeros(num_envs, bool)
         self._over = np.zeros(num_envs, bool)  # rows whose episode has ended
         self._last: list[tuple[Outcome, int] | None] = [None] * num_envs  # what the last step brought each row
         self._episode: Episode | None = None
@@ -94,9 +97,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             raise ValueError(
                 f"reset_mask names {len(rows)} of {self.num_envs} rows; expected all at the first reset; leave it out"
             )
-        for row, number in enumerate(self._seeds(seed)):
-            if chosen[row] and (number is not None or self._generators[row] is None):
-                self._generators[row] = seeding.np_random(number)[0]
+        self._seed(chosen, self._seeds(seed))
         info: dict[str, Any] = {}
         self._begin(rows, value or None, info)
         return self.setup.observation(self.episode), info
@@ -109,23 +110,14 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 f"rows {np.flatnonzero(self._over).tolist()} have ended; expected a reset of them first; call "
                 "envs.reset(options={'reset_mask': terminated | truncated})"
             )
-        try:
-            each = list(iterate(self.action_space, actions))
-        except TypeError as error:
-            raise ValueError(
-                f"actions are {str(actions)[:100]!r}; expected one per env, {n} in all; draw them with "
-                "envs.action_space.sample()"
-            ) from error
-        entries = np.array([self.setup.code.entry(action) for action in each])
-        if len(entries) != n:
-            raise ValueError(f"{len(entries)} actions for {n} envs; expected one each; use envs.action_space")
+        entries = self._entries(actions)
         rewards, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
         info: dict[str, Any] = {}
         going, anew = np.flatnonzero(~self._over), np.flatnonzero(self._over)
         if len(going):
             before = self.episode if len(going) == n else self.episode[going]
-            rngs = [g for row in going for g in row_generators(self._generator(row), 1)]
-            after, outcome = self.setup.advance(before, entries[going].tolist(), rngs)
+            streams = self._streams if len(going) == n else self._streams.take(going)
+            after, outcome = self.setup.advance(before, entries[going], streams.after(before.steps + 1))
             rewards[going], terminated[going] = outcome.reward, outcome.terminated
             if self.max_episode_steps is not None:
                 truncated[going] = after.steps >= self.max_episode_steps
@@ -138,6 +130,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             if lasting.any():
                 spread(taken(value, np.flatnonzero(lasting)), going[lasting], n, info)
         if len(anew):
+            self._seed(np.isin(np.arange(n), anew), [None] * n)
             self._begin(anew, None, info)
         self._over = terminated | truncated
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
@@ -161,8 +154,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
 
     def _begin(self, rows: np.ndarray, options: Mapping[str, Any] | None, info: dict[str, Any]) -> None:
         """New episodes in ``rows``, and their infos."""
-        rngs = [g for row in rows for g in row_generators(self._generator(row), 1)]
-        fresh = self.setup.begin(rngs, options)
+        fresh = self.setup.begin(self._streams.take(rows), options)
         self._put(fresh, rows, [None] * len(rows))
         self._over[rows] = False
         spread(self.setup.info(fresh, None), rows, self.num_envs, info)
@@ -193,10 +185,35 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         order = np.argsort(np.concatenate([rest, rows]))
         self._episode = join([self.episode[rest], part])[order]
 
-    def _generator(self, row: int | np.integer) -> np.random.Generator:
-        generator = self._generators[row]
-        assert generator is not None  # every row is reset first
-        return generator
+    def _seed(self, chosen: np.ndarray, seeds: Sequence[int | None]) -> None:
+        """New streams for the chosen rows: of their seed, of chance, or of the episode that follows theirs."""
+        following = self._streams.next_episode()
+        key, episode = self._streams.key.copy(), self._streams.episode.copy()
+        for row in np.flatnonzero(chosen).tolist():
+            if seeds[row] is not None or not self._seeded[row]:
+                generator = seeding.np_random(seeds[row])[0]
+                key[row], episode[row] = generator.integers(0, 2**64, (1, 2), dtype=np.uint64)[0], 0
+            else:
+                episode[row] = following.episode[row]
+        self._seeded |= chosen
+        self._streams = replace(self._streams, key=key, episode=episode)
+
+    def _entries(self, actions: Any) -> np.ndarray:
+        """The menu entries ``(num_envs,)`` of a batch of actions."""
+        n = self.num_envs
+        if isinstance(actions, np.ndarray) and actions.shape == (n,):
+            return self.setup.code.entries(actions, n)
+        try:
+            each = list(iterate(self.action_space, actions))
+        except TypeError as error:
+            raise ValueError(
+                f"actions are {str(actions)[:100]!r}; expected one per env, {n} in all; draw them with "
+                "envs.action_space.sample()"
+            ) from error
+        entries = np.array([self.setup.code.entry(action) for action in each])
+        if len(entries) != n:
+            raise ValueError(f"{len(entries)} actions for {n} envs; expected one each; use envs.action_space")
+        return entries
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         """One seed per row; None leaves a row's generator as it is."""

@@ -152,6 +152,21 @@ def rules() -> tuple[Rule, ...]:
 
 
 @cache
+def named_in_rules() -> frozenset[str]:
+    """Every drug whose company a rule asks about."""
+
+    def names(node: Any) -> set[str]:
+        if isinstance(node, list | tuple):
+            return {name for child in node for name in names(child)}
+        if not isinstance(node, Mapping):
+            return set()
+        inner = {name for key in ("all", "any", "not") if key in node for name in names(node[key])}
+        return inner | set(node.get("with", ()))
+
+    return frozenset(name for rule in rules() for tree in (rule.when, rule.unless) for name in names(tree))
+
+
+@cache
 def rules_of(drug: str) -> tuple[Rule, ...]:
     """The clinical rules that name a drug."""
     return tuple(rule for rule in rules() if drug in rule.drugs)

@@ -38,7 +38,7 @@ def fit_shared(
     time_s: np.ndarray,
     share: np.ndarray,
     name: str = "nine",
-    steps: int = 30,
+    steps: int = 40,
     start: SharedFit | None = None,
 ) -> SharedFit:
     """The waves nearest to beats ``(B, L, n)`` [mV] at ``time_s (n,)`` [s after R].

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from ecg_gym.compiled import compiled
 from ecg_gym.core import Patient
 from ecg_gym.waveform.intervals import Intervals
 
@@ -91,3 +93,58 @@ def cost(terms: Mapping[str, np.ndarray]) -> np.ndarray:
     """The safety part ``(B,)`` of the risk in [0, 1]: the limits marked ``cost``, and standstill."""
     harmful = {limit.name for limit in LIMITS if limit.cost} | {NO_BEATS}
     return together({name: term for name, term in terms.items() if name in harmful})
+
+
+def judged(
+    home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """``interval_terms`` and ``cost`` of readings by name, for people whose sex is 1 (F), 0 (M) or NaN ``(B,)``."""
+    after = np.stack([look[limit.quantity] for limit in LIMITS])
+    before = np.stack([home[limit.quantity] for limit in LIMITS])
+    table, n = _figures(), len(LIMITS) + 1
+    terms, harm = np.empty((n, after.shape[1])), np.empty(after.shape[1])
+    _judge(
+        table, after, before, np.asarray(look["p_present"]), np.asarray(look["hr_bpm"]), np.asarray(look["n_beats"]),
+        female, float(FEWEST_BEATS), terms, harm,
+    )  # fmt: skip
+    return dict(zip(_NAMES, terms)), harm
+
+
+_NAMES = (*(limit.name for limit in LIMITS), NO_BEATS)
+
+
+@cache
+def _figures() -> np.ndarray:
+    """``(limits, 9)``: none by F, M, unknown; half, severity, unmeasurable; of a change, counts as cost, P needed."""
+    rows = [
+        (*(limit.none[sex] for sex in ("F", "M", "unknown")), limit.half, limit.severity, limit.unmeasurable,
+         limit.of == "change", limit.cost, bool(limit.absent_without))
+        for limit in LIMITS
+    ]  # fmt: skip
+    return np.array(rows, float)
+
+
+@compiled
+def _judge(
+    table: np.ndarray, after: np.ndarray, before: np.ndarray, p_present: np.ndarray, hr: np.ndarray,
+    n_beats: np.ndarray, female: np.ndarray, fewest: float, terms: np.ndarray, harm: np.ndarray,
+) -> None:  # fmt: skip
+    for b in range(after.shape[1]):
+        sex = 2 if np.isnan(female[b]) else 0 if female[b] != 0 else 1
+        safe = 1.0
+        for i in range(len(table)):
+            value = after[i, b] - before[i, b] if table[i, 6] != 0 else after[i, b]
+            none = table[i, sex]
+            if np.isnan(value):
+                penalty = table[i, 5]
+            else:
+                steps = max((value - none) / (table[i, 3] - none), 0.0)
+                penalty = 1 - 2.0 ** -(steps * steps)
+            if table[i, 8] != 0 and p_present[b] == 0:
+                penalty = 0.0
+            terms[i, b] = table[i, 4] * penalty
+            if table[i, 7] != 0:
+                safe *= 1 - terms[i, b]
+        beats = n_beats[b] >= fewest and not np.isnan(hr[b])
+        terms[len(table), b] = 0.0 if beats else 1.0
+        harm[b] = 1 - (safe if beats else 0.0)

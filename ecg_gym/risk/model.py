@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecg_gym.columns import FEMALE, Patients
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
 from ecg_gym.risk import aggregate, limits
 from ecg_gym.risk.cache import MeasuredStrips
@@ -121,6 +122,23 @@ class RiskModel:
             finite=finite,
             readable=readable & finite,
         )
+
+    def judge(
+        self,
+        home: Mapping[str, np.ndarray],  # what was read off the first strips, (B,) by name
+        look: Mapping[str, np.ndarray],  # what is read off those after; ``probabilities (17, B)`` if it is a Look
+        patients: Patients,
+        alive: np.ndarray,  # (B,) bool
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Terms, risk and cost ``(B,)`` of readings: the same judgement as of strips, without the strips."""
+        terms: dict[str, np.ndarray] = {}
+        cost = np.zeros(len(patients))
+        if self.use_limits:
+            terms, cost = limits.judged(home, look, patients.numbers[:, FEMALE])
+        if self.classifier is not None:
+            terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
+        total = 1 - np.prod(1 - np.stack(list(terms.values())), axis=0)
+        return terms, np.where(alive, total, 1.0), np.where(alive, cost, 1.0)
 
     def _share(self) -> float:
         return aggregate.SHARE if self.use_limits else 1.0

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,8 +108,18 @@ def fit(
     return out  # type: ignore[return-value]
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Inside, denormal numbers are 0: decaying tails are full of them, and 1.8 times slower without this."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@flushed_denormals()
 def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: Sequence[Fit | None]) -> list[Fit]:
-    torch.set_flush_denormal(True)  # decaying tails are denormal numbers: 1.8 times slower without
     began = time.process_time()
     model = _initial(spec, datasets, options, start)
     owner = torch.arange(len(datasets)).repeat_interleave(options.restarts)

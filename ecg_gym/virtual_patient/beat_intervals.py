@@ -13,13 +13,16 @@ it; the T end is where the steepest tangent of the magnitude behind the peak mee
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from ecg_gym.compiled import compiled
+from ecg_gym.io import atomic_write
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.beat_spectra import (
     BEFORE_S,
@@ -31,6 +34,7 @@ from ecg_gym.virtual_patient.beat_spectra import (
     beats,
     spectra,
 )
+from ecg_gym.virtual_patient.excitation import MOST_TISSUES
 from ecg_gym.virtual_patient.heart import seats
 
 RATE_HZ = 512.0  # of the noise-free beats that are delineated
@@ -194,43 +198,87 @@ _AXES = (_SLOWNESS, _X, _T_GAIN, _MEAN_MS)
 _KNOTS = tuple(len(axis) for axis in _AXES)
 _FUSION_STEP_MS, _FUSIONS = 5.0, 25  # as in rhythms.yaml: 0 .. 120 ms
 _FOLLOWS = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # of QUANTITIES: ms per ms of mean duration
-_MOST_SLOTS = 512  # pose x scar x injury x path at a time: 80 MB; beyond, the table starts anew
+_FIRST_SIZE, _MOST_KNOTS = 1 << 15, 1 << 18  # places of the table at first; knots beyond which it starts anew
 
 
 @dataclass
 class _Table:
-    """Knots by slot; a slot is one combination of pose, scar, injury and path."""
+    """Knots by their key in an open-addressed table; most knots are never needed."""
 
-    slot_of: np.ndarray = field(default_factory=lambda: np.full(_combinations(), -1, np.int64))
-    slots: int = 0
-    values: np.ndarray = field(default_factory=lambda: np.empty((8, *_KNOTS, len(QUANTITIES)), np.float32))
-    known: np.ndarray = field(default_factory=lambda: np.zeros((8, *_KNOTS), bool))
+    keys: np.ndarray = field(default_factory=lambda: np.full(_FIRST_SIZE, -1, np.int64))
+    values: np.ndarray = field(default_factory=lambda: np.empty((_FIRST_SIZE, len(QUANTITIES)), np.float32))
+    count: int = 0
 
-    def slots_for(self, combination: np.ndarray) -> np.ndarray:
-        """``(B,)`` the slot of each combination; new ones get one."""
-        slot = self.slot_of[combination]
-        if (slot < 0).any():
-            new = np.unique(combination[slot < 0])
-            if self.slots + len(new) > _MOST_SLOTS:
-                self.slot_of[:], self.known[:], self.slots = -1, False, 0
-                new = np.unique(combination)
-            self.slot_of[new] = self.slots + np.arange(len(new))
-            self.slots += len(new)
-            if self.slots > len(self.values):
-                more = max(self.slots, 2 * len(self.values)) - len(self.values)
-                self.values = np.concatenate([self.values, np.empty((more, *self.values.shape[1:]), np.float32)])
-                self.known = np.concatenate([self.known, np.zeros((more, *_KNOTS), bool)])
-            slot = self.slot_of[combination]
-        return slot
+    def put(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Add knots that are not there yet: ``keys (n,)``, ``values (n, 6)``."""
+        if self.count + len(keys) > _MOST_KNOTS:
+            self.keys[:], self.count = -1, 0
+        size = len(self.keys)
+        while 2 * (self.count + len(keys)) > size:
+            size *= 2
+        if size > len(self.keys):
+            there = np.flatnonzero(self.keys >= 0)
+            old_keys, old_values = self.keys[there], self.values[there]
+            self.keys = np.full(size, -1, np.int64)
+            self.values = np.empty((size, len(QUANTITIES)), np.float32)
+            _put(self.keys, self.values, old_keys, old_values)
+        _put(self.keys, self.values, keys, np.ascontiguousarray(values, np.float32))
+        self.count += len(keys)
+
+
+@compiled
+def _place(keys: np.ndarray, key: int) -> int:
+    """Where a key stands, or would stand."""
+    mask = len(keys) - 1
+    at = (key * 0x9E3779B1 >> 7) & mask
+    while keys[at] != key and keys[at] >= 0:
+        at = (at + 1) & mask
+    return at
+
+
+@compiled
+def _put(keys: np.ndarray, values: np.ndarray, new: np.ndarray, of: np.ndarray) -> None:
+    for i in range(len(new)):
+        at = _place(keys, new[i])
+        keys[at] = new[i]
+        values[at] = of[i]
+
+
+_REFERENCE = (0.1, 0.9, 290.0)  # x, T gain and duration [ms] of a usual T wave; knots of the axes
+_GROUPS = (seats(), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
 
 
 def _combinations() -> int:
-    return seats() * len(TERRITORIES) ** 2 * (len(KINDS) + _FUSIONS)
+    return math.prod(_GROUPS)
+
+
+KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that most people need, measured beforehand
+_VERSION = b"1"  # of the code that measures knots: raise it with every change of what beats show
 
 
 @cache
 def _table() -> _Table:
-    return _Table()
+    table = _Table()
+    if KNOTS.is_file():
+        with np.load(KNOTS, allow_pickle=False) as held:
+            if str(held["made_by"]) == made_by():
+                table.put(held["keys"], held["values"])
+    return table
+
+
+def made_by() -> str:
+    """A digest of the heart and the version that the knots depend on; knots made by others are not read."""
+    return hashlib.sha256(Path(__file__).with_name("default_heart.json").read_bytes() + _VERSION).hexdigest()
+
+
+def save_knots(path: Path = KNOTS) -> int:
+    """Write the knots of the eikonal's tissue that are known by now; returns how many."""
+    table, eikonal = _table(), _combinations() * math.prod(_KNOTS) // MOST_TISSUES  # slots of others differ by process
+    there = np.flatnonzero((table.keys >= 0) & (table.keys < eikonal))
+    there = there[np.argsort(table.keys[there])]
+    with atomic_write(path) as aside:
+        np.savez_compressed(aside, keys=table.keys[there], values=table.values[there], made_by=np.array(made_by()))
+    return len(there)
 
 
 def shown_intervals(
@@ -243,40 +291,56 @@ def shown_intervals(
     x: np.ndarray,
     t_gain: np.ndarray,
     mean_ms: np.ndarray,
+    coarse: bool = False,
 ) -> ShownIntervals:
     """What the noise-free beats of B hearts show, each argument ``(B,)``, from the table.
 
-    ``pose`` is a ``Heart.seat`` (the index of a pose where the tissue is the eikonal's), ``scar`` and ``injury``
-    are codes of ``TERRITORIES``, ``kind`` of ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only.
-    ``slowness``, ``x`` and ``t_gain`` are what ``beat_targets`` works out for a heart under a modulation,
-    ``mean_ms`` the mean action potential duration of the beat. A row does not depend on the rows beside it.
+    ``pose`` is a ``Heart.seat`` (the index of a pose where the tissue is the eikonal's), ``scar`` and ``injury`` are
+    codes of ``TERRITORIES``, ``kind`` of ``KINDS``; ``fusion_ms`` matters to "preexcited" beats only. ``slowness``,
+    ``x`` and ``t_gain`` are what ``beat_targets`` works out for a heart under a modulation, ``mean_ms`` the mean action
+    potential duration of the beat. A row does not depend on the rows beside it. ``coarse`` needs far fewer knots: what
+    a path, a scar or an injury changes is read at one usual T wave, at the slowness of the heart.
     """
     steps = np.clip(np.round(fusion_ms / _FUSION_STEP_MS), 0, _FUSIONS - 1).astype(np.int64)
     path = np.where(kind == PREEXCITED, len(KINDS) + steps, kind)
     combination = (np.asarray(pose) * len(TERRITORIES) + scar) * len(TERRITORIES) + injury
     combination = combination * (len(KINDS) + _FUSIONS) + path
     at = np.stack([slowness, x, t_gain, mean_ms], axis=1).astype(float)
+    if coarse:
+        return ShownIntervals(*_coarsely(np.asarray(pose), combination, at).T)
     return ShownIntervals(*_interpolated(combination, at).T)
 
 
-def _interpolated(combination: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """``(B, 6)``; rows that need more than a slotful of new combinations are taken in turn."""
-    if len(combination) > _MOST_SLOTS:
-        halves = np.array_split(np.arange(len(combination)), 2)
-        return np.concatenate([_interpolated(combination[half], at[half]) for half in halves])
-    table, out = _table(), np.empty((len(at), len(QUANTITIES)))
-    slot = table.slots_for(combination)
-    missing = np.empty((len(at) * 16, 6), np.int64)
-    n = _look_up(slot, combination, at, *_AXES, table.values, table.known, _FOLLOWS, out, missing)
-    if n:
-        _measure_knots(table, np.unique(missing[:n], axis=0))
-        _look_up(slot, combination, at, *_AXES, table.values, table.known, _FOLLOWS, out, missing)
+def _coarsely(pose: np.ndarray, combination: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """``(B, 6)``: the normal beat of the pose, and what path, scar and injury change in a usual T wave."""
+    normal = np.ravel_multi_index((pose, 0 * pose, 0 * pose, 0 * pose), _GROUPS)
+    out = _interpolated(normal, at)
+    rows = np.flatnonzero(combination != normal)
+    if len(rows):
+        near = at[rows].copy()
+        near[:, 1:] = _REFERENCE
+        other, usual = _interpolated(combination[rows], near), _interpolated(normal[rows], near)
+        out[rows] = np.where(np.isfinite(out[rows] + usual), out[rows] + other - usual, other)
     return out
 
 
-def _measure_knots(table: _Table, knots: np.ndarray) -> None:
-    """Fills in knots ``(n, 6)``: slot, combination, and places on the four axes."""
-    slot, combination, *place = knots.T
+def _interpolated(combination: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """``(B, 6)``; knots that are not there yet are measured first."""
+    table, out = _table(), np.empty((len(at), len(QUANTITIES)))
+    missing = np.empty(len(at) * 16, np.int64)
+    n = _look_up(combination, at, *_AXES, table.keys, table.values, _FOLLOWS, out, missing)
+    if n:
+        new = np.unique(missing[:n])
+        for start in range(0, len(new), _MOST_KNOTS // 4):
+            _measure_knots(table, new[start : start + _MOST_KNOTS // 4])
+        if _look_up(combination, at, *_AXES, table.keys, table.values, _FOLLOWS, out, missing):
+            return _interpolated(combination, at)  # the table started anew on the way
+    return out
+
+
+def _measure_knots(table: _Table, keys: np.ndarray) -> None:
+    """Fills in knots by their keys: combination, and places on the four axes."""
+    combination, *place = np.unravel_index(keys, (_combinations(), *_KNOTS))
     rest, path = np.divmod(combination, len(KINDS) + _FUSIONS)
     rest, injury = np.divmod(rest, len(TERRITORIES))
     pose, scar = np.divmod(rest, len(TERRITORIES))
@@ -286,8 +350,7 @@ def _measure_knots(table: _Table, knots: np.ndarray) -> None:
     of = (pose, scar, injury, kind, fusion_ms, slowness, phase3_ms(x), dispersion(x, t_gain))
     _alike, first, shape = np.unique(np.stack(of, axis=1), axis=0, return_index=True, return_inverse=True)
     measured = measured_beats(Shapes(*(part[first] for part in of)), mean_ms, shape)
-    values = np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS
-    table.values[(slot, *place)], table.known[(slot, *place)] = values, True
+    table.put(keys, np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS)
 
 
 def phase3_ms(x: np.ndarray) -> np.ndarray:
@@ -302,36 +365,40 @@ def dispersion(x: np.ndarray, t_gain: np.ndarray) -> np.ndarray:
 
 @compiled
 def _look_up(
-    slot: np.ndarray, combination: np.ndarray, at: np.ndarray, first: np.ndarray, second: np.ndarray,
-    third: np.ndarray, fourth: np.ndarray, values: np.ndarray, known: np.ndarray, follows: np.ndarray,
-    out: np.ndarray, missing: np.ndarray,
+    combination: np.ndarray, at: np.ndarray, first: np.ndarray, second: np.ndarray, third: np.ndarray,
+    fourth: np.ndarray, keys: np.ndarray, values: np.ndarray, follows: np.ndarray, out: np.ndarray,
+    missing: np.ndarray,
 ) -> int:  # fmt: skip
-    """Interpolates ``out (B, 6)`` linearly along the four axes; notes knots that are not there, and how many."""
+    """Interpolates ``out (B, 6)`` linearly along the four axes; notes keys that are not there, and how many."""
     n = 0
-    low, part = np.empty(4, np.int64), np.empty(4)
+    low, part, there = np.empty(4, np.int64), np.empty(4), np.empty(out.shape[1])
     for b in range(len(at)):
         for a in range(4):
             axis = first if a == 0 else second if a == 1 else third if a == 2 else fourth
             value = min(max(at[b, a], axis[0]), axis[-1])
-            low[a] = min(max(np.searchsorted(axis, value) - 1, 0), len(axis) - 2)
-            part[a] = (value - axis[low[a]]) / (axis[low[a] + 1] - axis[low[a]])
-        out[b], there = 0, np.zeros(out.shape[1])
+            i = 0
+            while i < len(axis) - 2 and axis[i + 1] < value:
+                i += 1
+            low[a], part[a] = i, (value - axis[i]) / (axis[i + 1] - axis[i])
+        out[b], there[:] = 0, 0
         for corner in range(16):
             weight = 1.0
             for a in range(4):
                 weight *= part[a] if corner >> a & 1 else 1 - part[a]
             if weight == 0:
                 continue
-            i, j = low[0] + (corner & 1), low[1] + (corner >> 1 & 1)
-            k, m = low[2] + (corner >> 2 & 1), low[3] + (corner >> 3 & 1)
-            if not known[slot[b], i, j, k, m]:
-                missing[n, 0], missing[n, 1] = slot[b], combination[b]
-                missing[n, 2], missing[n, 3], missing[n, 4], missing[n, 5] = i, j, k, m
+            key = combination[b] * len(first) + low[0] + (corner & 1)
+            key = key * len(second) + low[1] + (corner >> 1 & 1)
+            key = key * len(third) + low[2] + (corner >> 2 & 1)
+            key = key * len(fourth) + low[3] + (corner >> 3 & 1)
+            place = _place(keys, key)
+            if keys[place] < 0:
+                missing[n] = key
                 n += 1
                 continue
             for q in range(out.shape[1]):
-                if not np.isnan(values[slot[b], i, j, k, m, q]):
-                    out[b, q] += weight * values[slot[b], i, j, k, m, q]
+                if not np.isnan(values[place, q]):
+                    out[b, q] += weight * values[place, q]
                     there[q] += weight
         for q in range(out.shape[1]):  # a T wave is there where it is at most of the knots, by their weight
             out[b, q] = out[b, q] / there[q] + follows[q] * at[b, 3] if there[q] > 0.5 else np.nan

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from ecg_gym.compiled import compiled
+from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
-from ecg_gym.virtual_patient.beat_intervals import dispersion, measured_beats, phase3_ms
+from ecg_gym.virtual_patient.beat_intervals import dispersion, made_by, measured_beats, phase3_ms
 from ecg_gym.virtual_patient.beat_spectra import TERRITORIES, Shapes
-from ecg_gym.virtual_patient.heart import Heart, seats
+from ecg_gym.virtual_patient.heart import Heart, poses, seats
 
+_Store = tuple[np.ndarray, np.ndarray, np.ndarray]  # two kinds of figures, and which of them are known
 _SPEEDS = 200  # steps of slowness per unit
 _GAINS_PER_UNIT, _MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
 
@@ -113,9 +116,10 @@ def _x() -> np.ndarray:
 
 
 @cache
-def _conduction_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _conduction_store() -> _Store:
     shape = (seats(), len(_stops()))
-    return np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(seats(), bool)
+    store = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(seats(), bool)
+    return _with_shipped(store, "conduction")
 
 
 def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,9 +133,41 @@ def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _knob_store() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _knob_store() -> _Store:
     shape = (seats(), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
-    return np.full((*shape, len(_x())), np.nan), np.full((*shape, len(_x())), np.nan), np.zeros(shape, bool)
+    full = (*shape, len(_x()))
+    return _with_shipped((np.full(full, np.nan), np.full(full, np.nan), np.zeros(shape, bool)), "knob")
+
+
+KNOBS = Path(__file__).with_name("beat_targets.npz")  # of every pose and scar, measured beforehand
+_USUAL_GAINS = range(4, 26)  # tenths
+
+
+def save_knobs(path: Path = KNOBS) -> None:
+    """Measure and write the knobs of every pose, scar and usual T gain."""
+    grid = np.meshgrid(np.arange(len(poses())), np.arange(len(TERRITORIES)), np.array(_USUAL_GAINS), indexing="ij")
+    _knob(*(axis.ravel() for axis in grid))
+    _conduction(np.arange(len(poses())))
+    arrays = {f"knob_{i}": part for i, part in enumerate(_eikonal(_knob_store()))}
+    arrays |= {f"conduction_{i}": part for i, part in enumerate(_eikonal(_conduction_store()))}
+    with atomic_write(path) as aside:
+        np.savez_compressed(aside, made_by=np.array(made_by()), **arrays)  # type: ignore[arg-type]
+
+
+def _eikonal(store: _Store) -> _Store:
+    """The seats of the eikonal's tissue, the only one that every process has in the same slot."""
+    first, second, known = (part[: len(poses())] for part in store)
+    return first, second, known
+
+
+def _with_shipped(store: _Store, name: str) -> _Store:
+    """The store, filled with what was measured beforehand if it was made by the heart as it is."""
+    if KNOBS.is_file():
+        with np.load(KNOBS, allow_pickle=False) as held:
+            if str(held["made_by"]) == made_by():
+                for i, part in enumerate(store):
+                    part[: len(poses())] = held[f"{name}_{i}"]
+    return store
 
 
 def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

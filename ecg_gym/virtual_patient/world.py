@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_gym.columns import NONE, WORDS, Doses, Patients, dose_codes
 from ecg_gym.core import (
     ECG,
     MODEL_RATE_HZ,
@@ -17,22 +18,43 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
-    row_generators,
+    row_streams,
 )
+from ecg_gym.look import Look
 from ecg_gym.pharmacology import FORMULARY, Exposure, Sensitivity
-from ecg_gym.pharmacology.effects import modulate_many, modulation_of
+from ecg_gym.pharmacology.catalogue import clearances, known_doses, medication_columns, own_serum, weights_kg
 from ecg_gym.pharmacology.exposure import exposures
-from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation
-from ecg_gym.virtual_patient.heart import Heart, draw_heart
-from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
+from ecg_gym.pharmacology.tables import pharmacology
+from ecg_gym.streams import FIRST, Streams
+from ecg_gym.virtual_patient import kernel
+from ecg_gym.virtual_patient.columns import (
+    CODES,
+    FIRST_OFFSET,
+    FIRST_SENSITIVITY,
+    FIRST_SERUM,
+    FIRST_SHOWN,
+    N_NOW,
+    NUMBERS,
+    POSE,
+    RHYTHM,
+    SHOWN,
+    heart_of,
+    heart_row,
+    modulation_row,
+)
+from ecg_gym.virtual_patient.columns import words as known_words
+from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
+from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation, slot_of
+from ecg_gym.virtual_patient.heart import Heart, draw_heart, poses
+from ecg_gym.virtual_patient.heart_arrays import HeartArrays
 from ecg_gym.virtual_patient.population import population, within
-from ecg_gym.virtual_patient.strip import truths_of
+from ecg_gym.virtual_patient.readings import errors, read_vitals, views_of
+from ecg_gym.virtual_patient.strip import truths_of as truths_of_plan
 from ecg_gym.virtual_patient.strip_drawing import draw_strips
-from ecg_gym.virtual_patient.strip_plan import plan_strips
-from ecg_gym.virtual_patient.survival import fates
+from ecg_gym.virtual_patient.strip_plan import StripPlan, plan_strips
 from ecg_gym.virtual_patient.truth import Truth
+from ecg_gym.virtual_patient.vitals import show
 
 _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 
@@ -40,7 +62,8 @@ _SECONDS = MODEL_SAMPLES / MODEL_RATE_HZ
 class VirtualPatient:
     """A population of mechanistic hearts behind the World interface.
 
-    Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it.
+    Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it. A state
+    knows what each heart shows (``shown``); its strips are drawn when somebody looks.
     """
 
     tissue: Excitation = EIKONAL  # of the hearts it makes
@@ -71,17 +94,24 @@ class VirtualPatient:
         level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm,
         conduction or scar, TypeError for an unknown field.
         """
-        generators = row_generators(rng, n)
-        people = [None] * n if patient is None else [patient] * n if isinstance(patient, Patient) else list(patient)
-        hearts = []
-        for person, generator in zip(people, generators):
-            value = replace(person or Patient(), **known)
-            heart = draw_heart(generator, value, rhythm, conduction, scar, healthy)
-            heart = replace(heart, sensitivity=Sensitivity.typical()) if typical else heart
-            heart = replace(heart, tissue=self.tissue)
-            hearts.append(heart if noise is None else replace(heart, noise=float(noise)))
-        state = _blank(hearts, tuple(sorted(given)))
-        return _observed(state, hearts, generators, range(n), _acting(state, range(n)))
+        people = [patient] * n if patient is None or isinstance(patient, Patient) else list(patient)
+        words = {"healthy": healthy, "rhythm": rhythm, "conduction": conduction, "scar": scar, "typical": typical,
+                "noise": noise, "given": tuple(sorted(given))}  # fmt: skip
+        who = Patients.of([replace(person or Patient(), **known) for person in people])
+        return self.begin(who, [words] * n, row_streams(rng, n))
+
+    def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
+        """States of B people, each with the words of ``initial`` that hold for them; what is unknown is drawn."""
+        n = len(people)
+        places = {id(each): _codes(each) for each in words}
+        codes = np.array([places[id(each)] for each in words], float).reshape(n, 6)
+        patients, hearts = draw_hearts(
+            streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
+            typical=codes[:, 4] > 0, noise=codes[:, 5],
+        )  # fmt: skip
+        hearts[:, POSE] += len(poses()) * slot_of(self.tissue)
+        doses = Doses.of([each.get("given", ()) for each in words])
+        return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
@@ -94,106 +124,158 @@ class VirtualPatient:
         strip = to_model_grid(ecg)
         measured = measure(strip).row(0)
         heart = self._personal(_twin(measured, patient), measured)
-        generator = np.random.default_rng(0)
-        state = _blank([heart], tuple(sorted(given)))
-        state = _observed(state, [heart], [generator], [0], _acting(state, [0]))
-        return replace(state, ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
+        streams = Streams.start(np.zeros((1, 2), np.uint64))
+        state = _settled(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), heart_row(heart)[None],
+                         np.zeros(1), streams)  # fmt: skip
+        return state.replaced(ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
-        """``dt_hours`` later. Each row depends on its own generator only and draws from it equally often whatever the
-        treatment, so that common random numbers compare treatments.
+        """``dt_hours`` later, or each row's own. Each row depends on its own stream only and draws equally often
+        whatever the treatment, so that common random numbers compare treatments.
 
         Whether a rhythm ends, and whether a lethal one begins, is drawn from hazards integrated over the step, so that
-        a minute of adenosine counts. Between two strips the intervals that the hazards ask for are those of the strip
-        before, moved by what the ``Modulation`` has changed since; after a conversion they are the heart's own at rest.
+        a minute of adenosine counts. Between two strips the intervals that the hazards ask for are those shown before,
+        moved by what the ``Modulation`` has changed since; after a conversion they are the heart's own at rest.
         """
         if len(treatments) != len(state):
             raise ValueError(
                 f"{len(treatments)} treatments for {len(state)} patients; expected one each; repeat or index the state"
             )
-        generators = row_generators(rng, len(state))
-        hours = np.where(state.alive, state.hours + self.dt_hours, state.hours)
-        taken = tuple(
-            before + tuple(Administration(float(now), dose) for dose in treatment.doses) if alive else before
-            for before, treatment, now, alive in zip(state.taken, treatments, state.hours, state.alive)
-        )
-        living = list(map(int, np.flatnonzero(state.alive)))
-        hearts, alive = list(state.inner["heart"]), state.alive.copy()
-        mine = [hearts[i] for i in living]
-        spans = courses(
-            [taken[i] for i in living], [state.patients[i] for i in living], state.hours[living], hours[living],
-            [heart.sensitivity for heart in mine], day=True,
+        streams, patients = row_streams(rng, len(state)), Patients.of(state.patients)
+        codes = dose_codes(treatments)
+        doses = Doses.of(state.taken).given(state.hours, np.where(state.alive[:, None], codes, NONE))
+        dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
+        inner = {name: value.copy() for name, value in state.inner.items()}
+        alive = state.alive.copy()
+        kernel.step(
+            pharmacology(), kernel.hazard_figures(), kernel.rhythm_table(), _people(patients), inner["heart"],
+            kernel.Doses(doses.hours, doses.code, *known_doses(doses)), state.hours, dt, alive, streams.key,
+            streams.counter, inner["now"], inner["strip"],
         )  # fmt: skip
-        then = [change for change, _ in _acting(state, living)]
-        seen = [state.inner["truth"][i] for i in living]
-        for i, (heart, lives) in zip(living, fates(mine, then, seen, spans, [generators[i] for i in living])):
-            hearts[i], alive[i] = heart, lives
-        later = replace(state, hours=hours, taken=taken, alive=alive)
-        now = [(modulation_of(span.change, -1), span.exposure[-1]) for span in spans]
-        return _observed(later, hearts, generators, living, now)
+        living = np.flatnonzero(state.alive)
+        if len(living):
+            show(inner["heart"], inner["now"], living)
+        hours = np.where(state.alive, state.hours + dt, state.hours)
+        strips: Any = draw_state  # drawn when somebody looks
+        return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
+
+    def shown(self, state: State) -> dict[str, np.ndarray]:
+        """The intervals ``(B,)`` that each heart shows in this minute, free of noise; NaN where it has none."""
+        return {name: state.inner["now"][:, FIRST_SHOWN + i] for i, name in enumerate(SHOWN)}
+
+    def vitals(
+        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+    ) -> Look:
+        """What a measurement of each row's strip would say, without drawing it; see ``readings``.
+
+        ``seen`` is a tier that spoils what is seen, and the leads that are off in each row; None reads the true strips.
+        Without ``findings`` nobody judges them.
+        """
+        n, look = len(state), Look.empty(len(state))
+        view = np.zeros(n, np.int64) if seen is None else views_of(*seen)
+        read_vitals(
+            errors(), state.inner["heart"], state.inner["now"], state.inner["strip"], state.alive, view, findings,
+            look.intervals, look.probabilities,
+        )  # fmt: skip
+        return look
 
     def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
         """The twin of a record, once it is made from the usual measures; a world with other tissue fits it here."""
         return heart
 
     def truth(self, state: State) -> list[Truth]:
-        """The truth of every row; for oracles, studies and tests, never for an agent."""
-        return list(state.inner["truth"])
+        """The truth of every row's strip; for oracles, studies and tests, never for an agent."""
+        return _drawn_truths(state)
 
 
-def _observed(
-    state: State,
-    hearts: list[Heart],
-    generators: Sequence[np.random.Generator],
-    rows: Sequence[int],
-    acting: Sequence[tuple[Modulation, Exposure]],
-) -> State:
-    """The state with new strips and truths in ``rows``, where ``acting`` acts on each."""
-    ecg, truth = state.ecg.copy(), state.inner["truth"].copy()
-    if len(rows):
-        mine, changes = [hearts[i] for i in rows], [change for change, _ in acting]
-        keys = np.array([generators[i].integers(2**63) for i in rows], np.uint64)  # a strip's draws are its own
-        plan = plan_strips(HeartArrays.of(mine), stacked(changes), keys, _SECONDS)
-        ecg[list(rows)] = draw_strips(plan, MODEL_RATE_HZ)
-        seen = truths_of(plan, mine, changes, [float(now.potassium) for _, now in acting])
-        for i, one, (_, now) in zip(rows, seen, acting):
-            truth[i] = replace(one, concentrations=_on_board(now))
-    return replace(state, ecg=ecg, inner={"heart": _objects(hearts), "truth": truth})
+def hearts_of(state: State) -> list[Heart]:
+    """The hearts behind a state of the virtual patient; for studies and tests."""
+    return [heart_of(row, patient) for row, patient in zip(state.inner["heart"], state.patients)]
 
 
-def _acting(state: State, rows: Sequence[int]) -> list[tuple[Modulation, Exposure]]:
-    """What acts on the hearts in ``rows`` at this hour."""
-    if not len(rows):
-        return []
-    people = [heart.sensitivity for heart in state.inner["heart"][rows]]
-    taken, patients = [state.taken[i] for i in rows], [state.patients[i] for i in rows]
-    clock = np.asarray(state.hours, dtype=float)[rows]
-    now = exposures(taken, patients, list(clock[:, None]), people)
-    many = modulate_many(now, Sensitivity.of_many(people, np.arange(len(rows))), clock)
-    return [(modulation_of(many, look), now[look]) for look in range(len(rows))]
+def truths_of(state: State) -> list[Truth]:
+    """The truth of the strips of a state of the virtual patient; for studies and tests."""
+    return _drawn_truths(state)
+
+
+def with_sensitivities(state: State, people: Sequence[Sensitivity]) -> State:
+    """The same hearts with other sensitivities, as they are at this hour."""
+    hearts = state.inner["heart"].copy()
+    hearts[:, FIRST_SENSITIVITY:FIRST_OFFSET] = [person.as_array() for person in people]
+    return state.replaced(inner={**state.inner, "heart": hearts})
+
+
+def draw_state(state: State) -> np.ndarray:
+    """The strips of a state ``(B, 12, 1024)`` float32 [mV], each out of its row's own key."""
+    return draw_strips(_plan(state), MODEL_RATE_HZ)
+
+
+def _plan(state: State) -> StripPlan:
+    """The strips of a state, planned and not yet drawn."""
+    hearts, now = state.inner["heart"], state.inner["now"]
+    codes = hearts[:, RHYTHM : POSE + 1].astype(np.int64)
+    numbers = {name: np.ascontiguousarray(hearts[:, i]) for i, name in enumerate(NUMBERS) if name != "sinus_rate_bpm"}
+    arrays = HeartArrays(**{name: codes[:, i] for i, name in enumerate(CODES)}, **numbers)
+    change = Modulation(*np.ascontiguousarray(now[:, :FIRST_SERUM].T))
+    return plan_strips(arrays, change, state.inner["strip"], _SECONDS)
+
+
+def _drawn_truths(state: State) -> list[Truth]:
+    """The truths of the strips; kept with the state, because whoever asks once often asks again."""
+    kept = state.__dict__.get("_truths")
+    if kept is None:
+        hearts, now = hearts_of(state), state.inner["now"]
+        on_board = exposures(state.taken, state.patients, list(np.asarray(state.hours, float)[:, None]),
+                             [heart.sensitivity for heart in hearts])  # fmt: skip
+        changes, serum = [modulation_row(row) for row in now], now[:, FIRST_SERUM].tolist()
+        found = truths_of_plan(_plan(state), hearts, changes, serum)
+        kept = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(found)]
+        state.__dict__["_truths"] = kept
+    return kept
+
+
+def _settled(patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.ndarray, streams: Streams) -> State:
+    """A state of these hearts at these hours, with a fresh minute each."""
+    n = len(patients)
+    now, strip = np.full((n, N_NOW), np.nan), np.zeros(n, np.uint64)
+    kernel.settle(
+        pharmacology(), kernel.rhythm_table(), _people(patients), hearts,
+        kernel.Doses(doses.hours, doses.code, *known_doses(doses)), hours, streams.key, streams.counter, np.arange(n),
+        now, strip,
+    )  # fmt: skip
+    if n:
+        show(hearts, now, np.arange(n))
+    strips: Any = draw_state  # drawn when somebody looks
+    return State(strips, patients, doses, hours, np.ones(n, bool), {"heart": hearts, "now": now, "strip": strip})
+
+
+def _people(patients: Patients) -> kernel.People:
+    """What the kernel asks of the people; worked out once for each batch."""
+    kept = patients.__dict__.get("_people")
+    if kept is None:
+        serum = own_serum(patients, pharmacology().reference)
+        kept = kernel.People(weights_kg(patients), clearances(patients), serum, np.empty((0, 0), bool), patients.group)
+        patients.__dict__["_people"] = kept
+    return kept._replace(medication=medication_columns(len(WORDS)))
+
+
+def _codes(words: Mapping[str, Any]) -> tuple[float, ...]:
+    """What is told of a heart as numbers: rhythm, conduction, scar, healthy, typical, noise."""
+    known = known_words()
+    for name in ("rhythm", "conduction", "scar"):
+        value = words.get(name)
+        if value is not None and value not in known[name]:
+            kinds = tuple(word for word in known[name] if word)
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(kinds)}; choose one of them")
+    places = [DRAW if (value := words.get(name)) is None else known[name].index(value)
+              for name in ("rhythm", "conduction", "scar")]  # fmt: skip
+    noise = np.nan if words.get("noise") is None else float(words["noise"])
+    return (*places, bool(words.get("healthy")), bool(words.get("typical")), noise)
 
 
 def _on_board(now: Exposure) -> dict[str, float]:
     """Plasma concentrations [ng/mL] of the drugs there are."""
     return {FORMULARY.names[i]: float(now.plasma[i]) for i in np.flatnonzero(now.plasma)}
-
-
-def _blank(hearts: list[Heart], given: tuple[Administration, ...]) -> State:
-    n = len(hearts)
-    return State(
-        ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
-        patients=tuple(heart.patient for heart in hearts),
-        taken=(given,) * n,
-        hours=np.zeros(n),
-        alive=np.ones(n, bool),
-        inner={"heart": _objects(hearts), "truth": np.empty(n, object)},
-    )
-
-
-def _objects(items: Sequence[Any]) -> np.ndarray:
-    out = np.empty(len(items), object)
-    out[:] = items
-    return out
 
 
 def _twin(measured: dict[str, float], patient: Patient) -> Heart:

@@ -32,6 +32,8 @@ from ecg_gym.waveform.r_peaks import RATE_HZ, hann, r_peaks
 from ecg_gym.waveform.rules import Numbers, numbers
 
 TOO_LARGE = "larger than any ECG: check gain and unit"
+TOO_SHORT = "too short for a beat"
+SHORTEST_S = 0.1  # [s]; a strip below this holds no beat at any rate, and its sampling rate is a slip
 METHODS = ("global", "neurokit")
 _MS = 1000 / RATE_HZ  # milliseconds per sample
 _BEATS, _RR, _RR_SD, _REGULAR, _STAGE = range(5)  # columns of what is read off the R peaks
@@ -55,6 +57,8 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
         measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
         measured = [({}, TOO_LARGE) if no else row for row, no in zip(measured, _too_large(batch, ecg.rate_hz))]
         return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
+    if ecg.seconds < SHORTEST_S:
+        return Intervals.from_rows([{"n_beats": 0}] * len(batch), [TOO_SHORT] * len(batch))
     parts = [_measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz), rules) for i in range(0, len(batch), CHUNK)]
     if not parts:
         return Intervals.from_rows([], [])

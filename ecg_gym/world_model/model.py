@@ -367,8 +367,8 @@ class WorldModel:
     def _begin(
         self,
         strips: np.ndarray,  # (B, 12, 1024) [mV]
-        patients: tuple[Patient, ...],
-        taken: tuple[tuple[Administration, ...], ...],
+        patients: Sequence[Patient],
+        taken: Sequence[tuple[Administration, ...]],
         hours: np.ndarray,
         alive: np.ndarray,
         missing: np.ndarray,  # (B, 8) bool

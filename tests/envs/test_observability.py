@@ -13,6 +13,7 @@ from ecg_gym.core import LEADS, WATCH, independent_from_leads, limb_from_indepen
 from ecg_gym.envs import ECGInterventionEnv, Transition, load_scenarios, load_tiers
 from ecg_gym.envs.loading import load_reward
 from ecg_gym.registration import NAMESPACES, SCENARIOS, TIERS
+from ecg_gym.virtual_patient.world import hearts_of
 
 ID = "ECGIntervention-v0"
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
@@ -49,12 +50,12 @@ def test_an_id_means_its_scenario_and_tier() -> None:
 def test_clean_people_are_typical_and_their_strips_silent() -> None:
     env = oracle(tier="clean", scenario="af_rapid_response")
     env.reset(seed=0)
-    heart = env.state.inner["heart"][0]
+    heart = hearts_of(env.state)[0]
     assert heart.noise == 0
     assert heart.sensitivity == type(heart.sensitivity).typical()
     env = oracle(scenario="af_rapid_response")
     env.reset(seed=0)
-    assert env.state.inner["heart"][0].sensitivity != type(heart.sensitivity).typical()
+    assert hearts_of(env.state)[0].sensitivity != type(heart.sensitivity).typical()
 
 
 def test_what_is_seen_is_what_is_in_the_usual_tier() -> None:

@@ -14,6 +14,7 @@ from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.virtual_patient.heart import draw_heart
 from ecg_gym.virtual_patient.survival import lethal_rates
 from ecg_gym.virtual_patient.truth import hazards
+from ecg_gym.virtual_patient.world import hearts_of, truths_of
 
 ADULT = Patient(
     age_years=60, sex="M", weight_kg=70, potassium=4.2, magnesium=0.85, calcium=2.35, creatinine_clearance=100
@@ -47,15 +48,15 @@ def after(state: State, hours: float, *words: str, seed: int = 1) -> State:
 
 
 def rates(state: State) -> np.ndarray:
-    return np.array([truth.intervals["hr_bpm"] for truth in state.inner["truth"]])
+    return np.array([truth.intervals["hr_bpm"] for truth in truths_of(state)])
 
 
 def values(state: State, name: str) -> np.ndarray:
-    return np.array([truth.intervals[name] for truth in state.inner["truth"]])
+    return np.array([truth.intervals[name] for truth in truths_of(state)])
 
 
 def rhythms(state: State) -> list[str]:
-    return [truth.rhythm for truth in state.inner["truth"]]
+    return [truth.rhythm for truth in truths_of(state)]
 
 
 def change(state: State, hours: float, *words: str) -> float:
@@ -172,7 +173,7 @@ def test_vt_ends_more_often_when_treated(word: str, low: float, high: float) -> 
 
 
 def ectopic(state: State) -> float:
-    return float(np.mean([sum("ectopic" in kind for kind in truth.kinds) for truth in state.inner["truth"]]))
+    return float(np.mean([sum("ectopic" in kind for kind in truth.kinds) for truth in truths_of(state)]))
 
 
 def test_lidocaine_and_amiodarone_quiet_ectopy() -> None:
@@ -189,7 +190,7 @@ def test_lidocaine_and_amiodarone_quiet_ectopy() -> None:
 
 
 def atrial_per_ventricular(state: State) -> float:
-    return float(np.mean([len(truth.p_s) / len(truth.qrs_s) for truth in state.inner["truth"]]))
+    return float(np.mean([len(truth.p_s) / len(truth.qrs_s) for truth in truths_of(state)]))
 
 
 def test_atropine_speeds_the_sinus_node_and_not_an_infranodal_block() -> None:
@@ -236,7 +237,7 @@ def test_insulin_lowers_potassium_over_half_an_hour_to_an_hour() -> None:
     assert values(treated, "qrs_ms").mean() < values(after(high, 0.75), "qrs_ms").mean() - 3
     assert all(
         t.hazard_per_hour["vt_vf"] <= w.hazard_per_hour["vt_vf"]
-        for t, w in zip(treated.inner["truth"], after(high, 0.75).inner["truth"])
+        for t, w in zip(truths_of(treated), truths_of(after(high, 0.75)))
     )
 
 
@@ -253,7 +254,7 @@ def test_potassium_and_magnesium_help_an_acquired_long_qt() -> None:
     treated = after(state, 1.5, "potassium_chloride 40 mmol PO", "magnesium 2 g IV")
     watched = after(state, 1.5)
     assert values(treated, "qtcf_ms").mean() < values(watched, "qtcf_ms").mean() - 8
-    risk = [np.mean([t.hazard_per_hour["torsade"] for t in s.inner["truth"]]) for s in (treated, watched)]
+    risk = [np.mean([t.hazard_per_hour["torsade"] for t in truths_of(s)]) for s in (treated, watched)]
     assert risk[0] < 0.8 * risk[1]
 
 
@@ -313,7 +314,7 @@ def test_the_draws_of_a_row_do_not_depend_on_its_treatment() -> None:
 
 def test_a_steady_hazard_integrates_to_hazard_times_time() -> None:
     state = people("sinus", 1)
-    heart, truth = state.inner["heart"][0], state.inner["truth"][0]
+    heart, truth = hearts_of(state)[0], truths_of(state)[0]
     span = course((), ADULT, 0.0, 3.0)
     rates_now = lethal_rates([heart], [heart], [np.inf], span.modulations[:1], [truth], [span])
     once = hazards(heart, span.modulations[0], truth.intervals, 4.2)
@@ -323,7 +324,7 @@ def test_a_steady_hazard_integrates_to_hazard_times_time() -> None:
 
 def test_a_tachycardia_that_ended_early_was_dangerous_only_until_then() -> None:
     heart = draw_heart(np.random.default_rng(0), ADULT, "vt", "normal", "")
-    truth = people("vt", 1).inner["truth"][0]
+    truth = truths_of(people("vt", 1))[0]
     span = course((), ADULT, 0.0, 1.0)
     whole, half = (
         integral(
@@ -336,6 +337,6 @@ def test_a_tachycardia_that_ended_early_was_dangerous_only_until_then() -> None:
 
 def test_concentrations_are_part_of_the_truth() -> None:
     state = after(people("sinus", 1), 1.0, "quinidine 400 mg PO")
-    (truth,) = state.inner["truth"]
+    (truth,) = truths_of(state)
     assert set(truth.concentrations) == {"quinidine"}
     assert 300 < truth.concentrations["quinidine"] < 4000

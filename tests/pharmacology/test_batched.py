@@ -19,6 +19,7 @@ from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.virtual_patient.heart import draw_heart
 from ecg_gym.virtual_patient.survival import lethal_rates
 from ecg_gym.virtual_patient.truth import hazards
+from ecg_gym.virtual_patient.world import truths_of
 
 PEOPLE = 9
 
@@ -101,7 +102,7 @@ def test_lethal_rates_along_a_span_are_the_hazards_of_each_look() -> None:
     """The slow way, look by look, for hearts that convert on the way and hearts that do not."""
     hearts = [draw_heart(np.random.default_rng(i), rhythm=r) for i, r in enumerate(("vt", "sinus", "af_rapid"))]
     state = [VirtualPatient().initial(1, np.random.default_rng(i), rhythm=h.rhythm) for i, h in enumerate(hearts)]
-    truths = [s.inner["truth"][0] for s in state]
+    truths = [truths_of(s)[0] for s in state]
     after = [hearts[0].converted(), *hearts[1:]]
     at = [0.5, np.inf, np.inf]
     then = [Modulation(jtpeak_ms=5.0, sinus_rate=0.9), Modulation(), Modulation(av_rate=0.8, conduction=0.9)]
@@ -146,4 +147,4 @@ def test_a_row_of_the_virtual_patient_does_not_depend_on_its_batch() -> None:
         assert np.array_equal(part.ecg, together.ecg[rows])
         assert np.array_equal(part.alive, together.alive[rows])
         for k, i in enumerate(rows):
-            assert part.inner["truth"][k].hazard_per_hour == together.inner["truth"][i].hazard_per_hour
+            assert truths_of(part)[k].hazard_per_hour == truths_of(together)[i].hazard_per_hour

@@ -18,6 +18,7 @@ from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.pharmacology.modulation import REST
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk, epk_traces, fit_leads, mcsharry, recorded_rhythm
 from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.virtual_patient.world import hearts_of
 from ecg_gym.waveform import measure
 
 N = 6
@@ -43,7 +44,7 @@ def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
     change = [
         [
             modulate(exposure(state.taken[i], state.patients[i], hours, who), state.patients[i], who, clock_hours=hours)
-            for i, who in enumerate(heart.sensitivity for heart in state.inner["heart"])
+            for i, who in enumerate(heart.sensitivity for heart in hearts_of(state))
         ]
         for state, hours in ((before, 0.0), (after, 2.0))
     ]

@@ -14,6 +14,7 @@ from ecg_gym.checks import check_world
 from ecg_gym.envs.loading import load_world
 from ecg_gym.tissue.world import HybridTissue
 from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.virtual_patient.world import truths_of
 from training.evaluation.leads.hybrid import drug_effects, record_errors, record_twins
 
 
@@ -34,7 +35,7 @@ def test_the_same_patient_has_another_activation_but_the_same_rhythm() -> None:
     states = [
         world.initial(2, np.random.default_rng(3), rhythm="sinus") for world in (VirtualPatient(), HybridTissue())
     ]
-    rates = [[truth.intervals["hr_bpm"] for truth in state.inner["truth"]] for state in states]
+    rates = [[truth.intervals["hr_bpm"] for truth in truths_of(state)] for state in states]
     assert rates[0] == pytest.approx(rates[1])
     assert not np.array_equal(states[0].ecg, states[1].ecg)
 

@@ -20,6 +20,7 @@ import ecg_gym
 from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.data import app as data_commands
+from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
 from training.cli.weights import weights
@@ -90,6 +91,7 @@ train = typer.Typer(
 )
 app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
+app.add_typer(leads, name="leads")
 app.add_typer(data_commands, name="data")
 app.command()(play)
 app.command()(report)

@@ -14,7 +14,11 @@ from rich.markup import escape
 from ecg_gym.io import write_text
 from training.console import SAY, entrance, progress_bar
 
-app = typer.Typer(help="Real ECGs before and after a drug: check a release, make shards.", no_args_is_help=True)
+app = typer.Typer(
+    help="Real ECGs before and after a drug: check a release, make shards.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 VERSIONS = ("", "1.0.0", "files/{name}/1.0.0")  # where a download may have put a release under --data
 PAIRS = "pairs"  # the name of the general format
 LICENCE = {"pairs": "the user's own"}

@@ -355,6 +355,39 @@ def stability(
     result.finish(document, out, as_json, figure, module.summary(document))
 
 
+@app.command()
+def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
+    """Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and single envs."""
+    from training.evaluation.speed import engine as module
+
+    with entrance(), progress_bar() as bar:
+        size = module.SMALL if quick else module.USUAL
+        task = bar.add_task("ratios", total=2 * len(size.envs) + 1 + size.neurokit)
+        document = module.study(size, lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
+
+
+@app.command()
+def fidelity(
+    quick: result.Quick = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Measure the errors of readings anew and write their table.")
+    ] = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Readings without strips beside those of strips: bias, SD, risk, and what policies earn in both."""
+    from training.evaluation.virtual_patient import fidelity as module
+    from training.evaluation.virtual_patient import reading_errors
+
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("states", total=None)
+        if fit:
+            reading_errors.save(reading_errors.fit(progress=lambda: bar.advance(task)))
+        document = module.study(module.SMALL if quick else module.USUAL, lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
+
+
 @app.command("vector-speed")
 def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
     """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
@@ -403,6 +436,26 @@ def _of_world(
         task = bar.add_task("strips", total=module.rows_of(size))
         document = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
     result.finish(document, out, as_json, module.figure, module.summary(document))
+
+
+@app.command()
+def leads_agents(
+    seeds: Annotated[int, typer.Option(min=1, help="Times that every agent works on every heart.")] = 10,
+    ppo_steps: Annotated[
+        int, typer.Option(min=0, help="Steps that MaskablePPO is trained for; 0 leaves it out.")
+    ] = 40_000,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Fits until each LEADS agent is within 5 % of the exhaustive best, on the shipped table of fits."""
+    from training.evaluation.leads import agents as module
+
+    count, steps = (2, 0) if quick else (seeds, ppo_steps)
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("hearts", total=None)
+        document = module.study(steps or None, count, lambda: bar.advance(task))
+    result.finish(document, out, as_json, None)
 
 
 def _beside_truth(

@@ -334,11 +334,9 @@ def strangers(truth: World, state: State, rng: np.random.Generator) -> State | N
     if "heart" not in state.inner:
         return None
     from ecg_gym.pharmacology import draw_sensitivities
+    from ecg_gym.virtual_patient.world import with_sensitivities
 
-    hearts = np.empty(len(state), object)
-    samples = draw_sensitivities(state.patients, rng)
-    hearts[:] = [replace(heart, sensitivity=own) for heart, own in zip(state.inner["heart"], samples)]
-    return replace(state, inner={**state.inner, "heart": hearts})
+    return with_sensitivities(state, draw_sensitivities(state.patients, rng))
 
 
 def doses_after(queries: Questions) -> tuple[tuple[Administration, ...], ...]:

@@ -71,8 +71,14 @@ _ROWS = (
           "patient's.", "world_model.prior_mismatch", "world"),
     Study("sampler-speed", "What a planning query costs beside the naive way, and what fewer sampling steps cost in "
           "CRPS.", "speed.sampler", "world"),
+    Study("leads-agents", "Fits until each LEADS agent is within 5 % of the exhaustive best, on a table of fits.",
+          "leads.agents"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
+    Study("speed", "Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and "
+          "single envs.", "speed.engine"),
+    Study("fidelity", "Readings without strips beside those of strips: bias, SD, risk, and what policies earn in both.",
+          "virtual_patient.fidelity"),
     Study("real-effects", "Group effects of real arms beside those of the model, of pharmacology, of placebo and of a "
           "wrong drug.", "real_trials.effects"),
     Study("leave-one-out", "The interval model, tuned on everybody else, foretells the one who was left out; beside "

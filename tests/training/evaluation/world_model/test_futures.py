@@ -15,6 +15,7 @@ from scipy import stats
 
 from ecg_gym.core import ECG, Administration, Dose, Patient, Randomness, State, Treatment, row_generators
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.virtual_patient.world import hearts_of
 from ecg_gym.world_model.conformal import Band, Calibration, apply_band, beside, covered, fit_band, raw_band
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, fair_crps
@@ -415,7 +416,7 @@ def test_strangers_share_the_heart_but_not_its_sensitivity() -> None:
     people = questions.held_out_patients(truth, 2, 0)
     other = questions.strangers(truth, people, np.random.default_rng(0))
     assert other is not None
-    for mine, theirs in zip(people.inner["heart"], other.inner["heart"]):
+    for mine, theirs in zip(hearts_of(people), hearts_of(other)):
         assert replace(theirs, sensitivity=mine.sensitivity) == mine
         assert theirs.sensitivity != mine.sensitivity
     assert questions.at_step(truth, 4.0).dt_hours == 4.0

@@ -33,7 +33,7 @@ from training.evaluation.planning import ablate_k, ablate_lambda
 from training.evaluation.planning.ranking import Decision, agreement, changes, correlation, subsets
 from training.evaluation.questions import INTERVALS
 from training.evaluation.result import Size, write
-from training.evaluation.world_model import missing_leads, page, prior_mismatch, rollout, rollout_arms
+from training.evaluation.world_model import missing_leads, prior_mismatch, rollout, rollout_arms
 
 
 @pytest.fixture(autouse=True)
@@ -259,20 +259,6 @@ def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.Monkey
             silent = metrics["effect_mae_qtcf_ms_silent"]
             assert silent["value"] == pytest.approx(silent["baselines"]["no effect"], rel=1e-3)
     write(document, tmp_path, prior_mismatch.figure)
-
-
-def test_the_page_is_filled_where_there_is_a_document_and_left_alone_elsewhere() -> None:
-    blank = "a\n<!-- table: rollout -->\nnothing yet\n<!-- end -->\nb\n<!-- table: other -->\nkept\n<!-- end -->\n"
-    document = rollout.study(Linear(), Size(4, 2), truth=Linear(), steps=2)
-    filled = page.fill(blank, {"rollout": document})
-    assert "nothing yet" not in filled
-    assert "kept" in filled
-    assert "| `kappa` | 0" in filled
-    assert page.fill(filled, {"rollout": document}) == filled
-    assert "same weights" in page.weights([{"study": "a", "model_sha256": "1"}, {"study": "b", "model_sha256": "2"}])
-    text = (Path(__file__).parents[4] / page.PAGE).read_text()
-    every = {m["name"] for m in page.BLOCK.finditer(text)}
-    assert every >= {"rollout", "missing-leads", "ablate-lambda", "ablate-k", "prior-mismatch", "forecast", "intervals"}
 
 
 def test_who_remembers_still_knows_the_first_strip() -> None:

@@ -1,0 +1,259 @@
+"""``show``: the intervals that each heart shows in this minute, without drawing a strip.
+
+The usual beat of a strip (its path, its rate, its PR) follows from the rhythm, the modulation and the minute's own
+numbers; what it shows comes from the table of noise-free beats. Hazards ask for these, and readings are these and the
+error of a measurement.
+"""
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: SIM109 - long argument lists and plain conditions of compiled loops
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg_gym.compiled import compiled_exact
+from ecg_gym.pharmacology.kernel import (
+    ATRIAL_CONDUCTION,
+    AV_BLOCK,
+    AV_RATE,
+    CONDUCTION,
+    ECTOPY,
+    ESCAPE_RATE,
+    JTPEAK_MS,
+    PR_MS,
+    T_AMPLITUDE,
+    TPEAK_TEND_MS,
+)
+from ecg_gym.pharmacology.modulation import REST, Modulation
+from ecg_gym.virtual_patient import columns
+from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.atrial_beats import p_wave_marks
+from ecg_gym.virtual_patient.beat_intervals import shown_intervals
+from ecg_gym.virtual_patient.beat_spectra import KINDS, PREEXCITED
+from ecg_gym.virtual_patient.beat_targets import beat_targets
+from ecg_gym.virtual_patient.columns import FIRST_MINUTE, FIRST_SHOWN, PR, RATE, RHYTHM
+from ecg_gym.virtual_patient.heart import draw_heart
+from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
+from ecg_gym.virtual_patient.kernel import LEADERS, paced_by
+from ecg_gym.virtual_patient.population import population
+from ecg_gym.virtual_patient.rhythm_table import rhythms, timing
+from ecg_gym.virtual_patient.strip_plan import plan_strips, true_intervals
+
+(_SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE, _PACED, _NOTHING) = range(len(LEADERS))
+_NORMAL = 0
+_DRIFT = 0.2  # share of the way from the median RR to the mean one that a memory of 30 beats goes within a strip
+_PACED_KIND, _ESCAPE_KIND = KINDS.index("paced"), KINDS.index("escape")
+# columns of ``usual``: what the usual beat of a strip is
+(KIND, FUSION_MS, HR, PREVIOUS_S, AVERAGE_S, PR_S, P_WAVES, COMPLETE, ECTOPIC, N_USUAL) = range(10)
+
+
+class Trains(NamedTuple):
+    """What rhythms.yaml says of each rhythm ``(R,)``; NaN where a rhythm has none of it."""
+
+    leader: np.ndarray
+    infranodal: np.ndarray  # bool
+    passes_bpm: np.ndarray
+    conduct_of: np.ndarray
+    growth_ms: np.ndarray
+    escape_bpm: np.ndarray
+    junctional: np.ndarray  # bool: the escape comes down the usual path
+    ectopic_share: np.ndarray
+    every: np.ndarray
+    coupling: np.ndarray
+    run: np.ndarray  # (R, 2) shortest and longest
+    run_bpm: np.ndarray
+    focus: np.ndarray  # the path of ectopic beats
+    flutter_bpm: np.ndarray  # (R, 2) mean and SD of the atria
+    fusion_ms: np.ndarray  # of the usual beat through a pathway
+    degree: np.ndarray  # of AV block
+    block_exponent: float
+    longest_wenckebach: float
+    pathway_pr_ms: float
+    whole_fusion_ms: float
+    fusion_step_ms: float
+    largest_share: float
+    regular_from: float
+    after_ectopic: float
+    rate_sd: float
+    pr_sd_ms: float
+    torsade_bpm: float  # beats and waves of a strip with a bout of torsade, on average
+
+
+@cache
+def trains() -> Trains:
+    """The table of rhythms as arrays."""
+    rows, nan = list(rhythms().values()), float("nan")
+
+    def number(name: str, otherwise: float = nan) -> np.ndarray:
+        return np.array([row.get(name, otherwise) for row in rows], float)
+
+    flutter = [row["atrial_bpm"] if row.get("waves") == "flutter" else (nan, nan) for row in rows]
+    strip = population()["strip"]
+    return Trains(
+        leader=np.array([LEADERS.index(row["leader"]) for row in rows], np.int64),
+        infranodal=np.array([bool(row.get("infranodal")) for row in rows]),
+        passes_bpm=number("passes_bpm"), conduct_of=number("conduct_of"), growth_ms=number("growth_ms", 0.0),
+        escape_bpm=number("escape_bpm", timing("escape_bpm")),
+        junctional=np.array([row.get("escape") == "junctional" for row in rows]),
+        ectopic_share=number("ectopic_share", 0.0), every=number("every", 1.0), coupling=number("coupling"),
+        run=np.array([row.get("run", (1, 1)) for row in rows], float), run_bpm=number("run_bpm"),
+        focus=np.array([KINDS.index(row["focus"]) if "focus" in row else -1 for row in rows], np.int64),
+        flutter_bpm=np.array(flutter, float),
+        fusion_ms=np.array([np.mean(row["fusion_ms"]) if "fusion_ms" in row else nan for row in rows], float),
+        degree=number("av_block", 1.0), block_exponent=timing("block_exponent"),
+        longest_wenckebach=timing("longest_wenckebach"), pathway_pr_ms=timing("pathway_pr_ms"),
+        whole_fusion_ms=timing("whole_fusion_ms"), fusion_step_ms=timing("fusion_step_ms"),
+        largest_share=timing("largest_ectopic_share"), regular_from=timing("regular_ectopy_from"),
+        after_ectopic=timing("after_ectopic"), rate_sd=strip["rate"]["sd"], pr_sd_ms=strip["pr_ms"]["sd"],
+        torsade_bpm=_torsade_bpm(),
+    )  # fmt: skip
+
+
+def _torsade_bpm() -> float:
+    """The rate over a strip that a bout of torsade runs through, on average, in an average heart."""
+    heart, n = draw_heart(np.random.default_rng(0), rhythm="torsade"), 64
+    plan = plan_strips(HeartArrays.of([heart] * n), stacked([REST] * n), np.arange(n, dtype=np.uint64), 10.0)
+    return float(np.mean(true_intervals(plan).hr_bpm))
+
+
+def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Write what is shown into ``now[rows]``; returns what the usual beats are, ``(len(rows), N_USUAL)``."""
+    own, hour = hearts[rows], now[rows]
+    usual = np.full((len(rows), N_USUAL), np.nan)
+    _usual_beats(trains(), own, hour, usual)
+    code = own[:, RHYTHM : columns.POSE + 1].astype(np.int64)
+    scar, injury, pose = code[:, 2], code[:, 3], code[:, 4]
+    change = replaced(CONDUCTION=hour[:, CONDUCTION], JTPEAK_MS=hour[:, JTPEAK_MS],
+                      TPEAK_TEND_MS=hour[:, TPEAK_TEND_MS], T_AMPLITUDE=hour[:, T_AMPLITUDE])  # fmt: skip
+    targets = beat_targets(pose, scar, own[:, columns.QRS], own[:, columns.QTCF], own[:, columns.TPEAK_TEND],
+                           own[:, columns.T_GAIN], change)  # fmt: skip
+    law, shortest = heart_table()["rate_law"], heart_table()["action_potential"]["shortest_ms"]
+    apd = targets.mean_ms + population()["strip"]["apd_ms"]["sd"] * hour[:, FIRST_MINUTE + 2]
+    paced = law["previous"] * usual[:, PREVIOUS_S] + (1 - law["previous"]) * usual[:, AVERAGE_S]
+    there = np.isfinite(usual[:, KIND])
+    mean_ms = np.where(there, np.maximum(apd * paced ** law["exponent"], shortest), 300.0)
+    kind = np.where(there, usual[:, KIND], 0).astype(np.int64)
+    fusion = np.where(kind == PREEXCITED, np.round(np.nan_to_num(usual[:, FUSION_MS]) / targets.slowness), 0.0)
+    beat = shown_intervals(
+        pose, scar, injury, kind, fusion, targets.slowness, targets.x, targets.t_gain, mean_ms, coarse=True
+    )
+    visible = p_wave_marks(pose, hour[:, ATRIAL_CONDUCTION])[:, 0]
+    gone = ~there
+    shown = np.stack(
+        [
+            usual[:, HR], 1000 * usual[:, PR_S] + beat.onset_ms - visible, beat.qrs_ms, beat.qt_ms, beat.jtpeak_ms,
+            beat.tpeak_tend_ms, beat.qt_ms * np.cbrt(usual[:, HR] / 60), beat.t_amplitude_mv * own[:, columns.R_GAIN],
+        ],
+        axis=1,
+    )  # fmt: skip
+    shown[gone, 1:] = np.nan
+    now[rows, FIRST_SHOWN : columns.FIRST_USUAL] = shown
+    now[rows, columns.FIRST_USUAL :] = usual[:, [KIND, ECTOPIC, COMPLETE]]
+    return usual
+
+
+def replaced(**fields: np.ndarray) -> Modulation:
+    """A modulation that holds arrays in some of its fields."""
+    return Modulation(**{**vars(REST), **{name.lower(): value for name, value in fields.items()}})
+
+
+@compiled_exact
+def _rounded_fusion(t, fusion_ms):
+    return min(max(np.rint(fusion_ms / t.fusion_step_ms) * t.fusion_step_ms, 0.0), t.whole_fusion_ms)
+
+
+@compiled_exact
+def _ectopics(t, rhythm, rr, share, path, usual):
+    """What premature beats do to the mean rate and to the beat before the usual one."""
+    if share <= 0:
+        return
+    usual[ECTOPIC] = share
+    shortest, longest = t.run[rhythm, 0], t.run[rhythm, 1]
+    within = 60 / t.run_bpm[rhythm] if not math.isnan(t.run_bpm[rhythm]) else t.coupling[rhythm] * rr
+    if t.every[rhythm] > 1 and share >= t.regular_from:  # bigeminy: every second beat, after a long pause
+        usual[PREVIOUS_S] = rr * (t.every[rhythm] - t.coupling[rhythm])
+        return
+    added = lost = 0.0
+    for k in range(int(shortest), int(longest) + 1):
+        chance = 1 / (longest - shortest + 1)
+        until = t.coupling[rhythm] * rr + (k - 1) * within + t.after_ectopic * rr
+        added += chance * k
+        lost += chance * max(math.ceil(until / rr - 1e-9) - 1, 0)
+    # a beat starts a run with chance `share` unless it is pre-empted: of n sinus beats s = n / (1 + share x lost) stay
+    kept = 1 / (1 + share * lost)
+    total = kept * (1 + share * added)
+    usual[HR] *= total
+    usual[AVERAGE_S] = rr * (1 - _DRIFT + _DRIFT / total)
+
+
+@compiled_exact
+def _usual_beats(t, hearts, now, out):
+    """The usual beat ``out (B, N_USUAL)`` of each strip; see ``rhythm.py``, which makes the trains."""
+    for b in range(len(hearts)):
+        heart, m, minute, usual = hearts[b], now[b], now[b, FIRST_MINUTE:FIRST_SHOWN], out[b]
+        rhythm = int(heart[RHYTHM])
+        leader, conduction = t.leader[rhythm], int(heart[RHYTHM + 1])
+        path = _NORMAL if conduction == PREEXCITED else conduction
+        pace = paced_by(leader)
+        rate = heart[RATE] * (1 + t.rate_sd * minute[0]) * (m[pace] if pace >= 0 else 1.0)
+        pr_s = (heart[PR] + t.pr_sd_ms * minute[1] + m[PR_MS]) / 1000
+        complete = m[AV_BLOCK] > minute[3] and (leader == _SINUS or leader == _ATRIAL)
+        usual[FUSION_MS], usual[P_WAVES], usual[COMPLETE], usual[ECTOPIC] = 0.0, 0.0, 1.0 if complete else 0.0, 0.0
+        if leader == _NOTHING or rate <= 0:
+            usual[HR], usual[KIND] = math.nan, math.nan
+            continue
+        usual[HR], usual[KIND], usual[PR_S] = rate, path, math.nan
+        usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate
+        escape = t.escape_bpm[rhythm] * m[ESCAPE_RATE]
+        if leader == _SINUS:
+            usual[P_WAVES] = 1.0
+            through = t.pathway_pr_ms / 1000
+            if conduction == PREEXCITED:
+                fusion = t.whole_fusion_ms if complete else 1000 * (pr_s - through)
+                usual[COMPLETE] = 0.0
+                usual[PR_S] = through if fusion > 0 else pr_s
+                usual[KIND] = PREEXCITED if fusion > 0 else _NORMAL
+                usual[FUSION_MS] = _rounded_fusion(t, fusion)
+            else:
+                cycle = math.inf
+                if t.infranodal[rhythm]:
+                    cycle = 0.0 if math.isnan(t.passes_bpm[rhythm]) else math.ceil(rate / t.passes_bpm[rhythm])
+                elif not math.isnan(t.conduct_of[rhythm]):
+                    cycle = np.rint(t.conduct_of[rhythm] * m[AV_RATE] ** t.block_exponent)
+                    cycle = math.inf if cycle > t.longest_wenckebach else cycle
+                if complete or cycle < 2:
+                    usual[HR], usual[COMPLETE] = escape, 1.0
+                    usual[KIND] = path if t.junctional[rhythm] else _ESCAPE_KIND
+                    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / escape
+                    continue
+                usual[PR_S] = pr_s
+                if cycle < math.inf:
+                    passed = 1.0 / cycle if t.infranodal[rhythm] else (cycle - 1) / cycle
+                    usual[HR] = rate * passed
+                    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
+                    if not t.infranodal[rhythm]:
+                        grown = t.growth_ms[rhythm] / 1000
+                        usual[PR_S] = pr_s + grown * (cycle - 2) / 2
+                        if cycle > 3:  # most beats follow one that was conducted
+                            usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate + grown
+            share = min(t.ectopic_share[rhythm] * m[ECTOPY], t.largest_share)
+            _ectopics(t, rhythm, 60 / usual[HR], share, path, usual)
+        elif leader == _ATRIAL:
+            if not math.isnan(t.flutter_bpm[rhythm, 0]):
+                atrial = t.flutter_bpm[rhythm, 0] + t.flutter_bpm[rhythm, 1] * minute[4]
+                usual[HR] = atrial / max(1.0, np.rint(atrial / rate))
+            if complete:
+                usual[HR], usual[KIND] = escape, path if t.junctional[rhythm] else _ESCAPE_KIND
+            usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
+        elif leader == _PATHWAY:
+            usual[KIND], usual[FUSION_MS] = PREEXCITED, _rounded_fusion(t, t.fusion_ms[rhythm])
+        elif leader == _VENTRICULAR:
+            usual[KIND] = t.focus[rhythm]
+        elif leader == _PACED:
+            usual[KIND], usual[P_WAVES] = _PACED_KIND, 1.0
+        elif leader == _TORSADE:  # the usual beat is a wave of the run
+            usual[HR], usual[KIND] = t.torsade_bpm, math.nan
