@@ -48,7 +48,7 @@ class FitOptions:
     restarts: int = 1  # rows per data set, started at jittered parameters; the best goes on to the last stage
     seed: int = 0  # of the jitter and of the networks
     dt_ms: float = 0.5  # [ms] step of the simulation
-    newton_stages: tuple[tuple[float, int], ...] = ((0.22, 3), (0.55, 3), (1.0, 5))
+    newton_stages: tuple[tuple[float, int], ...] = ((0.22, 3), (0.55, 3), (1.0, 8))
     # (share of the recording, Levenberg-Marquardt steps), for structures of few numbers; see ecg_gym.tissue.polishing
     stages: tuple[tuple[float, int, float], ...] = ((0.22, 18, 0.08), (0.55, 14, 0.07), (1.0, 26, 0.05))
     # (share of the recording, iterations, learning rate of Adam)
