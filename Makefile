@@ -1,6 +1,8 @@
 # On a fresh machine: `make demo` installs what ranking needs (1.1 GB, mostly torch), `make test` the rest beside it.
 PYTHON ?= python3
 BIN := .venv/bin
+# one thread a test process: two of them on two cores are many times quicker so than with two threads each
+test test-slow test-all quick: export OMP_NUM_THREADS = 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test quick test-slow test-all check docs package mutants conformance clean
