@@ -55,7 +55,8 @@ def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
     for name in ("qt_ms", "tpeak_tend_ms"):
         old, new = (np.array([t.intervals[name] for t in world.truth(s)]) for s in (before, after))
         moved = prior[1][name] - prior[0][name]
-        assert (moved > 5).all()
+        assert (moved > 0).all()  # people differ: one of six answers by 3 ms, in the truth too
+        assert np.median(moved) > 10
         assert abs(np.mean(moved - (new - old))) < 0.4 * np.mean(new - old)
         assert np.corrcoef(moved, new - old)[0, 1] > 0.5
 
