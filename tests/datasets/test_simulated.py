@@ -102,7 +102,8 @@ def test_other_settings_and_nonsense_are_refused(tmp_path: Path) -> None:
 
 def test_an_interrupt_stops_the_workers_within_seconds(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from ecg_gym.datasets import simulate\n"
+        "import signal; from pathlib import Path; from ecg_gym.datasets import simulate\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it\n"
         f"out = Path({str(tmp_path / 'out')!r})\n"
         "if __name__ == '__main__':\n    for done, n in simulate(out, 100_000, workers=2):\n"
         "        print(done, flush=True)\n"
