@@ -83,9 +83,9 @@ def _kinds_of(scenario: Scenario, tier: Tier | None) -> _Kinds:
         for name, ends in people.ranges.items():
             ranges[k, NUMBERS.index(name)] = ends
         one = replace(scenario, people=replace(people, ranges={}), kinds=())
-        patient, told = _person(one, None, {}, tier)
+        patient, text = _person(one, None, {}, tier)
         patients.append(patient)
-        words.append(told)
+        words.append(text)
     upto = np.append(np.cumsum([kind.share for kind in scenario.kinds]), 1.0)
     return _Kinds(upto, Patients.of(patients), tuple(words), ranges)
 
