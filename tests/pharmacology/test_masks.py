@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -73,19 +71,3 @@ def test_it_raises_what_violations_raises_every_time() -> None:
 
 def test_watching_alone_is_always_allowed() -> None:
     assert action_mask((WATCH,), Patient(), {}, (), 0.0).tolist() == [True]
-
-
-def test_asked_again_it_is_several_times_as_quick() -> None:
-    patient, (intervals, given, findings) = Patient(weight_kg=70.0), situation(np.random.default_rng(0), 1.0)
-    arguments = (EVERYTHING, patient, intervals, given, 1.0, findings)
-    action_mask(*arguments)
-
-    def least(way: object) -> float:
-        spent = []
-        for _ in range(5):
-            begun = time.process_time()
-            way(*arguments)  # type: ignore[operator]
-            spent.append(time.process_time() - begun)
-        return min(spent)
-
-    assert least(plainly) > 3 * least(action_mask)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import ep_files
@@ -211,20 +210,6 @@ def test_the_truth_is_nowhere_in_what_is_seen() -> None:
     for a, b in zip(*seen):
         for key in a:
             np.testing.assert_array_equal(a[key], b[key])
-
-
-def test_ten_thousand_steps_a_second() -> None:
-    """In CPU time of this machine; the bound leaves room for a slow one."""
-    made = env()
-    rng = np.random.default_rng(0)
-    choices = rng.integers(0, STOP, 20_000)
-    made.reset(seed=0)
-    began, over = time.process_time(), False
-    for action in choices:
-        if over:
-            made.reset()
-        _, _, over, _, _ = made.step(int(action))
-    assert 20_000 / (time.process_time() - began) > 5_000
 
 
 @pytest.mark.slow

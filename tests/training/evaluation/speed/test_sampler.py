@@ -56,16 +56,15 @@ def test_the_peer_is_a_network_of_the_usual_size_that_hears_what_it_is_told():
             assert (other - noise).abs().mean() > 1e-4
 
 
-def test_least_is_processor_time_and_leaves_the_first_call_out():
-    calls = []
+def test_least_is_processor_time_and_leaves_the_first_call_out(monkeypatch):
+    clock, calls = [0.0], []
 
     def call():
-        if not calls:
-            sum(range(2_000_000))
+        clock[0] += (100.0, 3.0, 2.0, 5.0)[len(calls)]  # the first pays for compiling and for cold caches
         calls.append(0)
-        time.sleep(0.01)  # waiting costs no processor time
 
-    assert module.least(call, 3) < 0.005
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
+    assert module.least(call, 3) == 2.0
     assert len(calls) == 4
 
 
