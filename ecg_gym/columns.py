@@ -105,6 +105,13 @@ class Patients(Rows):
         """Some of the rows."""
         return Patients(self.numbers[rows], self.group[rows])
 
+    def placed(self, parts: Sequence[tuple[np.ndarray, Patients]]) -> Patients:
+        """The same with the people of each part at its rows."""
+        numbers, group = self.numbers.copy(), self.group.copy()
+        for rows, part in parts:
+            numbers[rows], group[rows] = part.numbers, part.group
+        return Patients(numbers, group)
+
     @classmethod
     def join(cls, parts: Sequence[Patients]) -> Patients:
         """All rows of several."""
@@ -179,6 +186,19 @@ class Doses(Rows):
         wide = Doses.none(len(self), room)
         wide.hours[:, :-lacking], wide.code[:, :-lacking] = self.hours, self.code
         return wide
+
+    def placed(self, parts: Sequence[tuple[np.ndarray, Doses]]) -> Doses:
+        """The same with the doses of each part at its rows; columns that nobody needs any more are dropped."""
+        kept = np.ones(len(self), bool)
+        for rows, _ in parts:
+            kept[rows] = False
+        room = max([int(self.counts[kept].max(initial=0)), *(int(part.counts.max(initial=0)) for _, part in parts)])
+        own = Doses(self.hours[:, :room], self.code[:, :room]).widened(room)
+        out = Doses(own.hours.copy(), own.code.copy())
+        for rows, part in parts:
+            narrow = Doses(part.hours[:, :room], part.code[:, :room]).widened(room)
+            out.hours[rows], out.code[rows] = narrow.hours, narrow.code
+        return out
 
     @classmethod
     def join(cls, parts: Sequence[Doses]) -> Doses:

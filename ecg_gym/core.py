@@ -174,7 +174,8 @@ class State:
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> State:
         """The chosen rows, always still a batch: ``state[3]`` is a batch of one."""
-        rows = np.atleast_1d(np.arange(len(self))[index])
+        whole = isinstance(index, np.ndarray) and index.dtype.kind == "i" and index.ndim == 1
+        rows: Any = index if whole else np.atleast_1d(np.arange(len(self))[index])
         strips: Any = self.strips
         draw, patients, taken = self.__dict__["_draw"], Patients.of(self.patients), Doses.of(self.taken)
         part = State(
@@ -198,16 +199,45 @@ class State:
         rows = np.where(mask, np.arange(len(self)), len(self) + np.arange(len(self)))
         return concatenate([self, other])[rows]
 
+    def placed(self, parts: Sequence[tuple[np.ndarray, State]]) -> State:
+        """The same with the rows of each part, from the same world, at its places ``rows``."""
+        draw, there = _drawn_by([self, *(part for _, part in parts)])
+
+        def filled(of: Callable[[State], np.ndarray]) -> np.ndarray:
+            out = of(self).copy()
+            for rows, part in parts:
+                out[rows] = of(part)
+            return out
+
+        strips: Any = filled(lambda s: s.ecg) if there or draw is None else draw
+        whole = State(
+            strips,
+            Patients.of(self.patients).placed([(rows, Patients.of(part.patients)) for rows, part in parts]),
+            Doses.of(self.taken).placed([(rows, Doses.of(part.taken)) for rows, part in parts]),
+            filled(lambda s: s.hours),
+            filled(lambda s: s.alive),
+            {name: filled(lambda s, name=name: s.inner[name]) for name in self.inner},  # type: ignore[misc]
+            None if self.dt_hours is None else filled(lambda s: np.asarray(s.dt_hours)),
+        )
+        whole.__dict__["_draw"] = draw
+        return whole
+
+
+def _drawn_by(states: Sequence[State]) -> tuple[Draw | None, bool]:
+    """What draws the strips of all of these states, if one thing does, and whether all are drawn."""
+    draws = [s.__dict__["_draw"] for s in states]
+    draw = draws[0] if all(d is not None and d == draws[0] for d in draws) else None
+    return draw, all("ecg" in s.__dict__ for s in states)
+
 
 def concatenate(states: Sequence[State]) -> State:
     """One batch out of several from the same world; strips that are not drawn stay undrawn."""
     first = states[0]
-    draws = [s.__dict__["_draw"] for s in states]
-    draw = draws[0] if all(d is not None and d == draws[0] for d in draws) else None
-    there = all("ecg" in s.__dict__ for s in states)
+    draw, there = _drawn_by(states)
     steps = [s.dt_hours for s in states]
+    strips: Any = np.concatenate([s.ecg for s in states]) if there or draw is None else draw
     whole = State(
-        np.concatenate([s.ecg for s in states]) if there or draw is None else draw,
+        strips,
         Patients.join([Patients.of(s.patients) for s in states]),
         Doses.join([Doses.of(s.taken) for s in states]),
         np.concatenate([s.hours for s in states]),

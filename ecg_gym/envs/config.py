@@ -160,9 +160,9 @@ class EnvSetup:
         """Actions that are allowed now ``(B, A)`` bool."""
         return self.code.masks(episode.allowed)
 
-    def info(self, episode: Episode, outcome: Outcome | None) -> Columns:
-        """The infos of all rows."""
-        return columns(self.task, episode, outcome, self.masks(episode), self.config.privileged)
+    def info(self, episode: Episode, outcome: Outcome | None, fresh: np.ndarray | None = None) -> Columns:
+        """The infos of all rows; those of ``fresh (B,)`` have just been reset."""
+        return columns(self.task, episode, outcome, self.masks(episode), self.config.privileged, fresh)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EnvSetup:
         return self

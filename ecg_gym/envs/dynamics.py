@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 
-from ecg_gym.columns import WORDS, Choice, Doses, Patients
+from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Choice, Doses, Patients
 from ecg_gym.core import State, Treatment, World, row_streams
 from ecg_gym.envs.episode import (
     LIKELY,
@@ -16,22 +16,21 @@ from ecg_gym.envs.episode import (
     History,
     Moment,
     Outcome,
-    Reading,
     Readings,
     Reward,
     Transition,
-    some_of,
+    doses_of,
 )
 from ecg_gym.envs.observability import USUAL, Tier, leads_off, seen, tier_named
 from ecg_gym.envs.observations import (
     CHANGES,
-    CLOCK,
     LATENT_LIMIT,
     MEASURED,
+    PATIENT_FEATURES,
     STRIP_LIMIT_MV,
     Layout,
+    conditions_of,
     doses_taken,
-    patient_features,
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
 from ecg_gym.look import READ, Look
@@ -66,8 +65,8 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Epis
     n, streams = len(state), row_streams(rngs, len(state))
     missing = leads_off(task.tier, streams.at(LEAD_SET))
     if task.fidelity == "vitals":
-        home: Reading = read_vitals(task, state, None, None)
-        start: Reading = home if task.tier.clear else read_vitals(task, state, None, missing)
+        home = read_vitals(task, state, None, None)
+        start = home if task.tier.clear else read_vitals(task, state, None, missing)
     else:
         home = read(task, state.ecg, state.ecg, state)
         strips = seen(task.tier, state.ecg, missing, streams.at(NOISE))
@@ -104,20 +103,20 @@ def advance(
         )
     rows = np.repeat(np.arange(len(episode)), task.samples) if task.samples > 1 else None
     if task.fidelity == "vitals":
-        true: Reading = read_vitals(task, crowd, episode.home if rows is None else some_of(episode.home, rows), None)
+        true = read_vitals(task, crowd, episode.home if rows is None else episode.home.take(rows), None)
     else:
         first = episode.first if rows is None else episode.first[rows]
         true = read(task, first, crowd.ecg, crowd)
     risks = true["risk"].reshape(-1, task.samples)
     real = np.arange(0, len(crowd), task.samples)
-    state, truth = (crowd, true) if rows is None else (crowd[real], some_of(true, real))
+    state, truth = (crowd, true) if rows is None else (crowd[real], true.take(real))
     after = _after(task, episode, state, truth, given, streams)
     lost = ~state.alive | ~truth["finite"].astype(bool)
     if task.invalid == "terminate":
         lost |= refused
     risk = mean_variance(risks, task.risk_aversion)
-    most = max(len(treatment.doses) for treatment in task.menu)
-    intervals = {feature.name: truth[feature.name] for feature in MEASURED}
+    most = int(doses_of(task.menu).max())
+    intervals = {name: truth[name] for name in _READ[:-1]}
     step = Transition(
         episode.steps, episode.state, state, given, refused, lost, risk, intervals, episode.horizon, most
     )  # fmt: skip
@@ -126,7 +125,7 @@ def advance(
 
 
 def _after(
-    task: Task, before: Episode, state: State, truth: Reading, given: Sequence[Treatment], streams: Streams
+    task: Task, before: Episode, state: State, truth: Readings, given: Sequence[Treatment], streams: Streams
 ) -> Episode:
     """The episode once these strips have been taken: what is seen of them, and when."""
     if task.tier.clear:
@@ -154,21 +153,17 @@ def _first_seen(episode: Episode) -> np.ndarray:
     return np.stack([episode.history.first(row).ecg for row in range(len(episode))])
 
 
-def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> dict[str, np.ndarray]:
-    """Everything that can be read off strips, one array ``(B,)`` per name; NaN where not measurable."""
+def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> Readings:
+    """Everything that can be read off strips; NaN where not measurable."""
     judgement = task.risk(first, strips, state.patients, state.alive)
-    columns = {f.name: np.asarray(getattr(judgement.intervals, f.name), dtype=float) for f in MEASURED}
-    columns |= {name: judgement.probabilities[:, i] for i, name in enumerate(finding_names())}
-    columns |= {f"risk_{name}": np.asarray(term, dtype=float) for name, term in judgement.terms.items()}
-    risk = np.where(judgement.finite & np.isfinite(judgement.total), np.nan_to_num(judgement.total, nan=1.0), 1.0)
-    return columns | {
-        "risk": risk,
-        "cost": np.nan_to_num(judgement.cost, nan=1.0),
-        "finite": judgement.finite.astype(float),
-    }
+    measured = [np.asarray(getattr(judgement.intervals, name), dtype=float) for name in _READ]
+    whole = judgement.finite & np.isfinite(judgement.total)
+    risk = np.where(whole, np.nan_to_num(judgement.total, nan=1.0), 1.0)
+    return _readings(np.stack(measured), judgement.probabilities.T, judgement.terms, risk,
+                     np.nan_to_num(judgement.cost, nan=1.0), judgement.finite)  # fmt: skip
 
 
-def read_vitals(task: Task, state: State, home: Reading | None, missing: Sequence[tuple[str, ...]] | None) -> Readings:
+def read_vitals(task: Task, state: State, home: Readings | None, missing: Sequence[tuple[str, ...]] | None) -> Readings:
     """The same without strips: what the world says a measurement would say, judged against ``home``, or itself.
 
     ``missing`` are the leads that are off, in tiers that spoil what is seen; ``None`` reads the true strips.
@@ -177,45 +172,47 @@ def read_vitals(task: Task, state: State, home: Reading | None, missing: Sequenc
         state, None if missing is None else (task.tier, missing), getattr(task.risk, "classifier", None) is not None
     )
     terms, total, cost = task.risk.judge(look if home is None else home, look, Patients.of(state.patients), state.alive)
+    return _readings(look.intervals[_MEASURED_ROWS], look.probabilities, terms, total, cost, 1.0)
+
+
+def _readings(
+    measured: np.ndarray, odds: np.ndarray, terms: Mapping[str, np.ndarray], risk: np.ndarray, cost: np.ndarray,
+    finite: np.ndarray | float,
+) -> Readings:  # fmt: skip
+    """One table out of intervals by ``_READ (I, B)``, findings ``(17, B)`` and a judgement."""
     place = _reading_places(tuple(terms))
-    table = np.empty((len(place), len(state)))
-    n = len(MEASURED) + 1
-    table[:n] = look.intervals[_MEASURED_ROWS]
-    table[n : n + 17] = look.probabilities
-    for i, term in enumerate(terms.values()):
-        table[n + 17 + i] = term
-    table[-3], table[-2], table[-1] = total, cost, 1.0
+    table = np.empty((len(place), len(risk)))
+    table[: len(_READ)], table[_FINDINGS] = measured, odds
+    for row, term in enumerate(terms.values(), _FINDINGS.stop):
+        table[row] = term
+    table[-3], table[-2], table[-1] = risk, cost, finite
     return Readings(place, table)
 
 
-_MEASURED_ROWS = np.array([READ.index(f.name) for f in MEASURED] + [READ.index("n_beats")])
+_READ = (*(f.name for f in MEASURED), "n_beats")
+_MEASURED_ROWS = np.array([READ.index(name) for name in _READ])
+_FINDINGS = slice(len(_READ), len(_READ) + len(FINDINGS))  # rows of every table of readings
+_CHANGED = np.array([_READ.index(f.name.removesuffix("_change")) for f in CHANGES])
 
 
 @lru_cache(maxsize=8)
 def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
-    names = [*(f.name for f in MEASURED), "n_beats", *finding_names(), *(f"risk_{name}" for name in terms), "risk",
-             "cost", "finite"]  # fmt: skip
+    names = [*_READ, *finding_names(), *(f"risk_{name}" for name in terms), "risk", "cost", "finite"]
     return {name: i for i, name in enumerate(names)}
 
 
 _RULED = tuple(f.name for f in MEASURED)  # what clinical rules may ask for
 
 
-def allowed(task: Task, state: State, reading: Reading) -> np.ndarray:
+def allowed(task: Task, state: State, reading: Readings) -> np.ndarray:
     """Menu entries that ``task.mask`` allows now, ``(B, n)`` bool; watch and wait always."""
     masks, patients = compile_masks(task.menu, _RULED, FINDINGS), Patients.of(state.patients)
     if unknown_conditions(len(WORDS))[patients.group].any():
         for patient in patients:  # says which
             violations(task.menu[-1], patient, {}, (), 0.0)
-    intervals = np.stack([reading[name] for name in _RULED])
-    if isinstance(reading, Readings):
-        n = len(MEASURED) + 1
-        odds = reading.table[n : n + 17]
-    else:
-        odds = np.stack([reading[name] for name in finding_names()])
     with np.errstate(invalid="ignore"):
-        there = odds >= LIKELY
-    mask = masks(intervals, there, patients, Doses.of(state.taken), np.asarray(state.hours, float))
+        there = reading.table[_FINDINGS] >= LIKELY
+    mask = masks(reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), np.asarray(state.hours, float))
     if task.mask == INDICATIONS:
         for row in range(len(state)):
             seen_intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
@@ -233,35 +230,18 @@ def likely(probabilities: np.ndarray) -> frozenset[str]:
 
 def features(task: Task, episode: Episode) -> np.ndarray:
     """The observation vectors ``(B, d)`` float32 in [-1, 1]."""
-    state, now = episode.state, episode.now
-    dt = np.full(len(state), float(task.world.dt_hours)) if state.dt_hours is None else state.dt_hours
-    clock = {"hours": state.hours, "dt_hours": dt, "risk": now["risk"],
-             "steps_left": np.clip(1 - episode.steps / episode.horizon, 0, 1)}  # fmt: skip
-    assert clock.keys() == {f.name for f in CLOCK}
-    changes = {f.name: now[(name := f.name.removesuffix("_change"))] - episode.start[name] for f in CHANGES}
-    people = patient_features(state.patients, task.layout.conditions) | doses_taken(state, task.menu)
-    columns = (
-        {**now, **changes, **people, **clock}
-        if not isinstance(now, Readings)
-        else Layered(now, changes | people | clock)
-    )
-    return task.layout.vector(columns)
+    state, now, people = episode.state, episode.now.table, Patients.of(episode.state.patients)
+    dt = float(task.world.dt_hours) if state.dt_hours is None else state.dt_hours
+    left = np.clip(1 - episode.steps / episode.horizon, 0, 1)
+    blocks = (
+        now[: len(MEASURED)], now[_CHANGED] - episode.start.table[_CHANGED], now[_FINDINGS],
+        people.numbers.T[_PERSONAL], conditions_of(people, task.layout.conditions),
+        (state.hours, dt, left, episode.now["risk"]), doses_taken(state, task.menu),
+    )  # fmt: skip
+    return task.layout.vector(blocks, len(state))
 
 
-class Layered(Mapping[str, np.ndarray]):
-    """A reading and what is known beside it, looked up by name."""
-
-    def __init__(self, reading: Readings, more: Mapping[str, np.ndarray]) -> None:
-        self.reading, self.more = reading, more
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.more[name] if name in self.more else self.reading[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self.reading.place, **dict.fromkeys(self.more)})
-
-    def __len__(self) -> int:
-        return len(self.reading) + len(self.more)
+_PERSONAL = np.array([FEMALE if f.name == "female" else NUMBERS.index(f.name) for f in PATIENT_FEATURES])
 
 
 def strips(episode: Episode) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.columns import Choice
-from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment, concatenate
+from ecg_gym.columns import Choice, once_per_object
+from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment
 from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
 from ecg_gym.svg import strip_svg
@@ -21,11 +21,13 @@ from ecg_gym.svg import strip_svg
 LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
 FIDELITIES = ("strip", "vitals")
-Reading = Mapping[str, np.ndarray]  # name -> (B,): intervals [ms, bpm, mV], finding_*, risk, risk_*, cost
 
 
 class Readings(Mapping[str, np.ndarray]):
-    """A ``Reading`` as one table: a row per name, a column per strip."""
+    """Everything that was read off B strips, by name: intervals [ms, bpm, mV], finding_*, risk_*, risk, cost, finite.
+
+    It is one table, with a row per name and a column per strip.
+    """
 
     def __init__(self, place: Mapping[str, int], table: np.ndarray) -> None:
         self.place = place
@@ -40,20 +42,16 @@ class Readings(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.place)
 
+    def take(self, rows: np.ndarray) -> Readings:
+        """The chosen strips."""
+        return Readings(self.place, self.table[:, rows])
 
-def some_of(reading: Reading, rows: np.ndarray) -> Reading:
-    """The chosen strips of a reading."""
-    if isinstance(reading, Readings):
-        return Readings(reading.place, reading.table[:, rows])
-    return {name: values[rows] for name, values in reading.items()}
-
-
-def together(readings: Sequence[Reading]) -> Reading:
-    """One reading out of several."""
-    first = readings[0]
-    if isinstance(first, Readings) and all(isinstance(r, Readings) for r in readings):
-        return Readings(first.place, np.concatenate([r.table for r in readings], axis=1))  # type: ignore[attr-defined]
-    return {name: np.concatenate([r[name] for r in readings]) for name in first}
+    def placed(self, parts: Sequence[tuple[np.ndarray, Readings]]) -> Readings:
+        """The same with the columns of each part at its rows."""
+        table = self.table.copy()
+        for rows, part in parts:
+            table[:, rows] = part.table
+        return Readings(self.place, table)
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,21 @@ class History:
         """The history of some rows; moments that none of them was in are let go."""
         return _pruned(replace(self, place=self.place[:, rows]))
 
+    def placed(self, parts: Sequence[tuple[np.ndarray, History]]) -> History:
+        """The same with the moments of each part at its rows."""
+        moments = list(self.moments)
+        number = {id(moment): t for t, moment in enumerate(moments)}
+        for _, part in parts:
+            for moment in part.moments:
+                if number.setdefault(id(moment), len(moments)) == len(moments):
+                    moments.append(moment)
+        place = np.full((len(moments), self.place.shape[1]), -1)
+        place[: len(self.place)] = self.place
+        for rows, part in parts:
+            place[:, rows] = -1
+            place[np.array([[number[id(moment)]] for moment in part.moments]), rows] = part.place
+        return _pruned(replace(self, moments=tuple(moments), place=place))
+
     def of(self, row: int) -> tuple[SeenStrip, ...]:
         """Every strip of a row, oldest first."""
         there = self._there(row)
@@ -120,27 +133,17 @@ def _pruned(history: History) -> History:
     return replace(history, moments=tuple(history.moments[t] for t in kept), place=history.place[kept])
 
 
-def _joined(histories: Sequence[History]) -> History:
-    sizes = [h.place.shape[1] for h in histories]
-    place = np.full((sum(len(h.moments) for h in histories), sum(sizes)), -1)
-    row = column = 0
-    for history, size in zip(histories, sizes):
-        place[row : row + len(history.moments), column : column + size] = history.place
-        row, column = row + len(history.moments), column + size
-    return _pruned(History(histories[0].tier, tuple(m for h in histories for m in h.moments), place))
-
-
 @dataclass(frozen=True)
 class Episode:
     """A batch of episodes between two actions."""
 
     state: State
     origin: State  # the state that the episode began with: risk is judged against its strip
-    home: Reading  # read off that strip
-    start: Reading  # what was read off it, as it was seen
-    now: Reading  # what can be read off the newest strip that was seen
-    last: Reading  # read off the newest strip as it will be seen: `now`, unless strips are seen late
-    judged: Reading  # read off the true strip: what the reward and the cost are made of
+    home: Readings  # read off that strip
+    start: Readings  # what was read off it, as it was seen
+    now: Readings  # what can be read off the newest strip that was seen
+    last: Readings  # read off the newest strip as it will be seen: `now`, unless strips are seen late
+    judged: Readings  # read off the true strip: what the reward and the cost are made of
     allowed: np.ndarray  # (B, n) bool over the menu
     steps: np.ndarray  # (B,) int steps so far
     horizon: np.ndarray  # (B,) int steps that each may last
@@ -178,26 +181,47 @@ class Episode:
     def __getitem__(self, rows: np.ndarray | Sequence[int]) -> Episode:
         """The chosen rows, in that order."""
         index = np.asarray(rows, dtype=int)
-        chosen: dict[str, Any] = {"state": self.state[index], "origin": self.origin[index]}
-        chosen |= {name: some_of(getattr(self, name), index) for name in READINGS}
-        chosen |= {name: getattr(self, name)[index] for name in ("allowed", "steps", "horizon")}
-        chosen |= {"missing": tuple(self.missing[i] for i in index), "history": self.history.take(index)}
-        return replace(self, **chosen)
+        return self._each(lambda name, own: (
+            tuple(own[i] for i in index) if name == "missing"
+            else own.take(index) if name in (*READINGS, "history") else own[index]
+        ), ())  # fmt: skip
+
+    def placed(self, parts: Sequence[tuple[np.ndarray, Episode]]) -> Episode:
+        """The same with the rows of each part, an episode of the same task, at its places ``rows``."""
+        places = [rows for rows, _ in parts]
+        return self._each(lambda name, own, *others: _placed(name, own, list(zip(places, others))),
+                          [part for _, part in parts])  # fmt: skip
+
+    def _each(self, made_of: Callable[..., Any], parts: Sequence[Episode]) -> Episode:
+        """An episode of other rows, field by field; fields that are one object, here and in all parts, stay one."""
+        made: dict[tuple[int, ...], Any] = {}
+        values = {}
+        for name in FIELDS:
+            whole = [getattr(episode, name) for episode in (self, *parts)]
+            key = tuple(map(id, whole))
+            if key not in made:
+                made[key] = made_of(name, *whole)
+            values[name] = made[key]
+        return replace(self, **values)
 
 
+STATES = ("state", "origin")
 READINGS = ("home", "start", "now", "last", "judged")
+FIELDS = (*STATES, *READINGS, "allowed", "steps", "horizon", "missing", "history")
 
 
-def join(parts: Sequence[Episode]) -> Episode:
-    """One batch out of several of the same task."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: dict[str, Any] = {n: concatenate([getattr(p, n) for p in parts]) for n in ("state", "origin")}
-    joined |= {name: together([getattr(p, name) for p in parts]) for name in READINGS}
-    joined |= {n: np.concatenate([getattr(p, n) for p in parts]) for n in ("allowed", "steps", "horizon")}
-    joined["missing"] = tuple(row for p in parts for row in p.missing)
-    joined["history"] = _joined([p.history for p in parts])
-    return replace(parts[0], **joined)
+def _placed(name: str, own: Any, parts: Sequence[tuple[np.ndarray, Any]]) -> Any:
+    """A field of an episode with those of some parts at their rows."""
+    if name in (*STATES, *READINGS, "history"):
+        return own.placed(parts)
+    filled = list(own) if name == "missing" else own.copy()
+    for rows, part in parts:
+        if name == "missing":
+            for row, leads in zip(rows, part):
+                filled[row] = leads
+        else:
+            filled[rows] = part
+    return tuple(filled) if name == "missing" else filled
 
 
 @dataclass(frozen=True)
@@ -212,8 +236,29 @@ class Outcome:
 
     def row(self, i: int) -> Outcome:
         """One row, still a batch."""
-        terms = {name: values[[i]] for name, values in self.terms.items()}
-        return Outcome(self.reward[[i]], terms, self.terminated[[i]], self.refused[[i]], (self.given[i],))
+        return self.take(np.array([i]))
+
+    def take(self, rows: np.ndarray) -> Outcome:
+        """Some of the rows."""
+        terms = {name: values[rows] for name, values in self.terms.items()}
+        given = self.given[rows] if isinstance(self.given, Choice) else [self.given[i] for i in rows]
+        return Outcome(self.reward[rows], terms, self.terminated[rows], self.refused[rows], given)
+
+    def among(self, rows: np.ndarray, n: int) -> Outcome:
+        """The outcome of the rows ``rows`` of ``n``; nothing came of the others, who watched."""
+        if len(rows) == n:
+            return self
+
+        def wide(values: np.ndarray) -> np.ndarray:
+            out = np.zeros(n, values.dtype)
+            out[rows] = values
+            return out
+
+        assert isinstance(self.given, Choice)
+        terms, given = {name: wide(values) for name, values in self.terms.items()}, wide(self.given.entry)
+        return Outcome(
+            wide(self.reward), terms, wide(self.terminated), wide(self.refused), Choice(self.given.menu, given)
+        )
 
 
 @dataclass(frozen=True)
@@ -235,8 +280,14 @@ class Transition:
     def doses(self) -> np.ndarray:
         """How many doses were given, ``(B,)`` int."""
         if isinstance(self.given, Choice):
-            return np.array([len(treatment.doses) for treatment in self.given.menu])[self.given.entry]
+            return doses_of(self.given.menu)[self.given.entry]
         return np.array([len(treatment.doses) for treatment in self.given])
+
+
+@once_per_object
+def doses_of(menu: Sequence[Treatment]) -> np.ndarray:
+    """How many doses each treatment of a menu has ``(n,)`` int."""
+    return np.array([len(treatment.doses) for treatment in menu])
 
 
 Reward = Callable[[Transition], Any]

@@ -8,53 +8,63 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.columns import Choice, once_per_object
-from ecg_gym.core import Treatment
+from ecg_gym.core import Treatment, World
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
 from ecg_gym.envs.reward import terms_of
 from ecg_gym.powers import Truthful, weights_hash
-from ecg_gym.risk import LIMITS
+from ecg_gym.risk import LIMITS, RiskModel
 
 HAZARDS = tuple(limit.name for limit in LIMITS if limit.cost)
 Columns = dict[str, Any]  # key -> (B,) array, (B, n) for masks, or a mapping of the same
 
 
 def columns(
-    task: Task, episode: Episode, outcome: Outcome | None, masks: np.ndarray, privileged: bool = False
-) -> Columns:
+    task: Task, episode: Episode, outcome: Outcome | None, masks: np.ndarray, privileged: bool = False,
+    fresh: np.ndarray | None = None,
+) -> Columns:  # fmt: skip
     """The infos of all rows ``(B,)``; ``outcome`` is None at reset, ``masks (B, A)`` are those of the actions.
 
-    Risk and cost are those of the true strip, intervals those that are seen. An interval that could not be measured is
-    0.0 and its ``<name>_known`` is False (NaN would make two equal infos differ). ``costs`` are the hazards that count
-    into ``cost``; ``costs["lethal"]`` is 1 when the episode ended badly.
+    Rows that are ``fresh (B,)`` have just been reset: nothing was given to them. Risk and cost are those of the true
+    strip, intervals those that are seen. An interval that could not be measured is 0.0 and its ``<name>_known`` is
+    False (NaN would make two equal infos differ). ``costs`` are the hazards that count into ``cost``;
+    ``costs["lethal"]`` is 1 when the episode ended badly.
     """
-    n, state, true, seen = len(episode), episode.state, episode.judged, episode.now
-    none = np.zeros(n)
+    n, state, place = len(episode), episode.state, episode.judged.place
+    none, true, seen = np.zeros(n), episode.judged.table.copy(), episode.now.table[: len(MEASURED)]
+    known = np.isfinite(seen)
+    seen = np.where(known, seen, 0.0)
+    hashes = _hashes(task.world, task.risk)
     value: Columns = {
         "action_mask": masks.astype(np.int8),
         "hours": state.hours.astype(float),
         "dt_hours": np.full(n, float(task.world.dt_hours)) if state.dt_hours is None else state.dt_hours.astype(float),
         "steps": episode.steps.astype(np.int64),
         "alive": state.alive.copy(),
-        "treatment": words([""] * n) if outcome is None else _names(outcome.given),
+        "treatment": words([""] * n) if outcome is None else _names(outcome.given, fresh),
         "invalid_action": np.zeros(n, bool) if outcome is None else outcome.refused.copy(),
-        "finite": true["finite"].astype(bool),
-        "risk": true["risk"].copy(),
-        "cost": true["cost"].copy(),
-        "model_sha256": np.full(n, weights_hash(task.world), object),
-        "risk_sha256": np.full(n, str(getattr(task.risk, "sha256", "")), object),
+        "finite": true[place["finite"]] != 0,
+        "risk": true[place["risk"]],
+        "cost": true[place["cost"]],
+        "model_sha256": np.full(n, hashes[0], object),
+        "risk_sha256": np.full(n, hashes[1], object),
     }
-    value["costs"] = {name: true[f"risk_{name}"].copy() for name in HAZARDS if f"risk_{name}" in true}
+    value["costs"] = {name: true[place[f"risk_{name}"]].copy() for name in HAZARDS if f"risk_{name}" in place}
     value["costs"]["lethal"] = none.copy() if outcome is None else outcome.terminated.astype(float)
     value["reward_terms"] = {
         name: none.copy() if outcome is None else outcome.terms[name].copy() for name in terms_of(task.reward)
     }
-    value |= {name: values.copy() for name, values in true.items() if name.startswith("risk_")}
-    for feature in MEASURED:
-        value[feature.name] = np.nan_to_num(seen[feature.name])
-        value[f"{feature.name}_known"] = np.isfinite(seen[feature.name])
+    value |= {name: true[row] for name, row in place.items() if name.startswith("risk_")}
+    for i, feature in enumerate(MEASURED):
+        value[feature.name], value[f"{feature.name}_known"] = seen[i], known[i]
     return value | (truth(task, episode) if privileged else {})
+
+
+@once_per_object
+def _hashes(world: World, risk: RiskModel) -> tuple[str, str]:
+    """The hashes of the weights of a world and a risk, empty where there are none."""
+    return weights_hash(world), str(getattr(risk, "sha256", ""))
 
 
 def truth(task: Task, episode: Episode) -> Columns:
@@ -69,11 +79,15 @@ def truth(task: Task, episode: Episode) -> Columns:
     }
 
 
-def _names(given: Sequence[Treatment]) -> np.ndarray:
-    """What was given, in words ``(B,)``."""
+def _names(given: Sequence[Treatment], fresh: np.ndarray | None) -> np.ndarray:
+    """What was given, in words ``(B,)``; nothing to fresh rows."""
     if isinstance(given, Choice):
-        return _menu_names(given.menu)[given.entry]
-    return words([str(treatment) for treatment in given])
+        names = _menu_names(given.menu)[given.entry]
+    else:
+        names = words([str(treatment) for treatment in given])
+    if fresh is not None:
+        names[fresh] = ""
+    return names
 
 
 @once_per_object
@@ -99,25 +113,22 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def spread(row: Mapping[str, Any], rows: np.ndarray, n: int, into: dict[str, Any] | None = None) -> dict[str, Any]:
+def spread(value: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]:
     """Infos of some ``rows`` as a vector env tells them: each key for all ``n`` rows, and ``_key`` saying for which."""
-    out: dict[str, Any] = {} if into is None else into
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            out[key] = spread(value, rows, n, out.get(key))
-        else:
-            column = out.get(key)
-            if column is None:
-                empty = None if value.dtype == object else 0
-                column = np.full((n, *value.shape[1:]), empty, dtype=value.dtype)
-            column[rows] = value
+    there = np.zeros(n, bool)
+    there[rows] = True
+    return _spread(value, rows, there, len(rows) == n)
+
+
+def _spread(value: Mapping[str, Any], rows: np.ndarray, there: np.ndarray, whole: bool) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, column in value.items():
+        if isinstance(column, Mapping):
+            out[key] = _spread(column, rows, there, whole)
+        elif whole:
             out[key] = column
-        mask = out.get(f"_{key}", np.zeros(n, bool))
-        mask[rows] = True
-        out[f"_{key}"] = mask
+        else:
+            out[key] = np.full((len(there), *column.shape[1:]), None if column.dtype == object else 0, column.dtype)
+            out[key][rows] = column
+        out[f"_{key}"] = there.copy()
     return out
-
-
-def taken(row: Mapping[str, Any], rows: np.ndarray) -> Columns:
-    """The infos of some rows."""
-    return {key: taken(value, rows) if isinstance(value, Mapping) else value[rows] for key, value in row.items()}

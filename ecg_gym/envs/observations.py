@@ -6,17 +6,17 @@ feature, ``<name>_known``, says which it is. :func:`describe` turns a vector bac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from ecg_gym.columns import DOSES, FEMALE, NUMBERS, WORDS, Doses, Patients, once_per_object
+from ecg_gym.columns import DOSES, WORDS, Doses, Patients, once_per_object
 from ecg_gym.compiled import compiled
-from ecg_gym.core import LEADS, MODEL_SAMPLES, Patient, State, Treatment
+from ecg_gym.core import LEADS, MODEL_SAMPLES, State, Treatment
 
 MODES = ("features", "waveform", "latent")
 STRIP_LIMIT_MV = 10.0  # strips are clipped here, so that the space has finite bounds
@@ -154,13 +154,22 @@ class Layout:
         """``Box(-1, 1, (d,), float32)``."""
         return spaces.Box(-1.0, 1.0, (len(self.names),), np.float32)
 
-    def vector(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The features ``(B, d)`` float32 out of one array ``(B,)`` per feature, in its own unit; NaN is unknown."""
+    def vector(self, blocks: Sequence[np.ndarray | Sequence[Any]], n: int) -> np.ndarray:
+        """The features ``(n, d)`` float32 out of the values of each of ``groups`` in turn, in their own units.
+
+        A block has one row per feature, ``(n,)`` or a number for all; NaN is unknown.
+        """
         scale = self.scale
-        values = np.empty((len(scale.names), len(columns[scale.names[0]])))
-        for i, name in enumerate(scale.names):
-            values[i] = columns[name]
-        out = np.empty((values.shape[1], len(self.names)), np.float32)
+        values, row = np.empty((len(scale.names), n)), 0
+        for block in blocks:
+            if isinstance(block, np.ndarray):
+                values[row : row + len(block)] = block
+            else:
+                for i, one in enumerate(block):
+                    values[row + i] = one
+            row += len(block)
+        assert row == len(values), f"{row} of {len(values)} features were told"
+        out = np.empty((n, len(self.names)), np.float32)
         _vector(values, scale.low, scale.high, scale.optional, out)
         return out
 
@@ -206,13 +215,9 @@ def space(mode: str, layout: Layout, latent_shape: tuple[int, ...] | None) -> sp
     raise ValueError(f"obs is {mode!r}; expected one of {MODES}; pass obs='features'")
 
 
-def patient_features(patients: Sequence[Patient], conditions: Sequence[str]) -> dict[str, np.ndarray]:
-    """What is known about the people, one array ``(B,)`` per feature; NaN is unknown."""
-    people = Patients.of(patients)
-    columns = {"female": people.numbers[:, FEMALE]}
-    columns |= {f.name: people.numbers[:, NUMBERS.index(f.name)] for f in PATIENT_FEATURES if f.name != "female"}
-    has = _conditions(tuple(conditions), len(WORDS))[:, people.group]
-    return columns | {f"condition_{name}": row for name, row in zip(conditions, has)}
+def conditions_of(people: Patients, names: tuple[str, ...]) -> np.ndarray:
+    """Which of these conditions each of B people has ``(len(names), B)``, 1 or 0."""
+    return _conditions(names, len(WORDS))[:, people.group]
 
 
 @lru_cache(maxsize=8)
@@ -221,8 +226,8 @@ def _conditions(names: tuple[str, ...], n: int) -> np.ndarray:
     return np.array([[name in WORDS.rows[i][0] for i in range(n)] for name in names], float).reshape(len(names), n)
 
 
-def doses_taken(state: State, menu: Sequence[Treatment]) -> dict[str, np.ndarray]:
-    """Doses of each drug within each window before now ``(B,)``, in multiples of the menu's largest of that drug.
+def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:
+    """Doses of each drug within each window before now ``(drugs x windows, B)``, in multiples of the menu's largest.
 
     A dose in a unit or by a route that the menu lacks counts as one.
     """
@@ -230,8 +235,7 @@ def doses_taken(state: State, menu: Sequence[Treatment]) -> dict[str, np.ndarray
     doses, out = Doses.of(state.taken), np.zeros((len(drugs) * len(DOSE_WINDOWS_HOURS), len(state)))
     _add_doses(doses.hours, doses.code, np.asarray(state.hours, float), column, multiple,
                np.array(DOSE_WINDOWS_HOURS), out)  # fmt: skip
-    names = [f"{drug}_{window:g}h" for drug in drugs for window in DOSE_WINDOWS_HOURS]
-    return dict(zip(names, out))
+    return out
 
 
 @compiled

@@ -18,8 +18,8 @@ from gymnasium.vector.utils import batch_space, iterate
 from ecg_gym.core import World
 from ecg_gym.envs.config import EnvConfig, EnvProperties, check_horizon, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
-from ecg_gym.envs.episode import Episode, Outcome, join
-from ecg_gym.envs.info import Columns, spread, taken
+from ecg_gym.envs.episode import Episode, Outcome
+from ecg_gym.envs.info import spread
 from ecg_gym.registration import HORIZON
 from ecg_gym.streams import Streams
 
@@ -65,8 +65,11 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self._streams = Streams.start(np.zeros((num_envs, 2), np.uint64))  # of each row's episode
         self._seeded = np.zeros(num_envs, bool)
         self._over = np.zeros(num_envs, bool)  # rows whose episode has ended
-        self._last: list[tuple[Outcome, int] | None] = [None] * num_envs  # what the last step brought each row
+        self._outcome: Outcome | None = None  # what the last step brought
+        self._fresh = np.ones(num_envs, bool)  # rows that it reset
         self._episode: Episode | None = None
+        self._pool: Episode | None = None  # the episodes that follow, where they cost little: made for many at once
+        self._pooled = np.zeros(num_envs, bool)
 
     # --- what may be known from outside ------------------------------------------------------------------------------
 
@@ -98,9 +101,12 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 f"reset_mask names {len(rows)} of {self.num_envs} rows; expected all at the first reset; leave it out"
             )
         self._seed(chosen, self._seeds(seed))
-        info: dict[str, Any] = {}
-        self._begin(rows, value or None, info)
-        return self.setup.observation(self.episode), info
+        self._pooled[:] = False
+        self._put([(rows, self.setup.begin(self._streams.take(rows), value or None))])
+        self._over[rows] = False
+        self._outcome, self._fresh = None, np.ones(self.num_envs, bool)
+        info = self.setup.info(self.episode if len(rows) == self.num_envs else self.episode[rows], None)
+        return self.setup.observation(self.episode), spread(info, rows, self.num_envs)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every row; rows that ended start anew as ``autoreset_mode`` says."""
@@ -111,30 +117,33 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 "envs.reset(options={'reset_mask': terminated | truncated})"
             )
         entries = self._entries(actions)
-        rewards, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
-        info: dict[str, Any] = {}
+        truncated, final = np.zeros(n, bool), {}
         going, anew = np.flatnonzero(~self._over), np.flatnonzero(self._over)
+        parts, outcome = [], None
         if len(going):
             before = self.episode if len(going) == n else self.episode[going]
             streams = self._streams if len(going) == n else self._streams.take(going)
             after, outcome = self.setup.advance(before, entries[going], streams.after(before.steps + 1))
-            rewards[going], terminated[going] = outcome.reward, outcome.terminated
+            parts, outcome = [(going, after)], outcome.among(going, n)
             if self.max_episode_steps is not None:
                 truncated[going] = after.steps >= self.max_episode_steps
-            self._put(after, going, [(outcome, i) for i in range(len(going))])
-            value = self.setup.info(after, outcome)
-            if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                anew = np.flatnonzero(terminated | truncated)
-                self._finish(after, value, going, anew, info)
-            lasting = ~np.isin(going, anew)
-            if lasting.any():
-                spread(taken(value, np.flatnonzero(lasting)), going[lasting], n, info)
-        if len(anew):
-            self._seed(np.isin(np.arange(n), anew), [None] * n)
-            self._begin(anew, None, info)
-        self._over = terminated | truncated
+        ended = truncated if outcome is None else truncated | outcome.terminated
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            self._over = np.zeros(n, bool)
+            anew = np.flatnonzero(ended)
+            final = self._final(after[np.searchsorted(going, anew)], outcome, anew) if len(anew) else {}
+        if len(anew):
+            parts.append((anew, self._following(anew)))
+        self._put(parts)
+        self._over = np.zeros(n, bool) if self.autoreset_mode == AutoresetMode.SAME_STEP else ended
+        self._outcome, self._fresh = outcome, np.zeros(n, bool)
+        self._fresh[anew] = True
+        told = outcome
+        if told is not None and len(anew):  # nothing is told of a step to rows that begin
+            lasting = np.flatnonzero(~self._fresh)
+            told = told.take(lasting).among(lasting, n)
+        info = spread(self.setup.info(self.episode, told, self._fresh), np.arange(n), n) | final
+        rewards = np.zeros(n) if outcome is None else outcome.reward
+        terminated = np.zeros(n, bool) if outcome is None else outcome.terminated
         return self.setup.observation(self.episode), rewards, terminated, truncated, info
 
     def render(self) -> tuple[Any, ...] | None:
@@ -144,46 +153,44 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         if self.render_mode is None:
             return None
         draw = {"rgb_array": rendering.picture, "ansi": rendering.line}[self.render_mode]
-        rows = []
-        for row, last in enumerate(self._last):
-            outcome = None if last is None else last[0].row(last[1])
-            rows.append(draw(self.episode[[row]], outcome))
-        return tuple(rows)
+        last = self._outcome
+        outcomes = [None if last is None or self._fresh[row] else last.row(row) for row in range(self.num_envs)]
+        return tuple(draw(self.episode[[row]], outcome) for row, outcome in enumerate(outcomes))
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, rows: np.ndarray, options: Mapping[str, Any] | None, info: dict[str, Any]) -> None:
-        """New episodes in ``rows``, and their infos."""
-        fresh = self.setup.begin(self._streams.take(rows), options)
-        self._put(fresh, rows, [None] * len(rows))
-        self._over[rows] = False
-        spread(self.setup.info(fresh, None), rows, self.num_envs, info)
+    def _following(self, rows: np.ndarray) -> Episode:
+        """The episodes that follow in ``rows``. Without strips they are made for every row that lacks its next one."""
+        streams = self._streams.next_episode()
+        self._streams = replace(self._streams, episode=np.where(np.isin(np.arange(self.num_envs), rows),
+                                                                streams.episode, self._streams.episode))  # fmt: skip
+        if self.task.fidelity != "vitals":
+            return self.setup.begin(streams.take(rows), None)
+        if self._pool is None or not self._pooled[rows].all():
+            lacking = np.flatnonzero(~self._pooled)
+            made = self.setup.begin(streams.take(lacking), None)
+            self._pool = made if self._pool is None or len(lacking) == self.num_envs else self._pool.placed(
+                [(lacking, made)])  # fmt: skip
+            self._pooled[:] = True
+        self._pooled[rows] = False
+        return self._pool[rows]
 
-    def _finish(
-        self, after: Episode, value: Columns, going: np.ndarray, ended: np.ndarray, info: dict[str, Any]
-    ) -> None:
+    def _final(self, last: Episode, outcome: Outcome | None, ended: np.ndarray) -> dict[str, Any]:
         """What the rows that ended in this step saw last: ``final_obs`` and ``final_info``."""
-        if not len(ended):
-            return
-        places = np.searchsorted(going, ended)
-        seen = self.setup.observation(after[places])
-        final = np.full(self.num_envs, None, dtype=object)
+        assert outcome is not None  # they took a step
+        n, seen = self.num_envs, self.setup.observation(last)
+        final = np.full(n, None, dtype=object)
         for i, row in enumerate(ended):
             final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]
-        there = np.isin(np.arange(self.num_envs), ended)
-        info["final_obs"], info["_final_obs"] = final, there
-        info["final_info"], info["_final_info"] = spread(taken(value, places), ended, self.num_envs), there.copy()
+        there = np.isin(np.arange(n), ended)
+        value = self.setup.info(last, outcome.take(ended))
+        return {"final_obs": final, "_final_obs": there, "final_info": spread(value, ended, n),
+                "_final_info": there.copy()}  # fmt: skip
 
-    def _put(self, part: Episode, rows: np.ndarray, last: Sequence[tuple[Outcome, int] | None]) -> None:
-        """The part in its rows, the others as they were."""
-        for row, outcome in zip(rows, last):
-            self._last[row] = outcome
-        if len(rows) == self.num_envs:
-            self._episode = part
-            return
-        rest = np.setdiff1d(np.arange(self.num_envs), rows)
-        order = np.argsort(np.concatenate([rest, rows]))
-        self._episode = join([self.episode[rest], part])[order]
+    def _put(self, parts: list[tuple[np.ndarray, Episode]]) -> None:
+        """The parts in their rows, the others as they were."""
+        whole = len(parts) == 1 and len(parts[0][0]) == self.num_envs
+        self._episode = parts[0][1] if whole else self.episode.placed(parts)
 
     def _seed(self, chosen: np.ndarray, seeds: Sequence[int | None]) -> None:
         """New streams for the chosen rows: of their seed, of chance, or of the episode that follows theirs."""
