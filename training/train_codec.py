@@ -77,6 +77,16 @@ PRESETS = {
         real_fraction=0.5,
         virtual_strips=6000,
     ),
+    "wide": VAEPreset(  # 32 channels, from the weights of a narrower codec (--start): what ships; half an hour of one core
+        model=VAEConfig(latent_channels=32),
+        objective=FINE,
+        loop=LoopConfig(
+            steps=18_000, warmup=100, learning_rate=8e-4, ema_decay=0.998, seed=12, bf16=True, save_every=500
+        ),
+        batch=12,
+        real_fraction=0.7,
+        virtual_strips=6000,
+    ),
     "paper": VAEPreset(  # the published codec has three U-Net levels of 128 to 512 channels: a GPU's work
         model=VAEConfig(width=384, fine_width=128, dilations=(1, 2, 4, 8, 16, 1, 2, 4)),
         objective=Objective(small_wave=0.0, slope=0.0, beat=0.0, kl=1e-4),
@@ -158,11 +168,14 @@ def train(
 ) -> Iterator[tuple[int, Logs]]:
     """Yields ``(step, logs)``; resumes from ``folder`` if a run of this preset was stopped there.
 
-    ``start`` is a file of weights to begin with instead of random ones; the network's size is then theirs. At the end
+    ``start`` is a file of weights to begin with instead of random ones; the network's size is then theirs, but for the
+    latent channels, of which a preset may have more. At the end
     the averaged weights stand in ``folder/vae.safetensors``, latent scale measured and stored.
     """
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
-    vae = VAE(preset.model) if start is None else VAE.load(start)
+    vae = (
+        VAE(preset.model) if start is None else widened(VAE.load(start), preset.model.latent_channels, preset.loop.seed)
+    )
     trainer = VAETrainer(vae.requires_grad_(True).train(), preset.objective)
     state = run_record.resume(trainer, preset.loop, folder)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
@@ -193,6 +206,41 @@ def run(preset: VAEPreset, data: Path | None, folder: Path, show: bool = True, s
             codec.figure(vae, {name: (rows, held_out)}, seed=preset.loop.seed).savefig(folder / f"codec_{name}.png")
     save(vae, path, preset, learned, metrics, **origin(start))
     return path
+
+
+def widened(vae: VAE, channels: int, seed: int = 0) -> VAE:
+    """The codec with so many latent channels: the old ones as they were, the new ones small and at first unheard.
+
+    Raises ValueError for fewer channels than it has.
+    """
+    old = vae.config.latent_channels
+    if channels < old:
+        raise ValueError(
+            f"the preset has {channels} latent channels, the weights {old}; expected at least as many; start without "
+            "--start, or choose a preset with more"
+        )
+    if channels == old:
+        return vae
+    result = VAE(replace(vae.config, latent_channels=channels))
+    new, given, rng = result.state_dict(), vae.state_dict(), torch.Generator().manual_seed(seed)
+    for name, value in given.items():
+        if new[name].shape == value.shape:
+            new[name] = value.clone()
+    for name in ("encoder.head.weight", "encoder.head.bias"):  # the means first, then the log-variances
+        head, row = torch.zeros_like(new[name]), given[name]
+        head[:old], head[channels : channels + old] = row[:old], row[old:]
+        if name.endswith("weight"):
+            head[old:channels] = 0.05 * torch.randn(head[old:channels].shape, generator=rng)
+        else:
+            head[channels + old :] = -4.0
+        new[name] = head
+    stem = 0.02 * torch.randn(new["decoder.stem.weight"].shape, generator=rng)
+    stem[:, :old] = given["decoder.stem.weight"]
+    new["decoder.stem.weight"] = stem
+    for name in ("latent_mean", "latent_std"):
+        new[name][:old] = given[name]
+    result.load_state_dict(new)
+    return result.eval()
 
 
 def origin(start: Path | None) -> dict[str, str]:

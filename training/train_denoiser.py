@@ -236,11 +236,15 @@ def new_forecaster(
     missing = data.missing[data.before[some]] & (some % 10 == 0)[:, None]
     strength = (data.place[some] >= 0).astype(float)
     features = FeatureScale.fit(names, features_of(data, some, missing, strength, preset.prognosis is not None))
-    denoiser = DenoiserConfig(len(names), width=preset.width, blocks=preset.blocks, prediction=preset.prediction)
+    channels = data.latent.shape[1]
+    denoiser = DenoiserConfig(
+        len(names), preset.width, preset.blocks, prediction=preset.prediction, latent_channels=channels
+    )
+    projection = None if preset.projection is None else replace(preset.projection, latent_channels=channels)
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
     if foretold is None:
-        return Forecaster(denoiser, features, projection=preset.projection)
-    forecaster = Forecaster(denoiser, features, foretold[0].config, foretold[1], preset.projection)
+        return Forecaster(denoiser, features, projection=projection)
+    forecaster = Forecaster(denoiser, features, foretold[0].config, foretold[1], projection)
     assert forecaster.prognosis is not None
     forecaster.prognosis.load_state_dict(foretold[0].state_dict())
     forecaster.prognosis.requires_grad_(False)

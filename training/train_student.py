@@ -26,7 +26,6 @@ from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import CODEC, WorldModel
 from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_student
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
 from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 from training.revision import git_revision
@@ -99,7 +98,7 @@ class StudentTrainer(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance of the student's targets to those that lead onto the teacher's path, mean over elements."""
         preset, schedule = self.preset, self.forecaster.schedule
-        known, path = known_of(batch), batch["path"].float()  # (B, points, 4, 128)
+        known, path = known_of(batch), batch["path"].float()  # (B, points, C, 128)
         walks = list(preset.strides)
         chances = torch.tensor([preset.share[steps] for steps in walks], device=path.device)
         steps = walks[int(torch.multinomial(chances, 1, generator=rng))]
@@ -123,7 +122,7 @@ class StudentTrainer(nn.Module):
 
     @torch.no_grad()
     def _reached(self, known: Known, noise: Tensor, taus: tuple[int, ...]) -> Tensor:
-        """Where the student's own strides begin, ``(B, steps, 4, 128)``."""
+        """Where the student's own strides begin, ``(B, steps, C, 128)``."""
         estimate = self.forecaster.estimator(known)
         walk = list(denoise(estimate, noise, self.forecaster.schedule, list(taus[:-1])))
         return torch.stack([noise, *walk], dim=1)
@@ -151,9 +150,7 @@ def make_paths(
         if not path.exists():
             rng = np.random.default_rng([preset.loop.seed, number])
             known = source(rng, preset.per_file)
-            noise = torch.from_numpy(
-                rng.standard_normal((len(known), LATENT_CHANNELS, LATENT_LENGTH), dtype=np.float32)
-            )
+            noise = torch.from_numpy(rng.standard_normal((len(known), *known.before.shape[1:]), dtype=np.float32))
             _write(path, known, walk(teacher.to(device), known, noise, levels, preset.loop.bf16, device))
         yield path
 
@@ -163,7 +160,7 @@ def walk(
     teacher: Forecaster, known: Known, noise: Tensor, levels: list[int], bf16: bool, device: str = "cpu",
     chunk: int = 64,
 ) -> np.ndarray:  # fmt: skip
-    """The teacher's paths ``(B, len(levels), 4, 128)`` float16 from ``noise`` to a sample, by DPM-Solver++(2M)."""
+    """The teacher's paths ``(B, len(levels), C, 128)`` float16 from ``noise`` to a sample, by DPM-Solver++(2M)."""
     parts = []
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
@@ -180,7 +177,7 @@ class Paths:
     """Stored paths of the teacher."""
 
     known: dict[str, np.ndarray]
-    path: np.ndarray  # (N, points, 4, 128) float16
+    path: np.ndarray  # (N, points, C, 128) float16
 
     def __len__(self) -> int:
         return len(self.path)

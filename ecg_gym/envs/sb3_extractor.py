@@ -18,7 +18,7 @@ SIGNALS = ("ecg", "latent")
 
 
 class StripExtractor(BaseFeaturesExtractor):
-    """``(B, features_dim)`` out of ``{"ecg": (B, 12, 1024) or "latent": (B, 4, 128), "features": (B, d)}``.
+    """``(B, features_dim)`` out of ``{"ecg": (B, 12, 1024) or "latent": (B, C, 128), "features": (B, d)}``.
 
     A stack of convolutions, each halving time, then mean and maximum over what is left (so the beat's place does not
     matter, but its presence does); the named features join through a layer of their own. ``ValueError`` for a space

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecg_gym.core import MODEL_SAMPLES
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
+from ecg_gym.world_model.vae import LATENT_LENGTH, PAPER_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class ProjectionConfig:
     width: int = 48
     kernel: int = 9  # latent columns a convolution looks at; 1 is the paper's
     blocks: int = 2
+    latent_channels: int = PAPER_CHANNELS
 
 
 class Projection(nn.Module):
-    """Pi: a trace ``(B, 1024)`` [mV] to the anchor z_EPK ``(B, 4, 128)``, standardised like every latent.
+    """Pi: a trace ``(B, 1024)`` [mV] to the anchor z_EPK ``(B, C, 128)``, standardised like every latent.
 
     Trained by a loss of its own (|Pi(e) - z|^2 on rows that do not abstain); the diffusion loss does not reach it.
     Under one joint loss it would become a second denoiser, and "physics" a name for the conditional mean.
@@ -43,7 +44,7 @@ class Projection(nn.Module):
             self.layers = nn.Sequential(
                 nn.Linear(MODEL_SAMPLES, 4 * config.width),
                 nn.GELU(),
-                nn.Linear(4 * config.width, LATENT_CHANNELS * LATENT_LENGTH),
+                nn.Linear(4 * config.width, config.latent_channels * LATENT_LENGTH),
             )
             return
         resample: list[nn.Module] = [nn.Conv1d(1, config.width, step, stride=step)]
@@ -51,12 +52,12 @@ class Projection(nn.Module):
             _Residual(nn.Conv1d(config.width, config.width, config.kernel, padding=config.kernel // 2))
             for _ in range(config.blocks)
         ]
-        self.layers = nn.Sequential(*resample, *mix, nn.Conv1d(config.width, LATENT_CHANNELS, 1))
+        self.layers = nn.Sequential(*resample, *mix, nn.Conv1d(config.width, config.latent_channels, 1))
 
     def forward(self, trace: Tensor, known: Tensor) -> Tensor:
-        """z_EPK ``(B, 4, 128)`` of traces ``(B, 1024)`` [mV]; 0 in rows that are not ``known (B,)``."""
+        """z_EPK ``(B, C, 128)`` of traces ``(B, 1024)`` [mV]; 0 in rows that are not ``known (B,)``."""
         e = trace if self.config.kind == "mlp" else trace[:, None]
-        latent = self.layers(e).reshape(-1, LATENT_CHANNELS, LATENT_LENGTH).float()
+        latent = self.layers(e).reshape(-1, self.config.latent_channels, LATENT_LENGTH).float()
         return latent * known.to(latent.dtype)[:, None, None]
 
 
@@ -70,7 +71,7 @@ class _Residual(nn.Module):
 
 
 def alignment_loss(anchor: Tensor, z0: Tensor, known: Tensor) -> Tensor:
-    """Mean squared distance between anchors and the true next latents ``(B, 4, 128)``, over rows with an anchor."""
+    """Mean squared distance between anchors and the true next latents ``(B, C, 128)``, over rows with an anchor."""
     weight = known.to(z0.dtype)
     error = (anchor - z0).square().flatten(1).mean(1)
     return (weight * error).sum() / weight.sum().clamp(min=1.0)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ecg_gym.world_model.diffusion import Schedule, to_sample
 from ecg_gym.world_model.packed_linear import Dense
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
+from ecg_gym.world_model.vae import LATENT_LENGTH, PAPER_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,26 @@ class DenoiserConfig:
     kernel: int = 7  # tokens a block looks at
     patch: int = 4  # latent columns per token
     prediction: str = "v"  # what the layers put out; the denoiser itself always returns z0hat
+    latent_channels: int = PAPER_CHANNELS
 
 
 class Denoiser(nn.Module):
-    """``z0hat = denoiser(z, tau, before, anchor, condition)``, all latents ``(B, 4, 128)`` and standardised."""
+    """``z0hat = denoiser(z, tau, before, anchor, condition)``, all latents ``(B, C, 128)`` and standardised."""
 
     def __init__(self, config: DenoiserConfig, schedule: Schedule) -> None:
         super().__init__()
         self.config, self.schedule = config, schedule
         tokens, width = LATENT_LENGTH // config.patch, config.width
-        self.patchify = nn.Conv1d(3 * LATENT_CHANNELS, width, config.patch, stride=config.patch)
+        self.patchify = nn.Conv1d(3 * config.latent_channels, width, config.patch, stride=config.patch)
         self.place = nn.Parameter(0.02 * torch.randn(tokens, width))  # the first R peak stands at a known column
         self.listen = _Condition(config)
         self.blocks = nn.ModuleList([_Block(config) for _ in range(config.blocks)])
-        self.head = Dense(width, LATENT_CHANNELS * config.patch)
+        self.head = Dense(width, config.latent_channels * config.patch)
         nn.init.zeros_(self.head.weight)  # at first v = 0: the denoiser returns what it sees, less its noise
         nn.init.zeros_(self.head.bias)
 
     def forward(self, z: Tensor, tau: Tensor, before: Tensor, anchor: Tensor, condition: Tensor) -> Tensor:
-        """The expected clean latent ``(B, 4, 128)`` given the noisy ``z``.
+        """The expected clean latent ``(B, C, 128)`` given the noisy ``z``.
 
         ``before`` is the latent of the strip that is redrawn, ``anchor`` the EPK latent times its strength
         (0 where it abstains), ``condition (B, n_features)`` the rest that is known, and ``tau (B,)`` the noise level.
@@ -64,8 +65,9 @@ class Denoiser(nn.Module):
 
     def _unpatch(self, x: Tensor) -> Tensor:
         b, tokens, _ = x.shape
-        columns = self.head(x).reshape(b, tokens, LATENT_CHANNELS, self.config.patch)
-        return columns.transpose(1, 2).reshape(b, LATENT_CHANNELS, LATENT_LENGTH)
+        channels = self.config.latent_channels
+        columns = self.head(x).reshape(b, tokens, channels, self.config.patch)
+        return columns.transpose(1, 2).reshape(b, channels, LATENT_LENGTH)
 
 
 class _Condition(nn.Module):
@@ -82,7 +84,7 @@ class _Condition(nn.Module):
         width = config.condition_width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.facts = nn.Sequential(nn.Linear(config.n_features, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        self.person = nn.Linear(LATENT_CHANNELS * LATENT_LENGTH, width)
+        self.person = nn.Linear(config.latent_channels * LATENT_LENGTH, width)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
         self.register_buffer("frequencies", _frequencies(width), persistent=False)
 

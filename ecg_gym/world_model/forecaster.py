@@ -23,9 +23,9 @@ KIND = "world_model"
 class Known:
     """All that the denoiser knows before the next latent is drawn, one row per patient."""
 
-    before: Tensor  # (B, 4, 128) latent of the reference strip
+    before: Tensor  # (B, C, 128) latent of the reference strip
     condition: Tensor  # (B, F) features as the network likes them
-    prior: Tensor  # EPK: its latent (B, 4, 128), or with a projection its trace (B, 1024) [mV]; 0 where it abstains
+    prior: Tensor  # EPK: its latent (B, C, 128), or with a projection its trace (B, 1024) [mV]; 0 where it abstains
     strength: Tensor  # (B,) scale of the anchor: 1 as trained, 0 where it abstains or is switched off
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Forecaster(nn.Module):
         return self.denoiser.schedule
 
     def anchor(self, known: Known) -> Tensor:
-        """z_EPK ``(B, 4, 128)``, 0 in rows without an anchor; not yet scaled by its strength."""
+        """z_EPK ``(B, C, 128)``, 0 in rows without an anchor; not yet scaled by its strength."""
         there = known.strength > 0
         if self.projection is not None:
             return self.projection(known.prior, there)
@@ -79,7 +79,7 @@ class Forecaster(nn.Module):
         self, known: Known, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
         fresh: Noise | None = None, guidance_scale: float = 0.0, taus: list[int] | None = None,
     ) -> Tensor:  # fmt: skip
-        """One next latent ``(B, 4, 128)`` per row out of its own ``noise (B, 4, 128)``; see ``diffusion.sample``."""
+        """One next latent ``(B, C, 128)`` per row out of its own ``noise (B, C, 128)``; see ``diffusion.sample``."""
         anchor = self.anchor(known)
         model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
         return sample(model, noise, self.schedule, sampler, steps, fresh=fresh, taus=taus)

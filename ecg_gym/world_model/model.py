@@ -59,7 +59,7 @@ from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
 from ecg_gym.world_model.interval_model import Chance, base_of
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE
+from ecg_gym.world_model.vae import VAE
 
 WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
 CHUNK = 64  # rows at once: larger ones fall out of the cache
@@ -126,7 +126,7 @@ class WorldModel:
     @property
     def latent_shape(self) -> tuple[int, int]:
         """Channels and columns of ``state.inner["latent"]``."""
-        return LATENT_CHANNELS, LATENT_LENGTH
+        return self.vae.latent_shape
 
     @classmethod
     def load(cls, path: str | Path | None = None, **knobs: Any) -> WorldModel:
@@ -277,7 +277,7 @@ class WorldModel:
     def _prior(
         self, fits: np.ndarray, target_intervals: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """EPK in latent space ``(B, 4, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains.
+        """EPK in latent space ``(B, C, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains.
 
         McSharry's model of each patient runs over beats drawn at the asked rate, without its P wave where none is asked
         for; the codec carries it into latent space.
@@ -322,14 +322,15 @@ class WorldModel:
 
     @torch.inference_mode()
     def _draw(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
-        """Next latents ``(B, 4, 128)``, in chunks."""
+        """Next latents ``(B, C, 128)``, in chunks."""
         draw, parts = self._drawer(), []
         for rows in self._chunks(len(known)):
             mine = [generators[i] for i in np.unique(rows)]
 
             def fresh(mine: list[np.random.Generator] = mine, row: np.ndarray = rows - rows[0]) -> Tensor:
-                size = (LATENT_CHANNELS, LATENT_LENGTH)
-                return torch.from_numpy(np.stack([g.standard_normal(size, dtype=np.float32) for g in mine])[row])
+                return torch.from_numpy(
+                    np.stack([g.standard_normal(self.latent_shape, dtype=np.float32) for g in mine])[row]
+                )
 
             parts.append(draw(known[rows], fresh(), fresh))
         return torch.cat(parts)[: len(known)].float()
@@ -346,13 +347,13 @@ class WorldModel:
 
     @torch.inference_mode()
     def _decode(self, latent: Tensor) -> np.ndarray:
-        """Strips ``(B, 12, 1024)`` [mV] of latents ``(B, 4, 128)``."""
+        """Strips ``(B, 12, 1024)`` [mV] of latents ``(B, C, 128)``."""
         parts = [self.vae.decode(latent[rows]) for rows in self._chunks(len(latent))]
         return torch.cat(parts)[: len(latent)].float().numpy()
 
     @torch.inference_mode()
     def _encode(self, strips: np.ndarray, present: np.ndarray) -> Tensor:
-        """Latents ``(B, 4, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] with the leads that are ``present (B, 8)``."""
+        """Latents ``(B, C, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] with the leads that are ``present (B, 8)``."""
         signal, there = torch.from_numpy(np.ascontiguousarray(strips, dtype=np.float32)), torch.from_numpy(present)
         parts = [self.vae.encode(signal[rows], there[rows]) for rows in self._chunks(len(strips))]
         return torch.cat(parts)[: len(strips)].float()

@@ -1,4 +1,6 @@
-"""The codec: ten seconds of 12-lead ECG in, a 4 x 128 latent out, and back.
+"""The codec: ten seconds of 12-lead ECG in, a latent of C x 128 out, and back.
+
+The paper has C = 4 channels; ``VAEConfig.latent_channels`` holds those of these weights.
 
 Only the 8 independent leads are coded; the other four follow from them, so Einthoven's law holds exactly in whatever
 is decoded. One latent column covers 78 ms. Convolutions only; their dilation grows, so that each column sees several
@@ -18,7 +20,7 @@ from ecg_gym.core import INDEPENDENT_LEADS, LEADS, LIMB, MODEL_RATE_HZ, MODEL_SA
 from ecg_gym.world_model import checkpoint
 
 KIND = "vae"
-LATENT_CHANNELS = 4
+PAPER_CHANNELS = 4  # Table 1 of the paper; what weights that do not say have
 LATENT_LENGTH = 128
 _N = len(INDEPENDENT_LEADS)
 _INDEPENDENT = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
@@ -31,6 +33,7 @@ class VAEConfig:
     width: int = 128  # channels at the latent's resolution
     fine_width: int = 48  # channels at 512 samples
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)  # one residual block each, in encoder and decoder
+    latent_channels: int = PAPER_CHANNELS
 
 
 def expand_leads(independent: Tensor) -> Tensor:
@@ -54,8 +57,8 @@ class VAE(nn.Module):
         self.config = config or VAEConfig()
         self.encoder = _Encoder(self.config)
         self.decoder = _Decoder(self.config)
-        self.register_buffer("latent_mean", torch.zeros(LATENT_CHANNELS, 1))
-        self.register_buffer("latent_std", torch.ones(LATENT_CHANNELS, 1))
+        self.register_buffer("latent_mean", torch.zeros(self.config.latent_channels, 1))
+        self.register_buffer("latent_std", torch.ones(self.config.latent_channels, 1))
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> VAE:
@@ -67,8 +70,13 @@ class VAE(nn.Module):
         checkpoint.restore(vae, result)
         return vae
 
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Channels and columns of a latent."""
+        return self.config.latent_channels, LATENT_LENGTH
+
     def encode(self, signal: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
-        """The standardised latent ``(B, 4, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid.
+        """The standardised latent ``(B, C, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid.
 
         The posterior mean, or a sample from the posterior if ``rng`` is given. ``mask (B, 8)`` is true where an
         independent lead was recorded; the others are not read (they may be NaN), and filled in from the rest.
@@ -80,27 +88,27 @@ class VAE(nn.Module):
         return (mean - self.latent_mean) / self.latent_std
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The 12 leads ``(B, 12, 1024)`` [mV] of standardised latents ``(B, 4, 128)``."""
-        if latent.shape[1:] != (LATENT_CHANNELS, LATENT_LENGTH):
+        """The 12 leads ``(B, 12, 1024)`` [mV] of standardised latents ``(B, C, 128)``."""
+        if latent.shape[1:] != self.latent_shape:
             raise ValueError(
-                f"latent has shape {tuple(latent.shape)}; expected (B, {LATENT_CHANNELS}, {LATENT_LENGTH}); "
-                "add the batch axis with latent[None] or make it with VAE.encode"
+                f"latent has shape {tuple(latent.shape)}; expected (B, {self.config.latent_channels}, "
+                f"{LATENT_LENGTH}); add the batch axis with latent[None] or make it with VAE.encode"
             )
         return expand_leads(self.reconstruct(latent * self.latent_std + self.latent_mean))
 
     def posterior(self, signal: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the raw latent, both ``(B, 4, 128)``, of strips ``(B, 12 or 8, 1024)`` [mV]."""
+        """Mean and log-variance of the raw latent, both ``(B, C, 128)``, of strips ``(B, 12 or 8, 1024)`` [mV]."""
         independent = _independent(signal)
         present = torch.ones_like(independent[:, :, 0]) if mask is None else mask.to(independent.dtype)
         independent = torch.where(present[:, :, None] > 0, independent, 0.0)
         return self.encoder(independent, present)
 
     def reconstruct(self, raw_latent: Tensor) -> Tensor:
-        """The 8 independent leads ``(B, 8, 1024)`` [mV] of a raw, not standardised, latent ``(B, 4, 128)``."""
+        """The 8 independent leads ``(B, 8, 1024)`` [mV] of a raw, not standardised, latent ``(B, C, 128)``."""
         return self.decoder(raw_latent)
 
     def set_latent_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Store the measured per-channel mean and standard deviation ``(4,)`` of raw latents."""
+        """Store the measured per-channel mean and standard deviation ``(C,)`` of raw latents."""
         self.latent_mean.copy_(mean.reshape(-1, 1))
         self.latent_std.copy_(std.reshape(-1, 1))
 
@@ -113,7 +121,7 @@ class _Encoder(nn.Module):
         self.fine = _Residual(fine)
         self.down = nn.Conv1d(fine, width, 8, stride=4, padding=2)
         self.blocks = nn.Sequential(*[_Residual(width, dilation) for dilation in config.dilations])
-        self.head = nn.Conv1d(width, 2 * LATENT_CHANNELS, 1)
+        self.head = nn.Conv1d(width, 2 * config.latent_channels, 1)
 
     def forward(self, independent: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         x = torch.cat([independent, present[:, :, None].expand_as(independent)], dim=1)
@@ -126,7 +134,7 @@ class _Decoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         fine, width = config.fine_width, config.width
-        self.stem = nn.Conv1d(LATENT_CHANNELS, width, 3, padding=1)
+        self.stem = nn.Conv1d(config.latent_channels, width, 3, padding=1)
         self.blocks = nn.Sequential(*[_Residual(width, dilation) for dilation in config.dilations])
         self.up = nn.Conv1d(width, 4 * fine, 1)
         self.fine = nn.Sequential(_Residual(fine), _Residual(fine))

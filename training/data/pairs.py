@@ -89,15 +89,15 @@ def rows_of(observed: np.ndarray) -> dict[str, float]:
 class Drawings:
     """Pairs of strips as the codec sees them, N pairs of S strips; see ``Trials`` for the columns of a strip."""
 
-    latent: np.ndarray  # (S, 4, 128) float16
-    masked: np.ndarray  # (S, 4, 128) float16: again, from a strip that lacks the `missing` leads
+    latent: np.ndarray  # (S, C, 128) float16
+    masked: np.ndarray  # (S, C, 128) float16: again, from a strip that lacks the `missing` leads
     missing: np.ndarray  # (S, 8) bool
     decoded_intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
     observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
     board: np.ndarray  # (S, len(BOARD)) float32
     person: np.ndarray  # (S, len(PEOPLE)) float32
     hours: np.ndarray  # (S,) [h]
-    prior: np.ndarray  # (M, 4, 128) float16 EPK as a latent, or (M, 1024) its trace [mV]
+    prior: np.ndarray  # (M, C, 128) float16 EPK as a latent, or (M, 1024) its trace [mV]
     before: np.ndarray  # (N,) strip of the reference
     after: np.ndarray  # (N,) strip to be drawn
     place: np.ndarray  # (N,) row of `prior`, -1 where it abstains
@@ -172,8 +172,8 @@ def _number(path: Path) -> int:
 
 @torch.inference_mode()
 def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Latents ``(B, 4, 128)`` float16 of strips ``(B, 8, 1024)`` [mV] that lack the ``missing (B, 8)`` leads."""
-    parts = [np.zeros((0, 4, 128), np.float16)]
+    """Latents ``(B, C, 128)`` float16 of strips ``(B, 8, 1024)`` [mV] that lack the ``missing (B, 8)`` leads."""
+    parts = [np.zeros((0, *vae.latent_shape), np.float16)]
     for start in range(0, len(strips), CHUNK):
         rows = slice(start, start + CHUNK)
         signal = torch.from_numpy(strips[rows].astype(np.float32))
@@ -183,7 +183,7 @@ def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def measured_after(vae: VAE, latent: np.ndarray) -> np.ndarray:
-    """What is measured on decoded latents ``(B, 4, 128)``: ``(B, len(OBSERVED))`` float32."""
+    """What is measured on decoded latents ``(B, C, 128)``: ``(B, len(OBSERVED))`` float32."""
     parts = [
         observe_strips(vae.decode(torch.from_numpy(latent[start : start + CHUNK].astype(np.float32))).numpy())
         for start in range(0, len(latent), CHUNK)

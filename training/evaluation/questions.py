@@ -270,7 +270,7 @@ def judged(risk: Any) -> Look:
 
 
 def latents(before: State, after: State) -> dict[str, np.ndarray]:
-    """A look: what the world model drew, ``latent (B, 4, 128)``."""
+    """A look: what the world model drew, ``latent (B, C, 128)``."""
     return {"latent": np.asarray(after.inner["latent"])}
 
 

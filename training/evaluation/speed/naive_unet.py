@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH
+from ecg_gym.world_model.vae import LATENT_LENGTH, PAPER_CHANNELS
 
 CHANNELS = (16, 32, 64, 128, 256, 256)  # 12 million parameters; the published network has 14
 KERNEL, HEADS, TOKEN = 7, 8, 1536
@@ -25,12 +25,12 @@ class PeerUNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (CHANNELS[0], *CHANNELS)
-        self.enter = nn.Conv1d(LATENT_CHANNELS, CHANNELS[0], KERNEL, padding=KERNEL // 2)
+        self.enter = nn.Conv1d(PAPER_CHANNELS, CHANNELS[0], KERNEL, padding=KERNEL // 2)
         self.down = nn.ModuleList([_Block(a, b) for a, b in zip(widths, CHANNELS)])
         self.middle = _Block(CHANNELS[-1], CHANNELS[-1])
         back = tuple(reversed(CHANNELS))
         self.up = nn.ModuleList([_Block(2 * a, b) for a, b in zip(back, (*back[1:], CHANNELS[0]))])
-        self.leave = nn.Conv1d(CHANNELS[0], LATENT_CHANNELS, KERNEL, padding=KERNEL // 2)
+        self.leave = nn.Conv1d(CHANNELS[0], PAPER_CHANNELS, KERNEL, padding=KERNEL // 2)
 
     def forward(self, z: Tensor, tau: Tensor, token: Tensor) -> Tensor:
         """The noise in ``z``."""
@@ -73,4 +73,4 @@ class _Block(nn.Module):
 
 def peer_inputs(rows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Something to ask the peer about."""
-    return torch.randn(rows, LATENT_CHANNELS, LATENT_LENGTH), torch.full((rows,), 500), torch.randn(rows, TOKEN)
+    return torch.randn(rows, LATENT_LENGTH, PAPER_CHANNELS), torch.full((rows,), 500), torch.randn(rows, TOKEN)

@@ -20,16 +20,26 @@ from scipy.fft import dct, idct
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, limb_from_independent
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.world_model import checkpoint
-from ecg_gym.world_model.vae import KIND, LATENT_CHANNELS, LATENT_LENGTH, VAE
+from ecg_gym.world_model.vae import KIND, LATENT_LENGTH, VAE
 from training.data.strips import Strips
 from training.evaluation.result import document, estimate, mean_of, metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUMBERS = LATENT_CHANNELS * LATENT_LENGTH  # what any code may spend on a strip
-MEASURED = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "jtpeak_ms", "tpeak_tend_ms", "r_amplitude_mv", "t_amplitude_mv")
+MEASURED = (
+    "hr_bpm",
+    "pr_ms",
+    "qrs_ms",
+    "qt_ms",
+    "qtcf_ms",
+    "jtpeak_ms",
+    "tpeak_tend_ms",
+    "r_amplitude_mv",
+    "t_amplitude_mv",
+)
 PATCH = MODEL_SAMPLES // LATENT_LENGTH  # samples under one latent column
+FAR_MS = 40.0  # a QTcF that moves by more would change a clinical decision
 NOISE_MV = 0.01  # white, SD: what the delineator's own jitter is measured with
 _CHUNK = 64
 
@@ -105,7 +115,9 @@ def judge(vae: VAE, learned: Strips, held_out: Strips, seed: int = 0) -> dict[st
     """The metrics on ``held_out``; the trivial codes are fitted to ``learned``."""
     signal, record = held_out.signal.astype(np.float32), held_out.record
     decoded = decode_all(vae, signal)
-    errors = {name: strip_error(code(signal), signal) for name, code in baselines(learned).items()}
+    errors = {
+        name: strip_error(code(signal), signal) for name, code in baselines(learned, vae.config.latent_channels).items()
+    }
     error = strip_error(decoded, signal)
     median = estimate(lambda rows: float(np.median(error[rows])), record)
     metrics: dict[str, Any] = {
@@ -120,6 +132,11 @@ def judge(vae: VAE, learned: Strips, held_out: Strips, seed: int = 0) -> dict[st
     shaken = intervals_of(signal + NOISE_MV * noise)
     for name in MEASURED:
         metrics |= interval_change(before, after, shaken, name, record)
+    far = np.abs(after.qtcf_ms - before.qtcf_ms) > FAR_MS
+    far_by_noise = np.abs(shaken.qtcf_ms - before.qtcf_ms) > FAR_MS
+    metrics["qtcf_moved_over_40_ms"] = metric(
+        estimate(mean_of(far.astype(float)), record), baselines={"noise of 10 uV": float(far_by_noise.mean())}
+    )
     return metrics
 
 
@@ -215,18 +232,22 @@ def missing_lead_error(vae: VAE, signal: np.ndarray) -> np.ndarray:
     return np.mean(errors, axis=0)
 
 
-def baselines(train: Strips) -> dict[str, Code]:
-    """Trivial codes of 512 numbers: nothing at all, a low-pass per lead, one over three lead components, patch PCA."""
+def baselines(train: Strips, channels: int) -> dict[str, Code]:
+    """Trivial codes of as many numbers as ``channels`` latent channels.
+
+    Nothing at all, a low-pass per lead, one over three lead components, PCA of patches.
+    """
     signal = train.signal[:: max(1, len(train) // 1000)].astype(np.float32)
-    patch_axes = _principal(_patches(signal), LATENT_CHANNELS)
+    numbers = channels * LATENT_LENGTH
+    patch_axes = _principal(_patches(signal), channels)
     lead_axes = _principal(signal.swapaxes(1, 2).reshape(-1, len(INDEPENDENT_LEADS)), 3)
     return {
         "flat line": np.zeros_like,
-        "DCT, 64 per lead": lambda x: low_pass(x, NUMBERS // len(INDEPENDENT_LEADS)),
-        "3 lead components, DCT of 170 each": lambda x: np.einsum(
-            "lk,nkt->nlt", lead_axes, low_pass(np.einsum("lk,nlt->nkt", lead_axes, x), NUMBERS // 3)
+        f"DCT, {numbers // len(INDEPENDENT_LEADS)} per lead": lambda x: low_pass(x, numbers // len(INDEPENDENT_LEADS)),
+        f"3 lead components, DCT of {min(numbers // 3, MODEL_SAMPLES)} each": lambda x: np.einsum(
+            "lk,nkt->nlt", lead_axes, low_pass(np.einsum("lk,nlt->nkt", lead_axes, x), numbers // 3)
         ),
-        "PCA of 78 ms patches, 4 each": lambda x: _unpatch(_patches(x) @ patch_axes @ patch_axes.T, len(x)),
+        f"PCA of 78 ms patches, {channels} each": lambda x: _unpatch(_patches(x) @ patch_axes @ patch_axes.T, len(x)),
     }
 
 

@@ -161,7 +161,7 @@ def strip_errors(samples: np.ndarray, true: np.ndarray) -> Errors:
 
 
 def encode(world: Any, ecg: np.ndarray) -> np.ndarray | None:
-    """Standardised latents ``(N, 4, 128)`` of strips ``(N, 12, 1024)`` [mV]; ``None`` for a world without a codec."""
+    """Standardised latents ``(N, C, 128)`` of strips ``(N, 12, 1024)`` [mV]; ``None`` for a world without a codec."""
     if not hasattr(world, "vae"):
         return None
     import torch
@@ -172,7 +172,7 @@ def encode(world: Any, ecg: np.ndarray) -> np.ndarray | None:
 
 
 def decode(world: Any, latent: np.ndarray) -> np.ndarray:
-    """Strips ``(N, 12, 1024)`` [mV] of standardised latents ``(N, 4, 128)``."""
+    """Strips ``(N, 12, 1024)`` [mV] of standardised latents ``(N, C, 128)``."""
     import torch
 
     with torch.inference_mode():
