@@ -77,7 +77,7 @@ PRESETS = {
         real_fraction=0.5,
         virtual_strips=6000,
     ),
-    "wide": VAEPreset(  # 32 channels, from the weights of a narrower codec (--start): what ships; half an hour of one core
+    "wide": VAEPreset(  # 32 channels, from a narrower codec (--start); half an hour of one core
         model=VAEConfig(latent_channels=32),
         objective=FINE,
         loop=LoopConfig(

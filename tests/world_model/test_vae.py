@@ -12,7 +12,7 @@ import torch
 from ecg_gym.core import LEADS, MODEL_SAMPLES, independent_from_leads, limb_from_independent
 from ecg_gym.datasets import splits
 from ecg_gym.world_model import checkpoint
-from ecg_gym.world_model.vae import LATENT_CHANNELS, LATENT_LENGTH, VAE, VAEConfig, expand_leads
+from ecg_gym.world_model.vae import LATENT_LENGTH, PAPER_CHANNELS, VAE, VAEConfig, expand_leads
 from training import train_codec
 from training.data.sources import _limited, virtual_strips
 from training.data.strips import MAX_PEAKS, Strips, _replay, augment, load_strips, save_strips
@@ -58,7 +58,7 @@ def test_the_other_four_leads_are_the_same_for_tensors_and_arrays() -> None:
 
 
 def test_einthoven_and_goldberger_hold_in_whatever_is_decoded(codec: VAE) -> None:
-    decoded = codec.decode(torch.randn(3, LATENT_CHANNELS, LATENT_LENGTH)).detach().numpy()
+    decoded = codec.decode(torch.randn(3, PAPER_CHANNELS, LATENT_LENGTH)).detach().numpy()
     lead = dict(zip(LEADS, decoded.swapaxes(0, 1)))
     np.testing.assert_allclose(lead["I"] + lead["III"], lead["II"], atol=1e-5)
     np.testing.assert_allclose(lead["aVR"] + lead["aVL"] + lead["aVF"], 0, atol=1e-5)
@@ -72,13 +72,13 @@ def test_twelve_and_eight_leads_encode_alike(codec: VAE) -> None:
 
 def test_shapes_and_a_batch_of_one(codec: VAE) -> None:
     latent = codec.encode(strip(3))
-    assert latent.shape == (3, LATENT_CHANNELS, LATENT_LENGTH)
+    assert latent.shape == (3, PAPER_CHANNELS, LATENT_LENGTH)
     assert codec.decode(latent).shape == (3, 12, MODEL_SAMPLES)
     torch.testing.assert_close(codec.encode(strip(3)[1:2])[0], latent[1], atol=1e-5, rtol=1e-4)
 
 
 def test_neither_direction_changes_its_input(codec: VAE) -> None:
-    signal, latent = strip(), torch.randn(2, LATENT_CHANNELS, LATENT_LENGTH)
+    signal, latent = strip(), torch.randn(2, PAPER_CHANNELS, LATENT_LENGTH)
     kept_signal, kept_latent = signal.clone(), latent.clone()
     codec.encode(signal, torch.tensor([[1.0] * 7 + [0.0]] * 2))
     codec.decode(latent)
@@ -319,3 +319,24 @@ def test_the_whole_run_on_virtual_patients_ends_in_weights_with_a_study(tmp_path
     assert 0 < metrics["mae_mv"]["value"] < 1
     assert set(metrics["mae_mv"]["baselines"]) >= {"flat line", "DCT, 64 per lead"}
     VAE.load(path)
+
+
+@pytest.mark.parametrize("channels", [6, 32])
+def test_a_widened_codec_says_what_the_narrow_one_said_but_for_its_small_new_channels(
+    codec: VAE, channels: int
+) -> None:
+    wide = train_codec.widened(codec, channels)
+    latent = wide.encode(strip())
+    assert latent.shape == (2, *wide.latent_shape)
+    assert wide.latent_shape == (channels, LATENT_LENGTH)
+    torch.testing.assert_close(latent[:, :PAPER_CHANNELS], codec.encode(strip()))
+    assert latent[:, PAPER_CHANNELS:].std() > 0  # training can use them
+    silent = latent.clone()
+    silent[:, PAPER_CHANNELS:] = 0
+    torch.testing.assert_close(wide.decode(silent), codec.decode(codec.encode(strip())), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=f"{PAPER_CHANNELS} latent channels, the weights {channels}"):
+        train_codec.widened(wide, PAPER_CHANNELS)
+
+
+def test_weights_that_do_not_say_how_many_channels_they_have_are_of_the_papers_four() -> None:
+    assert VAEConfig(width=16).latent_channels == PAPER_CHANNELS == VAE(TINY).latent_shape[0]

@@ -64,7 +64,10 @@ RunSeed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of weights and batches; default the preset's.")
 ]
 Start = Annotated[
-    Path | None, typer.Option(help="Weights to begin with, or `shipped` (--preset continued); default random.")
+    Path | None,
+    typer.Option(
+        help="Weights to begin with, or `shipped` (--preset continued, or wide: 32 channels); default random."
+    ),
 ]
 TrialFolder = Annotated[
     Path | None,
