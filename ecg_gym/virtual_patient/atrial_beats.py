@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from scipy.fft import rfft
 
-from ecg_gym.compiled import compiled
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import independent_from_leads
 from ecg_gym.virtual_patient import activation
 from ecg_gym.virtual_patient.anatomy import atria, heart_table
@@ -71,7 +71,7 @@ def p_wave_marks(pose: np.ndarray, conduction: np.ndarray) -> np.ndarray:
     for new in np.unique(pose[~known[pose]]):
         marks[new], known[new] = _measured(int(new)), True
     out = np.empty((len(pose), 3))
-    _read_marks(marks, pose, 1 / np.clip(conduction, _STOPS[0], _STOPS[-1]), 1 / _STOPS, out)
+    _read_marks(marks, pose, np.asarray(conduction, float), 1 / _STOPS, out)
     return out
 
 
@@ -80,16 +80,34 @@ def _store() -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((len(poses()), len(_STOPS), 3)), np.zeros(len(poses()), bool)
 
 
-@compiled
-def _read_marks(marks: np.ndarray, pose: np.ndarray, slow: np.ndarray, stops: np.ndarray, out: np.ndarray) -> None:
-    """Linear in slowness, whose ``stops`` fall."""
+def p_wave_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ``p_wave_onset`` reads: marks of each pose, of which poses they are known, and the stops of slowness."""
+    return (*_store(), 1 / _STOPS)
+
+
+@compiled_exact
+def _mark(marks: np.ndarray, stops: np.ndarray, conduction: float, k: int) -> float:
+    """Mark ``k`` of a P wave, linear in slowness, whose ``stops`` fall."""
+    slow, i = 1 / min(max(conduction, 1 / stops[0]), 1 / stops[-1]), 0
+    while i < len(stops) - 2 and slow < stops[i + 1]:
+        i += 1
+    part = (slow - stops[i]) / (stops[i + 1] - stops[i])
+    return marks[i, k] * (1 - part) + marks[i + 1, k] * part
+
+
+@compiled_exact
+def p_wave_onset(marks: np.ndarray, stops: np.ndarray, conduction: float) -> float:
+    """Where the P wave of one heart begins [ms]; ``marks (stops, 3)`` are those of its pose."""
+    return _mark(marks, stops, conduction, 0)
+
+
+@compiled_exact
+def _read_marks(
+    marks: np.ndarray, pose: np.ndarray, conduction: np.ndarray, stops: np.ndarray, out: np.ndarray
+) -> None:
     for b in range(len(pose)):
-        i = 0
-        while i < len(stops) - 2 and slow[b] < stops[i + 1]:
-            i += 1
-        part = (slow[b] - stops[i]) / (stops[i + 1] - stops[i])
         for k in range(3):
-            out[b, k] = marks[pose[b], i, k] * (1 - part) + marks[pose[b], i + 1, k] * part
+            out[b, k] = _mark(marks[pose[b]], stops, conduction[b], k)
 
 
 def _measured(pose: int) -> np.ndarray:

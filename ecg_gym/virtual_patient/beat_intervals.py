@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ecg_gym.compiled import compiled
+from ecg_gym.compiled import compiled, compiled_exact
 from ecg_gym.io import atomic_write
 from ecg_gym.virtual_patient.anatomy import heart_table
 from ecg_gym.virtual_patient.beat_spectra import (
@@ -34,8 +36,7 @@ from ecg_gym.virtual_patient.beat_spectra import (
     beats,
     spectra,
 )
-from ecg_gym.virtual_patient.excitation import MOST_TISSUES
-from ecg_gym.virtual_patient.heart import seats
+from ecg_gym.virtual_patient.heart import poses, seats
 
 RATE_HZ = 512.0  # of the noise-free beats that are delineated
 VELOCITY_FRACTION = 0.03  # of the peak spatial velocity, as in waveform.delineation
@@ -196,9 +197,11 @@ _T_GAIN = np.array([0.4, 0.7, 0.9, 1.1, 1.4, 2.0])
 _MEAN_MS = np.array([60.0, 110.0, 150.0, 190.0, 235.0, 290.0, 370.0, 500.0])
 _AXES = (_SLOWNESS, _X, _T_GAIN, _MEAN_MS)
 _KNOTS = tuple(len(axis) for axis in _AXES)
+CORNERS = 1 << len(_AXES)  # knots around a beat
 _FUSION_STEP_MS, _FUSIONS = 5.0, 25  # as in rhythms.yaml: 0 .. 120 ms
 _FOLLOWS = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # of QUANTITIES: ms per ms of mean duration
-_FIRST_SIZE, _MOST_KNOTS = 1 << 15, 1 << 18  # places of the table at first; knots beyond which it starts anew
+_RESOLUTION = np.array([2.0**-6] * 5 + [2.0**-13])  # of QUANTITIES: finer is the batch that a knot was measured in
+_FIRST_SIZE, _MOST_KNOTS = 1 << 15, 1 << 19  # places of the table at first; knots beyond which it starts anew
 
 
 @dataclass
@@ -248,11 +251,27 @@ _REFERENCE = (0.1, 0.9, 290.0)  # x, T gain and duration [ms] of a usual T wave;
 _GROUPS = (seats(), len(TERRITORIES), len(TERRITORIES), len(KINDS) + _FUSIONS)
 
 
+class Axes(NamedTuple):
+    """The grid of the table, for compiled functions."""
+
+    slowness: np.ndarray
+    x: np.ndarray
+    t_gain: np.ndarray
+    mean_ms: np.ndarray
+    follows: np.ndarray
+    usual: np.ndarray  # (3,) x, T gain and duration of a usual T wave
+    alike: int  # combinations of a pose
+
+
+FUSION_STEP_MS, PATHS, LAST_FUSION = _FUSION_STEP_MS, len(KINDS) + _FUSIONS, _FUSIONS - 1
+AXES = Axes(*_AXES, _FOLLOWS, np.array(_REFERENCE), math.prod(_GROUPS[1:]))
+
+
 def _combinations() -> int:
     return math.prod(_GROUPS)
 
 
-KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that most people need, measured beforehand
+KNOTS = Path(__file__).with_name("beat_intervals.npz")  # knots that people need, measured beforehand
 _VERSION = b"1"  # of the code that measures knots: raise it with every change of what beats show
 
 
@@ -262,7 +281,7 @@ def _table() -> _Table:
     if KNOTS.is_file():
         with np.load(KNOTS, allow_pickle=False) as held:
             if str(held["made_by"]) == made_by():
-                table.put(held["keys"], held["values"])
+                table.put(np.cumsum(held["keys"]), held["values"].T)
     return table
 
 
@@ -272,13 +291,39 @@ def made_by() -> str:
 
 
 def save_knots(path: Path = KNOTS) -> int:
-    """Write the knots of the eikonal's tissue that are known by now; returns how many."""
-    table, eikonal = _table(), _combinations() * math.prod(_KNOTS) // MOST_TISSUES  # slots of others differ by process
-    there = np.flatnonzero((table.keys >= 0) & (table.keys < eikonal))
-    there = there[np.argsort(table.keys[there])]
+    """Measure and write the knots that ``coarse`` reads of hearts of the eikonal's tissue; returns how many."""
+    table, keys = _table(), _coarse_keys()
+    learn(keys[table.keys[_places(table.keys, keys)] < 0])
+    values = table.values[_places(table.keys, keys)]
     with atomic_write(path) as aside:
-        np.savez_compressed(aside, keys=table.keys[there], values=table.values[there], made_by=np.array(made_by()))
-    return len(there)
+        np.savez_compressed(aside, keys=np.diff(keys, prepend=0), values=np.ascontiguousarray(values.T),
+                            made_by=np.array(made_by()))  # fmt: skip
+    return len(keys)
+
+
+def _coarse_keys() -> np.ndarray:
+    """Rising keys: the whole grid of the normal beat of each pose, and along slowness each path, scar or injury."""
+    usual = [np.arange(len(_SLOWNESS))] + [np.flatnonzero(axis == at) for axis, at in zip(_AXES[1:], _REFERENCE)]
+    some = len(TERRITORIES)  # 0 is none; nobody has both a scar and an injury
+    grid = np.meshgrid(np.arange(len(poses())), np.arange(some), np.arange(some), np.arange(PATHS), indexing="ij")
+    groups = np.stack([part.ravel() for part in grid])
+    groups = groups[:, (groups[1] == 0) | (groups[2] == 0)]
+    keys = []
+    for plain, axes in ((True, [np.arange(n) for n in _KNOTS]), (False, usual)):
+        chosen = groups[:, (groups[1:] == 0).all(axis=0) == plain]
+        at = np.stack([part.ravel() for part in np.meshgrid(*axes, indexing="ij")])
+        places = (*(part[:, None] for part in chosen), *(part[None] for part in at))
+        keys.append(np.ravel_multi_index(np.broadcast_arrays(*places), (*_GROUPS, *_KNOTS)).ravel())
+    return np.sort(np.concatenate(keys))
+
+
+@compiled
+def _places(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Where each of ``some`` keys stands in the table, or would stand."""
+    out = np.empty(len(some), np.int64)
+    for i in range(len(some)):
+        out[i] = _place(keys, some[i])
+    return out
 
 
 def shown_intervals(
@@ -307,35 +352,39 @@ def shown_intervals(
     combination = combination * (len(KINDS) + _FUSIONS) + path
     at = np.stack([slowness, x, t_gain, mean_ms], axis=1).astype(float)
     if coarse:
-        return ShownIntervals(*_coarsely(np.asarray(pose), combination, at).T)
+        return ShownIntervals(*_coarsely(combination, at).T)
     return ShownIntervals(*_interpolated(combination, at).T)
 
 
-def _coarsely(pose: np.ndarray, combination: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _coarsely(combination: np.ndarray, at: np.ndarray) -> np.ndarray:
     """``(B, 6)``: the normal beat of the pose, and what path, scar and injury change in a usual T wave."""
-    normal = np.ravel_multi_index((pose, 0 * pose, 0 * pose, 0 * pose), _GROUPS)
-    out = _interpolated(normal, at)
-    rows = np.flatnonzero(combination != normal)
-    if len(rows):
-        near = at[rows].copy()
-        near[:, 1:] = _REFERENCE
-        other, usual = _interpolated(combination[rows], near), _interpolated(normal[rows], near)
-        out[rows] = np.where(np.isfinite(out[rows] + usual), out[rows] + other - usual, other)
-    return out
+    return _until_known(_look_up_coarsely, combination, at, 3 * CORNERS)
 
 
 def _interpolated(combination: np.ndarray, at: np.ndarray) -> np.ndarray:
     """``(B, 6)``; knots that are not there yet are measured first."""
-    table, out = _table(), np.empty((len(at), len(QUANTITIES)))
-    missing = np.empty(len(at) * 16, np.int64)
-    n = _look_up(combination, at, *_AXES, table.keys, table.values, _FOLLOWS, out, missing)
-    if n:
-        new = np.unique(missing[:n])
-        for start in range(0, len(new), _MOST_KNOTS // 4):
-            _measure_knots(table, new[start : start + _MOST_KNOTS // 4])
-        if _look_up(combination, at, *_AXES, table.keys, table.values, _FOLLOWS, out, missing):
-            return _interpolated(combination, at)  # the table started anew on the way
+    return _until_known(_look_up, combination, at, CORNERS)
+
+
+def _until_known(look_up: Callable[..., int], combination: np.ndarray, at: np.ndarray, most: int) -> np.ndarray:
+    """``(B, 6)`` by a compiled function that notes the keys it lacks, up to ``most`` a row; they are measured."""
+    out, missing = np.empty((len(at), len(QUANTITIES))), np.empty(len(at) * most, np.int64)
+    while lacking := look_up(combination, at.copy(), AXES, *knots(), out, missing):
+        learn(missing[:lacking])
     return out
+
+
+def learn(keys: np.ndarray) -> None:
+    """Measure knots by their keys, and put them into the table."""
+    new = np.unique(keys)
+    for start in range(0, len(new), _MOST_KNOTS // 4):
+        _measure_knots(_table(), new[start : start + _MOST_KNOTS // 4])
+
+
+def knots() -> tuple[np.ndarray, np.ndarray]:
+    """The table's keys ``(N,)`` and values ``(N, 6)`` as they are now, for ``coarsely``."""
+    table = _table()
+    return table.keys, table.values
 
 
 def _measure_knots(table: _Table, keys: np.ndarray) -> None:
@@ -350,7 +399,8 @@ def _measure_knots(table: _Table, keys: np.ndarray) -> None:
     of = (pose, scar, injury, kind, fusion_ms, slowness, phase3_ms(x), dispersion(x, t_gain))
     _alike, first, shape = np.unique(np.stack(of, axis=1), axis=0, return_index=True, return_inverse=True)
     measured = measured_beats(Shapes(*(part[first] for part in of)), mean_ms, shape)
-    table.put(keys, np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS)
+    values = np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS
+    table.put(keys, np.round(values / _RESOLUTION) * _RESOLUTION)
 
 
 def phase3_ms(x: np.ndarray) -> np.ndarray:
@@ -363,43 +413,92 @@ def dispersion(x: np.ndarray, t_gain: np.ndarray) -> np.ndarray:
     return (1 + heart_table()["repolarisation_knob"]["dispersion_per_x"] * np.asarray(x)) * t_gain
 
 
-@compiled
+@compiled_exact
 def _look_up(
-    combination: np.ndarray, at: np.ndarray, first: np.ndarray, second: np.ndarray, third: np.ndarray,
-    fourth: np.ndarray, keys: np.ndarray, values: np.ndarray, follows: np.ndarray, out: np.ndarray,
+    combination: np.ndarray, at: np.ndarray, axes: Axes, keys: np.ndarray, values: np.ndarray, out: np.ndarray,
     missing: np.ndarray,
 ) -> int:  # fmt: skip
     """Interpolates ``out (B, 6)`` linearly along the four axes; notes keys that are not there, and how many."""
-    n = 0
-    low, part, there = np.empty(4, np.int64), np.empty(4), np.empty(out.shape[1])
+    n, there = 0, np.empty(out.shape[1])
     for b in range(len(at)):
-        for a in range(4):
-            axis = first if a == 0 else second if a == 1 else third if a == 2 else fourth
-            value = min(max(at[b, a], axis[0]), axis[-1])
-            i = 0
-            while i < len(axis) - 2 and axis[i + 1] < value:
-                i += 1
-            low[a], part[a] = i, (value - axis[i]) / (axis[i + 1] - axis[i])
-        out[b], there[:] = 0, 0
-        for corner in range(16):
-            weight = 1.0
-            for a in range(4):
-                weight *= part[a] if corner >> a & 1 else 1 - part[a]
-            if weight == 0:
-                continue
-            key = combination[b] * len(first) + low[0] + (corner & 1)
-            key = key * len(second) + low[1] + (corner >> 1 & 1)
-            key = key * len(third) + low[2] + (corner >> 2 & 1)
-            key = key * len(fourth) + low[3] + (corner >> 3 & 1)
-            place = _place(keys, key)
-            if keys[place] < 0:
-                missing[n] = key
-                n += 1
-                continue
-            for q in range(out.shape[1]):
-                if not np.isnan(values[place, q]):
-                    out[b, q] += weight * values[place, q]
-                    there[q] += weight
-        for q in range(out.shape[1]):  # a T wave is there where it is at most of the knots, by their weight
-            out[b, q] = out[b, q] / there[q] + follows[q] * at[b, 3] if there[q] > 0.5 else np.nan
+        n = between_knots(combination[b], at[b], axes, keys, values, out[b], there, missing, n)
     return n
+
+
+@compiled_exact
+def _look_up_coarsely(
+    combination: np.ndarray, at: np.ndarray, axes: Axes, keys: np.ndarray, values: np.ndarray, out: np.ndarray,
+    missing: np.ndarray,
+) -> int:  # fmt: skip
+    """As ``_look_up``, row by row as ``coarsely``."""
+    n, room = 0, np.empty((3, out.shape[1]))
+    for b in range(len(at)):
+        n = coarsely(combination[b], at[b], axes, keys, values, out[b], room, missing, n)
+    return n
+
+
+@compiled_exact
+def coarsely(
+    combination: int, at: np.ndarray, axes: Axes, keys: np.ndarray, values: np.ndarray, out: np.ndarray,
+    room: np.ndarray, missing: np.ndarray, n: int,
+) -> int:  # fmt: skip
+    """One beat ``out (6,)``: the normal one of the pose, and what path, scar and injury change in a usual T wave.
+
+    ``at (4,)`` is overwritten; ``room (3, 6)`` is to work in. Returns ``n`` plus what was added to ``missing``.
+    """
+    there, other, usual = room[0], room[1], room[2]
+    normal = combination - combination % axes.alike
+    n = between_knots(normal, at, axes, keys, values, out, there, missing, n)
+    if combination == normal:
+        return n
+    at[1], at[2], at[3] = axes.usual[0], axes.usual[1], axes.usual[2]
+    n = between_knots(combination, at, axes, keys, values, other, there, missing, n)
+    n = between_knots(normal, at, axes, keys, values, usual, there, missing, n)
+    for q in range(len(out)):
+        moved = out[q] + other[q] - usual[q]
+        out[q] = other[q] if np.isnan(out[q] + usual[q]) else moved
+    return n
+
+
+@compiled_exact
+def between_knots(
+    combination: int, at: np.ndarray, axes: Axes, keys: np.ndarray, values: np.ndarray, out: np.ndarray,
+    there: np.ndarray, missing: np.ndarray, n: int,
+) -> int:  # fmt: skip
+    """One beat ``out (6,)``, linear along the four axes; ``there (6,)`` is to work in. Returns as ``coarsely``."""
+    out[:], there[:] = 0.0, 0.0
+    i0, p0 = _cell(axes.slowness, at[0])
+    i1, p1 = _cell(axes.x, at[1])
+    i2, p2 = _cell(axes.t_gain, at[2])
+    i3, p3 = _cell(axes.mean_ms, at[3])
+    for corner in range(16):
+        c0, c1, c2, c3 = corner & 1, corner >> 1 & 1, corner >> 2 & 1, corner >> 3 & 1
+        weight = (p0 if c0 else 1 - p0) * (p1 if c1 else 1 - p1) * (p2 if c2 else 1 - p2) * (p3 if c3 else 1 - p3)
+        if weight == 0:
+            continue
+        key = combination * len(axes.slowness) + i0 + c0
+        key = key * len(axes.x) + i1 + c1
+        key = key * len(axes.t_gain) + i2 + c2
+        key = key * len(axes.mean_ms) + i3 + c3
+        place = _place(keys, key)
+        if keys[place] < 0:
+            missing[n] = key
+            n += 1
+            continue
+        for q in range(len(out)):
+            if not np.isnan(values[place, q]):
+                out[q] += weight * values[place, q]
+                there[q] += weight
+    for q in range(len(out)):  # a T wave is there where it is at most of the knots, by their weight
+        out[q] = out[q] / there[q] + axes.follows[q] * at[3] if there[q] > 0.5 else np.nan
+    return n
+
+
+@compiled_exact
+def _cell(axis: np.ndarray, value: float) -> tuple[int, float]:
+    """The interval of an axis that a value lies in, held at the ends, and how far along it."""
+    value = min(max(value, axis[0]), axis[-1])
+    i = 0
+    while i < len(axis) - 2 and axis[i + 1] < value:
+        i += 1
+    return i, (value - axis[i]) / (axis[i + 1] - axis[i])

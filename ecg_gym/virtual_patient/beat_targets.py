@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ecg_gym.compiled import compiled
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
@@ -24,7 +25,7 @@ from ecg_gym.virtual_patient.heart import Heart, poses, seats
 
 _Store = tuple[np.ndarray, np.ndarray, np.ndarray]  # two kinds of figures, and which of them are known
 _SPEEDS = 200  # steps of slowness per unit
-_GAINS_PER_UNIT, _MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
+GAINS_PER_UNIT, MOST_GAIN = 10, 4.0  # T gains are rounded, so that hearts share what was measured
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def beat_targets(
     ``change`` is a modulation with numbers or arrays ``(B,)`` in its fields.
     """
     b = len(pose)
-    gain = np.clip(np.round(t_gain * change.t_amplitude * _GAINS_PER_UNIT), 1, _MOST_GAIN * _GAINS_PER_UNIT)
+    gain = np.clip(np.round(t_gain * change.t_amplitude * GAINS_PER_UNIT), 1, MOST_GAIN * GAINS_PER_UNIT)
     knob = _knob(np.asarray(pose), np.asarray(scar), gain.astype(np.int64))
     out = np.empty((3, b))
     reference = float(heart_table()["repolarisation_knob"]["reference_apd_ms"])
@@ -74,7 +75,7 @@ def beat_targets(
         np.asarray(qtcf_ms, float), np.asarray(tpeak_tend_ms, float), full(change.conduction), full(change.jtpeak_ms),
         full(change.tpeak_tend_ms), _stops(), *_conduction(np.asarray(pose)), _x(), *knob, reference, out,
     )  # fmt: skip
-    return BeatTargets(out[0], out[1], gain / _GAINS_PER_UNIT, out[2])
+    return BeatTargets(out[0], out[1], gain / GAINS_PER_UNIT, out[2])
 
 
 def targets_of(hearts: Sequence[Heart], change: Modulation) -> BeatTargets:
@@ -86,7 +87,7 @@ def targets_of(hearts: Sequence[Heart], change: Modulation) -> BeatTargets:
     return beat_targets(pose, scar, qrs, qtcf, tpeak_tend, t_gain, change)
 
 
-@compiled
+@compiled_exact
 def _turn_knobs(
     pose: np.ndarray, scar: np.ndarray, gain: np.ndarray, qrs_ms: np.ndarray, qtcf_ms: np.ndarray,
     tpeak_tend_ms: np.ndarray, conduction: np.ndarray, later_jt: np.ndarray, wider: np.ndarray, stops: np.ndarray,
@@ -94,15 +95,62 @@ def _turn_knobs(
     reference_ms: float, out: np.ndarray,
 ) -> None:  # fmt: skip
     for b in range(len(pose)):
-        widths, jts = qrs_shown[pose[b]], jt_shown[pose[b]]
-        beyond = max(1.0, qrs_ms[b] / widths[-1])
-        slow = np.interp(qrs_ms[b], widths, stops) * beyond / conduction[b]
-        slow = max(1.0, np.rint(slow * _SPEEDS)) / _SPEEDS
-        x = np.interp(tpeak_tend_ms[b] + wider[b], tpte_shown[pose[b], scar[b], gain[b]], x_stops)
-        target = qtcf_ms[b] - qrs_ms[b] - tpeak_tend_ms[b] + later_jt[b]
-        shown = np.interp(x, x_stops, jt_by_x[pose[b], scar[b], gain[b]])
-        shown += np.interp(slow, stops, jts) - np.interp(1.0, stops, jts)
-        out[0, b], out[1, b], out[2, b] = slow, x, reference_ms + target - shown
+        p, s, g = pose[b], scar[b], gain[b]
+        out[0, b], out[1, b], out[2, b] = turned(
+            qrs_ms[b], qtcf_ms[b], tpeak_tend_ms[b], conduction[b], later_jt[b], wider[b], stops, qrs_shown[p],
+            jt_shown[p], x_stops, tpte_shown[p, s, g], jt_by_x[p, s, g], reference_ms,
+        )  # fmt: skip
+
+
+@compiled_exact
+def turned(
+    qrs_ms: float, qtcf_ms: float, tpeak_tend_ms: float, conduction: float, later_jt: float, wider: float,
+    stops: np.ndarray, widths: np.ndarray, jts: np.ndarray, x_stops: np.ndarray, tpte_shown: np.ndarray,
+    jt_by_x: np.ndarray, reference_ms: float,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Slowness, x and mean duration [ms] of one heart; the arrays belong to its pose, scar and T gain."""
+    beyond = max(1.0, qrs_ms / widths[-1])
+    slow = _between(qrs_ms, widths, stops) * beyond / conduction
+    slow = max(1.0, np.rint(slow * _SPEEDS)) / _SPEEDS
+    x = _between(tpeak_tend_ms + wider, tpte_shown, x_stops)
+    target = qtcf_ms - qrs_ms - tpeak_tend_ms + later_jt
+    shown = _between(x, x_stops, jt_by_x)
+    shown += _between(slow, stops, jts) - _between(1.0, stops, jts)
+    return slow, x, reference_ms + target - shown
+
+
+@compiled_exact
+def _between(x: float, xs: np.ndarray, ys: np.ndarray) -> float:
+    """``numpy.interp`` of one number."""
+    if x <= xs[0]:
+        return ys[0]
+    last = len(xs) - 1
+    if x >= xs[last]:
+        return ys[last]
+    i = 0
+    while xs[i + 1] <= x:
+        i += 1
+    return ys[i] + (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]) * (x - xs[i])
+
+
+class Knobs(NamedTuple):
+    """What ``turned`` reads, for all hearts."""
+
+    stops: np.ndarray
+    widths: np.ndarray  # (seats, stops) QRS that each slowness shows
+    jts: np.ndarray  # (seats, stops) J-Tpeak
+    poses: np.ndarray  # (seats,) bool: of which those are known
+    x_stops: np.ndarray
+    tpte: np.ndarray  # (seats, scars, gains, x) Tpeak-Tend
+    jt_by_x: np.ndarray  # (seats, scars, gains, x) J-Tpeak
+    known: np.ndarray  # (seats, scars, gains) bool
+    reference_ms: float
+
+
+@cache
+def knobs() -> Knobs:
+    """The tables behind ``beat_targets``; they fill as it is asked."""
+    return Knobs(_stops(), *_conduction_store(), _x(), *_knob_store(), _reference(1)[0])
 
 
 @cache
@@ -134,7 +182,7 @@ def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _knob_store() -> _Store:
-    shape = (seats(), len(TERRITORIES), int(_MOST_GAIN * _GAINS_PER_UNIT) + 1)
+    shape = (seats(), len(TERRITORIES), int(MOST_GAIN * GAINS_PER_UNIT) + 1)
     full = (*shape, len(_x()))
     return _with_shipped((np.full(full, np.nan), np.full(full, np.nan), np.zeros(shape, bool)), "knob")
 
@@ -178,14 +226,14 @@ def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndar
         for new in np.unique(np.stack([pose, scar, gain], axis=1)[lacking], axis=0):
             p, s, g = map(int, new)
             slow, x = np.ones(len(_x())), _x()
-            shown = measured_beats(_normal_beats(p, s, slow, x, g / _GAINS_PER_UNIT), _reference(len(x)))
+            shown = measured_beats(_normal_beats(p, s, slow, x, g / GAINS_PER_UNIT), _reference(len(x)))
             tpeak_tend[p, s, g] = np.maximum.accumulate(shown.tpeak_tend_ms)
             jtpeak[p, s, g], known[p, s, g] = shown.jtpeak_ms, True
     return tpeak_tend, jtpeak
 
 
 def _reference(n: int) -> np.ndarray:
-    return np.full(n, heart_table()["repolarisation_knob"]["reference_apd_ms"])
+    return np.full(n, float(heart_table()["repolarisation_knob"]["reference_apd_ms"]))
 
 
 def _normal_beats(pose: int, scar: int, slowness: np.ndarray, x: np.ndarray, t_gain: float) -> Shapes:

@@ -31,10 +31,20 @@ from ecg_gym.pharmacology.kernel import (
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.anatomy import heart_table
-from ecg_gym.virtual_patient.atrial_beats import p_wave_marks
-from ecg_gym.virtual_patient.beat_intervals import shown_intervals
-from ecg_gym.virtual_patient.beat_spectra import KINDS, PREEXCITED
-from ecg_gym.virtual_patient.beat_targets import beat_targets
+from ecg_gym.virtual_patient.atrial_beats import p_wave_marks, p_wave_onset, p_wave_tables
+from ecg_gym.virtual_patient.beat_intervals import (
+    AXES,
+    CORNERS,
+    FUSION_STEP_MS,
+    LAST_FUSION,
+    PATHS,
+    Axes,
+    coarsely,
+    knots,
+    learn,
+)
+from ecg_gym.virtual_patient.beat_spectra import KINDS, PREEXCITED, TERRITORIES
+from ecg_gym.virtual_patient.beat_targets import GAINS_PER_UNIT, MOST_GAIN, Knobs, beat_targets, knobs, turned
 from ecg_gym.virtual_patient.columns import FIRST_MINUTE, FIRST_SHOWN, PR, RATE, RHYTHM
 from ecg_gym.virtual_patient.heart import draw_heart
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
@@ -45,6 +55,7 @@ from ecg_gym.virtual_patient.strip_plan import plan_strips, true_intervals
 
 (_SINUS, _ATRIAL, _PATHWAY, _REENTRY, _VENTRICULAR, _TORSADE, _PACED, _NOTHING) = range(len(LEADERS))
 _NORMAL = 0
+_LAST_GAIN = int(MOST_GAIN * GAINS_PER_UNIT)
 _DRIFT = 0.2  # share of the way from the median RR to the mean one that a memory of 30 beats goes within a strip
 _PACED_KIND, _ESCAPE_KIND = KINDS.index("paced"), KINDS.index("escape")
 # columns of ``usual``: what the usual beat of a strip is
@@ -120,45 +131,98 @@ def _torsade_bpm() -> float:
     return float(np.mean(true_intervals(plan).hr_bpm))
 
 
+class Beat(NamedTuple):
+    """What the usual beat of a heart shows is made with: figures, and tables that fill as they are asked."""
+
+    knobs: Knobs
+    axes: Axes
+    marks: np.ndarray  # of P waves; see ``atrial_beats``
+    marks_known: np.ndarray
+    slow_stops: np.ndarray
+    apd_sd_ms: float
+    previous: float  # weight of the beat before in the rate law
+    exponent: float
+    shortest_ms: float
+
+
+@cache
+def _beat() -> Beat:
+    law, shortest = heart_table()["rate_law"], heart_table()["action_potential"]["shortest_ms"]
+    return Beat(knobs(), AXES, *p_wave_tables(), float(population()["strip"]["apd_ms"]["sd"]), float(law["previous"]),
+                float(law["exponent"]), float(shortest))  # fmt: skip
+
+
 def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Write what is shown into ``now[rows]``; returns what the usual beats are, ``(len(rows), N_USUAL)``."""
-    own, hour = hearts[rows], now[rows]
-    usual = np.full((len(rows), N_USUAL), np.nan)
-    _usual_beats(trains(), own, hour, usual)
-    code = own[:, RHYTHM : columns.POSE + 1].astype(np.int64)
-    scar, injury, pose = code[:, 2], code[:, 3], code[:, 4]
-    change = replaced(CONDUCTION=hour[:, CONDUCTION], JTPEAK_MS=hour[:, JTPEAK_MS],
-                      TPEAK_TEND_MS=hour[:, TPEAK_TEND_MS], T_AMPLITUDE=hour[:, T_AMPLITUDE])  # fmt: skip
-    targets = beat_targets(pose, scar, own[:, columns.QRS], own[:, columns.QTCF], own[:, columns.TPEAK_TEND],
-                           own[:, columns.T_GAIN], change)  # fmt: skip
-    law, shortest = heart_table()["rate_law"], heart_table()["action_potential"]["shortest_ms"]
-    apd = targets.mean_ms + population()["strip"]["apd_ms"]["sd"] * hour[:, FIRST_MINUTE + 2]
-    paced = law["previous"] * usual[:, PREVIOUS_S] + (1 - law["previous"]) * usual[:, AVERAGE_S]
-    there = np.isfinite(usual[:, KIND])
-    mean_ms = np.where(there, np.maximum(apd * paced ** law["exponent"], shortest), 300.0)
-    kind = np.where(there, usual[:, KIND], 0).astype(np.int64)
-    fusion = np.where(kind == PREEXCITED, np.round(np.nan_to_num(usual[:, FUSION_MS]) / targets.slowness), 0.0)
-    beat = shown_intervals(
-        pose, scar, injury, kind, fusion, targets.slowness, targets.x, targets.t_gain, mean_ms, coarse=True
+    usual, missing = np.empty((len(rows), N_USUAL)), np.empty(3 * CORNERS * len(rows), np.int64)
+    waiting = np.zeros(len(rows), bool)
+    while True:
+        lacking = _show(trains(), _beat(), *knots(), hearts, now, rows, usual, waiting, missing)
+        if lacking:
+            learn(missing[:lacking])
+        if waiting.any():
+            _learn_knobs(hearts[rows[waiting]], now[rows[waiting]])
+        if not lacking and not waiting.any():
+            return usual
+
+
+def _learn_knobs(hearts: np.ndarray, now: np.ndarray) -> None:
+    """Measure the knobs and the P waves of hearts of which they are not known yet."""
+    pose, scar = (hearts[:, i].astype(np.int64) for i in (columns.POSE, columns.SCAR))
+    qrs, qtcf, tpeak_tend, gain = (
+        hearts[:, i] for i in (columns.QRS, columns.QTCF, columns.TPEAK_TEND, columns.T_GAIN)
     )
-    visible = p_wave_marks(pose, hour[:, ATRIAL_CONDUCTION])[:, 0]
-    gone = ~there
-    shown = np.stack(
-        [
-            usual[:, HR], 1000 * usual[:, PR_S] + beat.onset_ms - visible, beat.qrs_ms, beat.qt_ms, beat.jtpeak_ms,
-            beat.tpeak_tend_ms, beat.qt_ms * np.cbrt(usual[:, HR] / 60), beat.t_amplitude_mv * own[:, columns.R_GAIN],
-        ],
-        axis=1,
-    )  # fmt: skip
-    shown[gone, 1:] = np.nan
-    now[rows, FIRST_SHOWN : columns.FIRST_USUAL] = shown
-    now[rows, columns.FIRST_USUAL :] = usual[:, [KIND, ECTOPIC, COMPLETE]]
-    return usual
+    beat_targets(pose, scar, qrs, qtcf, tpeak_tend, gain, replaced(T_AMPLITUDE=now[:, T_AMPLITUDE]))
+    p_wave_marks(pose, np.ones(len(pose)))
 
 
 def replaced(**fields: np.ndarray) -> Modulation:
     """A modulation that holds arrays in some of its fields."""
     return Modulation(**{**vars(REST), **{name.lower(): value for name, value in fields.items()}})
+
+
+@compiled_exact
+def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
+    """Fill ``now[rows]`` and ``usual``, but for rows ``waiting`` for knobs; ``missing`` are knots to be measured."""
+    n, at, found, room, k = 0, np.empty(4), np.empty(6), np.empty((3, 6)), beat.knobs
+    for j in range(len(rows)):
+        heart, hour, u = hearts[rows[j]], now[rows[j]], usual[j]
+        u[:] = math.nan
+        usual_beat(t, heart, hour, u)
+        pose, scar, injury = int(heart[columns.POSE]), int(heart[columns.SCAR]), int(heart[columns.INJURY])
+        gain = int(min(max(np.rint(heart[columns.T_GAIN] * hour[T_AMPLITUDE] * GAINS_PER_UNIT), 1), _LAST_GAIN))
+        atria = pose % len(beat.marks)
+        waiting[j] = not (k.poses[pose] and k.known[pose, scar, gain] and beat.marks_known[atria])
+        if waiting[j]:
+            continue
+        shown = hour[FIRST_SHOWN : columns.FIRST_USUAL]
+        shown[:] = math.nan
+        shown[0] = u[HR]
+        hour[columns.FIRST_USUAL], hour[columns.FIRST_USUAL + 1] = u[KIND], u[ECTOPIC]
+        hour[columns.FIRST_USUAL + 2] = u[COMPLETE]
+        if math.isnan(u[KIND]):
+            continue
+        slow, x, mean_ms = turned(
+            heart[columns.QRS], heart[columns.QTCF], heart[columns.TPEAK_TEND], hour[CONDUCTION], hour[JTPEAK_MS],
+            hour[TPEAK_TEND_MS], k.stops, k.widths[pose], k.jts[pose], k.x_stops, k.tpte[pose, scar, gain],
+            k.jt_by_x[pose, scar, gain], k.reference_ms,
+        )  # fmt: skip
+        apd = mean_ms + beat.apd_sd_ms * hour[FIRST_MINUTE + 2]
+        paced = beat.previous * u[PREVIOUS_S] + (1 - beat.previous) * u[AVERAGE_S]
+        at[0], at[1], at[2] = slow, x, gain / GAINS_PER_UNIT
+        at[3] = max(apd * paced**beat.exponent, beat.shortest_ms)
+        kind = int(u[KIND])
+        if kind == PREEXCITED:
+            fusion = np.rint((0.0 if math.isnan(u[FUSION_MS]) else u[FUSION_MS]) / slow)
+            kind = len(KINDS) + int(min(max(np.rint(fusion / FUSION_STEP_MS), 0), LAST_FUSION))
+        combination = ((pose * len(TERRITORIES) + scar) * len(TERRITORIES) + injury) * PATHS + kind
+        n = coarsely(combination, at, beat.axes, keys, values, found, room, missing, n)
+        visible = p_wave_onset(beat.marks[atria], beat.slow_stops, hour[ATRIAL_CONDUCTION])
+        onset, qrs, jtpeak, qt, t_mv = found[0], found[1], found[3], found[4], found[5]
+        shown[1], shown[2], shown[3], shown[4] = 1000 * u[PR_S] + onset - visible, qrs, qt, jtpeak
+        shown[5], shown[6] = qt - qrs - jtpeak, qt * np.cbrt(u[HR] / 60)
+        shown[7] = t_mv * heart[columns.R_GAIN]
+    return n
 
 
 @compiled_exact
@@ -191,69 +255,68 @@ def _ectopics(t, rhythm, rr, share, path, usual):
 
 
 @compiled_exact
-def _usual_beats(t, hearts, now, out):
-    """The usual beat ``out (B, N_USUAL)`` of each strip; see ``rhythm.py``, which makes the trains."""
-    for b in range(len(hearts)):
-        heart, m, minute, usual = hearts[b], now[b], now[b, FIRST_MINUTE:FIRST_SHOWN], out[b]
-        rhythm = int(heart[RHYTHM])
-        leader, conduction = t.leader[rhythm], int(heart[RHYTHM + 1])
-        path = _NORMAL if conduction == PREEXCITED else conduction
-        pace = paced_by(leader)
-        rate = heart[RATE] * (1 + t.rate_sd * minute[0]) * (m[pace] if pace >= 0 else 1.0)
-        pr_s = (heart[PR] + t.pr_sd_ms * minute[1] + m[PR_MS]) / 1000
-        complete = m[AV_BLOCK] > minute[3] and (leader == _SINUS or leader == _ATRIAL)
-        usual[FUSION_MS], usual[P_WAVES], usual[COMPLETE], usual[ECTOPIC] = 0.0, 0.0, 1.0 if complete else 0.0, 0.0
-        if leader == _NOTHING or rate <= 0:
-            usual[HR], usual[KIND] = math.nan, math.nan
-            continue
-        usual[HR], usual[KIND], usual[PR_S] = rate, path, math.nan
-        usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate
-        escape = t.escape_bpm[rhythm] * m[ESCAPE_RATE]
-        if leader == _SINUS:
-            usual[P_WAVES] = 1.0
-            through = t.pathway_pr_ms / 1000
-            if conduction == PREEXCITED:
-                fusion = t.whole_fusion_ms if complete else 1000 * (pr_s - through)
-                usual[COMPLETE] = 0.0
-                usual[PR_S] = through if fusion > 0 else pr_s
-                usual[KIND] = PREEXCITED if fusion > 0 else _NORMAL
-                usual[FUSION_MS] = _rounded_fusion(t, fusion)
-            else:
-                cycle = math.inf
-                if t.infranodal[rhythm]:
-                    cycle = 0.0 if math.isnan(t.passes_bpm[rhythm]) else math.ceil(rate / t.passes_bpm[rhythm])
-                elif not math.isnan(t.conduct_of[rhythm]):
-                    cycle = np.rint(t.conduct_of[rhythm] * m[AV_RATE] ** t.block_exponent)
-                    cycle = math.inf if cycle > t.longest_wenckebach else cycle
-                if complete or cycle < 2:
-                    usual[HR], usual[COMPLETE] = escape, 1.0
-                    usual[KIND] = path if t.junctional[rhythm] else _ESCAPE_KIND
-                    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / escape
-                    continue
-                usual[PR_S] = pr_s
-                if cycle < math.inf:
-                    passed = 1.0 / cycle if t.infranodal[rhythm] else (cycle - 1) / cycle
-                    usual[HR] = rate * passed
-                    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
-                    if not t.infranodal[rhythm]:
-                        grown = t.growth_ms[rhythm] / 1000
-                        usual[PR_S] = pr_s + grown * (cycle - 2) / 2
-                        if cycle > 3:  # most beats follow one that was conducted
-                            usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate + grown
-            share = min(t.ectopic_share[rhythm] * m[ECTOPY], t.largest_share)
-            _ectopics(t, rhythm, 60 / usual[HR], share, path, usual)
-        elif leader == _ATRIAL:
-            if not math.isnan(t.flutter_bpm[rhythm, 0]):
-                atrial = t.flutter_bpm[rhythm, 0] + t.flutter_bpm[rhythm, 1] * minute[4]
-                usual[HR] = atrial / max(1.0, np.rint(atrial / rate))
-            if complete:
-                usual[HR], usual[KIND] = escape, path if t.junctional[rhythm] else _ESCAPE_KIND
-            usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
-        elif leader == _PATHWAY:
-            usual[KIND], usual[FUSION_MS] = PREEXCITED, _rounded_fusion(t, t.fusion_ms[rhythm])
-        elif leader == _VENTRICULAR:
-            usual[KIND] = t.focus[rhythm]
-        elif leader == _PACED:
-            usual[KIND], usual[P_WAVES] = _PACED_KIND, 1.0
-        elif leader == _TORSADE:  # the usual beat is a wave of the run
-            usual[HR], usual[KIND] = t.torsade_bpm, math.nan
+def usual_beat(t, heart, m, usual):
+    """The usual beat ``usual (N_USUAL,)`` of a strip; see ``rhythm.py``, which makes the trains."""
+    minute = m[FIRST_MINUTE:FIRST_SHOWN]
+    rhythm = int(heart[RHYTHM])
+    leader, conduction = t.leader[rhythm], int(heart[RHYTHM + 1])
+    path = _NORMAL if conduction == PREEXCITED else conduction
+    pace = paced_by(leader)
+    rate = heart[RATE] * (1 + t.rate_sd * minute[0]) * (m[pace] if pace >= 0 else 1.0)
+    pr_s = (heart[PR] + t.pr_sd_ms * minute[1] + m[PR_MS]) / 1000
+    complete = m[AV_BLOCK] > minute[3] and (leader == _SINUS or leader == _ATRIAL)
+    usual[FUSION_MS], usual[P_WAVES], usual[COMPLETE], usual[ECTOPIC] = 0.0, 0.0, 1.0 if complete else 0.0, 0.0
+    if leader == _NOTHING or rate <= 0:
+        usual[HR], usual[KIND] = math.nan, math.nan
+        return
+    usual[HR], usual[KIND], usual[PR_S] = rate, path, math.nan
+    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate
+    escape = t.escape_bpm[rhythm] * m[ESCAPE_RATE]
+    if leader == _SINUS:
+        usual[P_WAVES] = 1.0
+        through = t.pathway_pr_ms / 1000
+        if conduction == PREEXCITED:
+            fusion = t.whole_fusion_ms if complete else 1000 * (pr_s - through)
+            usual[COMPLETE] = 0.0
+            usual[PR_S] = through if fusion > 0 else pr_s
+            usual[KIND] = PREEXCITED if fusion > 0 else _NORMAL
+            usual[FUSION_MS] = _rounded_fusion(t, fusion)
+        else:
+            cycle = math.inf
+            if t.infranodal[rhythm]:
+                cycle = 0.0 if math.isnan(t.passes_bpm[rhythm]) else math.ceil(rate / t.passes_bpm[rhythm])
+            elif not math.isnan(t.conduct_of[rhythm]):
+                cycle = np.rint(t.conduct_of[rhythm] * m[AV_RATE] ** t.block_exponent)
+                cycle = math.inf if cycle > t.longest_wenckebach else cycle
+            if complete or cycle < 2:
+                usual[HR], usual[COMPLETE] = escape, 1.0
+                usual[KIND] = path if t.junctional[rhythm] else _ESCAPE_KIND
+                usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / escape
+                return
+            usual[PR_S] = pr_s
+            if cycle < math.inf:
+                passed = 1.0 / cycle if t.infranodal[rhythm] else (cycle - 1) / cycle
+                usual[HR] = rate * passed
+                usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
+                if not t.infranodal[rhythm]:
+                    grown = t.growth_ms[rhythm] / 1000
+                    usual[PR_S] = pr_s + grown * (cycle - 2) / 2
+                    if cycle > 3:  # most beats follow one that was conducted
+                        usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / rate + grown
+        share = min(t.ectopic_share[rhythm] * m[ECTOPY], t.largest_share)
+        _ectopics(t, rhythm, 60 / usual[HR], share, path, usual)
+    elif leader == _ATRIAL:
+        if not math.isnan(t.flutter_bpm[rhythm, 0]):
+            atrial = t.flutter_bpm[rhythm, 0] + t.flutter_bpm[rhythm, 1] * minute[4]
+            usual[HR] = atrial / max(1.0, np.rint(atrial / rate))
+        if complete:
+            usual[HR], usual[KIND] = escape, path if t.junctional[rhythm] else _ESCAPE_KIND
+        usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
+    elif leader == _PATHWAY:
+        usual[KIND], usual[FUSION_MS] = PREEXCITED, _rounded_fusion(t, t.fusion_ms[rhythm])
+    elif leader == _VENTRICULAR:
+        usual[KIND] = t.focus[rhythm]
+    elif leader == _PACED:
+        usual[KIND], usual[P_WAVES] = _PACED_KIND, 1.0
+    elif leader == _TORSADE:  # the usual beat is a wave of the run
+        usual[HR], usual[KIND] = t.torsade_bpm, math.nan
