@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from planners.racing import below, interval_of, paired
 from planners.ranking import INTERVALS, Rules, admit, check
 from planners.rollout import Futures, Progress, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
+from planners.second_opinion import second_opinion
+
+if TYPE_CHECKING:
+    from ecg_gym.foreign.judges import Judge
 
 CONFIDENCE = 0.95
 MOST_CONTENDERS = 5  # treatments that are sampled further to settle whether they beat watching
@@ -50,13 +54,15 @@ def advise(
     progress: Progress | None = None,
     particles: State | None = None,
     first: np.ndarray | None = None,
+    judge: Judge | None = None,
 ) -> Plan:
     """Watching and the indicated of ``candidates`` (default: the formulary's menu), best first; see the module.
 
     ``facts`` are those of the measured record, by default of the state's own strip. With ``named`` every candidate was
     asked for by name: it stays, and one without an indication says so and is never recommended. Each candidate has
     ``k`` futures; those that might be better than watching, and watching, share ``extra`` more. ``remarks`` of the
-    record's reader go into ``Plan.warnings``. Otherwise as :func:`planners.ranking.plan`.
+    record's reader go into ``Plan.warnings``. A ``judge`` from outside scores the leading candidates once more.
+    Otherwise as :func:`planners.ranking.plan`.
     """
     check(state, k, horizon)
     measure = resolved(measure, risk_aversion)
@@ -75,6 +81,10 @@ def advise(
     dropped = tuple(Unindicated(t, reasons[t].sentence) for t in offered if t not in kept)
     recommendation = _recommendation(rows, settled, facts, len(eligible))
     shown = sampling.futures[rows[0].treatment]
+    order = [row.treatment for row in rows]
+    opinion = None
+    if judge is not None:
+        opinion = second_opinion(judge, order, sampling.futures, state, measure, risk, first)
     return Plan(
         candidates=rows,
         excluded=excluded,
@@ -99,6 +109,7 @@ def advise(
         recommendation=recommendation,
         unindicated=dropped,
         findings=tuple(sorted(facts.findings)),
+        second_opinion=opinion,
     )
 
 

@@ -17,6 +17,7 @@ from planners.facts import Facts, facts_of_record
 from planners.parsing import parse_candidates, parse_given, parse_patient
 
 if TYPE_CHECKING:
+    from ecg_gym.foreign.judges import Judge
     from ecg_gym.risk import RiskModel
     from planners import Plan
 
@@ -34,6 +35,7 @@ class Prepared:
     state: State  # a batch of one, as the world sees the record
     facts: Facts  # what was measured on the record itself
     named: bool  # whether the candidates were asked for by name
+    judge: Judge | None = None  # who is asked for a second opinion
 
 
 def prepare(
@@ -50,22 +52,25 @@ def prepare(
     fix_leads: bool = False,
     rate_hz: float | None = None,
     leads: Sequence[str] | None = None,
+    judge_name: str | None = None,
 ) -> Prepared:
     """Read, check and observe a record; nothing is written and nothing is sampled.
 
     ``scenario`` lends conditions, doses already given and the drugs on offer; explicit words win over it, and both
     win over the record's header. Drugs in ``drugs_words``, or the whole menu with ``all_drugs``, are candidates even
     without an indication. ``fix_leads``, ``rate_hz`` [Hz] and ``leads`` are ``read_record``'s. ``preset="paper"``
-    samples as the paper does: 1,000 ancestral steps.
+    samples as the paper does: 1,000 ancestral steps. ``judge_name`` is an imported network that gives a second opinion.
 
     Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
     """
     from ecg_gym.envs.scenarios import scenario_named
+    from ecg_gym.foreign.judges import judge_named
     from ecg_gym.risk import RiskModel
     from ecg_gym.world_model import WorldModel
 
     if all_drugs and drugs_words is not None:
         raise ValueError("--all-drugs and --drugs were both given; expected one of them; leave one out")
+    judge = None if judge_name is None else judge_named(judge_name)
     record = read_record(
         path, allow_missing_leads=allow_missing_leads, fix_leads=fix_leads, rate_hz=rate_hz, leads=leads
     )
@@ -83,7 +88,7 @@ def prepare(
     state = world.observe(record.ecg, patient, given)
     facts = facts_of_record(record.ecg, patient, state, risk)
     named = all_drugs or drugs_words is not None
-    return Prepared(record, patient, given, candidates, world, risk, state, facts, named)
+    return Prepared(record, patient, given, candidates, world, risk, state, facts, named, judge)
 
 
 def run(
@@ -112,4 +117,5 @@ def run(
         seed=seed,
         progress=progress,
         record=prepared.record.name,
+        judge=prepared.judge,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient, Treatment
+from planners.second_opinion import SecondOpinion
 
 NOTICE = "Research only, never bedside."
 
@@ -132,6 +133,7 @@ class Plan:
     recommendation: Recommendation | None = None  # of ``advise``; the plain ranking recommends nothing
     unindicated: tuple[Unindicated, ...] = ()
     findings: tuple[str, ...] = ()  # of the record, more likely than not
+    second_opinion: SecondOpinion | None = None  # of a network from outside, on the leading candidates
     before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
     """(K, 12, 1024) [mV]: the futures of the best candidate."""
@@ -152,7 +154,8 @@ class Plan:
         rows = "".join(map(_html_row, self.candidates))
         advice = self.recommendation
         said = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
-        notes = "".join(f"<li>{escape(words)}</li>" for words in (*self.warnings, NOTICE))
+        outside = self.second_opinion.sentences() if self.second_opinion is not None else []
+        notes = "".join(f"<li>{escape(words)}</li>" for words in (*outside, *self.warnings, NOTICE))
         return f"{said}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -178,6 +181,7 @@ class Plan:
                 "findings": self.findings,
                 "warnings": self.warnings,
                 "recommendation": None if self.recommendation is None else self.recommendation.to_json_dict(),
+                "second_opinion": None if self.second_opinion is None else self.second_opinion.to_json_dict(),
                 "candidates": [c.to_json_dict() for c in self.candidates],
                 "unindicated": [{"treatment": str(u.treatment), "why": u.sentence} for u in self.unindicated],
                 "excluded": [{"treatment": str(e.treatment), "reasons": e.reasons} for e in self.excluded],

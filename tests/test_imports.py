@@ -25,6 +25,7 @@ INSIDE = (
     ("tissue",),
     ("world_model",),
     ("risk",),
+    ("foreign",),
     ("rollout",),
     ("datasets",),  # virtual trials are written in the words of the world model
     ("envs", "clinical_trial"),

@@ -94,9 +94,7 @@ def kinds() -> Mapping[str, Mapping[str, Any]]:
 
 def kind_of(weights: Path) -> str:
     """The kind a file of weights says it is."""
-    from training.run_record import metadata
-
-    return str(metadata(weights).get("kind"))
+    return str(checkpoint.metadata(weights).get("kind"))
 
 
 def _origin(said: Mapping[str, Any], sha256: str) -> Iterator[str]:

@@ -143,7 +143,7 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 def stamp(weights: Path, folder: Path) -> None:
     """Write into a file of weights which run made it: preset, hash of the data, device. Its tensors stay."""
-    run, said = read(folder), metadata(weights)
+    run, said = read(folder), checkpoint.metadata(weights)
     session = run["sessions"][-1]
     machine = session["environment"]
     stored = checkpoint.load(weights, said["kind"])
@@ -167,19 +167,7 @@ def stamp(weights: Path, folder: Path) -> None:
 
 def metrics_of(weights: Path) -> dict[str, Any]:
     """What a file of weights says was measured when it was made."""
-    return metadata(weights).get("metrics", {})
-
-
-def metadata(weights: Path) -> dict[str, Any]:
-    """The JSON document inside a file of weights, whatever its kind; ValueError for a file that is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="pt") as file:
-            entries = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is no file of weights ({error}); expected *.safetensors; mend the path") from error
-    return json.loads(entries.get("ecg_gym", "{}"))
+    return checkpoint.metadata(weights).get("metrics", {})
 
 
 def environment(device: str) -> dict[str, Any]:

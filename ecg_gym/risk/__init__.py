@@ -3,5 +3,6 @@
 from ecg_gym.risk.aggregate import AGGREGATES, FINDINGS
 from ecg_gym.risk.limits import LIMITS, Limit, interval_terms
 from ecg_gym.risk.model import Risk, RiskModel
+from ecg_gym.risk.source import FindingsSource
 
-__all__ = ["AGGREGATES", "FINDINGS", "LIMITS", "Limit", "Risk", "RiskModel", "interval_terms"]
+__all__ = ["AGGREGATES", "FINDINGS", "LIMITS", "FindingsSource", "Limit", "Risk", "RiskModel", "interval_terms"]

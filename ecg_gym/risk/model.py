@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,9 @@ from ecg_gym.columns import FEMALE, Patients
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
 from ecg_gym.risk import aggregate, limits
 from ecg_gym.risk.cache import MeasuredStrips
+from ecg_gym.risk.source import FindingsSource
 from ecg_gym.waveform import measure
 from ecg_gym.waveform.intervals import Intervals
-
-if TYPE_CHECKING:
-    from ecg_gym.risk.classifier import Findings
 
 FINDINGS_TERM = "findings"
 
@@ -46,7 +43,7 @@ class RiskModel:
 
     def __init__(
         self,
-        classifier: Findings | None = None,
+        classifier: FindingsSource | None = None,
         aggregation: str = "adverse",
         use_limits: bool = True,
         deterministic: str | None = None,  # "batch": a row's bits do not depend on its batch (slower for few rows)

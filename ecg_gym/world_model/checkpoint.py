@@ -121,6 +121,15 @@ def load(path: str | Path, kind: str, expected_sha256: str | None = None) -> Che
     return Checkpoint(path, tensors, metadata, digest)
 
 
+def metadata(path: str | Path) -> dict[str, Any]:
+    """The JSON document inside a file of weights, whatever its kind; ValueError for a file that is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _parsed((file.metadata() or {}).get(_KEY))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no file of weights ({error}); expected *.safetensors; mend the path") from None
+
+
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     """One SHA-256 over names, kinds, shapes and values of all tensors, in the order of their names."""
     digest = hashlib.sha256()

@@ -23,7 +23,7 @@ from training.cli.data import app as data_commands
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
-from training.cli.weights import weights
+from training.cli.weights import app as weights
 from training.console import SAY as _SAY
 from training.console import entrance, note, progress_bar, refuse, research_only, results, writable
 
@@ -86,6 +86,10 @@ FixLeads = Annotated[
 ]
 Rate = Annotated[float | None, typer.Option(help="Sampling rate [Hz] of a CSV or NumPy file that has none.")]
 LeadNames = Annotated[str | None, typer.Option(help="Names of the columns of a file without: I,II,III,aVR,...")]
+SecondOpinion = Annotated[
+    str | None,
+    typer.Option(help="Imported network that judges the five best once more: ecgfounder, ecg-fm, or a file."),
+]
 
 train = typer.Typer(
     help="Train one learned thing; stop it any time, the same command goes on.",
@@ -99,7 +103,7 @@ app.add_typer(data_commands, name="data")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
-app.command()(weights)
+app.add_typer(weights, name="weights")
 
 
 def _version(value: bool) -> None:
@@ -145,6 +149,7 @@ def plan(
     fix_leads: FixLeads = False,
     rate: Rate = None,
     leads: LeadNames = None,
+    second_opinion: SecondOpinion = None,
 ) -> None:
     """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
     from planners.from_record import prepare, run
@@ -166,6 +171,7 @@ def plan(
             fix_leads=fix_leads,
             rate_hz=rate,
             leads=None if leads is None else [name.strip() for name in leads.split(",")],
+            judge_name=second_opinion,
         )
     for remark in prepared.record.remarks:
         note(remark)

@@ -1,4 +1,4 @@
-"""``ecg-gym weights``: what ships (or a file of your own), as a table that fits a screen, a model card, or JSON."""
+"""``ecg-gym weights``: what ships, or a file of your own, as a table, a card or JSON; and import of foreign ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,63 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from training.console import entrance, results, say
+from training.console import entrance, note, results, say, writable
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
 Json = Annotated[bool, typer.Option("--json", help="Everything that the files say of themselves, as one document.")]
-LICENCES = ("Apache-2.0", "CC BY 4.0", "ODC-By 1.0")
+Card = Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")]
+LICENCES = ("Apache-2.0", "CC BY 4.0", "ODC-By 1.0", "MIT")
+STRIPS = 32  # virtual ones, that measure the latents of an imported codec
 
 
-def weights(
-    file: Annotated[Path | None, typer.Argument(help="Weights of your own; default those in the package.")] = None,
-    card: Annotated[bool, typer.Option("--card", help="The model card, Markdown on stdout.")] = False,
-    as_json: Json = False,
+@app.callback()
+def weights(context: typer.Context, card: Card = False, as_json: Json = False) -> None:
+    """What weights ship: kind, size, hash, and under which licences the data came that they learned from."""
+    if context.invoked_subcommand is None:
+        _show(None, card, as_json)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="Weights of your own.")], card: Card = False, as_json: Json = False
 ) -> None:
-    """What weights are: kind, size, hash, and under which licences the data came that they learned from."""
+    """The same of a file of your own."""
+    _show(file, card, as_json)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of another group, as torch.save wrote it.")],
+    name: Annotated[str, typer.Option("--as", help="ecgfounder, ecg-fm or diffusets-vae.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File that is written; default NAME.safetensors in $ECG_GYM_WEIGHTS or out/weights."),
+    ] = None,
+) -> None:
+    """Read a foreign checkpoint without executing its pickle, check every name and shape, write safetensors."""
+    from ecg_gym.foreign.importing import foreign_named, import_weights
+    from ecg_gym.foreign.judges import path_of
+
+    with entrance():
+        foreign = foreign_named(name)
+        target = writable(out or path_of(name), folder=False)
+        strips = _virtual_strips(STRIPS) if name == "diffusets-vae" else None
+        sha256 = import_weights(file, name, target, strips=strips)
+    note(f"{foreign.row['title']}; licence {foreign.row['licence']}; {foreign.row['source']}")
+    say(f"weights  {target}\nSHA-256  {sha256}")
+
+
+def _virtual_strips(n: int) -> Any:
+    import numpy as np
+
+    from ecg_gym.virtual_patient import VirtualPatient
+
+    return VirtualPatient().initial(n, np.random.default_rng(0)).ecg
+
+
+def _show(file: Path | None, card: bool, as_json: bool) -> None:
+    """Table, card or JSON of one file, or of those in the package."""
     from training import model_card
 
     if card:

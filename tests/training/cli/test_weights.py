@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
+import numpy as np
+from foreign import save_torch
 from typer.testing import CliRunner
 
+from ecg_gym.foreign.ecgfounder import KIND, FounderConfig, FounderNet
 from ecg_gym.world_model import checkpoint
 from training.cli.app import app
 
@@ -34,6 +38,18 @@ def test_json_has_what_the_files_say_of_themselves() -> None:
 def test_a_file_that_is_no_weights_is_refused(tmp_path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"nothing")
-    result = run(str(path))
+    result = run("show", str(path))
     assert result.exit_code == 2
     assert "refused" in result.stderr
+
+
+def test_an_import_is_checked_written_and_shown(tmp_path) -> None:
+    bad = save_torch(tmp_path / "x.pth", {"state_dict": {"a": np.ones(2, np.float32)}})
+    result = run("import", str(bad), "--as", "ecgfounder", "--out", str(tmp_path / "x.safetensors"))
+    assert result.exit_code == 2
+    assert "lacks" in result.stderr
+    assert run("import", str(bad), "--as", "other").exit_code == 2
+    network = FounderNet(FounderConfig(widths=(8, 12), blocks=(1, 1), group_width=4))
+    path = tmp_path / "small.safetensors"
+    checkpoint.save(path, KIND, network.state_dict(), asdict(network.config), data={}, metrics={})
+    assert "ECGFounder (imported)" in run("show", str(path), "--card").stdout

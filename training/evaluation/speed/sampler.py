@@ -362,7 +362,9 @@ def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent
     """Processor seconds of every call of a denoiser, of the codec and of the findings' classifier, by part."""
     spent, began = Spent(), {}
     codec = {id(world.vae.encoder), id(world.vae.decoder)}
-    findings = id(risk.classifier.network) if risk is not None and risk.classifier is not None else None
+    findings = (
+        id(getattr(risk.classifier, "network", None)) if risk is not None and risk.classifier is not None else None
+    )
 
     def part(module: nn.Module) -> str | None:
         if isinstance(module, Denoiser):
