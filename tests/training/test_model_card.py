@@ -128,7 +128,7 @@ def test_cards_are_written_beside_the_weights_and_shown_by_the_command(tmp_path:
     path = made(tmp_path)
     assert model_card.write(tmp_path) == [tmp_path / "mine.md"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.md", "mine.safetensors"]
-    rows = CliRunner().invoke(app, ["weights", str(path), "--card"])
+    rows = CliRunner().invoke(app, ["weights", "show", str(path), "--card"])
     assert rows.exit_code == 0
     assert rows.stdout == (tmp_path / "mine.md").read_text()
     assert CliRunner().invoke(app, ["weights", "--card"]).stdout.count("# The ") == len(model_card.shipped())
