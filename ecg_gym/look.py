@@ -1,4 +1,4 @@
-"""``Look``: what B strips say when somebody reads them, measured or told: intervals, signs and the 17 findings."""
+"""``Look``: what is read of B people: intervals and signs of a strip, its 17 findings, and a cuff's mean pressure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 READ = (
     "hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms", "r_amplitude_mv", "t_amplitude_mv",
-    "p_present", "regular", "n_beats",
+    "p_present", "regular", "n_beats", "map_mmhg",
 )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class Dose:
     drug: str
     amount: float
     unit: str  # "mg", "g", "mcg", "mmol", "U", "mg/kg", "mcg/kg/min" ...; the formulary says which fit
-    route: str  # "PO", "IV"
+    route: str  # "PO", "IV", "SC", or "EXT" for what is done from outside
     duration_hours: float = 0.0
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ class Administration:
 _NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _DOSE = re.compile(
     rf"^\s*(?P<drug>[A-Za-z][\w\-]*(?:\s+[A-Za-z][\w\-]*)*?)\s+(?P<amount>{_NUMBER})\s*(?P<unit>[A-Za-z\u00b5\u03bc][\w/\u00b5\u03bc]*)"
-    r"(?:\s+(?P<route>PO|IV|SC|oral|orally|by mouth|p\.o\.|i\.v\.|s\.c\.))?"
+    r"(?:\s+(?P<route>PO|IV|SC|EXT|oral|orally|by mouth|p\.o\.|i\.v\.|s\.c\.))?"
     rf"(?:\s+(?:over|for|in)\s+(?P<time>{_NUMBER})\s*(?P<clock>s|sec|seconds?|min|mins|minutes?|h|hr|hrs|hours?))?\s*$",
     re.IGNORECASE,
 )
@@ -126,7 +126,7 @@ def parse_dose(text: str, default_route: str = "") -> Dose:
     match = _DOSE.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
-            f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC] [over TIME min]'; "
+            f"dose is {text!r}; expected 'DRUG AMOUNT UNIT [PO|IV|SC|EXT] [over TIME min]'; "
             "write for example 'dofetilide 0.5 mg PO' or 'amiodarone 150 mg IV over 10 min'"
         )
     route = (match["route"] or default_route).upper()

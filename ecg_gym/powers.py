@@ -87,6 +87,20 @@ class ReadsVitals(Protocol):
 
 
 @runtime_checkable
+class MeasuresPressure(Protocol):
+    """Knows what a cuff says, which no strip does."""
+
+    def pressure(self, state: State) -> np.ndarray:
+        """Mean arterial pressure of each row ``(B,)`` [mmHg]."""
+        ...
+
+
+def measured_pressure(world: Any, state: State) -> np.ndarray:
+    """What a cuff says of each row ``(B,)`` [mmHg]; NaN in a world that knows no pressure."""
+    return world.pressure(state) if isinstance(world, MeasuresPressure) else np.full(len(state), np.nan)
+
+
+@runtime_checkable
 class DrawsTogether(Protocol):
     """Draws people of different kinds at once, each out of its own stream."""
 

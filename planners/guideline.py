@@ -173,7 +173,7 @@ def _check(node: Mapping[str, Any], name: str) -> None:
     if "not" in node:
         return _check(node["not"], name)
     known = {
-        "interval": {f.name for f in MEASURED},
+        "interval": {*(f.name for f in MEASURED), "map_mmhg"},
         "patient": {f.name for f in fields(Patient)},
         "condition": set(CONDITIONS),
         "finding": set(FINDINGS),

@@ -345,7 +345,7 @@ def in_situations(design: TrialDesign) -> TrialDesign:
 def _make(folder: Path, shards: range, design: TrialDesign, starts: Sequence[Start]) -> None:
     for _ in make_shards(folder, shards, design, starts):
         pass
-    pairs = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, design)]
+    pairs = [pair for pair in combinations(FORMULARY.medicines, 2) if is_held_out(pair, design)]
     sides = {shard: split_of(shard) for shard in shards}
     splits.write_trials(folder, sides, design.patients, levels=(design.held_out_level,), pairs=pairs)
 

@@ -175,10 +175,10 @@ def draw_treatment(
     if rng.random() < rng.choice(design.watch):
         return WATCH, False
     unusual = split == "test" and rng.random() < design.held_out_share
-    names = tuple(own) if own and rng.random() < design.own_drugs else FORMULARY.names
+    names = tuple(own) if own and rng.random() < design.own_drugs else FORMULARY.medicines
     drugs: Sequence[str] = (str(rng.choice(names)),)
     if rng.random() < design.pair:
-        pairs = [p for p in combinations(FORMULARY.names, 2) if is_held_out(p, design) == unusual]
+        pairs = [p for p in combinations(FORMULARY.medicines, 2) if is_held_out(p, design) == unusual]
         drugs = pairs[int(rng.integers(len(pairs)))]
     levels = (design.held_out_level,) if unusual and len(drugs) == 1 else design.levels
     return Treatment(tuple(_draw_dose(drug, patient, rng, levels) for drug in drugs)), unusual

@@ -10,9 +10,10 @@ import numpy as np
 from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology.doses import ASSUMED_WEIGHT_KG, milligrams, per_kg
+from ecg_gym.pharmacology.drugs import ROUTES
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.medication import ingredients
-from ecg_gym.pharmacology.tables import ROUTES, medication_names
+from ecg_gym.pharmacology.tables import medication_names
 
 _WEIGHT, _CLEARANCE = NUMBERS.index("weight_kg"), NUMBERS.index("creatinine_clearance")
 _IONS = slice(NUMBERS.index("potassium"), NUMBERS.index("calcium") + 1)

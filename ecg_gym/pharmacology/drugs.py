@@ -15,6 +15,7 @@ from ecg_gym.pharmacology.kinetics import Compartments
 CHANNELS = ("IKr", "ICaL", "INaL", "INa", "IKs")
 PATHWAYS = ("cyp3a", "cyp2d6", "renal", "other")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")  # [mmol/L]
+ROUTES = ("PO", "IV", "SC", "EXT")  # by mouth, into a vein, under the skin, from outside (a procedure)
 RATES = ("/min", "/h")  # a unit that ends so is a rate
 LAW_UNITS = {  # what a law may act on, and the unit of its Emax
     "sinus_rate": "1",
@@ -36,6 +37,10 @@ LAW_UNITS = {  # what a law may act on, and the unit of its Emax
     "potassium": "mmol/L",
     "magnesium": "mmol/L",
     "calcium": "mmol/L",
+    "contractility": "1",
+    "resistance": "1",
+    "pacing_bpm": "1/min",
+    "shock": "1",
 }
 
 
@@ -43,7 +48,7 @@ LAW_UNITS = {  # what a law may act on, and the unit of its Emax
 class Route:
     """How a drug is given by one route, and how much of it may be."""
 
-    name: str  # PO, IV or SC
+    name: str  # one of ROUTES
     unit: str  # the unit in which doses are written, such as "mg" or "mcg/kg/min"
     usual: tuple[float, ...]  # the menu's doses [unit]
     max_single: float  # [unit]
@@ -126,6 +131,8 @@ class Drug:
     metabolite: Metabolite | None = None
     neutralises: tuple[str, float] | None = None  # (drug, mg of it bound by one mg)
     supplies: str | None = None  # the electrolyte that the drug's own molecules are
+    procedure: bool = False  # something that is done, no drug
+    stops_medication: bool = False  # standing orders, running infusions and other medication end with it
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -135,12 +142,12 @@ def parse_drug(name: str, data: Any) -> Drug:
     """The ``Drug`` of one formulary entry; raises ValueError, naming the place, for anything that does not fit."""
     block = Block.of(name, data)
     block.expect(
-        {"class", "molar_mass", "unbound", "units", "routes", "kinetics", "channels", "laws"}
-        | {"metabolite", "neutralises", "supplies"}
+        {"class", "kind", "molar_mass", "unbound", "units", "routes", "kinetics", "channels", "laws"}
+        | {"metabolite", "neutralises", "supplies", "stops"}
     )
     routes = {route: _route(route, block.block("routes").block(route)) for route in block.block("routes").entries()}
     if not routes:
-        raise ValueError(f"{name} has no routes; expected at least one of PO, IV, SC; add routes: to its entry")
+        raise ValueError(f"{name} has no routes; expected at least one of PO, IV, SC, EXT; add routes: to its entry")
     kinetics = block.block("kinetics")
     molar_mass = block.number("molar_mass", "g/mol", 0.0)
     metabolite = _metabolite(block.block("metabolite")) if "metabolite" in block else None
@@ -169,12 +176,14 @@ def parse_drug(name: str, data: Any) -> Drug:
         metabolite=metabolite,
         neutralises=(str(binds.data["drug"]), binds.number("per_mg", "mg/mg")) if "neutralises" in block else None,
         supplies=_one_of(block.data["supplies"], ELECTROLYTES, f"{name}.supplies") if "supplies" in block else None,
+        procedure="kind" in block and bool(_one_of(block.data["kind"], ("procedure",), f"{name}.kind")),
+        stops_medication="stops" in block and bool(_one_of(block.data["stops"], ("medication",), f"{name}.stops")),
     )
 
 
 def _route(name: str, block: Block) -> Route:
     block.expect({"unit", "usual", "max_single", "max_1h", "max_24h", "min_interval", "duration", "infusion"})
-    name = _one_of(name, ("PO", "IV", "SC"), block.path)
+    name = _one_of(name, ROUTES, block.path)
     unit = str(block.data.get("unit"))
     total = f"{unit} h" if unit.endswith(RATES) else unit
     return Route(
@@ -205,7 +214,7 @@ def _compartments(common: Block, route: Block, metabolite: Block) -> Compartment
     """One route's parameters: its own where it has them, else those all routes share."""
     common.expect(
         {"pathway", "renal", "poor_metaboliser", "clearance_sd", "volume_sd", "absorption_sd", "fraction_sd"}
-        | {"clearance", "volume", "flow_2", "volume_2", "flow_3", "volume_3", "equilibration", "PO", "IV", "SC"}
+        | {"clearance", "volume", "flow_2", "volume_2", "flow_3", "volume_3", "equilibration", *ROUTES}
     )
     units = {
         "clearance": ("L/h", None),

@@ -44,6 +44,8 @@ _FACTORS = (
     "ectopy",
     "escape_rate",
     "pathway_rate",
+    "contractility",
+    "resistance",
 )
 _SENSITIVITY_OF = {
     "sinus_rate": "sinus_node",
@@ -115,6 +117,10 @@ def modulate_many(
         "escape_rate": _clip(law["escape_rate"], c.escape_rate_low, c.escape_rate_high),
         "pathway_rate": _clip(law["pathway_rate"], c.pathway_rate_low, c.pathway_rate_high),
         "torsade_termination_per_hour": law["torsade_termination_per_hour"],
+        "contractility": _clip(law["contractility"], c.contractility_low, c.contractility_high),
+        "resistance": _clip(law["resistance"], c.resistance_low, c.resistance_high),
+        "pacing_bpm": law["pacing_bpm"],
+        "shock": law["shock"],
     }
     return Modulation(**columns)
 

@@ -36,6 +36,11 @@ class Formulary(Mapping[str, Drug]):
         return tuple(self._drugs)
 
     @cached_property
+    def medicines(self) -> tuple[str, ...]:
+        """The names of what is a drug and no procedure, in order: what a learned world knows about."""
+        return tuple(name for name, drug in self._drugs.items() if not drug.procedure)
+
+    @cached_property
     def index(self) -> dict[str, int]:
         """Place of a drug in ``names``."""
         return {name: i for i, name in enumerate(self.names)}

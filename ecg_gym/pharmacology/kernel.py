@@ -18,12 +18,12 @@ from numba import njit
 from ecg_gym.compiled import compiled_exact
 
 N_MODES = 6  # depot, three of the core, effect site, metabolite
-N_MODULATION = 20
+N_MODULATION = 24
 (SINUS_RATE, AV_RATE, PR_MS, AV_BLOCK, CONDUCTION, ATRIAL_CONDUCTION, JTPEAK_MS, TPEAK_TEND_MS, T_AMPLITUDE, ECTOPY,
  REENTRY_ENDS, AF_ENDS, VT_ENDS, IKR_BLOCK, ICAL_BLOCK, INAL_BLOCK, INA_BLOCK, ESCAPE_RATE, PATHWAY_RATE,
- TORSADE_ENDS) = range(N_MODULATION)  # the fields of Modulation, in its order  # fmt: skip
+ TORSADE_ENDS, CONTRACTILITY, RESISTANCE, PACING, SHOCK) = range(N_MODULATION)  # the fields of Modulation, in its order  # fmt: skip
 (L_SINUS, L_AV, L_PR, L_BLOCK, L_CONDUCTION, L_ATRIAL, L_JTPEAK, L_TPEAK, L_T, L_ECTOPY, L_REENTRY, L_AF, L_VT,
- L_ESCAPE, L_PATHWAY, L_TORSADE) = range(16)  # tables.TARGETS  # fmt: skip
+ L_ESCAPE, L_PATHWAY, L_TORSADE, L_CONTRACTILITY, L_RESISTANCE, L_PACING, L_SHOCK) = range(20)  # tables.TARGETS  # fmt: skip
 (S_CYP3A, S_CYP2D6, S_RENAL, S_OTHER, S_VOLUME, S_ABSORPTION, S_FRACTION, S_POOR, S_IKR, S_ICAL, S_INAL, S_INA, S_AV,
  S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY, S_IKS, S_DISPERSION) = range(20)  # sensitivity.NAMES  # fmt: skip
 (CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM) = range(13)  # the fields of Compartments
@@ -38,7 +38,7 @@ class Scratch(NamedTuple):
     on_board: np.ndarray  # (Q,) which drugs there are
     level: np.ndarray  # (Q, T, 4) plasma, effect, metabolite [ng/mL] and body [mg] of each
     serum: np.ndarray  # (T, 3) [mmol/L]
-    change: np.ndarray  # (T, 20) Modulation
+    change: np.ndarray  # (T, 24) Modulation
     looks: np.ndarray  # (T,) [h]
     own: np.ndarray  # (13,) parameters of a drug in a person
     system: np.ndarray  # (13,) and with an interaction
@@ -53,7 +53,7 @@ class Scratch(NamedTuple):
     events: np.ndarray  # (E,) [h]
     figures: np.ndarray  # (N, 4) effects on board
     kinds: np.ndarray  # (N, 4)
-    value: np.ndarray  # (16,) laws by target
+    value: np.ndarray  # (20,) laws by target
     channels: np.ndarray  # (5,) channel block
     five: np.ndarray  # (5,) drift of the day
     three: np.ndarray  # (3,) serum of one look
@@ -64,7 +64,7 @@ def scratch(drugs, q, looks):
     """Room for up to ``q`` doses and so many looks."""
     most = q * drugs.most_effects
     return Scratch(
-        np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, 20)), np.empty(looks),
+        np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, N_MODULATION)), np.empty(looks),
         np.empty(13), np.empty(13), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
         np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 3 * q * len(drugs.change) + 1),
         np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(5), np.zeros(5),
@@ -469,7 +469,7 @@ def drift_of(day, clock, drift):
 
 @njit(inline="always")
 def modulation_of(c, reserve, reference, value, block, serum, sens, drift, out):
-    """The ``Modulation`` ``out (20,)`` out of laws, channel block, serum and the drift of the day."""
+    """The ``Modulation`` ``out (24,)`` out of laws, channel block, serum and the drift of the day."""
     ikr, jtpeak, tpeak_tend = repolarise(c, reserve, reference, block, serum, sens)
     day = sens[S_DAY]
     excess = max(serum[0] - c.potassium_onset - c.calcium_protection * max(serum[2] - reference[2], 0.0), 0.0)
@@ -492,6 +492,9 @@ def modulation_of(c, reserve, reference, value, block, serum, sens, drift, out):
     out[ESCAPE_RATE] = min(max(value[L_ESCAPE], c.escape_rate_low), c.escape_rate_high)
     out[PATHWAY_RATE] = min(max(value[L_PATHWAY], c.pathway_rate_low), c.pathway_rate_high)
     out[TORSADE_ENDS] = value[L_TORSADE]
+    out[CONTRACTILITY] = min(max(value[L_CONTRACTILITY], c.contractility_low), c.contractility_high)
+    out[RESISTANCE] = min(max(value[L_RESISTANCE], c.resistance_low), c.resistance_high)
+    out[PACING], out[SHOCK] = value[L_PACING], value[L_SHOCK]
 
 
 @compiled_exact

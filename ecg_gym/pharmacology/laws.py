@@ -42,6 +42,10 @@ _UNITS = {
         "escape_rate_high": "1",
         "pathway_rate_low": "1",
         "pathway_rate_high": "1",
+        "contractility_low": "1",
+        "contractility_high": "1",
+        "resistance_low": "1",
+        "resistance_high": "1",
     },
 }
 
@@ -80,6 +84,10 @@ class Coefficients:
     escape_rate_high: float
     pathway_rate_low: float
     pathway_rate_high: float
+    contractility_low: float
+    contractility_high: float
+    resistance_low: float
+    resistance_high: float
 
 
 @cache

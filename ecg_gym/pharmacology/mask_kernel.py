@@ -146,6 +146,8 @@ def _compile(
     if "not" in node:
         _compile(node["not"], dose, treatment, intervals, findings, sets, ops)
         ops.append((NOT, 0, 0.0, 0.0))
+    elif "interval" in node and node["interval"] not in intervals:  # nobody measures it, so it never bites
+        ops += [(TRUE, 0, 0.0, 0.0), (NOT, 0, 0.0, 0.0)]
     elif "interval" in node:
         ops.append((INTERVAL, intervals.index(node["interval"]), *beyond))
     elif "patient" in node:

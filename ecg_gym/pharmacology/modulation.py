@@ -37,7 +37,13 @@ class Modulation:
     # rhythms that need words of their own
     escape_rate: float = 1.0  # factor on the rate of a focus that takes over when nothing is conducted
     pathway_rate: float = 1.0  # factor on the ventricular rate an accessory pathway lets through in AF
-    torsade_termination_per_hour: float = 0.0  # hazard of ending a bout of torsade for good [1/h]
+    torsade_termination_per_hour: float = 0.0  # hazard of ending a bout of torsade [1/h]
+    # the circulation, which no strip shows, and what is done to a heart from outside
+    contractility: float = 1.0  # factor on the strength of the ventricle
+    resistance: float = 1.0  # factor on the resistance of the vessels
+    pacing_bpm: float = 0.0  # a pacemaker on demand fires at this rate [1/min]; 0 is none
+    shock: float = 0.0  # 0..1: a shock was delivered within this minute
 
 
+CIRCULATION = ("contractility", "resistance", "pacing_bpm", "shock")  # fields that the McSharry prior has no use for
 REST = Modulation()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ecg_gym.pharmacology.circadian import _asleep, _day
-from ecg_gym.pharmacology.drugs import CHANNELS, ELECTROLYTES, LAW_UNITS
+from ecg_gym.pharmacology.drugs import CHANNELS, ELECTROLYTES, LAW_UNITS, ROUTES
 from ecg_gym.pharmacology.effects import _CHANNEL_SENSITIVITY, _FACTORS, _SENSITIVITY_OF, _binders
 from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.formulary import FORMULARY
@@ -25,7 +25,6 @@ from ecg_gym.pharmacology.laws import Coefficients, coefficients
 from ecg_gym.pharmacology.repolarisation import table
 from ecg_gym.pharmacology.sensitivity import NAMES
 
-ROUTES = ("PO", "IV", "SC")
 TARGETS = tuple(name for name in LAW_UNITS if name not in ELECTROLYTES)  # the columns of a law's value
 SITES = ("plasma", "effect", "metabolite")
 FACTOR, SUM, SHARE = 0, 1, 2  # how laws of one target come together
@@ -38,7 +37,7 @@ Figures = NamedTuple("Figures", [(f.name, float) for f in fields(Coefficients)])
 class Drugs(NamedTuple):
     """Everything about n drugs that the kernel needs."""
 
-    kinetics: np.ndarray  # (n, 3, 13): the fields of Compartments of each route, for 70 kg; NaN where there is none
+    kinetics: np.ndarray  # (n, 4, 13): the fields of Compartments of each route, for 70 kg; NaN where there is none
     renal: np.ndarray  # (n,) share of clearance
     poor: np.ndarray  # (n, 2) factor of poor metabolisers on clearance, and on the metabolite's formation
     spread: np.ndarray  # (n, 4) SD of ln: clearance, volume, absorption, fraction

@@ -14,6 +14,7 @@ from ecg_gym.pharmacology.sensitivity import _FACTORS, _SCORES, NAMES, Sensitivi
 from ecg_gym.philox import fill_uniform
 from ecg_gym.streams import PATIENT, Streams
 from ecg_gym.virtual_patient import columns
+from ecg_gym.virtual_patient.circulation import people_at_rest
 from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.rhythm_table import rhythms
@@ -79,7 +80,12 @@ def draw_hearts(
     hearts[:, columns.POSE] = np.floor(u[:, 27] * N_POSES)
     sensitivity = _sensitivities(patients, z[:, 28:48], u[:, 48])
     hearts[:, columns.FIRST_SENSITIVITY : columns.FIRST_OFFSET] = np.where(typical[:, None], TYPICAL, sensitivity)
-    hearts[:, columns.FIRST_OFFSET :] = z[:, 50 : 50 + columns.N_OFFSETS]
+    hearts[:, columns.FIRST_OFFSET : columns.OWN_MAP] = z[:, 50 : 50 + columns.N_OFFSETS]
+    scarred = hearts[:, columns.SCAR] > 0
+    own = people_at_rest(patients.group, scarred, z[:, 58:60])
+    hearts[:, columns.OWN_MAP], hearts[:, columns.OWN_CONTRACTILITY] = own
+    hearts[:, columns.ARRHYTHMIA], hearts[:, columns.SINCE] = hearts[:, columns.RATE], 0.0
+    hearts[:, columns.RETURNS], hearts[:, columns.BASE] = -1, table["sinus"]
     return patients, hearts
 
 

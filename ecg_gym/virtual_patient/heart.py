@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology import Sensitivity, draw_sensitivities
+from ecg_gym.virtual_patient.circulation import draw_circulation
 from ecg_gym.virtual_patient.excitation import EIKONAL, MOST_TISSUES, Excitation, slot_of
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
@@ -41,6 +42,12 @@ class Heart:
     p_gain: float = 1.0
     noise: float = 1.0  # factor on the electrode noise; above 3 a poor recording
     tissue: Excitation = EIKONAL  # says when each node fires, and for how long
+    map_mmhg: float = 92.0  # mean arterial pressure at rest in sinus rhythm
+    contractility: float = 1.0  # strength of the ventricle beside a sound one
+    arrhythmia_bpm: float = 0.0  # rate of the arrhythmia that may come back
+    since_hours: float = 0.0  # when the rhythm began, on the patient's clock
+    returns: str = ""  # the arrhythmia that may come back; "" where there is none
+    base: str = "sinus"  # the rhythm that an arrhythmia ends in
 
     @property
     def seat(self) -> int:
@@ -101,7 +108,7 @@ def draw_heart(
     long_qt = _long_qt_ms(rng, sick["long_qt"], patient, healthy)
     if long_qt:
         patient = replace(patient, conditions=patient.conditions | {"congenital_long_qt"})
-    return Heart(
+    heart = Heart(
         patient=patient,
         rhythm=rhythm,
         rate_bpm=sinus_rate if rhythm == "sinus" else _rate(rng, *row[rhythm]["rate_bpm"]),
@@ -121,6 +128,8 @@ def draw_heart(
         p_gain=factor(rng, usual["p_gain"]),
         noise=_noise(rng, recording, poor and not healthy),
     )
+    own_mmhg, contractility = draw_circulation(rng, patient, heart.scar)
+    return replace(heart, map_mmhg=own_mmhg, contractility=contractility, arrhythmia_bpm=heart.rate_bpm)
 
 
 def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Patient:

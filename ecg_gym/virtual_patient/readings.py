@@ -21,8 +21,9 @@ from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import LEADS
 from ecg_gym.virtual_patient import columns
 from ecg_gym.virtual_patient.beat_spectra import KINDS
-from ecg_gym.virtual_patient.columns import FIRST_OFFSET, FIRST_SHOWN, FIRST_USUAL, NOISE, R_GAIN, RHYTHM
+from ecg_gym.virtual_patient.columns import CUFF, FIRST_OFFSET, FIRST_SHOWN, FIRST_USUAL, MAP, NOISE, R_GAIN, RHYTHM
 from ecg_gym.virtual_patient.draws import normal, stream, uniform
+from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 
 TABLE = Path(__file__).with_name("readings.npz")
@@ -42,6 +43,8 @@ N_CLASSES = 3  # of paths: the normal one, bundle branch blocks, others
 N_FEATURES = 24 + len(KINDS) + 10
 POOR_NOISE = 3.0  # recordings above this level are read as those of the noisy view: population.yaml, recording
 _PURPOSE = 64  # of a reading among the streams of a strip's key; one for each view
+_CUFF = 96  # and of a pressure
+_IRREGULAR = tuple(i for i, row in enumerate(rhythms().values()) if row.get("waves") == "fibrillation")
 (_HR, _PR, _QRS, _QT, _JT, _TT, _QTCF, _T) = range(FIRST_SHOWN, FIRST_SHOWN + 8)
 _KIND, _ECTOPIC, _COMPLETE = range(FIRST_USUAL, FIRST_USUAL + 3)
 
@@ -101,14 +104,30 @@ def features_of(heart, now, x):
 
 
 @compiled_exact
-def read_vitals(table, hearts, now, strip, alive, view, judged, intervals, probabilities):
-    """Fill ``intervals (12, B)`` as ``look.READ`` and, if ``judged``, ``probabilities (17, B)``; ``view (B,)``."""
+def cuff_reading(cuff, heart, now, strip):
+    """What a cuff says of the mean arterial pressure [mmHg] at the time of a strip."""
+    sd = cuff.reading * (cuff.irregular if heart[RHYTHM] in _IRREGULAR else 1.0)
+    said = now[MAP] + cuff.person * heart[CUFF] + sd * normal(stream(strip, _CUFF))
+    return max(said, 5.0)
+
+
+@compiled_exact
+def read_cuff(cuff, hearts, now, strip, out):
+    """``cuff_reading`` of every row ``out (B,)``."""
+    for b in range(len(hearts)):
+        out[b] = cuff_reading(cuff, hearts[b], now[b], strip[b])
+
+
+@compiled_exact
+def read_vitals(table, cuff, hearts, now, strip, alive, view, judged, intervals, probabilities):
+    """Fill ``intervals (13, B)`` as ``look.READ`` and, if ``judged``, ``probabilities (17, B)``; ``view (B,)``."""
     x, q, logits = np.empty(N_FEATURES), np.empty(7), np.empty(17)
     bias, person, scatter, chance = table.bias, table.person, table.strip, table.chance
     head, spread = table.head, table.scatter
     for b in range(len(hearts)):
         for i in range(12):
             intervals[i, b] = math.nan
+        intervals[12, b] = cuff_reading(cuff, hearts[b], now[b], strip[b])
         intervals[9, b] = intervals[10, b] = intervals[11, b] = 0.0
         v = view[b]
         if v == 0 and hearts[b, NOISE] > POOR_NOISE:

@@ -21,10 +21,13 @@ from ecg_gym.pharmacology.kernel import (
     AV_BLOCK,
     AV_RATE,
     CONDUCTION,
+    CONTRACTILITY,
     ECTOPY,
     ESCAPE_RATE,
     JTPEAK_MS,
+    PACING,
     PR_MS,
+    RESISTANCE,
     T_AMPLITUDE,
     TPEAK_TEND_MS,
 )
@@ -45,6 +48,7 @@ from ecg_gym.virtual_patient.beat_intervals import (
 )
 from ecg_gym.virtual_patient.beat_spectra import KINDS, PREEXCITED, TERRITORIES
 from ecg_gym.virtual_patient.beat_targets import GAINS_PER_UNIT, MOST_GAIN, Knobs, beat_targets, knobs, turned
+from ecg_gym.virtual_patient.circulation import PressureLaw, mean_pressure, outputs, pressure_law
 from ecg_gym.virtual_patient.columns import FIRST_MINUTE, FIRST_SHOWN, PR, RATE, RHYTHM
 from ecg_gym.virtual_patient.heart import draw_heart
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
@@ -57,6 +61,7 @@ from ecg_gym.virtual_patient.strip_plan import plan_strips, true_intervals
 _NORMAL = 0
 _LAST_GAIN = int(MOST_GAIN * GAINS_PER_UNIT)
 _DRIFT = 0.2  # share of the way from the median RR to the mean one that a memory of 30 beats goes within a strip
+_PACED_RHYTHM = list(rhythms()).index("paced")
 _PACED_KIND, _ESCAPE_KIND = KINDS.index("paced"), KINDS.index("escape")
 # columns of ``usual``: what the usual beat of a strip is
 (KIND, FUSION_MS, HR, PREVIOUS_S, AVERAGE_S, PR_S, P_WAVES, COMPLETE, ECTOPIC, N_USUAL) = range(10)
@@ -143,13 +148,16 @@ class Beat(NamedTuple):
     previous: float  # weight of the beat before in the rate law
     exponent: float
     shortest_ms: float
+    pressure: PressureLaw
+    output: np.ndarray  # (R,) of each rhythm; see ``circulation``
+    paced: int  # the code of the paced rhythm
 
 
 @cache
 def _beat() -> Beat:
     law, shortest = heart_table()["rate_law"], heart_table()["action_potential"]["shortest_ms"]
     return Beat(knobs(), AXES, *p_wave_tables(), float(population()["strip"]["apd_ms"]["sd"]), float(law["previous"]),
-                float(law["exponent"]), float(shortest))  # fmt: skip
+                float(law["exponent"]), float(shortest), pressure_law(), outputs(), _PACED_RHYTHM)  # fmt: skip
 
 
 def show(hearts: np.ndarray, now: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -189,6 +197,14 @@ def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
         heart, hour, u = hearts[rows[j]], now[rows[j]], usual[j]
         u[:] = math.nan
         usual_beat(t, heart, hour, u)
+        rhythm, hour[columns.PACED] = int(heart[RHYTHM]), 0.0
+        if hour[PACING] > u[HR]:  # a pacemaker on demand takes over where the heart is slower
+            rhythm, hour[columns.PACED] = beat.paced, 1.0
+            _paced_beat(t, hour, u)
+        own = heart[columns.OWN_CONTRACTILITY]
+        hour[columns.MAP] = mean_pressure(beat.pressure, heart[columns.OWN_MAP], own, beat.output[rhythm],
+                                          hour[CONTRACTILITY], hour[RESISTANCE], u[HR])  # fmt: skip
+        hour[columns.CONTRACTILITY] = own * hour[CONTRACTILITY]
         pose, scar, injury = int(heart[columns.POSE]), int(heart[columns.SCAR]), int(heart[columns.INJURY])
         gain = int(min(max(np.rint(heart[columns.T_GAIN] * hour[T_AMPLITUDE] * GAINS_PER_UNIT), 1), _LAST_GAIN))
         atria = pose % len(beat.marks)
@@ -223,6 +239,15 @@ def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
         shown[5], shown[6] = qt - qrs - jtpeak, qt * np.cbrt(u[HR] / 60)
         shown[7] = t_mv * heart[columns.R_GAIN]
     return n
+
+
+@compiled_exact
+def _paced_beat(t, m, usual):
+    """The usual beat where a temporary pacemaker has taken over; its P waves, if any, go their own way."""
+    usual[HR] = m[PACING] * (1 + t.rate_sd * m[FIRST_MINUTE])
+    usual[PREVIOUS_S] = usual[AVERAGE_S] = 60 / usual[HR]
+    usual[KIND], usual[PR_S], usual[P_WAVES] = _PACED_KIND, math.nan, 1.0
+    usual[FUSION_MS], usual[COMPLETE], usual[ECTOPIC] = 0.0, 0.0, 0.0
 
 
 @compiled_exact

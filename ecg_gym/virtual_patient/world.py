@@ -28,6 +28,7 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.tables import pharmacology
 from ecg_gym.streams import FIRST, Streams
 from ecg_gym.virtual_patient import kernel
+from ecg_gym.virtual_patient.circulation import cuff
 from ecg_gym.virtual_patient.columns import (
     CODES,
     FIRST_OFFSET,
@@ -39,6 +40,7 @@ from ecg_gym.virtual_patient.columns import (
     POSE,
     RHYTHM,
     SHOWN,
+    as_paced,
     heart_of,
     heart_row,
     modulation_row,
@@ -49,7 +51,7 @@ from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation, slot_of
 from ecg_gym.virtual_patient.heart import Heart, draw_heart, poses
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays
 from ecg_gym.virtual_patient.population import population, within
-from ecg_gym.virtual_patient.readings import errors, read_vitals, views_of
+from ecg_gym.virtual_patient.readings import errors, read_cuff, read_vitals, views_of
 from ecg_gym.virtual_patient.strip import truths_of as truths_of_plan
 from ecg_gym.virtual_patient.strip_drawing import draw_strips
 from ecg_gym.virtual_patient.strip_plan import StripPlan, plan_strips
@@ -173,11 +175,18 @@ class VirtualPatient:
         """
         n, look = len(state), Look.empty(len(state))
         view = np.zeros(n, np.int64) if seen is None else views_of(*seen)
+        hearts = as_paced(state.inner["heart"], state.inner["now"])
         read_vitals(
-            errors(), state.inner["heart"], state.inner["now"], state.inner["strip"], state.alive, view, findings,
+            errors(), cuff(), hearts, state.inner["now"], state.inner["strip"], state.alive, view, findings,
             look.intervals, look.probabilities,
         )  # fmt: skip
         return look
+
+    def pressure(self, state: State) -> np.ndarray:
+        """What a cuff says of the mean arterial pressure ``(B,)`` [mmHg], the same as in ``vitals``."""
+        out, hearts = np.empty(len(state)), as_paced(state.inner["heart"], state.inner["now"])
+        read_cuff(cuff(), hearts, state.inner["now"], state.inner["strip"], out)
+        return out
 
     def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
         """The twin of a record, once it is made from the usual measures; a world with other tissue fits it here."""
@@ -212,7 +221,7 @@ def draw_state(state: State) -> np.ndarray:
 
 def _plan(state: State) -> StripPlan:
     """The strips of a state, planned and not yet drawn."""
-    hearts, now = state.inner["heart"], state.inner["now"]
+    hearts, now = as_paced(state.inner["heart"], state.inner["now"]), state.inner["now"]
     codes = hearts[:, RHYTHM : POSE + 1].astype(np.int64)
     numbers = {name: np.ascontiguousarray(hearts[:, i]) for i, name in enumerate(NUMBERS) if name != "sinus_rate_bpm"}
     arrays = HeartArrays(**{name: codes[:, i] for i, name in enumerate(CODES)}, **numbers)

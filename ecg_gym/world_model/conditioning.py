@@ -24,7 +24,7 @@ from ecg_gym.pharmacology import CONDITIONS
 from ecg_gym.pharmacology.effects import modulate_many, modulation_of
 from ecg_gym.pharmacology.exposure import exposures
 from ecg_gym.pharmacology.hazards import HAZARDS, courses
-from ecg_gym.pharmacology.modulation import Modulation
+from ecg_gym.pharmacology.modulation import CIRCULATION, Modulation
 from ecg_gym.pharmacology.sensitivity import TYPICAL
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
@@ -37,7 +37,7 @@ SIGNS = ("p_present", "regular")  # measured too, but never unknown
 OBSERVED = (*MEASURED, *SIGNS)
 PERSON = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")
-MODULATION = tuple(f.name for f in fields(Modulation))
+MODULATION = tuple(f.name for f in fields(Modulation) if f.name not in CIRCULATION)
 BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in MODULATION])
 PEOPLE = (*[f"person.{name}" for name in PERSON], "person.female", *[f"condition.{name}" for name in CONDITIONS])
 ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)

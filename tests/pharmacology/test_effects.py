@@ -372,8 +372,8 @@ def test_norverapamil_follows_a_tablet_and_not_a_bolus() -> None:
 
 
 def test_the_newest_words_are_last_and_change_nothing_by_themselves() -> None:
-    newest = [f.name for f in fields(Modulation)][-3:]
-    assert newest == ["escape_rate", "pathway_rate", "torsade_termination_per_hour"]
-    assert [getattr(Modulation(), name) for name in newest] == [1.0, 1.0, 0.0]
+    newest = [f.name for f in fields(Modulation)][-4:]
+    assert newest == ["contractility", "resistance", "pacing_bpm", "shock"]
+    assert [getattr(Modulation(), name) for name in newest] == [1.0, 1.0, 0.0, 0.0]
     assert after(0.3, "isoproterenol 5 mcg/min IV").escape_rate > 1.2
     assert after(0.7, "procainamide 15 mg/kg IV").pathway_rate < 0.75

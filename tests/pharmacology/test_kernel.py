@@ -8,12 +8,13 @@ import pytest
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.pharmacology import FORMULARY, draw_sensitivities
 from ecg_gym.pharmacology.doses import milligrams, weight_kg
+from ecg_gym.pharmacology.drugs import ROUTES
 from ecg_gym.pharmacology.effects import MODULATION
 from ecg_gym.pharmacology.exposure import _duration, reference_electrolytes
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.kernel import course, looks_of, scratch
 from ecg_gym.pharmacology.sensitivity import Sensitivity
-from ecg_gym.pharmacology.tables import ROUTES, medication_names, pharmacology
+from ecg_gym.pharmacology.tables import medication_names, pharmacology
 from ecg_gym.virtual_patient.heart import draw_heart
 
 MOST_LOOKS = 700

@@ -127,6 +127,6 @@ def test_it_does_not_read_the_hidden_state() -> None:
     env = gym.make("ECGInterventionOracle-v0", scenario="svt", risk="limits").unwrapped
     env.reset(seed=0)
     hidden = replace(env.episode, state=replace(env.state, inner={}, ecg=np.zeros_like(env.state.ecg)))
-    assert decide(Seen.of(hidden), env.menu)[0] == option("adenosine 6 mg IV")
+    assert decide(Seen.of(hidden), env.menu)[0] == option("vagal_manoeuvre 1 attempt EXT")
     value = GuidelinePlanner(env).act(state=hidden.state)[1].treatment
     assert value == GuidelinePlanner(env).act()[1].treatment != WATCH

@@ -10,11 +10,12 @@ import pytest
 from ecg_gym.core import Administration
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.pharmacology.doses import milligrams, weight_kg
+from ecg_gym.pharmacology.drugs import ROUTES
 from ecg_gym.pharmacology.effects import MODULATION
 from ecg_gym.pharmacology.exposure import _duration
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.modulation import Modulation
-from ecg_gym.pharmacology.tables import ROUTES, pharmacology
+from ecg_gym.pharmacology.tables import pharmacology
 from ecg_gym.streams import Streams
 from ecg_gym.virtual_patient import columns, kernel
 from ecg_gym.virtual_patient.heart import Heart, draw_heart

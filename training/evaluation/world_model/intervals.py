@@ -109,11 +109,11 @@ def arms(pairs: int = PAIRS) -> tuple[Arm, ...]:
     """Every drug at its usual dose and at the held-out level, and ``pairs`` held-out pairs, in a mixed order."""
     design = TrialDesign()
     results = []
-    for drug in FORMULARY.names:
+    for drug in FORMULARY.medicines:
         dose = usual_dose(drug)
         less = replace(dose, amount=dose.amount * design.held_out_level)
         results += [_arm((dose,), KINDS[0]), _arm((less,), KINDS[1])]
-    held_out = [pair for pair in combinations(FORMULARY.names, 2) if is_held_out(pair, design)]
+    held_out = [pair for pair in combinations(FORMULARY.medicines, 2) if is_held_out(pair, design)]
     rng = np.random.default_rng(questions.HELD_OUT)
     met: set[str] = set()
     for place in rng.permutation(len(held_out)):
