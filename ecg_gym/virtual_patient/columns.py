@@ -93,7 +93,7 @@ def _rhythm_of(code: float) -> str:
 
 
 def as_paced(hearts: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """Hearts ``(B, N_HEART)`` as they beat: in paced rhythm where a pacemaker has taken over, the others as they are."""
+    """Hearts ``(B, N_HEART)`` as they beat: in paced rhythm where a pacemaker has taken over."""
     paced = now[:, PACED] > 0
     if not paced.any():
         return hearts
