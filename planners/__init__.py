@@ -13,6 +13,7 @@ from planners.plan import Candidate, Change, Excluded, Plan, Preference
 from planners.ranking import plan
 from planners.sb3 import PolicyPlanner
 from planners.search import Beam, CrossEntropy, RandomShooting
+from planners.tree_search import TreeSearchPlanner
 
 __all__ = [
     "Abstention",
@@ -46,6 +47,7 @@ __all__ = [
     "RecedingHorizonPlanner",
     "SelectiveRisk",
     "SequencePlanner",
+    "TreeSearchPlanner",
     "WatchAndWait",
     "check_planner",
     "measure_named",

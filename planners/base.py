@@ -7,7 +7,7 @@ sees. Give it another world to imagine in, and it starts from what may be known 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,10 @@ class Planner(ABC):
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The treatment for a state (a batch of one) of the env, out of what its mask allows now."""
         ...
+
+    def choose_rows(self, rows: Sequence[int]) -> list[PlanInfo]:
+        """The treatments for some rows of the vector env; who thinks about many patients at once overrides it."""
+        return [self.choose(self.envs[row], self.envs[row].state) for row in rows]
 
     def reset(self, seed: int | None = None) -> None:  # noqa: B027 - most planners keep nothing between decisions
         """Forget the episode; with a seed, also start the planner's own randomness again."""

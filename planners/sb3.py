@@ -89,3 +89,29 @@ class PolicyPlanner(Planner):
 def _row(observation: Any, row: int) -> Any:
     """One row of a batch of observations."""
     return {k: v[row] for k, v in observation.items()} if isinstance(observation, Mapping) else observation[row]
+
+
+def prior_and_value(model: Any) -> tuple[Any, Any]:
+    """Of an actor-critic of SB3 (PPO, MaskablePPO): the two functions that ``TreeSearchPlanner`` takes.
+
+    The first says the policy's probabilities ``(B, n)`` of what is allowed, for observations ``(B, d)`` and masks
+    ``(B, n)``; the second the critic's values ``(B,)``. Raises ``ValueError`` for a model without a critic.
+    """
+    policy = model.policy
+    if not hasattr(policy, "predict_values") or not hasattr(policy, "get_distribution"):
+        raise ValueError(
+            f"the model is a {type(model).__name__}; expected an actor-critic such as PPO or MaskablePPO; leave prior "
+            "and value out"
+        )
+
+    def prior(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        seen, _ = policy.obs_to_tensor(observations)
+        chances = policy.get_distribution(seen).distribution.probs.detach().cpu().numpy()
+        allowed_chances = np.where(masks, chances + 1e-9, 0.0)
+        return allowed_chances / np.maximum(allowed_chances.sum(axis=1, keepdims=True), 1e-12)
+
+    def value(observations: np.ndarray) -> np.ndarray:
+        seen, _ = policy.obs_to_tensor(observations)
+        return policy.predict_values(seen).detach().cpu().numpy()[:, 0]
+
+    return prior, value
