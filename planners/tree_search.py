@@ -24,7 +24,7 @@ import numpy as np
 from ecg_gym.core import State
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.dynamics import Task
-from ecg_gym.envs.episode import READINGS, Episode, History, Moment, join
+from ecg_gym.envs.episode import READINGS, Episode, History, Moment
 from ecg_gym.envs.observability import USUAL, tier_named
 from ecg_gym.powers import ReadsVitals
 from ecg_gym.risk import RiskModel
@@ -96,7 +96,7 @@ class TreeSearchPlanner(ModelBasedPlanner):
         roots = [self._root(env, state) for env, state in zip(envs, states)]
         task = self._task(envs[0])
         samples = len(roots[0].episode)
-        start = join([root.episode for root in roots])
+        start = _together([root.episode for root in roots])
         spent = max(root.model_calls for root in roots)
         growth = self.growth._replace(budget=max(self.budget - spent, 1))
         grown = Search(task, start, samples, self, growth)
@@ -211,9 +211,17 @@ class Search:
     def _episodes(self, batch: np.ndarray, row: np.ndarray) -> Episode:
         """The chosen episodes out of those drawn so far, in this order."""
         which = np.unique(batch)
-        parts = [self.batches[b][row[batch == b]] for b in which]
         order = np.concatenate([np.flatnonzero(batch == b) for b in which])
-        return join(parts)[np.argsort(order)]
+        return _together([self.batches[b][row[batch == b]] for b in which])[np.argsort(order)]
+
+
+def _together(parts: Sequence[Episode]) -> Episode:
+    """One batch out of several of the same task."""
+    if len(parts) == 1:
+        return parts[0]
+    stops = np.cumsum([len(part) for part in parts])
+    places = [np.arange(stop - len(part), stop) for part, stop in zip(parts, stops)]
+    return parts[0][np.zeros(stops[-1], int)].placed(list(zip(places, parts)))
 
 
 def _counted(groups: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_outcomes_that_look_alike_are_one_node_and_count_as_often_as_they_came()
     alike = grown([lambda rng: rng.normal(), lambda rng: -1.0], seen=lambda rng: 0.3 * rng.random())
     apart = grown([lambda rng: rng.normal(), lambda rng: -1.0], seen=lambda rng: 10 * rng.random())
     assert alike.nodes[0] == 3, "the root and one node below each entry"
-    assert alike.count[0, 1:3].sum() == PLAIN.budget
+    assert alike.like[0, 1:3].sum() == PLAIN.budget
     assert apart.nodes[0] > 12
 
 
