@@ -102,9 +102,8 @@ def own_circulation(conditions: frozenset[str], z_pressure: Any, z_contractility
 
 
 def draw_circulation(rng: np.random.Generator, patient: Patient, scar: str) -> tuple[float, float]:
-    """One person's own MAP [mmHg] and contractility, from a stream far ahead of ``rng``, which stays where it is."""
-    ahead = np.random.Generator(rng.bit_generator.jumped())  # type: ignore[attr-defined]
-    z = ahead.standard_normal(2)
+    """One person's own MAP [mmHg] and contractility; two draws."""
+    z = rng.standard_normal(2)
     mmhg, contractility = own_circulation(patient.conditions, z[0], z[1], bool(scar))
     return float(mmhg), float(contractility)
 

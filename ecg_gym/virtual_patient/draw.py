@@ -18,6 +18,7 @@ from ecg_gym.virtual_patient.circulation import people_at_rest
 from ecg_gym.virtual_patient.heart import N_POSES
 from ecg_gym.virtual_patient.population import population
 from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.virtual_patient.transitions import ages, arrhythmia_age
 
 DRAW = -1  # a code that is left to chance
 _UNIFORMS = 64  # numbers that one person takes
@@ -84,7 +85,8 @@ def draw_hearts(
     scarred = hearts[:, columns.SCAR] > 0
     own = people_at_rest(patients.group, scarred, z[:, 58:60])
     hearts[:, columns.OWN_MAP], hearts[:, columns.OWN_CONTRACTILITY] = own
-    hearts[:, columns.ARRHYTHMIA], hearts[:, columns.SINCE] = hearts[:, columns.RATE], 0.0
+    hearts[:, columns.ARRHYTHMIA] = hearts[:, columns.RATE]
+    hearts[:, columns.SINCE] = np.where(ages(rhythm), -arrhythmia_age(z[:, 60]), 0.0)
     hearts[:, columns.RETURNS], hearts[:, columns.BASE] = -1, table["sinus"]
     return patients, hearts
 

@@ -15,6 +15,7 @@ from ecg_gym.virtual_patient.excitation import EIKONAL, MOST_TISSUES, Excitation
 from ecg_gym.virtual_patient.lead_field import Pose
 from ecg_gym.virtual_patient.population import factor, kind, kinds, normal, population, within
 from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.virtual_patient.transitions import arrhythmia_age, transition_yaml
 
 N_POSES = 32  # electrode matrices are kept, so people share a library of poses
 
@@ -84,7 +85,8 @@ def draw_heart(
     scar: str | None = None,
     healthy: bool = False,
 ) -> Heart:
-    """A person and a heart; what is given is kept, the rest is drawn from ``population.yaml``.
+    """A person and a heart, drawn from ``rng`` and, as to circulation and age of the rhythm, from a stream far ahead of it;
+    what is given is kept, the rest is drawn from ``population.yaml``.
 
     ``healthy`` draws a trial volunteer: sinus rhythm, no block, no scar, good recording. Raises ValueError for an
     unknown rhythm, conduction or scar.
@@ -128,8 +130,13 @@ def draw_heart(
         p_gain=factor(rng, usual["p_gain"]),
         noise=_noise(rng, recording, poor and not healthy),
     )
-    own_mmhg, contractility = draw_circulation(rng, patient, heart.scar)
-    return replace(heart, map_mmhg=own_mmhg, contractility=contractility, arrhythmia_bpm=heart.rate_bpm)
+    ahead = np.random.Generator(rng.bit_generator.jumped())  # type: ignore[attr-defined]
+    own_mmhg, contractility = draw_circulation(ahead, patient, heart.scar)
+    old = "recent" in transition_yaml()["rhythms"].get(rhythm, {}).get("ends", {})
+    since = -float(arrhythmia_age(ahead.standard_normal())) if old else 0.0
+    return replace(
+        heart, map_mmhg=own_mmhg, contractility=contractility, arrhythmia_bpm=heart.rate_bpm, since_hours=since
+    )
 
 
 def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Patient:

@@ -10,7 +10,10 @@ import numpy as np
 
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.virtual_patient.anatomy import heart_table
+from ecg_gym.virtual_patient.circulation import mean_pressure, outputs, pressure_law
 from ecg_gym.virtual_patient.heart import Heart
+from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.virtual_patient.transitions import transition_yaml
 
 FINDINGS = (
     "Poor data quality",
@@ -56,24 +59,50 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
 
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
     rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and
-    a high potassium that slows conduction; asystole with block and extreme slowness.
+    a high potassium that slows conduction, and a shock; asystole with block, extreme slowness, an escape focus that fails,
+    and a mean pressure below 65 mmHg.
     """
-    inputs = (np.array([value]) for value in (ischaemia(heart), intervals["qtcf_ms"], intervals["hr_bpm"], potassium))
-    return {name: float(rate[0]) for name, rate in hazards_of(change, *inputs).items()}
+    hr = float(intervals["hr_bpm"])
+    mmhg, fails = pressure_of(heart, change, hr), escape_fails(heart, change, hr)
+    inputs = ischaemia(heart), intervals["qtcf_ms"], max(hr, change.pacing_bpm), potassium, mmhg, fails
+    rates = hazards_of(change, *(np.array([value]) for value in inputs))
+    return {name: float(rate[0]) for name, rate in rates.items()}
+
+
+def pressure_of(heart: Heart, change: Modulation, hr_bpm: float) -> float:
+    """Mean arterial pressure [mmHg] of a heart at a ventricular rate, or paced where that is faster."""
+    paced = change.pacing_bpm > hr_bpm
+    output = outputs()[list(rhythms()).index("paced" if paced else heart.rhythm)]
+    rate = change.pacing_bpm if paced else hr_bpm
+    return mean_pressure(  # type: ignore[no-any-return]
+        pressure_law(), heart.map_mmhg, heart.contractility, output, change.contractility, change.resistance, rate
+    )
+
+
+def escape_fails(heart: Heart, change: Modulation, hr_bpm: float) -> float:
+    """The hazard [1/h] that its escape focus fails; none where a pacemaker paces."""
+    row = transition_yaml()["rhythms"].get(heart.rhythm, {}).get("fails", {})
+    return 0.0 if change.pacing_bpm > hr_bpm else float(row.get("per_hour", 0.0))
 
 
 def ischaemia(heart: Heart) -> float:
-    """What scar, injury and running VT add to the hazard of VT/VF [1/h]."""
-    h = table_values("hazards")
+    """What scar, injury and a running ventricular tachycardia add to the hazard of VT/VF [1/h]."""
+    h = hazard_values()
     added = (h["scar"] if heart.scar else 0.0) + (h["injury"] if heart.injury else 0.0)
-    return added + (h["running_vt"] if heart.rhythm == "vt" else 0.0)
+    return added + {"vt": h["running_vt"], "torsade": h["running_torsade"]}.get(heart.rhythm, 0.0)
 
 
 def hazards_of(
-    change: Modulation, ischaemic: np.ndarray, qtcf_ms: np.ndarray, hr_bpm: np.ndarray, potassium: np.ndarray
+    change: Modulation,
+    ischaemic: np.ndarray,
+    qtcf_ms: np.ndarray,
+    hr_bpm: np.ndarray,
+    potassium: np.ndarray,
+    map_mmhg: np.ndarray,
+    escape_fails: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """``hazards`` at many looks, arrays ``(N,)``: ``change`` has numbers or arrays ``(N,)`` in its fields."""
-    h = table_values("hazards")
+    h = hazard_values()
     qtcf = np.where(np.isnan(qtcf_ms), h["typical_qtcf_ms"], qtcf_ms)
     hr = np.where(np.isnan(hr_bpm), h["typical_hr_bpm"], hr_bpm)
     low_k, high_k = np.maximum(0.0, h["low_potassium"] - potassium), np.maximum(0.0, potassium - h["high_potassium"])
@@ -86,10 +115,19 @@ def hazards_of(
     vt = vt * (1 + h["vt_high_potassium"] * high_k + low_k)
     vt = vt + h["fast"] * np.maximum(0.0, hr - h["fast_from_bpm"]) / h["fast_scale_bpm"]
     slowed = np.maximum(0.0, 1 / change.conduction - 1) * np.maximum(0.0, potassium - h["wide_from_potassium"])
-    vt = vt + h["high_potassium_wide"] * slowed
+    vt = vt + h["high_potassium_wide"] * slowed + h["shock_vf"] * change.shock * change.ectopy
     slower = np.maximum(0.0, h["asystole_below_bpm"] - hr) / h["asystole_scale_bpm"]
     asystole = h["asystole"] * (1 + h["asystole_block"] * change.av_block) * np.exp(slower) * (1 + high_k)
+    low = np.maximum(0.0, h["hypotension_from_mmhg"] - map_mmhg) / h["hypotension_scale_mmhg"]
+    asystole = asystole + escape_fails + h["hypotension"] * low**2
     return {"torsade": torsade, "vt_vf": vt, "asystole": asystole}
+
+
+@cache
+def hazard_values() -> dict[str, float]:
+    """The figures of the hazards: those of the heart's table, and those that came with the transitions."""
+    more = {name: float(row["value"]) for name, row in transition_yaml()["danger"].items()}
+    return table_values("hazards") | more
 
 
 @cache

@@ -19,10 +19,11 @@ from ecg_gym.pharmacology.tables import pharmacology
 from ecg_gym.streams import Streams
 from ecg_gym.virtual_patient import columns, kernel
 from ecg_gym.virtual_patient.heart import Heart, draw_heart
-from ecg_gym.virtual_patient.survival import _changed_rhythm, _integrals, _lethal, lethal_rates
+from ecg_gym.virtual_patient.survival import death, live
 from ecg_gym.virtual_patient.truth import Truth
 
-RHYTHMS = ("sinus", "svt", "vt", "torsade", "af_rapid", "af_preexcited", "paced", "flutter", "av_block_3")
+RHYTHMS = ("sinus", "svt", "vt", "torsade", "af_rapid", "af_preexcited", "paced", "flutter", "av_block_3", "vt_runs",
+           "av_block_2_mobitz2")  # fmt: skip
 HELPFUL = (
     "adenosine",
     "amiodarone",
@@ -32,17 +33,10 @@ HELPFUL = (
     "verapamil",
     "lidocaine",
     "potassium_chloride",
+    "cardioversion",
+    "temporary_pacing",
+    "esmolol",
 )
-
-
-class Drawn:
-    """A generator that draws what it is told."""
-
-    def __init__(self, *numbers: float) -> None:
-        self.numbers = list(numbers)
-
-    def random(self) -> float:
-        return self.numbers.pop(0)
 
 
 def people(n: int) -> list[tuple[Heart, tuple[Administration, ...]]]:
@@ -85,7 +79,7 @@ def arrays(rows: list[tuple[Heart, tuple[Administration, ...]]]) -> tuple[kernel
 
 @pytest.fixture(scope="module")
 def stepped() -> dict[str, Any]:
-    rows = people(135)
+    rows = people(198)
     n = len(rows)
     doses, who, hearts = arrays(rows)
     streams = Streams.of([np.random.default_rng(100 + i) for i in range(n)])
@@ -125,33 +119,35 @@ def test_the_hour_is_what_the_slow_pharmacology_says(stepped: dict[str, Any]) ->
             np.testing.assert_allclose(matrix[b, len(slow) : len(slow) + 3], serum, rtol=1e-9)
 
 
-def test_rhythms_end_and_people_die_as_in_the_slow_step(stepped: dict[str, Any]) -> None:
-    ended = died = 0
+def test_rhythms_change_and_people_die_as_in_the_slow_step(stepped: dict[str, Any]) -> None:
+    changed = twice = died = 0
     known = columns.words()["rhythm"]
+    tables = kernel.hazard_figures(), kernel.rhythm_table()
     for b, ((heart, _), span) in enumerate(zip(stepped["rows"], stepped["spans"])):
-        chance, struck, which = stepped["streams"][b].random(3)
-        after, at = _changed_rhythm(heart, span, Drawn(chance))  # type: ignore[arg-type]
+        u = stepped["streams"][b].random(12)
+        chances, aims, struck, how = u[[0, 4, 5, 6]], u[[7, 8, 9, 10]], u[1], u[2]
         then = Modulation(*stepped["now"][b, : len(MODULATION)])
         shown = {"hr_bpm": stepped["now"][b, kernel.SHOWN_HR], "qtcf_ms": stepped["now"][b, kernel.SHOWN_QTCF]}
         truth = Truth("", np.empty(0), (), np.empty(0), shown, np.empty(0), {})
-        rates = lethal_rates([heart], [after], [at], [then], [truth], [span])
-        slow = {name: float(_integrals(rate, [span])[0]) for name, rate in rates.items()}
+        slow = live(heart, then, truth, span, chances, aims)
         change = np.stack([np.asarray(getattr(span.change, name)) for name in MODULATION], axis=1)
         serum = np.stack([np.asarray(getattr(span.exposure, name)) for name in columns.SERUM], axis=1)
-        expected, n = np.empty(9), len(span.hours)
-        table = kernel.rhythm_table()
-        hazard = kernel._ended_by(table.leader[int(stepped["before"][b, columns.RHYTHM])])
-        ends = kernel.rhythm_end(change, span.hours, n, hazard, chance)
-        assert ends == pytest.approx(at, rel=1e-9)
-        kernel.expected_deaths(kernel.hazard_figures(), table, stepped["before"][b], stepped["now"][b], change, serum,
-                               span.hours, n, ends, expected)  # fmt: skip
-        np.testing.assert_allclose(expected[:3], list(slow.values()), rtol=1e-9)
-        fatal = _lethal(slow, Drawn(struck, which))  # type: ignore[arg-type]
+        row, expected = stepped["before"][b].copy(), np.empty(3)
+        n = kernel.live(*tables, row, stepped["now"][b], change, serum, span.hours, len(span.hours), chances, aims,
+                        expected, np.empty((4, 4)))  # fmt: skip
+        assert n == len(slow.changes)
+        np.testing.assert_allclose(expected, list(slow.expected.values()), rtol=1e-9)
+        assert columns.heart_of(row, heart.patient).rhythm == slow.heart.rhythm
+        after = columns.heart_row(slow.heart)
+        np.testing.assert_allclose(row, after, rtol=1e-9)
+        fatal = death(slow.expected, struck, how)
         assert stepped["alive"][b] == (not fatal)
-        assert known[int(stepped["hearts"][b, columns.RHYTHM])] == (fatal or after.rhythm)
-        ended += at < np.inf
+        assert known[int(stepped["hearts"][b, columns.RHYTHM])] == (fatal or slow.heart.rhythm)
+        changed += n > 0
+        twice += n > 1
         died += bool(fatal)
-    assert ended >= 5
+    assert changed >= 15
+    assert twice >= 2
     assert died >= 1
 
 
