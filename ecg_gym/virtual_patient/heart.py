@@ -85,8 +85,9 @@ def draw_heart(
     scar: str | None = None,
     healthy: bool = False,
 ) -> Heart:
-    """A person and a heart, drawn from ``rng`` and, as to circulation and age of the rhythm, from a stream far ahead of it;
-    what is given is kept, the rest is drawn from ``population.yaml``.
+    """A person and a heart; what is given is kept, the rest is drawn from ``population.yaml``.
+
+    Circulation and age of the rhythm are drawn from a stream far ahead of ``rng``.
 
     ``healthy`` draws a trial volunteer: sinus rhythm, no block, no scar, good recording. Raises ValueError for an
     unknown rhythm, conduction or scar.

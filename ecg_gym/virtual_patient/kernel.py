@@ -127,8 +127,8 @@ def rhythm_table() -> Rhythms:
     """The rhythms by their place in ``columns.words``."""
     names = columns.words()["rhythm"]
     leader = np.array([LEADERS.index(rhythms()[name]["leader"]) for name in names], np.int64)
-    places = (names.index(name) for name in ("sinus", "vt", "vf", "asystole", "torsade", "paced"))
-    return Rhythms(leader, *places, outputs(), pressure_law(), transitions())
+    sinus, vt, vf, asystole, torsade, paced = map(names.index, ("sinus", "vt", "vf", "asystole", "torsade", "paced"))
+    return Rhythms(leader, sinus, vt, vf, asystole, torsade, paced, outputs(), pressure_law(), transitions())
 
 
 @njit(inline="always")

@@ -65,8 +65,8 @@ def live(
                 passed += parts.sum()
                 break
             begin = begin + (hour - begin) * (limit - passed) / parts.sum()
-            heart = departed(heart, int(np.searchsorted(np.cumsum(parts)[:3], aims[len(changes)] * parts.sum(), "right")),
-                             float(begin), score)  # fmt: skip
+            which = int(np.searchsorted(np.cumsum(parts)[:3], aims[len(changes)] * parts.sum(), "right"))
+            heart = departed(heart, which, float(begin), score)
             changes.append((float(begin), heart.rhythm))
             strips, passed = None, 0.0
             at, leave = now(look)
@@ -78,8 +78,8 @@ def live(
 
 
 def dangers(heart: Heart, span: Course, then: Modulation | None, truth: Truth | None, look: int) -> dict[str, float]:
-    """The lethal hazards [1/h] of a heart at one look of a span; ``truth``: of the strip whose rhythm it is in still."""
-    one = replace_span(span, look)
+    """The lethal hazards [1/h] of a heart at one look of a span; ``truth``: of a strip in the rhythm that it still has."""
+    one = _one_look(span, look)
     if truth is not None and then is not None:
         rates = lethal_rates([heart], [heart], [np.inf], [then], [truth], [one])
     else:
@@ -87,13 +87,13 @@ def dangers(heart: Heart, span: Course, then: Modulation | None, truth: Truth | 
     return {name: float(rate[0]) for name, rate in rates.items()}
 
 
-def replace_span(span: Course, look: int) -> Course:
+def _one_look(span: Course, look: int) -> Course:
     """A span of one look."""
     part = slice(look, look + 1)
     return Course(
         span.hours[part],
-        Modulation(*(np.asarray(value)[part] for value in vars(span.change).values())),
-        type(span.exposure)(*(np.asarray(value)[part] for value in vars(span.exposure).values())),
+        Modulation(*(np.asarray(value)[part] for value in vars(span.change).values())),  # type: ignore[arg-type]
+        type(span.exposure)(*(np.asarray(value)[part] for value in vars(span.exposure).values())),  # type: ignore[arg-type]
     )
 
 
@@ -125,8 +125,8 @@ def departed(heart: Heart, which: int, hour: float, score: float) -> Heart:
     """The heart in its next rhythm; ``which`` of the hazards of ``departures`` it was."""
     if which == 0:
         again = "returns" in _row(heart.rhythm) or heart.rhythm == "torsade"
-        left = {"returns": heart.rhythm, "arrhythmia_bpm": heart.rate_bpm} if again else {}
-        return replace(heart, rhythm=heart.base, rate_bpm=heart.sinus_rate_bpm, since_hours=hour, **left)
+        left = replace(heart, returns=heart.rhythm, arrhythmia_bpm=heart.rate_bpm) if again else heart
+        return replace(left, rhythm=heart.base, rate_bpm=heart.sinus_rate_bpm, since_hours=hour)
     if _leader(heart) == "sinus":
         heart = replace(heart, base=heart.rhythm, sinus_rate_bpm=heart.rate_bpm)
     if which == 2:
@@ -175,7 +175,7 @@ def lethal_rates(
         led = value(*([float(by == word) for by in side] for side in paced)) > 0
         faster = np.where(led, getattr(now, word) / was(word), faster)
     hr = value([truth.intervals["hr_bpm"] for truth in truths], [heart.rate_bpm for heart in after]) * faster
-    hearts = [(before if own else after)[b] for own, b in zip(early, row)]
+    hearts = [(before if own else after)[int(b)] for own, b in zip(early, row)]
     each = [Modulation(*(float(v[i]) for v in vars(now).values())) for i in range(len(row))]
     mmhg = np.array([pressure_of(*one) for one in zip(hearts, each, hr)])
     fails = np.array([escape_fails(*one) for one in zip(hearts, each, hr)])

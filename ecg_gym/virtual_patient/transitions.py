@@ -67,7 +67,7 @@ def ages(rhythm: np.ndarray) -> np.ndarray:
     return np.asarray(transitions().recent[rhythm] != 0)
 
 
-def arrhythmia_age(z: np.ndarray) -> np.ndarray:
+def arrhythmia_age(z: Any) -> np.ndarray:
     """How old [h] an atrial arrhythmia is when an episode begins, from standard normal scores."""
     row = transition_yaml()["age"]
     return np.asarray(row["median"]["value"] * np.exp(row["sd"]["value"] * z))

@@ -59,8 +59,8 @@ def hazards(heart: Heart, change: Modulation, intervals: Mapping[str, float], po
 
     Torsade rises exponentially with QTcF, more above 500 ms, with unopposed I_Kr block, with low potassium and at slow
     rates; VT/VF with scar, injury, sodium block, a potassium out of range, a ventricle driven at 210/min and above, and
-    a high potassium that slows conduction, and a shock; asystole with block, extreme slowness, an escape focus that fails,
-    and a mean pressure below 65 mmHg.
+    a high potassium that slows conduction, and a shock; asystole with block, extreme slowness, an escape focus that
+    fails, and a mean pressure below 65 mmHg.
     """
     hr = float(intervals["hr_bpm"])
     mmhg, fails = pressure_of(heart, change, hr), escape_fails(heart, change, hr)
@@ -74,7 +74,7 @@ def pressure_of(heart: Heart, change: Modulation, hr_bpm: float) -> float:
     paced = change.pacing_bpm > hr_bpm
     output = outputs()[list(rhythms()).index("paced" if paced else heart.rhythm)]
     rate = change.pacing_bpm if paced else hr_bpm
-    return mean_pressure(  # type: ignore[no-any-return]
+    return mean_pressure(
         pressure_law(), heart.map_mmhg, heart.contractility, output, change.contractility, change.resistance, rate
     )
 
