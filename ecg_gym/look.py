@@ -34,6 +34,10 @@ class Look(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(READ)
 
+    def rows(self, names: tuple[str, ...]) -> np.ndarray:
+        """Some of the readings ``(len(names), B)``."""
+        return self.intervals[[_PLACE[name] for name in names]]
+
     @property
     def n(self) -> int:
         """How many strips."""

@@ -42,6 +42,10 @@ class Readings(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.place)
 
+    def rows(self, names: tuple[str, ...]) -> np.ndarray:
+        """Some of the readings ``(len(names), B)``."""
+        return self.table[[self.place[name] for name in names]]
+
     def take(self, rows: np.ndarray) -> Readings:
         """The chosen strips."""
         return Readings(self.place, self.table[:, rows])
@@ -99,8 +103,9 @@ class History:
         place[: len(self.place)] = self.place
         for rows, part in parts:
             place[:, rows] = -1
-            place[np.array([[number[id(moment)]] for moment in part.moments]), rows] = part.place
-        return _pruned(replace(self, moments=tuple(moments), place=place))
+            for moment, own in zip(part.moments, part.place):
+                place[number[id(moment)], rows] = own
+        return _pruned(History(self.tier, tuple(moments), place))
 
     def of(self, row: int) -> tuple[SeenStrip, ...]:
         """Every strip of a row, oldest first."""
@@ -127,10 +132,10 @@ class History:
 
 
 def _pruned(history: History) -> History:
-    kept = np.flatnonzero((history.place >= 0).any(axis=1))
-    if len(kept) == len(history.moments):
+    there: Any = (history.place >= 0).any(axis=1)
+    if there.all():
         return history
-    return replace(history, moments=tuple(history.moments[t] for t in kept), place=history.place[kept])
+    return History(history.tier, tuple(m for m, kept in zip(history.moments, there) if kept), history.place[there])
 
 
 @dataclass(frozen=True)
@@ -244,14 +249,16 @@ class Outcome:
         given = self.given[rows] if isinstance(self.given, Choice) else [self.given[i] for i in rows]
         return Outcome(self.reward[rows], terms, self.terminated[rows], self.refused[rows], given)
 
-    def among(self, rows: np.ndarray, n: int) -> Outcome:
-        """The outcome of the rows ``rows`` of ``n``; nothing came of the others, who watched."""
-        if len(rows) == n:
+    def among(self, rows: np.ndarray, n: int, kept: np.ndarray) -> Outcome:
+        """The outcome, which is of ``rows``, for all of ``n`` rows; nothing came of those that are not ``kept``."""
+        if len(kept) == len(rows) == n:
             return self
+        place = np.zeros(n, int)
+        place[rows] = np.arange(len(rows))
 
         def wide(values: np.ndarray) -> np.ndarray:
             out = np.zeros(n, values.dtype)
-            out[rows] = values
+            out[kept] = values[place[kept]]
             return out
 
         assert isinstance(self.given, Choice)

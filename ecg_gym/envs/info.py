@@ -104,13 +104,10 @@ def words(texts: list[str]) -> np.ndarray:
 
 def one(inputs: Mapping[str, Any], row: int = 0) -> dict[str, Any]:
     """One row's info: fresh plain scalars; arrays where a row has several numbers."""
-    return {key: one(value, row) if isinstance(value, Mapping) else _plain(value[row]) for key, value in inputs.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    return value.item() if isinstance(value, np.generic) else value
+    return {
+        key: one(value, row) if isinstance(value, dict) else value.item(row) if value.ndim == 1 else value[row].copy()
+        for key, value in inputs.items()
+    }
 
 
 def spread(value: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]:
@@ -123,12 +120,12 @@ def spread(value: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]
 def _spread(value: Mapping[str, Any], rows: np.ndarray, there: np.ndarray, whole: bool) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, column in value.items():
-        if isinstance(column, Mapping):
+        if isinstance(column, dict):
             out[key] = _spread(column, rows, there, whole)
         elif whole:
             out[key] = column
         else:
             out[key] = np.full((len(there), *column.shape[1:]), None if column.dtype == object else 0, column.dtype)
             out[key][rows] = column
-        out[f"_{key}"] = there.copy()
+        out[f"_{key}"] = there
     return out

@@ -117,30 +117,36 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 "envs.reset(options={'reset_mask': terminated | truncated})"
             )
         entries = self._entries(actions)
-        truncated, final = np.zeros(n, bool), {}
-        going, anew = np.flatnonzero(~self._over), np.flatnonzero(self._over)
-        parts, outcome = [], None
-        if len(going):
-            before = self.episode if len(going) == n else self.episode[going]
-            streams = self._streams if len(going) == n else self._streams.take(going)
-            after, outcome = self.setup.advance(before, entries[going], streams.after(before.steps + 1))
-            parts, outcome = [(going, after)], outcome.among(going, n)
+        over, same = self._over, self.autoreset_mode == AutoresetMode.SAME_STEP
+        truncated, final, lasting = np.zeros(n, bool), {}, np.flatnonzero(~over)
+        parts, outcome, anew = [], None, np.flatnonzero(over)
+        if len(lasting):
+            # without strips it costs less to step ended rows too than to take the others out of the batch
+            going = np.arange(n) if self.task.fidelity == "vitals" else lasting
+            whole = len(going) == n
+            before = self.episode if whole else self.episode[going]
+            streams = self._streams if whole else self._streams.take(going)
+            after, outcome = self.setup.advance(
+                before, np.where(over, 0, entries)[going], streams.after(before.steps + 1)
+            )
+            outcome = outcome.among(going, n, lasting)
+            parts = [(going, after)]
             if self.max_episode_steps is not None:
                 truncated[going] = after.steps >= self.max_episode_steps
+                truncated[anew] = False
         ended = truncated if outcome is None else truncated | outcome.terminated
-        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+        if same and ended.any():
             anew = np.flatnonzero(ended)
-            final = self._final(after[np.searchsorted(going, anew)], outcome, anew) if len(anew) else {}
+            final = self._final(after, outcome, anew)
         if len(anew):
             parts.append((anew, self._following(anew)))
         self._put(parts)
-        self._over = np.zeros(n, bool) if self.autoreset_mode == AutoresetMode.SAME_STEP else ended
+        self._over = np.zeros(n, bool) if same else ended
         self._outcome, self._fresh = outcome, np.zeros(n, bool)
         self._fresh[anew] = True
         told = outcome
-        if told is not None and len(anew):  # nothing is told of a step to rows that begin
-            lasting = np.flatnonzero(~self._fresh)
-            told = told.take(lasting).among(lasting, n)
+        if outcome is not None and same and len(anew):  # nothing is told of a step to rows that begin
+            told = outcome.among(np.arange(n), n, np.flatnonzero(~self._fresh))
         info = spread(self.setup.info(self.episode, told, self._fresh), np.arange(n), n) | final
         rewards = np.zeros(n) if outcome is None else outcome.reward
         terminated = np.zeros(n, bool) if outcome is None else outcome.terminated
@@ -178,8 +184,8 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     def _final(self, last: Episode, outcome: Outcome | None, ended: np.ndarray) -> dict[str, Any]:
         """What the rows that ended in this step saw last: ``final_obs`` and ``final_info``."""
         assert outcome is not None  # they took a step
-        n, seen = self.num_envs, self.setup.observation(last)
-        final = np.full(n, None, dtype=object)
+        last, n = last[ended], self.num_envs
+        seen, final = self.setup.observation(last), np.full(n, None, dtype=object)
         for i, row in enumerate(ended):
             final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]
         there = np.isin(np.arange(n), ended)
@@ -188,9 +194,12 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
                 "_final_info": there.copy()}  # fmt: skip
 
     def _put(self, parts: list[tuple[np.ndarray, Episode]]) -> None:
-        """The parts in their rows, the others as they were."""
-        whole = len(parts) == 1 and len(parts[0][0]) == self.num_envs
-        self._episode = parts[0][1] if whole else self.episode.placed(parts)
+        """The parts in their rows, later ones over earlier ones, the other rows as they were."""
+        (rows, first), *more = parts
+        if len(rows) == self.num_envs:
+            self._episode = first.placed(more) if more else first
+        else:
+            self._episode = self.episode.placed(parts)
 
     def _seed(self, chosen: np.ndarray, seeds: Sequence[int | None]) -> None:
         """New streams for the chosen rows: of their seed, of chance, or of the episode that follows theirs."""

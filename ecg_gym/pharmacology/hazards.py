@@ -92,11 +92,11 @@ def courses(
 
 
 def _looks(given: Sequence[Administration], start_hours: float, end_hours: float) -> np.ndarray:
-    """When to look ``(T,)`` [h]."""
+    """When to look ``(T,)`` [h]: every quarter of an hour, and densely after a dose that is not swallowed."""
     if end_hours < start_hours:
         raise ValueError(f"span is {start_hours} to {end_hours} h; expected start before end; swap them")
-    looks = np.arange(start_hours, end_hours, _COARSE)
-    if recent := {a.hours for a in given if start_hours - _AFTER_DOSE[-1] < a.hours <= end_hours}:
+    looks, first = np.arange(start_hours, end_hours, _COARSE), start_hours - _AFTER_DOSE[-1]
+    if recent := {a.hours for a in given if a.dose.route != "PO" and first < a.hours <= end_hours}:
         looks = np.append(looks, np.add.outer(sorted(recent), _AFTER_DOSE))
     return np.unique(np.clip(np.append(looks, [start_hours, end_hours]), start_hours, end_hours))
 

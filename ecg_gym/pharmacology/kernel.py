@@ -27,6 +27,7 @@ N_MODULATION = 24
 (S_CYP3A, S_CYP2D6, S_RENAL, S_OTHER, S_VOLUME, S_ABSORPTION, S_FRACTION, S_POOR, S_IKR, S_ICAL, S_INAL, S_INA, S_AV,
  S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY, S_IKS, S_DISPERSION) = range(20)  # sensitivity.NAMES  # fmt: skip
 (CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM) = range(13)  # the fields of Compartments
+ORAL = 0  # of tables.ROUTES
 _GAP = 1e-5  # relative distance below which two rates would spoil the modes
 _REFERENCE_WEIGHT, _REFERENCE_CLEARANCE = 70.0, 100.0  # [kg], [mL/min] of the formulary's figures
 _RENAL_LOW, _RENAL_HIGH = 0.05, 1.5  # of the reference clearance
@@ -418,8 +419,8 @@ def repolarise(c, reserve, reference, block, serum, sens):
     acting = min(max(acting, reserve.low[0]), reserve.high[0])
     inal = min(max(block[2], reserve.low[1]), reserve.high[1])
     ical = min(max(block[1], reserve.low[2]), reserve.high[2])
-    apd = math.exp(_logarithm(reserve, 0, acting, inal, ical, block[4]))
-    dispersion = math.exp(_logarithm(reserve, 1, acting, inal, ical, block[4]))
+    log_apd, log_dispersion = _logarithms(reserve, acting, inal, ical, min(max(block[4], 0.0), 1.0))
+    apd, dispersion = math.exp(log_apd), math.exp(log_dispersion)
     longer, apart = c.apd * (apd - 1), sens[S_DISPERSION] * c.dispersion * (dispersion - 1)
     notched = max(sens[S_NOTCH] * max(longer, 0.0), -c.least_notch * max(apart, 0.0))
     tpeak_tend = apart + notched + c.ical_peak * block[1]
@@ -427,20 +428,23 @@ def repolarise(c, reserve, reference, block, serum, sens):
 
 
 @compiled_exact
-def _logarithm(reserve, which, ikr, inal, ical, iks):
-    """The polynomial of ``repolarisation`` in four blocks, by Horner's rule: ln of the factor on apd or dispersion."""
-    figures, with_iks = reserve.coefficients[which], reserve.iks_coefficients[which]
-    total, beside = 0.0, 0.0
-    for i in range(figures.shape[0] - 1, -1, -1):
-        row = 0.0
-        for j in range(figures.shape[1] - 1, -1, -1):
-            inner = 0.0
-            for k in range(figures.shape[2] - 1, -1, -1):
-                inner = inner * ical + figures[i, j, k]
-            row = row * inal + inner
-        total = total * ikr + row
-        beside = beside * ikr + with_iks[i]
-    return total + min(max(iks, 0.0), 1.0) * beside
+def _logarithms(reserve, ikr, inal, ical, iks):
+    """The polynomials of ``repolarisation`` in four blocks: ln of the factors on apd and dispersion."""
+    figures, with_iks = reserve.coefficients, reserve.iks_coefficients
+    apd, dispersion, power = 0.0, 0.0, 1.0
+    for i in range(figures.shape[1]):  # rows do not wait for each other, as they would by Horner's rule
+        one, two, beside = with_iks[0, i] * iks, with_iks[1, i] * iks, 1.0
+        for j in range(figures.shape[2]):
+            both = beside
+            for k in range(figures.shape[3]):
+                one += figures[0, i, j, k] * both
+                two += figures[1, i, j, k] * both
+                both *= ical
+            beside *= inal
+        apd += one * power
+        dispersion += two * power
+        power *= ikr
+    return apd, dispersion
 
 
 @njit(inline="always")
@@ -498,8 +502,11 @@ def modulation_of(c, reserve, reference, value, block, serum, sens, drift, out):
 
 
 @compiled_exact
-def looks_of(start, end, hours, n, after_dose, coarse, looks):
-    """When to look ``looks`` [h]: every ``coarse`` hours, and densely for an hour after each dose; returns how many."""
+def looks_of(start, end, hours, route, n, after_dose, coarse, looks):
+    """When to look ``looks`` [h]: every ``coarse`` hours, and densely for an hour after each dose that is not swallowed.
+
+    Returns how many.
+    """
     count = 0
     steps = math.ceil((end - start) / coarse)
     for i in range(steps):
@@ -509,11 +516,11 @@ def looks_of(start, end, hours, n, after_dose, coarse, looks):
     count += 2
     longest = after_dose[len(after_dose) - 1]
     for q in range(n):
-        if not start - longest < hours[q] <= end:
+        if route[q] == ORAL or not start - longest < hours[q] <= end:
             continue
         again = False
         for p in range(q):
-            if hours[p] == hours[q]:
+            if hours[p] == hours[q] and route[p] != ORAL:
                 again = True
         if again:
             continue

@@ -99,8 +99,7 @@ def judged(
     home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """``interval_terms`` and ``cost`` of readings by name, for people whose sex is 1 (F), 0 (M) or NaN ``(B,)``."""
-    after = np.stack([look[limit.quantity] for limit in LIMITS])
-    before = np.stack([home[limit.quantity] for limit in LIMITS])
+    after, before = (_rows(reading, _QUANTITIES) for reading in (look, home))
     table, n = _figures(), len(LIMITS) + 1
     terms, harm = np.empty((n, after.shape[1])), np.empty(after.shape[1])
     _judge(
@@ -108,6 +107,16 @@ def judged(
         female, float(FEWEST_BEATS), terms, harm,
     )  # fmt: skip
     return dict(zip(_NAMES, terms)), harm
+
+
+_QUANTITIES = tuple(limit.quantity for limit in LIMITS)
+
+
+def _rows(reading: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """Readings by name as rows ``(len(names), B)``; tables of readings hand them out at once."""
+    if hasattr(reading, "rows"):
+        return reading.rows(names)
+    return np.stack([reading[name] for name in names])
 
 
 _NAMES = (*(limit.name for limit in LIMITS), NO_BEATS)

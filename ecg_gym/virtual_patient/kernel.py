@@ -375,7 +375,7 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
             continue
         heart, then = hearts[b], now[b]
         n = _doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
-        count = looks_of(hours[b], hours[b] + dt[b], at, n, tables.drugs.after_dose, _COARSE, looks)
+        count = looks_of(hours[b], hours[b] + dt[b], at, route, n, tables.drugs.after_dose, _COARSE, looks)
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
                people.medication[people.group[b]], people.serum[b], heart[FIRST_SENSITIVITY:], count, True, room)  # fmt: skip
         struck, how, strip[b] = draw_step(key[b], counter[b], chance, which)

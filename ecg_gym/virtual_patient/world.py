@@ -104,15 +104,16 @@ class VirtualPatient:
 
     def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
         """States of B people, each with the words of ``initial`` that hold for them; what is unknown is drawn."""
-        n = len(people)
-        places = {id(each): _codes(each) for each in words}
-        codes = np.array([places[id(each)] for each in words], float).reshape(n, 6)
+        n, kinds = len(people), list({id(each): each for each in words}.values())
+        number = {id(each): i for i, each in enumerate(kinds)}
+        kind = np.array([number[id(each)] for each in words], int)
+        codes = np.array([_codes(each) for each in kinds], float)[kind].reshape(n, 6)
         patients, hearts = draw_hearts(
             streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
         hearts[:, POSE] += len(poses()) * slot_of(self.tissue)
-        doses = Doses.of([each.get("given", ()) for each in words])
+        doses = Doses.of([each.get("given", ()) for each in kinds]).take(kind)
         return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:

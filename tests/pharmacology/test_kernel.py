@@ -35,7 +35,7 @@ def kernel(given: tuple[Administration, ...], patient: Patient, start: float, en
     medication = np.array([name in patient.medication for name in medication_names()])
     tables = pharmacology()
     room = scratch(tables.drugs, max(n, 1), MOST_LOOKS)
-    count = looks_of(start, end, hours, n, tables.drugs.after_dose, 0.25, room.looks)
+    count = looks_of(start, end, hours, route, n, tables.drugs.after_dose, 0.25, room.looks)
     clearance = np.nan if patient.creatinine_clearance is None else patient.creatinine_clearance
     found = course(tables, hours, index, route, mg, over, n, weight_kg(patient), clearance, medication, own,
                    who.as_array(), count, True, room)  # fmt: skip
