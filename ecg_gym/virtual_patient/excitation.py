@@ -1,7 +1,8 @@
 """``Excitation``: what a heart's beats ask of its tissue. ``EIKONAL`` answers with the default heart's travel times.
 
 Anything hashable with these two methods can take its place: ``ecg_gym.tissue`` has one of reaction-diffusion. Tissues
-get a slot in the tables of a process when a heart of theirs is first drawn; slot 0 is the eikonal's.
+get a slot in the tables of a process when a heart of theirs is first drawn; slot 0 is the eikonal's. What leaves the
+process names the tissue, never its slot.
 """
 
 from __future__ import annotations

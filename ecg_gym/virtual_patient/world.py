@@ -112,9 +112,8 @@ class VirtualPatient:
             streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
-        hearts[:, POSE] += len(poses()) * slot_of(self.tissue)
         doses = Doses.of([each.get("given", ()) for each in kinds]).take(kind)
-        return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST))
+        return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST), self.tissue)
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
@@ -128,8 +127,9 @@ class VirtualPatient:
         measured = measure(strip).row(0)
         heart = self._personal(_twin(measured, patient), measured)
         streams = Streams.start(np.zeros((1, 2), np.uint64))
-        state = _settled(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), heart_row(heart)[None],
-                         np.zeros(1), streams)  # fmt: skip
+        row = heart_row(replace(heart, tissue=EIKONAL))[None]
+        state = _settled(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), row, np.zeros(1), streams,
+                         heart.tissue)  # fmt: skip
         return state.replaced(ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
@@ -157,7 +157,7 @@ class VirtualPatient:
         )  # fmt: skip
         living = np.flatnonzero(state.alive)
         if len(living):
-            show(inner["heart"], inner["now"], living)
+            show(seated(inner), inner["now"], living)
         hours = np.where(state.alive, state.hours + dt, state.hours)
         strips: Any = draw_state  # drawn when somebody looks
         return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
@@ -176,7 +176,7 @@ class VirtualPatient:
         """
         n, look = len(state), Look.empty(len(state))
         view = np.zeros(n, np.int64) if seen is None else views_of(*seen)
-        hearts = as_paced(state.inner["heart"], state.inner["now"])
+        hearts = as_paced(seated(state.inner), state.inner["now"])
         read_vitals(
             errors(), cuff(), hearts, state.inner["now"], state.inner["strip"], state.alive, view, findings,
             look.intervals, look.probabilities,
@@ -185,7 +185,7 @@ class VirtualPatient:
 
     def pressure(self, state: State) -> np.ndarray:
         """What a cuff says of the mean arterial pressure ``(B,)`` [mmHg], the same as in ``vitals``."""
-        out, hearts = np.empty(len(state)), as_paced(state.inner["heart"], state.inner["now"])
+        out, hearts = np.empty(len(state)), as_paced(seated(state.inner), state.inner["now"])
         read_cuff(cuff(), hearts, state.inner["now"], state.inner["strip"], out)
         return out
 
@@ -200,7 +200,7 @@ class VirtualPatient:
 
 def hearts_of(state: State) -> list[Heart]:
     """The hearts behind a state of the virtual patient; for studies and tests."""
-    return [heart_of(row, patient) for row, patient in zip(state.inner["heart"], state.patients)]
+    return [heart_of(row, patient) for row, patient in zip(seated(state.inner), state.patients)]
 
 
 def truths_of(state: State) -> list[Truth]:
@@ -222,7 +222,7 @@ def draw_state(state: State) -> np.ndarray:
 
 def _plan(state: State) -> StripPlan:
     """The strips of a state, planned and not yet drawn."""
-    hearts, now = as_paced(state.inner["heart"], state.inner["now"]), state.inner["now"]
+    hearts, now = as_paced(seated(state.inner), state.inner["now"]), state.inner["now"]
     codes = hearts[:, RHYTHM : POSE + 1].astype(np.int64)
     numbers = {name: np.ascontiguousarray(hearts[:, i]) for i, name in enumerate(NUMBERS) if name != "sinus_rate_bpm"}
     arrays = HeartArrays(**{name: codes[:, i] for i, name in enumerate(CODES)}, **numbers)
@@ -244,8 +244,23 @@ def _drawn_truths(state: State) -> list[Truth]:
     return kept
 
 
-def _settled(patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.ndarray, streams: Streams) -> State:
-    """A state of these hearts at these hours, with a fresh minute each."""
+TISSUE = "tissue"  # of ``State.inner``: that of each heart, where it is not the eikonal's
+
+
+def seated(inner: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The hearts ``(B, N_HEART)`` with the seats of their poses in this process; see ``Heart.seat``."""
+    hearts = inner["heart"]
+    if TISSUE not in inner:
+        return hearts
+    hearts = hearts.copy()
+    hearts[:, POSE] += [len(poses()) * slot_of(tissue) for tissue in inner[TISSUE]]
+    return hearts
+
+
+def _settled(
+    patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.ndarray, streams: Streams, tissue: Excitation
+) -> State:
+    """A state of these hearts of one tissue at these hours, with a fresh minute each."""
     n = len(patients)
     now, strip = np.full((n, N_NOW), np.nan), np.zeros(n, np.uint64)
     kernel.settle(
@@ -253,10 +268,13 @@ def _settled(patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.nda
         kernel.Doses(doses.hours, doses.code, *known_doses(doses)), hours, streams.key, streams.counter, np.arange(n),
         now, strip,
     )  # fmt: skip
+    inner = {"heart": hearts, "now": now, "strip": strip}
+    if tissue != EIKONAL:
+        inner[TISSUE] = np.full(n, tissue, object)
     if n:
-        show(hearts, now, np.arange(n))
+        show(seated(inner), now, np.arange(n))
     strips: Any = draw_state  # drawn when somebody looks
-    return State(strips, patients, doses, hours, np.ones(n, bool), {"heart": hearts, "now": now, "strip": strip})
+    return State(strips, patients, doses, hours, np.ones(n, bool), inner)
 
 
 def _people(patients: Patients) -> kernel.People:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,3 +65,22 @@ def test_a_world_there_and_back(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     HybridTissue().save(path)
     assert HybridTissue.load(path, 0.25).tissue == HybridTissue().tissue
+
+
+ELSEWHERE = """
+import pickle, sys
+import numpy as np
+from ecg_gym.tissue.default import default_tissue
+from ecg_gym.virtual_patient.excitation import slot_of
+slot_of(default_tissue().with_apd(20.0))  # the slot that the state's tissue has at home is taken
+state, strips = pickle.load(open(sys.argv[1], "rb"))
+assert np.array_equal(state.ecg, strips), np.abs(state.ecg - strips).max()
+"""
+
+
+def test_a_state_opened_in_another_process_keeps_its_tissue(tmp_path: Path) -> None:
+    state = HybridTissue().initial(2, np.random.default_rng(3), rhythm="sinus")
+    file = tmp_path / "state"
+    file.write_bytes(pickle.dumps((state.undrawn(), state.ecg)))
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
