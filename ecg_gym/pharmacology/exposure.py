@@ -17,6 +17,7 @@ from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.interactions import changes
 from ecg_gym.pharmacology.kinetics import OUTPUTS, Compartments, outputs
 from ecg_gym.pharmacology.sensitivity import TYPICAL, Sensitivity
+from ecg_gym.pharmacology.stopping import doses_taken
 
 _REFERENCE_WEIGHT = 70.0  # [kg] of the formulary's parameters
 _REFERENCE_CLEARANCE = 100.0  # [mL/min] of creatinine
@@ -76,7 +77,7 @@ def exposures(
 
     No number of a look depends on the others.
     """
-    profiles = [concentrations(*row) for row in zip(given, patients, hours, sensitivities)]
+    profiles = [concentrations(*row) for row in zip(map(doses_taken, given), patients, hours, sensitivities)]
     plasma, effect, metabolite = np.concatenate(profiles, axis=1)
     rows = np.repeat(np.arange(len(hours)), [len(looks) for looks in hours])
     shifts = np.array([person.electrolyte for person in sensitivities])[rows]
@@ -84,6 +85,8 @@ def exposures(
         name: np.array([usual if (known := getattr(p, name)) is None else known for p in patients], dtype=float)[rows]
         for name, usual in reference_electrolytes().items()
     }
+    trends = np.array([potassium_trend(p) for p in patients], dtype=float)[rows]
+    own["potassium"] = own["potassium"] + trends * np.clip(np.concatenate(hours), 0.0, trend_hours())
     return Exposure(plasma, effect, metabolite, **_electrolytes(plasma, effect, own, shifts))
 
 
@@ -176,6 +179,41 @@ def reference_electrolytes() -> dict[str, float]:
     """Serum values [mmol/L] that stand for a patient's unknown ones, and at which a ``Modulation`` changes nothing."""
     block = Block.of("laws", read_table("laws.yaml")).block("reference")
     return {name: block.number(name, "mmol/L") for name in ELECTROLYTES}
+
+
+@cache
+def _trend() -> dict[str, float]:
+    block = Block.of("laws", read_table("laws.yaml")).block("trend")
+    units = {"until": "h", "retention": "mmol/L/h", "retention_above": "mmol/L", "retention_clearance": "mL/min",
+             "loss": "mmol/L/h", "loss_below": "mmol/L"}  # fmt: skip
+    block.expect(set(units))
+    return {name: block.number(name, unit) for name, unit in units.items()}
+
+
+def trend_hours() -> float:
+    """For how long [h] a person's own potassium moves."""
+    return _trend()["until"]
+
+
+def loss_below() -> float:
+    """The potassium [mmol/L] below which it goes on falling."""
+    return _trend()["loss_below"]
+
+
+def retention_above() -> float:
+    """The potassium [mmol/L] above which it goes on rising where kidneys fail."""
+    return _trend()["retention_above"]
+
+
+def potassium_trend(patient: Patient) -> float:
+    """How a person's own potassium moves [mmol/L per h] while nobody treats what moves it; 0 where it is unknown."""
+    t, potassium, clearance = _trend(), patient.potassium, patient.creatinine_clearance
+    if potassium is None:
+        return 0.0
+    failing = "renal_failure" in patient.conditions or (clearance is not None and clearance < t["retention_clearance"])
+    if failing and potassium > t["retention_above"]:
+        return t["retention"]
+    return t["loss"] if potassium < t["loss_below"] else 0.0
 
 
 def _electrolytes(

@@ -9,6 +9,7 @@ from functools import cache
 from ecg_gym.core import Administration, Patient
 from ecg_gym.pharmacology.constants import Block, read_table
 from ecg_gym.pharmacology.medication import ingredients
+from ecg_gym.pharmacology.stopping import stopped_at
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,16 @@ def _on(drug: str) -> tuple[Interaction, ...]:
 def changes(drug: str, given: Sequence[Administration], patient: Patient) -> list[tuple[float, float, float]]:
     """Factors on clearance and absorption of ``drug`` over time: ``(from_hours, clearance, absorption)``.
 
-    The first is from minus infinity. Several culprits multiply; one in ``patient.medication`` is always on board.
+    The first is from minus infinity. Several culprits multiply; one in ``patient.medication`` is on board until it is
+    stopped.
     """
     always, switches = (1.0, 1.0), []
     for interaction in _on(drug):
         clearance, absorption = 1 / interaction.exposure, interaction.absorption
         if interaction.by in ingredients(patient.medication):
             always = (always[0] * clearance, always[1] * absorption)
+            if (ends := stopped_at(given) + interaction.lasts_hours) < float("inf"):
+                switches.append((ends, interaction.exposure, 1 / absorption))
         elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):
                 reached = 1.0

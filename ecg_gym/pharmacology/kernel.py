@@ -67,7 +67,7 @@ def scratch(drugs, q, looks):
     return Scratch(
         np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, N_MODULATION)), np.empty(looks),
         np.empty(13), np.empty(13), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
-        np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 3 * q * len(drugs.change) + 1),
+        np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 3 * q * len(drugs.change) + len(drugs.change) + 1),
         np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(5), np.zeros(5),
         np.empty(3),
     )  # fmt: skip
@@ -231,12 +231,46 @@ def to_modes(amounts, centre, left, content):
 
 
 @compiled_exact
-def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication):
+def take(drugs, hours, dose_drug, route, mg, duration, n):
+    """Keep what is taken of ``n`` doses in the order of their orders, in place and by their hour; returns how many.
+
+    See ``stopping.doses_taken``.
+    """
+    for s in range(n):
+        if dose_drug[s] < 0 or not drugs.stops[dose_drug[s]]:
+            continue
+        for q in range(s):
+            if dose_drug[q] < 0 or drugs.procedure[dose_drug[q]]:
+                continue
+            if hours[q] > hours[s] or (duration[q] > 0 and hours[q] == hours[s]):
+                dose_drug[q] = -1  # it is not taken
+            elif duration[q] > 0 and hours[q] + duration[q] > hours[s]:
+                mg[q] *= (hours[s] - hours[q]) / duration[q]
+                duration[q] = hours[s] - hours[q]
+    kept = 0
+    for q in range(n):
+        if dose_drug[q] < 0:
+            continue
+        at, drug, by, much, over = hours[q], dose_drug[q], route[q], mg[q], duration[q]
+        p = kept
+        while p > 0 and hours[p - 1] > at:
+            hours[p], dose_drug[p], route[p], mg[p], duration[p] = (
+                hours[p - 1], dose_drug[p - 1], route[p - 1], mg[p - 1], duration[p - 1],
+            )  # fmt: skip
+            p -= 1
+        hours[p], dose_drug[p], route[p], mg[p], duration[p] = at, drug, by, much, over
+        kept += 1
+    return kept
+
+
+@compiled_exact
+def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication, stopped):
     """Factors on clearance and absorption of a drug at an hour: those of every culprit on board, and for long enough."""
     clearance = absorption = 1.0
     for j in range(first, last):
-        active = medication[change_by[j, 1]]
-        if not active and change_by[j, 0] >= 0:
+        taken = medication[change_by[j, 1]]
+        active = taken and at < stopped + change[j, 2]
+        if not taken and not active and change_by[j, 0] >= 0:
             begin, end = math.inf, -math.inf
             for q in range(n):  # doses rise in time
                 if dose_drug[q] == change_by[j, 0] and hours[q] <= at:
@@ -256,7 +290,10 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
     """Concentrations ``room.level`` of the drugs among the first ``n`` doses, at the first ``n_looks`` of the rising
     ``room.looks``. Returns how many drugs there are; ``room.on_board`` names them.
     """
-    count = 0
+    count, stopped = 0, math.inf
+    for q in range(n):
+        if drugs.stops[dose_drug[q]]:
+            stopped = min(stopped, hours[q])
     on_board, level, looks, events = room.on_board, room.level, room.looks, room.events
     own, system, content, amounts = room.own, room.system, room.content, room.amounts
     rates, entry, read, centre, left = room.rates, room.entry, room.read, room.centre, room.left
@@ -300,7 +337,12 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
         begin, end = drugs.change_from[drug], drugs.change_from[drug + 1]
         for j in range(begin, end):
             by = drugs.change_by[j, 0]
-            if by < 0 or medication[drugs.change_by[j, 1]]:
+            if medication[drugs.change_by[j, 1]]:
+                if earliest < stopped + drugs.change[j, 2] <= last:
+                    events[n_events] = stopped + drugs.change[j, 2]
+                    n_events += 1
+                continue
+            if by < 0:
                 continue
             for p in range(n):
                 if dose_drug[p] == by:
@@ -325,7 +367,7 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
                 continue
             c = a = 1.0
             if begin < end:
-                c, a = _factors(drugs.change, drugs.change_by, begin, end, at, hours, dose_drug, n, medication)
+                c, a = _factors(drugs.change, drugs.change_by, begin, end, at, hours, dose_drug, n, medication, stopped)
             if c != clearance or a != absorption:
                 if clearance > 0:
                     for i in range(6):
@@ -589,6 +631,7 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
     count = 0
     effects = 0
     if n > 0:
+        n = take(drugs, hours, dose_drug, route, mg, duration, n)
         count = concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, creatinine_clearance, medication,
                                sens, n_looks, room)  # fmt: skip
         effects = _effects_on_board(drugs, room.on_board, count, sens, room.figures, room.kinds)
@@ -598,7 +641,8 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
         drift[:] = 0.0
     last, log_last = 0.0, 0.0
     for i in range(n_looks):
-        ions[:] = own
+        ions[:] = own[:3]
+        ions[0] += own[3] * min(max(looks[i], 0.0), tables.trend_hours)
         value[:] = start
         block[:] = 1.0
         for j in range(effects):

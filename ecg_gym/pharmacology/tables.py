@@ -16,7 +16,7 @@ import numpy as np
 from ecg_gym.pharmacology.circadian import _asleep, _day
 from ecg_gym.pharmacology.drugs import CHANNELS, ELECTROLYTES, LAW_UNITS, ROUTES
 from ecg_gym.pharmacology.effects import _CHANNEL_SENSITIVITY, _FACTORS, _SENSITIVITY_OF, _binders
-from ecg_gym.pharmacology.exposure import reference_electrolytes
+from ecg_gym.pharmacology.exposure import reference_electrolytes, trend_hours
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.hazards import _AFTER_DOSE
 from ecg_gym.pharmacology.interactions import interactions, steps_of
@@ -55,6 +55,8 @@ class Drugs(NamedTuple):
     supply_of: np.ndarray  # (n,) which electrolyte
     antidote_of: np.ndarray  # (n,) the drug that this one binds, or -1
     antidote_mg: np.ndarray  # (n,) mg bound by one mg
+    stops: np.ndarray  # (n,) bool: standing orders, running infusions and other medication end with it
+    procedure: np.ndarray  # (n,) bool
     change: np.ndarray  # (X, 4) factors on clearance and absorption, hours it lasts, hours until it begins
     change_by: np.ndarray  # (X, 2) the culprit in the formulary or -1, and among MEDICATION
     change_from: np.ndarray  # (n + 1,)
@@ -90,6 +92,7 @@ class Pharmacology(NamedTuple):
     day: Day
     reference: np.ndarray  # (3,) [mmol/L] potassium, magnesium, calcium
     reserve: Reserve
+    trend_hours: float  # [h] for which people's own potassium moves
 
 
 @cache
@@ -118,6 +121,7 @@ def pharmacology() -> Pharmacology:
         ),
         np.array([reference[name] for name in ELECTROLYTES]),
         _reserve(),
+        trend_hours(),
     )
 
 
@@ -184,6 +188,8 @@ def _drugs() -> Drugs:
         supply_of=np.array([ELECTROLYTES.index(d.supplies) if d.supplies else 0 for d in rows], np.int64),
         antidote_of=np.array([FORMULARY.index[d.neutralises[0]] if d.neutralises else -1 for d in rows], np.int64),
         antidote_mg=np.array([d.neutralises[1] if d.neutralises else 0.0 for d in rows], float),
+        stops=np.array([drug.stops_medication for drug in rows]),
+        procedure=np.array([drug.procedure for drug in rows]),
         change=change, change_by=change_by, change_from=change_from,
         start=np.array([float(name in _FACTORS) for name in TARGETS]),
         after_dose=np.asarray(_AFTER_DOSE, float),

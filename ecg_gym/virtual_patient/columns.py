@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology.effects import MODULATION
-from ecg_gym.pharmacology.exposure import reference_electrolytes
 from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.pharmacology.sensitivity import NAMES as SENSITIVITY
 from ecg_gym.pharmacology.sensitivity import Sensitivity
@@ -106,9 +104,3 @@ def as_paced(hearts: np.ndarray, now: np.ndarray) -> np.ndarray:
 def modulation_row(row: np.ndarray) -> Modulation:
     """The modulation of a row of this hour."""
     return Modulation(*map(float, row[:FIRST_SERUM]))
-
-
-def serum_of(patients: Sequence[Patient]) -> np.ndarray:
-    """People's own electrolytes ``(B, 3)`` [mmol/L]; the reference where they are unknown."""
-    usual = reference_electrolytes()
-    return np.array([[usual[n] if (own := getattr(p, n)) is None else own for n in SERUM] for p in patients], float)

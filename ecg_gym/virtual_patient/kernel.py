@@ -96,7 +96,7 @@ class People(NamedTuple):
 
     weight: np.ndarray  # (B,) [kg]
     creatinine_clearance: np.ndarray  # (B,) [mL/min], NaN where unknown
-    serum: np.ndarray  # (B, 3) own potassium, magnesium, calcium [mmol/L]
+    serum: np.ndarray  # (B, 4) own potassium, magnesium, calcium [mmol/L], trend of potassium [mmol/L/h]
     medication: np.ndarray  # (G, M) bool: other drugs taken, of each group of people
     group: np.ndarray  # (B,) int32
 

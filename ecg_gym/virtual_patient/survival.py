@@ -78,7 +78,7 @@ def live(
 
 
 def dangers(heart: Heart, span: Course, then: Modulation | None, truth: Truth | None, look: int) -> dict[str, float]:
-    """The lethal hazards [1/h] of a heart at one look of a span; ``truth``: of a strip in the rhythm that it still has."""
+    """The lethal hazards [1/h] of a heart at one look; ``truth``: of a strip in the rhythm that it still has."""
     one = _one_look(span, look)
     if truth is not None and then is not None:
         rates = lethal_rates([heart], [heart], [np.inf], [then], [truth], [one])

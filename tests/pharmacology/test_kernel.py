@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ecg_gym.columns import Patients
 from ecg_gym.core import Administration, Dose, Patient
 from ecg_gym.pharmacology import FORMULARY, draw_sensitivities
+from ecg_gym.pharmacology.catalogue import own_serum
 from ecg_gym.pharmacology.doses import milligrams, weight_kg
 from ecg_gym.pharmacology.drugs import ROUTES
 from ecg_gym.pharmacology.effects import MODULATION
@@ -14,6 +16,7 @@ from ecg_gym.pharmacology.exposure import _duration, reference_electrolytes
 from ecg_gym.pharmacology.hazards import courses
 from ecg_gym.pharmacology.kernel import course, looks_of, scratch
 from ecg_gym.pharmacology.sensitivity import Sensitivity
+from ecg_gym.pharmacology.stopping import doses_taken
 from ecg_gym.pharmacology.tables import medication_names, pharmacology
 from ecg_gym.virtual_patient.heart import draw_heart
 
@@ -29,9 +32,7 @@ def kernel(given: tuple[Administration, ...], patient: Patient, start: float, en
     mg = np.array([milligrams(a.dose, d, patient) for a, d in zip(given, drugs)], float)
     over = np.array([_duration(a, d) for a, d in zip(given, drugs)], float)
     hours = np.array([a.hours for a in given], float)
-    own = np.array(
-        [ref if (own := getattr(patient, ion)) is None else own for ion, ref in reference_electrolytes().items()]
-    )
+    own = own_serum(Patients.of([patient]), pharmacology().reference)[0]
     medication = np.array([name in patient.medication for name in medication_names()])
     tables = pharmacology()
     room = scratch(tables.drugs, max(n, 1), MOST_LOOKS)
@@ -112,3 +113,37 @@ def test_unknown_facts_stand_for_the_average() -> None:
     who = draw_sensitivities([Patient()], np.random.default_rng(0))[0]
     dose = Dose("dofetilide", 0.5, "mg", "PO")
     compare((Administration(0.0, dose),), Patient(), 0.0, 1.0, who)
+
+
+def test_stopping_ends_standing_orders_running_infusions_and_other_medication() -> None:
+    patient, who = person(11, medication=frozenset({"ketoconazole", "cimetidine"}))
+    usual = {name: FORMULARY.usual_doses(name) for name in ("dofetilide", "esmolol", "ranolazine", "stop_medication")}
+    ordered = [
+        Administration(-2.0, usual["dofetilide"][0]),
+        Administration(3.0, usual["dofetilide"][0]),
+        Administration(-30.0, usual["ranolazine"][0]),
+        Administration(0.6, usual["esmolol"][1]),
+        Administration(1.0, usual["stop_medication"][0]),
+        Administration(2.0, usual["dofetilide"][0]),
+    ]
+    taken = doses_taken(ordered)
+    assert [(a.hours, a.dose.drug) for a in taken] == [
+        (-30.0, "ranolazine"), (-2.0, "dofetilide"), (0.6, "esmolol"), (1.0, "stop_medication"), (2.0, "dofetilide")
+    ]  # fmt: skip
+    assert taken[2].dose.duration_hours == pytest.approx(0.4)
+    for start, end in ((0.0, 2.0), (2.0, 8.0), (47.0, 53.0)):
+        compare(tuple(ordered), patient, start, end, who)
+    compare(tuple(ordered[:4]), patient, 0.0, 6.0, who)  # orders that nobody stopped
+
+
+@pytest.mark.parametrize(
+    ("potassium", "clearance", "trend"), [(7.2, 15.0, 0.04), (7.2, 90.0, 0.0), (3.0, 90.0, -0.02), (4.2, 15.0, 0.0)]
+)
+def test_potassium_goes_on_rising_where_kidneys_fail_and_falling_where_it_is_lost(
+    potassium: float, clearance: float, trend: float
+) -> None:
+    patient, who = person(13, potassium=potassium, creatinine_clearance=clearance)
+    compare((), patient, 2.0, 30.0, who)
+    _, _, serum, _ = kernel((), patient, 2.0, 30.0, who)
+    assert serum[0, 0] == pytest.approx(potassium + 2 * trend)
+    assert serum[-1, 0] == pytest.approx(potassium + 24 * trend)

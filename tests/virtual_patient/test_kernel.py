@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ecg_gym.columns import Patients
 from ecg_gym.core import Administration
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.pharmacology.catalogue import own_serum
 from ecg_gym.pharmacology.doses import milligrams, weight_kg
 from ecg_gym.pharmacology.drugs import ROUTES
 from ecg_gym.pharmacology.effects import MODULATION
@@ -72,7 +74,8 @@ def arrays(rows: list[tuple[Heart, tuple[Administration, ...]]]) -> tuple[kernel
     from ecg_gym.pharmacology.tables import medication_names
 
     nobody = np.zeros((1, len(medication_names())), bool)
-    everybody = kernel.People(np.array([weight_kg(p) for p in who], float), clearance, columns.serum_of(who), nobody,
+    serum = own_serum(Patients.of(who), pharmacology().reference)
+    everybody = kernel.People(np.array([weight_kg(p) for p in who], float), clearance, serum, nobody,
                               np.zeros(len(who), np.int32))  # fmt: skip
     return doses, everybody, np.stack([columns.heart_row(heart) for heart, _ in rows])
 
