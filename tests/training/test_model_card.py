@@ -141,5 +141,5 @@ def test_a_kind_without_words_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"is of kind 'odd'; expected one of \['risk', .*; add its words to model_card.yaml"
     ):
         model_card.card(path)
-    missing = CliRunner().invoke(app, ["weights", str(tmp_path / "no.safetensors"), "--card"])
+    missing = CliRunner().invoke(app, ["weights", "show", str(tmp_path / "no.safetensors"), "--card"])
     assert missing.exit_code == 2
