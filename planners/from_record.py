@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ecg_gym.core import Administration, Patient, State, Treatment, World
 from ecg_gym.datasets import Record, read_record
 from planners.facts import Facts, facts_of_record
@@ -18,6 +20,7 @@ from planners.parsing import parse_candidates, parse_given, parse_patient
 
 if TYPE_CHECKING:
     from ecg_gym.foreign.judges import Judge
+    from ecg_gym.llm import ChatClient
     from ecg_gym.risk import RiskModel
     from planners import Plan
 
@@ -35,7 +38,19 @@ class Prepared:
     state: State  # a batch of one, as the world sees the record
     facts: Facts  # what was measured on the record itself
     named: bool  # whether the candidates were asked for by name
-    judge: Judge | None = None  # who is asked for a second opinion
+    judge: Judge | None = None  # who gives a second opinion
+    notes: tuple[str, ...] = ()  # of the proposer: what it proposed, what was refused, what it said
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """Who proposes the candidates, and how many are ranked."""
+
+    words: str  # of ``proposer_named``
+    k: int = 8
+    client: ChatClient | None = None  # of a language model
+    send_strip: bool = False
+    seed: int = 0
 
 
 def prepare(
@@ -53,6 +68,7 @@ def prepare(
     rate_hz: float | None = None,
     leads: Sequence[str] | None = None,
     judge_name: str | None = None,
+    proposing: Proposing | None = None,
 ) -> Prepared:
     """Read, check and observe a record; nothing is written and nothing is sampled.
 
@@ -60,6 +76,7 @@ def prepare(
     win over the record's header. Drugs in ``drugs_words``, or the whole menu with ``all_drugs``, are candidates even
     without an indication. ``fix_leads``, ``rate_hz`` [Hz] and ``leads`` are ``read_record``'s. ``preset="paper"``
     samples as the paper does: 1,000 ancestral steps. ``judge_name`` is an imported network that gives a second opinion.
+    With ``proposing`` the candidates are what a proposer proposes and the rules let through.
 
     Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
     """
@@ -70,6 +87,8 @@ def prepare(
 
     if all_drugs and drugs_words is not None:
         raise ValueError("--all-drugs and --drugs were both given; expected one of them; leave one out")
+    if proposing is not None and (all_drugs or drugs_words is not None):
+        raise ValueError("--proposer was given with --drugs or --all-drugs; expected one of them; leave one out")
     judge = None if judge_name is None else judge_named(judge_name)
     record = read_record(
         path, allow_missing_leads=allow_missing_leads, fix_leads=fix_leads, rate_hz=rate_hz, leads=leads
@@ -87,8 +106,32 @@ def prepare(
     risk = RiskModel.load()
     state = world.observe(record.ecg, patient, given)
     facts = facts_of_record(record.ecg, patient, state, risk)
+    notes: tuple[str, ...] = ()
     named = all_drugs or drugs_words is not None
-    return Prepared(record, patient, given, candidates, world, risk, state, facts, named, judge)
+    if proposing is not None:
+        candidates, notes = _propose(proposing, world, risk, state, facts)
+    return Prepared(record, patient, given, candidates, world, risk, state, facts, named, judge, notes)
+
+
+def _propose(
+    proposing: Proposing, world: World, risk: RiskModel, state: State, facts: Facts
+) -> tuple[tuple[Treatment, ...], tuple[str, ...]]:
+    """What the proposer proposes and the rules let through, and what has to be said about it."""
+    from planners.proposers import proposed
+    from planners.proposers.named import proposer_named
+
+    proposer = proposer_named(
+        proposing.words, risk, client=proposing.client, send_strip=proposing.send_strip, hours=float(world.dt_hours)
+    )
+    result = proposed(
+        proposer, state, proposing.k, np.random.default_rng(proposing.seed), intervals=facts.intervals,
+        findings=facts.findings,
+    )  # fmt: skip
+    notes = [*result.sentences(proposing.words.partition(":")[0])]
+    notes += [f'The model on {q.proposal}: "{q.why}"' for q in getattr(proposer, "quotations", ())]
+    if slips := getattr(proposer, "slips", None):
+        notes.append(f"Slips of the model: {', '.join(f'{word} {n}' for word, n in slips.items())}.")
+    return result.treatments, tuple(notes)
 
 
 def run(
@@ -110,7 +153,7 @@ def run(
         prepared.risk,
         facts=prepared.facts,
         named=prepared.named,
-        remarks=prepared.record.remarks,
+        remarks=(*prepared.record.remarks, *prepared.notes),
         k=k,
         risk_aversion=risk_aversion,
         measure=measure,

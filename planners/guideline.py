@@ -6,7 +6,7 @@ newest strip, the patient's own record, and the doses taken. Nothing is imagined
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -82,14 +82,28 @@ class GuidelinePlanner(Planner):
 
 def decide(seen: Seen, options: Sequence[Treatment]) -> tuple[Treatment, Situation | None]:
     """The treatment out of the allowed ``options``, and the situation that called for it (None: none holds)."""
-    for situation in situations():
-        if holds(situation.when, seen):
-            for line in situation.lines:
-                treatment = _nearest(line.dose, options)
-                if treatment and _left(line, seen) and (line.when is None or holds(line.when, seen)):
-                    return treatment, situation
-            return WATCH, situation
-    return WATCH, None
+    situation = next((s for s in situations() if holds(s.when, seen)), None)
+    if situation is None:
+        return WATCH, None
+    return next((treatment for treatment in _lines(situation, seen, options)), WATCH), situation
+
+
+def suggestions(seen: Seen, options: Sequence[Treatment]) -> list[tuple[Treatment, Situation]]:
+    """Every treatment out of ``options`` that a situation calls for, in the order of the table, with the situation."""
+    return [
+        (treatment, situation)
+        for situation in situations()
+        if holds(situation.when, seen)
+        for treatment in _lines(situation, seen, options)
+    ]
+
+
+def _lines(situation: Situation, seen: Seen, options: Sequence[Treatment]) -> Iterator[Treatment]:
+    """What is left of a situation's lines."""
+    for line in situation.lines:
+        treatment = _nearest(line.dose, options)
+        if treatment and _left(line, seen) and (line.when is None or holds(line.when, seen)):
+            yield treatment
 
 
 def holds(node: Mapping[str, Any], seen: Seen) -> bool:
@@ -107,7 +121,7 @@ def holds(node: Mapping[str, Any], seen: Seen) -> bool:
     if "condition" in node:
         return node["condition"] in seen.patient.conditions
     if "finding" in node:
-        return seen.readings.get(_column(node["finding"]), np.nan) >= LIKELY
+        return seen.readings.get(finding_column(node["finding"]), np.nan) >= LIKELY
     return len(seen.doses(node["taken"], float(node["within"]))) >= int(node.get("count", 1))
 
 
@@ -195,5 +209,6 @@ def _expect(what: str, row: Mapping[str, Any], needed: set[str], optional: set[s
         )
 
 
-def _column(finding: str) -> str:
+def finding_column(finding: str) -> str:
+    """The name of a finding among the readings of a strip."""
     return "finding_" + finding.lower().replace(" ", "_").replace("-", "_")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient, Treatment
+from planners.chat_choice import Choice
 from planners.second_opinion import SecondOpinion
 
 NOTICE = "Research only, never bedside."
@@ -134,6 +135,7 @@ class Plan:
     unindicated: tuple[Unindicated, ...] = ()
     findings: tuple[str, ...] = ()  # of the record, more likely than not
     second_opinion: SecondOpinion | None = None  # of a network from outside, on the leading candidates
+    choice: Choice | None = None  # of a language model, among the candidates; the ranking does not depend on it
     before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
     """(K, 12, 1024) [mV]: the futures of the best candidate."""
@@ -148,14 +150,19 @@ class Plan:
         """The candidates that cannot be told from the best, itself among them."""
         return tuple(c for c in self.candidates if c.tie == self.best.tie)
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What others say of the candidates, a sentence each: an imported network, a language model."""
+        opinion = () if self.second_opinion is None else self.second_opinion.sentences()
+        return (*opinion, *(() if self.choice is None else [self.choice.sentence(self.best.treatment)]))
+
     def _repr_html_(self) -> str:
         """The recommendation and the ranking as a table, for notebooks; ``planners.report`` draws the picture."""
         head = "".join(f"<th>{word}</th>" for word in ("treatment", "S", "from watching", "QTcF", "HR", "given for"))
         rows = "".join(map(_html_row, self.candidates))
         advice = self.recommendation
         said = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
-        outside = self.second_opinion.sentences() if self.second_opinion is not None else []
-        notes = "".join(f"<li>{escape(words)}</li>" for words in (*outside, *self.warnings, NOTICE))
+        notes = "".join(f"<li>{escape(words)}</li>" for words in (*self.outside, *self.warnings, NOTICE))
         return f"{said}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -182,6 +189,7 @@ class Plan:
                 "warnings": self.warnings,
                 "recommendation": None if self.recommendation is None else self.recommendation.to_json_dict(),
                 "second_opinion": None if self.second_opinion is None else self.second_opinion.to_json_dict(),
+                "choice": None if self.choice is None else self.choice.to_json_dict(),
                 "candidates": [c.to_json_dict() for c in self.candidates],
                 "unindicated": [{"treatment": str(u.treatment), "why": u.sentence} for u in self.unindicated],
                 "excluded": [{"treatment": str(e.treatment), "reasons": e.reasons} for e in self.excluded],

@@ -81,9 +81,7 @@ def footnotes(plan: Plan) -> str:
         lines.append("Best by lambda: " + ", ".join(map(preference, stretches)) + ".")
     if len(plan.tied) > 1:
         lines.append("Rows with = cannot be told from the best: their paired 95 % interval of the difference holds 0.")
-    if plan.second_opinion is not None:
-        lines += plan.second_opinion.sentences()
-    return "\n".join([*lines, *plan.warnings, NOTICE])
+    return "\n".join([*lines, *plan.outside, *plan.warnings, NOTICE])
 
 
 def noted(plan: Plan) -> list[str]:

@@ -20,6 +20,7 @@ import ecg_gym
 from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.data import app as data_commands
+from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
@@ -90,6 +91,13 @@ SecondOpinion = Annotated[
     str | None,
     typer.Option(help="Imported network that judges the five best once more: ecgfounder, ecg-fm, or a file."),
 ]
+ProposerName = Annotated[
+    str | None,
+    typer.Option(
+        "--proposer", help="Who proposes candidates: enumeration, guideline, inverse:FILE, learned:FILE, llm."
+    ),
+]
+Proposals = Annotated[int, typer.Option(min=1, help="Proposals that are ranked, watching not counted.")]
 
 train = typer.Typer(
     help="Train one learned thing; stop it any time, the same command goes on.",
@@ -150,14 +158,25 @@ def plan(
     rate: Rate = None,
     leads: LeadNames = None,
     second_opinion: SecondOpinion = None,
+    proposer: ProposerName = None,
+    proposals: Proposals = 8,
+    endpoint: Endpoint = None,
+    chat_model: ChatModel = "default",
+    remote: Remote = False,
+    send_strip: Annotated[bool, typer.Option("--send-strip", help="Show the strip to --proposer llm, as PNG.")] = False,
+    recommend: Annotated[
+        bool, typer.Option("--recommend", help="Let the model at --endpoint choose among the ranked, last of all.")
+    ] = False,
 ) -> None:
     """Rank the treatments that have an indication and that the clinical mask allows, for a 12-lead record."""
-    from planners.from_record import prepare, run
+    from planners.from_record import Proposing, prepare, run
 
     k = 3 if paper else samples
     with entrance():
         _measure(measure)
         folder = writable(out or Path("out") / record.name)
+        asks = endpoint is not None or recommend
+        client = chat_client(endpoint, chat_model, remote, folder) if asks else None
         prepared = prepare(
             record,
             scenario=scenario,
@@ -172,6 +191,7 @@ def plan(
             rate_hz=rate,
             leads=None if leads is None else [name.strip() for name in leads.split(",")],
             judge_name=second_opinion,
+            proposing=None if proposer is None else Proposing(proposer, proposals, client, send_strip, seed),
         )
     for remark in prepared.record.remarks:
         note(remark)
@@ -185,6 +205,10 @@ def plan(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if recommend and client is not None:
+        from planners.chat_choice import choose
+
+        result = replace(result, choice=choose(client, result))
     figure_path, json_path = _save(result, folder)
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2) + "\n")
@@ -410,6 +434,52 @@ def train_student(
     inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
     _train("student", student, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+
+
+@train.command("inverse")
+def train_inverse(
+    preset: Annotated[str, typer.Option(help="tiny (seconds) or default (half an hour on two cores).")] = "default",
+    trials: Annotated[Path | None, typer.Option(help="Folder of shards, made if missing; default OUT/trials.")] = None,
+    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    workers: Workers = 0,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+) -> None:
+    """Inverse dynamics on virtual trials: which drug was given between two strips; a proposer."""
+    from ecg_gym.executor import executor
+    from training import train_inverse as inverse
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return inverse.run(chosen, trials or folder / "trials", folder, codec, executor(workers))
+
+    inputs = {"codec": codec or ASSETS / "vae.safetensors"}
+    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
+    _train("inverse", inverse, preset, (device, 1, seed), out, resume, pattern, inputs, work)
+
+
+@train.command("proposer")
+def train_proposer(
+    preset: Annotated[
+        str, typer.Option(help="tiny (a minute) or default (five CPU hours, mostly ranking).")
+    ] = "default",
+    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    workers: Workers = 0,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+) -> None:
+    """The proposer that looks at latents and the patient's card, on the oracle's rankings in the virtual patient."""
+    from ecg_gym.executor import executor
+    from training import train_proposer as proposer
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return proposer.run(chosen, folder, codec, executor(workers))
+
+    inputs = {"codec": codec or ASSETS / "vae.safetensors"}
+    _train("proposer", proposer, preset, (device, 1, seed), out, resume, "rankings/rankings_*.npz", inputs, work)
 
 
 def _train(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.console import SAY, entrance, progress_bar
 
 app = typer.Typer(
@@ -29,7 +29,6 @@ app.add_typer(convert, name="import")
 
 Folder = Annotated[Path, typer.Option("--out", help="Folder that is written.")]
 Rate = Annotated[float | None, typer.Option("--rate", min=0.001, help="Samples per second, if the file lacks it [Hz].")]
-KEY = "ECG_GYM_LLM_KEY"  # environment variable with the key of an endpoint that wants one
 
 
 @app.command()
@@ -43,11 +42,9 @@ def discover(
     effort: Annotated[float, typer.Option(min=0.01, max=10, help="Iterations of a fit, as a multiple of usual.")] = 1.0,
     nodes: Annotated[int, typer.Option(min=10, max=2000, help="Nodes of the tissue at most.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Of the agent and of the split by sites.")] = 0,
-    endpoint: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server (http://localhost:8080/v1) or replay://FILE.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "default",
-    remote: Annotated[bool, typer.Option("--remote", help="Let the endpoint be another machine (HTTPS only).")] = False,
+    endpoint: Endpoint = None,
+    model: ChatModel = "default",
+    remote: Remote = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")
     ] = False,
@@ -62,7 +59,7 @@ def discover(
 
     with entrance():
         chosen = data_set(read_ep(data), data.name, nodes, seed)
-        client = _client(endpoint, model, remote, out) if agent == "llm" else None
+        client = chat_client(endpoint, model, remote, out) if agent == "llm" else None
         with progress_bar() as bar:
             task = bar.add_task("fits", total=budget)
             result = work(
@@ -159,18 +156,6 @@ def carto(
         made = convert_carto(export, map_name)
         write_ep(made, out)
     SAY.print(f"{len(made.position)} points  {escape(str(out))}")
-
-
-def _client(endpoint: str | None, model: str, remote: bool, out: Path) -> Any:
-    from ecg_gym.llm import ChatClient, connect
-    from ecg_gym.llm.transcript import resume
-
-    if endpoint is None:
-        raise ValueError("agent is 'llm' without --endpoint; expected a server or replay://FILE; pass --endpoint")
-    transport = connect(endpoint, remote=remote, key=os.environ.get(KEY))
-    return ChatClient(
-        transport if endpoint.startswith("replay:") else resume(transport, out / "transcript.jsonl"), model
-    )
 
 
 def _print(result: Any) -> None:
