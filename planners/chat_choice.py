@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 LONGEST_REASON = 400  # characters
 TASK = (
     "You choose one treatment for one simulated patient with a 12-lead electrocardiogram. Nothing here is given to a "
-    "person. Every candidate was simulated: its score is a risk with a penalty for uncertainty, lower is better, with a "
-    "95 % interval. Changes are of measured intervals. Watch and wait is always a candidate. Give a short reason, then "
-    "choose one of the allowed actions."
+    "person. Every candidate was simulated: its score is a risk with a penalty for uncertainty, lower is better, with "
+    "a 95 % interval. Changes are of measured intervals. Watch and wait is always a candidate. Give a short reason, "
+    "then choose one of the allowed actions."
 )
 
 

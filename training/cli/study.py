@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from training.cli import real_trials as real
+from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.console import SAY, entrance, progress_bar, results
 from training.evaluation import result
 from training.evaluation.registry import STUDIES, Study
@@ -353,6 +354,43 @@ def stability(
         task = bar.add_task("strips", total=module.rows_of(size, steps))
         document = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
     result.finish(document, out, as_json, figure, module.summary(document))
+
+
+@app.command()
+def proposers(
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    k: Annotated[int, typer.Option("--k", min=1, help="Proposals that are ranked, watching not counted.")] = 8,
+    inverse: Annotated[Path | None, typer.Option(help="Weights of `ecg-gym train inverse`.")] = None,
+    learned: Annotated[Path | None, typer.Option(help="Weights of `ecg-gym train proposer`.")] = None,
+    endpoint: Endpoint = None,
+    chat_model: ChatModel = "default",
+    remote: Remote = False,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Which proposer's k treatments hold the oracle's best: recall, regret, calls of the world saved, refusals.
+
+    With --endpoint a language model proposes, and chooses among the ranked; its exchanges are kept beside the numbers.
+    """
+    from ecg_gym.risk import RiskModel
+    from planners.proposers.named import proposer_named
+    from training.evaluation.planning import proposers as module
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    with entrance():
+        risk = RiskModel.load()
+        folder = out or Path("out") / "study-proposers"
+        client = None if endpoint is None else chat_client(endpoint, chat_model, remote, folder)
+        words = {"inverse": inverse and f"inverse:{inverse}", "learned": learned and f"learned:{learned}",
+                 "llm": None if client is None else "llm"}  # fmt: skip
+        table = {name: proposer_named(word, risk, client=client) for name, word in words.items() if word}
+    with progress_bar() as bar:
+        task = bar.add_task("people", total=size.patients * len(size.seeds) * len(module.scenarios_of(quick)))
+        document = module.study(size, quick, table, k, client, lambda: bar.advance(task), risk)
+    result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 @app.command()

@@ -73,6 +73,8 @@ _ROWS = (
           "CRPS.", "speed.sampler", "world"),
     Study("leads-agents", "Fits until each LEADS agent is within 5 % of the exhaustive best, on a table of fits.",
           "leads.agents"),
+    Study("proposers", "Which proposer's k treatments hold the oracle's best: recall, regret, calls saved, refusals.",
+          "planning.proposers"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
     Study("speed", "Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and "

@@ -73,7 +73,14 @@ def test_grams_for_milligrams_meet_the_formulary() -> None:
 def test_the_prompt_holds_numbers_and_known_words_and_no_text_of_the_record() -> None:
     proposer = scripted()
     (system, user) = proposer.messages(state())
-    for words in ("hr_bpm: 74.6", "age_years: 64", "sex: female", "potassium: 4.1", "taken: dofetilide", "hours_ago: 2"):
+    for words in (
+        "hr_bpm: 74.6",
+        "age_years: 64",
+        "sex: female",
+        "potassium: 4.1",
+        "taken: dofetilide",
+        "hours_ago: 2",
+    ):
         assert words in user["content"], words
     assert "metoprolol: " in user["content"], "the menu"
     assert "simulated patient" in system["content"]
@@ -89,7 +96,8 @@ def test_the_strip_is_sent_as_a_picture_only_on_request() -> None:
     content = base64.b64decode(data)
     assert head == "data:image/png;base64"
     assert content.startswith(b"\x89PNG")
-    assert b"tEXt" not in content and b"Software" not in content, "nothing but pixels"
+    assert b"tEXt" not in content, "nothing but pixels"
+    assert b"Software" not in content
 
 
 @pytest.mark.parametrize(

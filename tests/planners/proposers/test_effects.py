@@ -20,7 +20,10 @@ def treatment(words: str) -> Treatment:
     return Treatment((FORMULARY.check(parse_dose(words), start().patients[0]),))
 
 
-MENU = [treatment(words) for words in ("metoprolol 50 mg PO", "dofetilide 0.5 mg PO", "quinidine 400 mg PO", "moxifloxacin 400 mg PO")]
+MENU = [
+    treatment(words)
+    for words in ("metoprolol 50 mg PO", "dofetilide 0.5 mg PO", "quinidine 400 mg PO", "moxifloxacin 400 mg PO")
+]
 
 
 def test_drugs_do_what_they_are_known_for() -> None:

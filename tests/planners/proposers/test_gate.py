@@ -98,7 +98,10 @@ def test_ten_times_the_usual_dose_is_mostly_refused_and_counted() -> None:
 
 
 def test_order_spelling_and_number_of_proposals() -> None:
-    metoprolol, same = Treatment((Dose("Metoprolol", 0.05, "g", "PO"),)), Treatment((Dose("metoprolol", 50, "mg", "PO"),))
+    metoprolol, same = (
+        Treatment((Dose("Metoprolol", 0.05, "g", "PO"),)),
+        Treatment((Dose("metoprolol", 50, "mg", "PO"),)),
+    )
     atropine = Treatment((parse_dose("atropine 1 mg IV"),))
     result = proposed(Says(atropine, metoprolol, same, WATCH, same), start(), 2, intervals=NORMAL)
     assert [str(t) for t in result.treatments][:2] == ["atropine 1 mg IV", "metoprolol 50 mg PO"]

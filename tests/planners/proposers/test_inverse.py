@@ -63,7 +63,7 @@ def test_a_dose_is_compared_with_the_usual_ones_of_its_route() -> None:
 @pytest.mark.parametrize("ratio", [-5.0, 5.0])
 def test_the_likeliest_drug_comes_first_at_the_dose_that_fits(ratio: float) -> None:
     items = InverseDynamics(network(ratio=ratio)).propose(start(), RNG)
-    doses = [d for d in FORMULARY.usual_doses("dofetilide")]
+    doses = list(FORMULARY.usual_doses("dofetilide"))
     expected = max(doses, key=dose_ratio) if ratio > 0 else min(doses, key=dose_ratio)
     assert items[0].doses == (expected,)
 

@@ -50,7 +50,9 @@ def test_forbidden_items_take_no_part_in_the_loss() -> None:
 
 
 def test_it_learns_that_the_fast_get_one_drug_and_the_slow_another() -> None:
-    config = RankingConfig(menu=("a", "b"), card=("hr_bpm",), channels=3, columns=4, width=8, queries=2, heads=2, layers=1)
+    config = RankingConfig(
+        menu=("a", "b"), card=("hr_bpm",), channels=3, columns=4, width=8, queries=2, heads=2, layers=1
+    )
     made = network(config)
     optimizer = torch.optim.Adam(made.parameters(), 0.02)
     generator = torch.Generator().manual_seed(0)
@@ -70,7 +72,9 @@ def test_the_card_is_what_is_known_and_the_proposals_are_the_menu() -> None:
     assert raw_card(start()).shape == (1, len(CARD))
     items = LearnedProposer(network(), Codec()).propose(start(), np.random.default_rng(0))
     assert sorted(map(str, items)) == sorted(MENU)
-    other = LearnedProposer(network(RankingConfig(**{**SMALL.__dict__, "menu": ("ketchup 1 mg PO", *MENU[:3])})), Codec())
+    other = LearnedProposer(
+        network(RankingConfig(**{**SMALL.__dict__, "menu": ("ketchup 1 mg PO", *MENU[:3])})), Codec()
+    )
     assert len(other.propose(start(), np.random.default_rng(0))) == 3, "what the formulary has no more is left out"
 
 

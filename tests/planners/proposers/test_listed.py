@@ -48,4 +48,5 @@ def test_suggestions_begin_with_what_the_guideline_decides() -> None:
 def test_the_guideline_reads_the_strip_by_the_risk_model() -> None:
     assert Guideline(AnalyticRisk()).propose(start(hr_bpm=70.0), RNG) == []
     items = Guideline(AnalyticRisk()).propose(start(hr_bpm=33.0), RNG)
-    assert items and all(items)
+    assert items
+    assert all(items)
