@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ecg_gym.core import Treatment
 from ecg_gym.llm import ChatClient, NoAnswerError, choice_schema, render_facts
 from ecg_gym.pharmacology import CONDITIONS
-
-if TYPE_CHECKING:
-    from planners.plan import Candidate, Plan
+from planners.choice import Choice
+from planners.plan import Candidate, Plan
 
 LONGEST_REASON = 400  # characters
 TASK = (
@@ -26,28 +23,6 @@ TASK = (
     "a 95 % interval. Changes are of measured intervals. Watch and wait is always a candidate. Give a short reason, "
     "then choose one of the allowed actions."
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a language model recommends; ``treatment`` is None where it gave no usable answer."""
-
-    treatment: Treatment | None
-    reason: str  # word for word, never parsed
-    agrees: bool  # with the first of the ranking
-    slips: tuple[str, ...]  # one word for each reply that was of no use
-
-    def sentence(self, first: Treatment) -> str:
-        """One line for people."""
-        if self.treatment is None:
-            return f"The language model gave no usable answer ({', '.join(self.slips)})."
-        verdict = "as the ranking does" if self.agrees else f"the ranking puts {first} first"
-        return f'The language model recommends {self.treatment}, {verdict}: "{self.reason}"'
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """For ``json.dumps``."""
-        chosen = None if self.treatment is None else str(self.treatment)
-        return {"treatment": chosen, "reason": self.reason, "agrees": self.agrees, "slips": list(self.slips)}
 
 
 def choose(client: ChatClient, plan: Plan) -> Choice:

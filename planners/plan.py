@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import Patient, Treatment
-from planners.chat_choice import Choice
+from planners.choice import Choice
 from planners.second_opinion import SecondOpinion
 
 NOTICE = "Research only, never bedside."

@@ -37,13 +37,13 @@ from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
+from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
-from ecg_gym.world_model.vae import VAE
 from training import loop, run_record, train_interval_model
 from training.data.pairs import Drawings, drawings_of, with_real
 from training.data.real_pairs import real_drawings
@@ -382,7 +382,7 @@ def run(
     first: dict[str, Any] = {}
     if preset.prognosis is not None and start is None:
         foretold, first = foretell(preset, trials, folder / "prognosis", show)
-    network = VAE.load(codec)
+    network = load_codec(codec)
     data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
     sources = []
     if strips is not None:
@@ -462,7 +462,7 @@ def _shards_without_strips(trials: Path, split: str) -> list[Trials]:
     return parts
 
 
-def drawings(preset: WorldModelPreset, vae: VAE, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
+def drawings(preset: WorldModelPreset, vae: Codec, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
     """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
     paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.denoiser_shards]
     name = checkpoint.sha256(codec)[:12]

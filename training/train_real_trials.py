@@ -20,11 +20,11 @@ import ecg_gym
 from ecg_gym.datasets.transitions import Trials, shard_paths
 from ecg_gym.real_trials.manifest import Written, read_manifest, row_weights
 from ecg_gym.world_model import checkpoint
+from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.forecaster import Forecaster
 from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import CODEC, WEIGHTS, WorldModel, save
-from ecg_gym.world_model.vae import VAE
 from training import loop, run_record, train_denoiser, train_interval_model
 from training.data.pairs import Drawings, drawings_of
 from training.data.real_trials import read_side, real_pairs, resample
@@ -166,7 +166,7 @@ def tune_denoiser(
     forecaster: Forecaster, trials: Path, folder: Path, codec: Path, preset: RealPreset, show: bool = True
 ) -> tuple[Forecaster, Scores]:
     """The forecaster whose denoiser did best on the validation side, and the score of every look."""
-    network = VAE.load(codec)
+    network = load_codec(codec)
     data = {side: drawings(trials, side, network, codec, folder) for side in ("train", "validation")}
     settings = train_denoiser.WorldModelPreset(batch=preset.batch, loop=preset.loop, real=0.0)
 
@@ -181,7 +181,7 @@ def tune_denoiser(
     return best.model.requires_grad_(False).eval(), best.scores
 
 
-def drawings(trials: Path, side: str, vae: VAE, codec: Path, folder: Path) -> Drawings:
+def drawings(trials: Path, side: str, vae: Codec, codec: Path, folder: Path) -> Drawings:
     """The encoded pairs of a side, kept under ``folder``; as often as their weights say."""
     cache = folder / f"drawings_{checkpoint.sha256(codec)[:12]}"
     data = drawings_of(shard_paths(trials, side), vae, cache, folder / "epk")

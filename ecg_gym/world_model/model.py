@@ -39,6 +39,7 @@ from ecg_gym.physiology.multilead import join
 from ecg_gym.waveform import to_model_grid
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.backends import accelerated, check_backend
+from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import (
     OBSERVED,
     Look,
@@ -59,7 +60,6 @@ from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
 from ecg_gym.world_model.interval_model import Chance, base_of
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
-from ecg_gym.world_model.vae import VAE
 
 WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
 CHUNK = 64  # rows at once: larger ones fall out of the cache
@@ -73,7 +73,7 @@ Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) befor
 class WorldModel:
     """A World over trained weights; make one with :meth:`load`. Its knobs are fields: ``replace`` turns them."""
 
-    vae: VAE
+    vae: Codec
     forecaster: Forecaster
     sha256: str = ""  # of the world model's weights
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what the checkpoint says about itself
@@ -154,7 +154,7 @@ class WorldModel:
             except ValueError:  # it learned from other weights: no reason to refuse these
                 if turned.get("sampler") == "student":
                     raise
-        return cls(VAE.load(codec), forecaster, stored.sha256, stored.metadata, student, **turned)
+        return cls(load_codec(codec), forecaster, stored.sha256, stored.metadata, student, **turned)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""

@@ -18,8 +18,8 @@ from ecg_gym.core import INDEPENDENT_LEADS, limb_from_independent
 from ecg_gym.datasets.transitions import Trials, read_shard
 from ecg_gym.io import write_npz
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk_traces, fit_leads, recorded_beats
+from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import OBSERVED, modulations_of, observe_strips
-from ecg_gym.world_model.vae import VAE
 
 CHUNK = 128
 
@@ -115,7 +115,7 @@ class Drawings:
 
 
 def drawings_of(
-    paths: list[Path], vae: VAE, folder: Path, priors: Path, reference: str = "first", paper: bool = False
+    paths: list[Path], vae: Codec, folder: Path, priors: Path, reference: str = "first", paper: bool = False
 ) -> Drawings:
     """All pairs of these shards: encoded shard by shard into ``folder``, EPK kept in ``priors``, then joined.
 
@@ -124,7 +124,7 @@ def drawings_of(
     return joined([_encoded(path, vae, folder, priors_of(path, priors, paper), paper) for path in paths], reference)
 
 
-def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) -> Drawings:
+def _encoded(path: Path, vae: Codec, folder: Path, priors: Priors, paper: bool) -> Drawings:
     """One shard, from the caches if they are there: its strips, and what EPK makes of its pairs."""
     trials = read_shard(path)
     strips = kept(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
@@ -145,7 +145,7 @@ def _encoded(path: Path, vae: VAE, folder: Path, priors: Priors, paper: bool) ->
     )
 
 
-def _encode_strips(trials: Trials, vae: VAE, seed: int) -> dict[str, np.ndarray]:
+def _encode_strips(trials: Trials, vae: Codec, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     order = rng.random((len(trials), len(INDEPENDENT_LEADS))).argsort(axis=1)
     missing = order < rng.integers(1, 7, size=(len(trials), 1))
@@ -154,7 +154,7 @@ def _encode_strips(trials: Trials, vae: VAE, seed: int) -> dict[str, np.ndarray]
     return {"latent": latent, "masked": masked, "missing": missing, "decoded_intervals": measured_after(vae, latent)}
 
 
-def _encode_prior(vae: VAE, strips: np.ndarray, paper: bool) -> np.ndarray:
+def _encode_prior(vae: Codec, strips: np.ndarray, paper: bool) -> np.ndarray:
     return strips if paper else encode(vae, strips, np.zeros((len(strips), len(INDEPENDENT_LEADS)), bool))
 
 
@@ -171,7 +171,7 @@ def _number(path: Path) -> int:
 
 
 @torch.inference_mode()
-def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def encode(vae: Codec, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Latents ``(B, C, 128)`` float16 of strips ``(B, 8, 1024)`` [mV] that lack the ``missing (B, 8)`` leads."""
     parts = [np.zeros((0, *vae.latent_shape), np.float16)]
     for start in range(0, len(strips), CHUNK):
@@ -182,7 +182,7 @@ def encode(vae: VAE, strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def measured_after(vae: VAE, latent: np.ndarray) -> np.ndarray:
+def measured_after(vae: Codec, latent: np.ndarray) -> np.ndarray:
     """What is measured on decoded latents ``(B, C, 128)``: ``(B, len(OBSERVED))`` float32."""
     parts = [
         observe_strips(vae.decode(torch.from_numpy(latent[start : start + CHUNK].astype(np.float32))).numpy())

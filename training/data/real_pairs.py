@@ -13,21 +13,21 @@ import numpy as np
 
 from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient, limb_from_independent
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, fit_leads, recorded_beats
+from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import OBSERVED, boards, observe_strips, people
-from ecg_gym.world_model.vae import VAE
 from training.data.pairs import Drawings, encode, kept, measured_after, rows_of
 from training.data.strips import Strips, replayed
 
 CHUNK = 256
 
 
-def real_drawings(strips: Strips, vae: VAE, kept_at: Path, begun_again: int = 2, seed: int = 0) -> Drawings:
+def real_drawings(strips: Strips, vae: Codec, kept_at: Path, begun_again: int = 2, seed: int = 0) -> Drawings:
     """Each training strip as a reference, and as many times begun at another of its beats; kept in one file."""
     learned = strips.of("train")
     return Drawings(**kept(kept_at, lambda: _made(learned, vae, begun_again, seed)))  # type: ignore[arg-type]
 
 
-def _made(strips: Strips, vae: VAE, begun_again: int, seed: int) -> dict[str, np.ndarray]:
+def _made(strips: Strips, vae: Codec, begun_again: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     signals: list[np.ndarray] = []
     before: list[int] = []
@@ -52,7 +52,12 @@ def _made(strips: Strips, vae: VAE, begun_again: int, seed: int) -> dict[str, np
 
 
 def _encoded(
-    strips: np.ndarray, observed: np.ndarray, before: np.ndarray, after: np.ndarray, vae: VAE, rng: np.random.Generator
+    strips: np.ndarray,
+    observed: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    vae: Codec,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     order = rng.random((len(strips), strips.shape[1])).argsort(axis=1)
     missing = order < rng.integers(1, 7, size=(len(strips), 1))

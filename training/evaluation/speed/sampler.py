@@ -361,7 +361,7 @@ def _lost(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
 def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent]:
     """Processor seconds of every call of a denoiser, of the codec and of the findings' classifier, by part."""
     spent, began = Spent(), {}
-    codec = {id(world.vae.encoder), id(world.vae.decoder)}
+    codec = {id(getattr(world.vae, name, None)) for name in ("encoder", "decoder")}
     findings = (
         id(getattr(risk.classifier, "network", None)) if risk is not None and risk.classifier is not None else None
     )

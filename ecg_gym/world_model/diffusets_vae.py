@@ -24,6 +24,7 @@ KIND = "diffusets-vae"
 SCALE = 0.18215  # of published latents; the number of Stable Diffusion's image codec, taken over by the authors
 THEIR_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 _TO_THEIRS = [LEADS.index(lead) for lead in THEIR_LEADS]
+_OUR_INDEPENDENT = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 _INDEPENDENT = [THEIR_LEADS.index(lead) for lead in INDEPENDENT_LEADS]
 
 
@@ -145,11 +146,20 @@ class DiffuSETSVAE(nn.Module):
         checkpoint.restore(network, stored)
         return network
 
-    def encode(self, signal: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """The standardised latent ``(B, 4, 128)`` of strips ``(B, 12, 1024)`` [mV] on the model grid.
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Channels and columns of a latent."""
+        return self.config.channels, LATENT_LENGTH
 
-        The posterior mean, or a sample from the posterior if ``rng`` is given.
+    def encode(self, signal: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """The standardised latent ``(B, 4, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] on the model grid.
+
+        The posterior mean, or a sample from the posterior if ``rng`` is given. ``mask (B, 8)`` is true where an
+        independent lead was recorded; the network knows no missing leads, so that the others are flat.
         """
+        if mask is not None:
+            eight = signal if signal.shape[1] == len(INDEPENDENT_LEADS) else signal[:, _OUR_INDEPENDENT]
+            signal = torch.where(mask[:, :, None] > 0, eight, torch.zeros_like(eight))
         mean, log_variance = self.posterior(signal)
         if rng is not None:
             noise = torch.randn(mean.shape, generator=rng, device=mean.device, dtype=mean.dtype)
@@ -169,10 +179,11 @@ class DiffuSETSVAE(nn.Module):
         return expand_leads(self.leads(latent)[:, _INDEPENDENT])
 
     def posterior(self, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance ``(B, 4, 128)``, before the published scale, of strips ``(B, 12, 1024)`` [mV]."""
+        """Mean and log-variance ``(B, 4, 128)``, before the published scale, of strips ``(B, 12 or 8, 1024)`` [mV]."""
+        signal = expand_leads(signal) if signal.shape[1] == len(INDEPENDENT_LEADS) else signal
         if signal.shape[1:] != (len(LEADS), MODEL_SAMPLES):
             raise ValueError(
-                f"signal has shape {tuple(signal.shape)}; expected (B, {len(LEADS)}, {MODEL_SAMPLES}) in mV on the "
+                f"signal has shape {tuple(signal.shape)}; expected (B, 12 or 8, {MODEL_SAMPLES}) in mV on the "
                 "model grid; use ecg_gym.waveform.to_model_grid"
             )
         mean, log_variance = self.encoder(signal[:, _TO_THEIRS]).chunk(2, dim=1)

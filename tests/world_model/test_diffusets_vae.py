@@ -7,8 +7,9 @@ import pytest
 import torch
 from foreign import pulse_train, random_tensors, vae_forward
 
-from ecg_gym.core import LEADS
-from ecg_gym.foreign.diffusets_vae import SCALE, THEIR_LEADS, DiffuSETSConfig, DiffuSETSVAE
+from ecg_gym.core import LEADS, independent_from_leads
+from ecg_gym.world_model.diffusets_vae import SCALE, THEIR_LEADS, DiffuSETSConfig, DiffuSETSVAE
+from ecg_gym.world_model.vae import expand_leads
 
 SMALL = DiffuSETSConfig(widths=(8, 12, 16), groups=4)
 # Of the published layers, narrowed to SMALL, for random_tensors(seed 3) and pulse_train(2, 4): the latent's column 10
@@ -97,7 +98,8 @@ def test_measured_latents_have_mean_0_and_sd_1_and_decode_to_the_same_strips(cod
 def test_a_sample_from_the_posterior_differs_and_comes_again_with_its_seed(codec) -> None:
     strips = torch.from_numpy(pulse_train(1))
     first, again, mean = (
-        codec.encode(strips, rng) for rng in (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1), None)
+        codec.encode(strips, rng=rng)
+        for rng in (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1), None)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, mean)
@@ -105,6 +107,21 @@ def test_a_sample_from_the_posterior_differs_and_comes_again_with_its_seed(codec
 
 def test_other_shapes_are_refused(codec) -> None:
     with pytest.raises(ValueError, match="to_model_grid"):
-        codec.encode(torch.zeros(1, 8, 1024))
+        codec.encode(torch.zeros(1, 7, 1024))
     with pytest.raises(ValueError, match="batch axis"):
         codec.decode(torch.zeros(4, 128))
+
+
+def test_eight_leads_are_twelve_and_a_missing_lead_is_not_read(codec) -> None:
+    eight = torch.from_numpy(independent_from_leads(pulse_train(1)))
+    latent = codec.encode(expand_leads(eight))
+    torch.testing.assert_close(codec.encode(eight), latent)
+    mask = torch.ones(1, 8, dtype=torch.bool)
+    torch.testing.assert_close(codec.encode(eight, mask), latent)
+    mask[0, 3] = False
+    lost = eight.clone()
+    lost[0, 3] = float("nan")
+    flat = eight.clone()
+    flat[0, 3] = 0.0
+    torch.testing.assert_close(codec.encode(lost, mask), codec.encode(flat))
+    assert codec.latent_shape == latent.shape[1:]
