@@ -12,29 +12,36 @@ PRIOR = 4.0  # strength, in strips, of the belief that the logit was right: slop
 BINS = 10
 
 
-def platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of sigmoid(slope * logit + intercept) by penalised maximum likelihood.
+def platt(
+    logits: np.ndarray, labels: np.ndarray, margins: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> tuple[float, float, float]:
+    """Slope, margin weight and intercept of sigmoid(slope * logit + weight * margin + intercept), all ``(N,)``.
 
-    (1, 0) where cases or non-cases are too few. Platt 1999, with a Gaussian prior around the logit itself instead of
-    smoothed targets; the slope stays positive, since a calibration may flatten a ranking but never reverse it.
+    By penalised maximum likelihood, each strip counted ``weights`` times (default once); the weight is 0 without
+    margins. (1, 0, 0) where cases or non-cases are too few. Platt 1999, with a Gaussian prior around the logit itself
+    instead of smoothed targets; the slope stays positive, for a calibration may flatten a ranking but never reverse it.
     """
     cases = int((labels == 1).sum())
     if min(cases, len(labels) - cases) < FEWEST:
-        return 1.0, 0.0
-    start, sign = np.array([1.0, 0.0]), np.where(labels == 1, 1.0, -1.0)
+        return 1.0, 0.0, 0.0
+    x = np.stack([logits, np.zeros(len(labels)) if margins is None else margins, np.ones(len(labels))])
+    counted = np.ones(len(labels)) if weights is None else weights
+    start, sign = np.array([1.0, 0.0, 0.0]), np.where(labels == 1, 1.0, -1.0)
 
-    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (weights[0] * logits + weights[1])
-        wrong = -sign * expit(-margin)
-        gradient = np.array([wrong @ logits, wrong.sum()]) + PRIOR * (weights - start)
-        return float(np.logaddexp(0, -margin).sum() + PRIOR / 2 * np.sum((weights - start) ** 2)), gradient
+    def cost(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        right = sign * (coefficients @ x)
+        gradient = x @ (-counted * sign * expit(-right)) + PRIOR * (coefficients - start)
+        loss = counted @ np.logaddexp(0, -right) + PRIOR / 2 * np.sum((coefficients - start) ** 2)
+        return float(loss), gradient
 
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(0.05, None), (None, None)]).x
-    return float(result[0]), float(result[1])
+    bounds = [(0.05, None), (0.0, None), (None, None)]
+    slope, weight, intercept = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(slope), float(weight), float(intercept)
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray, prevalence: float) -> dict[str, float]:
-    """``n``, ``cases``, and where they can be had ``brier``, ``brier_of_prevalence``, ``ece``, ``auroc``.
+    """``n``, ``cases``, and where they can be had ``brier``, ``brier_of_prevalence``, ``ece``, ``auroc``,
+    ``sensitivity`` and ``specificity`` at 0.5.
 
     ``prevalence`` (of the training people) is the trivial forecast every score stands beside.
     """
@@ -44,6 +51,10 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, prevalence: float) -> 
         result["brier"] = float(np.mean((probabilities - labels) ** 2))
         result["brier_of_prevalence"] = float(np.mean((prevalence - labels) ** 2))
         result["ece"] = calibration_error(probabilities, labels)
+    if cases:
+        result["sensitivity"] = float((probabilities[labels == 1] >= 0.5).mean())
+    if n > cases:
+        result["specificity"] = float((probabilities[labels == 0] < 0.5).mean())
     if min(cases, n - cases) >= 1:
         result["auroc"] = auroc(probabilities, labels)
     return result

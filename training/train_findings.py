@@ -4,7 +4,8 @@
     for step, logs in train(preset, strips, folder): ...          # at the end writes risk.safetensors
 
 Losses are plain cross-entropies without class weights, so that logits stay close to probabilities; what is left over is
-taken out by calibration on people of the ``val`` split; every figure reported is of people in ``test``.
+taken out by calibration on people of the ``val`` split and of sites that training never met. Figures are of people in
+``test``; those of another site are of a calibration that did not see that site.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
 import ecg_gym
-from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, limb_from_independent
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import BATCH, KIND, PACKAGED, FindingsConfig, FindingsNet
+from ecg_gym.risk.margins import DEFINED, STEEPNESS, margins
+from ecg_gym.waveform import measure
 from ecg_gym.world_model import checkpoint
 from training import loop, platt, run_record
 from training.console import results
@@ -41,7 +45,8 @@ class RiskPreset:
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch: int = 32  # strips
     real_fraction: float = 0.4  # of a batch, where there are real strips; the rest is virtual
-    virtual_strips: int = 4800  # how many are synthesised
+    virtual_strips: int = 9600  # how many are synthesised
+    rare: float = 0.4  # share of virtual people with an evenly drawn rhythm and conduction
 
 
 PRESETS = {
@@ -51,8 +56,8 @@ PRESETS = {
         batch=16,
         virtual_strips=64,
     ),
-    "default": RiskPreset(  # about five minutes on one quiet core with bf16, after six of synthesis
-        loop=LoopConfig(steps=2000, warmup=100, learning_rate=2e-3, ema_decay=0.997, weight_decay=0.03, bf16=True),
+    "default": RiskPreset(  # about eight minutes on one quiet core with bf16, after two of synthesis
+        loop=LoopConfig(steps=3000, warmup=100, learning_rate=2e-3, ema_decay=0.997, weight_decay=0.03, bf16=True),
     ),
     "paper": RiskPreset(  # the paper's is a frozen transformer of 90 M weights; this one is a GPU's evening
         model=FindingsConfig(width=64, blocks=4),
@@ -128,8 +133,10 @@ def train(preset: RiskPreset, strips: Labelled, folder: Path, show: bool = True)
     steps = loop.train(state, lambda rng: draw_batch(rng, real, virtual, preset), folder)
     yield from loop.report(steps, preset.loop, "risk", folder) if show else steps
     network: FindingsNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]
-    calibrate(network, strips.of("val"))
-    save(network, folder / PACKAGED, preset, strips, report(network, strips))
+    scored = Scored.of(network, strips)
+    for buffer, fitted in zip((network.slope, network.margin_weight, network.intercept), calibration(scored)):
+        buffer.copy_(torch.from_numpy(fitted))
+    save(network, folder / PACKAGED, preset, strips, report(scored, strips))
 
 
 @torch.no_grad()
@@ -140,40 +147,95 @@ def logits_of(network: FindingsNet, strips: Labelled) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty((0, len(FINDINGS)))
 
 
-def calibrate(network: FindingsNet, held_out: Labelled) -> None:
-    """Fits slope and intercept of each finding in place; a finding seen too rarely keeps its own logit."""
-    logits = logits_of(network, held_out)
+@dataclass(frozen=True)
+class Scored:
+    """What the network and the delineator say of strips, and what is known of them."""
+
+    logits: np.ndarray  # (N, 17), uncalibrated
+    margins: np.ndarray  # (N, 17)
+    findings: np.ndarray  # (N, 17): 1, 0 or -1 for unknown
+    split: np.ndarray  # (N,)
+    site: np.ndarray  # (N,)
+
+    @classmethod
+    def of(cls, network: FindingsNet, strips: Labelled) -> Scored:
+        """All strips that were not learned from."""
+        held_out = strips.where(strips.split != "train")
+        leads = limb_from_independent(held_out.signal.astype(np.float32))
+        beyond = margins(measure(ECG(leads, MODEL_RATE_HZ))) if len(leads) else np.empty((0, len(FINDINGS)))
+        return cls(logits_of(network, held_out), beyond, held_out.findings, held_out.split, held_out.site)
+
+    def where(self, rows: np.ndarray) -> Scored:
+        """The chosen rows."""
+        return Scored(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def probabilities(self, fitted: np.ndarray) -> np.ndarray:
+        """``(N, 17)`` under the calibration ``fitted (3, 17)``."""
+        slope, weight, intercept = fitted
+        weighed = slope * self.logits + weight * np.nan_to_num(self.margins) + intercept
+        return expit(np.where(DEFINED & np.isfinite(self.margins), STEEPNESS * self.margins, weighed))
+
+
+def calibration(scored: Scored, without: str | None = None) -> np.ndarray:
+    """Slope, margin weight and intercept of each finding ``(3, 17)``, from ``val`` and the sites, less one if asked.
+
+    Real strips together weigh as much as virtual ones. A finding seen too rarely keeps its own logit.
+    """
+    usable = scored.where(np.isin(scored.split, ("val", "site")) & (scored.site != (without or "")))
+    real = usable.site != findings_data.VIRTUAL
+    weights = np.ones(len(real))
+    if 0 < real.sum() < len(real):
+        weights = np.where(real, len(real) / (2 * real.sum()), len(real) / (2 * (~real).sum()))
+    fitted = np.empty((3, len(FINDINGS)))
     for i in range(len(FINDINGS)):
-        known = held_out.findings[:, i] >= 0
-        slope, intercept = platt.platt(logits[known, i], held_out.findings[known, i])
-        network.slope[i], network.intercept[i] = slope, intercept
+        known = usable.findings[:, i] >= 0
+        margin = None if DEFINED[i] else usable.margins[known, i]
+        fitted[:, i] = platt.platt(usable.logits[known, i], usable.findings[known, i], margin, weights[known])
+    return fitted
 
 
-def report(network: FindingsNet, strips: Labelled) -> dict[str, dict[str, dict[str, float]]]:
-    """Per origin and finding, on the test split: AUROC, ECE, and Brier beside that of the bare prevalence."""
+def report(scored: Scored, strips: Labelled) -> dict[str, dict[str, dict[str, float]]]:
+    """Per site and finding: AUROC, sensitivity and specificity at 0.5, ECE, and Brier beside that of the prevalence.
+
+    Of people in ``test``; of another site, all its people, under a calibration that did not see it.
+    """
     result: dict[str, dict[str, dict[str, float]]] = {}
-    for origin, real in (("virtual", False), ("real", True)):
-        test, train_set = strips.of("test", real=real), strips.of("train", real=real)
-        if not len(test):
+    for site in sorted(set(scored.site)):
+        other = site not in (findings_data.VIRTUAL, findings_data.PTBXL)
+        test = scored.where((scored.site == site) & (scored.split == ("site" if other else "test")))
+        if not len(test.site):
             continue
-        logits = torch.from_numpy(logits_of(network, test)).float()
-        probabilities = network.probabilities(logits).double().numpy()
-        result[origin] = {}
+        probabilities = test.probabilities(calibration(scored, without=site if other else None))
+        train_set = strips.of("train", real=site != findings_data.VIRTUAL)
+        result[site] = {}
         for i, name in enumerate(FINDINGS):
             known, seen = test.findings[:, i] >= 0, train_set.findings[:, i]
             prevalence = float((seen == 1).sum() / max(1, (seen >= 0).sum()))
-            result[origin][name] = platt.scores(probabilities[known, i], test.findings[known, i], prevalence)
+            result[site][name] = platt.scores(probabilities[known, i], test.findings[known, i], prevalence)
     return result
 
 
 def report_table(document: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     """The report for a terminal, a row per finding and origin; a dash where the test holds no case or nothing but."""
     table = Table(title="Findings on people held out", show_lines=False)
-    for column in ("finding", "strips of", "n", "cases", "AUROC", "Brier", "Brier of prevalence", "ECE"):
-        table.add_column(column, justify="left" if column in ("finding", "strips of") else "right")
+    for column in (
+        "finding",
+        "site",
+        "n",
+        "cases",
+        "AUROC",
+        "sensitivity",
+        "specificity",
+        "Brier",
+        "of prevalence",
+        "ECE",
+    ):
+        table.add_column(column, justify="left" if column in ("finding", "site") else "right")
     for origin, rows in document.items():
         for name, score in sorted(rows.items(), key=lambda item: FINDINGS.index(item[0])):
-            figures = (score.get(key) for key in ("auroc", "brier", "brier_of_prevalence", "ece"))
+            figures = (
+                score.get(key) for key in ("auroc", "sensitivity", "specificity", "brier", "brier_of_prevalence", "ece")
+            )
             visible = ["-" if x is None else f"{x:.3f}" for x in figures]
             table.add_row(name, origin, f"{score['n']:.0f}", f"{score['cases']:.0f}", *visible)
     return table
@@ -181,9 +243,14 @@ def report_table(document: Mapping[str, Mapping[str, Mapping[str, float]]]) -> T
 
 def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled, document: Mapping[str, Any]) -> str:
     """Write the network with everything needed to know where it came from; returns the SHA-256."""
+    sites = sorted(set(strips.site))
+    counted = {site: strips.where(strips.site == site).split for site in sites}
     sources = [
-        {"source": source, "strips": {split: len(strips.of(split, real=real)) for split in ("train", "val", "test")}}
-        for source, real in ((findings_data.VIRTUAL_SOURCE, False), (findings_data.PTBXL_SOURCE, True))
+        {
+            "source": findings_data.SOURCES.get(site, f"{site}: {findings_data.CHALLENGE_SOURCE}"),
+            "strips": {split: int((counted[site] == split).sum()) for split in np.unique(counted[site])},
+        }
+        for site in sites
     ]
     return checkpoint.save(
         path,
@@ -199,12 +266,17 @@ def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled,
 
 
 def strips_for(preset: RiskPreset, data: Path | None, folder: Path) -> Labelled:
-    """The preset's virtual strips and those of ``data/ptbxl_100hz`` if there; kept in ``folder`` once made."""
+    """The preset's virtual strips and the known folders under ``data`` that are there; kept in ``folder`` once made."""
     path = folder / "strips.npz"
     if not path.is_file():
-        parts = [findings_data.virtual(preset.virtual_strips, preset.loop.seed)]
-        if data is not None and (data / "ptbxl_100hz" / "labels.csv").is_file():
-            parts.append(findings_data.ptbxl(data / "ptbxl_100hz"))
+        parts = [findings_data.virtual(preset.virtual_strips, preset.loop.seed, preset.rare)]
+        if data is not None:
+            known = {
+                "ptbxl_100hz/labels.csv": findings_data.ptbxl,
+                "ludb/ludb.csv": findings_data.ludb,
+                "challenge_2020_2021/records": findings_data.challenge,
+            }
+            parts += [read(data / Path(name).parts[0]) for name, read in known.items() if (data / name).exists()]
         findings_data.save(findings_data.concatenate(parts), path)
     return findings_data.load(path)
 

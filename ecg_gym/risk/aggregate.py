@@ -16,6 +16,19 @@ TABLE = Path(__file__).with_name("findings.yaml")
 
 
 @dataclass(frozen=True)
+class Margin:
+    """The interval that defines a finding."""
+
+    quantity: str  # of ``waveform.Intervals``
+    side: str  # "high" or "low": where the finding lies
+    at: float
+    per: float  # one unit of the margin, in units of the quantity
+    absent: float  # margin where the interval cannot be measured
+    source: str
+    defines: bool = False  # the interval alone decides, where it is measured
+
+
+@dataclass(frozen=True)
 class Finding:
     """One row of the table."""
 
@@ -24,10 +37,13 @@ class Finding:
     severity: float  # in [0, 1]
     confidence: str
     source: str
+    margin: Margin | None = None
 
 
 _table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-ROWS = tuple(Finding(**row) for row in _table["findings"])
+ROWS = tuple(
+    Finding(**{**row, "margin": Margin(**row["margin"]) if "margin" in row else None}) for row in _table["findings"]
+)
 FINDINGS = tuple(row.name for row in ROWS)  # in the order of every probability array
 POOR_QUALITY = FINDINGS.index("Poor data quality")
 UNREADABLE = float(_table["unreadable"]["value"])  # a likelier poor quality than this closes the gate

@@ -1,7 +1,8 @@
 """Seventeen findings from a strip: a small one-dimensional convolutional network with calibrated probabilities.
 
 Eight independent leads of the model grid go in (the other four follow from them), 17 logits come out; a sigmoid of
-``slope * logit + intercept``, fitted per finding on people held out from training (Platt 1999), is the probability.
+``slope * logit + weight * margin + intercept``, fitted per finding on people and sites held out from training (Platt
+1999), is the probability. The margin is how far a measured interval is beyond what defines the finding: ``margins``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES, independent_from_leads
+from ecg_gym.core import (
+    ECG,
+    INDEPENDENT_LEADS,
+    LEADS,
+    MODEL_RATE_HZ,
+    MODEL_SAMPLES,
+    independent_from_leads,
+    limb_from_independent,
+)  # fmt: skip
 from ecg_gym.risk.aggregate import FINDINGS
+from ecg_gym.risk.margins import DEFINED, STEEPNESS, margins
+from ecg_gym.waveform import measure
+from ecg_gym.waveform.intervals import Intervals
 from ecg_gym.world_model import checkpoint
 
 KIND = "risk"
@@ -73,8 +85,10 @@ class FindingsNet(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
         self.head = nn.Linear(2 * before, len(FINDINGS))
         self.slope: Tensor
+        self.margin_weight: Tensor
         self.intercept: Tensor
         self.register_buffer("slope", torch.ones(len(FINDINGS)))  # Platt's calibration, part of the weights
+        self.register_buffer("margin_weight", torch.zeros(len(FINDINGS)))
         self.register_buffer("intercept", torch.zeros(len(FINDINGS)))
 
     def forward(self, strips: Tensor) -> Tensor:
@@ -83,13 +97,15 @@ class FindingsNet(nn.Module):
         x = self.body(centred.clamp(-LARGEST_MV, LARGEST_MV))
         return self.head(self.dropout(self.norm(torch.cat([x.mean(-1), x.amax(-1)], dim=1))))
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities ``(B, 17)``.
+    def probabilities(self, logits: Tensor, margins: Tensor) -> Tensor:
+        """Calibrated probabilities ``(B, 17)`` of logits and margins ``(B, 17)``.
 
         Each row is padded to whole vector registers: the last few numbers of an array are otherwise worked out by other
         instructions, and a row's last bit would depend on its place in the batch.
         """
-        calibrated = self.slope * logits + self.intercept
+        weighed = self.slope * logits + self.margin_weight * margins.nan_to_num() + self.intercept
+        decided = torch.from_numpy(DEFINED).to(margins.device) & margins.isfinite()
+        calibrated = torch.where(decided, STEEPNESS * margins, weighed)
         padded = nn.functional.pad(calibrated, (0, -calibrated.shape[-1] % LANES))
         return torch.sigmoid(padded)[..., : calibrated.shape[-1]]
 
@@ -111,9 +127,12 @@ class Findings:
         return cls(network, result.sha256, result.metadata)
 
     @torch.no_grad()
-    def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:
+    def probabilities(
+        self, strips: np.ndarray, deterministic: str | None = None, intervals: Intervals | None = None
+    ) -> np.ndarray:
         """Probabilities ``(B, 17)`` float64 of strips ``(B, 12 or 8, 1024)`` [mV].
 
+        ``intervals`` are what is measured on them, measured here where they are not given.
         With ``deterministic="batch"`` the network always sees batches of one size, filled up by their last row, and a
         row's bits do not depend on the rows beside it.
         """
@@ -124,10 +143,15 @@ class Findings:
             )
         leads = independent_from_leads(strips) if strips.shape[1] == len(LEADS) else strips
         rows = torch.from_numpy(np.ascontiguousarray(leads, dtype=np.float32))
-        parts = [self._batch(part, deterministic) for part in rows.split(MICRO_BATCH if deterministic else BATCH)]
+        if intervals is None:
+            twelve = strips if strips.shape[1] == len(LEADS) else limb_from_independent(strips)
+            intervals = measure(ECG(twelve, MODEL_RATE_HZ))
+        beyond = torch.from_numpy(margins(intervals).astype(np.float32))
+        size = MICRO_BATCH if deterministic else BATCH
+        parts = [self._batch(part, margin, deterministic) for part, margin in zip(rows.split(size), beyond.split(size))]
         return torch.cat(parts).double().numpy() if parts else np.empty((0, len(FINDINGS)))
 
-    def _batch(self, rows: Tensor, deterministic: str | None) -> Tensor:
+    def _batch(self, rows: Tensor, beyond: Tensor, deterministic: str | None) -> Tensor:
         lacking = MICRO_BATCH - len(rows) if deterministic and len(rows) else 0
         filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])]) if lacking else rows
-        return self.network.probabilities(self.network(filled))[: len(rows)]
+        return self.network.probabilities(self.network(filled)[: len(rows)], beyond)

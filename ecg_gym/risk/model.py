@@ -106,7 +106,7 @@ class RiskModel:
         probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)
         readable = np.ones(len(after), dtype=bool)
         if self.classifier is not None:
-            probabilities = self.classifier.probabilities(after, self.deterministic)
+            probabilities = self.classifier.probabilities(after, self.deterministic, intervals)
             readable = aggregate.readable(probabilities)
             terms[FINDINGS_TERM] = self._share() * self._aggregate(probabilities)
         lost = ~finite if alive is None else ~finite | ~np.asarray(alive, dtype=bool)

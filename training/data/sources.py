@@ -69,7 +69,7 @@ def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
         size = min(_CHUNK, (n + 1) // 2 - start)
         usual = int((rng.random(size) >= rare).sum())
         states = [world.initial(usual, rng)] if usual else []
-        states += [_rare(world, rng) for _ in range(size - usual)]
+        states += [rare_person(world, rng) for _ in range(size - usual)]
         names = np.array([f"virtual/{seed}-{start + i}" for i in range(size)])
         sides = np.array([splits.by_hash(name) for name in names])
         places = np.split(np.arange(size), np.cumsum([len(state) for state in states])[:-1])
@@ -81,7 +81,7 @@ def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
     return concatenate(parts)
 
 
-def _rare(world: VirtualPatient, rng: np.random.Generator) -> State:
+def rare_person(world: VirtualPatient, rng: np.random.Generator) -> State:
     """One person whose rhythm and conduction are drawn evenly from what the virtual patient knows."""
     from ecg_gym.virtual_patient.population import kinds, population
     from ecg_gym.virtual_patient.rhythm_table import rhythms
