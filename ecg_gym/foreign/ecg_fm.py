@@ -21,6 +21,7 @@ from torch.nn import functional
 from ecg_gym.core import LEADS
 from ecg_gym.foreign.preprocessing import fm_input
 from ecg_gym.risk.aggregate import FINDINGS
+from ecg_gym.waveform.intervals import Intervals
 from ecg_gym.world_model import checkpoint
 
 KIND = "ecg-fm"
@@ -196,7 +197,9 @@ class ECGFM:
         parts = [self.network(part.flatten(0, 1)) for part in halves.split(1 if deterministic else BATCH)]
         return torch.cat(parts).double().reshape(-1, 2, len(FINDINGS)).numpy() if parts else np.empty((0, 2, 17))
 
-    def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:
+    def probabilities(
+        self, strips: np.ndarray, deterministic: str | None = None, intervals: Intervals | None = None
+    ) -> np.ndarray:
         """Probabilities ``(B, 17)`` float64 of our findings; with ``"batch"`` strip by strip, free of the batch."""
         return corrected(self.logits(strips, deterministic)).mean(axis=1)
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from ecg_gym.core import LEADS
 from ecg_gym.foreign.preprocessing import founder_input
 from ecg_gym.risk.aggregate import FINDINGS
+from ecg_gym.waveform.intervals import Intervals
 from ecg_gym.world_model import checkpoint
 
 KIND = "ecgfounder"
@@ -187,7 +188,9 @@ class ECGFounder:
         parts = [self.network(part) for part in inputs.split(1 if deterministic else BATCH)]
         return torch.sigmoid(torch.cat(parts)).double().numpy() if parts else np.empty((0, self.network.config.tasks))
 
-    def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:
+    def probabilities(
+        self, strips: np.ndarray, deterministic: str | None = None, intervals: Intervals | None = None
+    ) -> np.ndarray:
         """Probabilities ``(B, 17)`` float64 of our findings; with ``"batch"`` strip by strip, free of the batch."""
         return findings_of(self.probabilities_of_tasks(strips, deterministic))
 

@@ -12,6 +12,7 @@ from worlds import AnalyticRisk, AnalyticWorld
 
 from ecg_gym.core import WATCH
 from ecg_gym.risk import FINDINGS, RiskModel
+from ecg_gym.waveform.intervals import Intervals
 from planners.advice import advise
 from planners.facts import facts_of_state
 from planners.plan import jsonable
@@ -31,7 +32,9 @@ class Constant:
         self.left = list(probabilities)
         self.sizes: list[int] = []
 
-    def probabilities(self, strips: np.ndarray, deterministic: str | None = None) -> np.ndarray:
+    def probabilities(
+        self, strips: np.ndarray, deterministic: str | None = None, intervals: Intervals | None = None
+    ) -> np.ndarray:
         result = np.zeros((len(strips), len(FINDINGS)))
         result[:, VT] = self.left.pop(0) if len(self.left) > 1 else self.left[0]
         self.sizes.append(len(strips))
