@@ -114,12 +114,14 @@ def test_adenosine_ends_svt_within_a_minute_and_is_gone_in_minutes() -> None:
 def test_an_hour_long_step_sees_adenosines_minute() -> None:
     svt = people("svt", 60)
     six, twelve = (
-        np.mean([r == "sinus" for r in rhythms(after(svt, 1.0, word))])
+        np.mean([heart.returns == "svt" for heart in hearts_of(after(svt, 1.0, word))])  # it ended, and may be back
         for word in ("adenosine 6 mg IV", "adenosine 12 mg IV")
     )
-    assert 0.4 < six < 0.75  # 57 % in DiMarco 1990
+    assert 0.4 < six < 0.85  # 57 % in DiMarco 1990, and some by themselves
     assert twelve > six
-    assert rates(after(svt, 1.0, "adenosine 12 mg IV")).mean() < rates(after(svt, 1.0)).mean() - 40
+    back = np.mean([r == "svt" for r in rhythms(after(svt, 1.0, "adenosine 12 mg IV"))])
+    assert 0.15 < back < 0.75  # adenosine is gone when it comes back
+    assert rates(after(svt, 1.0, "adenosine 12 mg IV")).mean() < rates(after(svt, 1.0)).mean() - 25
 
 
 def test_verapamil_ends_svt_in_minutes_to_an_hour() -> None:
@@ -168,7 +170,9 @@ def test_vt_ends_more_often_when_treated(word: str, low: float, high: float) -> 
     treated, watched = after(vt, 0.67, word), after(vt, 0.67)
     alive = treated.alive & watched.alive
     share = np.mean([r == "sinus" for r, ok in zip(rhythms(treated), alive) if ok])
-    assert np.mean([r == "sinus" for r, ok in zip(rhythms(watched), alive) if ok]) == 0
+    by_itself = np.mean([r == "sinus" for r, ok in zip(rhythms(watched), alive) if ok])
+    assert by_itself < 0.15
+    assert by_itself < share
     assert low < share < high
 
 
@@ -262,8 +266,8 @@ def test_magnesium_ends_torsade_in_minutes() -> None:
     torsade = people("torsade", 30)
     for words, low, high in (
         (("magnesium 2 g IV over 2 min",), 0.5, 1.0),
-        ((), 0.0, 0.0),
-        (("amiodarone 150 mg IV",), 0.0, 0.0),
+        ((), 0.0, 0.35),  # bouts end by themselves
+        (("amiodarone 150 mg IV",), 0.0, 0.35),
     ):
         state = after(torsade, 10 / 60, *words)
         share = np.mean([r == "sinus" for r, alive in zip(rhythms(state), state.alive) if alive])
