@@ -3,9 +3,10 @@
 from planners.abstention import Abstention, DeferringPlanner, SelectiveRisk, selective_risk
 from planners.adaptive import AdaptivePlanner, plan_adaptively
 from planners.base import PlanInfo, Planner
-from planners.baselines import BestConstant, ExhaustivePlanner, RandomPlanner, WatchAndWait
+from planners.baselines import BestConstant, ExhaustivePlanner, KitchenSink, RandomPlanner, WatchAndWait
 from planners.belief import Belief, Believed
 from planners.checks import check_planner
+from planners.constant_search import ConstantSearchPlanner
 from planners.guideline import GuidelinePlanner
 from planners.measures import CVaR, Entropic, Exceedance, MeanVariance, Measure, measure_named
 from planners.mpc import BeamPlanner, CEMPlanner, RandomShootingPlanner, RecedingHorizonPlanner, SequencePlanner
@@ -27,6 +28,7 @@ __all__ = [
     "CVaR",
     "Candidate",
     "Change",
+    "ConstantSearchPlanner",
     "CrossEntropy",
     "DeferringPlanner",
     "Entropic",
@@ -34,6 +36,7 @@ __all__ = [
     "Excluded",
     "ExhaustivePlanner",
     "GuidelinePlanner",
+    "KitchenSink",
     "MeanVariance",
     "Measure",
     "Plan",

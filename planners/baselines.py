@@ -91,6 +91,19 @@ class WatchAndWait(Planner):
         return PlanInfo(WATCH)
 
 
+class KitchenSink(Planner):
+    """Always another drug: the first of the menu that is allowed and was not given yet, and watching when none is left.
+
+    The anchor that says whether giving more is enough to do well.
+    """
+
+    def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
+        """The first allowed treatment whose drugs are not on the chart."""
+        given = {administration.dose.drug for administration in state.taken[0]}
+        new = (t for t in allowed(env) if t.doses and not any(dose.drug in given for dose in t.doses))
+        return PlanInfo(next(new, WATCH))
+
+
 class BestConstant(Planner):
     """One treatment whenever it is allowed, and watching otherwise; :meth:`search` finds which."""
 

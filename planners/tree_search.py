@@ -93,8 +93,8 @@ class TreeSearchPlanner(ModelBasedPlanner):
     def _search(self, envs: Sequence[ECGInterventionEnv], states: Sequence[State]) -> list[PlanInfo]:
         if not envs:
             return []
-        roots = [self._root(env, state) for env, state in zip(envs, states)]
-        task = self._task(envs[0])
+        roots = [root_of(self, env, state, self.fidelity) for env, state in zip(envs, states)]
+        task = task_of(self, envs[0], self.fidelity)
         samples = len(roots[0].episode)
         start = _together([root.episode for root in roots])
         spent = max(root.model_calls for root in roots)
@@ -117,32 +117,6 @@ class TreeSearchPlanner(ModelBasedPlanner):
             )
         ]
 
-    def _task(self, env: ECGInterventionEnv) -> Task:
-        """What is imagined: the env's task in the world and fidelity of the imagination, all of it seen."""
-        world, risk = self.world_of(env), cast(RiskModel, self.risk_of(env))  # or what judges as it does
-        quick = isinstance(world, ReadsVitals) and hasattr(risk, "judge")
-        return replace(
-            env.task, world=world, risk=risk, invalid="noop", samples=1, tier=tier_named(USUAL),
-            fidelity=self.fidelity or ("vitals" if quick else "strip"),
-        )  # fmt: skip
-
-    def _root(self, env: ECGInterventionEnv, state: State) -> Root:
-        """Where the search of one patient begins: hearts that the patient may have, as episodes."""
-        task, believed = self._task(env), self.believed(env, state)
-        hearts = believed.state if believed.particles is None else believed.rows(self.particles)
-        n, steps = len(hearts), int(env.episode.steps[0])
-        own = hearts.alive.any() and self.world_of(env) is env.world and believed.particles is None
-        first = env.episode.origin if own else hearts.replaced(ecg=np.repeat(believed.first, n, axis=0))
-        nobody = Streams.start(np.zeros((n, 2), np.uint64))
-        begun, now = dynamics.begin(task, first, nobody), dynamics.begin(task, hearts, nobody)
-        readings = {name: getattr(begun, name) for name in ("home", "start")}
-        readings |= {name: getattr(now, name) for name in READINGS if name not in readings}
-        episode = replace(
-            now, origin=first, allowed=np.repeat(env.episode.allowed, n, axis=0), steps=np.full(n, steps),
-            horizon=np.full(n, steps + steps_left(env)), **readings,
-        )  # fmt: skip
-        return Root(episode, believed.model_calls, believed.ess)
-
 
 @dataclass(frozen=True)
 class Root:
@@ -151,6 +125,34 @@ class Root:
     episode: Episode  # one row per heart that the patient may have
     model_calls: int
     ess: float
+
+
+def task_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, fidelity: str | None = None) -> Task:
+    """What is imagined: the env's task in the world and fidelity of the imagination, all of it seen."""
+    world, risk = planner.world_of(env), cast(RiskModel, planner.risk_of(env))  # or what judges as it does
+    quick = isinstance(world, ReadsVitals) and hasattr(risk, "judge")
+    return replace(
+        env.task, world=world, risk=risk, invalid="noop", samples=1, tier=tier_named(USUAL),
+        fidelity=fidelity or ("vitals" if quick else "strip"),
+    )  # fmt: skip
+
+
+def root_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, state: State, fidelity: str | None = None) -> Root:
+    """Where imagining one patient begins: hearts that the patient may have, as episodes."""
+    task, believed = task_of(planner, env, fidelity), planner.believed(env, state)
+    hearts = believed.state if believed.particles is None else believed.rows(planner.particles)
+    n, steps = len(hearts), int(env.episode.steps[0])
+    own = planner.world_of(env) is env.world and believed.particles is None
+    first = env.episode.origin if own else hearts.replaced(ecg=np.repeat(believed.first, n, axis=0))
+    nobody = Streams.start(np.zeros((n, 2), np.uint64))
+    begun, now = dynamics.begin(task, first, nobody), dynamics.begin(task, hearts, nobody)
+    readings = {name: getattr(begun, name) for name in ("home", "start")}
+    readings |= {name: getattr(now, name) for name in READINGS if name not in readings}
+    episode = replace(
+        now, origin=first, allowed=np.repeat(env.episode.allowed, n, axis=0), steps=np.full(n, steps),
+        horizon=np.full(n, steps + steps_left(env)), **readings,
+    )  # fmt: skip
+    return Root(episode, believed.model_calls, believed.ess)
 
 
 class Search:

@@ -80,7 +80,7 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
         )
     if isinstance(reward, str) and ":" not in reward:
         raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
-    result = _attribute(reward) if isinstance(reward, str) else reward
+    result = attribute_named(reward) if isinstance(reward, str) else reward
     made = result() if inspect.isclass(result) else result
     if not callable(made):
         raise ValueError(
@@ -91,10 +91,11 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
 
 
 def _imported(name: str) -> Any:
-    return _attribute(name)()
+    return attribute_named(name)()
 
 
-def _attribute(name: str) -> Any:
+def attribute_named(name: str) -> Any:
+    """What ``package.module:name`` or ``file.py:name`` names; ``ValueError`` where there is no such thing."""
     module, _, attribute = name.rpartition(":")
     try:
         return getattr(_file(Path(module)) if module.endswith(".py") else importlib.import_module(module), attribute)

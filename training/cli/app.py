@@ -21,6 +21,7 @@ from ecg_gym.io import atomic_write, write_text
 from training.cli.benchmark import benchmark
 from training.cli.data import app as data_commands
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
+from training.cli.evaluate import evaluate, leaderboard
 from training.cli.leads import app as leads
 from training.cli.show import play, report
 from training.cli.study import app as studies
@@ -108,9 +109,11 @@ app.add_typer(train, name="train")
 app.add_typer(studies, name="study")
 app.add_typer(leads, name="leads")
 app.add_typer(data_commands, name="data")
+app.add_typer(leaderboard, name="leaderboard")
 app.command()(play)
 app.command()(report)
 app.command()(benchmark)
+app.command()(evaluate)
 app.add_typer(weights, name="weights")
 
 

@@ -118,6 +118,33 @@ def episodes(
     _print({"file": str(out), "attrition": attrition, "notices": chosen["notices"]}, as_json, "\n".join(lines))
 
 
+@app.command()
+def patients(
+    out: Annotated[Path, typer.Option(help="The file of the set.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the set; with --secret-file the set whose twin it is.")
+    ] = "test-v1",
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help="Patients per scenario; default 100, or the set's.")
+    ] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option(help="Make a private twin of the set: other patients, from what this file holds.")
+    ] = None,
+) -> None:
+    """A frozen set of patients for `evaluate --split FILE`: quotas by kind, seeds, a hash of every first strip."""
+    from ecg_gym.envs.patient_sets import PATIENTS, make_patients, private_twin
+    from ecg_gym.envs.scenarios import load_scenarios
+
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("scenarios", total=len(load_scenarios()))
+        if secret_file is not None:
+            made = private_twin(secret_file.read_bytes(), name, n)
+        else:
+            made = make_patients(name, n=n or PATIENTS, progress=lambda scenario: bar.advance(task))
+        made.save(out)
+    SAY.print(f"patients {out}: {made.name}, sha256 {made.sha256}")
+
+
 def _gather(
     names: list[str], data: Path | None, profile: str, protocols: Any
 ) -> tuple[list[Any], dict[str, str], Any, Any]:
