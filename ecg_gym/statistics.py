@@ -185,7 +185,7 @@ def normalised(
             if noisy:
                 s, n = table.shape
                 part = table[rng.integers(s, size=s)][:, rng.integers(n, size=n)]
-                ends = tuple(rng.normal(end.mean, end.standard_error) for end in (low, high))
+                ends = rng.normal(low.mean, low.standard_error), rng.normal(high.mean, high.standard_error)
             parts.append(((part - ends[0]) / (ends[1] - ends[0])).ravel())
         return float(np.mean([part.mean() for part in parts])), float(iqm(np.concatenate(parts)))
 

@@ -193,8 +193,9 @@ def quotas(scenario: Scenario, n: int) -> dict[str, int]:
 
 def _in_quota(scenario: Scenario, n: int, candidates: Iterator[int]) -> list[tuple[int, str]]:
     """The first candidates of each kind, as many as its quota, kinds spread evenly."""
-    wanted, chosen = quotas(scenario, n), []
+    wanted = quotas(scenario, n)
     taken = dict.fromkeys(wanted, 0)
+    chosen: list[tuple[float, str, int]] = []  # place within the kind, kind, seed
     while len(chosen) < n:
         block = [next(candidates) for _ in range(n)]
         for seed, kind in zip(block, kinds(scenario, block)):
