@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ecg_gym.foreign.judges import Judge
     from ecg_gym.llm import ChatClient
     from ecg_gym.risk import RiskModel
+    from ecg_gym.rollout import RiskFunction
     from planners import Plan
 
 
@@ -84,11 +85,14 @@ def prepare(
     from ecg_gym.foreign.judges import judge_named
     from ecg_gym.risk import RiskModel
     from ecg_gym.world_model import WorldModel
+    from planners.proposers.named import check_name
 
     if all_drugs and drugs_words is not None:
         raise ValueError("--all-drugs and --drugs were both given; expected one of them; leave one out")
     if proposing is not None and (all_drugs or drugs_words is not None):
         raise ValueError("--proposer was given with --drugs or --all-drugs; expected one of them; leave one out")
+    if proposing is not None:
+        check_name(proposing.words, proposing.client is not None)
     judge = None if judge_name is None else judge_named(judge_name)
     record = read_record(
         path, allow_missing_leads=allow_missing_leads, fix_leads=fix_leads, rate_hz=rate_hz, leads=leads
@@ -109,14 +113,14 @@ def prepare(
     notes: tuple[str, ...] = ()
     named = all_drugs or drugs_words is not None
     if proposing is not None:
-        candidates, notes = _propose(proposing, world, risk, state, facts)
+        candidates, notes = propose(proposing, world, risk, state, facts)
     return Prepared(record, patient, given, candidates, world, risk, state, facts, named, judge, notes)
 
 
-def _propose(
-    proposing: Proposing, world: World, risk: RiskModel, state: State, facts: Facts
+def propose(
+    proposing: Proposing, world: World, risk: RiskFunction, state: State, facts: Facts
 ) -> tuple[tuple[Treatment, ...], tuple[str, ...]]:
-    """What the proposer proposes and the rules let through, and what has to be said about it."""
+    """What the proposer proposes and the rules let through, and what a reader of the plan should know of it."""
     from planners.proposers import proposed
     from planners.proposers.named import proposer_named
 
