@@ -1,14 +1,18 @@
 """``ecg-gym plan`` from file to ranked table; and every way it refuses: exit code 2, one message, nothing written."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+import chat_server as server
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from ecg_gym.core import ECG, LEADS
 from ecg_gym.datasets.records import write_record
+from ecg_gym.foreign.ecgfounder import KIND, FounderConfig, FounderNet
+from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.checkpoint import ASSETS
 from training.cli.app import DEMO, app
 from training.cli.default_patient import SCENARIO
@@ -75,6 +79,30 @@ def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["plan.json", "plan.png"]
     again = run(*words, "--samples", 4, "--seed", 3, "--out", tmp_path / "again", "--json")
     assert json.loads(again.stdout) == document
+
+
+def test_a_proposer_a_second_opinion_and_a_choice_go_into_the_plan(tmp_path: Path) -> None:
+    judge, out = tmp_path / "judge.safetensors", tmp_path / "plan"
+    network = FounderNet(FounderConfig(widths=(8, 12), blocks=(1, 1), group_width=4))
+    checkpoint.save(judge, KIND, network.state_dict(), asdict(network.config), data={}, metrics={}, half=False)
+    item = {"drug": "diltiazem", "amount": 20, "unit": "mg", "route": "IV", "why": "slows the rate"}
+    proposals = {"proposals": [item, {**item, "amount": 20_000}], "abstain": False}
+    choice = {"reason": "nothing is needed", "action": "watch and wait"}
+    with server.serve([server.completion(json.dumps(answer)) for answer in (proposals, choice)]) as stub:
+        result = run(
+            "plan", DEMO, "--scenario", SCENARIO, "--proposer", "llm", "--endpoint", stub.url, "--recommend",
+            "--second-opinion", judge, "--samples", 2, "--out", out, "--json",
+        )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    document = json.loads(result.stdout)
+    assert "Proposer llm: 2 proposals, 1 ranked, 1 refused." in document["warnings"]
+    assert document["choice"]["treatment"] == "watch and wait"
+    assert document["second_opinion"]["judge"] == "ecgfounder"
+    names = {row["treatment"] for row in document["candidates"]}
+    assert {row["treatment"] for row in document["second_opinion"]["rows"]} == names
+    assert (out / "transcript.jsonl").is_file()
+    sent = json.dumps(stub.bodies)
+    assert "default_patient" not in sent
 
 
 def test_the_table_names_what_was_left_out(tmp_path: Path) -> None:
