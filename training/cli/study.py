@@ -400,7 +400,7 @@ def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.J
 
     with entrance(), progress_bar() as bar:
         size = module.SMALL if quick else module.USUAL
-        task = bar.add_task("ratios", total=2 * len(size.envs) + 1 + size.neurokit)
+        task = bar.add_task("ratios", total=module.turns_of(size))
         document = module.study(size, lambda: bar.advance(task))
     result.finish(document, out, as_json, None)
 

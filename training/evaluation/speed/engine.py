@@ -1,18 +1,20 @@
 """How fast the engine is, as ratios in one run: CPU time of one thread on each side.
 
-Other work on the machine then hardly counts.
+Other work on the machine then hardly counts. A ratio is the median over turns that stand beside each other; its range
+goes from the lowest to the highest turn.
 
-``vitals_vs_cartpole``: env steps a second of the virtual patient without strips over those of Gymnasium's
-``SyncVectorEnv`` of ``CartPole-v1``, 64 envs each. ``native_vs_sync_64``: a native vector env over 64 single ones,
-with strips. ``oracle_strip_vs_neurokit``: a step with strip, measurement and classifier against the step one would
-build from NeuroKit2. A ratio is the median over turns that stand beside each other; its interval goes from the lowest
-to the highest turn.
+``vitals_vs_cartpole``, ``learned_vitals_vs_cartpole``: env steps a second without strips over those of Gymnasium's
+``SyncVectorEnv`` of ``CartPole-v1``, 64 envs each. ``oracle_strip_vs_neurokit``, ``learned_strip_vs_neurokit``: a step
+with strip, measurement and classifier against the strip and its analysis by NeuroKit2. ``native_vs_sync_64``: the
+native vector env over 64 single ones, with strips. ``plan_50x16_cpu_s``: a ranking of 50 treatments by 16 futures,
+screened without strips, beside the ranking of all by strips. ``memory``: growth over many steps without strips.
 """
 
 from __future__ import annotations
 
 import resource
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,8 @@ import gymnasium as gym
 import numpy as np
 
 SCENARIO = "af_rapid_response"
+WORLDS = {"oracle": "ECGInterventionOracle-v0", "learned": "ECGIntervention-v0"}
+CANDIDATES, FUTURES = 50, 16
 
 
 @dataclass(frozen=True)
@@ -32,37 +36,55 @@ class Size:
     warm_up: int = 90  # steps of a batch before: tables fill
     envs: tuple[int, ...] = (64, 1024)
     neurokit: bool = True
-    memory_steps: int = 200_000  # env steps that memory is measured over
+    plans: int = 50  # patients for whom both rankings are made
+    memory_steps: int = 1_000_000  # env steps that memory is measured over
 
 
 USUAL = Size()
-SMALL = Size(turns=2, calls=4, warm_up=9, envs=(64,), neurokit=False, memory_steps=2_000)
+SMALL = Size(turns=2, calls=4, warm_up=9, envs=(64,), neurokit=False, plans=1, memory_steps=2_000)
+
+
+def turns_of(size: Size) -> int:
+    """How often ``study`` tells its progress."""
+    return 2 * len(size.envs) + 1 + len(WORLDS) * (1 + size.neurokit) + size.plans + 1
 
 
 def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """The document: one ratio each, and what the sides took."""
     metrics: dict[str, Any] = {}
-    cartpole = _stepper(
-        gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 64), np.random.default_rng(0), None
-    )
+
+    def add(name: str, value: dict[str, Any]) -> None:
+        metrics[name] = value
+        progress()
+
+    cartpole = _stepper(gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 64), None)
     for n in size.envs:
         for risk in ("limits", "adverse"):
-            ours = _vitals(n, risk)
-            for _ in range(size.warm_up):
-                ours()
             name = "vitals_vs_cartpole" + ("" if (n, risk) == (64, "limits") else f"_{n}_{risk}")
-            metrics[name] = _ratio(ours, n, cartpole, 64, size)
-            progress()
-    strips, single = _strip_batch(64), _strip_single()
-    metrics["native_vs_sync_64"] = _ratio(strips, 64, single, 1, Size(size.turns, max(1, size.calls // 9)))
-    progress()
+            add(name, _ratio(_warm(_vitals("oracle", n, risk), size), n, cartpole, 64, size))
+    add("learned_vitals_vs_cartpole", _learned(size, cartpole))
+    few = Size(size.turns, max(1, size.calls // 9))
+    strips = {}
+    for world, id in WORLDS.items():
+        strips[world] = _native(id, 64)
+        name = "native_vs_sync_64" + ("" if world == "oracle" else "_learned")
+        add(name, _ratio(strips[world], 64, _single(id), 1, few))
     if size.neurokit:
-        metrics["oracle_strip_vs_neurokit"] = _ratio(strips, 64, _neurokit(), 1, Size(2, 1))
-        progress()
+        for world, side in strips.items():
+            add(f"{world}_strip_vs_neurokit", _ratio(side, 64, _neurokit(), 1, Size(2, 1)))
+    add("plan_50x16_cpu_s", _plans(size.plans, progress))
     metrics["memory"] = _memory(size)
-    rows = [{"ratio": name, **one} for name, one in metrics.items() if "value" in one]
+    rows = [{"ratio": name, **one} for name, one in metrics.items() if name != "memory"]
     return {"study": "speed", "scenario": SCENARIO, "seeds": [0], "turns": size.turns, "metrics": metrics,
             "rows": rows}  # fmt: skip
+
+
+def _learned(size: Size, cartpole: Callable[[], None]) -> dict[str, Any]:
+    try:
+        side = _vitals("learned", 64, "limits")
+    except ValueError as error:  # weights that say no readings without strips
+        return {"value": None, "reason": str(error)}
+    return _ratio(_warm(side, size), 64, cartpole, 64, size)
 
 
 def _ratio(fast: Callable[[], None], n_fast: int, slow: Callable[[], None], n_slow: int, size: Size) -> dict[str, Any]:
@@ -80,7 +102,7 @@ def _ratio(fast: Callable[[], None], n_fast: int, slow: Callable[[], None], n_sl
     }  # fmt: skip
 
 
-def _cpu(side: Callable[[], None], calls: int) -> float:
+def _cpu(side: Callable[[], Any], calls: int = 1) -> float:
     """CPU seconds of one call."""
     begin = time.process_time()
     for _ in range(calls):
@@ -88,27 +110,24 @@ def _cpu(side: Callable[[], None], calls: int) -> float:
     return (time.process_time() - begin) / calls
 
 
-def _vitals(n: int, risk: str) -> Callable[[], None]:
-    envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO, fidelity="vitals", risk=risk)
-    return _stepper(envs, np.random.default_rng(0), envs.unwrapped.action_masks)
+def _vitals(world: str, n: int, risk: str) -> Callable[[], None]:
+    return _native(WORLDS[world], n, fidelity="vitals", risk=risk)
 
 
-def _strip_batch(n: int) -> Callable[[], None]:
-    envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=n, scenario=SCENARIO)
-    return _stepper(envs, np.random.default_rng(0), envs.unwrapped.action_masks)
+def _native(id: str, n: int, **arguments: Any) -> Callable[[], None]:
+    envs: Any = gym.make_vec(id, num_envs=n, scenario=SCENARIO, **arguments)
+    return _stepper(envs, envs.unwrapped.action_masks)
 
 
-def _strip_single() -> Callable[[], None]:
-    envs: Any = gym.make_vec(
-        "ECGInterventionOracle-v0", num_envs=1, vectorization_mode="sync", vector_kwargs={}, scenario=SCENARIO
-    )
-    return _stepper(envs, np.random.default_rng(0), lambda: np.stack(envs.call("action_masks")))
+def _single(id: str) -> Callable[[], None]:
+    envs: Any = gym.make_vec(id, num_envs=1, vectorization_mode="sync", vector_kwargs={}, scenario=SCENARIO)
+    return _stepper(envs, lambda: np.stack(envs.call("action_masks")))
 
 
-def _stepper(envs: Any, rng: np.random.Generator, masks: Callable[[], np.ndarray] | None) -> Callable[[], None]:
+def _stepper(envs: Any, masks: Callable[[], np.ndarray] | None) -> Callable[[], None]:
     """Steps all rows by allowed actions at random, half of them watching."""
     envs.reset(seed=0)
-    fixed = envs.action_space.sample()
+    fixed, rng = envs.action_space.sample(), np.random.default_rng(0)
 
     def step() -> None:
         if masks is None:
@@ -121,9 +140,13 @@ def _stepper(envs: Any, rng: np.random.Generator, masks: Callable[[], np.ndarray
     return step
 
 
-def _neurokit() -> Callable[[], None]:
-    import warnings
+def _warm(side: Callable[[], None], size: Size) -> Callable[[], None]:
+    for _ in range(size.warm_up):
+        side()
+    return side
 
+
+def _neurokit() -> Callable[[], None]:
     import neurokit2 as nk
 
     def step() -> None:
@@ -135,11 +158,53 @@ def _neurokit() -> Callable[[], None]:
     return step
 
 
+def _plans(patients: int, progress: Callable[[], None]) -> dict[str, Any]:
+    """CPU seconds of a screened ranking and of one by strips alone, and how often the first is a best of the second."""
+    from ecg_gym.pharmacology import FORMULARY
+    from ecg_gym.risk import RiskModel
+    from ecg_gym.virtual_patient import VirtualPatient
+    from planners.ranking import plan
+    from planners.screening import contenders
+
+    world, risk, menu = VirtualPatient(), RiskModel.load(), FORMULARY.menu()[:CANDIDATES]
+    everybody = world.initial(patients + 1, np.random.default_rng(0))
+
+    def rules(*_: Any, **__: Any) -> tuple[()]:
+        return ()
+
+    times, agree, shares = [], [], []
+    for row in range(patients + 1):
+        state = everybody[[row]]
+        made: list[Any] = []
+        state.ecg  # noqa: B018 - the record that a plan starts from is there
+
+        def screened(state: Any = state, made: list[Any] = made) -> None:
+            kept = contenders(world, state, risk, menu, k=FUTURES)
+            made.append(plan(world, state, kept, risk, k=FUTURES, rules=rules))
+
+        def by_strips(state: Any = state, made: list[Any] = made) -> None:
+            made.append(plan(world, state, menu, risk, k=FUTURES, rules=rules))
+
+        both = [_cpu(screened), _cpu(by_strips)]
+        if row == 0:  # tables fill
+            continue
+        times.append(both)
+        best = {one.treatment for one in made[1].candidates if one.tie == 1}
+        agree.append(made[0].best.treatment in best)
+        shares.append(len(best))
+        progress()
+    ours, theirs = np.array(times).T
+    return {
+        "value": float(np.median(ours)), "cpu_s_by_strips": float(np.median(theirs)),
+        "times_faster": float(np.median(theirs / ours)), "range": [float(f(theirs / ours)) for f in (np.min, np.max)],
+        "best_unchanged_within_ties": float(np.mean(agree)), "ties_of_the_best": float(np.median(shares)),
+        "patients": patients,
+    }  # fmt: skip
+
+
 def _memory(size: Size) -> dict[str, float]:
     """By how much the process grows [MB] over many steps without strips."""
-    step, n = _vitals(64, "limits"), 64
-    for _ in range(size.warm_up):
-        step()
+    step, n = _warm(_vitals("oracle", 64, "limits"), size), 64
     before = _resident()
     for _ in range(size.memory_steps // n):
         step()
