@@ -24,8 +24,8 @@ HEAD = "steps,cpu_s,vitals,strip,watch_strip,random_strip"
 
 
 def main(
-    scenario: str = "hyperkalaemia", steps: int = 1_000_000, out: str | None = None, looks: int = 10, episodes: int = 64,
-    num_envs: int = 64, seed: int = 0,
+    scenario: str = "hyperkalaemia", steps: int = 1_000_000, out: str | None = None, looks: int = 10,
+    episodes: int = 64, num_envs: int = 64, seed: int = 0,
 ) -> list[dict[str, float]]:  # fmt: skip
     """One row per look at the policy: mean returns of the same ``episodes`` patients with and without strips."""
     envs = sb3_vec_env(ID, num_envs, scenario=scenario, risk="limits", fidelity="vitals")

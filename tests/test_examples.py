@@ -92,6 +92,16 @@ def test_train_ppo() -> None:
     assert all(-16 <= value <= 0 for value in returns.values())
 
 
+@pytest.mark.slow
+def test_train_without_strips(tmp_path: Path) -> None:
+    pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed; pip install 'ecg-gym[rl]'")
+    curve = tmp_path / "curve.csv"
+    rows = example("train_without_strips")["main"]("hyperkalaemia", 1024, str(curve), looks=1, episodes=4, num_envs=8)
+    assert [row["steps"] for row in rows] == [0, 1024]
+    assert all(-16 <= row[name] <= 0 for row in rows for name in ("vitals", "strip", "watch_strip", "random_strip"))
+    assert len(curve.read_text().splitlines()) == 3
+
+
 def test_your_own_reward() -> None:
     parts = example("your_own_reward")["main"]()
     assert parts["doses"] == -0.1

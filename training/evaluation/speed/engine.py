@@ -22,6 +22,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+import ecg_gym  # noqa: F401 - makes the ids known
+
 SCENARIO = "af_rapid_response"
 WORLDS = {"oracle": "ECGInterventionOracle-v0", "learned": "ECGIntervention-v0"}
 CANDIDATES, FUTURES = 50, 16
