@@ -39,6 +39,7 @@ from training.revision import git_revision
 PACKAGED = "proposer.safetensors"
 LICENCE = "made by this package (Apache-2.0)"
 TOP = (1, 4, 8)
+LAST = 1e9
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def first_k(order: np.ndarray, scores: np.ndarray, k: int) -> dict[str, float | 
     some = known.any(axis=1)
     if not some.any():
         return {"recall": None, "regret": None}
-    places = np.argsort(np.where(known, order, np.inf)[some], axis=1, kind="stable")[:, :k]
+    finite = np.nan_to_num(order, posinf=LAST)  # an item that training never met comes last of what is known
+    places = np.argsort(np.where(known, finite, np.inf)[some], axis=1, kind="stable")[:, :k]
     filled = np.where(known, scores, np.inf)[some]
     best, reached = filled.min(axis=1), np.take_along_axis(filled, places, axis=1).min(axis=1)
     return {"recall": float((reached <= best).mean()), "regret": float((reached - best).mean())}

@@ -191,6 +191,15 @@ class InverseDynamics:
             result |= dict.fromkeys([treatment, *([other] if other is not None else [])])
         return list(result | dict.fromkeys(order))
 
+    def likelihood(
+        self, state: State, observed_after: np.ndarray, menu: Sequence[Treatment], hours: float
+    ) -> np.ndarray:
+        """Scores ``(T,)`` of the items of ``menu``, had one of them led to ``observed_after (len(OBSERVED),)``."""
+        after = observed_after[[OBSERVED.index(name) for name in EFFECTS]]
+        latents = pooled_latents(self.codec, state.ecg)
+        row = (observe_strips(state.ecg), after[None], people(state.patients), np.array([hours]), latents)
+        return self.scores(raw_features(*row), menu)
+
     def goal(self, risk: np.ndarray, after: dict[str, np.ndarray]) -> np.ndarray:
         """The mean of the ``GOALS`` expected outcomes of least risk, ``(len(EFFECTS),)``."""
         least = np.argsort(risk, kind="stable")[:GOALS]

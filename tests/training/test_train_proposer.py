@@ -47,6 +47,8 @@ def test_recall_and_regret_of_the_first_k() -> None:
     assert first_k(order, scores, 1) == {"recall": 0.0, "regret": pytest.approx((0.1 + 0.4) / 2)}
     assert first_k(order, scores, 2) == {"recall": 0.5, "regret": pytest.approx(0.15)}
     assert first_k(order, scores, 4) == {"recall": 1.0, "regret": 0.0}
+    never = first_k(np.array([[0.0, np.inf]]), np.array([[np.nan, 0.5]]), 1)  # known here and not met in training
+    assert never == {"recall": 1.0, "regret": 0.0}
     assert first_k(order[:0], scores[:0], 1) == {"recall": None, "regret": None}
 
 

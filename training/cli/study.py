@@ -393,6 +393,32 @@ def proposers(
     result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
+@app.command("inverse-dynamics")
+def inverse_dynamics(
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    weights: Annotated[Path | None, typer.Option(help="Of `ecg-gym train inverse`; default without the model.")] = None,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Which drug was given between two strips, beside chance, pharmacology and a simulated ceiling."""
+    from training.evaluation.planning import inverse_dynamics as module
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    model = None
+    with entrance():
+        if weights is not None:
+            from planners.proposers.inverse import InverseDynamics
+
+            model = InverseDynamics.load(weights)
+    with progress_bar() as bar:
+        task = bar.add_task("people", total=size.patients * len(size.seeds))
+        document = module.study(size, model, progress=lambda: bar.advance(task))
+    result.finish(document, out, as_json, module.figure, module.summary(document))
+
+
 @app.command()
 def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
     """Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and single envs."""

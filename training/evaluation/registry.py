@@ -75,6 +75,8 @@ _ROWS = (
           "leads.agents"),
     Study("proposers", "Which proposer's k treatments hold the oracle's best: recall, regret, calls saved, refusals.",
           "planning.proposers"),
+    Study("inverse-dynamics", "Which drug was given between two strips, beside chance, pharmacology and a simulated "
+          "ceiling.", "planning.inverse_dynamics"),
     Study("vector-speed", "Steps per second of the native vector env beside Gymnasium's own, in both worlds.",
           "speed.vector"),
     Study("speed", "Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and "
