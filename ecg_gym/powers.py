@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ecg_gym.columns import Patients
-from ecg_gym.core import State
+from ecg_gym.core import State, Treatment
 from ecg_gym.look import Look
 from ecg_gym.streams import Streams
 
@@ -107,6 +107,22 @@ class DrawsTogether(Protocol):
     def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
         """States of these people, each with the words of ``initial`` that hold for them."""
         ...
+
+
+@runtime_checkable
+class KnowsTreatments(Protocol):
+    """Can say which treatments it has learned or models; envs offer no others in it."""
+
+    def knows(self, treatment: Treatment) -> bool:
+        """Whether its answer to this treatment means anything."""
+        ...
+
+
+@runtime_checkable
+class RunsAtAnyPace(Protocol):
+    """Steps each row by its own ``state.dt_hours``."""
+
+    shortest_step_hours: float  # [h] that it can answer for; an env makes longer steps of shorter ones
 
 
 def weights_hash(world: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-HORIZON = 8  # steps of an episode
 IDS = {"ECGIntervention-v0": "model", "ECGInterventionOracle-v0": "oracle"}  # id -> the world behind it
 NAMESPACES = {"ECG": "model", "ECGOracle": "oracle"}  # of the ids of scenarios and tiers
 SCENARIOS = {  # the ids of scenarios.yaml, here so that importing ecg_gym reads no table
@@ -39,6 +38,5 @@ def _register(name: str, words: dict[str, str]) -> None:
             id=name,
             entry_point="ecg_gym.envs:ECGInterventionEnv",
             vector_entry_point="ecg_gym.envs:ECGInterventionVectorEnv",
-            max_episode_steps=HORIZON,
             kwargs=words,
         )

@@ -12,7 +12,7 @@ from typing import overload
 
 import numpy as np
 
-STEP, PATIENT, FIRST, NOISE, LEAD_SET, SCENARIO = range(6)  # purposes: streams that must not overlap
+STEP, PATIENT, FIRST, NOISE, LEAD_SET, SCENARIO, WHICH_SCENARIO, BLOOD = range(8)  # purposes: they must not overlap
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ def main(dose: str = "dofetilide 0.5 mg PO", picture: str = "out/one_drug.png", 
     """The table that is printed, one row per hour."""
     given = Treatment((FORMULARY.check(parse_dose(dose), Patient()),))
     drug = given.doses[0].drug
-    treated = gym.make("ECGInterventionOracle-v0", drugs=[drug], risk="limits")
+    treated = gym.make("ECGInterventionOracle-v0", drugs=[drug], risk="limits", scenario="healthy_volunteer")
     _, info = treated.reset(seed=seed)
     waiting = copy.deepcopy(treated)
     value = other = info

@@ -21,7 +21,9 @@ import ecg_gym  # noqa: E402, F401 - makes the ids known
 def main(people: int = 16, hours: int = 4, seed: int = 0) -> dict[str, float]:
     """Mean peak change of QTcF [ms] by treatment, in the same people with the same luck."""
     drugs = ["placebo", "compound_x", "dofetilide"]
-    envs = gym.make_vec("ECGInterventionOracle-v0", num_envs=people, drugs=drugs, risk="limits")
+    envs = gym.make_vec(
+        "ECGInterventionOracle-v0", num_envs=people, drugs=drugs, risk="limits", scenario="healthy_volunteer"
+    )
     peaks = {}
     for entry, treatment in enumerate(envs.unwrapped.menu):
         _, info = envs.reset(seed=seed)

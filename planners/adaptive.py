@@ -183,7 +183,7 @@ class AdaptivePlanner(ModelBasedPlanner):
         ranked = plan_adaptively(
             self.world_of(env), believed.state, options, self.risk_of(env), budget, self.measure, self.seed,
             self.horizon, rules=already_masked, particles=believed.particles, first=believed.first,
-            price=self.price_of(env, self.horizon), **self.how,
+            price=self.price_of(env), **self.how,
         )  # fmt: skip
         return PlanInfo(
             treatment=ranked.best.treatment,

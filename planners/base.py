@@ -95,6 +95,11 @@ class Planner(ABC):
         return np.ndim(leaf) > len(expected.shape or ())
 
 
+def at_hand(env: ECGInterventionEnv) -> np.ndarray:
+    """The menu entries that there are in the env's scenario, allowed now or not, in the order of its menu."""
+    return np.flatnonzero(env.task.at_hand[env.episode.scenario[0]])
+
+
 def allowed(env: ECGInterventionEnv) -> tuple[Treatment, ...]:
     """The treatments that the env's clinical rules allow now, in the order of its menu."""
     return tuple(t for t, yes in zip(env.menu, env.episode.allowed[0]) if yes)

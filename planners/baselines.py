@@ -49,7 +49,7 @@ class ExhaustivePlanner(ModelBasedPlanner):
             measure=self.measure,
             particles=None if believed.particles is None else believed.rows(self.k),
             first=believed.first,
-            price=self.price_of(env, self.horizon),
+            price=self.price_of(env),
         )
         return PlanInfo(
             treatment=ranked.best.treatment,

@@ -79,13 +79,13 @@ def _check_blindness(planner: Planner, env: Any, seed: int) -> None:
     world = getattr(planner, "world", None)
     if world is None or world is inner.world:
         return
-    kept = inner._episode
+    kept = inner.episode
     planner.reset(seed)
     seeing, _ = planner.act()
-    inner._episode = replace(kept, state=replace(kept.state, ecg=kept.state.ecg + np.float32(0.5)))
+    inner.episode = replace(kept, state=replace(kept.state, ecg=kept.state.ecg + np.float32(0.5)))
     planner.reset(seed)
     blind, _ = planner.act()
-    inner._episode = kept
+    inner.episode = kept
     _expect(np.array_equal(seeing, blind), f"it looks at the true strip: {seeing}, and {blind} with another one")
 
 

@@ -44,7 +44,7 @@ class Seen:
         """What is seen in one row of an episode; of its state the chart of doses and the clock alone."""
         readings = {name: float(values[row]) for name, values in episode.now.items()}
         state = episode.state
-        return cls(readings, state.patients[row], state.taken[row], float(state.hours[row]))
+        return cls(readings, episode.patients[row], state.taken[row], float(state.hours[row]))
 
     def doses(self, drug: str, within: float) -> list[Administration]:
         """The doses of a drug in the last so many hours."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, Administration, Patient, State, Treatment, World
+from ecg_gym.powers import RunsAtAnyPace
 from ecg_gym.rollout import advance, step_noise
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Chart:
     patient: Patient
     taken: tuple[Administration, ...]  # all doses so far, on the env's clock
     hours: float  # now [h]; later than the last look where strips come late
+    dt_hours: float | None = None  # [h] of a step of the env; None where its world has a pace of its own
 
     def __post_init__(self) -> None:
         if not self.looks:
@@ -70,11 +72,13 @@ class Chart:
 
 def chart_of(env: ECGInterventionEnv, state: State | None = None) -> Chart:
     """The chart of the env's patient; a ``state`` that stands in for the env's own has its strip as the only look."""
-    now = env.state if state is None else state
+    now, pace = env.state if state is None else state, env.state.dt_hours
     looks: tuple[Seen, ...] = (Look(float(now.hours[0]), now.ecg[0]),)
+    patient = now.patients[0]
     if stands_for(now, env):
-        looks = tuple(env.episode.sights[0])
-    return Chart(looks, now.patients[0], tuple(now.taken[0]), float(now.hours[0]))
+        looks, patient = tuple(env.episode.sights[0]), env.episode.patients[0]
+    dt_hours = None if pace is None else float(pace[0])
+    return Chart(looks, patient, tuple(now.taken[0]), float(now.hours[0]), dt_hours)
 
 
 def stands_for(state: State, env: ECGInterventionEnv) -> bool:
@@ -87,12 +91,14 @@ def observed(world: World, chart: Chart, look: Seen) -> tuple[State, np.ndarray]
     """What a world makes of one look (its clock begins there), and the strip as it sees it ``(1, 12, 1024)`` [mV]."""
     ecg = ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing))
     state = world.observe(ecg, chart.patient, shifted(before(chart, look), look.hours))
+    if chart.dt_hours is not None and isinstance(world, RunsAtAnyPace):
+        state = state.replaced(dt_hours=np.full(len(state), max(chart.dt_hours, world.shortest_step_hours)))
     return state, state.ecg
 
 
 def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, seed: Sequence[int]) -> tuple[State, int]:
     """Hearts of the hour of ``look`` stepped to ``hours`` with what was given in between; and the row-steps it took."""
-    dt = float(world.dt_hours)
+    dt = pace_of(world, crowd)
     steps = max(1, round((hours - look.hours) / dt))
     after = _without(chart.taken, before(chart, look))
     for step in range(steps):
@@ -101,6 +107,11 @@ def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, se
         rngs = step_noise([(*seed, row) for row in range(len(crowd))], step)
         crowd = advance(world, crowd, [given] * len(crowd), rngs, batch_rows=len(crowd))
     return crowd, steps * len(crowd)
+
+
+def pace_of(world: World, state: State) -> float:
+    """Hours of the next step of the first row."""
+    return float(world.dt_hours if state.dt_hours is None else state.dt_hours[0])
 
 
 def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:

@@ -10,7 +10,7 @@ from planners.base import Planner
 from planners.belief import HOWS, Belief, Believed
 from planners.history import chart_of, stands_for
 from planners.measures import Measure, resolved
-from planners.pricing import price_of, risk_alone
+from planners.pricing import price_of
 from planners.rollout import Price
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class ModelBasedPlanner(Planner):
         """What judges."""
         return env.risk if self.risk is None else self.risk
 
-    def price_of(self, env: ECGInterventionEnv, horizon: int) -> Price | None:
-        """What steps cost in the env; None where that is the risk and nothing else."""
-        return None if risk_alone(env) else price_of(env, horizon)
+    def price_of(self, env: ECGInterventionEnv) -> Price:
+        """What steps cost in the env."""
+        return price_of(env)
 
     def believed(self, env: ECGInterventionEnv, state: State) -> Believed:
         """What is believed of the env's patient, or of a ``state`` that stands in for it."""
@@ -85,4 +85,4 @@ class ModelBasedPlanner(Planner):
 
 def steps_left(env: ECGInterventionEnv) -> int:
     """Steps that the env's episode may still take, at least one."""
-    return max(1, env.task.horizon - int(env.episode.steps[0]))
+    return max(1, int(env.episode.horizon[0] - env.episode.steps[0]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import State
-from planners.base import PlanInfo
+from planners.base import PlanInfo, at_hand
 from planners.belief import Believed
 from planners.model_based import ModelBasedPlanner, steps_left
 from planners.pricing import price_of
@@ -106,14 +106,15 @@ class SequencePlanner(ModelBasedPlanner):
             calls, lost = calls + again.calls, lost + again.n_nonfinite
         best = leaders[0]
         self._memory[id(env)] = Memory(env.episode.first, int(env.episode.steps[0]), warm, best.entries)
+        menu = tuple(env.menu[entry] for entry in at_hand(env))
         losses = np.stack([self.measure.losses(paths) for paths in leaders])
         draws = paired_bootstrap(losses, self.measure.score, self.seed)
         watching = [draws[i] for i, paths in enumerate(leaders) if paths.entries[0] == 0]
         return PlanInfo(
-            treatment=env.menu[best.entries[0]],
+            treatment=menu[best.entries[0]],
             model_calls=calls + believed.model_calls,
             n_nonfinite=lost,
-            sequence=tuple(env.menu[entry] for entry in best.entries),
+            sequence=tuple(menu[entry] for entry in best.entries),
             score=float(self.measure.score(losses[0])),
             separation=separation(draws, 0),
             better=lower(draws[0], watching[0]) if watching else np.nan,
@@ -132,9 +133,10 @@ class SequencePlanner(ModelBasedPlanner):
         horizon: int,
         budget: int,
     ) -> RolloutTree:
+        here, menu = at_hand(env), env.menu
         return RolloutTree(
-            self.world_of(env), rows, believed.first, self.risk_of(env), seeds, env.menu, env.episode.allowed[0],
-            horizon, budget, self.discount, price_of(env, horizon), mask=self.mask,
+            self.world_of(env), rows, believed.first, self.risk_of(env), seeds, tuple(menu[entry] for entry in here),
+            env.episode.allowed[0][here], horizon, budget, self.discount, price_of(env), mask=self.mask,
         )  # fmt: skip
 
     def _warm(self, env: ECGInterventionEnv, horizon: int) -> Entries:
@@ -146,7 +148,7 @@ class SequencePlanner(ModelBasedPlanner):
         if ago == 0:  # asked twice
             return memory.warm
         rest = (*memory.plan[ago:], *(0,) * horizon)[:horizon] if ago > 0 else ()
-        return rest if rest and env.episode.allowed[0][rest[0]] else ()
+        return rest if rest and env.episode.allowed[0][at_hand(env)[rest[0]]] else ()
 
 
 class RandomShootingPlanner(SequencePlanner):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg_gym.core import State, Treatment
 from ecg_gym.envs.episode import Reward, Transition
-from ecg_gym.envs.reward import RiskReward, priced
+from ecg_gym.envs.reward import priced
 from ecg_gym.rollout import Judgement
 
 if TYPE_CHECKING:
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnvPrice:
-    """Costs of the steps of an episode that is ``horizon`` steps long and begins now."""
+    """Costs of the next steps of an episode that is ``horizon`` steps long, ``steps`` of which are over."""
 
     reward: Reward
-    horizon: int  # steps
+    horizon: int  # steps of the whole episode
     most_doses: int  # of the largest treatment on the menu
+    steps: int = 0
 
     def __call__(
         self, step: int | np.ndarray, before: State, after: State, given: Sequence[Treatment], judgement: Judgement
     ) -> np.ndarray:
         """Minus the reward ``(B,)``; ValueError where the reward does not keep its promises."""
         transition = Transition(
-            steps=np.broadcast_to(step, len(after)),
+            steps=np.broadcast_to(self.steps + np.asarray(step), len(after)),
             before=before,
             after=after,
             given=tuple(given),
@@ -44,11 +45,7 @@ class EnvPrice:
         return -np.sum(list(priced(self.reward, transition).values()), axis=0)
 
 
-def price_of(env: ECGInterventionEnv, horizon: int) -> EnvPrice:
-    """The price of the env's own reward for a plan of ``horizon`` steps."""
-    return EnvPrice(env.task.reward, horizon, max(len(treatment.doses) for treatment in env.menu))
-
-
-def risk_alone(env: ECGInterventionEnv) -> bool:
-    """Whether the env's reward is minus the risk and nothing else, so that ranking by risk is ranking by reward."""
-    return isinstance(env.task.reward, RiskReward) and env.task.reward.burden == 0
+def price_of(env: ECGInterventionEnv) -> EnvPrice:
+    """The price of the env's own reward from now on: a death costs what it would in the env."""
+    most = max(len(treatment.doses) for treatment in env.menu)
+    return EnvPrice(env.task.reward, int(env.episode.horizon[0]), most, int(env.episode.steps[0]))

@@ -18,6 +18,7 @@ import numpy as np
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.powers import weights_hash
 from ecg_gym.rollout import BATCH_ROWS, RiskFunction
+from planners.history import pace_of
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
 from planners.rollout import Futures, Price, Progress, common_seeds, futures
@@ -104,7 +105,7 @@ class Examined:
         return Plan(
             excluded=self.excluded,
             patient=self.state.patients[0],
-            dt_hours=float(self.world.dt_hours),
+            dt_hours=pace_of(self.world, self.state),
             intervals=self.intervals,
             risk_now=self.risk_now,
             model_sha256=weights_hash(self.world),

@@ -56,5 +56,5 @@ class TwoStagePlanner(ModelBasedPlanner):
         return plan(
             self.world_of(env), believed.state, options, self.risk_of(env), k=k, risk_aversion=self.risk_aversion,
             seed=seed, horizon=horizon, rules=lambda *_, **__: (), measure=self.measure, particles=particles,
-            first=believed.first, price=self.price_of(env, horizon),
+            first=believed.first, price=self.price_of(env),
         )  # fmt: skip

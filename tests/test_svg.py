@@ -38,7 +38,8 @@ def test_a_plan_shows_every_candidate_and_the_notice() -> None:
 
 
 def test_an_episode_shows_its_newest_strip_and_what_was_given() -> None:
-    env = gym.make("ecg_gym:ECGIntervention-v0", world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"])
+    env = gym.make("ecg_gym:ECGIntervention-v0", world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"],
+                   scenario="healthy_volunteer")  # fmt: skip
     env.reset(seed=0)
     env.step(1)
     said = words(env.unwrapped.episode._repr_html_())

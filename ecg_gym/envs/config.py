@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ecg_gym.core import State, Treatment, World, is_number
+from ecg_gym.core import State, Treatment, World, is_number, row_streams
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.actions import ActionCode, action_code
+from ecg_gym.envs.consequences import TIMINGS
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import FIDELITIES, INVALID, Episode, Outcome, Reward
 from ecg_gym.envs.info import Columns, columns
 from ecg_gym.envs.loading import load_reward, load_risk, load_world, with_fields
 from ecg_gym.envs.observability import USUAL, Tier, tier_named
 from ecg_gym.envs.observations import Layout, space
-from ecg_gym.envs.reset import start
-from ecg_gym.envs.scenarios import Scenario, scenario_named
+from ecg_gym.envs.reset import draw_scenarios, start
+from ecg_gym.envs.scenarios import ANY, MENUS, Scenario, load_scenarios, scenario_named, scenarios_of, whole_menu
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
-from ecg_gym.powers import ReadsVitals, RepeatsBatches
-from ecg_gym.registration import HORIZON
+from ecg_gym.pharmacology.tables import medication_names
+from ecg_gym.powers import KnowsTreatments, ReadsVitals, RepeatsBatches
 from ecg_gym.risk import RiskModel
 
 DETERMINISTIC = (None, "batch")
@@ -41,19 +42,23 @@ class EnvConfig:
 
     world: str | World = "model"  # "model", "oracle", a path, "package.module:Name", or a World
     risk: str | RiskModel = "adverse"  # "limits", "mean", "max", "top3", "package.module:Name", a RiskModel
-    scenario: str = "healthy_volunteer"  # whom episodes start with, and the drugs at hand
-    drugs: Sequence[str] | None = None  # at hand instead of the scenario's
+    scenario: str = ANY  # whom episodes start with, and the treatments at hand; "any" draws one for each episode
+    menu: str = "formulary"  # what actions there are: every treatment of every scenario, or "scenario": its own alone
+    drugs: Sequence[str] | None = None  # on the menu and at hand instead of the scenario's
     actions: str = "discrete"  # or "multidiscrete"
     obs: str = "features"  # or "waveform", "latent"
     tier: str = USUAL  # how hard it is to see: "clean", "variation", "noisy", "missing", "delayed"
     invalid_action: str = "noop"  # or "terminate", "raise"
     mask: str = dynamics.CONTRAINDICATIONS  # or "indications": of what no rule forbids, what has an indication
-    horizon: int = HORIZON  # [steps] an episode may last: gym.make's TimeLimit, which an env cannot see itself
-    dt_hours: float | None = None  # [h] of a step; None is the world's own
+    horizon: int | None = None  # [steps] of an episode; None is the scenario's own
+    dt_hours: float | None = None  # [h] of a step; None is the scenario's own, or the world's where it has one pace
+    clock: bool = True  # the time that is left is seen, and its end terminates; False hides it, and its end truncates
     knobs: Mapping[str, Any] | None = None  # fields of the world, as {"sampler": "student", "steps": 2}
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
     reward: str | Reward = "risk"  # "package.module:name", or a function of a Transition
     burden: float = 0.0  # what a dose costs in the usual reward
+    reward_timing: str = "seen"  # rewards and costs come with the strip as it is seen; "end": true ones, at the end
+    cost: bool = True  # keep the untreated twin and tell harm by treatment in info["cost"]; False saves its steps
     samples: int = 1  # futures judged per step; the first is the one that happens
     risk_aversion: float = 0.0  # weight of the SD of those futures in the reward
     privileged: bool = False  # show the truth in info, where the world knows it
@@ -69,6 +74,10 @@ class EnvConfig:
             raise ValueError(f"invalid_action is {self.invalid_action!r}; expected one of {INVALID}; pass 'noop'")
         if self.fidelity not in FIDELITIES:
             raise ValueError(f"fidelity is {self.fidelity!r}; expected one of {FIDELITIES}; leave it out")
+        if self.menu not in MENUS:
+            raise ValueError(f"menu is {self.menu!r}; expected one of {MENUS}; leave it out")
+        if self.reward_timing not in TIMINGS:
+            raise ValueError(f"reward_timing is {self.reward_timing!r}; expected one of {TIMINGS}; leave it out")
         if self.mask not in dynamics.MASKS:
             raise ValueError(f"mask is {self.mask!r}; expected one of {dynamics.MASKS}; leave it out")
         if self.deterministic not in DETERMINISTIC:
@@ -81,7 +90,7 @@ class EnvConfig:
             )
 
     def _check_numbers(self) -> None:
-        horizon, samples = self.horizon, self.samples
+        horizon, samples = 1 if self.horizon is None else self.horizon, self.samples
         whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (horizon, samples))
         if not whole or not 1 <= horizon <= MOST_STEPS or not 1 <= samples <= MOST_SAMPLES:
             raise ValueError(
@@ -124,7 +133,6 @@ class EnvSetup:
     config: EnvConfig = field(repr=False)
     task: Task
     code: ActionCode
-    scenario: Scenario
 
     @property
     def action_space(self) -> spaces.Space:
@@ -138,8 +146,13 @@ class EnvSetup:
 
     def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
         """New episodes, one per generator."""
-        state: State = start(self.task.world, self.scenario, rngs, options, self.task.tier)
-        return dynamics.begin(self.task, state, rngs)
+        streams, scenarios = row_streams(rngs, len(rngs)), self.task.scenarios
+        if options and "scenario" in options:
+            scenarios = (scenario_named(options["scenario"]),)
+        which = draw_scenarios(scenarios, streams)
+        state: State = start(self.task.world, [scenarios[i] for i in which], streams, options, self.task.tier)
+        place = [tuple(load_scenarios()).index(scenario.name) for scenario in scenarios]
+        return dynamics.begin(self.task, state, streams, np.array(place)[which])
 
     def advance(
         self, episode: Episode, entries: Sequence[int] | np.ndarray, rngs: Sequence[np.random.Generator]
@@ -182,9 +195,9 @@ class EnvProperties:
         return self.setup.task.menu
 
     @property
-    def scenario(self) -> Scenario:
-        """Whom episodes start with, and the drugs at hand."""
-        return self.setup.scenario
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Whom episodes start with, and the treatments at hand: one, or all that are drawn from."""
+        return self.setup.task.scenarios
 
     @property
     def tier(self) -> Tier:
@@ -229,24 +242,32 @@ class EnvProperties:
 
 def make_setup(config: EnvConfig) -> EnvSetup:
     """What an env works with: the parts that ``config`` names, loaded."""
-    row, tier = scenario_named(config.scenario), tier_named(config.tier)
-    menu: tuple[Treatment, ...] = row.menu if config.drugs is None else FORMULARY.menu(config.drugs)
+    scenarios, tier = scenarios_of(config.scenario), tier_named(config.tier)
+    menu, world = _menu(config, scenarios), _world(config)
     task = Task(
-        world=_world(config),
+        world=world,
         risk=load_risk(config.risk, config.deterministic) if isinstance(config.risk, str) else config.risk,
         menu=menu,
-        layout=Layout(menu, dynamics.finding_names(), tuple(CONDITIONS)),
+        layout=Layout(
+            menu, dynamics.finding_names(), tuple(CONDITIONS), tuple(medication_names()), tuple(load_scenarios())
+        ),
+        at_hand=_at_hand(config, menu, world),
+        scenarios=scenarios,
         horizon=config.horizon,
+        dt_hours=config.dt_hours,
+        clock=config.clock,
         invalid=config.invalid_action,
         mask=config.mask,
         samples=config.samples,
         risk_aversion=config.risk_aversion,
         reward=load_reward(config.reward, config.burden),
+        reward_timing=config.reward_timing,
+        cost=config.cost,
         tier=tier,
         fidelity=config.fidelity,
     )
     _check_fidelity(task)
-    setup = EnvSetup(config, task, action_code(config.actions, menu), row)
+    setup = EnvSetup(config, task, action_code(config.actions, menu))
     setup.observation_space  # noqa: B018 - says now what is wrong with `obs`
     return setup
 
@@ -265,16 +286,24 @@ def _check_fidelity(task: Task) -> None:
         )
 
 
-BEYOND = (
-    "the episode went on beyond its horizon of {horizon} steps, where dying may cost less than living on; expected "
-    "a horizon as long as an episode may last; pass both: gym.make(id, max_episode_steps=24, horizon=24)"
-)
+def _menu(config: EnvConfig, scenarios: Sequence[Scenario]) -> tuple[Treatment, ...]:
+    """The treatments behind the actions: of the ``drugs``, of everything, or of what these scenarios offer."""
+    if config.drugs is not None:
+        return FORMULARY.menu(config.drugs)
+    if config.menu == "formulary":
+        return whole_menu()
+    offered = {treatment for scenario in scenarios for treatment in scenario.menu}
+    return tuple(treatment for treatment in whole_menu() if treatment in offered)
 
 
-def check_horizon(horizon: int, max_episode_steps: int) -> None:
-    """ValueError where an episode may last longer than its horizon, which prices dying: ``-(horizon + steps left)``."""
-    if max_episode_steps > horizon:
-        raise ValueError(f"max_episode_steps is {max_episode_steps}: {BEYOND.format(horizon=horizon)}")
+def _at_hand(config: EnvConfig, menu: Sequence[Treatment], world: World) -> np.ndarray:
+    """What there is in each scenario of the table ``(scenarios, menu)`` bool, as far as the world knows it."""
+    known = np.array([not isinstance(world, KnowsTreatments) or world.knows(treatment) for treatment in menu])
+    rows = [
+        [config.drugs is not None or treatment in scenario.menu for treatment in menu]
+        for scenario in load_scenarios().values()
+    ]
+    return np.array(rows) & known
 
 
 def _world(config: EnvConfig) -> World:

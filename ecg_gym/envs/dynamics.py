@@ -10,7 +10,9 @@ import numpy as np
 
 from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Choice, Doses, Patients
 from ecg_gym.core import State, Treatment, World, row_streams
+from ecg_gym.envs import consequences
 from ecg_gym.envs.episode import (
+    BLOOD,
     LIKELY,
     Episode,
     History,
@@ -26,16 +28,20 @@ from ecg_gym.envs.observations import (
     CHANGES,
     LATENT_LIMIT,
     MEASURED,
+    MONITORED,
     PATIENT_FEATURES,
     STRIP_LIMIT_MV,
     Layout,
     conditions_of,
     doses_taken,
+    medication_of,
 )
 from ecg_gym.envs.reward import RiskReward, mean_variance, priced
+from ecg_gym.envs.scenarios import Scenario, load_scenarios
 from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology import indication_mask, violations
 from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
+from ecg_gym.powers import RunsAtAnyPace
 from ecg_gym.risk import FINDINGS, RiskModel
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
@@ -50,33 +56,63 @@ class Task:
     risk: RiskModel
     menu: tuple[Treatment, ...]  # watch and wait first
     layout: Layout
-    horizon: int = 8  # steps, for the cost of dying and the share of steps left
+    at_hand: np.ndarray  # (scenarios, menu) bool: which treatments there are, by scenario
+    scenarios: tuple[Scenario, ...]  # that episodes may begin with
+    horizon: int | None = None  # steps of an episode; None is the scenario's own
+    dt_hours: float | None = None  # [h] of a step; None is the scenario's own
+    clock: bool = True  # the time that is left is seen, so an episode that is out of time terminates
     invalid: str = "noop"  # what a treatment that is not allowed does
     samples: int = 1  # futures judged for the reward; the first is the one that happens
     risk_aversion: float = 0.0  # weight of their SD in the reward
     reward: Reward = field(default_factory=RiskReward)
+    reward_timing: str = consequences.SEEN  # when rewards and costs arrive
+    cost: bool = True  # the untreated twin is kept, and harm by treatment is told
     tier: Tier = field(default_factory=lambda: tier_named(USUAL))
     fidelity: str = "strip"  # or "vitals": readings without strips
     mask: str = CONTRAINDICATIONS  # which treatments are allowed: all that no rule forbids, or of those the indicated
 
+    def clocks(self, scenario: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Steps ``(B,)`` of episodes of these scenarios, and the hours of a step ``(B,)`` or None for the world's own.
 
-def begin(task: Task, state: State, rngs: Sequence[np.random.Generator]) -> Episode:
-    """Episodes that start at these states; ``rngs`` are drawn from in tiers that spoil what is seen, only."""
+        A world that has no ``shortest_step_hours`` keeps its own pace; one that has makes longer steps of shorter ones.
+        """
+        table = tuple(load_scenarios().values())
+        steps = np.array([s.clock.steps if self.horizon is None else self.horizon for s in table])[scenario]
+        if self.dt_hours is not None or not isinstance(self.world, RunsAtAnyPace):
+            return steps, None
+        shortest = self.world.shortest_step_hours
+        return steps, np.array([max(s.clock.dt_hours, shortest) for s in table])[scenario]
+
+
+def begin(task: Task, state: State, rngs: Sequence[np.random.Generator], scenario: np.ndarray | None = None) -> Episode:
+    """Episodes that start at these states; ``rngs`` are drawn from in tiers that spoil what is seen, only.
+
+    ``scenario (B,)`` are rows of the table of scenarios, by default the first that the task begins with.
+    """
     n, streams = len(state), row_streams(rngs, len(state))
+    if scenario is None:
+        scenario = np.full(n, tuple(load_scenarios()).index(task.scenarios[0].name))
+    horizon, dt_hours = task.clocks(scenario)
+    if dt_hours is not None:
+        state = state.replaced(dt_hours=dt_hours)
     missing = leads_off(task.tier, streams.at(LEAD_SET))
     if task.fidelity == "vitals":
-        home = read_vitals(task, state, None, None)
-        start = home if task.tier.clear else read_vitals(task, state, None, missing)
+        baseline = read_vitals(task, state, None, None)
+        start = baseline if task.tier.clear else read_vitals(task, state, None, missing)
     else:
-        home = read(task, state.ecg, state.ecg, state)
+        baseline = read(task, state.ecg, state.ecg, state)
         strips = seen(task.tier, state.ecg, missing, streams.at(NOISE))
-        start = home if task.tier.clear else read(task, strips, strips, state)
+        start = baseline if task.tier.clear else read(task, strips, strips, state)
     moment = Moment(_kept(task, state), streams, missing, None, start["risk"])
-    return Episode(
-        state=state, origin=state, home=home, start=start, now=start, last=start, judged=home,
-        allowed=allowed(task, state, start), steps=np.zeros(n, int), horizon=np.full(n, task.horizon),
-        missing=missing, history=History.start(task.tier, moment), delayed=task.tier.delayed,
+    episode = Episode(
+        state=state, origin=state, home=baseline, start=start, now=start, last=start, judged=baseline,
+        allowed=np.empty((n, 0), bool), steps=np.zeros(n, int), horizon=horizon, missing=missing,
+        history=History.start(task.tier, moment), scenario=scenario, treated=np.zeros(n, bool), twin=state,
+        pending=np.zeros((n, len(consequences.names_of(task, start)))),
+        blood=Patients.of(state.patients).numbers[:, BLOOD], blood_hours=np.asarray(state.hours, float).copy(),
+        delayed=task.tier.delayed,
     )  # fmt: skip
+    return replace(episode, allowed=allowed(task, episode))
 
 
 def advance(
@@ -94,63 +130,106 @@ def advance(
             f"action means {task.menu[wanted[row]]}, which is not allowed now; expected an action whose mask is true; "
             "look at info['action_mask'] or env.action_masks(), or pass invalid_action='noop'"
         )
-    given = Choice(task.menu, np.where(refused, 0, wanted))
+    given, rows = Choice(task.menu, np.where(refused, 0, wanted)), np.arange(len(episode))
     if task.samples == 1:
         crowd = task.world.step(episode.state, given, streams)
+        truths = _judged(task, episode, rows, crowd)
+        looks = truths if task.tier.clear else _seen(task, episode, rows, crowd, streams)
+        state, truth, last = crowd, truths, looks
     else:
-        crowd = task.world.step(
-            episode.state.repeat(task.samples), given.repeat(task.samples), streams.repeat(task.samples)
-        )
-    rows = np.repeat(np.arange(len(episode)), task.samples) if task.samples > 1 else None
-    if task.fidelity == "vitals":
-        true = read_vitals(task, crowd, episode.home if rows is None else episode.home.take(rows), None)
-    else:
-        first = episode.first if rows is None else episode.first[rows]
-        true = read(task, first, crowd.ecg, crowd)
-    risks = true["risk"].reshape(-1, task.samples)
-    real = np.arange(0, len(crowd), task.samples)
-    state, truth = (crowd, true) if rows is None else (crowd[real], true.take(real))
-    after = _after(task, episode, state, truth, given, streams)
-    lost = ~state.alive | ~truth["finite"].astype(bool)
+        every = np.repeat(rows, task.samples)
+        many, draws = given.repeat(task.samples), streams.repeat(task.samples)
+        crowd = task.world.step(episode.state.repeat(task.samples), many, draws)
+        truths = _judged(task, episode, every, crowd)
+        looks = truths if task.tier.clear else _seen(task, episode, every, crowd, draws)
+        real = np.arange(0, len(crowd), task.samples)
+        state, truth, last = crowd[real], truths.take(real), looks.take(real)
+    after = _after(task, episode, state, truth, last, given, streams)
+    weighed = truths if task.reward_timing == consequences.END else looks
+    risk = mean_variance(weighed["risk"].reshape(-1, task.samples), task.risk_aversion)
+    return _settle(task, episode, after, refused, risk, given, streams)
+
+
+def _settle(
+    task: Task, before: Episode, after: Episode, refused: np.ndarray, risk: np.ndarray, given: Choice, streams: Streams
+) -> tuple[Episode, Outcome]:
+    """The episode after its step, with what of reward and cost is still to come, and what arrives now."""
+    true = task.reward_timing == consequences.END
+    weighed = after.judged if true else after.last
+    lost = ~after.state.alive | ~after.judged["finite"].astype(bool)
     if task.invalid == "terminate":
         lost |= refused
-    risk = mean_variance(risks, task.risk_aversion)
+    intervals = {name: weighed[name] for name in _READ[:-1]}
     most = int(doses_of(task.menu).max())
-    intervals = {name: truth[name] for name in _READ[:-1]}
     step = Transition(
-        episode.steps, episode.state, state, given, refused, lost, risk, intervals, episode.horizon, most
+        before.steps, before.state, after.state, given, refused, lost, risk, intervals, before.horizon, most
     )  # fmt: skip
-    terms = priced(task.reward, step)
-    return after, Outcome(np.sum(list(terms.values()), axis=0), terms, lost, refused, given)
+    names = consequences.names_of(task, weighed)
+    due = dict(priced(task.reward, step))
+    if task.cost:
+        treated, twin = consequences.untreated(task, before, after.state, given, streams)
+        after = replace(after, treated=treated, twin=twin)
+
+        def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
+            return _judged(task, before, rows, state) if true or task.tier.clear else _seen(
+                task, before, rows, state, row_streams
+            )  # fmt: skip
+
+        due |= consequences.harm(
+            names[len(due) :], treated, twin, weighed, lost, before.horizon - before.steps, streams, judge
+        )
+    over = lost | (after.steps >= after.horizon)
+    table = np.stack([due[name] for name in names], axis=1)
+    now, pending = consequences.delivered(task.reward_timing, task.tier.delayed, before.pending, table, over)
+    arrived = dict(zip(names, now.T))
+    costs = consequences.costs_of(arrived)
+    terms = {name: values for name, values in arrived.items() if not name.startswith("cost of ")}
+    reward = np.sum(list(terms.values()), axis=0)
+    out_of_time = over & ~lost
+    outcome = Outcome(
+        reward, terms, costs, lost, lost | (out_of_time & task.clock), out_of_time & (not task.clock), refused, given
+    )
+    return replace(after, pending=pending), outcome
+
+
+def _judged(task: Task, episode: Episode, rows: np.ndarray, state: State) -> Readings:
+    """What is read off the true strips of ``state``, whose rows belong to these of the episode."""
+    every = _every(rows, episode)
+    if task.fidelity == "vitals":
+        return read_vitals(task, state, episode.home if every else episode.home.take(rows), None)
+    return read(task, episode.first if every else episode.first[rows], state.ecg, state)
+
+
+def _seen(task: Task, episode: Episode, rows: np.ndarray, state: State, streams: Streams) -> Readings:
+    """The same of the strips as they are seen."""
+    every = _every(rows, episode)
+    missing = episode.missing if every else tuple(episode.missing[row] for row in rows)
+    if task.fidelity == "vitals":
+        return read_vitals(task, state, episode.start if every else episode.start.take(rows), missing)
+    first = np.stack([episode.history.first(row).ecg for row in rows])
+    return read(task, first, seen(task.tier, state.ecg, missing, streams.at(NOISE)), state)
+
+
+def _every(rows: np.ndarray, episode: Episode) -> bool:
+    return len(rows) == len(episode) and bool((rows == np.arange(len(rows))).all())
 
 
 def _after(
-    task: Task, before: Episode, state: State, truth: Readings, given: Sequence[Treatment], streams: Streams
+    task: Task, before: Episode, state: State, truth: Readings, last: Readings, given: Choice, streams: Streams
 ) -> Episode:
     """The episode once these strips have been taken: what is seen of them, and when."""
-    if task.tier.clear:
-        last = truth
-    elif task.fidelity == "vitals":
-        last = read_vitals(task, state, before.start, before.missing)
-    else:
-        strips = seen(task.tier, state.ecg, before.missing, streams.at(NOISE))
-        last = read(task, _first_seen(before), strips, state)
     now = before.last if task.tier.delayed else last
     moment = Moment(_kept(task, state), streams, before.missing, given, last["risk"])
-    return replace(
-        before, state=state, now=now, last=last, judged=truth, allowed=allowed(task, state, now),
-        steps=before.steps + 1, history=before.history.later(moment),
+    after = replace(
+        before, state=state, now=now, last=last, judged=truth, steps=before.steps + 1,
+        history=before.history.later(moment),
     )  # fmt: skip
+    return replace(after, allowed=allowed(task, after))
 
 
 def _kept(task: Task, state: State) -> State:
     """The state as a history keeps it: without strips that can be drawn again, where there are many."""
     return state.undrawn() if task.fidelity == "vitals" or len(state) > 1 else state
-
-
-def _first_seen(episode: Episode) -> np.ndarray:
-    """The first strips as they were seen, ``(B, 12, 1024)`` [mV]."""
-    return np.stack([episode.history.first(row).ecg for row in range(len(episode))])
 
 
 def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> Readings:
@@ -204,21 +283,25 @@ def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
 _RULED = tuple(f.name for f in MEASURED)  # what clinical rules may ask for
 
 
-def allowed(task: Task, state: State, reading: Readings) -> np.ndarray:
-    """Menu entries that ``task.mask`` allows now, ``(B, n)`` bool; watch and wait always."""
-    masks, patients = compile_masks(task.menu, _RULED, FINDINGS), Patients.of(state.patients)
+def allowed(task: Task, episode: Episode) -> np.ndarray:
+    """Menu entries at hand that ``task.mask`` allows by what is seen, ``(B, n)`` bool; watching always is."""
+    masks, patients = compile_masks(task.menu, _RULED, FINDINGS), episode.patients
+    reading, state = episode.now, episode.state
     if unknown_conditions(len(WORDS))[patients.group].any():
         for patient in patients:  # says which
             violations(task.menu[-1], patient, {}, (), 0.0)
     with np.errstate(invalid="ignore"):
         there = reading.table[_FINDINGS] >= LIKELY
-    mask = masks(reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), np.asarray(state.hours, float))
+    hours = np.asarray(state.hours, float)
+    mask = masks(
+        reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), hours, task.at_hand[episode.scenario]
+    )
     if task.mask == INDICATIONS:
         for row in range(len(state)):
             seen_intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
             named = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
             mask[row] &= indication_mask(
-                task.menu, state.patients[row], seen_intervals, state.taken[row], float(state.hours[row]), named
+                task.menu, patients[row], seen_intervals, state.taken[row], float(hours[row]), named
             )
     return mask
 
@@ -230,15 +313,20 @@ def likely(probabilities: np.ndarray) -> frozenset[str]:
 
 def features(task: Task, episode: Episode) -> np.ndarray:
     """The observation vectors ``(B, d)`` float32 in [-1, 1]."""
-    state, now, people = episode.state, episode.now.table, Patients.of(episode.state.patients)
+    state, layout, now, people, n = episode.state, task.layout, episode.now, episode.patients, len(episode)
     dt = float(task.world.dt_hours) if state.dt_hours is None else state.dt_hours
+    hours = np.asarray(state.hours, float)
     left = np.clip(1 - episode.steps / episode.horizon, 0, 1)
+    known = np.where(np.isnan(episode.blood).all(axis=1), np.nan, hours - episode.blood_hours)
     blocks = (
-        now[: len(MEASURED)], now[_CHANGED] - episode.start.table[_CHANGED], now[_FINDINGS],
-        people.numbers.T[_PERSONAL], conditions_of(people, task.layout.conditions),
-        (state.hours, dt, left, episode.now["risk"]), doses_taken(state, task.menu),
+        now.table[: len(MEASURED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
+        people.numbers.T[_PERSONAL], conditions_of(people, layout.conditions),
+        [now.get(f.name, np.nan) for f in MONITORED], [known], medication_of(people, layout.medication),
+        (np.arange(len(layout.reasons))[:, None] == episode.scenario).astype(float),
+        (hours if task.clock else np.nan, dt, left if task.clock else np.nan, now["risk"]),
+        doses_taken(state, task.menu), episode.allowed.T.astype(float),
     )  # fmt: skip
-    return task.layout.vector(blocks, len(state))
+    return layout.vector(blocks, n)
 
 
 _PERSONAL = np.array([FEMALE if f.name == "female" else NUMBERS.index(f.name) for f in PATIENT_FEATURES])

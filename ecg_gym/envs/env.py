@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 from ecg_gym.core import State, World
-from ecg_gym.envs.config import BEYOND, EnvConfig, EnvProperties, make_setup
+from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import one
+from ecg_gym.envs.scenarios import Scenario, load_scenarios
 from ecg_gym.streams import Streams
 
 RENDER_MODES = ("rgb_array", "ansi")
@@ -77,6 +78,21 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
             raise RuntimeError("the env has no episode yet; expected a reset first; call env.reset(seed=0)")
         return self._episode
 
+    @episode.setter
+    def episode(self, episode: Episode) -> None:
+        """Go on from another episode of the same task, a batch of one; ``ValueError`` for another menu or size."""
+        if len(episode) != 1 or episode.allowed.shape[1] != len(self.menu):
+            raise ValueError(
+                f"the episode has {len(episode)} rows and masks of {episode.allowed.shape[1]} treatments; expected one "
+                f"row and {len(self.menu)}; take it from an env with the same arguments"
+            )
+        self._episode, self._outcome = episode, None
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of the episode so far."""
+        return tuple(load_scenarios().values())[int(self.episode.scenario[0])]
+
     def observation(self) -> Any:
         """What an agent sees now: what the last reset or step returned."""
         return self._observation()
@@ -101,10 +117,9 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Give what the action means, wait ``dt_hours``, look again.
 
-        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended; warns of a death beyond the horizon, where
-        it costs more than all steps so far could, but perhaps not more than those that were left.
+        Raises ``gymnasium.error.ResetNeeded`` once the episode has ended.
         """
-        if self._outcome is not None and self._outcome.terminated[0]:
+        if self._outcome is not None and (self._outcome.terminated[0] or self._outcome.truncated[0]):
             raise gym.error.ResetNeeded(
                 "the episode has ended; expected a reset before the next step; call env.reset()"
             )
@@ -112,10 +127,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
         episode = self.episode
         assert self._streams is not None  # there is an episode
         self._episode, self._outcome = self.setup.advance(episode, [entry], self._streams.after(episode.steps + 1))
-        ended = bool(self._outcome.terminated[0])
-        if ended and self.episode.steps[0] > self.task.horizon:
-            gym.logger.warn(BEYOND.format(horizon=self.task.horizon))
-        return self._observation(), float(self._outcome.reward[0]), ended, False, self._info()
+        ends = bool(self._outcome.terminated[0]), bool(self._outcome.truncated[0])
+        return self._observation(), float(self._outcome.reward[0]), *ends, self._info()
 
     def render(self) -> Any:
         """The strip on ECG paper ``(H, W, 3) uint8`` or one line of text, as ``render_mode`` says."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.columns import Choice, once_per_object
+from ecg_gym.columns import NUMBERS, Choice, Patients, once_per_object
 from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment
 from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
@@ -21,6 +21,7 @@ from ecg_gym.svg import strip_svg
 LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
 FIDELITIES = ("strip", "vitals")
+BLOOD = [NUMBERS.index(name) for name in ("potassium", "magnesium", "calcium")]
 
 
 class Readings(Mapping[str, np.ndarray]):
@@ -154,6 +155,12 @@ class Episode:
     horizon: np.ndarray  # (B,) int steps that each may last
     missing: tuple[tuple[str, ...], ...]  # (B,) leads that are off
     history: History
+    scenario: np.ndarray  # (B,) int: which row of the table of scenarios each is of
+    treated: np.ndarray  # (B,) bool: something was given since it began
+    twin: State  # the same hearts, to whom nothing was given
+    pending: np.ndarray  # (B, K) rewards and costs that are still to come, by the names of ``consequences``
+    blood: np.ndarray  # (B, 3) latest potassium, magnesium and calcium [mmol/L]; NaN where unknown
+    blood_hours: np.ndarray  # (B,) [h] when that blood was taken
     delayed: bool = False  # strips are seen one step late
 
     def _repr_html_(self) -> str:
@@ -170,6 +177,14 @@ class Episode:
     def first(self) -> np.ndarray:
         """The strips that risk is judged against, ``(B, 12, 1024)`` [mV]."""
         return self.origin.ecg
+
+    @property
+    def patients(self) -> Patients:
+        """The people with their latest laboratory values: what is known of them, for rules and agents."""
+        known = Patients.of(self.state.patients)
+        numbers = known.numbers.copy()
+        numbers[:, BLOOD] = np.where(np.isnan(self.blood), numbers[:, BLOOD], self.blood)
+        return Patients(numbers, known.group)
 
     @property
     def recorded(self) -> tuple[tuple[SeenStrip, ...], ...]:
@@ -210,9 +225,10 @@ class Episode:
         return replace(self, **values)
 
 
-STATES = ("state", "origin")
+STATES = ("state", "origin", "twin")
 READINGS = ("home", "start", "now", "last", "judged")
-FIELDS = (*STATES, *READINGS, "allowed", "steps", "horizon", "missing", "history")
+ARRAYS = ("allowed", "steps", "horizon", "scenario", "treated", "pending", "blood", "blood_hours")
+FIELDS = (*STATES, *READINGS, *ARRAYS, "missing", "history")
 
 
 def _placed(name: str, own: Any, parts: Sequence[tuple[np.ndarray, Any]]) -> Any:
@@ -235,7 +251,10 @@ class Outcome:
 
     reward: np.ndarray  # (B,) float
     terms: Mapping[str, np.ndarray]  # (B,) float each; they sum to the reward
-    terminated: np.ndarray  # (B,) bool: a lethal rhythm, a strip that is not finite, or a refused action that ends it
+    costs: Mapping[str, np.ndarray]  # (B,) float each: ``cost``, its hazards, and ``lethal``; empty where none is kept
+    lost: np.ndarray  # (B,) bool: a lethal rhythm, a strip that is not finite, or a refused action that ends it
+    terminated: np.ndarray  # (B,) bool: lost, or out of time where the clock is seen
+    truncated: np.ndarray  # (B,) bool: out of time where the clock is hidden
     refused: np.ndarray  # (B,) bool: the treatment was not allowed
     given: Sequence[Treatment]  # (B,) what was really given
 
@@ -245,9 +264,8 @@ class Outcome:
 
     def take(self, rows: np.ndarray) -> Outcome:
         """Some of the rows."""
-        terms = {name: values[rows] for name, values in self.terms.items()}
         given = self.given[rows] if isinstance(self.given, Choice) else [self.given[i] for i in rows]
-        return Outcome(self.reward[rows], terms, self.terminated[rows], self.refused[rows], given)
+        return self._each(lambda values: values[rows], given)
 
     def among(self, rows: np.ndarray, n: int, kept: np.ndarray) -> Outcome:
         """The outcome, which is of ``rows``, for all of ``n`` rows; nothing came of those that are not ``kept``."""
@@ -262,10 +280,13 @@ class Outcome:
             return out
 
         assert isinstance(self.given, Choice)
-        terms, given = {name: wide(values) for name, values in self.terms.items()}, wide(self.given.entry)
-        return Outcome(
-            wide(self.reward), terms, wide(self.terminated), wide(self.refused), Choice(self.given.menu, given)
-        )
+        return self._each(wide, Choice(self.given.menu, wide(self.given.entry)))
+
+    def _each(self, made_of: Callable[[np.ndarray], np.ndarray], given: Sequence[Treatment]) -> Outcome:
+        """The outcome of other rows, array by array."""
+        terms, costs = ({name: made_of(v) for name, v in table.items()} for table in (self.terms, self.costs))
+        arrays = {n: made_of(getattr(self, n)) for n in ("reward", "lost", "terminated", "truncated", "refused")}
+        return Outcome(terms=terms, costs=costs, given=given, **arrays)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ecg_gym.columns import Choice, once_per_object
 from ecg_gym.core import Treatment, World
+from ecg_gym.envs.consequences import COST, costs_of, names_of
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.observations import MEASURED
 from ecg_gym.envs.reward import terms_of
+from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.powers import Truthful, weights_hash
-from ecg_gym.risk import LIMITS, RiskModel
+from ecg_gym.risk import RiskModel
 
-HAZARDS = tuple(limit.name for limit in LIMITS if limit.cost)
 Columns = dict[str, Any]  # key -> (B,) array, (B, n) for masks, or a mapping of the same
 
 
@@ -26,13 +28,13 @@ def columns(
 ) -> Columns:  # fmt: skip
     """The infos of all rows ``(B,)``; ``outcome`` is None at reset, ``masks (B, A)`` are those of the actions.
 
-    Rows that are ``fresh (B,)`` have just been reset: nothing was given to them. Risk and cost are those of the true
-    strip, intervals those that are seen. An interval that could not be measured is 0.0 and its ``<name>_known`` is
-    False (NaN would make two equal infos differ). ``costs`` are the hazards that count into ``cost``;
-    ``costs["lethal"]`` is 1 when the episode ended badly.
+    Rows that are ``fresh (B,)`` have just been reset: nothing was given to them. Risk and intervals are those of the
+    newest strip that was seen. An interval that could not be measured is 0.0 and its ``<name>_known`` is False (NaN
+    would make two equal infos differ). ``cost`` is the harm that treatment did, as it arrives (see ``consequences``),
+    ``costs`` are its hazards and what a death cost; neither is there with ``cost=False``.
     """
-    n, state, place = len(episode), episode.state, episode.judged.place
-    none, true, seen = np.zeros(n), episode.judged.table.copy(), episode.now.table[: len(MEASURED)]
+    n, state, place = len(episode), episode.state, episode.now.place
+    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(MEASURED)]
     known = np.isfinite(seen)
     seen = np.where(known, seen, 0.0)
     hashes = _hashes(task.world, task.risk)
@@ -44,18 +46,22 @@ def columns(
         "alive": state.alive.copy(),
         "treatment": words([""] * n) if outcome is None else _names(outcome.given, fresh),
         "invalid_action": np.zeros(n, bool) if outcome is None else outcome.refused.copy(),
-        "finite": true[place["finite"]] != 0,
-        "risk": true[place["risk"]],
-        "cost": true[place["cost"]],
+        "lost": np.zeros(n, bool) if outcome is None else outcome.lost.copy(),
+        "scenario": _scenario_names()[episode.scenario],
+        "finite": episode.judged["finite"] != 0,
+        "risk": table[place["risk"]],
         "model_sha256": np.full(n, hashes[0], object),
         "risk_sha256": np.full(n, hashes[1], object),
     }
-    value["costs"] = {name: true[place[f"risk_{name}"]].copy() for name in HAZARDS if f"risk_{name}" in place}
-    value["costs"]["lethal"] = none.copy() if outcome is None else outcome.terminated.astype(float)
+    if task.cost:
+        named = costs_of(dict.fromkeys(names_of(task, episode.now), none))
+        costs = {name: none.copy() if outcome is None else outcome.costs[name].copy() for name in named}
+        value["cost"] = costs.pop(COST)
+        value["costs"] = costs
     value["reward_terms"] = {
         name: none.copy() if outcome is None else outcome.terms[name].copy() for name in terms_of(task.reward)
     }
-    value |= {name: true[row] for name, row in place.items() if name.startswith("risk_")}
+    value |= {name: table[row] for name, row in place.items() if name.startswith("risk_")}
     for i, feature in enumerate(MEASURED):
         value[feature.name], value[f"{feature.name}_known"] = seen[i], known[i]
     return value | (truth(task, episode) if privileged else {})
@@ -77,6 +83,11 @@ def truth(task: Task, episode: Episode) -> Columns:
         f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float))
         for name in sorted(numbers[0])
     }
+
+
+@cache
+def _scenario_names() -> np.ndarray:
+    return words(list(load_scenarios()))
 
 
 def _names(given: Sequence[Treatment], fresh: np.ndarray | None) -> np.ndarray:

@@ -17,16 +17,20 @@ from gymnasium import spaces
 from ecg_gym.columns import DOSES, WORDS, Doses, Patients, once_per_object
 from ecg_gym.compiled import compiled
 from ecg_gym.core import LEADS, MODEL_SAMPLES, State, Treatment
+from ecg_gym.pharmacology.catalogue import medication_columns
+from ecg_gym.pharmacology.tables import medication_names
 
 MODES = ("features", "waveform", "latent")
 STRIP_LIMIT_MV = 10.0  # strips are clipped here, so that the space has finite bounds
 LATENT_LIMIT = 10.0  # standard deviations; latents are standardised
-DOSE_WINDOWS_HOURS = (2.0, 24.0)
+DAY_HOURS = 24.0
+MINUTES = 1 / 12  # [h] up to here the logarithmic scale of hours is nearly even
 
 
 UNITS = {  # of a feature: by its whole name, or by how the name ends (before "_change"); 1 is a number without a unit
     "age_years": "years", "hours": "h", "dt_hours": "h", "creatinine_clearance": "mL/min", "_bpm": "1/min", "_ms": "ms",
-    "_mv": "mV", "_kg": "kg", "potassium": "mmol/L", "magnesium": "mmol/L", "calcium": "mmol/L",
+    "_mv": "mV", "_mmhg": "mmHg", "_hours": "h", "_kg": "kg",
+    "potassium": "mmol/L", "magnesium": "mmol/L", "calcium": "mmol/L",
 }  # fmt: skip
 
 
@@ -38,6 +42,11 @@ class Feature:
     low: float
     high: float
     optional: bool = False  # may be unknown, and is followed by <name>_known
+    even: float = 0.0  # above 0: the scale is log(1 + x / even), so minutes and days are told apart
+
+    def bent(self, values: Any) -> Any:
+        """The values on the scale that is linear between the ends of the range."""
+        return np.log1p(np.maximum(values, 0.0) / self.even) if self.even else values
 
     @property
     def unit(self) -> str:
@@ -47,12 +56,15 @@ class Feature:
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """[-1, 1], or 0 for NaN."""
-        centred = (2 * np.asarray(values, dtype=float) - self.low - self.high) / (self.high - self.low)
+        low, high = self.bent(self.low), self.bent(self.high)
+        centred = (2 * self.bent(np.asarray(values, dtype=float)) - low - high) / (high - low)
         return np.nan_to_num(np.clip(centred, -1, 1), nan=0.0)
 
     def unscale(self, value: float) -> float:
         """The number in its own unit."""
-        return (value * (self.high - self.low) + self.low + self.high) / 2
+        low, high = self.bent(self.low), self.bent(self.high)
+        bent = (value * (high - low) + low + high) / 2
+        return float(np.expm1(bent) * self.even) if self.even else bent
 
 
 MEASURED = (
@@ -74,6 +86,7 @@ CHANGES = (  # since the first strip of the episode, against which risk is judge
     Feature("qrs_ms_change", -100, 100, True),
     Feature("qtcf_ms_change", -150, 150, True),
 )
+MONITORED = (Feature("map_mmhg", 30, 160, True),)  # beside the strip: mean arterial pressure
 PATIENT_FEATURES = (
     Feature("age_years", 0, 100, True),
     Feature("female", 0, 1, True),
@@ -84,9 +97,9 @@ PATIENT_FEATURES = (
     Feature("creatinine_clearance", 0, 150, True),
 )
 CLOCK = (
-    Feature("hours", 0, 24),
-    Feature("dt_hours", 0, 24),
-    Feature("steps_left", 0, 1),  # share of the horizon
+    Feature("hours", 0, 24, True),  # unknown, as the share of the horizon, where the clock is hidden
+    Feature("dt_hours", 0, 24, even=MINUTES),
+    Feature("steps_left", 0, 1, True),  # share of the horizon
     Feature("risk", 0, 1),
 )
 
@@ -98,15 +111,18 @@ class Scale(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     optional: np.ndarray  # bool
+    even: np.ndarray  # 0 where the scale is linear
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which features an env shows: the same for every world, it depends on the drugs of the menu alone."""
+    """Which features an env shows: the same for every world and scenario, they depend on the menu alone."""
 
     menu: tuple[Treatment, ...]
     findings: tuple[str, ...]  # finding_*
     conditions: tuple[str, ...]
+    medication: tuple[str, ...] = ()  # other drugs that somebody may be taking
+    reasons: tuple[str, ...] = ()  # names of the scenarios: what somebody is treated for
 
     @property
     def drugs(self) -> tuple[str, ...]:
@@ -124,9 +140,25 @@ class Layout:
             "conditions of the patient, 1 where present": tuple(
                 Feature(f"condition_{name}", 0, 1) for name in self.conditions
             ),
+            "beside the strip": MONITORED,
+            "hours since the blood of those electrolytes was taken": (Feature("blood_hours", 0, 48, True, MINUTES),),
+            "other drugs taken, 1 where they are": tuple(Feature(f"takes_{name}", 0, 1) for name in self.medication),
+            "what the patient is treated for, 1 at one of them": tuple(
+                Feature(f"reason_{name}", 0, 1) for name in self.reasons
+            ),
             "time, and the risk of the last strip that was seen": CLOCK,
-            "doses of the last hours, in multiples of the largest dose of that drug on the menu": tuple(
-                Feature(f"{drug}_{w:g}h", 0, 4) for drug in self.drugs for w in DOSE_WINDOWS_HOURS
+            "the chart of doses: of the last 24 hours and the last one, in multiples of the drug's largest dose on the "
+            "menu, and the hours since the last one": tuple(
+                feature
+                for drug in self.drugs
+                for feature in (
+                    Feature(f"{drug}_24h", 0, 4),
+                    Feature(f"{drug}_dose", 0, 1),
+                    Feature(f"{drug}_hours", 0, 96, True, MINUTES),
+                )
+            ),
+            "1 where the treatment of that number is at hand and allowed": tuple(
+                Feature(f"allowed_{i}", 0, 1) for i in range(len(self.menu))
             ),
         }
 
@@ -142,6 +174,7 @@ class Layout:
         return Scale(
             tuple(f.name for f in features), np.array([f.low for f in features], float),
             np.array([f.high for f in features], float), np.array([f.optional for f in features]),
+            np.array([f.even for f in features], float),
         )  # fmt: skip
 
     @cached_property
@@ -170,18 +203,27 @@ class Layout:
             row += len(block)
         assert row == len(values), f"{row} of {len(values)} features were told"
         out = np.empty((n, len(self.names)), np.float32)
-        _vector(values, scale.low, scale.high, scale.optional, out)
+        _vector(values, scale.low, scale.high, scale.optional, scale.even, out)
         return out
 
 
 @compiled
-def _vector(values: np.ndarray, low: np.ndarray, high: np.ndarray, optional: np.ndarray, out: np.ndarray) -> None:
+def _vector(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, optional: np.ndarray, even: np.ndarray, out: np.ndarray
+) -> None:  # fmt: skip
     """``Feature.scale`` of all features ``(F, B)``, each optional one followed by its known flag."""
     for b in range(values.shape[1]):
         place = 0
         for i in range(len(low)):
             known = np.isfinite(values[i, b])
-            centred = (2 * values[i, b] - low[i] - high[i]) / (high[i] - low[i])
+            value, least, most = values[i, b], low[i], high[i]
+            if even[i] > 0:
+                value, least, most = (
+                    np.log1p(max(value, 0.0) / even[i]),
+                    np.log1p(least / even[i]),
+                    np.log1p(most / even[i]),
+                )
+            centred = (2 * value - least - most) / (most - least)
             out[b, place] = 0.0 if np.isnan(values[i, b]) else min(max(centred, -1.0), 1.0)
             place += 1
             if optional[i]:
@@ -220,37 +262,52 @@ def conditions_of(people: Patients, names: tuple[str, ...]) -> np.ndarray:
     return _conditions(names, len(WORDS))[:, people.group]
 
 
+def medication_of(people: Patients, names: tuple[str, ...]) -> np.ndarray:
+    """Which of these other drugs each of B people takes ``(len(names), B)``, 1 or 0."""
+    return _medication(names, len(WORDS))[:, people.group]
+
+
 @lru_cache(maxsize=8)
 def _conditions(names: tuple[str, ...], n: int) -> np.ndarray:
     """Which of these conditions each of the first ``n`` groups of people has ``(len(names), n)``, 1 or 0."""
     return np.array([[name in WORDS.rows[i][0] for i in range(n)] for name in names], float).reshape(len(names), n)
 
 
-def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:
-    """Doses of each drug within each window before now ``(drugs x windows, B)``, in multiples of the menu's largest.
+@lru_cache(maxsize=8)
+def _medication(names: tuple[str, ...], n: int) -> np.ndarray:
+    """The same of other drugs."""
+    known = medication_names()
+    return medication_columns(n)[:n, [known.index(name) for name in names]].T.astype(float)
 
-    A dose in a unit or by a route that the menu lacks counts as one.
+
+def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:
+    """The chart of each drug of the menu ``(3 x drugs, B)``: all doses of a day, the last one, and the hours since.
+
+    Doses are multiples of the menu's largest of that drug; one in a unit or by a route that the menu lacks counts as
+    one. Hours are NaN where nothing of the drug was given.
     """
     drugs, column, multiple = _dose_columns(menu, len(DOSES))
-    doses, out = Doses.of(state.taken), np.zeros((len(drugs) * len(DOSE_WINDOWS_HOURS), len(state)))
-    _add_doses(doses.hours, doses.code, np.asarray(state.hours, float), column, multiple,
-               np.array(DOSE_WINDOWS_HOURS), out)  # fmt: skip
-    return out
+    doses, out = Doses.of(state.taken), np.zeros((len(drugs), 3, len(state)))
+    out[:, 2] = np.nan
+    _chart(doses.hours, doses.code, np.asarray(state.hours, float), column, multiple, out)
+    return out.reshape(-1, len(state))
 
 
 @compiled
-def _add_doses(
-    hours: np.ndarray, code: np.ndarray, now: np.ndarray, column: np.ndarray, multiple: np.ndarray,
-    windows: np.ndarray, out: np.ndarray,
+def _chart(
+    hours: np.ndarray, code: np.ndarray, now: np.ndarray, column: np.ndarray, multiple: np.ndarray, out: np.ndarray
 ) -> None:  # fmt: skip
     for b in range(len(now)):
         for q in range(code.shape[1]):
             if code[b, q] < 0:
                 break
-            place = column[code[b, q]]
-            for w in range(len(windows)):
-                if place >= 0 and now[b] - hours[b, q] <= windows[w]:
-                    out[place * len(windows) + w, b] += multiple[code[b, q]]
+            place, since = column[code[b, q]], now[b] - hours[b, q]
+            if place < 0:
+                continue
+            if since <= DAY_HOURS:
+                out[place, 0, b] += multiple[code[b, q]]
+            if np.isnan(out[place, 2, b]) or since <= out[place, 2, b]:
+                out[place, 1, b], out[place, 2, b] = multiple[code[b, q]], since
 
 
 @once_per_object

@@ -18,7 +18,7 @@ from ecg_gym.pharmacology.conditions import check_conditions
 from ecg_gym.pharmacology.medication import ingredients
 from ecg_gym.philox import fill_uniform
 from ecg_gym.powers import DrawsTogether
-from ecg_gym.streams import SCENARIO, Streams
+from ecg_gym.streams import SCENARIO, WHICH_SCENARIO, Streams
 
 OPTIONS = ("patient", "ecg", "scenario", "given")
 _FIELDS = tuple(f.name for f in fields(Patient))
@@ -26,14 +26,15 @@ _FIELDS = tuple(f.name for f in fields(Patient))
 
 def start(
     world: World,
-    scenario: Scenario,
+    scenario: Scenario | Sequence[Scenario],
     rngs: np.random.Generator | Sequence[np.random.Generator],
     options: Mapping[str, Any] | None = None,
     tier: Tier | None = None,
 ) -> State:
-    """The states that episodes begin with, one per generator (one generator: a batch of one).
+    """The states that episodes begin with, one per generator (one generator: a batch of one), of one scenario for all
+    or one for each.
 
-    ``options`` may hold ``scenario`` (its population; the drugs on offer stay those of the env), ``patient`` (a
+    ``options`` may hold ``scenario`` (instead of the env's), ``patient`` (a
     :class:`Patient` or its fields), ``ecg`` (an :class:`ECG` or the path of a WFDB record, which then starts the
     episode) and ``given`` (doses taken: ``Administration`` or ``{"dose": "dofetilide 0.5 mg PO", "hours": -2}``).
     """
@@ -45,15 +46,27 @@ def start(
         raise ValueError(f"options hold {unknown}; expected keys out of {OPTIONS}; check the spelling")
     if "scenario" in options:
         scenario = scenario_named(options["scenario"])
+    each = [scenario] * len(streams) if isinstance(scenario, Scenario) else list(scenario)
     patient = _patient(options.get("patient"))
     if options.get("ecg") is not None:
-        given = _given(options.get("given", scenario.given), patient or Patient())
+        given = [_given(options.get("given", one.given), patient or Patient()) for one in each]
         ecg, patient = _record(options["ecg"], patient)
-        return world.observe(ecg, patient or Patient(), given).repeat(len(streams))
+        known = {doses: world.observe(ecg, patient or Patient(), doses) for doses in dict.fromkeys(given)}
+        return concatenate([known[doses] for doses in given]) if len(given) > 1 else known[given[0]]
     if not options and isinstance(world, DrawsTogether):
-        return _drawn_together(world, scenario, tier, streams)
-    people = [_person(scenario.draw(rng), patient, options, tier) for rng in streams.at(SCENARIO)]
+        return _drawn_together(world, each, tier, streams)
+    people = [_person(one.draw(rng), patient, options, tier) for one, rng in zip(each, streams.at(SCENARIO))]
     return _initial(world, people, streams)
+
+
+def draw_scenarios(scenarios: Sequence[Scenario], streams: Streams) -> np.ndarray:
+    """Which of ``scenarios`` each row's episode is of ``(B,)`` int, by their weights; nothing is drawn for one."""
+    if len(scenarios) == 1:
+        return np.zeros(len(streams), int)
+    here, u = streams.at(WHICH_SCENARIO), np.empty((len(streams), 1))
+    fill_uniform(here.key, here.counter, u)
+    upto = np.cumsum([scenario.weight for scenario in scenarios])
+    return np.minimum(np.searchsorted(upto, u[:, 0] * upto[-1], side="right"), len(scenarios) - 1)
 
 
 @dataclass(frozen=True)
@@ -90,17 +103,26 @@ def _kinds_of(scenario: Scenario, tier: Tier | None) -> _Kinds:
     return _Kinds(upto, Patients.of(patients), tuple(words), ranges)
 
 
-def _drawn_together(world: Any, scenario: Scenario, tier: Tier | None, streams: Streams) -> State:
+def _drawn_together(world: Any, scenarios: Sequence[Scenario], tier: Tier | None, streams: Streams) -> State:
     """Those of a world that draws people of different kinds at once: who each is, and every number in its range."""
-    kinds, here = _kinds(scenario, tier), streams.at(SCENARIO)
-    u = np.empty((len(streams), 1 + len(NUMBERS)))
+    here, u = streams.at(SCENARIO), np.empty((len(streams), 1 + len(NUMBERS)))
     fill_uniform(here.key, here.counter, u)
-    which = np.minimum(np.searchsorted(kinds.upto, u[:, 0], side="right"), len(kinds.words) - 1)
-    people, ends = kinds.patients.take(which), kinds.ranges[which]
+    different = {id(scenario): scenario for scenario in scenarios}
+    kinds = {key: _kinds(scenario, tier) for key, scenario in different.items()}
+    which, words = np.empty(len(streams), int), [word for each in kinds.values() for word in each.words]
+    patients = Patients.join([each.patients for each in kinds.values()])
+    ranges, first = np.concatenate([each.ranges for each in kinds.values()]), 0
+    keys = np.array([id(scenario) for scenario in scenarios])
+    for key, each in kinds.items():
+        rows = np.flatnonzero(keys == key)
+        place = np.searchsorted(each.upto, u[rows, 0], side="right")
+        which[rows] = first + np.minimum(place, len(each.words) - 1)
+        first += len(each.words)
+    people, ends = patients.take(which), ranges[which]
     drawn = np.round(ends[..., 0] + (ends[..., 1] - ends[..., 0]) * u[:, 1:], 2)
     numbers = people.numbers.copy()
     numbers[:, : len(NUMBERS)] = np.where(np.isnan(drawn), numbers[:, : len(NUMBERS)], drawn)
-    return world.begin(Patients(numbers, people.group), [kinds.words[k] for k in which], streams)
+    return world.begin(Patients(numbers, people.group), [words[k] for k in which], streams)
 
 
 def _person(

@@ -42,13 +42,12 @@ class RiskReward:
 
     def __call__(self, step: Transition) -> dict[str, np.ndarray]:
         worst = 1 + self.burden * step.most_doses
-        horizon = np.maximum(step.horizon, step.steps + 1)  # an episode that outlasts it has proved it too short
-        remaining = np.maximum(horizon - step.steps, 1)
+        remaining = np.maximum(step.horizon - step.steps, 1)
         lives = ~step.lost
         return {
             "risk": np.where(lives, 0.0 - np.clip(step.risk, 0.0, 1.0), 0.0),
             "burden": np.where(lives, 0.0 - self.burden * step.doses, 0.0),
-            "lethal": np.where(lives, 0.0, -worst * (horizon + remaining)),
+            "lethal": np.where(lives, 0.0, -worst * (step.horizon + remaining)),
         }
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ecg_gym.core import WATCH, Administration, Patient, Treatment, parse_dose
+from ecg_gym.core import WATCH, Administration, Patient, Treatment, is_number, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 
 TABLE = Path(__file__).with_name("scenarios.yaml")
 _PEOPLE = ("population", "ranges", "conditions", "given")  # words that a row and each of its kinds may use
-_NEEDED = ("id", "description", "goal", "pitfall", "drugs", "sources")
+_NEEDED = ("id", "description", "goal", "pitfall", "weight", "clock", "drugs", "sources")
+ANY = "any"  # in place of a name: every episode draws one, with the weights of the table
+MENUS = ("formulary", "scenario")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """At what pace decisions are made, and for how long."""
+
+    dt_hours: float  # [h] between two decisions
+    steps: int  # of an episode
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One row of ``scenarios.yaml``."""
 
@@ -59,6 +70,8 @@ class Scenario:
     pitfall: str  # for whom the obvious choice is wrong, and how one can know
     offers: tuple[str, ...]  # besides watching: a drug (all its usual doses) or one dose in words
     sources: tuple[str, ...]  # of the situation and the options
+    clock: Clock
+    weight: float = 1.0  # how often it comes where every scenario may
     helps: tuple[Treatment, str] | None = None  # what helps most of them, and the interval that shows it
     people: People = field(default_factory=People)
     kinds: tuple[Kind, ...] = ()  # whoever is of none of them is as ``people`` says
@@ -118,8 +131,25 @@ def scenario_named(name: str) -> Scenario:
     """The scenario of that name; ``ValueError`` names the others."""
     scenarios = load_scenarios()
     if not isinstance(name, str) or name not in scenarios:
-        raise ValueError(f"scenario is {name!r}; expected one of {', '.join(scenarios)}; choose one of them")
+        raise ValueError(f"scenario is {name!r}; expected {ANY!r} or one of {', '.join(scenarios)}; choose one of them")
     return scenarios[name]
+
+
+def scenarios_of(name: str) -> tuple[Scenario, ...]:
+    """The scenarios that episodes may begin with: the one of that name, or for ``"any"`` all of a weight above 0."""
+    if name == ANY:
+        return tuple(scenario for scenario in load_scenarios().values() if scenario.weight > 0)
+    return (scenario_named(name),)
+
+
+@lru_cache(maxsize=1)
+def whole_menu() -> tuple[Treatment, ...]:
+    """Every treatment there is: watch and wait, the formulary's usual doses, and what single scenarios offer besides.
+
+    The order is that of the formulary's drugs, so it is the same for every scenario.
+    """
+    offers = tuple(offer for scenario in load_scenarios().values() for offer in scenario.offers)
+    return _menu((*FORMULARY.names, *(offer for offer in dict.fromkeys(offers) if offer not in FORMULARY)))
 
 
 def parse(name: str, row: Mapping[str, Any]) -> Scenario:
@@ -157,10 +187,29 @@ def _parsed(name: str, row: Mapping[str, Any]) -> Scenario:
         pitfall=row["pitfall"],
         offers=tuple(row["drugs"]),
         sources=tuple(row["sources"]),
+        clock=_clock(name, row["clock"]),
+        weight=_weight(name, row["weight"]),
         helps=_helps(name, row["helps"]) if "helps" in row else None,
         people=_people(name, row),
         kinds=tuple(kinds),
     )
+
+
+def _clock(name: str, row: Mapping[str, Any]) -> Clock:
+    _expect(f"clock of scenario {name}", row, ("minutes", "steps", "source"), ())
+    clock = Clock(float(row["minutes"]) / 60, int(row["steps"]), str(row["source"]))
+    if not clock.dt_hours > 0 or clock.steps < 1 or not clock.source:
+        raise ValueError(
+            f"clock of scenario {name} is {dict(row)}; expected minutes above 0, at least one step and a source; "
+            "correct it"
+        )
+    return clock
+
+
+def _weight(name: str, value: Any) -> float:
+    if not is_number(value) or value < 0:
+        raise ValueError(f"weight of scenario {name} is {value!r}; expected a number from 0; write weight: 1")
+    return float(value)
 
 
 def _helps(name: str, text: Mapping[str, str]) -> tuple[Treatment, str]:
@@ -199,6 +248,6 @@ def _menu(offers: tuple[str, ...]) -> tuple[Treatment, ...]:
     doses = {name: FORMULARY.usual_doses(name) for name in offers if name in FORMULARY}
     for words in (offer for offer in offers if offer not in FORMULARY):
         dose = FORMULARY.check(parse_dose(words), Patient())
-        doses[dose.drug] = (*doses.get(dose.drug, ()), dose)
+        doses[dose.drug] = tuple(dict.fromkeys((*doses.get(dose.drug, ()), dose)))
     ordered = sorted(doses, key=FORMULARY.index.__getitem__)
     return (WATCH, *(Treatment((dose,)) for drug in ordered for dose in doses[drug]))

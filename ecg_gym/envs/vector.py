@@ -16,11 +16,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World
-from ecg_gym.envs.config import EnvConfig, EnvProperties, check_horizon, make_setup
+from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import spread
-from ecg_gym.registration import HORIZON
 from ecg_gym.streams import Streams
 
 MASK = "reset_mask"
@@ -30,8 +29,9 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     """A batch of :class:`~ecg_gym.envs.ECGInterventionEnv`, stepped together; it takes the same arguments.
 
     ``autoreset_mode`` is ``"NextStep"`` (default), ``"SameStep"`` (``info["final_obs"]``, ``info["final_info"]``) or
-    ``"Disabled"`` (``reset(options={"reset_mask": (num_envs,) bool})``). ``max_episode_steps`` truncates. Seeds:
-    ``reset(seed=5)`` gives row i the seed 5 + i. ``action_masks()`` and ``info["action_mask"]`` are ``(num_envs, A)``.
+    ``"Disabled"`` (``reset(options={"reset_mask": (num_envs,) bool})``). ``max_episode_steps`` truncates before the
+    horizon. Seeds: ``reset(seed=5)`` gives row i the seed 5 + i. ``action_masks()`` and ``info["action_mask"]`` are
+    ``(num_envs, A)``.
     """
 
     metadata = dict(ECGInterventionEnv.metadata)  # noqa: RUF012 - as Gymnasium declares it
@@ -41,7 +41,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         num_envs: int = 1,
         world: str | World = "model",
         *,
-        max_episode_steps: int | None = HORIZON,
+        max_episode_steps: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         **arguments: Any,
@@ -50,10 +50,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             raise ValueError(f"num_envs is {num_envs}; expected at least 1; pass num_envs=8")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; expected at least 1, or None for no limit")
-        longest = max_episode_steps or HORIZON
-        arguments.setdefault("horizon", max(HORIZON, longest))
         self.setup = make_setup(EnvConfig(world, **arguments))
-        check_horizon(self.task.horizon, longest)
         self.render_mode = checked_render_mode(render_mode)
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -131,8 +128,9 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             )
             outcome = outcome.among(going, n, lasting)
             parts = [(going, after)]
+            truncated |= outcome.truncated
             if self.max_episode_steps is not None:
-                truncated[going] = after.steps >= self.max_episode_steps
+                truncated[going] |= after.steps >= self.max_episode_steps
                 truncated[anew] = False
         ended = truncated if outcome is None else truncated | outcome.terminated
         if same and ended.any():

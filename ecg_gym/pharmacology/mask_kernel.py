@@ -56,13 +56,15 @@ class Masks:
     intervals: tuple[str, ...]  # the rows of readings that the rules ask for
 
     def __call__(
-        self, readings: np.ndarray, findings: np.ndarray, patients: Patients, doses: Doses, hours: np.ndarray
-    ) -> np.ndarray:
+        self, readings: np.ndarray, findings: np.ndarray, patients: Patients, doses: Doses, hours: np.ndarray,
+        at_hand: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """``(B, A)`` bool; watch and wait always is.
 
-        ``readings (I, B)`` are ``intervals`` as measured (NaN where they were not), ``findings (17, B)`` bool.
+        ``readings (I, B)`` are ``intervals`` as measured (NaN where they were not), ``findings (17, B)`` bool;
+        ``at_hand (B, A)`` bool are the treatments to ask about, by default all.
         """
-        out = np.ones((len(hours), len(self.program.entry) - 1), bool)
+        out = np.ones((len(hours), len(self.program.entry) - 1), bool) if at_hand is None else at_hand.copy()
         columns = dose_columns(len(DOSES))
         _ask(self.program, readings, findings, patients.numbers, _condition_columns(len(WORDS)),
              medication_columns(len(WORDS)), patients.group, weights_kg(patients), doses.hours, doses.code, columns[0],

@@ -60,7 +60,7 @@ def interval_terms(before: Intervals, after: Intervals, patients: Sequence[Patie
 
     A strip without beats is a standstill, or no ECG at all: ``no_beats`` is 1. An interval that cannot be read although
     there are beats gets the limit's ``unmeasurable`` penalty, so that a treatment cannot look safe by blurring the T
-    wave; one that does not exist (PR without P waves) gets none.
+    wave; one that does not exist (PR without P waves) gets none, nor does a change from what could not be read before.
     """
     if not len(before) == len(after) == len(patients):
         raise ValueError(
@@ -74,11 +74,10 @@ def interval_terms(before: Intervals, after: Intervals, patients: Sequence[Patie
 
 
 def _penalty(limit: Limit, before: Intervals, after: Intervals, sex: Sequence[str]) -> np.ndarray:
-    value = np.asarray(getattr(after, limit.quantity), dtype=float)
-    if limit.of == "change":
-        value = value - getattr(before, limit.quantity)
-    penalty = limit.penalty(value, sex)
-    penalty = np.where(np.isfinite(penalty), penalty, limit.unmeasurable)
+    now = np.asarray(getattr(after, limit.quantity), dtype=float)
+    value = now - getattr(before, limit.quantity) if limit.of == "change" else now
+    penalty = np.nan_to_num(limit.penalty(value, sex), nan=0.0)
+    penalty = np.where(np.isfinite(now), penalty, limit.unmeasurable)
     if limit.absent_without:
         penalty = np.where(getattr(after, limit.absent_without), penalty, 0.0)
     return penalty
@@ -144,8 +143,10 @@ def _judge(
         for i in range(len(table)):
             value = after[i, b] - before[i, b] if table[i, 6] != 0 else after[i, b]
             none = table[i, sex]
-            if np.isnan(value):
+            if np.isnan(after[i, b]):
                 penalty = table[i, 5]
+            elif np.isnan(value):
+                penalty = 0.0
             else:
                 steps = max((value - none) / (table[i, 3] - none), 0.0)
                 penalty = 1 - 2.0 ** -(steps * steps)

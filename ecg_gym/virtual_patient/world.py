@@ -69,6 +69,7 @@ class VirtualPatient:
     """
 
     tissue: Excitation = EIKONAL  # of the hearts it makes
+    shortest_step_hours = 1 / 60  # [h]; strips are of ten seconds, and effects of a drug set in over minutes
 
     def __init__(self, dt_hours: float = 1.0) -> None:
         if not dt_hours > 0:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +87,7 @@ class WorldModel:
     believed: Believed | None = None  # changes what pharmacology says, to see what a wrong prior does
     backend: str = "eager"  # or "bf16", "compile", "openvino"; see ecg_gym.world_model.backends
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
+    shortest_step_hours: ClassVar[float] = TRAINED_HOURS[0]  # [h]; shorter steps of an env become this long
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
@@ -210,7 +211,7 @@ class WorldModel:
             state,
             ecg=state.ecg.copy(),
             taken=taken,
-            hours=np.where(state.alive, state.hours + self.dt_hours, state.hours),
+            hours=np.where(state.alive, state.hours + self._paces(state), state.hours),
             alive=state.alive.copy(),
             inner={name: value.copy() for name, value in state.inner.items()},
         )
@@ -227,6 +228,10 @@ class WorldModel:
         later.ecg[living] = strips * inputs.survives[:, None, None]  # nobody's heart beats after death
         later.alive[living] = inputs.survives
         return later
+
+    def _paces(self, state: State) -> float | np.ndarray:
+        """Hours of each row's step."""
+        return self.dt_hours if state.dt_hours is None else state.dt_hours
 
     @torch.inference_mode()
     def step_inputs(self, before: State, after: State, generators: Sequence[np.random.Generator]) -> StepInputs:

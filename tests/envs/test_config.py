@@ -13,7 +13,7 @@ from ecg_gym.envs.config import EnvConfig, make_setup
 from ecg_gym.envs.loading import with_fields
 from ecg_gym.virtual_patient import VirtualPatient
 
-NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk"}
+NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "scenario": "healthy_volunteer"}
 
 
 def test_a_live_virtual_patient_takes_a_step_of_its_own() -> None:

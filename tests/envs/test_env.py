@@ -28,7 +28,8 @@ from ecg_gym.envs.observations import describe
 from ecg_gym.envs.reward import RiskReward, mean_variance
 
 IDS = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
-NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
+NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
+         "scenario": "healthy_volunteer"}  # fmt: skip
 
 
 def make(**kwargs: Any) -> gym.Env:
@@ -103,7 +104,7 @@ def test_every_scenario_starts_in_the_virtual_patient_and_watching_survives_a_st
 
 
 def test_privileged_shows_the_truth_of_the_virtual_patient() -> None:
-    env = gym.make(IDS[1], risk="limits", privileged=True)
+    env = gym.make(IDS[1], risk="limits", scenario="healthy_volunteer", privileged=True)
     _, info = env.reset(seed=0)
     assert info["truth_rhythm"] == "sinus"
     assert info["truth_qtcf_ms"] == pytest.approx(info["qtcf_ms"], abs=25)
@@ -122,7 +123,7 @@ def test_two_envs_with_one_seed_match() -> None:
 def test_ids_are_registered_by_import_alone(name) -> None:
     spec = gym.spec(name)
     assert spec.entry_point == "ecg_gym.envs:ECGInterventionEnv"
-    assert spec.max_episode_steps == 8
+    assert spec.max_episode_steps is None, "the env ends its episodes itself"
 
 
 def test_the_spec_is_json_and_makes_the_same_env_in_a_process_that_never_imported_us() -> None:
@@ -141,7 +142,9 @@ def test_the_spec_is_json_and_makes_the_same_env_in_a_process_that_never_importe
 
 
 def test_a_live_world_is_taken_too() -> None:
-    env = ECGInterventionEnv(world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"])
+    env = ECGInterventionEnv(
+        world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"], scenario="healthy_volunteer"
+    )
     assert env.observation_space.contains(env.reset(seed=0)[0])
 
 
@@ -209,7 +212,9 @@ def test_the_observation_knows_what_was_given_and_when() -> None:
     env.reset(seed=0)
     largest = max(i for i, t in enumerate(env.menu) if t and t.doses[0].drug == "metoprolol")
     seen = [describe(env.layout, env.step(a)[0]) for a in (largest, 0, 0, 0)]
-    assert [s["metoprolol_2h"] for s in seen] == pytest.approx([1, 1, 0, 0], abs=1e-6)
+    assert [s["metoprolol_hours"] for s in seen] == pytest.approx([1, 2, 3, 4], rel=1e-4)
+    assert [s["metoprolol_dose"] for s in seen] == pytest.approx([1, 1, 1, 1], abs=1e-6)
+    assert "dofetilide_hours" not in seen[0], "nothing of it was given"
     assert [s["metoprolol_24h"] for s in seen] == pytest.approx([1, 1, 1, 1], abs=1e-6)
     assert [s["hours"] for s in seen] == pytest.approx([1, 2, 3, 4], abs=1e-5)
     assert [s["steps_left"] for s in seen] == pytest.approx([7 / 8, 6 / 8, 5 / 8, 4 / 8], abs=1e-6)
@@ -270,7 +275,7 @@ def test_dying_is_worse_than_any_survival_and_dying_sooner_never_pays(dies_at) -
             _, earned, ended, truncated, info = env.step(poison if step == kill else 0)
             sum_, over = sum_ + earned, ended or truncated
             if ended:
-                assert (info["alive"], info["costs"]["lethal"]) == (False, 1.0)
+                assert (info["alive"], info["costs"]["lethal"]) == (False, 8.0 - step)
                 break
         assert over
         return sum_
@@ -309,12 +314,46 @@ def test_a_strip_that_is_not_finite_ends_the_episode_as_the_worst() -> None:
     assert env.observation_space.contains(seen)
 
 
-def test_time_runs_out_outside_the_env() -> None:
-    env = make()
-    env.reset(seed=0)
-    ends = [env.step(0)[2:4] for _ in range(8)]
-    assert ends[-1] == (False, True)
-    assert ends[:-1] == [(False, False)] * 7
+@pytest.mark.parametrize(("clock", "last"), [(True, (True, False)), (False, (False, True))])
+def test_an_end_that_is_seen_terminates_and_one_that_is_hidden_truncates(clock, last) -> None:
+    env = plain(clock=clock)
+    seen, _ = env.reset(seed=0)
+    assert ("steps_left" in describe(env.layout, seen)) == ("hours" in describe(env.layout, seen)) == clock
+    steps = [env.step(0) for _ in range(8)]
+    assert [step[2:4] for step in steps] == [(False, False)] * 7 + [last]
+    assert not any(step[4]["lost"] for step in steps)
+    with pytest.raises(gym.error.ResetNeeded, match="has ended"):
+        env.step(0)
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_a_critic_learns_no_value_beyond_an_end_that_is_seen(clock) -> None:
+    """Least-squares temporal differences (Bradtke & Barto 1996) on the observations of watching, reward -1 a step."""
+    envs = gym.make_vec(
+        IDS[0], num_envs=24, **NAMED, clock=clock, reward="rewards:minus_one", autoreset_mode="SameStep"
+    )
+    seen, _ = envs.reset(seed=0)
+    names, gamma = envs.unwrapped.feature_names, 0.9
+    left = [names.index("steps_left"), names.index("steps_left_known")]
+
+    def basis(obs: np.ndarray) -> np.ndarray:
+        share = np.where(obs[:, left[1]] > 0, (obs[:, left[0]] + 1) / 2, 1.0)
+        return np.eye(9)[np.round(8 * share).astype(int)]
+
+    a, b = np.zeros((9, 9)), np.zeros(9)
+    for _ in range(16):
+        after, reward, terminated, truncated, info = envs.step(np.zeros(24, int))
+        over = terminated | truncated
+        last = np.where(over[:, None], np.stack([f if f is not None else after[0] for f in info.get(
+            "final_obs", [None] * 24)]), after)  # fmt: skip
+        phi = basis(seen)
+        a += phi.T @ (phi - gamma * basis(last) * ~terminated[:, None])
+        b += phi.T @ reward
+        seen = after
+    value = np.linalg.lstsq(a, b, rcond=None)[0]
+    assert value[8] == pytest.approx(-(1 - gamma**8) / (1 - gamma) if clock else -1 / (1 - gamma), rel=1e-6)
+    if clock:
+        assert value[1] == pytest.approx(-1.0, rel=1e-6), "one step is left, and nothing after it"
 
 
 # --- what is not allowed --------------------------------------------------------------------------------------------
@@ -324,7 +363,7 @@ def forbidden(**kwargs: Any) -> tuple[ECGInterventionEnv, int]:
     """An env whose clinical rules forbid dofetilide, and the action that would give it."""
     env = plain(**kwargs)
     env.reset(seed=0)
-    env._episode = env.episode.__class__(**{**vars(env.episode), "allowed": env.episode.allowed.copy()})
+    env.episode = env.episode.__class__(**{**vars(env.episode), "allowed": env.episode.allowed.copy()})
     action = entry(env, "dofetilide")
     env.episode.allowed[0, action] = False
     return env, action
@@ -401,7 +440,9 @@ def test_a_copy_in_the_middle_of_an_episode_has_the_same_future_and_shares_the_w
 
 
 def test_a_deepcopy_shares_a_live_world_too() -> None:
-    env = ECGInterventionEnv(world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"])
+    env = ECGInterventionEnv(
+        world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"], scenario="healthy_volunteer"
+    )
     env.reset(seed=0)
     assert copy.deepcopy(env).world is env.world
 
@@ -429,7 +470,7 @@ def test_an_episode_can_start_from_a_strip_a_patient_and_doses_taken() -> None:
     [
         ({"patiant": {}}, r"\['patiant'\].*expected keys"),
         ({"patient": {"age": 3}}, r"\['age'\].*expected fields"),
-        ({"scenario": "nonsense"}, "expected one of"),
+        ({"scenario": "nonsense"}, "expected 'any' or one of"),
         ({"ecg": ECG(np.zeros((12, 1024)), MODEL_RATE_HZ), "given": ["aspirin"]}, "given holds 'aspirin'"),
         ({"given": [{"dose": "aspirin 100 mg PO", "hours": -1}]}, "drug is 'aspirin'"),
         ({"given": [{"dose": "metoprolol 25 mg PO", "hours": 1}]}, "expected hours <= 0"),
@@ -513,26 +554,6 @@ def test_the_picture_is_an_image_that_changes_with_the_strip() -> None:
 
 def test_specs_survive_the_journey_through_json() -> None:
     assert EnvSpec.from_json(make(actions="multidiscrete").spec.to_json()).kwargs["actions"] == "multidiscrete"
-
-
-def test_dying_costs_more_than_all_that_came_before_in_an_episode_longer_than_its_horizon_too() -> None:
-    words = {"risk": AnalyticRisk(), "drugs": ["dofetilide"], "horizon": 2}
-    env = gym.make("ECGIntervention-v0", world=AnalyticWorld(lethal=("dofetilide",)), max_episode_steps=9, **words)
-    env.reset(seed=0)
-    for _ in range(5):
-        env.step(0)
-    with pytest.warns(UserWarning, match="dying may cost less"):
-        _, reward, terminated, *_ = env.step(1)
-    assert terminated
-    assert reward == -7  # six steps could have cost 6 at most
-
-
-def test_a_vector_env_takes_its_horizon_from_the_time_limit_and_refuses_a_shorter_one() -> None:
-    words = {"world": "oracle", "risk": "limits"}
-    many = gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, **words)
-    assert many.unwrapped.task.horizon == 24
-    with pytest.raises(ValueError, match="dying may cost less"):
-        gym.make_vec("ECGIntervention-v0", num_envs=2, max_episode_steps=24, horizon=8, **words)
 
 
 def test_a_step_after_the_end_raises() -> None:

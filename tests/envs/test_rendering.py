@@ -19,7 +19,8 @@ from ecg_gym.envs.chart import DRUGS_SHOWN, PANELS, Moment, draw_chart
 from ecg_gym.envs.rendering import FRAME, frame, history, seen
 from ecg_gym.waveform.plotting import draw_twelve_leads
 
-NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
+NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
+         "scenario": "healthy_volunteer"}  # fmt: skip
 
 
 def make(**kwargs: Any) -> gym.Env:

@@ -19,7 +19,9 @@ from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
 from planners import GuidelinePlanner
 
-ROW = {"id": "Waltz", "description": "d", "goal": "g", "pitfall": "p", "drugs": ["placebo"], "sources": ["s"]}
+CLOCK = {"minutes": 15, "steps": 8, "source": "s"}
+ROW = {"id": "Waltz", "description": "d", "goal": "g", "pitfall": "p", "drugs": ["placebo"], "sources": ["s"],
+       "weight": 1, "clock": CLOCK}  # fmt: skip
 
 
 def option(words: str) -> Treatment:
@@ -59,6 +61,9 @@ def test_every_row_says_what_a_card_needs_and_offers_an_affordable_menu(row) -> 
     ({"kinds": [{"name": "a", "share": 0.7}, {"name": "b", "share": 0.7}]}, "add up to 1.4"),
     ({"kinds": [{"name": "a", "share": 0.7, "drugs": []}]}, "unknown keys \\['drugs'\\]"),
     ({"helps": {"give": "atropine 1 mg IV"}}, "lacks \\['moves'\\]"),
+    ({"weight": -1}, "weight of scenario waltz is -1"),
+    ({"clock": {**CLOCK, "minutes": 0}}, "expected minutes above 0"),
+    ({"clock": {"minutes": 1, "steps": 2}}, "lacks \\['source'\\]"),
     ({"given": [{"dose": "atropine 1 mg IV"}]}, "lacks \\['hours'\\]"),
 ], ids=str)  # fmt: skip
 def test_a_row_that_says_something_else_is_refused(change, says) -> None:

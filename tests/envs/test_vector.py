@@ -17,7 +17,8 @@ from ecg_gym.checks.vector import MODES
 from ecg_gym.envs import ECGInterventionVectorEnv, vector
 
 ID, ORACLE = "ECGIntervention-v0", "ECGInterventionOracle-v0"
-NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
+NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
+         "scenario": "healthy_volunteer"}  # fmt: skip
 KINDS = [
     {},
     {"actions": "multidiscrete"},
@@ -139,7 +140,7 @@ def test_a_death_ends_one_row_and_leaves_the_others_alone() -> None:
     _, earned, terminated, _, info = envs.step(np.array([0, poison, 0]))
     assert terminated.tolist() == [False, True, False]
     assert earned[1] == -16.0
-    assert info["costs"]["lethal"].tolist() == [0, 1, 0]
+    assert info["costs"]["lethal"].tolist() == [0, 8, 0]
     assert info["reward_terms"]["lethal"].tolist() == [0, -16, 0]
     _, earned, terminated, _, info = envs.step(np.zeros(3, int))
     assert (earned[1], terminated[1], info["steps"].tolist()) == (0.0, False, [2, 0, 2])

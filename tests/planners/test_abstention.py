@@ -26,7 +26,8 @@ ACTING = PlanInfo(Treatment((Dose("metoprolol", 50.0, "mg", "PO"),)), better=0.7
 
 
 def make(**kwargs) -> gym.Env:
-    named = {"world": AnalyticWorld(), "risk": AnalyticRisk(), "drugs": ["dofetilide", "metoprolol"]}
+    named = {"world": AnalyticWorld(), "risk": AnalyticRisk(), "drugs": ["dofetilide", "metoprolol"],
+             "scenario": "healthy_volunteer"}  # fmt: skip
     return gym.make("ecg_gym:ECGIntervention-v0", max_episode_steps=2, **{**named, **kwargs})
 
 
@@ -88,7 +89,7 @@ def test_an_unreadable_strip_is_no_ground_to_act_on() -> None:
     env.reset(seed=0)
     inner = env.unwrapped
     blind = {**inner.episode.now, "hr_bpm": np.array([np.nan])}
-    inner._episode = replace(inner.episode, now=blind)
+    inner.episode = replace(inner.episode, now=blind)
     _, decided = DeferringPlanner(env, ExhaustivePlanner(env, k=4), Abstention()).act()
     assert (decided.treatment, decided.sequence) == (WATCH, ())
     assert "cannot be read" in decided.abstained

@@ -150,7 +150,7 @@ def test_every_measure_can_be_raced(measure) -> None:
 def test_the_planner_keeps_the_promises_and_its_budget() -> None:
     env = gym.make(
         "ecg_gym:ECGIntervention-v0", world="worlds:AnalyticWorld", risk="worlds:AnalyticRisk",
-        drugs=["dofetilide", "metoprolol"], max_episode_steps=2,
+        scenario="healthy_volunteer", drugs=["dofetilide", "metoprolol"], max_episode_steps=2,
     )  # fmt: skip
     planner = AdaptivePlanner(env, budget=24, start=3, batch=2)
     check_planner(planner, env)

@@ -16,7 +16,8 @@ from planners.baselines import episode_return
 
 
 def make(**kwargs) -> gym.Env:
-    named = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
+    named = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
+         "scenario": "healthy_volunteer"}  # fmt: skip
     return gym.make("ecg_gym:ECGIntervention-v0", **{**named, **kwargs})
 
 
@@ -70,7 +71,7 @@ def test_a_planner_that_ignores_the_mask_is_caught(monkeypatch) -> None:
         out = reset(**kwargs)
         allowed = env.unwrapped.episode.allowed.copy()
         allowed[0, -1] = False
-        env.unwrapped._episode = replace(env.unwrapped.episode, allowed=allowed)
+        env.unwrapped.episode = replace(env.unwrapped.episode, allowed=allowed)
         return out
 
     monkeypatch.setattr(env.unwrapped, "reset", forbidding)

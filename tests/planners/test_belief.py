@@ -154,7 +154,8 @@ def test_the_table_of_sds_has_every_interval_the_docs_publish() -> None:
 
 
 def make(**kwargs) -> gym.Env:
-    named = {"world": AnalyticWorld(), "risk": AnalyticRisk(), "drugs": ["dofetilide", "metoprolol"]}
+    named = {"world": AnalyticWorld(), "risk": AnalyticRisk(), "drugs": ["dofetilide", "metoprolol"],
+             "scenario": "healthy_volunteer"}  # fmt: skip
     return gym.make("ecg_gym:ECGIntervention-v0", **{**named, **kwargs})
 
 
@@ -171,7 +172,7 @@ def test_planning_elsewhere_reads_only_what_was_seen(tier: str, belief: str) -> 
     np.testing.assert_array_equal(chart.looks[-1].ecg, inner.episode.sights[0][-1].ecg)
     _, decided = planner.act()
     hidden = inner.episode
-    inner._episode = replace(hidden, state=replace(hidden.state, ecg=hidden.state.ecg + 1.0))
+    inner.episode = replace(hidden, state=replace(hidden.state, ecg=hidden.state.ecg + 1.0))
     planner.reset()
     _, blind = planner.act()
     assert decided.plan.to_json_dict() == blind.plan.to_json_dict(), "the true strip made a difference"

@@ -38,7 +38,7 @@ class PerDose:
 def env_of(each: float) -> gym.Env:
     return gym.make(
         "ecg_gym:ECGIntervention-v0", world=AnalyticWorld(), risk=AnalyticRisk(), reward=PerDose(each),
-        drugs=["metoprolol", "atropine"], horizon=4,
+        scenario="healthy_volunteer", drugs=["metoprolol", "atropine"], horizon=4,
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from planners.env_rows import seats
 
 sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
 contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
-NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"]}
+NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
+         "scenario": "healthy_volunteer"}  # fmt: skip
 
 
 def make(**kwargs) -> gym.Env:

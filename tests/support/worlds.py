@@ -321,5 +321,6 @@ class ResponderWorld(AnalyticWorld):
 
 
 def make_lock(**kwargs) -> gym.Env:
-    named = {"world": LockWorld(), "risk": AnalyticRisk(), "drugs": ["placebo", "magnesium"]}
+    named = {"world": LockWorld(), "risk": AnalyticRisk(), "drugs": ["placebo", "magnesium"],
+             "scenario": "healthy_volunteer"}  # fmt: skip
     return gym.make("ecg_gym:ECGIntervention-v0", **{**named, **kwargs})

@@ -92,7 +92,7 @@ class Game:
             self.looks[-1], action=number, treatment=str(info["treatment"]), reward=float(reward), terms=terms
         )
         self.looks[-1] = done
-        self.ended = "lethal" if terminated else "horizon" if truncated else ""
+        self.ended = "lethal" if info["lost"] else "horizon" if terminated or truncated else ""
         self._look(info)
         self.save()
 
@@ -145,10 +145,9 @@ class Game:
 
 
 def make(settings: Mapping[str, Any]) -> Any:
-    """The env of saved settings; ``horizon`` also ends the episode."""
+    """The env of saved settings, with what is at hand alone on its menu."""
     kwargs = dict(settings["kwargs"])
-    limit = {"max_episode_steps": kwargs["horizon"]} if "horizon" in kwargs else {}
-    return gym.make(settings["id"], render_mode="rgb_array", **limit, **kwargs)
+    return gym.make(settings["id"], render_mode="rgb_array", menu="scenario", **kwargs)
 
 
 def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
@@ -161,7 +160,7 @@ def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
     state, result = env.state, {}
     for treatment, allowed in zip(env.menu, episode.allowed[0]):
         if not allowed:
-            about = (treatment, state.patients[0], now, state.taken[0], float(state.hours[0]), findings)
+            about = (treatment, episode.patients[0], now, state.taken[0], float(state.hours[0]), findings)
             hard = tuple(v.sentence for v in violations(*about) if v.hard)
             result[str(treatment)] = hard or (indications(*about).sentence,)
     return result

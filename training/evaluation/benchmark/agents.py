@@ -110,14 +110,14 @@ def constant_returns(protocol: Protocol, scenario: str, seeds: Sequence[int]) ->
     """The menu, and the return ``(menu, patients)`` of each of its treatments given whenever it is allowed."""
     menu = scenario_named(scenario).menu
     queries = gym.make_vec(
-        IDS[TRUTH], num_envs=len(menu) * len(seeds), max_episode_steps=protocol.horizon,
+        IDS[TRUTH], num_envs=len(menu) * len(seeds),
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP, **protocol.arguments(scenario, TRUTH),
     )  # fmt: skip
     each: Any = [seed for _ in menu for seed in seeds]  # a list is what Gymnasium takes and does not type
     queries.reset(seed=each)
     entries = np.repeat(np.arange(len(menu)), len(seeds))
     total, going = np.zeros(len(entries)), np.ones(len(entries), bool)
-    for _ in range(protocol.horizon):
+    for _ in range(protocol.steps(scenario)):
         _, rewards, terminated, truncated, _ = queries.step(entries)
         total += np.where(going, rewards, 0.0)
         going &= ~(terminated | truncated)  # the row goes on with another patient, who is not counted

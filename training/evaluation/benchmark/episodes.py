@@ -70,6 +70,6 @@ def play(env: gym.Env, agent: Agent, seed: int) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=32)
-def made(world: str, arguments: str, horizon: int) -> gym.Env:
+def made(world: str, arguments: str) -> gym.Env:
     """The env of these arguments (as canonical JSON), made once per process and used by one agent after another."""
-    return gym.make(IDS[world], max_episode_steps=horizon, disable_env_checker=True, **json.loads(arguments))
+    return gym.make(IDS[world], disable_env_checker=True, **json.loads(arguments))

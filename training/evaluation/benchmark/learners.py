@@ -83,8 +83,8 @@ def vector_env(protocol: Protocol, scenario: str, world: str, n: int) -> Any:
     """``n`` envs of the scenario as one batch for SB3, which remembers the return of each episode."""
     from ecg_gym.envs.sb3 import sb3_vec_env
 
-    row = protocol.arguments(scenario, world)
-    return sb3_vec_env(IDS[world], n, max_episode_steps=protocol.horizon, **row)
+    row = {name: value for name, value in protocol.arguments(scenario, world).items() if name != "reward_timing"}
+    return sb3_vec_env(IDS[world], n, **row)
 
 
 def algorithm_named(name: str) -> Any:

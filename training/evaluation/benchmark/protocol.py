@@ -19,8 +19,8 @@ from typing import Any
 
 import ecg_gym
 from ecg_gym.envs.loading import load_risk, load_world
+from ecg_gym.envs.observability import tier_named
 from ecg_gym.envs.scenarios import scenario_named
-from ecg_gym.registration import HORIZON
 from planners.plan import jsonable
 
 TRUTH, MODEL = "truth", "model"  # where an episode happens
@@ -42,7 +42,7 @@ class Protocol:
     inside: int = 5  # episodes per scenario and seed that are played inside the learned model as well
     tier: str = "variation"  # what is seen of the patient; see the env's card
     risk: str = "adverse"  # judges in both worlds
-    horizon: int = HORIZON  # [steps] of an episode
+    horizon: int | None = None  # [steps] of an episode; None is the scenario's own
     model: str = "model"  # the learned model to plan and to train in: the packaged one, or a path to weights
     purpose: int = JUDGED  # or TUNED: other patients, to choose the settings of agents on
     knobs: Mapping[str, Any] = field(default_factory=lambda: dict(FAST))  # of the learned model
@@ -63,9 +63,15 @@ class Protocol:
             raise ValueError(f"inside is {self.inside}; expected 0 to {self.episodes} (episodes); leave it out")
 
     def arguments(self, scenario: str, world: str) -> dict[str, Any]:
-        """What ``gym.make`` is told beside the id: JSON."""
-        row = {"scenario": scenario, "risk": self.risk, "tier": self.tier, "horizon": self.horizon}
+        """What ``gym.make`` is told beside the id: JSON. Where what is seen is spoilt, true rewards come at the end."""
+        row: dict[str, Any] = {"scenario": scenario, "menu": "scenario", "risk": self.risk, "tier": self.tier}
+        row |= {} if self.horizon is None else {"horizon": self.horizon}
+        row |= {} if tier_named(self.tier).clear else {"reward_timing": "end"}
         return row | ({"world": self.model, "knobs": dict(self.knobs)} if world == MODEL else {})
+
+    def steps(self, scenario: str) -> int:
+        """Of an episode of the scenario."""
+        return scenario_named(scenario).clock.steps if self.horizon is None else self.horizon
 
     def seed(self, repetition: int, episode: int, purpose: int | None = None) -> int:
         """The env's seed of one episode; the same for every agent and scenario."""
@@ -81,7 +87,7 @@ class Protocol:
             "people_sha256": digest(jsonable([asdict(row.people), [[k.share, asdict(k.people)] for k in row.kinds]])),
             "menu": [str(treatment) for treatment in row.menu],
             "envs": {world: {"id": IDS[world], "kwargs": self.arguments(scenario, world)} for world in worlds},
-            "max_episode_steps": self.horizon,
+            "steps": self.steps(scenario),
             **({"model_sha256": model_sha256(self.model)} if learned else {}),
             "risk_sha256": risk_sha256(self.risk),
             "tables_sha256": tables_sha256(),

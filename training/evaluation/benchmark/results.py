@@ -85,20 +85,20 @@ def _scenario(protocol: Protocol, scenario: str, agents: Sequence[Contestant], r
         value, interval = bootstrap(_mean(difference), strata(common), protocol.resamples, protocol.bootstrap_seed)
         gap = {"value": value, "ci95": interval, "episodes": len(common)}
         anchors = float(low.at(common).mean()), float(high.at(common).mean())
-    sound = bool(gap["ci95"] and gap["ci95"][0] > 0 and gap["value"] >= LEAST_GAP * protocol.horizon)
+    sound = bool(gap["ci95"] and gap["ci95"][0] > 0 and gap["value"] >= LEAST_GAP * protocol.steps(scenario))
     scored = {name: _normalised(table.of("return"), anchors) for name, table in truth.items()}
     return {
         "well_defined": sound,
         "random_return": anchors[0],
         "oracle_return": anchors[1],
         "oracle_minus_random": gap,
-        "agents": {name: _agent(protocol, name, truth, inside[name], scored[name]) for name in truth},
+        "agents": {name: _agent(protocol, scenario, name, truth, inside[name], scored[name]) for name in truth},
         "_": (truth, scored),
     }
 
 
 def _agent(
-    protocol: Protocol, name: str, truth: dict[str, Table], inside: Table, scored: np.ndarray
+    protocol: Protocol, scenario: str, name: str, truth: dict[str, Table], inside: Table, scored: np.ndarray
 ) -> dict[str, Any] | None:
     """Everything about one agent in one scenario; None before its first episode."""
     table = truth[name]
@@ -135,7 +135,7 @@ def _agent(
     gap = sure(_mean(inside.at(common) - table.at(common)), common) if common else NOTHING
     result |= {"exploitation_gap": gap["value"], "exploitation_gap_ci95": gap["ci95"], "episodes_inside": len(common)}
     keys, ours, best = against(ORACLE)
-    regret = sure(_mean((best - ours) / protocol.horizon), keys) if keys else NOTHING
+    regret = sure(_mean((best - ours) / protocol.steps(scenario)), keys) if keys else NOTHING
     result |= {"regret_per_step": regret["value"], "regret_per_step_ci95": regret["ci95"]}
     result["death_rate"] = float(table.of("died").mean())
     result["seconds_per_decision"] = float((table.of("seconds") * steps).sum() / steps.sum())

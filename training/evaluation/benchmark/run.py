@@ -53,7 +53,7 @@ def do(job: Job) -> Any:
     if not job.world:
         assert who.prepare is not None
         return who.prepare(setting, who.settings, Path(job.scratch))
-    env = made(job.world, canonical(job.protocol.arguments(job.scenario, job.world)), job.protocol.horizon)
+    env = made(job.world, canonical(job.protocol.arguments(job.scenario, job.world)))
     agent = who.make(env, setting, who.settings)
     row = {"scenario": job.scenario, "agent": job.agent, "world": job.world, "seed": job.seed, "episode": job.episode}
     return {**row, **play(env, agent, job.protocol.seed(job.seed, job.episode))}

@@ -11,7 +11,7 @@ import numpy as np
 from ecg_gym.envs.observability import load_tiers
 from ecg_gym.envs.scenarios import People, Scenario, scenario_named
 from ecg_gym.io import write_bytes
-from ecg_gym.registration import HORIZON, NAMESPACES, TIERS
+from ecg_gym.registration import NAMESPACES, TIERS
 
 HEAD = """# Scenarios
 
@@ -33,8 +33,8 @@ envs = gym.make_vec("ECG/SVT-v0", num_envs=64)
 
 PATIENT_FEATURES = """## Returns of the baselines
 
-Undiscounted return of {horizon} hours (a step costs the risk of its strip, 0 to 1; a death costs {horizon} and the
-steps that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
+Undiscounted return of an episode (a step costs the risk of its strip, 0 to 1; a death costs all steps and those
+that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
 everybody. *Gap* is how much of the way from random to oracle is covered. The constant is the treatment that did best
 on other patients, given whenever it is allowed; the guideline is `planners/guidelines.yaml`; the
 oracle ranks exhaustively in the virtual patient itself and looks two hours ahead: a strong planner, not a proven
@@ -100,11 +100,7 @@ def _measured(document: Mapping[str, Any]) -> list[str]:
         deaths = anchors.get("watch", {}).get("deaths_per_hour")
         last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{100 * deaths:.2f} %"]
         lines.append(f"| [{name}](#{name.replace('_', '-')}) | {' | '.join([*cells, *last])} |")
-    parts = (
-        [PATIENT_FEATURES.format(horizon=HORIZON, episodes=episodes).strip(), "\n".join(lines)]
-        if episodes
-        else [UNPLAYED]
-    )
+    parts = [PATIENT_FEATURES.format(episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
     if document["signs"]:
         rows = [
             "| scenario | treatment | interval | true | learned | risk, true | learned | same direction |",

@@ -390,7 +390,7 @@ def test_planners_in_the_learned_model_do_not_read_the_env_s_hidden_state(name, 
     episode = env.unwrapped.episode
     poisoned = {name: np.full_like(values, np.nan) for name, values in episode.state.inner.items()}
     assert poisoned
-    env.unwrapped._episode = replace(episode, state=replace(episode.state, inner=poisoned))
+    env.unwrapped.episode = replace(episode, state=replace(episode.state, inner=poisoned))
     assert decision() == honest
 
 

@@ -1,0 +1,96 @@
+"""What a step is worth and what it costs: the reward, the harm that treatment did, and when an agent hears of both.
+
+The cost of a step is the harm of the strip beyond that of the untreated twin: the same heart under the same random
+numbers, to whom nothing was given since the episode began. A death that the twin does not die costs every step that
+was left, as much as the worst survivor can. So watching costs 0, and dying early never saves any.
+
+Reward and cost arrive with the strip that they are judged by, as late and as blurred as it is seen, or all of them,
+judged by the true strips, in the last step of the episode (``reward_timing="end"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ecg_gym.columns import Choice
+from ecg_gym.core import State
+from ecg_gym.envs.episode import Episode, Readings
+from ecg_gym.envs.reward import terms_of
+from ecg_gym.risk import LIMITS
+from ecg_gym.streams import Streams
+
+if TYPE_CHECKING:
+    from ecg_gym.envs.dynamics import Task
+
+SEEN, END = TIMINGS = ("seen", "end")
+COST, LETHAL = "cost", "lethal"
+HAZARDS = tuple(limit.name for limit in LIMITS if limit.cost)
+Judge = Callable[[np.ndarray, State, Streams], Readings]  # rows, their states and streams -> what is read off them
+
+
+def names_of(task: Task, reading: Readings) -> tuple[str, ...]:
+    """The columns of what is due: the terms of the reward, then the cost, its hazards and what a death costs."""
+    costs = (COST, *(name for name in HAZARDS if f"risk_{name}" in reading), LETHAL) if task.cost else ()
+    return (*terms_of(task.reward), *(f"cost of {name}" for name in costs))
+
+
+def untreated(task: Task, before: Episode, state: State, given: Choice, streams: Streams) -> tuple[np.ndarray, State]:
+    """Who has been treated ``(B,)`` bool, and the twins who have not: of those who were not either, they themselves."""
+    treated = before.treated | (given.entry != 0)
+    rows = np.flatnonzero(treated)
+    if not task.cost or not len(rows):
+        return treated, state
+    watching = Choice(task.menu, np.zeros(len(rows), int))
+    later = task.world.step(before.twin[rows], watching, streams.take(rows))
+    if len(rows) == len(treated):
+        return treated, later
+    return treated, state.placed([(rows, later)])
+
+
+def harm(
+    names: Sequence[str], treated: np.ndarray, twin: State, reading: Readings, lost: np.ndarray, left: np.ndarray,
+    streams: Streams, judge: Judge,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """What treatment did to each row in this step, by the names of :func:`names_of`, each ``(B,)`` from 0.
+
+    ``left (B,)`` are the steps of the episode, this one among them.
+    """
+    due = {name: np.zeros(len(treated)) for name in names}
+    rows = np.flatnonzero(treated)
+    if not len(rows):
+        return due
+    other = twin if len(rows) == len(treated) else twin[rows]
+    beside = judge(rows, other, streams if len(rows) == len(treated) else streams.take(rows))
+    for name in names:
+        word = name.removeprefix("cost of ")
+        if word != LETHAL:
+            key = COST if word == COST else f"risk_{word}"
+            due[name][rows] = np.clip(np.nan_to_num(reading[key][rows] - beside[key]), 0.0, 1.0)
+    died = lost[rows] & other.alive & beside["finite"].astype(bool)
+    for name in (f"cost of {COST}", f"cost of {LETHAL}"):
+        due[name][rows] = np.where(lost[rows], np.where(died, left[rows], 0.0), due[name][rows])
+    return due
+
+
+def delivered(
+    timing: str, late: bool, pending: np.ndarray, due: np.ndarray, over: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What arrives in this step and what is still to come, each ``(B, K)``; at the end of an episode all of it arrives.
+
+    ``due (B, K)`` belongs to the strip of this step, ``late`` says that strips are seen one step late.
+    """
+    ends = over[:, None]
+    if timing == END:
+        whole = pending + due
+        return np.where(ends, whole, 0.0), np.where(ends, 0.0, whole)
+    if not late:
+        return due, np.zeros_like(due)
+    return pending + np.where(ends, due, 0.0), np.where(ends, 0.0, due)
+
+
+def costs_of(terms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns that are costs, by their short names."""
+    return {name.removeprefix("cost of "): values for name, values in terms.items() if name.startswith("cost of ")}
