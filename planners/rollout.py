@@ -134,7 +134,10 @@ def _roll(
         before_step = crowd
         crowd = world.step(crowd, given, step_noise(seeds, step))
         judgement = Judgement.of(risk, before, crowd, names)
-        total += judgement.risk if price is None else price(step, before_step, crowd, given, judgement)
+        if price is None:
+            total += judgement.risk
+        else:  # the episode of a row that is lost is over: nothing more is paid
+            total += np.where(before_step.alive & finite, price(step, before_step, crowd, given, judgement), 0.0)
         finite &= judgement.finite
         peaks = {name: np.maximum(peaks[name], judgement.intervals[name]) for name in names}
         given = [WATCH] * len(rows)

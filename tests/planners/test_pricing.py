@@ -11,8 +11,10 @@ from worlds import AnalyticRisk, AnalyticWorld
 
 from ecg_gym.core import WATCH
 from ecg_gym.envs.episode import Transition
+from ecg_gym.rollout import Judgement
 from planners import AdaptivePlanner, BeamPlanner, CEMPlanner, ExhaustivePlanner, RandomShootingPlanner
-from planners.pricing import price_of, risk_alone
+from planners.pricing import price_of
+from planners.rollout import futures
 from planners.two_stage import TwoStagePlanner
 
 PLANNERS = {
@@ -53,11 +55,32 @@ def test_a_reward_of_ones_own_decides(name: str) -> None:
     assert chosen[-100.0] == WATCH
 
 
-def test_the_price_is_minus_the_reward_of_the_env() -> None:
-    env = env_of(-3.0)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_price_is_minus_the_reward_of_the_env_and_so_is_that_of_a_death(steps) -> None:
+    """A step that the planner imagines with the env's own random numbers costs what the env then takes."""
+    env = gym.make(
+        "ecg_gym:ECGIntervention-v0", world=AnalyticWorld(lethal=("ibutilide",)), risk=AnalyticRisk(), burden=0.25,
+        scenario="healthy_volunteer", drugs=["metoprolol", "ibutilide"],
+    ).unwrapped  # fmt: skip
     env.reset(seed=1)
-    inner = env.unwrapped
-    assert not risk_alone(inner)
-    price = price_of(inner, 4)
-    assert price.horizon == 4
-    assert price.most_doses == max(len(treatment.doses) for treatment in inner.menu)
+    for _ in range(steps):
+        env.step(0)
+    before, price = env.episode, price_of(env)
+    assert price.most_doses == 1
+    for entry in range(len(env.menu)):
+        env.episode = before
+        _, reward, *_ = env.step(entry)
+        given = (env.menu[entry],)
+        imagined = Judgement.of(env.risk, before.first, env.state, ("hr_bpm",))
+        assert price(0, before.state, env.state, given, imagined) == pytest.approx(-reward)
+    assert reward == pytest.approx(-1.25 * (8 + 8 - steps)), "ibutilide kills"
+
+
+def test_futures_that_end_in_death_are_as_bad_for_a_planner_as_for_the_env() -> None:
+    env = gym.make(
+        "ecg_gym:ECGIntervention-v0", world=AnalyticWorld(lethal=("ibutilide",)), risk=AnalyticRisk(),
+        scenario="healthy_volunteer", drugs=["ibutilide"],
+    ).unwrapped  # fmt: skip
+    env.reset(seed=1)
+    sampled = futures(env.world, env.state, env.menu[-1:], (0, 1), env.risk, horizon=2, price=price_of(env))
+    assert sampled.risks.tolist() == [[16 / 2] * 2], "once, and nothing after it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -450,6 +451,33 @@ def fidelity(
             reading_errors.save(reading_errors.fit(progress=lambda: bar.advance(task)))
         document = module.study(module.SMALL if quick else module.USUAL, lambda: bar.advance(task))
     result.finish(document, out, as_json, None)
+
+
+@app.command()
+def task(
+    patients: Annotated[int | None, typer.Option(min=4, help="Private patients of each scenario; default 200.")] = None,
+    ppo_steps: Annotated[int | None, typer.Option(min=0, help="Steps of MaskablePPO; 0 leaves it out.")] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios; may be repeated.")] = None,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Is it worth learning? Watching, chance, everything at once, constants and the book, a search and MaskablePPO.
+
+    What was played is kept in the folder: stopped and begun again, it goes on.
+    """
+    from training.evaluation.task import study as module
+
+    size = module.SMALL if quick else module.USUAL
+    size = replace(size, patients=patients or size.patients)
+    size = replace(size, ppo_steps=size.ppo_steps if ppo_steps is None else ppo_steps)
+    folder = out or Path("out/study-task")
+    with entrance(), progress_bar() as bar:
+        shown = bar.add_task("task", total=None)
+        document = module.study(
+            size, folder, tuple(scenario or ()), lambda words: bar.update(shown, description=words, advance=1)
+        )
+    result.finish(document, folder, as_json, module.figure, module.summary(document))
 
 
 @app.command("vector-speed")

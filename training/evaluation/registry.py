@@ -53,6 +53,8 @@ _ROWS = (
           "oracle.", "planning.plans"),
     Study("scenarios", "What watching, chance, a constant, the guideline and the oracle reach in each scenario.",
           "scenarios.scenarios"),
+    Study("task", "Is it worth learning? Watching, chance, everything, constants and the book beside a search and "
+          "MaskablePPO.", "task.study"),
     Study("anchor", "What McSharry's model knows of the next strip once the intervals and the beats are given; no "
           "network.", "world_model.anchor"),
     Study("zero-dose", "What the learned world does to real strips when nothing is given; a perfect one would do "
