@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ecg_gym.core import Patient, State, Treatment, World, concatenate
+from ecg_gym.powers import measured_pressure
+from ecg_gym.risk.limits import PRESSURE, pressure_term
 
 BATCH_ROWS = 64
 Progress = Callable[[int], None]  # rows that have been stepped since the last call
@@ -65,12 +67,18 @@ class Judgement:
     said: Any  # the risk function's own result
 
     @classmethod
-    def of(cls, risk: RiskFunction, first: np.ndarray, state: State, names: Sequence[str] = ()) -> Judgement:
-        """The strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV]."""
+    def of(
+        cls, risk: RiskFunction, first: np.ndarray, state: State, names: Sequence[str] = (), world: World | None = None
+    ) -> Judgement:
+        """The strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV], and a cuff where ``world`` has one."""
         before = np.broadcast_to(first, state.ecg.shape)
         said = risk(before, state.ecg, state.patients, state.alive)
         total = np.asarray(said.total, dtype=float)
+        pressure = measured_pressure(world, state)
+        total = 1 - (1 - total) * (1 - pressure_term(pressure))
         finite = np.asarray(said.finite) & np.isfinite(state.ecg).all(axis=(1, 2)) & np.isfinite(total)
         rows = [said.intervals.row(i) for i in range(len(state))] if names else []
         table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+        if names:
+            table[PRESSURE.quantity] = pressure
         return cls(np.where(finite & state.alive, np.nan_to_num(total, nan=1.0), 1.0), finite, table, said)

@@ -108,7 +108,7 @@ def _step(
         [treatment for _, treatment in moves for _ in range(k)],
         step_noise([(seed,) for _ in moves for seed in seeds], step),
     )
-    judgement = Judgement.of(risk, before, crowd, names)
+    judgement = Judgement.of(risk, before, crowd, names, world)
     finite = judgement.finite & np.concatenate([node.finite for node, _ in moves])
     risks = np.where(finite, judgement.risk, 1.0)
     parts = [slice(i * k, (i + 1) * k) for i in range(len(moves))]

@@ -133,7 +133,7 @@ def _roll(
     for step in range(horizon):
         before_step = crowd
         crowd = world.step(crowd, given, step_noise(seeds, step))
-        judgement = Judgement.of(risk, before, crowd, names)
+        judgement = Judgement.of(risk, before, crowd, names, world)
         if price is None:
             total += judgement.risk
         else:  # the episode of a row that is lost is over: nothing more is paid

@@ -198,7 +198,7 @@ class RolloutTree:
             generators = [noise(self.seeds[node.sample], len(node.given)) for node, _ in part]
             given = [self.menu[entry] for _, entry in part]
             later = self.world.step(crowd, given, generators)
-            judgement = Judgement.of(self.risk, self.first, later, NUMERIC)
+            judgement = Judgement.of(self.risk, self.first, later, NUMERIC, self.world)
             depth = np.array([len(node.given) for node, _ in part])
             costs = self.price(depth, crowd, later, given, judgement)
             self.calls += len(part)
@@ -209,6 +209,7 @@ class RolloutTree:
 
     def _child(self, node: Node, entry: int, state: State, judgement: Judgement, row: int, cost: float) -> Node:
         intervals = judgement.said.intervals.row(row)
+        intervals["map_mmhg"] = float(judgement.intervals["map_mmhg"][row])
         return Node(
             sample=node.sample,
             given=(*node.given, entry),

@@ -18,7 +18,7 @@ from ecg_gym.envs import ECGInterventionEnv, load_scenarios, load_tiers
 from ecg_gym.envs.config import EnvConfig
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.registration import IDS, NAMESPACES, TIERS
-from ecg_gym.risk import LIMITS
+from ecg_gym.risk import LIMITS, PRESSURE
 from training.evaluation import pages
 
 DEFAULT = "healthy_volunteer"
@@ -136,7 +136,7 @@ def limit_table() -> str:
             " / ".join(dict.fromkeys(f"{x:g}" for x in limit.none.values())), f"{limit.half:g}", limit.unit,
             f"{limit.severity:g}", "yes" if limit.cost else "no", limit.source,
         )
-        for limit in LIMITS
+        for limit in (*LIMITS, PRESSURE)
     ]  # fmt: skip
     heads = ("limit", "quantity", "0 up to (F / M / unknown)", "one half at", "unit", "severity", "in cost", "source")
     return markdown(heads, rows)

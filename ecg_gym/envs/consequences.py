@@ -19,7 +19,7 @@ from ecg_gym.columns import Choice
 from ecg_gym.core import State
 from ecg_gym.envs.episode import Episode, Readings
 from ecg_gym.envs.reward import terms_of
-from ecg_gym.risk import LIMITS
+from ecg_gym.risk import LIMITS, PRESSURE
 from ecg_gym.streams import Streams
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SEEN, END = TIMINGS = ("seen", "end")
 COST, LETHAL = "cost", "lethal"
-HAZARDS = tuple(limit.name for limit in LIMITS if limit.cost)
+HAZARDS = tuple(limit.name for limit in (*LIMITS, PRESSURE) if limit.cost)
 Judge = Callable[[np.ndarray, State, Streams], Readings]  # rows, their states and streams -> what is read off them
 
 

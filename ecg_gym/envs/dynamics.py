@@ -41,8 +41,8 @@ from ecg_gym.envs.scenarios import Scenario, load_scenarios
 from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology import indication_mask, violations
 from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
-from ecg_gym.powers import RunsAtAnyPace
-from ecg_gym.risk import FINDINGS, RiskModel
+from ecg_gym.powers import RunsAtAnyPace, measured_pressure
+from ecg_gym.risk import FINDINGS, PRESSURE, RiskModel, pressure_term
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
 CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")
@@ -235,7 +235,11 @@ def _kept(task: Task, state: State) -> State:
 def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> Readings:
     """Everything that can be read off strips; NaN where not measurable."""
     judgement = task.risk(first, strips, state.patients, state.alive)
-    measured = [np.asarray(getattr(judgement.intervals, name), dtype=float) for name in _READ]
+    pressure = measured_pressure(task.world, state)
+    measured = [
+        pressure if name == PRESSURE.quantity else np.asarray(getattr(judgement.intervals, name), dtype=float)
+        for name in _READ
+    ]
     whole = judgement.finite & np.isfinite(judgement.total)
     risk = np.where(whole, np.nan_to_num(judgement.total, nan=1.0), 1.0)
     return _readings(np.stack(measured), judgement.probabilities.T, judgement.terms, risk,
@@ -259,6 +263,8 @@ def _readings(
     finite: np.ndarray | float,
 ) -> Readings:  # fmt: skip
     """One table out of intervals by ``_READ (I, B)``, findings ``(17, B)`` and a judgement."""
+    low = pressure_term(measured[_PRESSURE])  # judged here for every risk: no strip shows it
+    risk, cost, terms = 1 - (1 - risk) * (1 - low), 1 - (1 - cost) * (1 - low), {**terms, PRESSURE.name: low}
     place = _reading_places(tuple(terms))
     table = np.empty((len(place), len(risk)))
     table[: len(_READ)], table[_FINDINGS] = measured, odds
@@ -268,7 +274,8 @@ def _readings(
     return Readings(place, table)
 
 
-_READ = (*(f.name for f in MEASURED), "n_beats")
+_READ = (*(f.name for f in (*MEASURED, *MONITORED)), "n_beats")
+_PRESSURE = _READ.index(PRESSURE.quantity)
 _MEASURED_ROWS = np.array([READ.index(name) for name in _READ])
 _FINDINGS = slice(len(_READ), len(_READ) + len(FINDINGS))  # rows of every table of readings
 _CHANGED = np.array([_READ.index(f.name.removesuffix("_change")) for f in CHANGES])
@@ -280,7 +287,7 @@ def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
     return {name: i for i, name in enumerate(names)}
 
 
-_RULED = tuple(f.name for f in MEASURED)  # what clinical rules may ask for
+_RULED = _READ[:-1]  # what clinical rules may ask for
 
 
 def allowed(task: Task, episode: Episode) -> np.ndarray:
@@ -298,7 +305,7 @@ def allowed(task: Task, episode: Episode) -> np.ndarray:
     )
     if task.mask == INDICATIONS:
         for row in range(len(state)):
-            seen_intervals = {f.name: float(reading[f.name][row]) for f in MEASURED}
+            seen_intervals = {name: float(reading[name][row]) for name in _RULED}
             named = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
             mask[row] &= indication_mask(
                 task.menu, patients[row], seen_intervals, state.taken[row], float(hours[row]), named
@@ -319,9 +326,9 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     left = np.clip(1 - episode.steps / episode.horizon, 0, 1)
     known = np.where(np.isnan(episode.blood).all(axis=1), np.nan, hours - episode.blood_hours)
     blocks = (
-        now.table[: len(MEASURED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
+        now.table[: len(_RULED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
         people.numbers.T[_PERSONAL], conditions_of(people, layout.conditions),
-        [now.get(f.name, np.nan) for f in MONITORED], [known], medication_of(people, layout.medication),
+        [known], medication_of(people, layout.medication),
         (np.arange(len(layout.reasons))[:, None] == episode.scenario).astype(float),
         (hours if task.clock else np.nan, dt, left if task.clock else np.nan, now["risk"]),
         doses_taken(state, task.menu), episode.allowed.T.astype(float),

@@ -13,7 +13,7 @@ from ecg_gym.core import Treatment, World
 from ecg_gym.envs.consequences import COST, costs_of, names_of
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode, Outcome
-from ecg_gym.envs.observations import MEASURED
+from ecg_gym.envs.observations import MEASURED, MONITORED
 from ecg_gym.envs.reward import terms_of
 from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.powers import Truthful, weights_hash
@@ -34,7 +34,7 @@ def columns(
     ``costs`` are its hazards and what a death cost; neither is there with ``cost=False``.
     """
     n, state, place = len(episode), episode.state, episode.now.place
-    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(MEASURED)]
+    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(MEASURED) + len(MONITORED)]
     known = np.isfinite(seen)
     seen = np.where(known, seen, 0.0)
     hashes = _hashes(task.world, task.risk)
@@ -62,7 +62,7 @@ def columns(
         name: none.copy() if outcome is None else outcome.terms[name].copy() for name in terms_of(task.reward)
     }
     value |= {name: table[row] for name, row in place.items() if name.startswith("risk_")}
-    for i, feature in enumerate(MEASURED):
+    for i, feature in enumerate((*MEASURED, *MONITORED)):
         value[feature.name], value[f"{feature.name}_known"] = seen[i], known[i]
     return value | (truth(task, episode) if privileged else {})
 

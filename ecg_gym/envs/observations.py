@@ -134,13 +134,13 @@ class Layout:
         """The features by what they describe, in the order of the vector, without their known flags."""
         return {
             "measured on the last strip that was seen": MEASURED,
+            "measured beside it": MONITORED,
             "change since the first strip of the episode": CHANGES,
             "probability of a finding on that strip": tuple(Feature(name, 0, 1) for name in self.findings),
             "the patient": PATIENT_FEATURES,
             "conditions of the patient, 1 where present": tuple(
                 Feature(f"condition_{name}", 0, 1) for name in self.conditions
             ),
-            "beside the strip": MONITORED,
             "hours since the blood of those electrolytes was taken": (Feature("blood_hours", 0, 48, True, MINUTES),),
             "other drugs taken, 1 where they are": tuple(Feature(f"takes_{name}", 0, 1) for name in self.medication),
             "what the patient is treated for, 1 at one of them": tuple(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -51,7 +52,14 @@ def _by_sex(none: float | Mapping[str, float]) -> Mapping[str, float]:
 
 
 _table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-LIMITS = tuple(Limit(name=name, **{**row, "none": _by_sex(row["none"])}) for name, row in _table["limits"].items())
+
+
+def _limit(name: str, row: Mapping[str, Any]) -> Limit:
+    return Limit(name=name, **{**row, "none": _by_sex(row["none"])})
+
+
+LIMITS = tuple(_limit(name, row) for name, row in _table["limits"].items())
+PRESSURE = _limit("low_pressure", _table["low_pressure"])  # of a cuff, which no strip shows
 FEWEST_BEATS = int(_table["fewest_beats"]["value"])
 
 
@@ -81,6 +89,12 @@ def _penalty(limit: Limit, before: Intervals, after: Intervals, sex: Sequence[st
     if limit.absent_without:
         penalty = np.where(getattr(after, limit.absent_without), penalty, 0.0)
     return penalty
+
+
+def pressure_term(mmhg: np.ndarray) -> np.ndarray:
+    """What a low mean arterial pressure ``(B,)`` [mmHg] adds to the risk, in [0, severity]; 0 where there is none."""
+    penalty = PRESSURE.penalty(mmhg, ["unknown"] * len(mmhg))
+    return PRESSURE.severity * np.where(np.isfinite(mmhg), penalty, PRESSURE.unmeasurable)
 
 
 def together(terms: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -34,6 +34,7 @@ from ecg_gym.core import (
     Treatment,
     row_generators,
 )
+from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
 from ecg_gym.physiology.multilead import join
 from ecg_gym.waveform import to_model_grid
@@ -202,6 +203,11 @@ class WorldModel:
             raise ValueError(
                 f"{len(treatments)} treatments for {len(state)} rows; expected one per row; pass WATCH to wait"
             )
+        if unknown := [str(treatment) for treatment in dict.fromkeys(treatments) if not self.knows(treatment)]:
+            raise ValueError(
+                f"{unknown[0]} is a procedure; expected drugs, of which the learned world learned; offer what its "
+                "knows() allows, or use the virtual patient (world='oracle')"
+            )
         generators = row_generators(rng, len(state))
         taken = tuple(
             (*past, *(Administration(float(hours), dose) for dose in treatment.doses)) if alive else past
@@ -228,6 +234,10 @@ class WorldModel:
         later.ecg[living] = strips * inputs.survives[:, None, None]  # nobody's heart beats after death
         later.alive[living] = inputs.survives
         return later
+
+    def knows(self, treatment: Treatment) -> bool:
+        """Whether it is made of drugs: procedures (a shock, a pacemaker, dialysis) are not in what was learned from."""
+        return all(dose.drug in FORMULARY.medicines for dose in treatment.doses)
 
     def _paces(self, state: State) -> float | np.ndarray:
         """Hours of each row's step."""

@@ -16,7 +16,7 @@ from ecg_gym.io import write_bytes
 
 ID = "ECGInterventionOracle-v0"
 ENVS, STEPS = 64, 32
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "n_steps": STEPS, "batch_size": 512, "n_epochs": 6, "learning_rate": 5e-4, "gamma": 0.97, "gae_lambda": 0.9,
     "ent_coef": 0.01, "policy_kwargs": {"net_arch": [128, 128]},
 }  # fmt: skip
