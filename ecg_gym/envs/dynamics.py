@@ -166,9 +166,9 @@ def _settle(
     )  # fmt: skip
     names = consequences.names_of(task, weighed)
     due = dict(priced(task.reward, step))
+    treated, twin = consequences.untreated(task, before, after.state, given, streams)
+    after = replace(after, treated=treated, twin=twin)
     if task.cost:
-        treated, twin = consequences.untreated(task, before, after.state, given, streams)
-        after = replace(after, treated=treated, twin=twin)
 
         def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
             return _judged(task, before, rows, state) if true or task.tier.clear else _seen(

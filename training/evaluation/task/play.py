@@ -43,9 +43,9 @@ class Course:
         return cls(**{**columns, "died": columns["died"] > 0})
 
 
-def setup_of(scenario: str, risk: str = "adverse", menu: str = "scenario") -> EnvSetup:
+def setup_of(scenario: str, risk: str = "adverse", menu: str = "scenario", cost: bool = True) -> EnvSetup:
     """The task of a scenario in the virtual patient, in vitals fidelity."""
-    return make_setup(EnvConfig("oracle", scenario=scenario, menu=menu, fidelity="vitals", risk=risk))
+    return make_setup(EnvConfig("oracle", scenario=scenario, menu=menu, fidelity="vitals", risk=risk, cost=cost))
 
 
 def patients_of(scenario: str, n: int, purpose: int = 0) -> Streams:
@@ -73,7 +73,7 @@ def _play(setup: EnvSetup, streams: Streams, policy: Policy, rng: np.random.Gene
             episode, first + rows)  # fmt: skip
         episode, outcome = setup.advance(episode, entries, streams.take(rows).after(episode.steps + 1))
         course.returns[rows] += outcome.reward
-        course.harm[rows] += outcome.costs["cost"]
+        course.harm[rows] += outcome.costs.get("cost", 0.0)
         course.doses[rows] += outcome.given.entry > 0  # type: ignore[attr-defined]
         course.died[rows] |= outcome.lost
         going = np.flatnonzero(~(outcome.terminated | outcome.truncated))
@@ -131,10 +131,11 @@ class Constant:
         return self.entries(episode, np.arange(len(episode)))
 
 
-def constants(setup: EnvSetup, streams: Streams, once: bool = False) -> Course:
-    """Every entry of the menu for every patient: arrays ``(menu x N,)``, all patients of entry 0 first."""
+def constants(setup: EnvSetup, streams: Streams, once: bool = False) -> np.ndarray:
+    """Returns ``(menu, N)`` of every entry of the menu for every patient."""
     menu, n = len(setup.task.menu), len(streams)
-    return play(setup, streams.take(np.tile(np.arange(n), menu)), Constant(np.repeat(np.arange(menu), n), once))
+    every = play(setup, streams.take(np.tile(np.arange(n), menu)), Constant(np.repeat(np.arange(menu), n), once))
+    return every.returns.reshape(menu, n)
 
 
 POLICIES: dict[str, Policy] = {"watch": watch, "random": random, "kitchen sink": kitchen_sink, "guideline": guideline}

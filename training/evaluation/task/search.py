@@ -23,9 +23,9 @@ ROWS = 4096  # imagined at once
 class Search:
     """How far and how often it looks."""
 
-    ahead: int = 5  # steps
-    futures: int = 3  # of every allowed treatment
-    again: int = 6  # more futures of the best ones
+    ahead: int = 4  # steps
+    futures: int = 2  # of every allowed treatment
+    again: int = 4  # more futures of the best ones
     kept: int = 3  # treatments that meet again, watching among them
 
     def __call__(self, task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:

@@ -22,7 +22,7 @@ from ecg_gym.io import write_bytes
 from training.evaluation import result
 from training.evaluation.benchmark.protocol import canonical, tables_sha256
 from training.evaluation.task import learner
-from training.evaluation.task.play import POLICIES, Course, constants, patients_of, play, setup_of
+from training.evaluation.task.play import POLICIES, Constant, Course, constants, patients_of, play, setup_of
 from training.evaluation.task.search import Search
 
 if TYPE_CHECKING:
@@ -98,13 +98,11 @@ def _scenario(name: str, size: Size, folder: Path, progress: Callable[[str], Non
 def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, Any]:
     """The best fixed entry on these patients, and the best of each, as courses, and what they were."""
     streams, menu, n = patients_of(name, size.patients), setup.task.menu, size.patients
-    every = constants(setup, streams, once)
-    table = every.returns.reshape(len(menu), n)
+    table = constants(setup_of(name, size.risk, cost=False), streams, once)
     fixed, own = int(table.mean(axis=1).argmax()), table.argmax(axis=0)
 
     def chosen(entries: np.ndarray) -> dict[str, list[float]]:
-        columns = (getattr(every, key).reshape(len(menu), n)[entries, np.arange(n)] for key in every.to_json_dict())
-        return Course(*columns).to_json_dict()
+        return play(setup, streams, Constant(entries, once)).to_json_dict()
 
     means = {str(menu[i]): float(table[i].mean()) for i in np.argsort(-table.mean(axis=1))}
     return {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "words": str(menu[fixed]), "means": means}
