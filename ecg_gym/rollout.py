@@ -70,7 +70,7 @@ class Judgement:
     def of(
         cls, risk: RiskFunction, first: np.ndarray, state: State, names: Sequence[str] = (), world: World | None = None
     ) -> Judgement:
-        """The strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV], and the cuff of a ``world`` with one."""
+        """Strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV], and the cuff of ``world``."""
         before = np.broadcast_to(first, state.ecg.shape)
         said = risk(before, state.ecg, state.patients, state.alive)
         total = np.asarray(said.total, dtype=float)

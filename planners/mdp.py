@@ -82,7 +82,7 @@ class RandomMDP:
     def env(self) -> gym.Env:
         """The problem as ``ECGInterventionEnv``; every action is allowed at every step."""
         return gym.make(
-            "ecg_gym:ECGIntervention-v0", world=MDPWorld(self), risk=MDPRisk(self), max_episode_steps=self.horizon,
+            "ecg_gym:ECGIntervention-v0", world=MDPWorld(self), risk=MDPRisk(self), scenario="healthy_volunteer",
             drugs=list(DRUGS[: self.actions - 1]), horizon=self.horizon, disable_env_checker=True,
         )  # fmt: skip
 

@@ -132,8 +132,8 @@ def task_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, fidelity: str |
     world, risk = planner.world_of(env), cast(RiskModel, planner.risk_of(env))  # or what judges as it does
     quick = isinstance(world, ReadsVitals) and hasattr(risk, "judge")
     return replace(
-        env.task, world=world, risk=risk, invalid="noop", samples=1, tier=tier_named(USUAL),
-        fidelity=fidelity or ("vitals" if quick else "strip"),
+        env.task, world=world, risk=risk, invalid="noop", samples=1, tier=tier_named(USUAL), cost=False,
+        reward_timing="seen", fidelity=fidelity or ("vitals" if quick else "strip"),
     )  # fmt: skip
 
 
@@ -145,12 +145,14 @@ def root_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, state: State, f
     own = planner.world_of(env) is env.world and believed.particles is None
     first = env.episode.origin if own else hearts.replaced(ecg=np.repeat(believed.first, n, axis=0))
     nobody = Streams.start(np.zeros((n, 2), np.uint64))
-    begun, now = dynamics.begin(task, first, nobody), dynamics.begin(task, hearts, nobody)
+    scenario = np.repeat(env.episode.scenario, n)
+    begun, now = (dynamics.begin(task, state, nobody, scenario) for state in (first, hearts))
     readings = {name: getattr(begun, name) for name in ("home", "start")}
     readings |= {name: getattr(now, name) for name in READINGS if name not in readings}
     episode = replace(
         now, origin=first, allowed=np.repeat(env.episode.allowed, n, axis=0), steps=np.full(n, steps),
-        horizon=np.full(n, steps + steps_left(env)), **readings,
+        horizon=np.full(n, steps + steps_left(env)), blood=np.repeat(env.episode.blood, n, axis=0),
+        blood_hours=np.repeat(env.episode.blood_hours, n), **readings,
     )  # fmt: skip
     return Root(episode, believed.model_calls, believed.ess)
 

@@ -30,11 +30,13 @@ import ecg_gym
 from ecg_gym.core import WATCH
 from ecg_gym.envs import ECGInterventionEnv, ECGInterventionVectorEnv
 from ecg_gym.envs.config import EnvConfig
-from ecg_gym.registration import HORIZON, register
+from ecg_gym.registration import register
 
 ROOT = Path(__file__).resolve().parent.parent
 ID = "ECGIntervention-v0"
-NAMED: dict[str, Any] = {"world": "worlds:LatentWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide"]}
+NAMED: dict[str, Any] = {"world": "worlds:LatentWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide"],
+                         "scenario": "healthy_volunteer"}  # fmt: skip
+HORIZON = 8  # steps of that scenario
 MODES: tuple[dict[str, Any], ...] = (
     {"obs": "features"},
     {"obs": "waveform"},
@@ -78,7 +80,7 @@ def test_e02_ids_are_strings_that_load_nothing_until_they_are_made() -> None:
         spec = gym.spec(name)
         assert spec.entry_point == "ecg_gym.envs:ECGInterventionEnv"
         assert spec.vector_entry_point == "ecg_gym.envs:ECGInterventionVectorEnv"
-        assert spec.max_episode_steps == HORIZON
+        assert spec.max_episode_steps is None, "the env ends its episodes itself"
     before = {name: gym.spec(name) for name in IDS}
     register()
     assert all(gym.spec(name) is spec for name, spec in before.items()), "a second call changes nothing"
@@ -164,15 +166,16 @@ def test_e06_options_are_kept_and_unknown_ones_are_errors(many) -> None:
 
 
 @pytest.mark.parametrize("kwargs", MODES, ids=str)
-def test_e07_returns_are_fresh_and_plain_and_time_runs_out_elsewhere(kwargs) -> None:
+def test_e07_returns_are_fresh_and_plain_and_time_that_is_seen_terminates(kwargs) -> None:
     env = make(**kwargs).unwrapped
     seen, info = env.reset(seed=0)
     action = env.action(WATCH)
-    for _ in range(HORIZON + 2):
+    for step in range(HORIZON):
         before = arrays(seen) + arrays(info)
         seen, earned, terminated, truncated, info = env.step(action)
         assert (type(earned), type(terminated), type(truncated)) == (float, bool, bool)
-        assert not truncated, "TimeLimit truncates, the env never"
+        assert not truncated, "TimeLimit truncates, or a clock that is hidden"
+        assert terminated == (step == HORIZON - 1)
         now = arrays(seen) + arrays(info)
         assert not any(np.shares_memory(old, new) for old in before for new in now)
 
@@ -274,8 +277,8 @@ def test_e13_the_batch_resets_in_all_three_ways_and_seeds_count_up(mode) -> None
     for row in range(2):
         np.testing.assert_allclose(seen[row], make().reset(seed=40 + row)[0], atol=1e-6)
     for _ in range(HORIZON):
-        seen, _, _, truncated, info = envs.step([0, 0])
-    assert truncated.all()
+        seen, _, terminated, _, info = envs.step([0, 0])
+    assert terminated.all()
     assert ("final_obs" in info) == ("final_info" in info) == (mode is AutoresetMode.SAME_STEP)
     assert info["steps"].tolist() == ([0, 0] if mode is AutoresetMode.SAME_STEP else [HORIZON] * 2)
     if mode is AutoresetMode.DISABLED:

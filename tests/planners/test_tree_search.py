@@ -80,7 +80,7 @@ def test_it_keeps_the_promises_of_a_planner() -> None:
 def test_in_a_world_of_its_own_it_starts_from_what_was_seen(world) -> None:
     env = gym.make(
         "ecg_gym:ECGIntervention-v0", world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"], horizon=3,
-        max_episode_steps=3,
+        scenario="healthy_volunteer",
     )  # fmt: skip
     check_planner(TreeSearchPlanner(env, world=world, budget=60, particles=4), env)
 
@@ -88,7 +88,7 @@ def test_in_a_world_of_its_own_it_starts_from_what_was_seen(world) -> None:
 def test_patients_of_a_vector_env_are_searched_together_as_each_alone() -> None:
     envs = gym.make_vec(
         "ecg_gym:ECGIntervention-v0", num_envs=3, world=AnalyticWorld(), risk=AnalyticRisk(), drugs=["metoprolol"],
-        horizon=3, max_episode_steps=3,
+        horizon=3, scenario="healthy_volunteer",
     )  # fmt: skip
     envs.reset(seed=5)
     planner = TreeSearchPlanner(envs, budget=30, leaves=4)
