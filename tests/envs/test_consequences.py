@@ -38,7 +38,7 @@ def poisoned(**kwargs: Any) -> Any:
 
 
 def test_watching_costs_nothing_in_any_scenario() -> None:
-    envs = batch(40)
+    envs = batch(40, autoreset_mode="SameStep")
     envs.reset(seed=0)
     for _ in range(4):
         *_, info = envs.step(np.zeros(40, int))
