@@ -9,7 +9,7 @@ import numpy as np
 from ecg_gym.core import WATCH, State, Treatment
 from ecg_gym.envs import dynamics
 from ecg_gym.streams import Streams
-from planners.base import PlanInfo, allowed
+from planners.base import PlanInfo, allowed, at_hand
 from planners.tree_search import TreeSearchPlanner, root_of, task_of
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class ConstantSearchPlanner(TreeSearchPlanner):
     def _best(self, env: ECGInterventionEnv, state: State) -> tuple[Treatment, int]:
         """The entry with the highest mean return, and the steps that were imagined; of equal ones the first."""
         task, root = task_of(self, env, self.fidelity), root_of(self, env, state, self.fidelity)
-        rows = np.repeat(np.arange(len(env.menu)), self.k)
-        copies = np.tile(np.arange(self.k), len(env.menu))
+        here = at_hand(env)
+        rows = np.repeat(here, self.k)
+        copies = np.tile(np.arange(self.k), len(here))
         episode = root.episode[copies % len(root.episode)]
         keys = np.stack([np.full(len(rows), self.seed, np.uint64), copies.astype(np.uint64)], axis=1)
         streams, total, going = Streams.start(keys), np.zeros(len(rows)), np.ones(len(rows), bool)
@@ -67,4 +68,4 @@ class ConstantSearchPlanner(TreeSearchPlanner):
             total += np.where(going, outcome.reward, 0.0)
             going &= ~outcome.terminated
         means = total.reshape(-1, self.k).mean(axis=1)
-        return env.menu[int(means.argmax())], len(rows) * left + root.model_calls
+        return env.menu[int(here[means.argmax()])], len(rows) * left + root.model_calls
