@@ -9,6 +9,7 @@ whose population effect lies nearest to what was seen. Doses that training does 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -234,8 +235,16 @@ def class_share(scores: np.ndarray, label: np.ndarray) -> float | None:
 
 
 def drug_classes() -> Sequence[str]:
-    """The formulary's class of each drug."""
-    return [FORMULARY[name].kind for name in FORMULARY.names]
+    """The class of each drug: Vaughan Williams' I to IV, or the formulary's words up to the first comma, semicolon or
+    bracket (Vaughan Williams 1984 doi:10.1002/j.1552-4604.1984.tb01822.x).
+    """
+    kinds = [FORMULARY[name].kind for name in FORMULARY.names]
+    return [_class_of(kind) for kind in kinds]
+
+
+def _class_of(kind: str) -> str:
+    match = re.match(r"class (III|II|IV|I)[abc]? ", kind)
+    return f"class {match[1]}" if match else re.split(r"[,;(]", kind)[0].strip()
 
 
 def run(

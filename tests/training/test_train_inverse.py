@@ -54,6 +54,11 @@ def test_shares_count_places_and_classes() -> None:
     assert [top_share(scores, label, k) for k in (1, 2, 3)] == [0.5, 0.5, 1.0]
     assert top_share(scores[:0], label[:0], 1) is None
     kinds = train_inverse.drug_classes()
+    named = dict(zip(FORMULARY.names, kinds))
+    assert named["quinidine"] == named["flecainide"] == named["lidocaine"] == "class I"
+    assert named["dofetilide"] == named["amiodarone"] == "class III"
+    assert (named["verapamil"], named["metoprolol"]) == ("class IV", "class II")
+    assert named["magnesium"] == named["calcium_gluconate"] == "electrolyte"
     same = next(i for i in range(1, len(kinds)) if kinds[i] in kinds[:i])
     wide = np.zeros((1, len(kinds)))
     wide[0, kinds.index(kinds[same])] = 1.0
