@@ -77,7 +77,7 @@ def clear_pairs(n: int, seed: int) -> Pairs:
 
 
 def test_a_run_learns_what_is_plain_resumes_and_leaves_weights_that_load(tmp_path: Path) -> None:
-    preset = replace(PRESETS["tiny"], loop=replace(PRESETS["tiny"].loop, steps=60, learning_rate=2e-2))
+    preset = replace(PRESETS["tiny"], loop=replace(PRESETS["tiny"].loop, steps=150, learning_rate=2e-2))
     pairs = {"train": clear_pairs(200, 0), "test": clear_pairs(80, 1)}
     steps = train_inverse.train(preset, pairs, tmp_path, "", 0, show=False)
     for step, _ in steps:
