@@ -60,6 +60,17 @@ def test_a_percentile_bootstrap_of_few_patients_is_what_was_wrong_before() -> No
     assert false / runs > 0.08
 
 
+@pytest.mark.slow
+def test_bca_intervals_of_rare_deaths_err_too_often() -> None:
+    rng, runs, false = np.random.default_rng(3), 300, 0
+    for _ in range(runs):
+        deaths = rng.choice([0, 12.0, -12.0], 100, p=[0.96, 0.02, 0.02])
+        x = rng.normal(0, 0.5, 100) + deaths
+        interval = stats.bootstrap((x,), np.mean, n_resamples=1000, method="BCa", random_state=rng).confidence_interval
+        false += not interval.low <= 0 <= interval.high
+    assert false / runs > 0.1
+
+
 def test_holm_is_the_step_down_procedure() -> None:
     adjusted, shares = holm([0.01, 0.04, 0.03])
     assert adjusted == pytest.approx([0.03, 0.06, 0.06])

@@ -378,6 +378,28 @@ def train_world_model(
     _train("world-model", train_denoiser, preset, (device, devices, seed), out, resume, pattern, inputs, work)
 
 
+@train.command("policy")
+def train_policy(
+    algorithm: Annotated[str, typer.Argument(help="ppo, maskable-ppo, recurrent-ppo, dqn or qrdqn.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the policies; default runs/policy-ALGORITHM-WORLD.")
+    ] = None,
+    world: Annotated[str, typer.Option(help="truth (the virtual patient) or model (the learned world).")] = "truth",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training per seed.")] = 500_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds.")] = 5,
+    envs: Annotated[int, typer.Option(min=1, help="Patients at once.")] = 64,
+) -> None:
+    """A learner on every scenario at once; stop it any time, the same command goes on."""
+    from training.evaluation.benchmark import policy_training
+
+    folder = out or Path("runs") / f"policy-{algorithm}-{world}"
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("training seeds", total=seeds)
+        for path in policy_training.train_policy(algorithm, writable(folder), steps, seeds, world, envs):
+            bar.advance(task)
+            _SAY.print(f"policy   {path}")
+
+
 def _train_on_real(
     preset: str, trials: Path, codec: Path | None, start: Path | None, out: Path | None, resume: bool,
     how: tuple[str | None, int, int | None],

@@ -145,6 +145,30 @@ def patients(
     SAY.print(f"patients {out}: {made.name}, sha256 {made.sha256}")
 
 
+@app.command()
+def offline(
+    out: Annotated[Path, typer.Option(help="The .npz of the steps.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps at least; episodes are whole.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, max=49, help="Other patients of the training stream.")] = 0,
+    scenario: Annotated[str | None, typer.Option(help="One scenario; default the id's own patients.")] = None,
+    minari: Annotated[str | None, typer.Option(help="Also make a Minari data set of this name.")] = None,
+) -> None:
+    """Steps of guideline, random and a noisy oracle with behaviour probabilities, for offline learning."""
+    from training.evaluation.benchmark.offline import collect, save, to_minari
+
+    parts = []
+    arguments = {} if scenario is None else {"scenario": scenario}
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("steps", total=steps)
+        for part in collect(steps, seed, **arguments):
+            parts.append(part)
+            bar.advance(task, len(part["actions"]))
+        n = save(parts, out)
+        if minari is not None:
+            to_minari(out, minari)
+    SAY.print(f"steps    {out}: {n}")
+
+
 def _gather(
     names: list[str], data: Path | None, profile: str, protocols: Any
 ) -> tuple[list[Any], dict[str, str], Any, Any]:

@@ -1,8 +1,8 @@
-"""Agents that are trained first: SB3's PPO and DQN and sb3-contrib's MaskablePPO, small and of fixed budget.
+"""Agents that are trained first: PPO and DQN of SB3, MaskablePPO, QR-DQN and RecurrentPPO of sb3-contrib.
 
-Each is trained on one scenario in one world (the learned model, or the virtual patient itself for comparison), on
-patients that nobody is judged on. PPO and DQN see no mask: what they may not give is a noop. A training killed at any
-time goes on from its last checkpoint with the same command; the episodes under way are begun anew.
+They are trained in the learned model or in the virtual patient, on patients that nobody is judged on. Those without
+masks (all but MaskablePPO) give a noop for what is not allowed. A training killed at any time goes on from its last
+checkpoint with the same command; the episodes under way are begun anew.
 """
 
 from __future__ import annotations
@@ -54,17 +54,9 @@ def train(setting: Setting, row: Mapping[str, Any], folder: Path) -> Prepared:
 
     Checkpoints are written to ``folder`` every ``every`` steps and removed at the end.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     venv = vector_env(setting.protocol, setting.scenario, row["world"], int(row["envs"]))
-    try:
-        model, diary = _begin(venv, setting, row, folder)
-        if (left := int(row["steps"]) - model.num_timesteps) > 0:
-            venv.seed(setting.protocol.seed(setting.seed, model.num_timesteps, TRAINED))
-            keeper = _keeper(diary, folder, int(row["every"]))
-            model.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # schedules span it all
-            _keep(model, diary, folder)
-    finally:
-        venv.close()
+    start = setting.protocol.seed(setting.seed, 0, TRAINED)
+    model, diary = fit(venv, row["algorithm"], row["learning"], int(row["steps"]), int(row["every"]), start, folder)
     content = io.BytesIO()
     model.save(content)
     shutil.rmtree(folder)
@@ -87,22 +79,48 @@ def vector_env(protocol: Protocol, scenario: str, world: str, n: int) -> Any:
     return sb3_vec_env(IDS[world], n, **row)
 
 
-def algorithm_named(name: str) -> Any:
-    """The class behind the name."""
-    if name == "maskable-ppo":
-        from sb3_contrib import MaskablePPO
+def fit(
+    venv: Any, algorithm: str, settings: Mapping[str, Any], steps: int, every: int, seed: int, folder: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Trains to ``steps`` from the last checkpoint in ``folder``, one ``every`` so many steps; closes the envs.
 
-        return MaskablePPO
+    Returns the model and its diary: ``steps``, ``returns`` of all episodes, ``cpu_seconds`` and ``curve``, a row
+    ``[steps, mean return, episodes]`` per checkpoint. Patients have seeds from ``seed`` + steps on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model, diary = _begin(venv, algorithm, settings, seed, folder)
+        if (left := steps - model.num_timesteps) > 0:
+            venv.seed(seed + model.num_timesteps)
+            keeper = _keeper(diary, folder, every)
+            model.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # schedules span it all
+            _keep(model, diary, folder)
+    finally:
+        venv.close()
+    return model, diary
+
+
+def algorithm_named(name: str) -> Any:
+    """The class behind the name; ``ValueError`` for another name."""
+    import sb3_contrib
     import stable_baselines3
 
-    return {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}[name]
+    classes = {
+        "ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN, "maskable-ppo": sb3_contrib.MaskablePPO,
+        "qrdqn": sb3_contrib.QRDQN, "recurrent-ppo": sb3_contrib.RecurrentPPO,
+    }  # fmt: skip
+    if name not in classes:
+        raise ValueError(f"algorithm is {name!r}; expected one of {', '.join(classes)}; check the spelling")
+    return classes[name]
 
 
-def _begin(venv: Any, setting: Setting, row: Mapping[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]:
+def _begin(
+    venv: Any, algorithm: str, settings: Mapping[str, Any], seed: int, folder: Path
+) -> tuple[Any, dict[str, Any]]:
     """The model of the last checkpoint, or a new one; and what is known of its training."""
-    kind = algorithm_named(row["algorithm"])
+    kind = algorithm_named(algorithm)
     if (folder / DIARY).is_file():
-        diary = json.loads((folder / DIARY).read_text())
+        diary = json.loads((folder / DIARY).read_text(encoding="utf-8"))
         model = kind.load(folder / f"{diary['steps']}.zip", env=venv, device="cpu")
         if (kept := folder / f"{diary['steps']}.npz").is_file():
             with np.load(kept) as arrays:
@@ -110,10 +128,9 @@ def _begin(venv: Any, setting: Setting, row: Mapping[str, Any], folder: Path) ->
                     getattr(model.replay_buffer, name)[:] = arrays[name]
                 model.replay_buffer.pos, model.replay_buffer.full = int(arrays["pos"]), bool(arrays["full"])
         return model, diary
-    settings = dict(row["learning"])
-    seed = setting.protocol.seed(setting.seed, 0, TRAINED)
-    model = kind("MlpPolicy", venv, seed=seed, device="cpu", **settings)
-    return model, {"steps": 0, "returns": [], "cpu_seconds": 0.0}
+    policy = "MlpLstmPolicy" if algorithm == "recurrent-ppo" else "MlpPolicy"
+    model = kind(policy, venv, seed=seed, device="cpu", **settings)
+    return model, {"steps": 0, "returns": [], "curve": [], "cpu_seconds": 0.0}
 
 
 def _keeper(diary: dict[str, Any], folder: Path, every: int) -> Any:
@@ -144,6 +161,9 @@ def _keeper(diary: dict[str, Any], folder: Path, every: int) -> Any:
 def _keep(model: Any, diary: dict[str, Any], folder: Path) -> None:
     """A new set of files, then the line that points to it; then the old set goes."""
     steps, old = int(model.num_timesteps), diary["steps"]
+    told = sum(n for *_, n in diary["curve"])
+    if fresh := diary["returns"][told:]:
+        diary["curve"].append([steps, round(float(np.mean(fresh)), 4), len(fresh)])
     model.save(folder / f"{steps}.zip")
     if (replay := getattr(model, "replay_buffer", None)) is not None:
         arrays = {name: getattr(replay, name) for name in REPLAY}

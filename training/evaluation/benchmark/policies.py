@@ -71,6 +71,7 @@ class Named:
 
 
 HISTORY = {"belief": "history"}
+KIND_CONSTANT = "kind-constant"  # told the kind; the other rows of the table are planners
 TABLE: dict[str, Named] = {
     "random": Named("any allowed treatment", RandomPlanner),
     "watch": Named("watch and wait, always", WatchAndWait),
@@ -105,13 +106,17 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
     if words.endswith(".zip"):
         return _zipped(policy, Path(words))
     name, _, changes = words.partition(":")
+    if words == KIND_CONSTANT:
+        from training.evaluation.benchmark.kind_constant import KindConstant
+
+        return Policy(words, digest(words), lambda envs, kinds, s: KindConstant.of(envs, kinds))
     if name in TABLE:
         return _named(words, TABLE[name], changes, model)
     if ":" in words:
         made = attribute_named(words)
         return Policy(policy, _source_hash(made), lambda envs, kinds, s: acting(made, envs, s))
     raise ValueError(
-        f"policy is {policy!r}; expected one of {', '.join(TABLE)}, the path of a .zip of Stable-Baselines3, or "
+        f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT))}, the path of a .zip of Stable-Baselines3, or "
         "'package.module:name'; check the spelling"
     )
 

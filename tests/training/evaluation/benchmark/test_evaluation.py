@@ -82,6 +82,15 @@ def test_policies_of_every_sort_play_the_same_patients(policy, evaluation, folde
     ]
 
 
+@pytest.mark.parametrize(
+    "policy", ["kind-constant", "kitchen-sink", "constant-search:k=1", "search:budget=6", "random"]
+)
+def test_rows_of_the_table_play_within_the_mask(policy, evaluation) -> None:
+    rows = play(Job(replace(evaluation, episodes=2), policy, "model", SCENARIO, 0, 0))
+    assert all(row["refused"] == 0 for row in rows)
+    assert (rows[0]["model_calls"] > 0) == ("search" in policy)
+
+
 def test_what_is_there_is_not_played_again_and_a_cut_line_is(evaluation, folder) -> None:
     entry = Entry("watch")
     assert jobs(evaluation, entry, folder) == []

@@ -1,0 +1,38 @@
+"""Learners on every scenario at once: zips that can be evaluated, curves, and trainings that go on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("sb3_contrib")
+
+from training.evaluation.benchmark import policy_training
+from training.evaluation.benchmark.evaluation import Evaluation, Job, play
+
+SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
+REPLAY = {"learning_starts": 8, "buffer_size": 64, "batch_size": 8, "train_freq": 2}
+
+
+@pytest.mark.parametrize("algorithm", ["maskable-ppo", "qrdqn", "recurrent-ppo"])
+def test_a_policy_per_training_seed_with_its_curve(algorithm, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(policy_training.SETTINGS, algorithm, REPLAY if algorithm == "qrdqn" else SMALL)
+    how = {"steps": 64, "seeds": 2, "envs": 4, "every": 32, "env_arguments": {"risk": "limits", "scenario": "svt"}}
+    paths = list(policy_training.train_policy(algorithm, tmp_path, **how))
+    assert [path.name for path in paths] == ["0.zip", "1.zip"]
+    described = json.loads((tmp_path / "0.json").read_text())
+    assert described["steps"] == 64
+    assert sum(n for *_, n in described["curve"]) > 0
+    assert not (tmp_path / "0.part").exists()
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert [path.stat().st_mtime_ns for path in policy_training.train_policy(algorithm, tmp_path, **how)] == before
+    evaluation = Evaluation("validation", ("svt",), 2, risk="limits", fidelity="vitals")
+    rows = play(Job(evaluation, str(tmp_path / "{seed}.zip"), "model", "svt", 1, 0))
+    assert len(rows) == 2
+
+
+def test_another_algorithm_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="expected one of ppo"):
+        next(policy_training.train_policy("sarsa", tmp_path))
