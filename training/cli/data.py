@@ -157,7 +157,7 @@ def offline(
     from training.evaluation.benchmark.offline import collect, save, to_minari
 
     parts = []
-    arguments = {} if scenario is None else {"scenario": scenario}
+    arguments: dict[str, Any] = {} if scenario is None else {"scenario": scenario}
     with entrance(), progress_bar() as bar:
         task = bar.add_task("steps", total=steps)
         for part in collect(steps, seed, **arguments):

@@ -29,7 +29,7 @@ def evaluation_of(scenarios: tuple[str, ...], patients: int) -> Evaluation:
 def freeze(evaluation: Evaluation, folder: Path, file: Path) -> None:
     """Writes the anchors of the rows that were played; ``ValueError`` where a scenario has fewer than two."""
     rows = {str(entry.policy): table(evaluation, entry, folder) for entry in ENTRIES}
-    scenarios = {}
+    scenarios: dict[str, dict[str, dict[str, float]]] = {}
     for scenario in evaluation.scenarios:
         scenarios[scenario] = {}
         for name, played in rows.items():

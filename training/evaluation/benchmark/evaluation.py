@@ -139,7 +139,7 @@ def play(job: Job) -> list[dict[str, Any]]:
     going = np.ones(len(seeds), bool)
     while going.any():
         living = np.flatnonzero(going)
-        chosen, calls = actor.actions(living, observations)
+        chosen, calls = actor.actions(living.tolist(), observations)
         actions = np.array([np.zeros_like(chosen[0])] * len(seeds))
         actions[living] = chosen
         hours = np.full(len(seeds), float(inner.world.dt_hours))
@@ -253,7 +253,7 @@ def evaluate(
 
 def table(evaluation: Evaluation, entry: Entry, folder: Path) -> dict[str, list[list[Row]]]:
     """Per scenario the rows ``[training seed][patient]`` of the patients that every training seed has played."""
-    rows = {}
+    rows: dict[tuple[str, int, int], Row] = {}
     for seed in range(entry.seeds):
         rows |= Rows(folder, evaluation, entry.loaded(seed)).read()
     result = {}

@@ -116,8 +116,8 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
         made = attribute_named(words)
         return Policy(policy, _source_hash(made), lambda envs, kinds, s: acting(made, envs, s))
     raise ValueError(
-        f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT))}, the path of a .zip of Stable-Baselines3, or "
-        "'package.module:name'; check the spelling"
+        f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT))}, the path of a .zip of "
+        "Stable-Baselines3, or 'package.module:name'; check the spelling"
     )
 
 
