@@ -53,7 +53,9 @@ class KindConstant:
     def of(cls, envs: Any, kinds_of_rows: Sequence[str]) -> KindConstant:
         """For the rows of a vector env whose patients are of these kinds."""
         inner = envs.unwrapped
-        best = constants(inner.scenario.name, risk="adverse" if getattr(inner.risk, "classifier", None) else "limits")
+        best = constants(
+            inner.setup.config.scenario, risk="adverse" if getattr(inner.risk, "classifier", None) else "limits"
+        )
         return cls(inner, [best.get(kind, best[""]) for kind in kinds_of_rows])
 
     def actions(self, rows: Sequence[int], observations: Any) -> tuple[list[Any], list[int]]:
