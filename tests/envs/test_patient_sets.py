@@ -96,3 +96,12 @@ def test_wrong_words_are_refused(small: PatientSet, tmp_path) -> None:
     with pytest.raises(ValueError, match="is no set of patients"):
         load_patients(str(tmp_path / "bad.json"))
     assert np.isfinite(small.seeds("bradycardia")).all()
+
+
+def test_the_packaged_set_has_a_hundred_of_every_scenario_in_quota() -> None:
+    packaged = load_patients("test-v1")
+    assert set(packaged.patients) == set(load_scenarios())
+    for name, rows in packaged.patients.items():
+        wanted = quotas(scenario_named(name), 100)
+        assert {kind: sum(p.kind == kind for p in rows) for kind in wanted} == wanted
+        assert [p.kind for p in rows[:20]] == kinds(scenario_named(name), [p.seed for p in rows[:20]])
