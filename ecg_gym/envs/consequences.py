@@ -11,24 +11,45 @@ judged by the true strips, in the last step of the episode (``reward_timing="end
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ecg_gym.columns import Choice
-from ecg_gym.core import State
+from ecg_gym.core import State, Treatment, World
 from ecg_gym.envs.episode import Episode, Readings
-from ecg_gym.envs.reward import terms_of
+from ecg_gym.envs.reward import Reward, terms_of
 from ecg_gym.risk import LIMITS, PRESSURE
 from ecg_gym.streams import Streams
-
-if TYPE_CHECKING:
-    from ecg_gym.envs.dynamics import Task
 
 SEEN, END = TIMINGS = ("seen", "end")
 COST, LETHAL = "cost", "lethal"
 HAZARDS = tuple(limit.name for limit in (*LIMITS, PRESSURE) if limit.cost)
 Judge = Callable[[np.ndarray, State, Streams], Readings]  # rows, their states and streams -> what is read off them
+
+
+class Task(Protocol):
+    """What is asked of an env's task here."""
+
+    @property
+    def world(self) -> World:
+        """Who steps the untreated twin."""
+        ...
+
+    @property
+    def menu(self) -> tuple[Treatment, ...]:
+        """Watch and wait first."""
+        ...
+
+    @property
+    def reward(self) -> Reward:
+        """What names the terms of the reward."""
+        ...
+
+    @property
+    def cost(self) -> bool:
+        """Whether harm by treatment is told."""
+        ...
 
 
 def names_of(task: Task, reading: Readings) -> tuple[str, ...]:
