@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ecg_gym.waveform.intervals import Intervals
 
 READ = (
     "hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms", "r_amplitude_mv", "t_amplitude_mv",
@@ -16,6 +19,7 @@ READ = (
 
 
 N_FINDINGS = 17  # those of the risk model, in its order
+CERTAIN = 1e-4  # the log odds of a finding are those of no surer one than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,19 @@ class Look(Mapping[str, np.ndarray]):
         """Some of the strips."""
         return Look(self.intervals[:, rows], self.probabilities[:, rows])
 
+    def as_intervals(self) -> Intervals:
+        """The same as measurements: what a look does not hold is worked out of what it does, or NaN."""
+        from ecg_gym.waveform.intervals import JTPEAK_EXPONENT, Intervals
+
+        hr, qt = self["hr_bpm"], self["qt_ms"]
+        rr_s = 60 / hr
+        held = {name: self[name] for name in READ if name not in ("p_present", "regular", "n_beats", "map_mmhg")}
+        return Intervals(
+            **held, rr_ms=1000 * rr_s, rr_sd_ms=np.full(self.n, np.nan), qtcb_ms=qt / np.sqrt(rr_s),
+            jtpeak_ms=self["jtpeakc_ms"] * rr_s**JTPEAK_EXPONENT, p_present=self["p_present"] > 0.5,
+            regular=self["regular"] > 0.5, n_beats=np.nan_to_num(self["n_beats"]).astype(int), reason=("",) * self.n,
+        )  # fmt: skip
+
     @classmethod
     def empty(cls, n: int) -> Look:
         """Room for ``n`` strips; nobody has judged their findings."""
@@ -60,3 +77,9 @@ class Look(Mapping[str, np.ndarray]):
 
 
 _PLACE = {name: i for i, name in enumerate(READ)}
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """The logarithm of the odds of probabilities, none surer than ``CERTAIN``; NaN stays."""
+    p = np.clip(np.asarray(probabilities, float), CERTAIN, 1 - CERTAIN)
+    return np.log(p / (1 - p))

@@ -58,6 +58,10 @@ class Latent(Protocol):
 
     latent_shape: tuple[int, ...]
 
+    def latents(self, state: State) -> np.ndarray:
+        """The latent of each row's strip ``(B, *latent_shape)``, standardised."""
+        ...
+
 
 @runtime_checkable
 class RepeatsBatches(Protocol):
@@ -98,6 +102,17 @@ class MeasuresPressure(Protocol):
 def measured_pressure(world: Any, state: State) -> np.ndarray:
     """What a cuff says of each row ``(B,)`` [mmHg]; NaN in a world that knows no pressure."""
     return world.pressure(state) if isinstance(world, MeasuresPressure) else np.full(len(state), np.nan)
+
+
+@runtime_checkable
+class Emits(ReadsVitals, Protocol):
+    """Says what a look at its strips will read before it draws them: its futures are judged by what is said."""
+
+    emits: bool  # whether these weights do
+
+    def first_look(self, state: State) -> Look:
+        """What was read off each person's first strip."""
+        ...
 
 
 @runtime_checkable

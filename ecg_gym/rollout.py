@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ecg_gym.core import Patient, State, Treatment, World, concatenate
-from ecg_gym.powers import measured_pressure
+from ecg_gym.look import Look
+from ecg_gym.powers import Emits, measured_pressure
 from ecg_gym.risk.limits import PRESSURE, pressure_term
 
 BATCH_ROWS = 64
+First = np.ndarray | Look  # strips (1 or B, 12, 1024) [mV], or what was read off them
 Progress = Callable[[int], None]  # rows that have been stepped since the last call
 
 
@@ -68,17 +70,36 @@ class Judgement:
 
     @classmethod
     def of(
-        cls, risk: RiskFunction, first: np.ndarray, state: State, names: Sequence[str] = (), world: World | None = None
+        cls, risk: RiskFunction, first: First, state: State, names: Sequence[str] = (), world: Any = None
     ) -> Judgement:
-        """Strips of ``state`` judged against ``first (1 or B, 12, 1024)`` [mV], and the cuff of ``world``."""
-        before = np.broadcast_to(first, state.ecg.shape)
-        said = risk(before, state.ecg, state.patients, state.alive)
-        total = np.asarray(said.total, dtype=float)
+        """``state`` judged against ``first`` of 1 or B rows: its strips, or what ``world`` says of them to a look."""
+        if isinstance(first, Look):
+            before = first if first.n == len(state) else first.take(np.zeros(len(state), int))
+            said = risk.of_looks(before, world.vitals(state), state.patients, state.alive)  # type: ignore[attr-defined]
+            sound, absent = np.ones(len(state), bool), np.full(len(state), np.nan)
+            table = {name: np.asarray(getattr(said.intervals, name, absent), dtype=float) for name in names}
+        else:
+            said = risk(np.broadcast_to(first, state.ecg.shape), state.ecg, state.patients, state.alive)
+            sound = np.isfinite(state.ecg).all(axis=(1, 2))
+            rows = [said.intervals.row(i) for i in range(len(state))] if names else []
+            table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
         pressure = measured_pressure(world, state)
-        total = 1 - (1 - total) * (1 - pressure_term(pressure))
-        finite = np.asarray(said.finite) & np.isfinite(state.ecg).all(axis=(1, 2)) & np.isfinite(total)
-        rows = [said.intervals.row(i) for i in range(len(state))] if names else []
-        table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
+        total = 1 - (1 - np.asarray(said.total, dtype=float)) * (1 - pressure_term(pressure))
+        finite = np.asarray(said.finite) & sound & np.isfinite(total)
         if names:
             table[PRESSURE.quantity] = pressure
         return cls(np.where(finite & state.alive, np.nan_to_num(total, nan=1.0), 1.0), finite, table, said)
+
+
+def first_of(world: Any, risk: RiskFunction, state: State, first: np.ndarray | None = None) -> First:
+    """What futures of ``state`` are judged against: what a world that emits said of the first strip, or of that of
+    ``state`` where no ``first`` is given; in other worlds ``first (1, 12, 1024)`` [mV], or the strip of ``state``.
+    """
+    if isinstance(world, Emits) and world.emits and hasattr(risk, "of_looks"):
+        return world.vitals(state) if first is None else world.first_look(state)
+    return state.ecg if first is None else first
+
+
+def judged_now(world: Any, risk: RiskFunction, state: State) -> Any:
+    """What the risk function says of a state as it is, judged against itself."""
+    return Judgement.of(risk, first_of(world, risk, state), state, world=world).said

@@ -86,7 +86,7 @@ def plan_adaptively(
         measure=str(measure),
         separation=race.certainty(),
         warnings=_remarks(race, ranked),
-        samples=np.concatenate([part.ecg[0] for part in parts[best]]),
+        futures=Futures.join(parts[best]).ecg.rows[0],
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, Patient, State, Treatment, World
 from ecg_gym.pharmacology import FORMULARY, Reasons, indications, resolve_medications
-from ecg_gym.rollout import RiskFunction
+from ecg_gym.rollout import RiskFunction, judged_now
 from planners.facts import Facts, facts_of_state
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference, Recommendation, Unindicated
@@ -67,7 +67,7 @@ def advise(
     check(state, k, horizon)
     measure = resolved(measure, risk_aversion)
     risk = _default_risk() if risk is None else risk
-    facts = facts_of_state(state, risk) if facts is None else facts
+    facts = facts_of_state(state, risk, world) if facts is None else facts
     offered = tuple(FORMULARY.menu() if candidates is None else candidates)
     reasons = {treatment: _reasons(treatment, state, facts) for treatment in offered}
     kept = [t for t in offered if named or t == WATCH or reasons[t].indicated]
@@ -104,8 +104,8 @@ def advise(
         model_calls=sampling.model_calls,
         measure=str(measure),
         warnings=_warnings(state.patients[0], rows, dropped, excluded, settled, facts, remarks),
-        before=state.ecg[0],
-        samples=shown.ecg[0],
+        start=state,
+        futures=shown.ecg.rows[0],
         recommendation=recommendation,
         unindicated=dropped,
         findings=tuple(sorted(facts.findings)),
@@ -145,7 +145,7 @@ class _Sampling:
     def __post_init__(self) -> None:
         self.futures: dict[Treatment, Futures] = {}
         self.model_calls = 0
-        now = self.risk(self.state.ecg, self.state.ecg, self.state.patients, self.state.alive)
+        now = judged_now(self.world, self.risk, self.state)
         self.risk_now = float(now.total[0])
 
     def draw(self, treatments: Sequence[Treatment], more: int, progress: Progress | None = None) -> None:

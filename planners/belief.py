@@ -2,7 +2,7 @@
 
     truth      the env's own state, for planning in the env's own world: an oracle's privilege
     last       the last strip, observed as if the patient had just come in
-    history    a world with ``assimilate(state, ecg)`` starts from the first strip and is told the last one beside it;
+    history    a world with ``assimilate(state, ecg)`` starts from the first strip and takes in every later one;
                any other world gets particles
     particles  the first strip observed, stepped through what was given, weighted by what each later strip measured
 
@@ -11,13 +11,13 @@ Only the chart is read (``planners.history``): strips as they were seen, and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.powers import Assimilates
-from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
+from planners.history import SOON, Chart, before, carry, observed, shifted
 from planners.particles import LATE, ParticleFilter
 
 HOWS = ("truth", "last", "history", "particles")
@@ -48,6 +48,7 @@ class Belief:
             raise ValueError(f"n is {n}; expected at least one particle; pass n=16")
         self.world, self.how, self.n, self.seed = world, how, n, seed
         self.filter: ParticleFilter | None = None
+        self._chain: tuple[list[int], State, np.ndarray] | None = None  # looks taken in, and what came of them
 
     def now(self, chart: Chart) -> Believed:
         """What is believed at the hour of the chart."""
@@ -55,7 +56,7 @@ class Belief:
         if self.how == "last":
             return self._later(chart, *observed(self.world, chart, last))
         if self.how == "history" and isinstance(self.world, Assimilates):
-            return self._later(chart, *self._assimilated(chart, last))
+            return self._later(chart, *self._assimilated(chart))
         if self.filter is None or not self.filter.continues(chart):
             self.filter = ParticleFilter(self.world, chart, self.n, self.seed)
         calls_before = self.filter.calls
@@ -63,15 +64,20 @@ class Belief:
         state, particles = self.filter.at(chart)
         return Believed(state, particles, self.filter.first, self.filter.ess, self.filter.calls - calls_before)
 
-    def _assimilated(self, chart: Chart, last: Seen) -> tuple[State, np.ndarray]:
-        """The first strip observed and the last one beside it, at the hour of the last; and the first as it is seen."""
-        start, first = observed(self.world, chart, chart.looks[0])
-        if len(chart.looks) == 1:
-            return start, first
+    def _assimilated(self, chart: Chart) -> tuple[State, np.ndarray]:
+        """The first strip observed, and every later one taken in at its hour; and the first as it is seen."""
         home = chart.looks[0].hours
-        then = replace(start, hours=np.array([last.hours - home]), taken=(shifted(before(chart, last), home),))
-        ecg = ECG(last.ecg, MODEL_RATE_HZ, tuple(last.missing))
-        return self.world.assimilate(then, ecg), first  # type: ignore[attr-defined]
+        if self._chain is None or self._chain[0] != [id(look) for look in chart.looks[: len(self._chain[0])]]:
+            state, first = observed(self.world, chart, chart.looks[0])
+            self._chain = [id(chart.looks[0])], state, first
+        known, state, first = self._chain
+        for look in chart.looks[len(known) :]:
+            then = state.replaced(
+                hours=np.array([look.hours - home]), taken=(shifted(before(chart, look), home),), dt_hours=None
+            )
+            state = self.world.assimilate(then, ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing)))  # type: ignore[attr-defined]
+        self._chain = [id(look) for look in chart.looks], state, first
+        return state, first
 
     def _later(self, chart: Chart, state: State, first: np.ndarray) -> Believed:
         """The belief of the last look carried on to now, where that look is late."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World, concatenate
-from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, step_noise
+from ecg_gym.rollout import BATCH_ROWS, First, Judgement, RiskFunction, first_of, step_noise
 from planners.rollout import Progress
 from planners.scoring import mean_and_sd
 
@@ -29,7 +29,12 @@ class Branch:
     alive: np.ndarray  # (H, K) bool
     intervals: Mapping[str, np.ndarray]  # name -> (H, K); NaN where not measurable
     state: State  # the K futures after the last step
-    first: np.ndarray  # (K, 12, 1024) float32 [mV]: their strips after the first step
+    early: State  # and after the first
+
+    @property
+    def first(self) -> np.ndarray:
+        """Their strips after the first step ``(K, 12, 1024)`` [mV]; drawn when somebody looks."""
+        return self.early.ecg
 
     @property
     def mean(self) -> float:
@@ -80,7 +85,7 @@ def branches(
     k = len(seeds)
     start = _Node(state.repeat(k), np.zeros(k), np.ones(k, bool), {})
     trace: dict[Course, _Node] = {(): start}
-    against = state.ecg if first is None else first
+    against = first_of(world, risk, state, first)
     for step, layer in enumerate(layers):
         size = max(1, batch_rows // k)
         for i in range(0, len(layer), size):
@@ -94,7 +99,7 @@ def branches(
 
 def _step(
     world: World,
-    before: np.ndarray,
+    before: First,
     moves: Sequence[tuple[_Node, Treatment]],
     risk: RiskFunction,
     names: Sequence[str],
@@ -126,5 +131,5 @@ def _branch(course: Course, nodes: Sequence[_Node], names: Sequence[str]) -> Bra
         alive=np.stack([node.state.alive for node in nodes]),
         intervals={name: np.stack([node.intervals[name] for node in nodes]) for name in names},
         state=nodes[-1].state,
-        first=nodes[0].state.ecg,
+        early=nodes[0].state,
     )

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ecg_gym.core import ECG, Patient, State
+from ecg_gym.core import ECG, Patient, State, World
+from ecg_gym.rollout import judged_now
 from ecg_gym.waveform import measure, to_model_grid
 
 if TYPE_CHECKING:
@@ -51,17 +52,17 @@ class Facts:
         return not self.disagreements
 
 
-def facts_of_record(ecg: ECG, patient: Patient, state: State, risk: RiskFunction) -> Facts:
+def facts_of_record(ecg: ECG, patient: Patient, state: State, risk: RiskFunction, world: World | None = None) -> Facts:
     """What ``ecg (12, T)`` [mV] shows at its own rate, beside what ``state``, the world's view of it, shows."""
     strip = to_model_grid(ecg).signal.reshape(1, 12, -1)
     judged = risk(strip, strip, (patient,), np.ones(1, bool))
     measured = {name: float(value) for name, value in measure(ecg).row(0).items()}
-    return compared(measured, np.asarray(judged.probabilities[0]), facts_of_state(state, risk))
+    return compared(measured, np.asarray(judged.probabilities[0]), facts_of_state(state, risk, world))
 
 
-def facts_of_state(state: State, risk: RiskFunction) -> Facts:
+def facts_of_state(state: State, risk: RiskFunction, world: World | None = None) -> Facts:
     """What the strip of a state of one patient shows: the facts where there is no record behind it."""
-    judged = risk(state.ecg, state.ecg, state.patients, state.alive)
+    judged = judged_now(world, risk, state)
     intervals = {name: float(value) for name, value in judged.intervals.row(0).items()}
     probabilities = np.asarray(judged.probabilities[0])
     return Facts(intervals, probabilities, _likely(probabilities), intervals)

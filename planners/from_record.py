@@ -109,7 +109,7 @@ def prepare(
     world = WorldModel.load(model_path, sampler="ddpm" if preset == "paper" else None)
     risk = RiskModel.load()
     state = world.observe(record.ecg, patient, given)
-    facts = facts_of_record(record.ecg, patient, state, risk)
+    facts = facts_of_record(record.ecg, patient, state, risk, world)
     notes: tuple[str, ...] = ()
     named = all_drugs or drugs_words is not None
     if proposing is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import Patient, Treatment
+from ecg_gym.core import Patient, State, Treatment
 from planners.choice import Choice
 from planners.second_opinion import SecondOpinion
 
@@ -136,9 +136,18 @@ class Plan:
     findings: tuple[str, ...] = ()  # of the record, more likely than not
     second_opinion: SecondOpinion | None = None  # of a network from outside, on the leading candidates
     choice: Choice | None = None  # of a language model, among the candidates; the ranking does not depend on it
-    before: np.ndarray = field(default_factory=lambda: np.zeros((12, 0)), compare=False, repr=False)  # (12, 1024) [mV]
-    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 12, 0)), compare=False, repr=False)
-    """(K, 12, 1024) [mV]: the futures of the best candidate."""
+    start: State | None = field(default=None, compare=False, repr=False)  # of one: the patient before the treatment
+    futures: State | None = field(default=None, compare=False, repr=False)  # of K: those of the best candidate
+
+    @property
+    def before(self) -> np.ndarray:
+        """The strip before ``(12, 1024)`` [mV]; ``(12, 0)`` in a plan read back from JSON."""
+        return np.zeros((12, 0)) if self.start is None else self.start.ecg[0]
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The strips of the best candidate's futures ``(K, 12, 1024)`` [mV]; drawn when somebody looks."""
+        return np.zeros((0, 12, 0)) if self.futures is None else self.futures.ecg
 
     @property
     def best(self) -> Candidate:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.powers import weights_hash
-from ecg_gym.rollout import BATCH_ROWS, RiskFunction
+from ecg_gym.rollout import BATCH_ROWS, RiskFunction, judged_now
 from planners.history import pace_of
 from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference
@@ -84,7 +84,7 @@ def plan(
         measure=str(measure),
         separation=sure,
         warnings=_remarks(ranked, k),
-        samples=sampled.ecg[best],
+        futures=sampled.ecg.rows[best],
     )
 
 
@@ -110,7 +110,7 @@ class Examined:
             risk_now=self.risk_now,
             model_sha256=weights_hash(self.world),
             risk_sha256=str(getattr(self.risk, "sha256", "")),
-            before=self.state.ecg[0],
+            start=self.state,
             **ranking,
         )
 
@@ -127,7 +127,7 @@ def examine(
     from ecg_gym.envs.dynamics import likely
 
     risk = _default_risk() if risk is None else risk
-    now = risk(state.ecg, state.ecg, state.patients, state.alive)
+    now = judged_now(world, risk, state)
     intervals = {name: float(value) for name, value in now.intervals.row(0).items()}
     offered = _menu(drugs) if candidates is None else candidates
     allowed, excluded = admit(offered, state, intervals, rules, likely(now.probabilities[0]))

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ecg_gym.core import WATCH, State, Treatment, World
-from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, step_noise
+from ecg_gym.core import WATCH, State, Treatment, World, concatenate
+from ecg_gym.rollout import BATCH_ROWS, First, Judgement, RiskFunction, first_of, step_noise
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
@@ -29,6 +29,25 @@ class Price(Protocol):
 
 
 @dataclass(frozen=True)
+class Strips:
+    """The strips at the end of C x K futures, drawn when somebody looks: ``strips[row]`` is (K, 12, 1024) [mV]."""
+
+    rows: tuple[State, ...]  # the K hearts of each treatment
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.rows[row].ecg
+
+    def of(self, row: int) -> Strips:
+        """One treatment's."""
+        return Strips(self.rows[row : row + 1])
+
+    @classmethod
+    def join(cls, parts: Sequence[Strips]) -> Strips:
+        """More futures of the same treatments, side by side."""
+        return cls(tuple(concatenate(rows) for rows in zip(*(part.rows for part in parts))))
+
+
+@dataclass(frozen=True)
 class Futures:
     """K futures of C treatments, one row per treatment."""
 
@@ -37,7 +56,7 @@ class Futures:
     alive: np.ndarray  # (C, K) bool, at the end
     intervals: Mapping[str, np.ndarray]  # name -> (C, K), measured at the end; NaN where not measurable
     peaks: Mapping[str, np.ndarray]  # name -> (C, K), the highest on the way; NaN where not measurable at some step
-    ecg: np.ndarray  # (C, K, 12, 1024) float32 [mV], at the end
+    ecg: Strips  # at the end
     model_calls: int  # rows times steps asked of the world
 
     @property
@@ -51,7 +70,7 @@ class Futures:
         intervals, peaks = ({name: x[part] for name, x in table.items()} for table in (self.intervals, self.peaks))
         whole = len(self.risks)
         return Futures(
-            self.risks[part], self.finite[part], self.alive[part], intervals, peaks, self.ecg[part],
+            self.risks[part], self.finite[part], self.alive[part], intervals, peaks, self.ecg.of(row),
             self.model_calls // whole,
         )  # fmt: skip
 
@@ -62,11 +81,10 @@ class Futures:
         def beside(arrays: list[np.ndarray]) -> np.ndarray:
             return np.concatenate(arrays, axis=1)
 
-        risks, finite, alive, ecg = (
-            beside([getattr(p, name) for p in parts]) for name in ("risks", "finite", "alive", "ecg")
-        )
+        risks, finite, alive = (beside([getattr(p, name) for p in parts]) for name in ("risks", "finite", "alive"))
         intervals = {name: beside([p.intervals[name] for p in parts]) for name in parts[0].intervals}
         peaks = {name: beside([p.peaks[name] for p in parts]) for name in parts[0].peaks}
+        ecg = Strips.join([p.ecg for p in parts])
         return cls(risks, finite, alive, intervals, peaks, ecg, sum(p.model_calls for p in parts))
 
 
@@ -93,7 +111,8 @@ def futures(
     """Each treatment given once, then watching up to ``horizon`` [steps]; every step judged against ``first``.
 
     Future k starts at row k of ``particles`` (what the patient may be like, as many rows as seeds), or at ``state``.
-    ``first (1, 12, 1024)`` [mV] is the strip that risk is judged against, by default that of ``state``. With a
+    ``first (1, 12, 1024)`` [mV] is the strip that risk is judged against, by default that of ``state``; a world that
+    emits is judged by what it says of that strip and of the futures, and draws none of them. With a
     ``price``, ``risks`` are mean costs of a step by it (minus the reward of an env) instead of mean risks.
     """
     if len(state) != 1:
@@ -102,31 +121,34 @@ def futures(
         raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
     sampled = np.tile(np.arange(len(seeds)), len(treatments))
     rows = [(treatment, seed) for treatment in treatments for seed in seeds]
-    parts = []
+    parts, ends, against = [], [], first_of(world, risk, state, first)
     for start in range(0, len(rows), batch_rows):
         part = rows[start : start + batch_rows]
         crowd = state.repeat(len(part)) if particles is None else particles[sampled[start : start + batch_rows]]
-        before = np.repeat(state.ecg if first is None else first, len(part), axis=0)
-        parts.append(_roll(world, crowd, before, part, risk, horizon, names, price))
+        end, found = _roll(world, crowd, against, part, risk, horizon, names, price)
+        ends.append(end)
+        parts.append(found)
         if progress is not None:
             progress(min(start + batch_rows, len(rows)), len(rows))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     grid = {name: x.reshape(len(treatments), len(seeds), *x.shape[1:]) for name, x in joined.items()}
     measured, peaks = {name: grid[name] for name in names}, {name: grid[f"peak {name}"] for name in names}
-    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, peaks, grid["ecg"], len(rows) * horizon)
+    whole, k = concatenate(ends), len(seeds)
+    strips = Strips(tuple(whole[i * k : (i + 1) * k] for i in range(len(treatments))))
+    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, peaks, strips, len(rows) * horizon)
 
 
 def _roll(
     world: World,
     crowd: State,
-    before: np.ndarray,
+    before: First,
     rows: Sequence[tuple[Treatment, int]],
     risk: RiskFunction,
     horizon: int,
     names: Sequence[str],
     price: Price | None,
-) -> dict[str, np.ndarray]:
-    """One batch of futures, an array (rows, ...) per quantity."""
+) -> tuple[State, dict[str, np.ndarray]]:
+    """One batch of futures: hearts at the end, and an array (rows, ...) per quantity."""
     seeds, given = [(seed,) for _, seed in rows], [treatment for treatment, _ in rows]
     total, finite = np.zeros(len(rows)), np.ones(len(rows), bool)
     peaks = {name: np.full(len(rows), -np.inf) for name in names}
@@ -143,6 +165,4 @@ def _roll(
         given = [WATCH] * len(rows)
     risks = np.where(finite, total / horizon, 1.0) if price is None else total / horizon
     highest = {f"peak {name}": values for name, values in peaks.items()}
-    return {
-        "risk": risks, "finite": finite, "alive": crowd.alive, "ecg": crowd.ecg, **judgement.intervals, **highest
-    }  # fmt: skip
+    return crowd, {"risk": risks, "finite": finite, "alive": crowd.alive, **judgement.intervals, **highest}

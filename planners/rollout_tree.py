@@ -17,7 +17,7 @@ import numpy as np
 from ecg_gym.core import State, Treatment, World, concatenate
 from ecg_gym.envs.dynamics import likely
 from ecg_gym.envs.reward import RiskReward
-from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, noise
+from ecg_gym.rollout import BATCH_ROWS, Judgement, RiskFunction, first_of, noise
 from ecg_gym.waveform.intervals import NUMERIC
 from planners.pricing import EnvPrice
 from planners.rollout import Price
@@ -85,7 +85,8 @@ class RolloutTree:
             )
         if len(particles) != len(seeds):
             raise ValueError(f"{len(particles)} particles for {len(seeds)} seeds; expected one each; resample them")
-        self.world, self.risk, self.first, self.seeds = world, risk, first, tuple(seeds)
+        self.world, self.risk, self.seeds = world, risk, tuple(seeds)
+        self.first = first_of(world, risk, particles[0], first)
         self.menu, self.allowed, self.horizon = tuple(menu), np.asarray(allowed, dtype=bool), horizon
         self.budget, self.discount, self.batch_rows = budget, discount, batch_rows
         self.price = EnvPrice(RiskReward(), horizon, 1) if price is None else price

@@ -52,6 +52,7 @@ FREE = (
     "device",
     "save_every",
     "workers",
+    "seconds",
 )  # fields that may change when a run goes on: the losses do not depend on them
 
 Batch = dict[str, Tensor]
@@ -91,6 +92,8 @@ class LoopConfig:
     """Processes that draw batches ahead; None is up to 8 beside a GPU and 0 beside a CPU. A ``draw`` that looks at what
     is being trained needs 0."""
     devices: int = 1  # processes that train together through Lightning Fabric, each with a batch of its own
+    seconds: float | None = None
+    """Of wall clock for the whole run: where it is behind, its schedule skips steps, and so it ends in time."""
 
     def __post_init__(self) -> None:
         whole = {"steps": 0, "warmup": 0, "seed": 0, "save_every": 1, "devices": 1}  # name -> least
@@ -100,6 +103,8 @@ class LoopConfig:
         for name in ("learning_rate", "final_fraction", "weight_decay", "clip", "ema_decay"):
             if not isinstance(value := getattr(self, name), int | float) or isinstance(value, bool) or not value >= 0:
                 raise ValueError(f"{name} is {value!r}; expected a number from 0; mend the preset")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds is {self.seconds!r}; expected a positive number, or None; mend the preset")
         pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
         if not pair or not all(isinstance(beta, float) and 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas!r}; expected two numbers from 0 and below 1; mend the preset")
@@ -120,6 +125,8 @@ class TrainState:
     optimizer: torch.optim.AdamW
     config: LoopConfig
     step: int = 0
+    elapsed: float = 0.0  # [s] of training in the sessions before
+    clock: Callable[[], float] = time.monotonic
     fabric: Any = None  # of several processes
     wrapped: Any = None  # the component behind Fabric
 
@@ -182,13 +189,14 @@ def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> It
             pass
         distributed.part(state.fabric)
         raise distributed.WorkerDone
-    config, rows = state.config, []
+    config, rows, before = state.config, [], state.step
     folder = folder if distributed.is_first() else None  # a stage that every process repeats alone is written by one
     if folder is not None:
         _forget_after(state.step, Path(folder) / LOSSES)
     for step, logs in _steps(state, draw):
         rows.append({"step": step, **logs})
-        due, last = step % config.save_every == 0, step == config.steps
+        due, last = step // config.save_every > before // config.save_every, step == config.steps
+        before = step
         if due and not last:
             _keep(state, rows, folder)
         yield step, logs
@@ -213,7 +221,7 @@ def save_state(state: TrainState, folder: str | Path) -> Path:
     tensors |= {f"ema.{name}": value for name, value in state.ema.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    document = {"step": state.step, "config": asdict(state.config)}
+    document = {"step": state.step, "seconds": state.elapsed, "config": asdict(state.config)}
     with atomic_write(path) as aside:
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, aside, _entry(document))
     return path
@@ -241,7 +249,7 @@ def resume(component: nn.Module, config: LoopConfig, folder: str | Path) -> Trai
             moments.setdefault(int(index), {})[key] = value
         settings = {"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]}
         state.optimizer.load_state_dict(settings)
-        state.step = int(document["step"])
+        state.step, state.elapsed = int(document["step"]), float(document.get("seconds", 0.0))
     return state
 
 
@@ -289,8 +297,10 @@ def losses(folder: str | Path) -> list[dict[str, float]]:
 
 def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
     """Every step that remains, on this process; all processes together when there are several."""
-    config = state.config
+    config, spent, began = state.config, state.elapsed, state.clock()
     for batch in _batches(state, draw):
+        if state.step >= config.steps:
+            return
         logs = _update(state, batch)
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(logs[name]):
@@ -299,7 +309,9 @@ def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
                     f"lower learning_rate (now {config.learning_rate:g}) or look at the batch, then resume from the "
                     "last saved state"
                 )
-        state.step += 1
+        state.elapsed = spent + state.clock() - began
+        due = 0 if config.seconds is None else int(config.steps * state.elapsed / config.seconds)
+        state.step = min(max(state.step + 1, due), config.steps)
         yield state.step, logs
 
 

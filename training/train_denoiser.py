@@ -38,7 +38,7 @@ from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
 from ecg_gym.world_model.codecs import Codec, load_codec
-from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names
+from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names, unread
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
 from ecg_gym.world_model.forecaster import Forecaster, Known
@@ -55,6 +55,7 @@ from training.train_interval_model import IntervalModelPreset
 LICENCE = "made by this package (Apache-2.0)"
 STARTS_PER_SCENARIO = 8  # how many of its patients each scenario lends to the trials
 SITUATIONS = "situations"  # folder beside the shards: trials of people in the scenarios only
+READINGS = "readings"  # another: trials of anybody without their strips, for the interval model
 STARTS_PER_SITUATION = 64
 LIMITS = (
     "Learned from virtual drug trials only; no real post-dose ECG was ever shown to it.",
@@ -101,6 +102,7 @@ class WorldModelPreset:
     shards: int = 260  # of virtual trials; the denoiser learns from the first `denoiser_shards` of them
     denoiser_shards: int = 160
     situations: int = 0  # shards more, of people in the scenarios only: for the prognosis, which else meets few of them
+    readings: int = 0  # shards more, of anybody, without strips: for the prognosis
     draws: bool = True  # False keeps the denoiser of --start as it is, and learns a new prognosis only
     real: float = 0.15  # share of a batch that is real strips redrawn as they are, where there are any (--data)
     design: TrialDesign = field(default_factory=TrialDesign)
@@ -141,7 +143,12 @@ PRESETS["continued"] = replace(  # from other weights (--start), with real strip
     PRESETS["default"],
     loop=LoopConfig(steps=3000, warmup=100, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
 )
-PRESETS["foretold"] = replace(PRESETS["default"], situations=240, draws=False)  # a new prognosis for old weights
+PRESETS["foretold"] = replace(  # for old weights (--start): their prognosis goes on, with what it was not told before
+    PRESETS["default"], shards=160, situations=80, readings=240, draws=False,
+    prognosis=IntervalModelPreset(
+        loop=LoopConfig(steps=3000, warmup=50, learning_rate=5e-4, ema_decay=0.998, weight_decay=0.1, save_every=100)
+    ),
+)  # fmt: skip
 PRESETS |= {  # for the ablation: the same patients, the same six minutes on one core, one thing changed at a time
     "brief": replace(PRESETS["default"], loop=_BRIEF, denoiser_shards=60),
     "brief-no-epk": replace(
@@ -222,7 +229,7 @@ def features_of(
 ) -> np.ndarray:
     """The denoiser's raw features ``(N, F)`` of these pairs."""
     i, j = data.before[rows], data.after[rows]
-    reference = Look(data.observed[i], data.board[i], data.hours[i])
+    reference = Look(data.observed[i], data.board[i], data.hours[i], unread(len(i)))
     targets = data.decoded_intervals[j] if has_targets else None
     return render_features(data.person[j], reference, data.board[j], data.hours[j], missing, strength, targets)
 
@@ -332,19 +339,31 @@ def make_trials(preset: WorldModelPreset, folder: Path) -> None:
     if preset.situations:
         people = scenario_starts(STARTS_PER_SITUATION)
         _make(folder / SITUATIONS, range(preset.situations), in_situations(preset.design), people)
+    if preset.readings:
+        _make(folder / READINGS, range(preset.readings), of_readings(preset.design), scenario_starts())
 
 
 def in_situations(design: TrialDesign) -> TrialDesign:
     """The same trials on people of the scenarios only, mostly with the drugs that are on offer there."""
     return replace(
         design, scenarios=1.0, own_drugs=0.85, watch=(0.2, 0.5, 0.8), pair=0.1,
-        steps=tuple(steps for steps in design.steps if steps <= 4), seed=design.seed + 2,
+        steps=tuple(steps for steps in design.steps if steps <= 4), strips=False, seed=design.seed + 2,
     )  # fmt: skip
+
+
+def of_readings(design: TrialDesign) -> TrialDesign:
+    """The same trials on other people, without their strips."""
+    return replace(design, strips=False, seed=design.seed + 4)
 
 
 def _make(folder: Path, shards: range, design: TrialDesign, starts: Sequence[Start]) -> None:
     for _ in make_shards(folder, shards, design, starts):
         pass
+    write_splits(folder, shards, design)
+
+
+def write_splits(folder: Path, shards: range, design: TrialDesign) -> None:
+    """Say beside the shards who is in which split, and what only the test split holds."""
     pairs = [pair for pair in combinations(FORMULARY.medicines, 2) if is_held_out(pair, design)]
     sides = {shard: split_of(shard) for shard in shards}
     splits.write_trials(folder, sides, design.patients, levels=(design.held_out_level,), pairs=pairs)
@@ -402,17 +421,26 @@ def run(
     return path
 
 
+def prepare(preset: WorldModelPreset, trials: Path, folder: Path, codec: Path) -> None:
+    """Encode the strips that the denoiser learns from; kept in ``folder``, where :func:`run` finds them."""
+    network = load_codec(codec)
+    for split in ("train", "validation"):
+        drawings(preset, network, codec, trials, split, folder)
+
+
 def _foretold_anew(
     preset: WorldModelPreset, trials: Path, folder: Path, codec: Path, start: Path | None, show: bool
 ) -> Path:
-    """The weights of ``start`` with a prognosis that has learned anew, and the denoiser as it was."""
+    """The weights of ``start`` with a prognosis that has gone on learning, and the denoiser as it was."""
     if start is None or preset.prognosis is None:
         raise ValueError(
             "this preset learns a prognosis for weights that are there, and start is None; expected a folder or file "
             "of weights; pass --start ecg_gym/assets, or train everything with --preset default"
         )
     old = WorldModel.load(start).forecaster
-    (learned, features), first = foretell(preset, trials, folder / "prognosis", show)
+    assert old.prognosis is not None
+    assert old.outlook is not None
+    (learned, features), first = foretell(preset, trials, folder / "prognosis", show, (old.prognosis, old.outlook))
     made = Forecaster(old.denoiser.config, old.features, learned.config, features)
     made.denoiser.load_state_dict(old.denoiser.state_dict())
     assert made.prognosis is not None
@@ -423,17 +451,19 @@ def _foretold_anew(
 
 
 def foretell(
-    whole: WorldModelPreset, trials: Path, folder: Path, show: bool = True
-) -> tuple[tuple[IntervalModel, FeatureScale], dict[str, Any]]:
+    whole: WorldModelPreset, trials: Path, folder: Path, show: bool = True,
+    start: tuple[IntervalModel, FeatureScale] | None = None,
+) -> tuple[tuple[IntervalModel, FeatureScale], dict[str, Any]]:  # fmt: skip
     """The first stage: a trained prognosis with its features, and what it reached on held-out patients."""
     preset = whole.prognosis
     assert preset is not None
-    folders = [trials, trials / SITUATIONS] if whole.situations else [trials]
+    more = {SITUATIONS: whole.situations, READINGS: whole.readings}
+    folders = [trials, *(trials / name for name, shards in more.items() if shards)]
     people = {split: without_strips(folders, split) for split in ("train", "validation")}
     logs: Logs = {}
-    for _, logs, learned, features in train_interval_model.train(preset, people["train"], folder, show):  # noqa: B007
+    for _, logs, learned, features in train_interval_model.train(preset, people["train"], folder, show, start):  # noqa: B007
         pass
-    learned, features = train_interval_model.finished(preset, people["train"], folder)
+    learned, features = train_interval_model.finished(preset, people["train"], folder, start)
     learned.requires_grad_(False)
     train_interval_model.widen(learned, features, people["validation"])
     reached = train_interval_model.validate(learned, features, people["validation"])

@@ -7,14 +7,17 @@ rows the measurement before is not the true one but one that the model itself dr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ecg_gym.columns import once_per_object
 from ecg_gym.datasets.transitions import Trials
+from ecg_gym.look import log_odds
+from ecg_gym.streams import Streams
 from ecg_gym.world_model.conditioning import (
     OBSERVED,
     PEOPLE,
@@ -25,7 +28,8 @@ from ecg_gym.world_model.conditioning import (
     feature_names,
     raw_features,
 )
-from ecg_gym.world_model.interval_model import Chance, IntervalModel, PrognosisConfig, base_of, target_of
+from ecg_gym.world_model.interval_model import Chance, Emission, IntervalModel, PrognosisConfig, base_of, target_of
+from ecg_gym.world_model.memory import nothing, remembered
 from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 
@@ -40,6 +44,9 @@ class Objective:
     person: float = 0.15  # all covariates unknown
     covariate: float = 0.1  # each covariate unknown
     measurement: float = 0.03  # each measured interval unknown
+    open_from: float = 0.9  # of the training; from here on nothing is hidden
+    findings: float = 2.0  # weight of the squared errors of the 17 findings
+    judgement: float = 20.0  # weight of the squared error of what the risk makes of them
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class IntervalModelPreset:
     blocks: int = 2
     components: int = 6
     dropout: float = 0.1
+    findings: int = 64  # units of the head that says the next findings; 0 has none
     batch: int = 512
     objective: Objective = field(default_factory=Objective)
     loop: LoopConfig = field(
@@ -90,15 +98,31 @@ def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
 
 def look(trials: Trials, rows: np.ndarray) -> Look:
     """What there is to know of these strips."""
-    return Look(trials.observed[rows], trials.board[rows], trials.hours[rows])
+    return Look(
+        *(trials.observed[rows], trials.board[rows], trials.hours[rows], trials.findings[rows], trials.pressure[rows])
+    )
 
 
-def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None) -> np.ndarray:
-    """The raw features ``(N, F)`` of these pairs, columns ``feature_names()``."""
+@once_per_object
+def memories(trials: Trials) -> np.ndarray:
+    """What is remembered at each strip of the person's earlier ones ``(S, len(MEMORY))``; worked out once."""
+    first = trials.first()
+    place, sums = np.arange(len(trials)) - first, nothing(len(trials))
+    for step in range(1, int(place.max(initial=0)) + 1):
+        rows = np.flatnonzero(place == step)
+        sums[rows] = remembered(sums[rows - 1], look(trials, first[rows]), look(trials, rows - 1), look(trials, rows))
+    return sums
+
+
+def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None, memory: np.ndarray | None = None) -> np.ndarray:
+    """The raw features ``(N, F)`` of these pairs, columns ``feature_names()``; ``before`` and ``memory`` are the true
+    ones unless given.
+    """
     return raw_features(
         trials.person[pairs.after],
         look(trials, pairs.home),
         before or look(trials, pairs.before),
+        memories(trials)[pairs.before] if memory is None else memory,
         trials.board[pairs.after],
         trials.hours[pairs.after],
         trials.ended[pairs.after] - trials.ended[pairs.before],
@@ -114,23 +138,39 @@ class IntervalModelTrainer(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean negative log-likelihood [nat] and its parts."""
-        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator: lend it this step's seed
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=rng, device=rng.device)))
-            parts = self.prognosis.nll(
-                batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]
-            )
+        parts = self.prognosis.nll(
+            *(batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]),
+            *(batch["was"], batch["findings"], batch["cuff"], batch["next_cuff"]),
+        )
         parts = {name: part.mean() for name, part in parts.items()}
-        return parts["intervals"] + parts["signs"] + self.objective.deaths * parts["death"], parts
+        loss = parts["intervals"] + parts["signs"] + self.objective.deaths * parts["death"]
+        if "findings" in parts:
+            loss = loss + self.objective.findings * parts["findings"] + self.objective.judgement * parts["judgement"]
+        return loss + parts.get("pressure", loss.new_zeros(())), parts
 
 
-def new_prognosis(preset: IntervalModelPreset, trials: Trials, pairs: Pairs) -> tuple[IntervalModel, FeatureScale]:
-    """An untrained prognosis, its features and surprises scaled to the training data."""
+def new_prognosis(
+    preset: IntervalModelPreset, trials: Trials, pairs: Pairs, start: tuple[IntervalModel, FeatureScale] | None = None
+) -> tuple[IntervalModel, FeatureScale]:
+    """An untrained prognosis, its features and surprises scaled to the training data; or one that begins as ``start``:
+    the same answers, deaf at first to features that ``start`` did not have.
+    """
     some = pairs[np.random.default_rng(0).permutation(len(pairs))[:40_000]]
     raw, names = complete(raw_of(trials, some), feature_names())
     features = FeatureScale.fit(names, raw)
     torch.manual_seed(preset.loop.seed)  # only for the first weights; all later randomness is per step
+    if start is not None:
+        return continued(*start, features, preset)
     prognosis = IntervalModel(
-        PrognosisConfig(len(features.names), preset.width, preset.blocks, preset.components, preset.dropout)
+        PrognosisConfig(
+            len(features.names),
+            preset.width,
+            preset.blocks,
+            preset.components,
+            preset.dropout,
+            preset.findings,
+            pressure=True,
+        )
     )
     target, _ = target_of(trials.observed[some.after])
     base = base_of(raw, names)
@@ -141,32 +181,64 @@ def new_prognosis(preset: IntervalModelPreset, trials: Trials, pairs: Pairs) -> 
     return prognosis, features
 
 
+def continued(
+    old: IntervalModel, known: FeatureScale, features: FeatureScale, preset: IntervalModelPreset
+) -> tuple[IntervalModel, FeatureScale]:
+    """A prognosis with the features of a new table that answers as ``old`` does; its size is that of ``old``."""
+    place = {name: i for i, name in enumerate(known.names)}
+    offset, scale = features.offset.copy(), features.scale.copy()
+    for i, name in enumerate(features.names):
+        if name in place:
+            offset[i], scale[i] = known.offset[place[name]], known.scale[place[name]]
+    merged = FeatureScale(features.names, offset, scale)
+    config = replace(
+        old.config,
+        n_features=len(features.names),
+        dropout=preset.dropout,
+        findings=old.config.findings or preset.findings,
+        pressure=True,
+    )
+    new, given = IntervalModel(config), old.state_dict()
+    column = torch.zeros(config.width, len(features.names))
+    for i, name in enumerate(features.names):
+        if name in place:
+            column[:, i] = given["enter.weight"][:, place[name]]
+    new.load_state_dict({**new.state_dict(), **given, "enter.weight": column})
+    return new, merged
+
+
 def draw_batch(
     rng: np.random.Generator, trials: Trials, pairs: Pairs, prognosis: IntervalModel, features: FeatureScale,
-    preset: IntervalModelPreset, own: float = 0.0,
+    preset: IntervalModelPreset, own: float = 0.0, hiding: bool = True,
 ) -> Batch:  # fmt: skip
     """A batch of pairs, something hidden here and there, some seen after a draw of the model's own."""
     chosen = pairs[rng.integers(len(pairs), size=preset.batch)]
-    before = look(trials, chosen.before)
+    before, memory = look(trials, chosen.before), memories(trials)[chosen.before]
     rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.home))
     if len(rolled):
         step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.home[rolled])
-        observed = before.observed.copy()
-        observed[rolled] = _draw(rng, trials, step, prognosis, features)
-        before = Look(observed, before.board, before.hours)
-    raw = raw_of(trials, chosen, before)
-    _hide(rng, raw, preset.objective)
+        said = _draw(rng, trials, step, prognosis, features)
+        observed, findings, memory = before.observed.copy(), before.findings.copy(), memory.copy()
+        observed[rolled], findings[rolled], cuff = said.observed, said.findings, before.cuff.copy()
+        cuff[rolled] = said.pressure
+        before = Look(observed, before.board, before.hours, findings, cuff)
+        memory[rolled] = remembered(
+            memories(trials)[step.before], look(trials, step.home), look(trials, step.before), before[rolled]
+        )
+    raw = raw_of(trials, chosen, before, memory)
+    if hiding:
+        _hide(rng, raw, preset.objective)
     return _batch(raw, trials, chosen, features)
 
 
 def _draw(
     rng: np.random.Generator, trials: Trials, step: Pairs, prognosis: IntervalModel, features: FeatureScale
-) -> np.ndarray:
+) -> Emission:
     raw, names = complete(raw_of(trials, step), feature_names())
     base = torch.from_numpy(base_of(raw, names).astype(np.float32))
-    uniform = rng.random((3, len(step)))
-    chance = Chance(uniform[0], uniform[1], rng.standard_normal((len(step), base.shape[1])), uniform[2])
-    return prognosis.draw(torch.from_numpy(features(raw, names)), base, chance)[0]
+    chance = Chance.of(Streams.start(rng.integers(0, 2**64, (len(step), 2), dtype=np.uint64)))
+    cuff = raw[:, names.index("expected_from_before.map_mmhg")]
+    return prognosis.draw(torch.from_numpy(features(raw, names)), base, chance, trials.findings[step.before], cuff)
 
 
 def batch_of(trials: Trials, pairs: Pairs, features: FeatureScale) -> Batch:
@@ -183,6 +255,10 @@ def _batch(raw: np.ndarray, trials: Trials, pairs: Pairs, features: FeatureScale
         "target": target,
         "signs": signs,
         "survived": trials.alive[pairs.after],
+        "was": np.nan_to_num(log_odds(trials.findings[pairs.before])),
+        "findings": np.nan_to_num(trials.findings[pairs.after]),
+        "cuff": raw[:, names.index("expected_from_before.map_mmhg")],
+        "next_cuff": trials.pressure[pairs.after],
     }
     return {name: torch.from_numpy(np.asarray(column, dtype=np.float32)) for name, column in columns.items()}
 
@@ -204,18 +280,23 @@ def _hide(rng: np.random.Generator, raw: np.ndarray, objective: Objective) -> No
 
 
 def train(
-    preset: IntervalModelPreset, trials: Trials, folder: Path, show: bool = True
+    preset: IntervalModelPreset,
+    trials: Trials,
+    folder: Path,
+    show: bool = True,
+    start: tuple[IntervalModel, FeatureScale] | None = None,
 ) -> Iterator[tuple[int, Logs, IntervalModel, FeatureScale]]:
     """Yields ``(step, logs, averaged prognosis, its features)``; resumes from ``folder``."""
     pairs = pairs_of(trials)
-    prognosis, features = new_prognosis(preset, trials, pairs)
+    prognosis, features = new_prognosis(preset, trials, pairs, start)
     trainer = IntervalModelTrainer(prognosis, preset.objective)
     state = run_record.resume(trainer, preset.loop, folder)
     averaged: IntervalModel = state.ema.prognosis  # type: ignore[assignment]
 
     def draw(rng: np.random.Generator) -> Batch:
-        own = preset.objective.own if state.step >= preset.objective.own_from * preset.loop.steps else 0.0
-        return draw_batch(rng, trials, pairs, averaged, features, preset, own)
+        row, share = preset.objective, state.step / preset.loop.steps
+        own = row.own if share >= row.own_from else 0.0
+        return draw_batch(rng, trials, pairs, averaged, features, preset, own, hiding=share < row.open_from)
 
     steps = loop.train(state, draw, folder)
     for step, logs in loop.report(steps, preset.loop, "prognosis", folder) if show else steps:
@@ -249,12 +330,17 @@ def validate(prognosis: IntervalModel, features: FeatureScale, trials: Trials, r
     pairs = pairs_of(trials, farthest=1)
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(rows, len(pairs))).astype(int)]
     batch = _batch(raw_of(trials, pairs), trials, pairs, features)
-    parts = prognosis.nll(batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"])
+    parts = prognosis.nll(
+        *(batch["condition"], batch["base"], batch["target"], batch["signs"].long(), batch["survived"]),
+        *(batch["was"], batch["findings"], batch["cuff"], batch["next_cuff"]),
+    )
     return {name: float(part.mean()) for name, part in parts.items()}
 
 
-def finished(preset: IntervalModelPreset, trials: Trials, folder: Path) -> tuple[IntervalModel, FeatureScale]:
+def finished(
+    preset: IntervalModelPreset, trials: Trials, folder: Path, start: tuple[IntervalModel, FeatureScale] | None = None
+) -> tuple[IntervalModel, FeatureScale]:
     """The averaged prognosis that a run in ``folder`` has reached, and its features."""
-    prognosis, features = new_prognosis(preset, trials, pairs_of(trials))
+    prognosis, features = new_prognosis(preset, trials, pairs_of(trials), start)
     state = run_record.resume(IntervalModelTrainer(prognosis, preset.objective), preset.loop, folder)
     return state.ema.prognosis, features  # type: ignore[return-value]

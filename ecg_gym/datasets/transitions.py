@@ -26,6 +26,7 @@ from ecg_gym.core import concatenate as concatenate_states
 from ecg_gym.executor import Executor, completed, executor
 from ecg_gym.io import write_npz
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.powers import measured_pressure
 
 SPLITS = ("train", "validation", "test")
 TRUTHS = ("hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "tpeak_tend_ms")  # names of Intervals
@@ -37,7 +38,7 @@ class TrialDesign:
 
     patients: int = 64  # per shard
     steps: tuple[int, ...] = (2, 4, 8)  # transitions per patient; one is drawn per shard
-    dt_hours: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # one is drawn per shard [h]
+    dt_hours: tuple[float, ...] = (1 / 12, 0.25, 1.0, 1.0, 1.0, 2.0, 4.0, 12.0, 24.0)  # one is drawn per shard [h]
     scenarios: float = 0.3  # share of patients who start in one of the `starts`; the rest are anybody
     watch: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # probability of giving nothing; one is drawn per patient
     pair: float = 0.2  # probability of two drugs together
@@ -46,6 +47,8 @@ class TrialDesign:
     held_out_level: float = 0.75  # only in test shards
     held_out_pairs: int = 6  # one pair of drugs in this many is only in test shards
     held_out_share: float = 0.25  # of a test shard's doses and pairs
+    strips: bool = True  # whether the strips are kept, not only what is read off them
+    classifier: str = ""  # file of weights that read the findings; "" is the package's
     seed: int = 2027
 
 
@@ -61,7 +64,7 @@ class Start:
 class Trials:
     """S strips, those of one person in a row and in time. Strips are on the model grid, independent leads only."""
 
-    strips: np.ndarray  # (S, 8, 1024) float16 [mV]; zero for a person who died in the step before
+    strips: np.ndarray  # (S, 8, 1024) float16 [mV]; zero for a person who died in the step before. Or (S, 0): not kept
     observed: np.ndarray  # (S, O) float32, measured on the strip, columns conditioning.OBSERVED
     board: np.ndarray  # (S, D) float32, what an average person has on board, columns conditioning.BOARD
     ended: np.ndarray  # (S, 4) float32, integrated hazards of endings since the first strip, columns ENDINGS
@@ -69,6 +72,8 @@ class Trials:
     truth: np.ndarray  # (S, 7) float32, columns TRUTHS, by the virtual patient; NaN where there is none
     hazard: np.ndarray  # (S, 3) float32 [1/h], columns virtual_patient.truth.HAZARDS
     alive: np.ndarray  # (S,) bool
+    findings: np.ndarray  # (S, 17) float32, probabilities that the packaged classifier reads off the strip
+    pressure: np.ndarray  # (S,) float32 [mmHg], mean arterial pressure by a cuff; NaN is unknown
     treatment: np.ndarray  # (S,) str, what was given at the strip before; "" at the first
     held_out: np.ndarray  # (S,) bool: a dose level or a pair of drugs that training does not meet was given by then
     rhythm: np.ndarray  # (S,) str
@@ -145,7 +150,7 @@ def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) ->
     ids = shard * design.patients + np.arange(len(state))
     held_out = np.zeros(len(state), bool)
     ended = np.zeros((len(state), 4))
-    looks = [_look(world, state, ids, np.full(len(state), ""), held_out, ended)]
+    looks = [_look(world, state, ids, np.full(len(state), ""), held_out, ended, design)]
     for _ in range(steps):
         there = np.flatnonzero(state.alive)
         state, ids, held_out, watch, ended = state[there], ids[there], held_out[there], watch[there], ended[there]
@@ -159,7 +164,7 @@ def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) ->
         was, state = state.hours, world.step(state, given, rng)
         held_out = held_out | np.array(unusual)
         ended = ended + endings(state.taken, state.patients, was, state.hours)
-        looks.append(_look(world, state, ids, np.array([str(g) for g in given]), held_out, ended))
+        looks.append(_look(world, state, ids, np.array([str(g) for g in given]), held_out, ended, design))
     made = concatenate(looks)
     return made[np.lexsort((made.hours, made.patient))]
 
@@ -258,8 +263,10 @@ def _draw_dose(drug: str, patient: Patient, rng: np.random.Generator, levels: Se
 
 
 def _look(
-    world: World, state: State, ids: np.ndarray, given: np.ndarray, held_out: np.ndarray, ended: np.ndarray
-) -> Trials:
+    world: World, state: State, ids: np.ndarray, given: np.ndarray, held_out: np.ndarray, ended: np.ndarray,
+    design: TrialDesign,
+) -> Trials:  # fmt: skip
+    from ecg_gym.risk.classifier import reader
     from ecg_gym.virtual_patient.truth import HAZARDS
     from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, boards, observe_strips, people
 
@@ -267,13 +274,17 @@ def _look(
     there = state.alive[:, None]
     intervals = np.array([[truth.intervals[name] for name in TRUTHS] for truth in truths], dtype=np.float32)
     return Trials(
-        strips=(independent_from_leads(state.ecg) * there[..., None]).astype(np.float16),
+        strips=(independent_from_leads(state.ecg) * there[..., None]).astype(np.float16)
+        if design.strips
+        else np.zeros((len(state), 0), np.float16),
+        findings=np.where(there, reader(design.classifier).probabilities(state.ecg), np.nan).astype(np.float32),
         observed=np.where(there, observe_strips(state.ecg), np.nan).astype(np.float32),
         board=boards(state.taken, state.patients, state.hours).astype(np.float32),
         ended=ended.astype(np.float32),
         person=people(state.patients).astype(np.float32),
         truth=np.where(there, intervals, np.nan).astype(np.float32),
         hazard=np.array([[t.hazard_per_hour[name] for name in HAZARDS] for t in truths], dtype=np.float32),
+        pressure=np.where(state.alive, measured_pressure(world, state), np.nan).astype(np.float32),
         alive=state.alive.copy(),
         treatment=given,
         held_out=held_out.copy(),

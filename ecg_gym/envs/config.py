@@ -62,7 +62,7 @@ class EnvConfig:
     samples: int = 1  # futures judged per step; the first is the one that happens
     risk_aversion: float = 0.0  # weight of the SD of those futures in the reward
     privileged: bool = False  # show the truth in info, where the world knows it
-    fidelity: str = "strip"  # "vitals": readings without strips, some fifty times as fast
+    fidelity: str | None = None  # "strip": readings off strips; "vitals": without; None is the world's own
 
     def __post_init__(self) -> None:
         self._check_words()
@@ -72,7 +72,7 @@ class EnvConfig:
     def _check_words(self) -> None:
         if self.invalid_action not in INVALID:
             raise ValueError(f"invalid_action is {self.invalid_action!r}; expected one of {INVALID}; pass 'noop'")
-        if self.fidelity not in FIDELITIES:
+        if self.fidelity not in (None, *FIDELITIES):
             raise ValueError(f"fidelity is {self.fidelity!r}; expected one of {FIDELITIES}; leave it out")
         if self.menu not in MENUS:
             raise ValueError(f"menu is {self.menu!r}; expected one of {MENUS}; leave it out")
@@ -166,7 +166,7 @@ class EnvSetup:
         if self.config.obs == "waveform":
             return {"ecg": dynamics.strips(episode), "features": seen}
         if self.config.obs == "latent":
-            return {"latent": dynamics.latents(episode), "features": seen}
+            return {"latent": dynamics.latents(self.task, episode), "features": seen}
         return seen
 
     def masks(self, episode: Episode) -> np.ndarray:
@@ -264,7 +264,7 @@ def make_setup(config: EnvConfig) -> EnvSetup:
         reward_timing=config.reward_timing,
         cost=config.cost,
         tier=tier,
-        fidelity=config.fidelity,
+        fidelity=config.fidelity or str(getattr(world, "fidelity", "strip")),
     )
     _check_fidelity(task)
     setup = EnvSetup(config, task, action_code(config.actions, menu))

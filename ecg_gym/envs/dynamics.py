@@ -345,9 +345,11 @@ def strips(episode: Episode) -> np.ndarray:
     return np.clip(np.nan_to_num(newest), -STRIP_LIMIT_MV, STRIP_LIMIT_MV).astype(np.float32)
 
 
-def latents(episode: Episode) -> np.ndarray:
+def latents(task: Task, episode: Episode) -> np.ndarray:
     """The current latents ``(B, ...)`` within the bounds of the space; only states of a world model have them."""
-    return np.clip(np.nan_to_num(episode.state.inner["latent"]), -LATENT_LIMIT, LATENT_LIMIT).astype(np.float32)
+    return np.clip(np.nan_to_num(task.world.latents(episode.state)), -LATENT_LIMIT, LATENT_LIMIT).astype(  # type: ignore[attr-defined]
+        np.float32
+    )
 
 
 def finding_names() -> tuple[str, ...]:

@@ -155,6 +155,7 @@ def _reason(error: Exception) -> str:
 
 
 def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.ndarray]]) -> Trials:
+    from ecg_gym.risk.classifier import reader
     from ecg_gym.virtual_patient.truth import HAZARDS
     from ecg_gym.world_model.conditioning import (
         BOARD,
@@ -180,6 +181,8 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
         person=people(who).astype(np.float32),
         truth=np.stack([_published(strip.intervals) for strip, _ in there]).astype(np.float32),
         hazard=np.full((n, len(HAZARDS)), np.nan, np.float32),
+        findings=reader().probabilities(whole).astype(np.float32),
+        pressure=np.full(n, np.nan, np.float32),
         alive=np.ones(n, bool),
         treatment=np.array(["", *(str(_between(given[0], a, b)) for a, b in pairwise(hours))]),
         held_out=np.zeros(n, bool),

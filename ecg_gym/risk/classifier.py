@@ -8,6 +8,7 @@ Eight independent leads of the model grid go in (the other four follow from them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,12 @@ class FindingsNet(nn.Module):
         calibrated = torch.where(decided, STEEPNESS * margins, weighed)
         padded = nn.functional.pad(calibrated, (0, -calibrated.shape[-1] % LANES))
         return torch.sigmoid(padded)[..., : calibrated.shape[-1]]
+
+
+@cache
+def reader(path: str = "") -> Findings:
+    """The classifier at ``path``, by default that of the package's weights; loaded once."""
+    return Findings.load(path or None)
 
 
 class Findings:

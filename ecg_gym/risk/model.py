@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg_gym.columns import FEMALE, Patients
 from ecg_gym.core import ECG, LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, Patient
+from ecg_gym.look import Look
 from ecg_gym.risk import aggregate, limits
 from ecg_gym.risk.cache import MeasuredStrips
 from ecg_gym.risk.source import FindingsSource
@@ -119,6 +120,15 @@ class RiskModel:
             finite=finite,
             readable=readable & finite,
         )
+
+    def of_looks(self, before: Look, after: Look, patients: Sequence[Patient], alive: np.ndarray) -> Risk:
+        """The risk of what is read ``after`` for hearts that read ``before``: as of strips, without the strips."""
+        terms, total, cost = self.judge(before, after, Patients.of(patients), np.asarray(alive, bool))
+        probabilities = after.probabilities.T
+        with np.errstate(invalid="ignore"):
+            readable = ~(probabilities[:, aggregate.POOR_QUALITY] >= aggregate.UNREADABLE)
+        sound = np.ones(len(total), bool)
+        return Risk(total, cost, terms, after.as_intervals(), probabilities, sound, readable)
 
     def judge(
         self,

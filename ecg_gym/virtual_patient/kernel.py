@@ -299,7 +299,7 @@ def live(h, r, heart, then, change, serum, looks, n, chance, which, expected, wo
 
 
 @compiled_exact
-def _doses_of(doses, b, weight, hours, drug, route, mg, duration):
+def doses_of(doses, b, weight, hours, drug, route, mg, duration):
     """A row's doses, one after another; returns how many."""
     n = 0
     for q in range(doses.code.shape[1]):
@@ -347,7 +347,7 @@ def settle(tables, r, people, hearts, doses, hours, key, counter, rows, now, str
     mg, duration, room = np.empty(q), np.empty(q), scratch(tables.drugs, q, 1)
     serum, change = room.serum, room.change
     for b in rows:
-        n = _doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
+        n = doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
         room.looks[0] = hours[b]
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
                people.medication[people.group[b]], people.serum[b], hearts[b, FIRST_SENSITIVITY:], 1, True, room)  # fmt: skip
@@ -374,7 +374,7 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
         if not alive[b]:
             continue
         heart, then = hearts[b], now[b]
-        n = _doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
+        n = doses_of(doses, b, people.weight[b], at, drug, route, mg, duration)
         count = looks_of(hours[b], hours[b] + dt[b], at, route, n, tables.drugs.after_dose, _COARSE, looks)
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
                people.medication[people.group[b]], people.serum[b], heart[FIRST_SENSITIVITY:], count, True, room)  # fmt: skip

@@ -199,6 +199,12 @@ class VirtualPatient:
         return _drawn_truths(state)
 
 
+def pressure_of(state: State) -> np.ndarray:
+    """What a cuff says of the people of a state of the virtual patient ``(B,)`` [mmHg]; NaN in another world's."""
+    known = {"heart", "now", "strip"} <= state.inner.keys()
+    return VirtualPatient().pressure(state) if known else np.full(len(state), np.nan)
+
+
 def hearts_of(state: State) -> list[Heart]:
     """The hearts behind a state of the virtual patient; for studies and tests."""
     return [heart_of(row, patient) for row, patient in zip(seated(state.inner), state.patients)]

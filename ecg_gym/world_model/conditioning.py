@@ -11,23 +11,20 @@ likes and remembers each by name, so that a table that grew since training is me
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, Patient
+from ecg_gym.look import log_odds
 from ecg_gym.pharmacology import CONDITIONS
-from ecg_gym.pharmacology.effects import modulate_many, modulation_of
-from ecg_gym.pharmacology.exposure import exposures
-from ecg_gym.pharmacology.hazards import HAZARDS, courses
+from ecg_gym.pharmacology.hazards import HAZARDS
 from ecg_gym.pharmacology.modulation import CIRCULATION, Modulation
-from ecg_gym.pharmacology.sensitivity import TYPICAL
+from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
+from ecg_gym.world_model import average_people
 
 MEASURED = (
     "hr_bpm", "rr_sd_ms", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeak_ms", "jtpeakc_ms", "tpeak_tend_ms",
@@ -38,11 +35,17 @@ OBSERVED = (*MEASURED, *SIGNS)
 PERSON = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")
 MODULATION = tuple(f.name for f in fields(Modulation) if f.name not in CIRCULATION)
-BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in MODULATION])
+BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in (*MODULATION, *CIRCULATION)])
 PEOPLE = (*[f"person.{name}" for name in PERSON], "person.female", *[f"condition.{name}" for name in CONDITIONS])
 ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)
 CLOCK = ("clock.step_hours", "clock.since_home_hours", "clock.sine", "clock.cosine")
 EPK_STRENGTH = "epk.strength"  # 0 where the prior abstains or is switched off
+LEVELS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")  # that are remembered
+SUMS = ("moved", "answer", "beyond", "count")  # sums of e e, e r, r and 1 over earlier looks; see ``memory``
+MEMORY = tuple(f"memory.{of}.{name}" for of in SUMS for name in LEVELS)
+NOISE = (0.05**2, 8.0**2, 4.0**2, 8.0**2, 8.0**2, 5.0**2)  # about the variance of one look's levels: a weak prior
+SHORTEST_HOURS = 1 / 60  # shorter steps are told as so long
+TONE = ("contractility", "resistance")  # words of the modulation that a pressure is about proportional to
 DAY_HOURS = 24.0
 REENTRY_FROM_BPM = 100.0  # a slower rhythm is no re-entrant tachycardia: Page 2016 doi:10.1161/CIR.0000000000000311
 
@@ -56,12 +59,25 @@ class Look:
     observed: np.ndarray  # (B, len(OBSERVED)) measured on the strip, in units; NaN where not measurable
     board: np.ndarray  # (B, len(BOARD)) what an average person has on board and what it does
     hours: np.ndarray  # (B,) [h] on each patient's clock
+    findings: np.ndarray  # (B, 17) probabilities; NaN where nobody judged them
+    pressure: np.ndarray | None = None  # (B,) [mmHg] mean arterial pressure by a cuff; NaN, or None, where unknown
 
     def __len__(self) -> int:
         return len(self.hours)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Look:
-        return Look(self.observed[rows], self.board[rows], self.hours[rows])
+        cuff = None if self.pressure is None else self.pressure[rows]
+        return Look(self.observed[rows], self.board[rows], self.hours[rows], self.findings[rows], cuff)
+
+    @property
+    def cuff(self) -> np.ndarray:
+        """The pressure ``(B,)`` [mmHg]; NaN where unknown."""
+        return np.full(len(self), np.nan) if self.pressure is None else np.asarray(self.pressure, float)
+
+
+def unread(n: int) -> np.ndarray:
+    """The findings ``(n, 17)`` of looks that nobody judged: NaN."""
+    return np.full((n, len(FINDINGS)), np.nan, np.float32)
 
 
 def feature_names() -> tuple[str, ...]:
@@ -76,17 +92,24 @@ def feature_names() -> tuple[str, ...]:
         *[f"known.{name}" for name in PEOPLE[: len(PERSON) + 1]],
         *ENDINGS,
         *CLOCK,
+        *[f"{when}.finding.{name}" for when in ("before", "home") for name in FINDINGS],
+        "before.map_mmhg",
+        "home.map_mmhg",
+        "sign.map_known",
+        *MEMORY,
     )
 
 
 def raw_features(
-    person: np.ndarray, home: Look, before: Look, after_board: np.ndarray, after_hours: np.ndarray, ending: np.ndarray
-) -> np.ndarray:
+    person: np.ndarray, home: Look, before: Look, memory: np.ndarray, after_board: np.ndarray,
+    after_hours: np.ndarray, ending: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """The condition ``(B, F)`` float32 in its own units, columns as in :func:`feature_names`; NaN is unknown.
 
     ``person (B, len(PEOPLE))`` is from :func:`people`, ``home`` the first look at each patient and ``before`` the last,
-    ``after_board`` what will be on board at ``after_hours (B,)`` [h], and ``ending (B, 4)`` the integrated hazards that
-    a rhythm ends between ``before`` and then (:func:`endings`).
+    ``memory (B, len(MEMORY))`` the sums of the looks between (:mod:`ecg_gym.world_model.memory`), ``after_board`` what
+    will be on board at ``after_hours (B,)`` [h], and ``ending (B, 4)`` the integrated hazards that a rhythm ends
+    between ``before`` and then (:func:`endings`).
     """
     measured = before.observed[:, : len(MEASURED)]
     inputs = person[:, : len(PERSON) + 1]
@@ -103,6 +126,10 @@ def raw_features(
         np.isfinite(inputs),
         ending,
         np.stack([after_hours - before.hours, after_hours - home.hours, np.sin(angle), np.cos(angle)], axis=1),
+        log_odds(before.findings),
+        log_odds(home.findings),
+        np.stack([before.cuff, home.cuff, np.isfinite(before.cuff)], axis=1),
+        memory,
     ]
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
@@ -145,12 +172,12 @@ def render_features(
 
 def boards(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
     """Electrolytes [mmol/L] and modulation of average people ``(B, len(BOARD))`` float32 with these histories."""
-    return np.stack([row[0] for row in _on_boards(taken, patients, hours)]).astype(np.float32)
+    return average_people.follow(taken, patients, hours, hours)[0]
 
 
 def modulations(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> list[Modulation]:
     """What pharmacology says to average hearts with these histories; for the EPK prior of the paper."""
-    return [row[1] for row in _on_boards(taken, patients, hours)]
+    return modulations_of(boards(taken, patients, hours))
 
 
 def modulations_of(exposure: np.ndarray) -> list[Modulation]:
@@ -160,8 +187,7 @@ def modulations_of(exposure: np.ndarray) -> list[Modulation]:
 
 def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Integrated hazards ``(B, 4)`` that re-entry, AF, VT, torsade end between two hours, in average people."""
-    rows = list(zip(taken, patients, map(float, start), map(float, end)))
-    return np.array(_endings_kept(rows, _endings_of), dtype=np.float32).reshape(-1, len(ENDINGS))
+    return average_people.follow(taken, patients, start, end)[1]
 
 
 def can_end(observed: np.ndarray) -> np.ndarray:
@@ -213,7 +239,7 @@ def population_forecast(
     was, now = modulations(taken, patients, start), modulations(then, patients, end)
     words = [{word: np.array([getattr(m, word) for m in exposure]) for word in MODULATION} for exposure in (was, now)]
     column = {name: observed[:, i].astype(float) for i, name in enumerate(OBSERVED)}
-    return _expected(column, column["p_present"], *words)
+    return expected_intervals(column, column["p_present"], *words)
 
 
 def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -232,13 +258,56 @@ def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[s
         then = {name: column[f"{start}.{name}"] for name in MEASURED}
         was = {word: column[f"{exposure}.modulation.{word}"] for word in MODULATION}
         now = {word: column[f"after.modulation.{word}"] for word in MODULATION}
-        inputs |= {f"{label}.{name}": value for name, value in _expected(then, signs[start], was, now).items()}
+        inputs |= {f"{label}.{name}": value for name, value in expected_intervals(then, signs[start], was, now).items()}
         inputs[f"{label}_on_pathway.hr_bpm"] = then["hr_bpm"] * now["pathway_rate"] / was["pathway_rate"]
     inputs |= {f"chance.{name}": -np.expm1(-column[name]) for name in ENDINGS}
-    return np.concatenate([raw, np.stack(list(inputs.values()), axis=1)], axis=1), (*names, *inputs)
+    inputs["clock.log_step_hours"] = np.log(np.maximum(column["clock.step_hours"], SHORTEST_HOURS))
+    for start, exposure in (("before", "before"), ("home", "home")):
+        inputs[f"expected_from_{start}.map_mmhg"] = column[f"{start}.map_mmhg"] * np.prod(
+            [
+                column[f"after.modulation.{w}"] / column[f"{exposure}.modulation.{w}"]
+                for w in ("contractility", "resistance")
+            ],
+            axis=0,
+        )
+    inputs |= _remembered(column, inputs)
+    kept = [i for i, name in enumerate(names) if name not in MEMORY]  # the sums say it better together
+    whole = np.concatenate([raw[:, kept], np.stack(list(inputs.values()), axis=1)], axis=1)
+    return whole, (*(names[i] for i in kept), *inputs)
 
 
-def _expected(
+def _remembered(column: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What earlier looks and the last say of each level: how many there were, how far the person stood from what was
+    expected of the first look on average and at the last, and how strongly the person answers (ridge regression).
+    """
+    was, now = ({w: column[f"{when}.modulation.{w}"] for w in MODULATION} for when in ("home", "before"))
+    home = {name: column[f"home.{name}"] for name in MEASURED}
+    last = expected_intervals(home, column["home.p_present"], was, now)
+    result: dict[str, np.ndarray] = {}
+    for name, noise in zip(LEVELS, NOISE):
+        level = np.log if name == "hr_bpm" else np.asarray
+        with np.errstate(invalid="ignore", divide="ignore"):
+            then, expected, observed = (level(row[name]) for row in (home, last, {name: column[f"measured.{name}"]}))
+            coming = level(inputs[f"expected_from_home.{name}"])
+        e, r = expected - then, observed - expected
+        known = np.isfinite(e) & np.isfinite(r)
+        e, r = np.where(known, e, 0.0), np.where(known, r, 0.0)
+        moved, answer, beyond, count = (column[f"memory.{of}.{name}"] for of in SUMS)
+        moved, answer, beyond, count = moved + e * e, answer + e * r, beyond + r, count + known
+        slope, mean = answer / (moved + 4 * noise), beyond / np.maximum(count, 1)
+        further = np.where(known, coming - expected, 0.0)
+        result |= {
+            f"history.slope.{name}": slope,
+            f"history.answer.{name}": slope * np.nan_to_num(further),
+            f"history.mean.{name}": mean,
+            f"history.back.{name}": np.where(known, mean - r, 0.0),
+            f"history.moved.{name}": np.log1p(moved / noise),
+            f"history.count.{name}": count,
+        }
+    return result
+
+
+def expected_intervals(
     then: dict[str, np.ndarray], p_present: np.ndarray, was: dict[str, np.ndarray], now: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The intervals of hearts measured ``then``, once one modulation has given way to another."""
@@ -292,62 +361,3 @@ class FeatureScale:
             if name in column:
                 matched[:, i] = raw[:, column[name]]
         return np.nan_to_num(np.arcsinh((matched - self.offset) / self.scale)).astype(np.float32)
-
-
-def _on_boards(
-    taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray
-) -> list[tuple[np.ndarray, Modulation]]:
-    """Electrolytes and modulation of average people, as a vector, and the modulation itself; rows ``(B,)``.
-
-    What is worked out is kept, because K samples of a candidate share one history, and is worked out together.
-    """
-
-    def worked_out(rows: list[tuple[History, Patient, float]]) -> list[tuple[np.ndarray, Modulation]]:
-        given, who, when = zip(*rows)
-        clock = np.array(when)
-        now = exposures(given, who, list(clock[:, None]), [TYPICAL] * len(rows))
-        many = modulate_many(now, clock_hours=clock)
-        columns = [*[getattr(now, ion) for ion in ELECTROLYTES], *[getattr(many, word) for word in MODULATION]]
-        return [(vector, modulation_of(many, i)) for i, vector in enumerate(np.stack(columns, axis=1))]
-
-    return _boards_kept(list(zip(taken, patients, map(float, hours))), worked_out)
-
-
-def _endings_of(rows: list[tuple[History, Patient, float, float]]) -> list[tuple[float, ...]]:
-    """Integrated hazards in the order of HAZARDS, of several rows at once; nothing ends where nothing was given."""
-    treated = [i for i, row in enumerate(rows) if row[0]]
-    result = [(0.0,) * len(HAZARDS)] * len(rows)
-    if treated:
-        given, who, start, end = zip(*[rows[i] for i in treated])
-        for i, span in zip(treated, courses(given, who, start, end, [TYPICAL] * len(treated))):
-            result[i] = tuple(float(span.accumulated(name)[-1]) for name in HAZARDS)
-    return result
-
-
-Asked = TypeVar("Asked", bound=Hashable)
-Answer = TypeVar("Answer")
-
-
-class _Kept(Generic[Asked, Answer]):
-    """Answers by question, the ``most`` asked last; new questions are worked out together. Threads may share it."""
-
-    def __init__(self, most: int = 4096) -> None:
-        self._most, self._lock = most, Lock()
-        self._answers: OrderedDict[Asked, Answer] = OrderedDict()
-
-    def __call__(self, keys: list[Asked], worked_out: Callable[[list[Asked]], list[Answer]]) -> list[Answer]:
-        with self._lock:
-            known = {question: self._answers[question] for question in keys if question in self._answers}
-        if fresh := [question for question in dict.fromkeys(keys) if question not in known]:
-            known |= zip(fresh, worked_out(fresh))
-        with self._lock:
-            self._answers |= known
-            for question in known:
-                self._answers.move_to_end(question)
-            while len(self._answers) > self._most:
-                self._answers.popitem(last=False)
-        return [known[question] for question in keys]
-
-
-_boards_kept: _Kept[tuple[History, Patient, float], tuple[np.ndarray, Modulation]] = _Kept()
-_endings_kept: _Kept[tuple[History, Patient, float, float], tuple[float, ...]] = _Kept()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +27,10 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym.look import log_odds
+from ecg_gym.philox import fill_uniform
+from ecg_gym.risk.aggregate import ROWS
+from ecg_gym.streams import Streams
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import OBSERVED
 
@@ -39,6 +43,9 @@ _LOGS = {"log_hr": 0.0, "log_t": 0.02, "log_r": 0.02, "log_rr_sd": 5.0}  # what 
 _T_DEPENDENT = ("jtpeakc", "tpeak_tend", "log_t")
 _AT = {name: i for i, name in enumerate(OBSERVED)}
 CLASSES = 8
+CUFF_MMHG = 8.0  # the unit of what the net says of pressures: about the SD of two readings an hour apart
+USUAL_MMHG = 93.0  # 120/80 mmHg, where no pressure is known
+LEAST_MMHG = 5.0  # of a reading
 _D = len(TARGETS)
 
 
@@ -51,6 +58,8 @@ class PrognosisConfig:
     blocks: int = 3
     components: int = 6
     dropout: float = 0.0  # in training only
+    findings: int = 0  # units of the head that says the next findings; 0 has none
+    pressure: bool = False  # whether it says the next mean arterial pressure
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,31 @@ class Chance:
     component: np.ndarray  # (B,) uniform
     normal: np.ndarray  # (B, 8) standard normal
     death: np.ndarray  # (B,) uniform
+    key: np.ndarray  # (B,) uint64, of the strip: its drawing has the same noise whenever it is drawn
+    pressure: np.ndarray  # (B,) standard normal
 
     @classmethod
-    def of(cls, generators: Sequence[np.random.Generator]) -> Chance:
-        """As many draws from each row's own generator, whatever happens next."""
-        uniform = np.stack([g.random(3) for g in generators])
-        return cls(uniform[:, 0], uniform[:, 1], np.stack([g.standard_normal(_D) for g in generators]), uniform[:, 2])
+    def of(cls, streams: Streams) -> Chance:
+        """As many numbers from each row's own stream, whatever happens next."""
+        uniform = np.empty((len(streams), 4 + 2 * (_D + 1)))
+        fill_uniform(streams.key, streams.counter, uniform)
+        radius = np.sqrt(-2 * np.log1p(-uniform[:, 4 : 5 + _D]))
+        normal = radius * np.cos(2 * np.pi * uniform[:, 5 + _D :])  # Box and Muller 1958
+        key = (uniform[:, 3] * 2.0**53).astype(np.uint64)
+        return cls(uniform[:, 0], uniform[:, 1], normal[:, :_D], uniform[:, 2], key, normal[:, _D])
 
     def __getitem__(self, rows: slice | np.ndarray) -> Chance:
-        return Chance(self.sign[rows], self.component[rows], self.normal[rows], self.death[rows])
+        return Chance(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What the next look says, one draw per row."""
+
+    observed: np.ndarray  # (B, len(OBSERVED)) in units, NaN where there is nothing to measure
+    findings: np.ndarray  # (B, 17) probabilities: their mean, given what is measured
+    survives: np.ndarray  # (B,) bool
+    pressure: np.ndarray  # (B,) [mmHg] what a cuff says; NaN from weights that know of none
 
 
 class IntervalModel(nn.Module):
@@ -89,6 +114,8 @@ class IntervalModel(nn.Module):
         self.death = nn.Linear(width, 1)
         self.given_signs = nn.Embedding(CLASSES, width)
         self.head = nn.Sequential(_Block(width, config.dropout), nn.LayerNorm(width), nn.SiLU())
+        self.findings = _FindingsHead(width, config.findings) if config.findings else None
+        self.pressure = nn.Linear(width, 2) if config.pressure else None
         self.mixture = nn.Linear(width, k * (1 + 2 * _D + _D * (_D - 1) // 2))
         nn.init.normal_(self.mixture.weight, std=0.01)
         with torch.no_grad():  # components begin apart: from narrow to wide
@@ -112,12 +139,17 @@ class IntervalModel(nn.Module):
         return x
 
     def nll(
-        self, condition: Tensor, base: Tensor, target: Tensor, signs: Tensor, survived: Tensor
-    ) -> dict[str, Tensor]:
+        self, condition: Tensor, base: Tensor, target: Tensor, signs: Tensor, survived: Tensor,
+        was: Tensor | None = None, findings: Tensor | None = None,
+        cuff: Tensor | None = None, next_cuff: Tensor | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Negative log-likelihoods ``(B,)`` of what happened, by part: ``intervals``, ``signs``, ``death``.
 
-        ``base`` and ``target (B, 8)`` with NaN where unknown, ``signs (B,)`` int64, ``survived (B,)`` 0 or 1; the first
-        two parts are 0 for those who died.
+        ``base`` and ``target (B, 8)`` with NaN where unknown, ``signs (B,)`` int64, ``survived (B,)`` 0 or 1; all parts
+        but ``death`` are 0 for those who died. Given the log odds ``was (B, 17)`` of the findings before and the
+        probabilities ``findings (B, 17)`` after, also the squared errors of the latter: ``findings``, summed over the
+        17, and ``judgement``, of what the risk makes of them. Given the pressure that is expected, ``cuff (B,)``, and
+        the one that came, ``next_cuff (B,)`` [mmHg], NaN where unknown, also its negative log-likelihood ``pressure``.
         """
         hidden = self(condition)
         surprise = (target - self.starting(base)) / self.scale
@@ -129,7 +161,20 @@ class IntervalModel(nn.Module):
         each = -0.5 * (surprise_given / log_sd.exp()).square() - log_sd - 0.5 * math.log(2 * math.pi)
         likely = torch.logsumexp(log_weight + torch.where(known[:, None], each, 0.0).sum(-1), dim=1)
         alive = (survived > 0).float()
+        more = {}
+        if self.findings is not None and was is not None and findings is not None:
+            said = torch.sigmoid(self.findings(hidden, torch.where(known, surprise, 0.0), signs, was))
+            more["findings"] = (said - findings).square().sum(1) * alive
+            more["judgement"] = (self.findings.adverse(said) - self.findings.adverse(findings)).square() * alive
+        if self.pressure is not None and cuff is not None and next_cuff is not None:
+            middle, log_sd_cuff = self._pressure(hidden, cuff)
+            there = torch.isfinite(next_cuff)
+            off = (torch.where(there, next_cuff, 0.0) - torch.where(there, middle, 0.0)) / (
+                CUFF_MMHG * log_sd_cuff.exp()
+            )
+            more["pressure"] = (0.5 * off.square() + log_sd_cuff) * there * alive
         return {
+            **more,
             "intervals": -likely * alive,
             "signs": functional.cross_entropy(self.signs(hidden), signs, reduction="none") * alive,
             "death": functional.binary_cross_entropy_with_logits(
@@ -138,20 +183,43 @@ class IntervalModel(nn.Module):
         }
 
     @torch.inference_mode()
-    def draw(self, condition: Tensor, base: Tensor, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
-        """One next measurement ``(B, len(OBSERVED))`` in units per row, and who survives ``(B,)`` bool."""
+    def draw(
+        self, condition: Tensor, base: Tensor, chance: Chance, was: np.ndarray, cuff: np.ndarray | None = None
+    ) -> Emission:
+        """One next look per row. ``was (B, 17)`` are the probabilities of the findings before: without a head of its
+        own for them, they stay what they were. ``cuff (B,)`` is the pressure that is expected [mmHg].
+        """
+        device = self.typical.device
+        condition, base = condition.to(device), base.to(device)
         hidden = self(condition)
         signs = _pick(functional.softmax(self.signs(hidden), dim=1), chance.sign)
         log_weight, mean, log_sd, lower = self._components(hidden, signs)
-        rows, chosen = torch.arange(len(signs)), _pick(log_weight.exp(), chance.component)
+        rows, chosen = torch.arange(len(signs), device=device), _pick(log_weight.exp(), chance.component)
         mean, sd, lower = mean[rows, chosen], log_sd[rows, chosen].exp(), lower[rows, chosen]
-        noise = torch.as_tensor(chance.normal, dtype=torch.float32)
+        noise = torch.as_tensor(chance.normal, dtype=torch.float32, device=device)
         deviation = torch.zeros_like(mean)
         for d in range(_D):
             deviation[:, d] = sd[:, d] * noise[:, d] + (lower[:, d] * deviation).sum(-1)
         y = self.starting(base) + self.scale * (mean + deviation)
-        survives = torch.as_tensor(chance.death) >= torch.sigmoid(self.death(hidden)[:, 0])
-        return observed_of(y.numpy(), signs.numpy()), survives.numpy()
+        survives = torch.as_tensor(chance.death, device=device) >= torch.sigmoid(self.death(hidden)[:, 0])
+        findings = np.asarray(was, np.float32)
+        if self.findings is not None:
+            before = torch.as_tensor(np.nan_to_num(log_odds(was)), dtype=torch.float32, device=device)
+            findings = torch.sigmoid(self.findings(hidden, mean + deviation, signs, before)).cpu().numpy()
+        pressure = np.full(len(hidden), np.nan)
+        if self.pressure is not None:
+            expected = np.full(len(hidden), np.nan) if cuff is None else cuff
+            middle, log_sd_cuff = self._pressure(hidden, torch.as_tensor(expected, dtype=torch.float32, device=device))
+            cuff_noise = torch.as_tensor(chance.pressure, dtype=torch.float32, device=device)
+            pressure = np.maximum((middle + CUFF_MMHG * log_sd_cuff.exp() * cuff_noise).cpu().numpy(), LEAST_MMHG)
+        observed = observed_of(y.cpu().numpy(), signs.cpu().numpy())
+        return Emission(observed, findings, survives.cpu().numpy(), pressure)
+
+    def _pressure(self, hidden: Tensor, cuff: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [mmHg] and log SD (in ``CUFF_MMHG``) of the next reading of a cuff, ``(B,)`` each."""
+        assert self.pressure is not None
+        shift, log_sd = self.pressure(hidden).float().unbind(dim=1)
+        return torch.where(torch.isfinite(cuff), cuff, USUAL_MMHG) + CUFF_MMHG * shift, log_sd.clamp(-3.0, 3.0)
 
     def starting(self, base: Tensor) -> Tensor:
         """``base (B, 8)`` with what is unknown replaced by what is typical."""
@@ -184,6 +252,36 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.contract(self.dropout(functional.silu(self.expand(self.norm(x)))))
+
+
+class _FindingsHead(nn.Module):
+    """The log odds of the next findings: those of before, and what trunk, intervals and signs add to them."""
+
+    severity: Tensor
+    group: Tensor
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width + _D + CLASSES + len(ROWS), units), nn.SiLU(), nn.Linear(units, len(ROWS))
+        )
+        nn.init.zeros_(self.layers[2].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[2].bias)  # type: ignore[arg-type]
+        names = list(dict.fromkeys(row.group for row in ROWS))
+        self.register_buffer("severity", torch.tensor([row.severity for row in ROWS]), persistent=False)
+        member = torch.tensor([[row.group == name for row in ROWS] for name in names])
+        self.register_buffer("group", member.float(), persistent=False)
+
+    def forward(self, hidden: Tensor, surprise: Tensor, signs: Tensor, was: Tensor) -> Tensor:
+        """Log odds ``(B, 17)``; ``surprise (B, 8)`` in its scales, ``was (B, 17)`` the log odds before."""
+        given = [hidden, surprise.clamp(-6, 6), functional.one_hot(signs, CLASSES).to(hidden.dtype), was / 4]
+        return was + self.layers(torch.cat(given, dim=1))
+
+    def adverse(self, probabilities: Tensor) -> Tensor:
+        """What the risk makes of findings ``(B, 17)``: ``risk.aggregate.adverse`` for gradients, ``(B,)``."""
+        weighted = probabilities * self.severity
+        heaviest = (weighted[:, None] * self.group).amax(dim=2)
+        return 1 - (1 - heaviest).prod(dim=1)
 
 
 def target_of(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,5 +346,5 @@ def _backward(name: str, y: np.ndarray) -> np.ndarray:
 def _pick(probability: Tensor, uniform: np.ndarray) -> Tensor:
     """The index ``(B,)`` that each uniform number falls on."""
     edges = probability.double().cumsum(dim=1)
-    u = torch.as_tensor(uniform, dtype=torch.float64)[:, None] * edges[:, -1:]
+    u = torch.as_tensor(uniform, dtype=torch.float64, device=probability.device)[:, None] * edges[:, -1:]
     return (edges <= u).sum(dim=1).clamp(max=probability.shape[1] - 1)

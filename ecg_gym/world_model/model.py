@@ -1,27 +1,28 @@
-"""``WorldModel``: ECG-WM as a World. It starts from a real strip and draws what an hour and a treatment make of it.
+"""``WorldModel``: ECG-WM as a World. It starts from a real strip and says what an hour and a treatment make of it.
 
-    observe:  strip -> codec -> latent, intervals, McSharry's model of this patient
-    step:     doses, exposure, intervals -> prognosis: the next intervals, or death
-              prognosis -> EPK anchor with those intervals -> diffusion in latent space -> codec -> strip
+    observe:  strip -> intervals, findings; its latent and McSharry's model of this patient when they are needed
+    step:     doses, exposure, earlier looks -> the next intervals and findings, or death
+    ecg:      intervals -> EPK anchor -> diffusion in latent space -> codec -> strip, when somebody looks
 
-What is carried from step to step is a page of intervals; every strip is drawn anew from the first one, so that drawing
-errors do not add up. Deaths are learned from virtual trials in which they were rare: ask the virtual patient for
-hazards, and the risk model for a judgement. Research only.
+What is carried from step to step is what a look would say; every strip is drawn from the first one, so that drawing
+errors do not add up, and shows what was said. Deaths are learned from virtual trials in which they were rare: ask the
+virtual patient for hazards, and the risk model for a judgement. Research only.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from ecg_gym import look as reading
+from ecg_gym.columns import NONE, Doses, Patients, dose_codes
 from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
@@ -32,22 +33,25 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
-    row_generators,
+    row_streams,
 )
+from ecg_gym.look import READ
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, draw_beats, epk_traces, fit_leads
-from ecg_gym.physiology.multilead import join
+from ecg_gym.physiology import epk_traces
+from ecg_gym.risk.classifier import PACKAGED as RISK
+from ecg_gym.risk.classifier import Findings
+from ecg_gym.risk.classifier import reader as classifier
+from ecg_gym.streams import Streams
+from ecg_gym.virtual_patient.world import pressure_of
 from ecg_gym.waveform import to_model_grid
-from ecg_gym.world_model import checkpoint
-from ecg_gym.world_model.backends import accelerated, check_backend
+from ecg_gym.world_model import average_people, checkpoint
+from ecg_gym.world_model.backends import check_backend
 from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import (
     OBSERVED,
     Look,
-    boards,
     can_end,
     complete,
-    endings,
     feature_names,
     modulations_of,
     observe_strips,
@@ -55,18 +59,22 @@ from ecg_gym.world_model.conditioning import (
     raw_features,
     render_features,
     render_names,
+    unread,
 )
-from ecg_gym.world_model.diffusion import SAMPLERS, Noise
+from ecg_gym.world_model.diffusion import SAMPLERS
+from ecg_gym.world_model.drawing import WAYS, Drawing, Recorded, as_rows, chunks
 from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
-from ecg_gym.world_model.interval_model import Chance, base_of
+from ecg_gym.world_model.interval_model import Chance, Emission, base_of
+from ecg_gym.world_model.memory import nothing, remembered
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
 
 WEIGHTS, CODEC = "world_model.safetensors", "vae.safetensors"
-CHUNK = 64  # rows at once: larger ones fall out of the cache
-MICRO_BATCH = 8  # rows at once with deterministic="batch"
+CHUNK = 1024  # rows of intervals said at once
 REFERENCES = ("first", "last")
-TRAINED_HOURS = (1.0, 4.0)  # shortest and longest step of the trials that the weights learned from [h]
+FIDELITIES = ("vitals", "strip")
+TRAINED_HOURS = (1.0, 4.0)  # of weights that do not say [h]
+STRIP_S = 10.0
 Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
 
 
@@ -74,11 +82,14 @@ Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) befor
 class WorldModel:
     """A World over trained weights; make one with :meth:`load`. Its knobs are fields: ``replace`` turns them."""
 
+    shortest_step_hours: ClassVar[float] = TRAINED_HOURS[0]  # [h]; shorter steps of an env become this long
+
     vae: Codec
     forecaster: Forecaster
     sha256: str = ""  # of the world model's weights
     metadata: Mapping[str, Any] = field(default_factory=dict)  # what the checkpoint says about itself
     student: Student | None = None  # the few-step sampler distilled from these weights, for sampler="student"
+    reader: Findings | None = None  # reads the findings of strips that are recorded; None knows of none
     dt_hours: float = 1.0  # clinical time of one step [h]; trained on 1, 2 and 4
     sampler: str = "dpm++"
     steps: int | None = None  # of the sampler; None is its own choice
@@ -88,23 +99,28 @@ class WorldModel:
     believed: Believed | None = None  # changes what pharmacology says, to see what a wrong prior does
     backend: str = "eager"  # or "bf16", "compile", "openvino"; see ecg_gym.world_model.backends
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
-    shortest_step_hours: ClassVar[float] = TRAINED_HOURS[0]  # [h]; shorter steps of an env become this long
+    fidelity: str = "vitals"  # what is judged: what is said of a strip, or read off it ("strip", the paper)
+    draws: str = "diffusion"  # how strips are drawn; or "warp": the patient's own beats, moved
+    corrections: int = 1  # times a strip that does not show what was said is drawn again
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, object, tuple[object, ...]], ...] = (
             ("sampler", self.sampler, (*SAMPLERS, "student")),
             ("reference", self.reference, REFERENCES),
             ("deterministic", self.deterministic, (None, "batch")),
+            ("fidelity", self.fidelity, FIDELITIES),
+            ("draws", self.draws, WAYS),
         )
         for what, value, known in choices:
             if value not in known:
                 raise ValueError(f"{what} is {value!r}; expected one of {known}; check the spelling")
         check_backend(self.backend)
-        if self.dt_hours > 0 and not TRAINED_HOURS[0] <= self.dt_hours <= TRAINED_HOURS[1]:
+        shortest, longest = self.trained_hours
+        if self.dt_hours > 0 and not shortest <= self.dt_hours <= longest:
             warnings.warn(
-                f"dt_hours is {self.dt_hours:g}; these weights were trained on steps of {TRAINED_HOURS[0]:g} to "
-                f"{TRAINED_HOURS[1]:g} h and answer beyond that without having learned it; pass dt_hours=1, or use the "
-                "virtual patient (world='oracle')",
+                f"dt_hours is {self.dt_hours:g}; these weights were trained on steps of {shortest:.2g} to {longest:g} "
+                "h and answer beyond that without having learned it; pass dt_hours=1, or use the virtual patient "
+                "(world='oracle')",
                 stacklevel=3,
             )
         if self.sampler == "student":
@@ -126,9 +142,28 @@ class WorldModel:
             )
 
     @property
+    def trained_hours(self) -> tuple[float, float]:
+        """Shortest and longest step of the trials that the weights learned from [h], by what they say of themselves."""
+        steps = ((self.metadata.get("training") or {}).get("design") or {}).get("dt_hours") or TRAINED_HOURS
+        return float(min(steps)), float(max(steps))
+
+    @property
     def latent_shape(self) -> tuple[int, int]:
-        """Channels and columns of ``state.inner["latent"]``."""
+        """Channels and columns of :meth:`latents`."""
         return self.vae.latent_shape
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """What draws the strips of this world's states."""
+        return Drawing(
+            self.vae, self.forecaster, self.student, self.sampler, self.steps, self.epk_scale, self.guidance_scale,
+            self.reference, self.backend, self.deterministic, self.draws, self.corrections,
+        )  # fmt: skip
+
+    @property
+    def emits(self) -> bool:
+        """Whether futures are judged by what a step says: not in the paper's form, and not with fidelity="strip"."""
+        return self.forecaster.prognosis is not None and self.fidelity == "vitals"
 
     @classmethod
     def load(cls, path: str | Path | None = None, **knobs: Any) -> WorldModel:
@@ -156,7 +191,10 @@ class WorldModel:
             except ValueError:  # it learned from other weights: no reason to refuse these
                 if turned.get("sampler") == "student":
                     raise
-        return cls(load_codec(codec), forecaster, stored.sha256, stored.metadata, student, **turned)
+        turned.setdefault("fidelity", "vitals" if forecaster.prognosis is not None else "strip")
+        own = weights.with_name(RISK)
+        reader = classifier(str(own) if path is not None and own.is_file() else "")
+        return cls(load_codec(codec), forecaster, stored.sha256, stored.metadata, student, reader, **turned)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""
@@ -168,7 +206,7 @@ class WorldModel:
         """A batch of one from a strip (at any rate; the best 10 s are taken) and the doses already taken.
 
         Leads that are ``ecg.missing`` are not read; the codec fills them in from the others. The strip of the state has
-        been through the codec, so that it can be compared with those that ``step`` draws.
+        been through the codec, so that it can be compared with those that are drawn later.
         """
         strip = to_model_grid(ecg).signal.reshape(1, len(LEADS), MODEL_SAMPLES)
         missing = np.array([[lead in ecg.missing for lead in INDEPENDENT_LEADS]])
@@ -177,28 +215,34 @@ class WorldModel:
     def start_from(self, state: State) -> State:
         """The same people at the same hour, out of the strips of another world's state, each seen through the codec."""
         missing = np.zeros((len(state), len(INDEPENDENT_LEADS)), bool)
-        return self._begin(state.ecg, state.patients, state.taken, state.hours, state.alive, missing)
+        return self._begin(
+            state.ecg, state.patients, state.taken, state.hours, state.alive, missing, pressure_of(state)
+        )
 
-    def assimilate(self, state: State, ecg: ECG) -> State:
-        """The same people at the same hour, last seen on these strips; what was seen first stays as it is.
+    def assimilate(self, state: State, ecg: ECG, map_mmhg: np.ndarray | None = None) -> State:
+        """The same people at the same hour, last seen on these strips; what was seen before stays known.
 
-        ``ecg`` has one strip per row, or one for all. The prognosis reads the first strip and the last: with this, the
-        last may be a real one instead of the model's own drawing. Leads that are ``ecg.missing`` are not read. Rows
-        that are not alive stay as they are.
+        ``ecg`` has one strip per row, or one for all. A state may have been stepped here (then what the step said gives
+        way to what was seen), or its ``hours`` and ``taken`` may have been moved on to those of the strip (then the
+        look before joins what is remembered). Leads that are ``ecg.missing`` are not read; ``map_mmhg (B,)`` is the
+        mean arterial pressure by a cuff, if one was taken. Rows that are not alive stay as they are.
         """
         strips = np.asarray(to_model_grid(ecg).signal, np.float32).reshape(-1, len(LEADS), MODEL_SAMPLES)
         if len(strips) not in (1, len(state)):
             raise ValueError(f"{len(strips)} strips for {len(state)} rows; expected one each, or one for all")
         strips = np.broadcast_to(strips, (len(state), *strips.shape[1:]))
         missing = np.tile([lead in ecg.missing for lead in INDEPENDENT_LEADS], (len(state), 1))
-        latent = self._encode(strips, ~missing)
-        seen = self._decode(latent)
-        observed = observe_strips(seen if missing.any() else strips)  # leads that are missing cannot be measured
-        inner = {**state.inner, "latent": latent.numpy().astype(np.float32), "observed": observed}
-        return replace(state, ecg=seen, inner=inner).where(state.alive, state)
+        seen = self._read(strips, missing, state.patients, state.taken, np.asarray(state.hours, float), map_mmhg)
+        now, last = _look(seen), _last(state)
+        earlier = last.hours < now.hours
+        memory = remembered(state.inner["memory"], _home(state), last, now)
+        inner = {**state.inner, **seen, "memory": np.where(earlier[:, None], memory, state.inner["memory"])}
+        return state.replaced(ecg=self.drawing, inner=inner).where(state.alive, state)
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
-        """A sample of each row ``dt_hours`` later. All of a row's noise comes from its own generator."""
+        """A sample of each row ``dt_hours`` later, or each row's own. All of a row's noise comes from its own stream,
+        equally much whatever is given, so that common random numbers compare treatments.
+        """
         if len(treatments) != len(state):
             raise ValueError(
                 f"{len(treatments)} treatments for {len(state)} rows; expected one per row; pass WATCH to wait"
@@ -208,177 +252,165 @@ class WorldModel:
                 f"{unknown[0]} is a procedure; expected drugs, of which the learned world learned; offer what its "
                 "knows() allows, or use the virtual patient (world='oracle')"
             )
-        generators = row_generators(rng, len(state))
-        taken = tuple(
-            (*past, *(Administration(float(hours), dose) for dose in treatment.doses)) if alive else past
-            for past, hours, treatment, alive in zip(state.taken, state.hours, treatments, state.alive)
-        )
-        later = replace(
-            state,
-            ecg=state.ecg.copy(),
-            taken=taken,
-            hours=np.where(state.alive, state.hours + self._paces(state), state.hours),
-            alive=state.alive.copy(),
-            inner={name: value.copy() for name, value in state.inner.items()},
-        )
-        living = np.flatnonzero(state.alive)
-        if len(living) == 0:
-            return later
-        mine = [generators[i] for i in living]
-        inputs = self.step_inputs(state[living], later[living], mine)
-        latent = self._draw(inputs.known, mine)
-        strips = self._decode(latent)
-        observed = observe_strips(strips) if inputs.target_intervals is None else inputs.target_intervals
-        later.inner["latent"][living] = latent.numpy()
-        later.inner["observed"][living] = np.where(inputs.survives[:, None], observed, np.nan)
-        later.ecg[living] = strips * inputs.survives[:, None, None]  # nobody's heart beats after death
-        later.alive[living] = inputs.survives
-        return later
+        streams, patients, codes = row_streams(rng, len(state)), Patients.of(state.patients), dose_codes(treatments)
+        doses = Doses.of(state.taken).given(state.hours, np.where(state.alive[:, None], codes, NONE))
+        dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
+        hours = np.where(state.alive, state.hours + dt, state.hours)
+        inner = {name: value.copy() for name, value in state.inner.items()}
+        alive, living = state.alive.copy(), np.flatnonzero(state.alive)
+        if len(living):
+            before = state[living]
+            later = self._next(before, doses.take(living), hours[living], streams.take(living))
+            for name, values in later.inner.items():
+                inner[name][living] = values
+            alive[living] = later.alive
+        strips: Any = self.drawing  # drawn when somebody looks
+        return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
 
     def knows(self, treatment: Treatment) -> bool:
         """Whether it is made of drugs: procedures (a shock, a pacemaker, dialysis) are not in what was learned from."""
         return all(dose.drug in FORMULARY.medicines for dose in treatment.doses)
 
-    def _paces(self, state: State) -> float | np.ndarray:
-        """Hours of each row's step."""
-        return self.dt_hours if state.dt_hours is None else state.dt_hours
+    def pressure(self, state: State) -> np.ndarray:
+        """The mean arterial pressure ``(B,)`` [mmHg] that was measured or said; NaN where the weights know of none."""
+        return np.asarray(state.inner["pressure"], float)
 
-    @torch.inference_mode()
-    def step_inputs(self, before: State, after: State, generators: Sequence[np.random.Generator]) -> StepInputs:
-        """What the networks are told of each row of a step: ``after`` has the doses and the hour, not yet the strip.
+    def vitals(
+        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+    ) -> reading.Look:
+        """What a measurement of each row's strip would say, without drawing it.
 
-        Here the next intervals are drawn, and who survives; each row draws as often from its generator whatever is
-        given, so that common random numbers compare treatments.
+        ``seen`` is a tier that spoils what is seen, and the leads that are off in each row: the errors that such views
+        add to a clean reading of the virtual patient. Without ``findings`` nobody judges them. Weights whose interval
+        model has no head for findings say those of the strip that was recorded last.
         """
-        person = people(before.patients)
-        last = self._look(before)
-        exposure, ending = self._pharmacology(before, after)
-        ending = ending * can_end(last.observed)
-        if self.believed is not None:
-            exposure = self.believed(last.board, exposure)
-        home = Look(*(before.inner[name] for name in ("home_observed", "home_board", "home_hours")))
-        reference = home
-        latent, missing, fits = (before.inner[name] for name in ("reference", "missing", "fit"))
-        if self.reference == "last":
-            latent, missing = before.inner["latent"], missing & (before.hours == home.hours)[:, None]
-            reference, fits = self._again(before, last)
-        chance, own = Chance.of(generators), [np.random.default_rng(g.integers(2**63)) for g in generators]
-        if self.forecaster.prognosis is None:
-            target_intervals, survives = None, np.ones(len(before), bool)
-            prior, strength = self._paper_prior(before, last, exposure)
+        look = _said(state.inner["observed"], state.inner["findings"] if findings else None, state.inner["pressure"])
+        if seen is None or seen[0].clear:
+            return look
+        from ecg_gym.virtual_patient.blurred import blurred
+        from ecg_gym.virtual_patient.readings import views_of
+
+        return blurred(look, views_of(*seen), state.inner["key"])
+
+    def first_look(self, state: State) -> reading.Look:
+        """What was read off each person's first strip."""
+        return _said(state.inner["home_observed"], state.inner["home_findings"], state.inner["home_pressure"])
+
+    def latents(self, state: State) -> np.ndarray:
+        """The latents ``(B, C, 128)`` of the strips of a state."""
+        return self.drawing.latents(state)
+
+    def _next(self, before: State, doses: Doses, hours: np.ndarray, streams: Streams) -> State:
+        """The living rows of a step, with the inner values that change."""
+        board, ending = average_people.follow(doses, before.patients, before.hours, hours)
+        last, chance = _last(before), Chance.of(streams)
+        told = board if self.believed is None else self.believed(last.board, board)
+        later = before.replaced(ecg=self.drawing, taken=doses, hours=hours)
+        inner = {**later.inner, "board": board, "hours": hours, "key": chance.key}
+        inner["record"] = np.full(len(hours), None, object)
+        if self.forecaster.prognosis is not None:
+            said = self._foretell(before, told, hours, ending * can_end(last.observed), chance)
+            inner["observed"] = np.where(said.survives[:, None], said.observed, np.nan).astype(np.float32)
+            inner["findings"] = np.where(said.survives[:, None], said.findings, np.nan).astype(np.float32)
+            inner["pressure"] = np.where(said.survives, said.pressure, np.nan)
+            later = later.replaced(alive=said.survives, inner=inner)
+            if self.reference == "last":
+                later = self._chained(before, later)
         else:
-            target_intervals, survives = self._foretell(person, home, last, exposure, after.hours, ending, chance)
-            prior, strength = self._prior(fits, target_intervals, own)
-        raw = render_features(person, reference, exposure, after.hours, missing, strength, target_intervals)
-        condition = self.forecaster.features(raw, render_names(target_intervals is not None))
-        columns = (latent, condition, prior, strength)
-        known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
-        return StepInputs(known, target_intervals, survives)
+            later = self._papers(before, later.replaced(inner=inner), told)
+        now = _look(later.inner)
+        return later.replaced(
+            inner={**later.inner, "memory": remembered(before.inner["memory"], _home(before), last, now)}
+        )
 
     def _foretell(
-        self, person: np.ndarray, home: Look, last: Look, exposure: np.ndarray, hours: np.ndarray, ending: np.ndarray,
-        chance: Chance,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """The next measurements ``(B, len(OBSERVED))``, one draw per row, and who lives to see them ``(B,)``."""
+        self, before: State, board: np.ndarray, hours: np.ndarray, ending: np.ndarray, chance: Chance
+    ) -> Emission:
+        """What the next look says, one draw per row."""
         assert self.forecaster.prognosis is not None
         assert self.forecaster.outlook is not None
-        raw, names = complete(raw_features(person, home, last, exposure, hours, ending), feature_names())
+        last = _last(before)
+        raw = raw_features(
+            people(before.patients), _home(before), last, before.inner["memory"], board, hours, ending
+        )  # fmt: skip
+        raw, names = complete(raw, feature_names())
         condition = torch.from_numpy(self.forecaster.outlook(raw, names))
         base = torch.from_numpy(base_of(raw, names).astype(np.float32))
-        parts = [self.forecaster.prognosis.draw(condition[c], base[c], chance[c]) for c in self._chunks(len(raw))]
-        target_intervals, survives = (np.concatenate(column)[: len(raw)] for column in zip(*parts))
-        return target_intervals, survives
+        cuff = raw[:, names.index("expected_from_before.map_mmhg")]
+        parts = [
+            self.forecaster.prognosis.draw(condition[rows], base[rows], chance[rows], last.findings[rows], cuff[rows])
+            for rows in chunks(len(raw), CHUNK, self.deterministic)
+        ]
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(Emission))
+        return Emission(*(np.concatenate(column)[: len(raw)] for column in columns))
 
-    def _prior(
-        self, fits: np.ndarray, target_intervals: np.ndarray, generators: Sequence[np.random.Generator]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """EPK in latent space ``(B, C, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains.
-
-        McSharry's model of each patient runs over beats drawn at the asked rate, without its P wave where none is asked
-        for; the codec carries it into latent space.
-        """
-        prior = np.zeros((len(target_intervals), *self.latent_shape), np.float32)
-        column = {name: target_intervals[:, i] for i, name in enumerate(OBSERVED)}
-        drawable = np.array([bool(fit.drawable[0]) for fit in fits])
-        rows = np.flatnonzero(drawable & np.isfinite(column["hr_bpm"]) & (self.epk_scale > 0))
-        if len(rows):
-            targets = np.stack([column[name][rows] for name in TARGET_INTERVALS], axis=1)
-            p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
-            beats = draw_beats([generators[int(i)] for i in rows], targets[:, 0], column["rr_sd_ms"][rows], regular)
-            strips = anchor_traces(_joined(fits[rows]), targets, beats, p_present=p, abstain=False)
-            prior[rows] = self._encode(strips, np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
-        strength = np.zeros(len(target_intervals), np.float32)
-        strength[rows] = self.epk_scale
-        return prior, strength
-
-    def _paper_prior(self, before: State, last: Look, exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The paper's EPK: traces of lead II ``(B, 1024)`` [mV] at even beats, as pharmacology expects them."""
-        epk = epk_traces(before.ecg, _rows(last.observed), modulations_of(last.board), modulations_of(exposure))
-        return epk.trace_mv, (self.epk_scale * ~epk.abstained).astype(np.float32)
-
-    def _look(self, state: State) -> Look:
-        first, place = _unique(list(zip(state.taken, state.patients, state.hours)))
-        there = state[first]
-        exposure = boards(there.taken, there.patients, there.hours)[place]
-        return Look(state.inner["observed"], exposure, np.asarray(state.hours, dtype=float))
-
-    def _pharmacology(self, before: State, after: State) -> tuple[np.ndarray, np.ndarray]:
-        """What will be on board, and which rhythms may end on the way; rows that agree are worked out once."""
-        first, place = _unique(list(zip(after.taken, after.patients, before.hours, after.hours)))
-        then, now = before[first], after[first]
-        exposure = boards(now.taken, now.patients, now.hours)
-        return exposure[place], endings(now.taken, now.patients, then.hours, now.hours)[place]
-
-    def _again(self, before: State, last: Look) -> tuple[Look, np.ndarray]:
-        """Measurements and fits of the last strips, for a model that redraws those."""
-        first, place = _unique([row.tobytes() for row in before.inner["latent"]])
-        observed = observe_strips(before.ecg[first])
-        return Look(observed[place], last.board, last.hours), _fits(before.ecg[first], observed)[place]
+    def _chained(self, before: State, later: State) -> State:
+        """A step whose strips are drawn from the last ones, and so at once."""
+        drawing, last = self.drawing, before.inner["record"]
+        strips = drawing.whole(last)
+        observed = observe_strips(strips)
+        inner = {
+            **later.inner, "home": last, "home_observed": observed, "home_board": before.inner["board"],
+            "home_hours": before.inner["hours"],
+        }  # fmt: skip
+        beats = np.flatnonzero(later.alive)
+        if len(beats):
+            latent, drawn = drawing.once(later.replaced(inner=inner)[beats], inner["observed"][beats])
+            later.inner["record"][beats] = _records(drawn, latent)
+        return later
 
     @torch.inference_mode()
-    def _draw(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
-        """Next latents ``(B, C, 128)``, in chunks."""
-        draw, parts = self._drawer(), []
-        for rows in self._chunks(len(known)):
-            mine = [generators[i] for i in np.unique(rows)]
+    def _papers(self, before: State, later: State, board: np.ndarray) -> State:
+        """A step of the paper's form: a strip is drawn, and what it says is read off it."""
+        drawing, records, n = self.drawing, before.inner["record"], len(before)
+        look = _last(before)
+        reference, strips = (drawing.encoded(records), drawing.seen(records))
+        missing = np.stack([record.missing for record in records])
+        home = _home(before)
+        if self.reference == "first":
+            first = before.inner["home"]
+            look, reference, missing = home, drawing.encoded(first), np.stack([record.missing for record in first])
+        epk = epk_traces(
+            strips, as_rows(_last(before).observed), modulations_of(before.inner["board"]), modulations_of(board)
+        )
+        strength = (self.epk_scale * ~epk.abstained).astype(np.float32)
+        raw = render_features(people(before.patients), look, board, later.hours, missing, strength, None)
+        condition = self.forecaster.features(raw, render_names(has_targets=False))
+        columns = (reference, condition, epk.trace_mv, strength)
+        known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+        latent = drawing.sample(known, [np.random.default_rng(int(key)) for key in later.inner["key"]])
+        drawn = drawing.decode(latent)
+        inner = dict(later.inner)
+        inner["record"] = _records(drawn, latent.numpy())
+        inner["observed"], inner["findings"] = observe_strips(drawn).astype(np.float32), self._findings(drawn)
+        inner["pressure"] = np.full(n, np.nan)
+        return later.replaced(inner=inner, alive=np.ones(n, bool))
 
-            def fresh(mine: list[np.random.Generator] = mine, row: np.ndarray = rows - rows[0]) -> Tensor:
-                return torch.from_numpy(
-                    np.stack([g.standard_normal(self.latent_shape, dtype=np.float32) for g in mine])[row]
-                )
+    def _findings(self, strips: np.ndarray) -> np.ndarray:
+        """Probabilities ``(B, 17)`` float32 of the findings of strips ``(B, 12, 1024)`` [mV]; NaN without a reader."""
+        if self.reader is None:
+            return unread(len(strips))
+        return self.reader.probabilities(strips, self.deterministic).astype(np.float32)
 
-            parts.append(draw(known[rows], fresh(), fresh))
-        return torch.cat(parts)[: len(known)].float()
-
-    def _drawer(self) -> Callable[[Known, Tensor, Noise], Tensor]:
-        """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
-        if self.student is not None and self.sampler == "student":
-            pupil: Any = accelerated(self.student.forecaster, self.backend)
-            return partial(
-                _draw, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
-            )
-        forecaster = accelerated(self.forecaster, self.backend)
-        return partial(_draw, forecaster, sampler=self.sampler, steps=self.steps, gamma=self.guidance_scale)
-
-    @torch.inference_mode()
-    def _decode(self, latent: Tensor) -> np.ndarray:
-        """Strips ``(B, 12, 1024)`` [mV] of latents ``(B, C, 128)``."""
-        parts = [self.vae.decode(latent[rows]) for rows in self._chunks(len(latent))]
-        return torch.cat(parts)[: len(latent)].float().numpy()
-
-    @torch.inference_mode()
-    def _encode(self, strips: np.ndarray, present: np.ndarray) -> Tensor:
-        """Latents ``(B, C, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] with the leads that are ``present (B, 8)``."""
-        signal, there = torch.from_numpy(np.ascontiguousarray(strips, dtype=np.float32)), torch.from_numpy(present)
-        parts = [self.vae.encode(signal[rows], there[rows]) for rows in self._chunks(len(strips))]
-        return torch.cat(parts)[: len(strips)].float()
-
-    def _chunks(self, n: int) -> Iterator[np.ndarray]:
-        """Row numbers, a chunk at a time; ``deterministic="batch"`` pads each chunk to one size by its last row."""
-        size = CHUNK if self.deterministic is None else MICRO_BATCH
-        for start in range(0, n, size):
-            stop = start + size if self.deterministic else min(start + size, n)
-            yield np.minimum(np.arange(start, stop), n - 1)
+    def _read(
+        self, strips: np.ndarray, missing: np.ndarray, patients: Sequence[Patient],
+        taken: Sequence[tuple[Administration, ...]], hours: np.ndarray, pressure: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """What is kept of strips that were recorded, ``(B, 12, 1024)`` [mV] with ``missing (B, 8)`` leads."""
+        records = np.empty(len(strips), object)
+        for i, (strip, lacking) in enumerate(zip(np.asarray(strips, np.float32), missing)):
+            records[i] = Recorded(strip, np.asarray(lacking))
+        whole = self.drawing.whole(records) if len(records) else strips
+        words = [np.frombuffer(strip.tobytes()[:4096], np.uint64) for strip in np.asarray(strips, np.float32)]
+        return {
+            "observed": observe_strips(whole).astype(np.float32),
+            "findings": self._findings(whole),
+            "board": average_people.follow(taken, patients, hours, hours)[0],
+            "hours": np.array(hours, dtype=float),
+            "pressure": np.full(len(strips), np.nan) if pressure is None else np.array(pressure, float),
+            "key": np.array([np.bitwise_xor.reduce(word) >> np.uint64(11) for word in words], np.uint64),
+            "record": records,
+        }
 
     def _begin(
         self,
@@ -388,58 +420,52 @@ class WorldModel:
         hours: np.ndarray,
         alive: np.ndarray,
         missing: np.ndarray,  # (B, 8) bool
+        pressure: np.ndarray | None = None,  # (B,) [mmHg]
     ) -> State:
-        """Strips seen through the codec: encoded, shown as decoded; measured and fitted as they are."""
-        hours = np.array(hours, dtype=float)
-        latent = self._encode(strips, ~missing)
-        seen = self._decode(latent)
-        lacking = np.asarray(missing.any(axis=1))[:, None, None]
-        whole = np.where(lacking, seen, strips)  # leads that are missing cannot be measured
-        observed = observe_strips(whole)
-        inner = {
-            "latent": latent.numpy().astype(np.float32),
-            "observed": observed,
-            "reference": latent.numpy().astype(np.float32),
-            "missing": missing,
-            "fit": _fits(whole, observed),
-            "home_observed": observed.copy(),
-            "home_board": boards(taken, patients, hours),
-            "home_hours": hours.copy(),
-        }
-        return State(seen, tuple(patients), tuple(taken), hours, np.array(alive, dtype=bool), inner)
+        """People first seen on these strips: measured as they are, shown through the codec when somebody looks."""
+        seen = self._read(strips, missing, patients, taken, np.asarray(hours, float), pressure)
+        home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "board", "hours", "pressure")}
+        inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(strips))}
+        shown: Any = self.drawing
+        return State(shown, Patients.of(patients), Doses.of(taken), seen["hours"].copy(), np.array(alive, bool), inner)
 
 
-@dataclass(frozen=True)
-class StepInputs:
-    """What is settled about each row of a step before its strip is drawn."""
-
-    known: Known  # what the denoiser is told
-    target_intervals: np.ndarray | None  # (B, len(OBSERVED)) the intervals that were drawn; None without a prognosis
-    survives: np.ndarray  # (B,) bool
+def _look(inner: Mapping[str, np.ndarray], of: str = "") -> Look:
+    return Look(*(inner[f"{of}{name}"] for name in ("observed", "board", "hours", "findings", "pressure")))
 
 
-def _draw(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
-    return forecaster.draw(known, noise, fresh=fresh, guidance_scale=gamma, **how)
+def _home(state: State) -> Look:
+    return _look(state.inner, "home_")
 
 
-def _fits(strips: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """McSharry's model of each strip ``(B, 12, 1024)`` [mV]: an object array ``(B,)`` of fits of one."""
-    fit = fit_leads(strips, _rows(observed))
-    alone = np.empty(len(strips), object)
-    for i in range(len(strips)):
-        alone[i] = fit[i]
-    return alone
+def _last(state: State) -> Look:
+    return _look(state.inner)
 
 
-def _joined(fits: np.ndarray) -> LeadFit:
-    """One batch of fits ``(B,)`` of one each; those of one patient are joined once."""
-    first, place = _unique([id(fit) for fit in fits])
-    return join([fits[i] for i in first])[np.asarray(place)]
+def _records(strips: np.ndarray, latents: np.ndarray) -> np.ndarray:
+    """Drawn strips as such that later ones begin at ``(B,)``."""
+    records = np.empty(len(strips), object)
+    for i, (strip, latent) in enumerate(zip(strips, latents)):
+        records[i] = Recorded(strip, np.zeros(len(INDEPENDENT_LEADS), bool), np.asarray(latent, np.float32))
+        records[i].seen = strip
+    return records
 
 
-def _rows(observed: np.ndarray) -> list[dict[str, float]]:
-    """Measurements ``(B, len(OBSERVED))`` with what the prior needs and the intervals lack filled in."""
-    return [{**dict(zip(OBSERVED, map(float, row))), "rr_ms": 60000 / float(row[0])} for row in observed]
+def _said(observed: np.ndarray, findings: np.ndarray | None, pressure: np.ndarray) -> reading.Look:
+    """Measurements ``(B, len(OBSERVED))``, findings ``(B, 17)`` and pressure ``(B,)`` [mmHg] as a reading."""
+    look = reading.Look.empty(len(observed))
+    for i, name in enumerate(READ):
+        if name in OBSERVED:
+            look.intervals[i] = observed[:, OBSERVED.index(name)]
+    look.intervals[READ.index("map_mmhg")] = pressure
+    hr = look["hr_bpm"]
+    beats = np.isfinite(hr)
+    look.intervals[READ.index("n_beats")] = np.where(beats, np.maximum(np.rint(np.nan_to_num(hr) * STRIP_S / 60), 2), 0)
+    for name in ("p_present", "regular"):
+        look.intervals[READ.index(name)] = np.nan_to_num(look[name])
+    if findings is not None:
+        look.probabilities[:] = np.asarray(findings, float).T
+    return look
 
 
 def save(
@@ -468,14 +494,3 @@ def _locate(path: str | Path | None) -> tuple[Path, Path]:
                 f"`ecg-gym train {name}` or pass the folder that holds them"
             )
     return weights, codec
-
-
-def _unique(keys: Sequence[Any]) -> tuple[list[int], list[int]]:
-    """The first row of each different key, and for every row the place of its key among them."""
-    place: dict[Any, int] = {}
-    first: list[int] = []
-    for row, key in enumerate(keys):
-        if key not in place:
-            place[key] = len(first)
-            first.append(row)
-    return first, [place[key] for key in keys]

@@ -33,7 +33,7 @@ def test_eight_shards_of_ten_are_for_training():
 
 def test_every_drug_is_given_and_sometimes_nothing():
     given = [treatment for treatment, _ in draws("train")]
-    assert {dose.drug for t in given for dose in t.doses} == set(FORMULARY.names)
+    assert {dose.drug for t in given for dose in t.doses} == set(FORMULARY.medicines)
     assert sum(t == WATCH for t in given) == pytest.approx(300, abs=60)
     assert 100 < sum(len(t.doses) == 2 for t in given) < 400
     for treatment in given:
@@ -123,8 +123,8 @@ def blank(patient, alive):
     s = len(patient)
     table = np.zeros((s, 1), np.float32)
     return Trials(
-        table[:, :, None], table, table, table, table, table, table, np.array(alive), np.full(s, ""),
-        np.zeros(s, bool), np.full(s, ""), np.array(patient), np.arange(s, dtype=float), ("x",),
+        table[:, :, None], table, table, table, table, table, table, np.array(alive), table, table[:, 0],
+        np.full(s, ""), np.zeros(s, bool), np.full(s, ""), np.array(patient), np.arange(s, dtype=float), ("x",),
     )  # fmt: skip
 
 

@@ -205,6 +205,10 @@ class LatentWorld(AnalyticWorld):
 
     latent_shape: tuple[int, int] = (4, 128)
 
+    def latents(self, state: State) -> np.ndarray:
+        """What the state holds."""
+        return state.inner["latent"]
+
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """As the analytic world, with a latent."""
         return _with_latent(super().initial(n, rng, **who))

@@ -419,3 +419,25 @@ def test_only_the_first_process_is_first(monkeypatch) -> None:
     assert not distributed.is_first()
     monkeypatch.setenv("RANK", "0")
     assert distributed.is_first()
+
+
+def test_a_run_with_seconds_skips_what_it_has_no_time_for_and_ends(tmp_path):
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    config = LoopConfig(steps=100, warmup=2, seconds=10.0, save_every=10)
+    state, clock = start(line(), config), Clock()
+    state.clock = clock
+    seen = []
+    for step, _ in train(state, draw, tmp_path):
+        seen.append(step)
+        clock.now += 0.35  # a step of this machine
+    assert seen[-1] == 100
+    assert len(seen) <= 31
+    assert seen[:4] == [1, 3, 7, 10]
+    again = resume(line(), replace(config, seconds=20.0), tmp_path)  # another share of time is no other run
+    assert again.elapsed == pytest.approx(state.elapsed)
+    assert again.step == 100

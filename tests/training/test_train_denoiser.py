@@ -233,7 +233,7 @@ def some_trials(people=12, strips=4):
     observed[~alive] = np.nan
     exposure = np.zeros((rows, len(BOARD)), np.float32)
     for i, name in enumerate(BOARD):
-        exposure[:, i] = name.endswith(("rate", "conduction", "amplitude"))
+        exposure[:, i] = name.endswith(("rate", "conduction", "amplitude", "contractility", "resistance"))
     return Trials(
         strips=np.zeros((rows, 0), np.float16),
         observed=observed,
@@ -243,6 +243,8 @@ def some_trials(people=12, strips=4):
         truth=np.zeros((rows, len(TRUTHS)), np.float32),
         hazard=np.zeros((rows, 3), np.float32),
         alive=alive,
+        findings=np.full((rows, 17), 0.05, np.float32),
+        pressure=np.full(rows, 93.0, np.float32),
         treatment=np.full(rows, ""),
         held_out=np.zeros(rows, bool),
         rhythm=np.full(rows, "sinus"),

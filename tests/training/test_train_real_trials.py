@@ -42,7 +42,8 @@ def shard(subjects: int, seed: int) -> tuple[Trials, dict[int, RealTrial]]:
     trials = Trials(
         np.zeros((n, 0), np.float16), observed.astype(np.float32), boards(nothing, who, hours),
         np.zeros((n, len(ENDINGS)), np.float32), people(who), np.full((n, 7), np.nan, np.float32),
-        np.full((n, len(HAZARDS)), np.nan, np.float32), np.ones(n, bool), np.full(n, ""), np.zeros(n, bool),
+        np.full((n, len(HAZARDS)), np.nan, np.float32), np.ones(n, bool), np.full((n, 17), 0.05, np.float32),
+        np.full(n, 93.0, np.float32), np.full(n, ""), np.zeros(n, bool),
         np.full(n, "unknown"), np.repeat(np.arange(subjects), len(HOURS)), hours,
         (*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
     )  # fmt: skip

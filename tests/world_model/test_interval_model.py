@@ -1,9 +1,13 @@
 """The prognosis: units there and back, densities that integrate to one, draws that follow the density."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from ecg_gym.risk.aggregate import adverse
+from ecg_gym.streams import Streams
 from ecg_gym.world_model.conditioning import OBSERVED
 from ecg_gym.world_model.interval_model import (
     CLASSES,
@@ -88,10 +92,11 @@ def test_draws_follow_the_density(loose):
     rng = np.random.default_rng(3)
     condition = torch.randn(1, 5, generator=torch.Generator().manual_seed(2)).expand(n, -1)
     base = torch.tensor(measurements(1), dtype=torch.float32).expand(n, -1)
-    chance = Chance(rng.random(n), rng.random(n), rng.standard_normal((n, D)), np.ones(n))
-    observed, survives = loose.draw(condition, base, chance)
-    assert survives.all()
-    y, signs = target_of(observed)
+    keys = rng.integers(0, 2**64, (n, 2), dtype=np.uint64)
+    chance = replace(Chance.of(Streams.start(keys)), death=np.ones(n))
+    said = loose.draw(condition, base, chance, np.full((n, 17), 0.1))
+    assert said.survives.all()
+    y, signs = target_of(said.observed)
     share = np.bincount(signs, minlength=CLASSES) / n
     np.testing.assert_allclose(share, torch.softmax(loose.signs(loose(condition[:1])), 1)[0].detach(), atol=0.03)
     rows = np.flatnonzero(signs == 7)[:1000]
@@ -110,12 +115,14 @@ def test_the_same_chance_is_the_same_draw_whatever_the_crowd(loose):
     rng = np.random.default_rng(4)
     condition = torch.randn(7, 5, generator=torch.Generator().manual_seed(2))
     base = torch.tensor(measurements(7), dtype=torch.float32)
-    chance = Chance.of([np.random.default_rng(i) for i in range(7)])
-    together, lives = loose.draw(condition, base, chance)
+    chance = Chance.of(Streams.start(rng.integers(0, 2**64, (7, 2), dtype=np.uint64)))
+    was = np.full((7, 17), 0.1)
+    together = loose.draw(condition, base, chance, was)
     row = int(rng.integers(7))
-    alone, lives_alone = loose.draw(condition[row : row + 1], base[row : row + 1], chance[row : row + 1])
-    np.testing.assert_allclose(alone[0], together[row], rtol=1e-4)
-    assert lives_alone[0] == lives[row]
+    some = slice(row, row + 1)
+    alone = loose.draw(condition[some], base[some], chance[some], was[some])
+    np.testing.assert_allclose(alone.observed[0], together.observed[row], rtol=1e-4)
+    assert alone.survives[0] == together.survives[row]
 
 
 def test_the_dead_teach_only_that_they_died(loose):
@@ -131,3 +138,24 @@ def test_the_dead_teach_only_that_they_died(loose):
 def test_a_chain_without_a_last_measurement_begins_at_what_is_typical(loose):
     nothing = torch.full((1, D), torch.nan)
     torch.testing.assert_close(loose.starting(nothing)[0], loose.typical)
+
+
+def test_findings_are_those_before_until_something_is_learned_and_pressure_is_as_expected():
+    net = IntervalModel(PrognosisConfig(5, 16, 1, 2, findings=8, pressure=True))
+    was = np.random.default_rng(0).uniform(0.01, 0.99, (6, 17))
+    chance = Chance.of(Streams.start(np.arange(12, dtype=np.uint64).reshape(6, 2)))
+    base = torch.tensor(measurements(6), dtype=torch.float32)
+    said = net.draw(torch.zeros(6, 5), base, chance, was, np.full(6, 80.0))
+    np.testing.assert_allclose(said.findings, was, atol=1e-5)
+    assert np.isfinite(said.pressure).all()
+    assert np.abs(said.pressure - 80).max() < 60
+    unknown = IntervalModel(PrognosisConfig(5, 16, 1, 2)).draw(torch.zeros(6, 5), base, chance, was)
+    np.testing.assert_allclose(unknown.findings, was, atol=1e-6)
+    assert np.isnan(unknown.pressure).all()
+
+
+def test_what_the_risk_makes_of_findings_is_the_same_for_gradients():
+    net = IntervalModel(PrognosisConfig(5, 16, 1, 2, findings=8))
+    probabilities = np.random.default_rng(1).random((20, 17))
+    made = net.findings.adverse(torch.tensor(probabilities, dtype=torch.float32))
+    np.testing.assert_allclose(made.numpy(), adverse(probabilities), atol=1e-5)

@@ -19,7 +19,7 @@ from ecg_gym.core import (
     concatenate,
 )
 from ecg_gym.physiology import mcsharry, solve_exact
-from ecg_gym.world_model import checkpoint, model
+from ecg_gym.world_model import checkpoint, drawing, memory, model
 from ecg_gym.world_model.anchor import ProjectionConfig
 from ecg_gym.world_model.conditioning import (
     MEASURED,
@@ -35,6 +35,7 @@ from ecg_gym.world_model.conditioning import (
     raw_features,
     render_features,
     render_names,
+    unread,
 )
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.forecaster import Forecaster
@@ -77,9 +78,9 @@ def some_features(n=4, patients=None):
     nothing, later = ((),) * n, ((Administration(0.0, DOFETILIDE.doses[0]),),) * n
     ecg = np.stack([strip(0.7 + 0.1 * i) for i in range(n)])
     start, end = np.zeros(n), np.arange(1.0, n + 1)
-    look = Look(observe_strips(ecg), boards(nothing, patients, start), start)
+    look = Look(observe_strips(ecg), boards(nothing, patients, start), start, unread(n))
     exposure, ending = boards(later, patients, end), endings(later, patients, start, end)
-    return raw_features(people(patients), look, look, exposure, end, ending)
+    return raw_features(people(patients), look, look, memory.nothing(n), exposure, end, ending)
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +129,9 @@ def generators(n):
 def test_observe_shows_the_strip_as_the_codec_sees_it(world):
     seen = world.observe(ECG(strip(), MODEL_RATE_HZ), SOMEONE, [Administration(-2.0, DOFETILIDE.doses[0])])
     assert seen.ecg.shape == (1, 12, 1024)
-    assert seen.inner["latent"].shape == (1, 4, 128)
+    assert world.latents(seen).shape == (1, *world.latent_shape)
     with torch.inference_mode():
-        decoded = world.vae.decode(torch.from_numpy(seen.inner["latent"])).numpy()
+        decoded = world.vae.decode(torch.from_numpy(world.latents(seen))).numpy()
     np.testing.assert_array_equal(seen.ecg, decoded)
     assert seen.taken == ((Administration(-2.0, DOFETILIDE.doses[0]),),)
     np.testing.assert_allclose(seen.ecg[:, 2], seen.ecg[:, 1] - seen.ecg[:, 0], atol=1e-5)  # Einthoven
@@ -140,10 +141,10 @@ def test_a_missing_lead_is_not_read(world):
     clean, spoilt = strip(), strip()
     spoilt[LEADS.index("V2")] = 7.0
     seen = [world.observe(ECG(s, MODEL_RATE_HZ, missing=("V2",)), SOMEONE) for s in (clean, spoilt)]
-    np.testing.assert_array_equal(seen[0].inner["latent"], seen[1].inner["latent"])
-    assert seen[0].inner["missing"].tolist() == [[False, False, False, True, False, False, False, False]]
+    np.testing.assert_array_equal(world.latents(seen[0]), world.latents(seen[1]))
+    assert seen[0].inner["home"][0].missing.tolist() == [False, False, False, True, False, False, False, False]
     whole = world.observe(ECG(clean, MODEL_RATE_HZ), SOMEONE)
-    assert not np.array_equal(whole.inner["latent"], seen[0].inner["latent"])
+    assert not np.array_equal(world.latents(whole), world.latents(seen[0]))
 
 
 def test_a_step_remembers_doses_and_time(world, state):
@@ -194,13 +195,14 @@ def test_rows_that_are_not_alive_stay(world, state):
 def test_chunks_change_nothing(world, state, monkeypatch):
     whole = world.step(state, [DOFETILIDE] * 4, generators(4))
     monkeypatch.setattr(model, "CHUNK", 3)
+    monkeypatch.setattr(drawing, "CHUNK", 3)
     np.testing.assert_allclose(world.step(state, [DOFETILIDE] * 4, generators(4)).ecg, whole.ecg, atol=2e-4)
 
 
 def test_the_anchor_can_be_turned_down(world, state):
-    later = replace(state, hours=state.hours + 1)
+    asked = state.inner["observed"]
     full, weak, off = (
-        replace(world, epk_scale=scale).step_inputs(state, later, generators(4)).known for scale in (1.0, 0.25, 0.0)
+        replace(world, epk_scale=scale).drawing.known(state, asked, generators(4)) for scale in (1.0, 0.25, 0.0)
     )
     assert full.strength.tolist() == [1, 1, 1, 1]
     assert weak.strength.tolist() == [0.25] * 4
@@ -212,11 +214,11 @@ def test_the_anchor_can_be_turned_down(world, state):
 
 def test_the_prior_abstains_without_beats(world):
     flat = world.observe(ECG(strip() * 0 + 1e-4 * strip(), MODEL_RATE_HZ), SOMEONE)
-    silent = replace(
-        flat, inner={**flat.inner, "fit": model._fits(np.zeros((1, 12, 1024), np.float32), flat.inner["observed"])}
+    flat.inner["home"][0].fit = drawing.fit_leads(
+        np.zeros((1, 12, 1024), np.float32), drawing.as_rows(flat.inner["observed"])
     )
-    value = world.step_inputs(silent, replace(silent, hours=silent.hours + 1), generators(1))
-    assert value.known.strength.tolist() == [0]
+    known = world.drawing.known(flat, flat.inner["observed"], generators(1))
+    assert known.strength.tolist() == [0]
 
 
 def test_what_is_believed_of_pharmacology_can_be_changed(world, state):
@@ -226,7 +228,8 @@ def test_what_is_believed_of_pharmacology_can_be_changed(world, state):
     drug, ignored = world.step(state, treated, rngs[0]), deaf.step(state, treated, rngs[1])
     watched = deaf.step(state, [WATCH] * 4, rngs[2])
     # the chance that a rhythm ends is told apart from the board, so the two are not quite the same
-    assert np.abs(drug.ecg - ignored.ecg).max() > 10 * np.abs(ignored.ecg - watched.ecg).max()
+    said = [np.nan_to_num(later.inner["observed"]) for later in (drug, ignored, watched)]
+    assert np.abs(said[0] - said[1]).max() > 10 * np.abs(said[1] - said[2]).max()
 
 
 def test_the_dead_are_silent_and_stay_so(world, state):
@@ -241,14 +244,15 @@ def test_the_dead_are_silent_and_stay_so(world, state):
 
 def test_strips_are_redrawn_from_the_first_one(world, state):
     once = world.step(state, [WATCH] * 4, generators(4))
-    np.testing.assert_array_equal(once.inner["reference"], state.inner["latent"])
-    assert not np.array_equal(once.inner["latent"], state.inner["latent"])
+    assert all(a is b for a, b in zip(once.inner["home"], state.inner["home"]))
+    assert not np.array_equal(world.latents(once), world.latents(state))
     np.testing.assert_array_equal(once.inner["home_observed"], state.inner["observed"])
     last = replace(world, reference="last")
-    same = last.step_inputs(state, replace(state, hours=state.hours + 1), generators(4)).known
-    torch.testing.assert_close(same.before, torch.from_numpy(state.inner["reference"]))
-    other = last.step_inputs(once, replace(once, hours=once.hours + 1), generators(4)).known
-    torch.testing.assert_close(other.before, torch.from_numpy(once.inner["latent"]))
+    drawn = last.step(state, [WATCH] * 4, generators(4))
+    again = last.step(drawn, [WATCH] * 4, generators(4))
+    first = world.step(world.step(state, [WATCH] * 4, generators(4)), [WATCH] * 4, generators(4))
+    assert all(record is not None for record in drawn.inner["record"])
+    assert not np.allclose(again.ecg, first.ecg, atol=1e-3)
 
 
 def test_another_worlds_people_are_seen_through_the_codec(world):
@@ -259,18 +263,18 @@ def test_another_worlds_people_are_seen_through_the_codec(world):
     assert seen.patients == there.patients
     assert seen.hours.tolist() == [3, 3]
     alone = world.observe(ECG(there.ecg[0], MODEL_RATE_HZ), there.patients[0])
-    np.testing.assert_allclose(seen.inner["latent"][0], alone.inner["latent"][0], atol=0.1)  # aligned anew
+    np.testing.assert_allclose(world.latents(seen)[0], world.latents(alone)[0], atol=0.1)  # aligned anew
 
 
 def test_the_papers_form_steps_too(papers):
     state = concatenate([papers.observe(ECG(strip(rr), MODEL_RATE_HZ), SOMEONE) for rr in (0.8, 1.0)])
-    state = replace(state, ecg=np.stack([strip(rr) for rr in (0.8, 1.0)]))  # the untrained codec shows noise
+    for record, rr in zip(state.inner["record"], (0.8, 1.0)):
+        record.seen = strip(rr)  # the untrained codec shows noise
     later = papers.step(state, [DOFETILIDE, WATCH], generators(2))
     assert later.alive.all()
     assert np.isfinite(later.ecg).all()
-    known = papers.step_inputs(state, replace(state, hours=state.hours + 1), generators(2)).known
-    assert known.prior.shape == (2, 1024)
-    assert known.strength.tolist() == [1, 1]
+    assert not papers.emits
+    np.testing.assert_array_equal(later.inner["observed"], observe_strips(later.ecg).astype(np.float32))
 
 
 def test_knobs_are_checked(world):
@@ -365,9 +369,8 @@ def test_what_is_unknown_is_flagged_and_stands_at_rest():
 
 def test_what_is_asked_is_told_in_units():
     raw, n = some_features(), 4
-    look = Look(
-        raw[:, : len(OBSERVED)] * 0 + 1, np.zeros((n, len(boards(((),), (SOMEONE,), np.zeros(1))[0]))), np.zeros(n)
-    )
+    board = np.zeros((n, len(boards(((),), (SOMEONE,), np.zeros(1))[0])))
+    look = Look(raw[:, : len(OBSERVED)] * 0 + 1, board, np.zeros(n), unread(n))
     request = np.arange(n * len(OBSERVED), dtype=float).reshape(n, -1)
     request[0, OBSERVED.index("pr_ms")] = np.nan
     value = render_features(
@@ -442,3 +445,77 @@ def test_a_student_of_other_weights_is_left_alone_until_it_is_asked_for(world, t
     assert WorldModel.load(tmp_path).student is None
     with pytest.raises(ValueError, match="learnt from the world model"):
         WorldModel.load(tmp_path, sampler="student")
+
+
+def test_a_step_draws_nothing_until_somebody_looks(world, state, monkeypatch):
+    monkeypatch.setattr(drawing.Drawing, "encode", lambda *_: pytest.fail("a strip was encoded"))
+    monkeypatch.setattr(drawing.Drawing, "decode", lambda *_: pytest.fail("a strip was decoded"))
+    crowd = state.repeat(5)
+    later = world.step(world.step(crowd, [DOFETILIDE] * 20, generators(20)), [WATCH] * 20, generators(20))
+    said = world.vitals(later)
+    np.testing.assert_array_equal(said["qrs_ms"], later.inner["observed"][:, OBSERVED.index("qrs_ms")])
+    assert "ecg" not in later.__dict__
+
+
+def test_a_strip_looks_the_same_whenever_it_is_drawn(world, state):
+    later = world.step(state, [WATCH] * 4, generators(4))
+    np.testing.assert_allclose(later[[3, 1]].ecg, later.ecg[[3, 1]], atol=2e-4)
+
+
+def test_what_is_not_shown_is_asked_for_again_less_its_error():
+    goal = observe_strips(np.stack([strip(0.8), strip(1.0)]))
+    read = goal.copy()
+    read[0, OBSERVED.index("qrs_ms")] += 10
+    again = drawing.less_its_error(goal, read)
+    assert again[0, OBSERVED.index("qrs_ms")] == pytest.approx(goal[0, OBSERVED.index("qrs_ms")] - 10)
+    assert again[0, OBSERVED.index("qt_ms")] == pytest.approx(goal[0, OBSERVED.index("qt_ms")] - 10)
+    np.testing.assert_allclose(again[1], goal[1], atol=1e-6)
+    assert drawing.missed(goal, read).tolist() == pytest.approx([10, 0])
+    unmeasured = goal.copy()
+    unmeasured[1, OBSERVED.index("pr_ms")] = np.nan
+    assert drawing.missed(goal, unmeasured)[1] == drawing.LOST_MS
+
+
+def test_a_warped_strip_shows_what_was_asked(world, state):
+    warped = replace(world, draws="warp", corrections=2)
+    asked = state.inner["observed"].astype(float).copy()
+    asked[:, OBSERVED.index("pr_ms")] += 20
+    asked = drawing.less_its_error(asked, asked)
+    there = state.replaced(inner={**state.inner, "observed": asked, "record": np.full(4, None)}, ecg=warped.drawing)
+    read = observe_strips(there.ecg)
+    assert np.abs(read - asked)[:, OBSERVED.index("pr_ms")].max() <= 4
+
+
+def test_every_strip_is_remembered_and_a_rollout_starts_from_the_first(world, state):
+    later = state.replaced(hours=state.hours + 1)
+    other = ECG(np.stack([strip(rr) for rr in (0.72, 0.82, 0.97, 1.12)]), MODEL_RATE_HZ)
+    once = world.assimilate(later, other)
+    count = len(memory.SUMS) - 1
+    sums = once.inner["memory"].reshape(4, len(memory.SUMS), -1)
+    assert (sums[:, count] == 1).all(), "the first look is among those remembered"
+    np.testing.assert_array_equal(once.inner["home_observed"], state.inner["home_observed"])
+    again = world.assimilate(once, other)  # the same hour: what was seen gives way, nothing is remembered twice
+    np.testing.assert_array_equal(again.inner["memory"], once.inner["memory"])
+    stepped = world.step(once, [WATCH] * 4, generators(4))
+    assert (stepped.inner["memory"].reshape(4, len(memory.SUMS), -1)[:, count] == 2).all()
+
+
+def test_the_env_reads_what_is_said_and_the_same_spaces(world):
+    from ecg_gym.envs.config import EnvConfig, make_setup
+
+    spaces = [make_setup(EnvConfig(world=world, risk="limits", fidelity=f)).observation_space for f in (None, "strip")]
+    assert spaces[0] == spaces[1]
+    assert make_setup(EnvConfig(world=world, risk="limits")).task.fidelity == "vitals"
+
+
+def test_harder_views_add_their_errors_and_no_more(world, state):
+    from ecg_gym.envs.observability import tier_named
+
+    clean = world.vitals(state)
+    tier = tier_named("noisy")
+    noisy = world.vitals(state, (tier, [()] * 4))
+    again = world.vitals(state, (tier, [()] * 4))
+    assert np.isfinite(clean["qrs_ms"]).all()
+    assert not np.array_equal(noisy["qrs_ms"], clean["qrs_ms"])
+    np.testing.assert_array_equal(noisy["qrs_ms"], again["qrs_ms"])
+    assert np.nanmax(np.abs(noisy["qrs_ms"] - clean["qrs_ms"])) < 60

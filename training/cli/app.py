@@ -507,6 +507,29 @@ def train_proposer(
     _train("proposer", proposer, preset, (device, 1, seed), out, resume, "rankings/rankings_*.npz", inputs, work)
 
 
+@train.command("all")
+def train_everything(
+    preset: Annotated[str, typer.Option(help="brief (ten minutes), default (two hours on two cores), gpu, tiny.")] = (
+        "default"
+    ),
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Of wall clock; default the preset's.")] = None,
+    device: Device = None,
+    data: Data = None,
+    out: Run = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make trials; default every core.")] = None,
+) -> None:
+    """Trials, codec, interval model, denoiser, student, findings; calibrated and judged, in time; it resumes."""
+    from training import train_all
+    from training.run_lock import locked
+
+    with entrance():
+        chosen = train_all.preset_named(preset, device)
+        folder = writable(out or Path("runs") / f"all-{preset}")
+    with locked(folder):
+        paths = train_all.run(chosen, folder, minutes, data=data, workers=workers)
+    _SAY.print("\n".join(f"weights  {path}" for path in paths.values()))
+
+
 def _train(
     kind: str, module: Any, preset: str, how: tuple[str | None, int, int | None], out: Path | None, resume: bool,
     data: str | Path, inputs: Mapping[str, Path | None], work: Callable[[Any, Path], Path],

@@ -31,7 +31,9 @@ from ecg_gym.core import (
     limb_from_independent,
 )
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
-from ecg_gym.powers import DrawsOtherPatients, StartsFrom, Truthful
+from ecg_gym.powers import Assimilates, DrawsOtherPatients, Emits, StartsFrom, Truthful
+from ecg_gym.rollout import judged_now
+from ecg_gym.virtual_patient.world import pressure_of
 from ecg_gym.waveform import measure
 
 INTERVALS = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms")
@@ -56,6 +58,8 @@ class Questions:
     arm: np.ndarray  # (N,) str
     dt_hours: np.ndarray  # (N,) [h]
     held_out: np.ndarray  # (N,) bool: a dose level or a pair of drugs that training does not meet
+    earlier: tuple[State, ...] = ()  # N rows each: the looks before ``start``, in their order
+    looks: np.ndarray | None = None  # (N,) how many of them each person has had; None is none
 
     def __len__(self) -> int:
         return len(self.treatments)
@@ -69,6 +73,8 @@ class Questions:
             self.arm[rows],
             self.dt_hours[rows],
             self.held_out[rows],
+            tuple(state[rows] for state in self.earlier),
+            None if self.looks is None else self.looks[rows],
         )
 
     def given(self, treatments: Sequence[Treatment], arm: str | None = None) -> Questions:
@@ -134,7 +140,9 @@ def transitions(
     for hours in np.unique(dt):
         rows = np.flatnonzero(dt == hours)
         world, state = at_step(truth, hours), people[rows]
+        earlier = []
         for step in range(steps):
+            earlier.append(state)
             given = [choose(patient, rng)[0] for patient in state.patients]
             later = world.step(state, given, [generator("true", seed, int(i), 1000 + step) for i in rows])
             state = later.where(before[rows] > step, state)
@@ -147,6 +155,8 @@ def transitions(
                 np.array([str(treatment) for treatment, _ in queries]),
                 dt[rows],
                 np.array([held_out for _, held_out in queries]),
+                tuple(earlier),
+                before[rows],
             )[state.alive]
         )
     return joined(parts)
@@ -157,10 +167,12 @@ def joined(parts: Sequence[Questions]) -> Questions:
     return Questions(
         concatenate([part.start for part in parts]),
         tuple(treatment for part in parts for treatment in part.treatments),
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("patient", "arm", "dt_hours", "held_out")
-        ),
+        np.concatenate([part.patient for part in parts]),
+        np.concatenate([part.arm for part in parts]),
+        np.concatenate([part.dt_hours for part in parts]),
+        np.concatenate([part.held_out for part in parts]),
+        tuple(concatenate(states) for states in zip(*(part.earlier for part in parts))),
+        np.concatenate([np.zeros(len(part), int) if part.looks is None else part.looks for part in parts]),
     )
 
 
@@ -179,12 +191,18 @@ def seen_by(world: World, state: State) -> State:
 
 
 def seen(world: World, queries: Questions) -> State:
-    """The patients of the questions as ``world`` sees them, every different one looked at once and remembered."""
+    """The patients of the questions as ``world`` sees them, every different one looked at once and remembered.
+
+    A world that assimilates starts from each person's first strip and takes in every later one.
+    """
     key = (id(world), id(queries.start))
     if key not in _SEEN:
         while len(_SEEN) >= MOST_KEPT:
             _SEEN.pop(next(iter(_SEEN)))
         start, place = queries.start, dict[Any, int]()
+        if queries.looks is not None and queries.looks.any() and isinstance(world, Assimilates):
+            _SEEN[key] = ((world, start), _followed(world, queries))
+            return _SEEN[key][1]
         of = [
             place.setdefault((strip.tobytes(), patient, taken, float(hours)), len(place))
             for strip, patient, taken, hours in zip(start.ecg, start.patients, start.taken, start.hours)
@@ -192,6 +210,18 @@ def seen(world: World, queries: Questions) -> State:
         _, first = np.unique(of, return_index=True)
         _SEEN[key] = ((world, start), seen_by(world, start[first])[np.array(of)])
     return _SEEN[key][1]
+
+
+def _followed(world: Any, queries: Questions) -> State:
+    """Each person's first strip, and every later one taken in at its hour."""
+    assert queries.looks is not None
+    state = seen_by(world, queries.earlier[0])
+    for number, then in enumerate([*queries.earlier[1:], queries.start], start=1):
+        there = queries.looks >= number
+        if there.any():
+            moved = state.replaced(hours=then.hours, taken=then.taken)
+            state = world.assimilate(moved, ECG(then.ecg, MODEL_RATE_HZ), pressure_of(then)).where(there, state)
+    return state
 
 
 def futures(
@@ -269,13 +299,45 @@ def judged(risk: Any) -> Look:
     return look
 
 
-def latents(before: State, after: State) -> dict[str, np.ndarray]:
-    """A look: what the world model drew, ``latent (B, C, 128)``."""
-    return {"latent": np.asarray(after.inner["latent"])}
+def latents_in(world: Any) -> Look:
+    """A look at futures of ``world``: what it draws its strips from, ``latent (B, C, 128)``."""
+    return lambda before, after: {"latent": np.asarray(world.latents(after))}
 
 
-def risk_before(risk: Any, state: State) -> np.ndarray:
-    """Risk ``(N,)`` of the strips of a state, nothing having changed."""
+def read_in(world: World) -> Look:
+    """A look at futures of ``world``: as :func:`measured`, of what is said of strips where the world emits that."""
+    if not _emits(world):
+        return measured
+
+    def look(before: State, after: State) -> dict[str, np.ndarray]:
+        said = world.vitals(after, None, False)  # type: ignore[attr-defined]
+        return {"intervals": np.stack([said[name] for name in INTERVALS], axis=1), "alive": after.alive}
+
+    return look
+
+
+def judged_in(world: World, risk: Any) -> Look:
+    """A look at futures of ``world``: as :func:`judged`, of what is said of strips where the world emits that."""
+    if not (_emits(world) and hasattr(risk, "of_looks")):
+        return judged(risk)
+
+    def look(before: State, after: State) -> dict[str, np.ndarray]:
+        was, said = (world.vitals(state) for state in (before, after))  # type: ignore[attr-defined]
+        total = risk.of_looks(was, said, after.patients, after.alive).total
+        known = np.stack([said[name] for name in INTERVALS], axis=1)
+        return {"risk": np.asarray(total), "intervals": known, "alive": after.alive}
+
+    return look
+
+
+def _emits(world: World) -> bool:
+    return isinstance(world, Emits) and world.emits
+
+
+def risk_before(risk: Any, state: State, world: World | None = None) -> np.ndarray:
+    """Risk ``(N,)`` of the strips of a state, nothing having changed; of what ``world`` says of them if it emits."""
+    if world is not None and _emits(world):
+        return np.asarray(judged_now(world, risk, state).total)
     return np.asarray(risk(state.ecg, state.ecg, state.patients, state.alive).total)
 
 

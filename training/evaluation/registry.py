@@ -43,6 +43,8 @@ _ROWS = (
           "trivial forecasts.", "world_model.calibration"),
     Study("delta-risk", "Predicted against true change of risk: does the model foresee help and harm?",
           "world_model.delta_risk", "truth"),
+    Study("decisions", "Whose word is worth following: what the world says, what it draws, pharmacology, chance, a few "
+          "futures of the truth.", "world_model.decisions", "truth"),
     Study("ablate-epk", "The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the "
           "condition is followed.", "world_model.ablate_epk"),
     Study("pharmacology", "Published effects of drugs and pairs beside what the pharmacology says, typical person, no "

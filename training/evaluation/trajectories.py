@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecg_gym.core import State, Treatment, World
+from ecg_gym.powers import Latent
 from ecg_gym.rollout import advance
 from ecg_gym.rollout import noise as noise_of
-from training.evaluation.questions import CHUNK, HELD_OUT, INTERVALS, STREAMS, intervals_of
+from training.evaluation.questions import CHUNK, HELD_OUT, INTERVALS, STREAMS, read_in
 
 Schedule = Sequence[Sequence[Treatment]]  # per step, one treatment per patient
 Progress = Callable[[int], None]  # hears how many rows were drawn
@@ -25,7 +26,6 @@ class Trajectories:
     """K samples of N patients over H steps. NaN: not measurable, not asked for, or the patient has died."""
 
     intervals: np.ndarray  # (K, N, H + 1, 6), columns harness.INTERVALS; step 0 is the start
-    latents: np.ndarray | None  # (K, N, H + 1, D) where the world has latents
     states: dict[int, State]  # step -> K x N rows, all patients of sample 0 first; the steps that were asked for
 
 
@@ -43,15 +43,14 @@ def follow(
     ``noise`` is a stream of ``harness.STREAMS`` and a seed.
     """
     crowd = crowd_of(start, k)
-    intervals, latents = [np.tile(measured_of(start), (k, 1))], [latent_of(crowd)]
+    intervals = [np.tile(measured_of(start, world), (k, 1))]
     states = {0: crowd} if 0 in keep else {}
     for step, given in enumerate(schedule, start=1):
         crowd = advance(world, crowd, [*given] * k, draws(noise, len(start), k, step), progress, CHUNK)
-        intervals.append(measured_of(crowd))
-        latents.append(latent_of(crowd))
+        intervals.append(measured_of(crowd, world))
         if step in keep:
             states[step] = crowd
-    return _trajectories(intervals, latents, states, k)
+    return Trajectories(_table(intervals, k), states)
 
 
 def single_steps(
@@ -65,14 +64,12 @@ def single_steps(
 ) -> Trajectories:
     """``k`` draws of each step in ``steps``, begun at ``told[step - 1]``; the other steps are NaN."""
     crowd = crowd_of(observed[0], k)
-    latent = latent_of(crowd)
     intervals = [np.full((len(crowd), len(INTERVALS)), np.nan) for _ in range(len(schedule) + 1)]
-    latents = [None if latent is None else np.full_like(latent, np.nan)] * (len(schedule) + 1)
     for step in sorted(steps):
         before, given = crowd_of(observed[step - 1], k), [*schedule[step - 1]] * k
         after = advance(world, before, given, draws(noise, len(observed[0]), k, step), progress, CHUNK)
-        intervals[step], latents[step] = measured_of(after), latent_of(after)
-    return _trajectories(intervals, latents, {}, k)
+        intervals[step] = measured_of(after, world)
+    return Trajectories(_table(intervals, k), {})
 
 
 def crowd_of(start: State, k: int) -> State:
@@ -90,23 +87,16 @@ def draws(noise: tuple[str, int], n: int, k: int, step: int, shared: int = 1) ->
     ]
 
 
-def measured_of(state: State) -> np.ndarray:
-    """The intervals of each strip ``(B, 6)``, NaN where unknown or the patient is dead."""
-    return np.where(state.alive[:, None], intervals_of(state.ecg), np.nan)
+def measured_of(state: State, world: World) -> np.ndarray:
+    """The intervals of each look ``(B, 6)``, said or measured; NaN where unknown or the patient is dead."""
+    return np.where(state.alive[:, None], read_in(world)(state, state)["intervals"], np.nan)
 
 
-def latent_of(state: State) -> np.ndarray | None:
-    """The latent of each strip ``(B, D)``, where the world has one."""
-    latent = state.inner.get("latent")
-    return None if latent is None else np.asarray(latent, np.float32).reshape(len(state), -1)
+def latent_of(state: State, world: World) -> np.ndarray | None:
+    """The latent that each strip is drawn from ``(B, D)``, where the world has one."""
+    return world.latents(state).reshape(len(state), -1) if isinstance(world, Latent) else None
 
 
-def _trajectories(
-    intervals: Sequence[np.ndarray], latents: Sequence[np.ndarray | None], states: dict[int, State], k: int
-) -> Trajectories:
-    def table(parts: Sequence[np.ndarray]) -> np.ndarray:
-        rows = np.stack(parts, axis=1)  # (K N, H + 1, ...)
-        return rows.reshape(k, -1, *rows.shape[1:])
-
-    samples = [latent for latent in latents if latent is not None]
-    return Trajectories(table(intervals), table(samples) if len(samples) == len(latents) else None, states)
+def _table(parts: Sequence[np.ndarray], k: int) -> np.ndarray:
+    rows = np.stack(parts, axis=1)  # (K N, H + 1, ...)
+    return rows.reshape(k, -1, *rows.shape[1:])

@@ -80,10 +80,10 @@ def futures(story: Story) -> Markup:
     plan, cards = story.plan, []
     for i in carded(plan):
         row = plan.candidates[i]
-        strips = story.futures[row.treatment]
+        strips = story.futures[row.treatment][:DRAWN].ecg
         place = 1 if row.tie == plan.best.tie else i + 1
         alt = f"Typical beats in II, V2 and V5 before (dark) and in futures after {row.treatment} (blue)."
-        over = drawing.beats(plan.before, strips[:DRAWN], alt)
+        over = drawing.beats(plan.before, strips, alt)
         title = tag("h3", tag("span", f"{place}{'=' if place == 1 and len(plan.tied) > 1 else ''}.", class_="place"),
                     " ", row.treatment)  # fmt: skip
         words = [f"risk {row.mean:.3f} ± {number(row.sd, '.3f')}", *remarks(row)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.core import WATCH, Patient, Randomness, State, Treatment, World
+from ecg_gym.core import WATCH, Patient, Randomness, State, Treatment, World, concatenate
 from ecg_gym.pharmacology import Violation, violations
-from ecg_gym.rollout import RiskFunction
+from ecg_gym.rollout import Judgement, RiskFunction, first_of, judged_now
 from planners.advice import advise
 from planners.branches import Branch, Course, branches
 from planners.facts import Facts
@@ -43,7 +43,7 @@ class Story:
     """What a page about one patient tells."""
 
     plan: Plan
-    futures: Mapping[Treatment, np.ndarray]  # (K, 12, 1024) [mV] an hour (or dt) later
+    futures: Mapping[Treatment, State]  # K hearts an hour (or dt) later
     lines: tuple[Branch, ...]  # the best treatment of each drug, followed over the hours; watching last
     pairs: Mapping[Course, Branch]  # a treatment, and another one a step later
     barred: Mapping[Course, Barred]  # pairs that are not followed, because the rules forbid the second treatment
@@ -84,12 +84,12 @@ def tell(
     ranked = advise(witness, state, candidates, risk, facts=measured, named=named, k=k, extra=0, seed=seed,
                     risk_aversion=risk_aversion, record=record, remarks=remarks, first=first,
                     progress=progress)  # fmt: skip
-    futures = {c.treatment: np.stack(witness.strips[c.treatment]) for c in ranked.candidates}
+    futures = {c.treatment: concatenate(witness.hearts[c.treatment]) for c in ranked.candidates}
     leaders = one_per_drug([c.treatment for c in ranked.candidates])
     follow: list[Course] = [*[(t,) for t in leaders if t][:LINES], (WATCH,)]
     lines = branches(world, state, follow, ranked.seeds, risk, steps=steps, first=first, progress=progress)
     pairs, barred = _pairs(world, state, leaders, risk, ranked.seeds[:SECOND_K], steps, first, progress)
-    said = [Masked(t, _objections(t, state, ranked, risk)) for t in sorted(set(candidates) - {WATCH}, key=str)]
+    said = [Masked(t, _objections(t, state, world, risk)) for t in sorted(set(candidates) - {WATCH}, key=str)]
     return Story(
         plan=ranked,
         futures=futures,
@@ -125,7 +125,7 @@ def _pairs(
     barred = {}
     for branch in branches(world, state, [(now,) for now in firsts], seeds, risk, steps=1):
         for second in seconds:
-            if (result := _forbidden(second, state, branch.state, risk)).futures:
+            if (result := _forbidden(second, state, branch.state, world, risk)).futures:
                 barred[(*branch.course, second)] = result
             else:
                 courses.append((*branch.course, second))
@@ -133,17 +133,17 @@ def _pairs(
     return {branch.course: branch for branch in followed}, barred
 
 
-def _forbidden(treatment: Treatment, first: State, crowd: State, risk: RiskFunction) -> Barred:
+def _forbidden(treatment: Treatment, first: State, crowd: State, world: World, risk: RiskFunction) -> Barred:
     """In how many futures the rules forbid it, and why; the dead are not asked."""
-    judged = risk(np.repeat(first.ecg, len(crowd), axis=0), crowd.ecg, crowd.patients, crowd.alive)
+    judged = Judgement.of(risk, first_of(world, risk, first), crowd, world=world).said
     living = [i for i in range(len(crowd)) if crowd.alive[i]]
     hard = [[v.sentence for v in _violations(treatment, crowd[i], judged, i) if v.hard] for i in living]
     said = tuple(dict.fromkeys(sentence for sentences in hard for sentence in sentences))
     return Barred(sum(map(bool, hard)), said)
 
 
-def _objections(treatment: Treatment, state: State, ranked: Plan, risk: RiskFunction) -> tuple[Violation, ...]:
-    judged = risk(state.ecg, state.ecg, state.patients, state.alive)
+def _objections(treatment: Treatment, state: State, world: World, risk: RiskFunction) -> tuple[Violation, ...]:
+    judged = judged_now(world, risk, state)
     return _violations(treatment, state, judged, 0)
 
 
@@ -157,11 +157,11 @@ def _violations(treatment: Treatment, state: State, judged: Any, row: int) -> tu
 
 
 class _Witness:
-    """A world that keeps the strips it drew, by treatment, in the order of the seeds."""
+    """A world that keeps what became of the hearts, by treatment, in the order of the seeds."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.strips: dict[Treatment, list[np.ndarray]] = {}
+        self.hearts: dict[Treatment, list[State]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world, name)
@@ -182,6 +182,6 @@ class _Witness:
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """The world's own, remembered."""
         after = self._world.step(state, treatments, rng)
-        for treatment, strip in zip(treatments, after.ecg):
-            self.strips.setdefault(treatment, []).append(strip)
+        for row, treatment in enumerate(treatments):
+            self.hearts.setdefault(treatment, []).append(after[row])
         return after

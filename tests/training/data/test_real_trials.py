@@ -23,7 +23,8 @@ def shard() -> tuple[Trials, dict[int, RealTrial]]:
     table, hours = np.ones((n, 1), np.float32), np.tile(HOURS, 2)
     trials = Trials(
         table[:, :, None], np.ones((n, len(OBSERVED)), np.float32), table, table, table, table, table, np.ones(n, bool),
-        np.full(n, ""), np.zeros(n, bool), np.full(n, ""), np.repeat([3, 7], len(HOURS)), hours, ("x",),
+        np.full((n, 17), np.nan, np.float32), np.full(n, np.nan, np.float32), np.full(n, ""), np.zeros(n, bool),
+        np.full(n, ""), np.repeat([3, 7], len(HOURS)), hours, ("x",),
     )  # fmt: skip
     flags = (True, True, False, False)
     known = {

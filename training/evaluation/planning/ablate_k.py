@@ -141,7 +141,7 @@ def _table_7(
         later = advance(home, decision.before, [given], draws(("true", i), 1, 1, 7))
         sample = advance(world, crowd_of(seen_by(world, decision.before), k), [given] * k, draws(("model", i), 1, k, 7))
         pairs = [("signal", sample.ecg.reshape(k, -1), later.ecg.reshape(-1))]
-        mine, true = latent_of(sample), latent_of(seen_by(world, later))
+        mine, true = latent_of(sample, world), latent_of(seen_by(world, later), world)
         if mine is not None and true is not None:
             pairs.append(("latent", mine, true[0]))
         for what, samples, real in pairs:

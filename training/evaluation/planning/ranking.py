@@ -8,7 +8,7 @@ other the oracle chooses, so that its luck is not counted as knowledge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -16,7 +16,7 @@ from scipy import stats
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
-from ecg_gym.rollout import RiskFunction
+from ecg_gym.rollout import RiskFunction, judged_now
 from planners.ranking import admit
 from planners.rollout import common_seeds, futures
 from planners.scoring import score
@@ -41,6 +41,7 @@ class Decision:
     oracle: np.ndarray  # (C, J) of others
     true_now: float
     before: State  # the person, as the virtual patient knows them: a batch of one
+    spare: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (C, J) of others still
 
     @property
     def value(self) -> np.ndarray:
@@ -82,14 +83,15 @@ def decisions(
     risk: RiskFunction,
     scenarios: Sequence[str] = (),
     progress: Progress = lambda rows: None,
+    judges: int = JUDGES,
 ) -> list[Decision]:
-    """One decision for each of ``size.patients`` people per seed, the scenarios in turn.
+    """One decision for each of ``size.patients`` people per seed, the scenarios in turn; ``judges`` futures judge.
 
     ``home`` is the world the people live in. Those who do not live through the first strip are not among them.
     """
     names = list(scenarios) or list(load_scenarios())
     return [
-        _decide(world, home, names[person % len(names)], size, risk, (seed, person), progress)
+        _decide(world, home, names[person % len(names)], size, risk, (seed, person), progress, judges)
         for seed in size.seeds
         for person in range(size.patients)
     ]
@@ -103,25 +105,28 @@ def _decide(
     risk: RiskFunction,
     who: tuple[int, int],
     progress: Progress,
+    judges: int,
 ) -> Decision:
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], *who, 4])
     row = scenario_named(scenario)
     state = start(home, row, rng)
     seen = seen_by(world, state)
-    here, there = (risk(s.ecg, s.ecg, s.patients, s.alive) for s in (seen, state))
+    here, there = judged_now(world, risk, seen), judged_now(home, risk, state)
     intervals = {name: float(value) for name, value in there.intervals.row(0).items()}
     allowed = [t for t in admit(row.menu, state, intervals)[0] if t != WATCH]
     picked = rng.permutation(len(allowed))[: most_candidates(size) - 1]
     offered = (WATCH, *(allowed[i] for i in sorted(picked)))
-    words = rng.integers(2**31, size=3)
+    words = rng.integers(2**31, size=4)
 
     def sampled(place: World, at: State, k: int, word: int) -> np.ndarray:
         return futures(place, at, offered, common_seeds(int(word), k), risk).risks
 
     result = sampled(world, seen, size.samples, words[0])
     progress(result.size)
-    judged, oracle = (sampled(home, state, JUDGES, word) for word in words[1:])
-    return Decision(scenario, offered, result, float(here.total[0]), judged, oracle, float(there.total[0]), state)
+    judged, oracle, spare = (sampled(home, state, judges, word) for word in words[1:])
+    return Decision(
+        scenario, offered, result, float(here.total[0]), judged, oracle, float(there.total[0]), state, spare
+    )
 
 
 def subsets(k: int, every: int) -> list[np.ndarray]:

@@ -206,17 +206,4 @@ def _intervals_only(world: World, queries: Questions, k: int, progress: Progress
             "--intervals-only out"
         )
     start = questions.seen(world, queries)
-    columns = [OBSERVED.index(name) for name in INTERVALS]
-    intervals = np.full((k, len(queries), len(INTERVALS)), np.nan)
-    size = max(1, CHUNK // k)
-    for first in range(0, len(queries), size):
-        rows = np.arange(first, min(first + size, len(queries)))
-        before = start[rows].repeat(k)
-        later = replace(before, hours=before.hours + queries.dt_hours[rows].repeat(k))
-        noise = [
-            questions.generator("model", 0, int(queries.patient[row]), sample) for row in rows for sample in range(k)
-        ]
-        inputs = world.step_inputs(before, later, noise)  # type: ignore[attr-defined]
-        intervals[:, rows] = np.moveaxis(inputs.target_intervals[:, columns].reshape(len(rows), k, -1), 1, 0)
-        progress(len(rows))
-    return intervals
+    return futures(world, start, queries, k, questions.ordered, progress=progress, keep=False)["asked"]

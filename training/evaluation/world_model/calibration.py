@@ -166,10 +166,10 @@ def forecasts(
     world: World, truth: World, queries: Questions, k: int, j: int, risk: Any, progress: StepInputs = lambda n: None
 ) -> Forecasts:
     """``k`` futures by the world and ``j`` by the truth, measured and judged."""
-    look = judged(risk)
     pre = questions.intervals_of(queries.start.ecg)
-    samples = futures(world, seen(world, queries), queries, k, look, progress=progress)
-    real = futures(truth, queries.start, queries, j, look, stream="true", progress=progress)
+    own = questions.judged_in(world, risk)
+    samples = futures(world, seen(world, queries), queries, k, own, progress=progress)
+    real = futures(truth, queries.start, queries, j, judged(risk), stream="true", progress=progress)
     return Forecasts(queries, _quantities(samples, pre), _quantities(real, pre))
 
 

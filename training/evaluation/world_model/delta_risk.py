@@ -113,16 +113,16 @@ def changes(
     progress: StepInputs = lambda n: None,
 ) -> Changes:  # fmt: skip
     """Everybody's changes of risk; ``other`` patients are those that the treatment means come from."""
-    look, watched = judged(risk), queries.placebo
+    look, own, watched = judged(risk), questions.judged_in(world, risk), queries.placebo
     start = questions.risk_before(risk, queries.start)
     rows = seen(world, queries)
-    seen_start = questions.risk_before(risk, rows)
+    seen_start = questions.risk_before(risk, rows, world)
     real = futures(truth, queries.start, queries, j, look, stream="true", progress=progress)
     real_watched = futures(truth, queries.start, watched, j, look, stream="true", progress=progress)
-    model = futures(world, rows, queries, k, look, progress=progress)
-    model_watched = futures(world, rows, watched, k, look, progress=progress)
+    model = futures(world, rows, queries, k, own, progress=progress)
+    model_watched = futures(world, rows, watched, k, own, progress=progress)
     permuted = wrong_treatments(queries)
-    wrong = futures(world, rows, permuted, max(2, k // 2), look, progress=progress)
+    wrong = futures(world, rows, permuted, max(2, k // 2), own, progress=progress)
     again = futures(truth, queries.start, queries, min(j, k), look, stream="again", progress=progress)
     lost = questions.futures_of_other_patients(truth, queries, min(j, k), look, progress=progress)
     predicted = {
@@ -131,7 +131,7 @@ def changes(
         "no change": np.zeros(len(queries)),
         "wrong drug": mean_known(wrong["risk"]) - seen_start,
         "truth again": again["risk"].mean(axis=0) - start,
-        "EPK alone, limits": _epk_limits(queries),
+        "EPK alone, limits": epk_limits(queries),
         **_learned(truth, queries, other, start, risk, look, progress),
     }
     if lost is not None:
@@ -181,7 +181,7 @@ def _learned(
     }
 
 
-def _epk_limits(queries: Questions) -> np.ndarray:
+def epk_limits(queries: Questions) -> np.ndarray:
     """Change of the limits' share of the risk ``(N,)`` that population pharmacology expects: no network, no strip."""
     before = measure_strips(queries.start.ecg)
     expected = questions.pharmacology_alone(queries)

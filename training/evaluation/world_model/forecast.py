@@ -139,7 +139,7 @@ def model_errors(
 ) -> Errors:
     """Errors ``(N,)`` of a world's futures by metric."""
     latent = hasattr(world, "vae")
-    look = both(harness.strips, measured, *([harness.latents] if latent else []))
+    look = both(harness.strips, measured, *([harness.latents_in(world)] if latent else []))
     samples = futures(world, start or seen(world, queries), queries, k, look, progress=progress, keep=False)
     errors = strip_errors(samples["ecg"], goal[0])
     if latent and goal[1] is not None:

@@ -220,7 +220,7 @@ def answers(
     """All worlds' answers to the questions and to their placebo."""
     watched, of = placebo_of(queries)
     pre_true, pre = questions.truth_of(truth, queries.start), questions.intervals_of(queries.start.ecg)
-    look = both(measured, questions.truths(truth))
+    look, own = both(measured, questions.truths(truth)), questions.read_in(world)
 
     def pair(ask: Callable[[Questions], dict[str, np.ndarray]], what: str) -> tuple[np.ndarray, np.ndarray]:
         drug, placebo = mean_known(ask(queries)[what]), mean_known(ask(watched)[what])[of]
@@ -230,7 +230,7 @@ def answers(
         return lambda these: futures(truth, these.start, these, k, look, 0, stream, progress=progress)
 
     def of_model(these: Questions) -> dict[str, np.ndarray]:
-        return futures(world, seen(world, these), these, k, measured, progress=progress)
+        return futures(world, seen(world, these), these, k, own, progress=progress)
 
     effect, change, level = {}, {}, {}
     level["true"], effect["true"] = pair(of_truth("true"), "truth")
@@ -242,9 +242,7 @@ def answers(
         "model": level["model"] - pre,
     }
     row = queries.given([_wrong(queries, chosen)[name] for name in queries.arm])
-    wrong = mean_known(
-        futures(world, seen(world, queries), row, max(2, k // 2), measured, progress=progress)["intervals"]
-    )
+    wrong = mean_known(futures(world, seen(world, queries), row, max(2, k // 2), own, progress=progress)["intervals"])
     placebo = mean_known(of_model(watched)["intervals"])[of]
     effect["wrong drug"], change["wrong drug"] = wrong - placebo, wrong - pre
     there = questions.pharmacology_alone(queries)

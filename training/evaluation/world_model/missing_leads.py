@@ -117,7 +117,7 @@ def _trial(
 ) -> dict[tuple[str, str], Found]:
     n = len(queries)
     later = advance(home, queries.start, queries.treatments, draws(("true", seed), n, 1, 1))
-    true_latent = latent_of(seen_by(world, later))
+    true_latent = latent_of(seen_by(world, later), world)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 3])
     result = {}
     for name, gone in patterns(n, rng).items():
@@ -126,7 +126,9 @@ def _trial(
             samples = advance(
                 world, crowd_of(seen, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
-            result[name, way] = _judged(name, way, gone, queries.start, later, true_latent, seen, samples, k)
+            result[name, way] = _judged(
+                name, way, gone, queries.start, later, true_latent, seen, samples, k, world, home
+            )
     return result
 
 
@@ -157,9 +159,12 @@ def _judged(
     seen: State,
     state_drawn: State,
     k: int,
+    world: World,
+    home: World,
 ) -> Found:
     n = len(start)
-    samples, real = measured_of(state_drawn).reshape(k, n, -1)[..., : len(SCORED)], measured_of(later)[:, : len(SCORED)]
+    samples = measured_of(state_drawn, world).reshape(k, n, -1)[..., : len(SCORED)]
+    real = measured_of(later, home)[:, : len(SCORED)]
     crps = fair_crps(samples.reshape(k, -1), real.reshape(-1)).reshape(real.shape)
     lost = np.where(np.isfinite(real), (~np.isfinite(samples)).mean(axis=0), np.nan)
     calm = remove_baseline(start.ecg, MODEL_RATE_HZ)  # no world is asked for the wander of an electrode
@@ -167,7 +172,7 @@ def _judged(
     by_lead = np.array([_seen_errors(*row) for row in zip(seen.ecg, calm, mask)])
     off = state_drawn.ecg.reshape(k, n, len(LEADS), MODEL_SAMPLES) - later.ecg
     latent = np.full((n, 2), np.nan)
-    mine = latent_of(state_drawn)
+    mine = latent_of(state_drawn, world)
     if mine is not None and true_latent is not None:
         latent = _sizes(mine.reshape(k, n, -1) - true_latent)
     signal = _sizes(off.reshape(k, n, -1))

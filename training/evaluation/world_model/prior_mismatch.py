@@ -25,7 +25,7 @@ from ecg_gym.core import Administration, Patient, Randomness, State, Treatment, 
 from ecg_gym.datasets.transitions import TrialDesign
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.world_model import conditioning
+from ecg_gym.world_model import average_people, conditioning
 from training.evaluation.questions import (
     INTERVALS,
     SHORT,
@@ -50,36 +50,35 @@ ANCHORS = (0.0, 0.25, 0.5)  # on the anchor; 1 is as trained
 OTHERS = "another's"
 SCORED = ("hr_bpm", "pr_ms", "qtcf_ms")
 
+ALL_WORDS = tuple(f.name for f in fields(Modulation))
 History = tuple[Administration, ...]
 Bend = Callable[[History, Patient, float, Modulation], Modulation]
 
 
 @contextmanager
 def bent_pharmacology(bend: Bend) -> Iterator[None]:
-    """Inside, ``world_model.conditioning`` hears ``bend(given, patient, hours, modulation)`` of every modulation.
+    """Inside, the world model and its ``conditioning`` hear ``bend(given, patient, hours, modulation)`` of all.
 
     Electrolytes and the chance that a rhythm ends stay as they are. The virtual patient does not listen to
     ``conditioning`` and is not touched. ``WorldModel.believed`` bends boards without knowing whose they are; here the
     clock's part stays right, and any world that asks ``conditioning`` can be misled.
     """
-    original = conditioning._on_boards
+    original = average_people.follow
 
     def bent(
-        taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray
-    ) -> list[tuple[np.ndarray, Modulation]]:
-        rows = []
-        hidden = original(taken, patients, hours)
-        for given, patient, hour, (vector, modulation) in zip(taken, patients, map(float, hours), hidden):
-            other = bend(given, patient, hour, modulation)
-            words = [getattr(other, word) for word in conditioning.MODULATION]
-            rows.append((np.concatenate([vector[: -len(words)], words]), other))
-        return rows
+        taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        board, ended = original(taken, patients, start, end)
+        there = zip(taken, patients, map(float, end), conditioning.modulations_of(board))
+        bent_ones = [bend(*row) for row in there]
+        words = [[getattr(one, word) for word in ALL_WORDS] for one in bent_ones]
+        return np.concatenate([board[:, : -len(ALL_WORDS)], np.array(words, np.float32)], axis=1), ended
 
-    conditioning._on_boards = bent
+    average_people.follow = bent  # type: ignore[assignment]
     try:
         yield
     finally:
-        conditioning._on_boards = original
+        average_people.follow = original
 
 
 def scaled(factor: float) -> Bend:

@@ -6,11 +6,11 @@ fifth), *washout* (once, then watching), *placebo*. Each has a future that happe
     excess_error_H = mean over rate, PR, QRS, QTcF of  CRPS(rollout, H) / CRPS(told the truth at H - 1, H)  - 1
 
 CRPS of intervals, because a rollout is a distribution: the error of its mean would notice neither samples that all
-agree nor ones that scatter, and latents mostly count the phase of every beat. The virtual patient has an excess of its
-own (rhythms convert in between), which stands beside the model's. Both sides know one strip: the rollout that at hour
-0, the single step that at H - 1, as if it were the first. `..._two_strips` lets the single step remember the first one
-too, so that even a perfect forecaster who has to guess the person from noisy strips has an excess; the last half of
-the steps together has narrower intervals.
+agree nor ones that scatter. Intervals are those that the world says of a look, where it emits them. The virtual patient
+has an excess of its own (rhythms convert in between), which stands beside the model's. Both sides know one strip: the
+rollout that at hour 0, the single step that at H - 1, as if it were the first. `..._two_strips` lets the single step
+remember the first one too, so that even a perfect forecaster who has to guess the person from noisy strips has an
+excess; the last half of the steps together has narrower intervals.
 
     kappa = E |G(s, a, w) - G(s', a, w)|^2 / E |s - s'|^2
 
@@ -137,8 +137,6 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
     for name, part in chosen.items():
         result[f"excess_error_{name}"] = metric(beyond("rollout", "one_step", **part), baselines=own(**part))
     who = np.tile(patient, len(JUDGED))
-    latents = np.concatenate([arms[arm].latent_errors[:, steps] for arm in JUDGED])
-    result[f"excess_latent_mse_{steps}"] = metric(estimate(excess(latents[:, :1], latents[:, 1:]), who))
     lost = {
         of: np.concatenate([_lost(getattr(arms[arm], of), arms[arm].real)[:, steps, 1] for arm in JUDGED])
         for of in ("rollout", "one_step", "truth")
@@ -164,8 +162,8 @@ def _lost(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def _contraction(arms: Mapping[str, Arm], pairs: Pairs, true_pairs: Pairs) -> dict[str, Any]:
-    def ratio(of: Pairs, column: int) -> dict[str, Any]:
-        before, after = of.before[:, column], of.after[:, column]
+    def ratio(of: Pairs) -> dict[str, Any]:
+        before, after = of.before, of.after
 
         def statistic(rows: np.ndarray) -> float:
             bottom = before[rows].sum()
@@ -175,8 +173,7 @@ def _contraction(arms: Mapping[str, Arm], pairs: Pairs, true_pairs: Pairs) -> di
 
     ends: dict[str, Any] = {"forgets everything": 0.0, "keeps everything": 1.0}
     result = {
-        "kappa": metric(ratio(pairs, 0), baselines={"virtual patient": ratio(true_pairs, 0), **ends}),
-        "kappa_latent": metric(ratio(pairs, 1), baselines=ends),
+        "kappa": metric(ratio(pairs), baselines={"virtual patient": ratio(true_pairs), **ends}),
     }
     slope, rest = literal([arms[arm] for arm in JUDGED])
     return result | {"kappa_eq36": metric(slope), "delta_sys": metric(rest)}

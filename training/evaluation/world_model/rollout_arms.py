@@ -8,7 +8,7 @@ and the world's single steps from what happened.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from training.evaluation.trajectories import (
     Trajectories,
     draws,
     follow,
-    latent_of,
     measured_of,
     single_steps,
 )
@@ -33,7 +32,14 @@ ARMS = ("treated", "washout", "placebo")
 JUDGED = ("treated", "placebo")  # arms in which single steps are told what happened
 SCORED = INTERVALS[:4]  # rate, PR, QRS, QTcF
 PAIRED = 1000  # added to the step in the noise of pairs
-REMEMBERED = ("home_observed", "home_board", "home_hours", "reference", "fit", "missing")  # of the first strip
+REMEMBERED = (
+    "home",
+    "home_observed",
+    "home_board",
+    "home_hours",
+    "home_findings",
+    "home_pressure",
+)  # of the first strip
 S = slice(0, len(SCORED))
 
 
@@ -50,16 +56,15 @@ class Arm:
     )  # (K, N, H + 1, 6) the world, each step begun at the strip that happened, as if it were the first
     remembering: np.ndarray  # (K, N, H + 1, 6) the last step, still knowing the first strip too; NaN before
     pharmacology: np.ndarray  # (N, H + 1, 6) the first strip, moved by what the population would do
-    latent_errors: np.ndarray  # (N, H + 1, 2) mean squared error of a sample: rollout, told; NaN without latents
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Squared distances of pairs of hearts before and after a step with common noise."""
+    """Squared distances in intervals of pairs of hearts before and after a step with common noise."""
 
     patient: np.ndarray  # (P,)
-    before: np.ndarray  # (P, 2) in intervals, in latents
-    after: np.ndarray  # (P, 2)
+    before: np.ndarray  # (P,)
+    after: np.ndarray  # (P,)
 
 
 def run_trial(
@@ -76,7 +81,7 @@ def run_trial(
         "washout": [given if step == 0 else watch for step in range(steps)],
         "placebo": [watch] * steps,
     }
-    spread = between_people(measured_of(people))
+    spread = between_people(measured_of(people, home))
     arms: dict[str, Arm] = {}
     pairs = []
     for name, schedule in schedules.items():
@@ -91,12 +96,10 @@ def run_trial(
             row = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
             sights_of_two = [remembering(seen, sight) for sight in sights]
             both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
-            last = seen_by(world, happened.states[steps])
             one_step_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
-            latents = _latent_errors(samples, row, [*sights, last])
-            arms[name] = _arm(happened, could, one_step_true, samples, row, both, people, latents)
+            arms[name] = _arm(happened, could, one_step_true, samples, row, both, people)
         else:
-            arms[name] = _arm(happened, could, could, samples, samples, samples, people, None)
+            arms[name] = _arm(happened, could, could, samples, samples, samples, people)
         for place, followed in ((world, samples), (home, could)):
             if keep:
                 pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
@@ -106,7 +109,7 @@ def run_trial(
 def remembering(first: State, now: State) -> State:
     """``now``, knowing still what its world kept of the ``first`` strip."""
     kept = {name: value for name, value in first.inner.items() if name in REMEMBERED}
-    return replace(now, inner={**now.inner, **kept})
+    return now.replaced(inner={**now.inner, **kept})
 
 
 def _arm(
@@ -117,7 +120,6 @@ def _arm(
     observed: Trajectories,
     both: Trajectories,
     people: State,
-    latents: np.ndarray | None,
 ) -> Arm:
     real = happened.intervals[0]
     return Arm(
@@ -128,7 +130,6 @@ def _arm(
         observed.intervals,
         both.intervals,
         population_forecast(people, [happened.states[step] for step in range(real.shape[1])]),
-        np.full((*real.shape[:2], 2), np.nan) if latents is None else latents,
     )
 
 
@@ -144,14 +145,6 @@ def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
         )
         tables.append(np.stack([expected[name] for name in INTERVALS], axis=1))
     return np.stack(tables, axis=1)
-
-
-def _latent_errors(samples: Trajectories, observed: Trajectories, sights: Sequence[State]) -> np.ndarray | None:
-    if samples.latents is None or observed.latents is None:
-        return None
-    real = np.stack([np.asarray(latent_of(state)) for state in sights], axis=1)
-    errors = [((latents - real) ** 2).mean(axis=(0, -1)) for latents in (samples.latents, observed.latents)]
-    return np.stack(errors, axis=-1)
 
 
 def pair_steps(steps: int) -> tuple[int, ...]:
@@ -176,12 +169,10 @@ def _pairs(
         now = crowd[: 2 * half * n]
         noise = draws(("model", seed), n, 2 * half, PAIRED + step, shared=2)
         later = advance(world, now, [*schedule[step]] * (2 * half), noise, progress)
-        apart = [_apart(measured_of(state)[:, S] / spread[S], half, n) for state in (now, later)]
+        apart = [_apart(measured_of(state, world)[:, S] / spread[S], half, n) for state in (now, later)]
         known = np.isfinite(apart[0]) & np.isfinite(apart[1])
-        latents = [latent_of(state) for state in (now, later)]
-        for name, squares, latent in zip(result, apart, latents):
-            far = np.full((half, n), np.nan) if latent is None else _apart(latent, half, n).mean(axis=-1)
-            result[name].append(np.stack([np.where(known, squares, 0).sum(axis=-1), far], axis=-1).reshape(-1, 2))
+        for name, squares in zip(result, apart):
+            result[name].append(np.where(known, squares, 0).sum(axis=-1).ravel())
     patient = np.tile(np.arange(n), half * len(followed.states))
     return Pairs(patient, np.concatenate(result["before"]), np.concatenate(result["after"]))
 

@@ -139,7 +139,7 @@ def strips_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "pharmacology_alone", expected)
     monkeypatch.setattr(questions, "pharmacology_strips", lambda request: show(request.start, expected(request)).ecg)
     monkeypatch.setattr(
-        delta_risk, "_epk_limits", lambda request: expected(request)[:, 3] - read(request.start.ecg)[:, 3]
+        delta_risk, "epk_limits", lambda request: expected(request)[:, 3] - read(request.start.ecg)[:, 3]
     )
 
 

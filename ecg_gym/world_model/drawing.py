@@ -1,0 +1,314 @@
+"""``Drawing``: the strips of a world model's states, drawn when somebody looks, so that they show what was said.
+
+A state says what a look would read. Its strip is drawn from the patient's first one: McSharry's model of that strip
+moved to these intervals, as a strip (``"warp"``) or as the anchor of latent diffusion (``"diffusion"``, the paper's
+way). The loop is closed: what was drawn is measured, asked for again less its own error with the same noise, and the
+better of the two is kept. All noise of a strip comes from its key, so that it looks the same whenever it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES, State, limb_from_independent
+from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, draw_beats, fit_leads
+from ecg_gym.physiology.multilead import join
+from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
+from ecg_gym.world_model.backends import accelerated
+from ecg_gym.world_model.codecs import Codec
+from ecg_gym.world_model.conditioning import (
+    LEVELS,
+    OBSERVED,
+    Look,
+    observe_strips,
+    people,
+    render_features,
+    render_names,
+)
+from ecg_gym.world_model.diffusion import Noise
+from ecg_gym.world_model.forecaster import Forecaster, Known
+from ecg_gym.world_model.student import Student
+
+CHUNK = 64  # rows at once: larger ones fall out of the cache
+MICRO_BATCH = 8  # rows at once with deterministic="batch"
+WAYS = ("diffusion", "warp")
+DRAWING = 7  # first word of the seed of a strip's noise
+NEAR_MS = 3.0  # a strip whose misses of PR, QRS, QTcF, J-Tpeak-c and Tpeak-Tend add up to less is not drawn again
+MOST_MS = 25.0  # by which one correction moves what is asked
+LOST_MS = 60.0  # what an interval counts that is asked for and cannot be measured, or the other way round
+CORRECTED = ("pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms")
+_AT = {name: i for i, name in enumerate(OBSERVED)}
+
+
+class Recorded:
+    """One strip that a state begins at, and what is worked out of it once, when it is asked for."""
+
+    __slots__ = ("fit", "latent", "missing", "seen", "strip")
+
+    def __init__(self, strip: np.ndarray, missing: np.ndarray, latent: np.ndarray | None = None) -> None:
+        self.strip = strip  # (12, 1024) float32 [mV]
+        self.missing = missing  # (8,) bool: independent leads that were not recorded
+        self.latent = latent  # (C, 128) float32
+        self.seen: np.ndarray | None = None  # (12, 1024) as the codec sees it
+        self.fit: LeadFit | None = None  # of one
+
+
+Records = Sequence[Recorded] | np.ndarray  # (B,) of objects
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What draws strips: networks, and how they are used. Called with a state it returns ``(B, 12, 1024)`` [mV]."""
+
+    vae: Codec
+    forecaster: Forecaster
+    student: Student | None
+    sampler: str
+    steps: int | None
+    epk_scale: float
+    guidance_scale: float
+    reference: str
+    backend: str
+    deterministic: str | None
+    way: str
+    corrections: int
+
+    def __call__(self, state: State) -> np.ndarray:
+        """The strips of a state; zero in rows of hearts that have stopped."""
+        return self._painted(state)[1]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Drawing:
+        return self  # nothing in it changes; a copied state need not carry its own networks
+
+    def latents(self, state: State) -> np.ndarray:
+        """The latents ``(B, C, 128)`` behind the strips of a state; zero in rows of hearts that have stopped."""
+        return self._painted(state)[0]
+
+    def _painted(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Latents and strips; kept with the state, because whoever asks for one may ask for the other."""
+        kept = state.__dict__.get("_painted")
+        if kept is not None:
+            return kept
+        latents = np.zeros((len(state), *self.vae.latent_shape), np.float32)
+        strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
+        recorded = np.array([record is not None for record in state.inner["record"]], bool)
+        beats = np.isfinite(state.inner["observed"][:, _AT["hr_bpm"]])
+        records, drawn = np.flatnonzero(recorded), np.flatnonzero(~recorded & beats)
+        if len(records):
+            there = state.inner["record"][records]
+            latents[records], strips[records] = self.encoded(there), self.seen(there)
+        if len(drawn):
+            latents[drawn], strips[drawn] = self._drawn(state[drawn])
+        state.__dict__["_painted"] = latents, strips
+        return latents, strips
+
+    def encoded(self, records: Records) -> np.ndarray:
+        """The latents ``(B, C, 128)`` of recorded strips; each is encoded once."""
+        if todo := _once(records, "latent"):
+            present = ~np.stack([record.missing for record in todo])
+            for record, latent in zip(todo, self.encode(np.stack([r.strip for r in todo]), present).numpy()):
+                record.latent = latent.astype(np.float32)
+        return np.stack([record.latent for record in records])  # type: ignore[misc]
+
+    def seen(self, records: Records) -> np.ndarray:
+        """Recorded strips as the codec sees them ``(B, 12, 1024)`` [mV], so that they compare with those drawn."""
+        if todo := _once(records, "seen"):
+            for record, strip in zip(todo, self.decode(torch.from_numpy(self.encoded(todo)))):
+                record.seen = strip
+        return np.stack([record.seen for record in records])  # type: ignore[misc]
+
+    def fits(self, records: Records, observed: np.ndarray) -> LeadFit:
+        """McSharry's model of each strip as it was recorded, or as the codec sees it where leads are missing."""
+        if _once(records, "fit"):
+            place = {id(record): i for i, record in enumerate(records)}
+            todo = _once(records, "fit")
+            fit = fit_leads(self.whole(todo), as_rows(observed[[place[id(record)] for record in todo]]))
+            for i, record in enumerate(todo):
+                record.fit = fit[i]
+        first, again = _unique([id(record) for record in records])
+        return join([records[i].fit for i in first])[np.asarray(again)]  # type: ignore[misc]
+
+    def whole(self, records: Records) -> np.ndarray:
+        """Strips with all leads ``(B, 12, 1024)`` [mV]: those that are missing filled in by the codec."""
+        strips = np.stack([record.strip for record in records])
+        lacking = [i for i, record in enumerate(records) if record.missing.any()]
+        if lacking:
+            strips[lacking] = self.seen([records[i] for i in lacking])
+        return strips
+
+    def _drawn(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Latents and strips that show what the state says."""
+        goal = np.asarray(state.inner["observed"], float)
+        latent, strips = self.once(state, goal)
+        for _ in range(self.corrections):
+            read = observe_strips(strips)
+            miss = missed(goal, read)
+            far = np.flatnonzero(miss > NEAR_MS)
+            if not len(far):
+                break
+            other, again = self.once(state[far], less_its_error(goal[far], read[far]))
+            better = missed(goal[far], observe_strips(again)) < miss[far]
+            latent[far[better]], strips[far[better]] = other[better], again[better]
+        return latent, strips
+
+    def once(self, state: State, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Latents and strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
+        generators = [np.random.default_rng([DRAWING, int(key)]) for key in state.inner["key"]]
+        if self.way == "warp":
+            records, strips = state.inner["home"], np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
+            traces, there = self.traces(records, state.inner["home_observed"], target, generators)
+            strips[there] = limb_from_independent(traces)
+            strips[~there] = self.whole(records[~there]) if (~there).any() else 0.0
+            everything = np.ones((len(state), len(INDEPENDENT_LEADS)), bool)
+            return self.encode(strips, everything).numpy().astype(np.float32), strips
+        latent = self.sample(self.known(state, target, generators), generators)
+        return latent.numpy().astype(np.float32), self.decode(latent)
+
+    def known(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
+        """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
+        inner = state.inner
+        records, missing = inner["home"], np.stack([record.missing for record in inner["home"]])
+        look = Look(inner["home_observed"], inner["home_board"], inner["home_hours"], inner["home_findings"])
+        prior, strength = self.prior(records, look.observed, target, generators)
+        raw = render_features(
+            people(state.patients), look, inner["board"], np.asarray(state.hours, float), missing, strength, target
+        )
+        condition = self.forecaster.features(raw, render_names())
+        columns = (self.encoded(records), condition, prior, strength)
+        return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+
+    def prior(
+        self, records: Records, observed: np.ndarray, target: np.ndarray,
+        generators: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """EPK in latent space ``(B, C, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains."""
+        prior = np.zeros((len(records), *self.vae.latent_shape), np.float32)
+        strength = np.zeros(len(records), np.float32)
+        if self.epk_scale > 0:
+            traces, there = self.traces(records, observed, target, generators)
+            if there.any():
+                prior[there] = self.encode(traces, np.ones((len(traces), len(INDEPENDENT_LEADS)), bool)).numpy()
+            strength[there] = self.epk_scale
+        return prior, strength
+
+    def traces(
+        self, records: Records, observed: np.ndarray, target: np.ndarray,
+        generators: Sequence[np.random.Generator],
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Each patient's own beats, moved to the asked intervals, at beats drawn at the asked rate ``(M, 8, 1024)``
+        [mV]; and which rows have them ``(B,)`` bool. P waves are left out where none are asked for.
+        """
+        fits = self.fits(records, observed)
+        column = {name: target[:, i] for i, name in enumerate(OBSERVED)}
+        there = np.asarray(fits.drawable) & np.isfinite(column["hr_bpm"])
+        rows = np.flatnonzero(there)
+        if not len(rows):
+            return np.zeros((0, len(INDEPENDENT_LEADS), MODEL_SAMPLES), np.float32), there
+        targets = np.stack([column[name][rows] for name in TARGET_INTERVALS], axis=1)
+        p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
+        mine = [generators[int(i)] for i in rows]
+        beats = draw_beats(mine, targets[:, 0], column["rr_sd_ms"][rows], regular)
+        return anchor_traces(fits[rows], targets, beats, p_present=p, abstain=False), there
+
+    @torch.inference_mode()
+    def sample(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
+        """Latents ``(B, C, 128)`` out of each row's own noise, in chunks."""
+        draw, parts, shape = self._sampler(), [], self.vae.latent_shape
+        for rows in self._chunks(len(known)):
+            mine = [generators[i] for i in np.unique(rows)]
+
+            def fresh(mine: list[np.random.Generator] = mine, row: np.ndarray = rows - rows[0]) -> Tensor:
+                return torch.from_numpy(np.stack([g.standard_normal(shape, dtype=np.float32) for g in mine])[row])
+
+            parts.append(draw(known[rows], fresh(), fresh))
+        return torch.cat(parts)[: len(known)].float()
+
+    def _sampler(self) -> Callable[[Known, Tensor, Noise], Tensor]:
+        """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
+        if self.student is not None and self.sampler == "student":
+            pupil: Any = accelerated(self.student.forecaster, self.backend)
+            return partial(
+                _draw, pupil, sampler="ddim", taus=self.student.levels(self.steps), gamma=self.guidance_scale
+            )
+        forecaster = accelerated(self.forecaster, self.backend)
+        return partial(_draw, forecaster, sampler=self.sampler, steps=self.steps, gamma=self.guidance_scale)
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> np.ndarray:
+        """Strips ``(B, 12, 1024)`` [mV] of latents ``(B, C, 128)``."""
+        parts = [self.vae.decode(latent[rows]) for rows in self._chunks(len(latent))]
+        return torch.cat(parts)[: len(latent)].float().numpy()
+
+    @torch.inference_mode()
+    def encode(self, strips: np.ndarray, present: np.ndarray) -> Tensor:
+        """Latents ``(B, C, 128)`` of strips ``(B, 12 or 8, 1024)`` [mV] with the leads that are ``present (B, 8)``."""
+        signal, there = torch.from_numpy(np.ascontiguousarray(strips, dtype=np.float32)), torch.from_numpy(present)
+        parts = [self.vae.encode(signal[rows], there[rows]) for rows in self._chunks(len(strips))]
+        return torch.cat(parts)[: len(strips)].float()
+
+    def _chunks(self, n: int) -> Iterator[np.ndarray]:
+        return chunks(n, CHUNK, self.deterministic)
+
+
+def chunks(n: int, size: int, deterministic: str | None) -> Iterator[np.ndarray]:
+    """Row numbers, a chunk at a time; ``deterministic="batch"`` pads each chunk to one size by its last row."""
+    size = size if deterministic is None else MICRO_BATCH
+    for start in range(0, n, size):
+        stop = start + size if deterministic else min(start + size, n)
+        yield np.minimum(np.arange(start, stop), n - 1)
+
+
+def missed(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """By how many ms or 1/min the levels of strips miss what was asked, added up ``(B,)``; rows as ``OBSERVED``."""
+    total = np.zeros(len(goal))
+    for name in LEVELS:
+        asked, there = goal[:, _AT[name]], read[:, _AT[name]]
+        known = np.isfinite(asked) & np.isfinite(there)
+        off = np.minimum(np.abs(np.where(known, asked - there, 0.0)), LOST_MS)
+        total += np.where(np.isfinite(asked) == np.isfinite(there), off, LOST_MS)
+    return total
+
+
+def less_its_error(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """What to ask for ``(B, len(OBSERVED))`` so that what came out as ``read`` would have come out as ``goal``."""
+    asked = np.array(goal, float)
+    for name in CORRECTED:
+        i = _AT[name]
+        asked[:, i] += np.clip(np.nan_to_num(goal[:, i] - read[:, i]), -MOST_MS, MOST_MS)
+    rr_s = 60 / asked[:, _AT["hr_bpm"]]
+    qt = sum(asked[:, _AT[name]] for name in ("qrs_ms", "jtpeak_ms", "tpeak_tend_ms"))
+    asked[:, _AT["qt_ms"]], asked[:, _AT["qtcf_ms"]] = qt, qt / rr_s ** (1 / 3)
+    asked[:, _AT["jtpeakc_ms"]] = asked[:, _AT["jtpeak_ms"]] / rr_s**JTPEAK_EXPONENT
+    return asked
+
+
+def as_rows(observed: np.ndarray) -> list[dict[str, float]]:
+    """Measurements ``(B, len(OBSERVED))`` with what the prior needs and the intervals lack filled in."""
+    return [{**dict(zip(OBSERVED, map(float, row))), "rr_ms": 60000 / float(row[0])} for row in observed]
+
+
+def _once(records: Records, name: str) -> list[Recorded]:
+    """The different ones of these strips that lack something."""
+    return [record for record in dict.fromkeys(records) if getattr(record, name) is None]
+
+
+def _unique(keys: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """The first row of each different key, and for every row the place of its key among them."""
+    place: dict[Any, int] = {}
+    first: list[int] = []
+    for row, key in enumerate(keys):
+        if key not in place:
+            place[key] = len(first)
+            first.append(row)
+    return first, [place[key] for key in keys]
+
+
+def _draw(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
+    return forecaster.draw(known, noise, fresh=fresh, guidance_scale=gamma, **how)

@@ -1,0 +1,85 @@
+"""Everything in so many minutes: shares of time, resuming, sizes; and the whole of it, tiny, slowly."""
+
+from dataclasses import replace
+
+import pytest
+
+from ecg_gym.world_model.model import WorldModel
+from training import train_all
+from training.train_all import PRESETS, STAGES, Budget, check_sizes, preset_named
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_one_stage_leaves_over_the_next_ones_have(tmp_path):
+    clock = Clock()
+    budget = Budget(tmp_path, 10, dict.fromkeys(STAGES, 1.0), clock)
+    assert budget.of(STAGES[0]) == pytest.approx(600 / 8)
+    with budget.stage(STAGES[0]) as left:
+        clock.now += 5
+        assert left() == pytest.approx(70)
+    assert budget.of(STAGES[1]) == pytest.approx(595 / 7)
+
+
+def test_time_is_counted_over_sessions(tmp_path):
+    clock = Clock()
+
+    def killed():
+        with Budget(tmp_path, 10, PRESETS["brief"].shares, clock).stage("trials") as left:
+            clock.now += 30
+            left()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    again = Budget(tmp_path, 10, PRESETS["brief"].shares, clock)
+    assert again.spent == {"trials": 30}
+    with again.stage("trials") as left:
+        clock.now += 10
+        left()
+    assert again.spent["trials"] == 40
+
+
+def test_a_late_stage_takes_from_those_behind_it_not_from_the_whole(tmp_path):
+    budget = Budget(tmp_path, 10, dict.fromkeys(STAGES, 1.0), Clock(), {"findings": 400.0})
+    assert sum(budget.of(s) for s in STAGES[1:2]) == pytest.approx(200 / 7)
+
+
+def test_every_preset_is_whole_and_a_device_reaches_every_network():
+    for name in PRESETS:
+        chosen = preset_named(name, "cuda")
+        loops = [chosen.findings.loop, chosen.codec.loop, chosen.world.loop, chosen.world.prognosis.loop]
+        assert {loop.device for loop in [*loops, chosen.student.loop]} == {"cuda"}
+        assert set(chosen.shares) == set(STAGES)
+    assert preset_named("gpu").world.loop.device == "cuda"
+    assert preset_named("default").world.loop.device == "cpu"
+    with pytest.raises(ValueError, match="preset is 'huge'; expected one of"):
+        preset_named("huge")
+
+
+def test_files_that_are_too_large_are_refused(tmp_path):
+    small, large = tmp_path / "a", tmp_path / "b"
+    small.write_bytes(b"x" * 1000)
+    large.write_bytes(b"x" * (15 * 2**20))
+    check_sizes([small])
+    with pytest.raises(ValueError, match=r"in all; expected at most 14 MiB each"):
+        check_sizes([small, large])
+
+
+@pytest.mark.slow
+def test_all_of_it_tiny_and_again(tmp_path):
+    preset = replace(PRESETS["tiny"], calibrated_on=12, judged_on=10)
+    paths = train_all.run(preset, tmp_path, minutes=2.0, workers=0, show=False)
+    world = WorldModel.load(tmp_path)
+    assert world.emits
+    assert world.forecaster.prognosis.findings is not None
+    assert (tmp_path / "world_model.calibration.json").is_file()
+    assert (tmp_path / "world_model.md").is_file()
+    before = {name: path.stat().st_mtime_ns for name, path in paths.items()}
+    train_all.run(preset, tmp_path, minutes=2.0, workers=0, show=False)
+    assert before == {name: path.stat().st_mtime_ns for name, path in paths.items()}, "nothing is made twice"
