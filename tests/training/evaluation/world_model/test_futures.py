@@ -279,7 +279,7 @@ def test_arms_are_every_drug_a_held_out_dose_and_held_out_pairs() -> None:
 
     arms = intervals.arms()
     by_kind = {kind: [arm for arm in arms if arm.kind == kind] for kind in intervals.KINDS}
-    assert {dose.drug for arm in by_kind["usual dose"] for dose in arm.treatment.doses} == set(FORMULARY.names)
+    assert {dose.drug for arm in by_kind["usual dose"] for dose in arm.treatment.doses} == set(FORMULARY.medicines)
     for arm in by_kind["held-out dose"]:
         (dose,) = arm.treatment.doses
         assert dose.amount == pytest.approx(0.75 * intervals.usual_dose(dose.drug).amount)

@@ -28,7 +28,7 @@ from ecg_gym.pharmacology.modulation import Modulation
 from ecg_gym.waveform import Intervals
 from ecg_gym.world_model import conditioning
 from ecg_gym.world_model.conditioning import modulations
-from training.evaluation import questions, trajectories
+from training.evaluation import questions
 from training.evaluation.planning import ablate_k, ablate_lambda
 from training.evaluation.planning.ranking import Decision, agreement, changes, correlation, subsets
 from training.evaluation.questions import INTERVALS
@@ -103,8 +103,7 @@ def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
     real = np.zeros((60, 6, 6))
     real[:, 0, :4] = rng.normal(size=(60, 4))
     real[:, 0, :4] /= real[:, 0, :4].std(axis=0)
-    blank = np.zeros((60, 6, 2))
-    arm = rollout_arms.Arm(real, samples, samples, samples, samples, samples, real, blank)
+    arm = rollout_arms.Arm(real, samples, samples, samples, samples, samples, real)
     slope, rest = rollout.literal([arm])
     assert slope["value"] == pytest.approx(0.4, abs=1e-9)
     assert rest["value"] == pytest.approx(0.8, abs=1e-9)
@@ -243,7 +242,6 @@ class Believing(Linear):
 
 
 def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(questions, "intervals_of", trajectories.intervals_of)
     forecast = {"hr_bpm": HR, "pr_ms": 160.0, "qrs_ms": 0.0, "qt_ms": QTCF, "qtcf_ms": QTCF, "jtpeak_ms": 200.0}
     rows = Intervals.from_rows([{**forecast, "p_present": 1.0}] * 4, [""] * 4)
     monkeypatch.setattr(conditioning, "measure_strips", lambda ecg: rows)
