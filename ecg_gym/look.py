@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ecg_gym.waveform.intervals import Intervals
 
 READ = (
     "hr_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms", "r_amplitude_mv", "t_amplitude_mv",
@@ -56,19 +53,6 @@ class Look(Mapping[str, np.ndarray]):
     def take(self, rows: Any) -> Look:
         """Some of the strips."""
         return Look(self.intervals[:, rows], self.probabilities[:, rows])
-
-    def as_intervals(self) -> Intervals:
-        """The same as measurements: what a look does not hold is worked out of what it does, or NaN."""
-        from ecg_gym.waveform.intervals import JTPEAK_EXPONENT, Intervals
-
-        hr, qt = self["hr_bpm"], self["qt_ms"]
-        rr_s = 60 / hr
-        held = {name: self[name] for name in READ if name not in ("p_present", "regular", "n_beats", "map_mmhg")}
-        return Intervals(
-            **held, rr_ms=1000 * rr_s, rr_sd_ms=np.full(self.n, np.nan), qtcb_ms=qt / np.sqrt(rr_s),
-            jtpeak_ms=self["jtpeakc_ms"] * rr_s**JTPEAK_EXPONENT, p_present=self["p_present"] > 0.5,
-            regular=self["regular"] > 0.5, n_beats=np.nan_to_num(self["n_beats"]).astype(int), reason=("",) * self.n,
-        )  # fmt: skip
 
     @classmethod
     def empty(cls, n: int) -> Look:

@@ -25,8 +25,9 @@ class Frugal:
 
 def main(seed: int = 0) -> dict[str, float]:
     env = gym.make("ECGInterventionOracle-v0", scenario="af_rapid_response", risk="limits", reward=f"{__file__}:Frugal")
-    env.reset(seed=seed)
-    _, reward, _, _, info = env.step(1)
+    _, info = env.reset(seed=seed)
+    drug = int(np.flatnonzero(info["action_mask"])[1])  # the first that is allowed after watching
+    _, reward, _, _, info = env.step(drug)
     print(f"reward {reward:.3f} = {info['reward_terms']}")
     return {"reward": reward, **info["reward_terms"]}
 

@@ -112,23 +112,27 @@ def test_e04_v0_is_frozen_and_the_weights_are_named() -> None:
     frozen = {  # what changes dynamics, reward or spaces: another default is another version
         "world": "model",
         "risk": "adverse",
-        "scenario": "healthy_volunteer",
+        "scenario": "any",
+        "menu": "formulary",
         "drugs": None,
         "actions": "discrete",
         "obs": "features",
         "tier": "variation",
         "invalid_action": "noop",
         "mask": "contraindications",
-        "horizon": 8,
+        "horizon": None,
         "dt_hours": None,
+        "clock": True,
         "knobs": None,
         "deterministic": None,
         "reward": "risk",
         "burden": 0.0,
+        "reward_timing": "seen",
+        "cost": True,
         "samples": 1,
         "risk_aversion": 0.0,
         "privileged": False,
-        "fidelity": "strip",
+        "fidelity": None,
     }
     assert {f.name: f.default for f in fields(EnvConfig)} == frozen, "a new argument belongs into the frozen table"
     _, info = make().reset(seed=0)
@@ -235,16 +239,16 @@ def test_e10_a_masked_action_is_handled_as_asked() -> None:
 
 
 def test_e11_cost_is_told_whole_and_by_hazard() -> None:
-    env = gym.make("ECGInterventionOracle-v0", risk="limits", scenario="acquired_long_qt")
-    infos = [env.reset(seed=0)[1], env.step(0)[4]]
+    env = gym.make("ECGInterventionOracle-v0", risk="limits", scenario="healthy_volunteer", drugs=["dofetilide"])
+    infos = [env.reset(seed=0)[1], *(env.step(a)[4] for a in (1, 0, 0))]
     for info in infos:
         assert type(info["cost"]) is float
         assert 0 <= info["cost"] <= 1
         assert {"qtc_long", "lethal"} <= info["costs"].keys()
         assert all(type(cost) is float and 0 <= cost <= 1 for cost in info["costs"].values())
-    assert infos[1]["cost"] > 0, "a long QT costs something"
-    assert infos[1]["costs"]["qtc_long"] > 0
-    assert infos[1]["cost"] >= max(infos[1]["costs"].values()), "the whole is no less than its largest part"
+    assert infos[-1]["cost"] > 0, "a QT that treatment made longer costs something"
+    assert infos[-1]["costs"]["qtc_longer"] > 0
+    assert infos[-1]["cost"] >= max(infos[-1]["costs"].values()), "the whole is no less than its largest part"
 
 
 @pytest.mark.parametrize(

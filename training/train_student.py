@@ -150,7 +150,7 @@ def make_paths(
         if not path.exists():
             rng = np.random.default_rng([preset.loop.seed, number])
             known = source(rng, preset.per_file)
-            noise = torch.from_numpy(rng.standard_normal((len(known), *known.before.shape[1:]), dtype=np.float32))
+            noise = torch.from_numpy(rng.standard_normal((len(known), *known.latent_shape), dtype=np.float32))
             _write(path, known, walk(teacher.to(device), known, noise, levels, preset.loop.bf16, device))
         yield path
 

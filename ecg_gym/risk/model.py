@@ -128,7 +128,7 @@ class RiskModel:
         with np.errstate(invalid="ignore"):
             readable = ~(probabilities[:, aggregate.POOR_QUALITY] >= aggregate.UNREADABLE)
         sound = np.ones(len(total), bool)
-        return Risk(total, cost, terms, after.as_intervals(), probabilities, sound, readable)
+        return Risk(total, cost, terms, Intervals.from_readings(after), probabilities, sound, readable)
 
     def judge(
         self,

@@ -30,7 +30,7 @@ _ENDS = np.array([REENTRY_ENDS, AF_ENDS, VT_ENDS, TORSADE_ENDS])  # in the order
 def follow(
     taken: Sequence[Sequence[Administration]], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Serum [mmol/L] and modulation at ``end (B,)`` [h] ``(B, 23)`` float32, and the integrals ``(B, 4)`` of HAZARDS
+    """Serum [mmol/L] and modulation at ``end (B,)`` [h] ``(B, 27)`` float32, and the integrals ``(B, 4)`` of HAZARDS
     from ``start (B,)`` on, of average people with these doses. Rows that agree are worked out once.
     """
     people, doses = Patients.of(patients), Doses.of(taken)

@@ -31,6 +31,11 @@ class Known:
     def __len__(self) -> int:
         return len(self.before)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Channels and columns of what is drawn."""
+        return tuple(self.before.shape[1:])
+
     def __getitem__(self, rows: slice | np.ndarray) -> Known:
         return Known(self.before[rows], self.condition[rows], self.prior[rows], self.strength[rows])
 

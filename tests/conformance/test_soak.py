@@ -43,7 +43,8 @@ def test_every_id_gets_its_turn_and_the_learned_world_its_share() -> None:
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 @pytest.mark.parametrize("refused", ["noop", "raise"])
 def test_a_walk_in_the_oracle_reaches_its_steps(mode: str, refused: str) -> None:
-    arguments = {"risk": "limits", "invalid_action": refused, "autoreset_mode": mode, "obs": "features"}
+    arguments = {"risk": "limits", "invalid_action": refused, "autoreset_mode": mode, "obs": "features",
+                 "horizon": 4}  # fmt: skip
     walk = random_steps.Walk(3, "ECGOracle/AFRapidResponse-v0", arguments, rows=2, steps=10, masked=refused == "raise")
     row = random_steps.take(walk, seed=0)
     assert row["faults"] == []

@@ -27,7 +27,7 @@ def test_its_lines_of_python_run(capsys) -> None:
     assert len(block.strip().splitlines()) <= 12
     names: dict = {}
     exec(compile(block, "README.md", "exec"), names)
-    assert names["info"]["steps"] <= 8
+    assert names["info"]["steps"] <= 16
     assert names["over"]
 
 

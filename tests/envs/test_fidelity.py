@@ -53,7 +53,7 @@ def test_readings_are_near_what_is_measured() -> None:
 def test_the_history_draws_the_strips_of_every_step() -> None:
     last = walk("vitals", 3)[-1]
     sights = last.sights[2]
-    assert [s.hours for s in sights] == [0.0, 1.0, 2.0, 3.0]
+    assert [s.hours for s in sights] == [0.0, 0.25, 0.5, 0.75]  # a quarter of an hour each in rapid AF
     np.testing.assert_array_equal(sights[-1].ecg, last.state.ecg[2])
     np.testing.assert_array_equal(sights[0].ecg, last.first[2])
     assert sights[-1].given is None

@@ -8,7 +8,7 @@ from ecg_gym.pharmacology.exposure import exposure
 from ecg_gym.pharmacology.hazards import HAZARDS, termination
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model.average_people import follow
-from ecg_gym.world_model.conditioning import ELECTROLYTES, MODULATION
+from ecg_gym.world_model.conditioning import BOARD
 
 
 def crowd(n=12, steps=2):
@@ -26,7 +26,8 @@ def test_it_says_what_the_slow_functions_say():
     for i, (taken, patient) in enumerate(zip(state.taken, state.patients)):
         there = exposure(taken, patient, 2.5)
         change = modulate(there, patient, clock_hours=2.5)
-        expected = [*(getattr(there, ion) for ion in ELECTROLYTES), *(getattr(change, word) for word in MODULATION)]
+        parts = {"serum": there, "modulation": change}
+        expected = [getattr(parts[part], word) for part, word in (name.split(".") for name in BOARD)]
         np.testing.assert_allclose(board[i], expected, rtol=1e-5, atol=1e-6)
         ends = termination(taken, patient, 1.0, 2.5)
         np.testing.assert_allclose(ended[i], [ends[name] for name in HAZARDS], rtol=1e-4, atol=1e-6)

@@ -39,6 +39,10 @@ class Known:
     def __len__(self):
         return len(self.mean)
 
+    @property
+    def latent_shape(self):
+        return self.mean.shape[1:]
+
     def __getitem__(self, rows):
         return Known(self.mean[rows])
 

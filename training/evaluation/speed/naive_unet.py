@@ -73,4 +73,4 @@ class _Block(nn.Module):
 
 def peer_inputs(rows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Something to ask the peer about."""
-    return torch.randn(rows, LATENT_LENGTH, PAPER_CHANNELS), torch.full((rows,), 500), torch.randn(rows, TOKEN)
+    return torch.randn(rows, PAPER_CHANNELS, LATENT_LENGTH), torch.full((rows,), 500), torch.randn(rows, TOKEN)

@@ -19,7 +19,13 @@ REPLAY = {"learning_starts": 8, "buffer_size": 64, "batch_size": 8, "train_freq"
 @pytest.mark.parametrize("algorithm", ["maskable-ppo", "qrdqn", "recurrent-ppo"])
 def test_a_policy_per_training_seed_with_its_curve(algorithm, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(policy_training.SETTINGS, algorithm, REPLAY if algorithm == "qrdqn" else SMALL)
-    how = {"steps": 64, "seeds": 2, "envs": 4, "every": 32, "env_arguments": {"risk": "limits", "scenario": "svt"}}
+    how = {
+        "steps": 64,
+        "seeds": 2,
+        "envs": 4,
+        "every": 32,
+        "env_arguments": {"risk": "limits", "scenario": "svt", "horizon": 6},
+    }
     paths = list(policy_training.train_policy(algorithm, tmp_path, **how))
     assert [path.name for path in paths] == ["0.zip", "1.zip"]
     described = json.loads((tmp_path / "0.json").read_text())

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ecg_gym.core import ECG, Administration, Patient, Randomness, State, Treatment
 from training.cli.app import app
-from training.evaluation import trajectories
+from training.evaluation import questions
 from training.evaluation.result import Size, write
 from training.evaluation.stability import arms, flaws
 from training.evaluation.stability import study as stability
@@ -32,7 +32,7 @@ def read_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
         rr = 60_000 / six[:, :1]
         return np.concatenate([six, six[:, 3:4] * np.cbrt(rr / 1000), rr], axis=1)
 
-    monkeypatch.setattr(trajectories, "intervals_of", lambda ecg: ecg[:, 0, :6].astype(float))
+    monkeypatch.setattr(questions, "intervals_of", lambda ecg: ecg[:, 0, :6].astype(float))
     monkeypatch.setattr(flaws, "measured", measured)
 
 
