@@ -240,7 +240,7 @@ def test_e10_a_masked_action_is_handled_as_asked() -> None:
 
 def test_e11_cost_is_told_whole_and_by_hazard() -> None:
     env = gym.make("ECGInterventionOracle-v0", risk="limits", scenario="healthy_volunteer", drugs=["dofetilide"])
-    infos = [env.reset(seed=0)[1], *(env.step(a)[4] for a in (1, 0, 0))]
+    infos = [env.reset(seed=0)[1], *(env.step(a)[4] for a in (3, 0, 0))]  # 0.5 mg by mouth
     for info in infos:
         assert type(info["cost"]) is float
         assert 0 <= info["cost"] <= 1

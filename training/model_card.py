@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from ecg_gym import checkpoint
 from ecg_gym.io import write_text
-from ecg_gym.world_model import checkpoint
 
 WORDS = Path(__file__).with_name("model_card.yaml")
 LONG = 8  # entries; a list longer than this is not shown

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym.io import write_text
-from ecg_gym.world_model import checkpoint
 from training import distributed, loop
 from training.loop import AnotherRun
 from training.revision import git_revision

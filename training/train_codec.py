@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ecg_gym
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from ecg_gym.world_model.vae import KIND, VAE, VAEConfig
 from training import loop, run_record
 from training.data.sources import strips_for

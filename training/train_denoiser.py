@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.core import INDEPENDENT_LEADS, Patient
 from ecg_gym.datasets import splits
 from ecg_gym.datasets.transitions import (
@@ -35,7 +36,6 @@ from ecg_gym.datasets.transitions import (
 )
 from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
 from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names, unread

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.core import ECG, MODEL_RATE_HZ, MODEL_SAMPLES, limb_from_independent
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import BATCH, KIND, PACKAGED, FindingsConfig, FindingsNet
 from ecg_gym.risk.margins import DEFINED, STEEPNESS, margins
 from ecg_gym.waveform import measure
-from ecg_gym.world_model import checkpoint
 from training import loop, platt, run_record
 from training.console import results
 from training.data import findings as findings_data

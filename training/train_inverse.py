@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.core import WATCH, parse_dose
 from ecg_gym.datasets.splits import shard_name
 from ecg_gym.datasets.transitions import TrialDesign, Trials, make_shards, read_trials
 from ecg_gym.executor import Executor
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import BOARD, OBSERVED, FeatureScale
 from ecg_gym.world_model.vae import VAE
 from planners.proposers.effects import EFFECTS, mahalanobis

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.core import WATCH
 from ecg_gym.envs.reset import start
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
@@ -27,7 +28,6 @@ from ecg_gym.io import write_npz
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import RiskModel
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.vae import VAE
 from planners import plan

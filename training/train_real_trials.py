@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.datasets.transitions import Trials, shard_paths
 from ecg_gym.real_trials.manifest import Written, read_manifest, row_weights
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.forecaster import Forecaster

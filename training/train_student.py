@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import ecg_gym
+from ecg_gym import checkpoint
 from ecg_gym.io import write_npz
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
 from ecg_gym.world_model.forecaster import Forecaster, Known
 from ecg_gym.world_model.model import CODEC, WorldModel

@@ -22,6 +22,9 @@ from ecg_gym.risk import RiskModel
 Columns = dict[str, Any]  # key -> (B,) array, (B, n) for masks, or a mapping of the same
 
 
+DECIMALS = 6  # of what is true [ms, mV]: a nanosecond
+
+
 def columns(
     task: Task, episode: Episode, outcome: Outcome | None, masks: np.ndarray, privileged: bool = False,
     fresh: np.ndarray | None = None,
@@ -74,13 +77,16 @@ def _hashes(world: World, risk: RiskModel) -> tuple[str, str]:
 
 
 def truth(task: Task, episode: Episode) -> Columns:
-    """What the world knows and no observer can, as ``truth_*``; nothing where the world does not say."""
+    """What the world knows and no observer can, as ``truth_*``; nothing where the world does not say.
+
+    Rounded to ``DECIMALS``: the last bits depend on the batch in which a heart's beats were first measured.
+    """
     if not isinstance(task.world, Truthful):
         return {}
     known = task.world.truth(episode.state)
     numbers = [{**row.intervals, **{f"{k}_per_hour": rate for k, rate in row.hazard_per_hour.items()}} for row in known]
     return {"truth_rhythm": words([str(row.rhythm) for row in known])} | {
-        f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float))
+        f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float)).round(DECIMALS)
         for name in sorted(numbers[0])
     }
 

@@ -19,11 +19,11 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import LEADS
 from ecg_gym.foreign.preprocessing import founder_input
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform.intervals import Intervals
-from ecg_gym.world_model import checkpoint
 
 KIND = "ecgfounder"
 TABLE = Path(__file__).with_name("ecgfounder.yaml")

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 import yaml
 
+from ecg_gym import checkpoint
 from ecg_gym.foreign import ecg_fm, ecgfounder
 from ecg_gym.foreign.pickles import Archive, Stored
-from ecg_gym.world_model import checkpoint, diffusets_vae
+from ecg_gym.world_model import diffusets_vae
 
 TABLE = Path(__file__).with_name("models.yaml")
 Shapes = Mapping[str, tuple[int, ...]]

@@ -48,8 +48,8 @@ def judge_named(name: str) -> Judge:
             f"no weights at {path}; expected an imported network; get its checkpoint from its authors and run "
             f"`ecg-gym weights import FILE --as {name if name in JUDGES else JUDGES[0]}`"
         )
+    from ecg_gym import checkpoint
     from ecg_gym.foreign import ecg_fm, ecgfounder  # torch, only here
-    from ecg_gym.world_model import checkpoint
 
     is_fm = checkpoint.metadata(path).get("kind") == ecg_fm.KIND
     return ecg_fm.ECGFM.load(path) if is_fm else ecgfounder.ECGFounder.load(path)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
@@ -29,7 +30,6 @@ from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.margins import DEFINED, STEEPNESS, margins
 from ecg_gym.waveform import measure
 from ecg_gym.waveform.intervals import Intervals
-from ecg_gym.world_model import checkpoint
 
 KIND = "risk"
 PACKAGED = "risk.safetensors"

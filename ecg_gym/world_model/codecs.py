@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ecg_gym.world_model import checkpoint, diffusets_vae, vae
+from ecg_gym import checkpoint
+from ecg_gym.world_model import diffusets_vae, vae
 
 
 class Codec(Protocol):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import LATENT_LENGTH, expand_leads
 
 KIND = "diffusets-vae"

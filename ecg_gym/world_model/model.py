@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym import look as reading
 from ecg_gym.columns import NONE, Doses, Patients, dose_codes
 from ecg_gym.core import (
@@ -44,7 +45,7 @@ from ecg_gym.risk.classifier import reader as classifier
 from ecg_gym.streams import Streams
 from ecg_gym.virtual_patient.world import pressure_of
 from ecg_gym.waveform import to_model_grid
-from ecg_gym.world_model import average_people, checkpoint
+from ecg_gym.world_model import average_people
 from ecg_gym.world_model.backends import check_backend
 from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import (

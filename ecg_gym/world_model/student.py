@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from ecg_gym.world_model.denoiser import DenoiserConfig
 
 KIND = "student"

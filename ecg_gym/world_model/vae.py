@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import INDEPENDENT_LEADS, LEADS, LIMB, MODEL_RATE_HZ, MODEL_SAMPLES
-from ecg_gym.world_model import checkpoint
 
 KIND = "vae"
 PAPER_CHANNELS = 4  # Table 1 of the paper; what weights that do not say have

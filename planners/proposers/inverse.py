@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import Dose, State, Treatment, independent_from_leads
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import OBSERVED, PEOPLE, FeatureScale, observe_strips, people
 from planners.proposers.effects import EFFECTS, effects, expected, limit_risk, project
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecg_gym import checkpoint
 from ecg_gym.core import State, Treatment, independent_from_leads
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import BOARD, OBSERVED, PEOPLE, FeatureScale, boards, observe_strips, people
 
 if TYPE_CHECKING:

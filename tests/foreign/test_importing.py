@@ -10,9 +10,10 @@ import pytest
 import torch
 from foreign import pulse_train, random_tensors, save_torch
 
+from ecg_gym import checkpoint
 from ecg_gym.foreign import ecg_fm, ecgfounder
 from ecg_gym.foreign.importing import FOREIGN, MEASURED, foreign_named, import_weights
-from ecg_gym.world_model import checkpoint, diffusets_vae
+from ecg_gym.world_model import diffusets_vae
 
 FOUNDER = ecgfounder.FounderConfig(widths=(8, 12), blocks=(1, 2), group_width=4, tasks=150)
 FM = ecg_fm.FMConfig(features=8, width=24, hidden=40, layers=1, heads=4, positions=16, groups=3)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from foreign import pulse_train
 
+from ecg_gym import checkpoint
 from ecg_gym.core import Patient
 from ecg_gym.foreign import ecg_fm, ecgfounder
 from ecg_gym.foreign.judges import FOLDER, judge_named, path_of
 from ecg_gym.risk import RiskModel
-from ecg_gym.world_model import checkpoint
 
 FOUNDER = ecgfounder.FounderConfig(widths=(8, 12), blocks=(1, 1), group_width=4)
 FM = ecg_fm.FMConfig(features=4, width=12, hidden=8, layers=1, heads=2, positions=4, groups=3)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym.core import ECG, limb_from_independent
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import KIND, Findings, FindingsConfig, FindingsNet
 from ecg_gym.risk.margins import margins
 from ecg_gym.waveform import measure
-from ecg_gym.world_model import checkpoint
 from training import platt, train_findings
 from training.data import findings as findings_data
 from training.data.findings import Labelled

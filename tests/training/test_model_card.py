@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from training import model_card
 from training.cli.app import app
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from training import loop, run_record
 from training.cli.app import _seeded, app
 from training.loop import AnotherRun, Batch, LoopConfig

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_gym.checkpoint import ASSETS
 from ecg_gym.datasets.transitions import TRUTHS, Trials
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import VAE, WorldModel
-from ecg_gym.world_model.checkpoint import ASSETS
 from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, FeatureScale, render_names
 from ecg_gym.world_model.interval_model import IntervalModel, PrognosisConfig
 from training import train_interval_model

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym.core import WATCH, parse_dose
 from ecg_gym.datasets.transitions import TrialDesign, Trials, make_shard
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import OBSERVED
 from planners.proposers.effects import EFFECTS
 from planners.proposers.inverse import KIND, InverseDynamics, feature_names

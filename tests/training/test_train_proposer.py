@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from planners.proposers.learned import CARD, KIND
 from training import train_proposer
 from training.train_proposer import PACKAGED, PRESETS, Rankings, first_k, menu_words, path_of, read_rankings, target_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 from foreign import pulse_train
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 from ecg_gym.world_model.codecs import load_codec
 from ecg_gym.world_model.diffusets_vae import KIND, DiffuSETSConfig, DiffuSETSVAE
 from ecg_gym.world_model.vae import VAE

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym.core import (
     ECG,
     LEADS,
@@ -19,7 +20,7 @@ from ecg_gym.core import (
     concatenate,
 )
 from ecg_gym.physiology import mcsharry, solve_exact
-from ecg_gym.world_model import checkpoint, drawing, memory, model
+from ecg_gym.world_model import drawing, memory, model
 from ecg_gym.world_model.anchor import ProjectionConfig
 from ecg_gym.world_model.conditioning import (
     MEASURED,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_gym import checkpoint
 from ecg_gym.core import LEADS, MODEL_SAMPLES, independent_from_leads, limb_from_independent
 from ecg_gym.datasets import splits
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import LATENT_LENGTH, PAPER_CHANNELS, VAE, VAEConfig, expand_leads
 from training import train_codec
 from training.data.sources import _limited, virtual_strips

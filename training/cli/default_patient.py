@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from ecg_gym.checkpoint import ASSETS
 from ecg_gym.core import ECG, Patient
 from ecg_gym.datasets.records import write_record
 from ecg_gym.virtual_patient import draw_heart, synthesise
-from ecg_gym.world_model.checkpoint import ASSETS
 
 SEED, RATE_HZ = 7, 500.0
 WHO = Patient(71.0, "F", weight_kg=68.0, height_cm=164.0, potassium=4.1, magnesium=0.82, creatinine_clearance=72.0)

@@ -75,7 +75,7 @@ def codec(
     as_json: Json = False,
 ) -> None:
     """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
-    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.checkpoint import ASSETS
     from ecg_gym.world_model.vae import VAE
     from training.evaluation.result import finish
     from training.evaluation.world_model import codec as module

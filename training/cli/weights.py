@@ -86,7 +86,7 @@ def _show(file: Path | None, card: bool, as_json: bool) -> None:
 
 def described(file: Path | None = None) -> list[dict[str, Any]]:
     """One row per file: name, SHA-256, size [MB] and everything in its metadata; ValueError where the hash is wrong."""
-    from ecg_gym.world_model import checkpoint
+    from ecg_gym import checkpoint
     from training import model_card
 
     packaged = {checkpoint.ASSETS / name: sha256 for name, sha256 in checkpoint.manifest().items()}

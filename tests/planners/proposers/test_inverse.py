@@ -9,9 +9,9 @@ import pytest
 import torch
 from planning import start
 
+from ecg_gym import checkpoint
 from ecg_gym.core import parse_dose
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.conditioning import OBSERVED, PEOPLE
 from planners.proposers.effects import EFFECTS
 from planners.proposers.inverse import (

@@ -79,7 +79,7 @@ def test_the_card_is_what_is_known_and_the_proposals_are_the_menu() -> None:
 
 
 def test_another_codec_is_refused(tmp_path) -> None:
-    from ecg_gym.world_model import checkpoint
+    from ecg_gym import checkpoint
     from planners.proposers.learned import KIND
 
     path = tmp_path / "proposer.safetensors"

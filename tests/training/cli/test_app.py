@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from ecg_gym import checkpoint
+from ecg_gym.checkpoint import ASSETS
 from ecg_gym.core import ECG, LEADS
 from ecg_gym.datasets.records import write_record
 from ecg_gym.foreign.ecgfounder import KIND, FounderConfig, FounderNet
-from ecg_gym.world_model import checkpoint
-from ecg_gym.world_model.checkpoint import ASSETS
 from training.cli.app import DEMO, app
 from training.cli.default_patient import SCENARIO
 

@@ -9,8 +9,8 @@ import numpy as np
 from foreign import save_torch
 from typer.testing import CliRunner
 
+from ecg_gym import checkpoint
 from ecg_gym.foreign.ecgfounder import KIND, FounderConfig, FounderNet
-from ecg_gym.world_model import checkpoint
 from training.cli.app import app
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ecg_gym.checkpoint import ASSETS
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.world_model.checkpoint import ASSETS
 from training.cli.app import app
 from training.evaluation.planning import plans
 from training.evaluation.world_model import zero_dose

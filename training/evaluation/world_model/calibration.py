@@ -146,7 +146,7 @@ def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, An
 
     With ``fit_anew`` they are fitted now, on ``FITTED_ON`` validation patients, and stored.
     """
-    from ecg_gym.world_model.checkpoint import ASSETS
+    from ecg_gym.checkpoint import ASSETS
     from ecg_gym.world_model.model import WEIGHTS
 
     folder = ASSETS if model is None else model

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from scipy.fft import dct, idct
 
+from ecg_gym import checkpoint
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, limb_from_independent
 from ecg_gym.waveform import Intervals, measure
-from ecg_gym.world_model import checkpoint
 from ecg_gym.world_model.vae import KIND, LATENT_LENGTH, VAE
 from training.data.strips import Strips
 from training.evaluation.result import document, estimate, mean_of, metric

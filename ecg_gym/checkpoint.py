@@ -28,7 +28,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 FORMAT = 1  # raise it when a reader of the old form would misread the new one
-ASSETS = Path(__file__).parents[1] / "assets"
+ASSETS = Path(__file__).parent / "assets"
 REQUIRED = ("format", "kind", "config", "leads", "rate_hz", "samples", "data", "metrics")
 Network = TypeVar("Network", bound=torch.nn.Module)
 CHECKSUM = "tensors_sha256"  # entry of the document; files from before it was written carry none
@@ -240,7 +240,7 @@ def _checked(document: str | None, kind: str, path: Path) -> dict[str, Any]:
     if absent := [key for key in REQUIRED if key not in metadata]:
         raise ValueError(
             f"{path} says nothing about {absent}; expected a checkpoint of this package with {list(REQUIRED)}; "
-            "write it with ecg_gym.world_model.checkpoint.save"
+            "write it with ecg_gym.checkpoint.save"
         )
     grid = (FORMAT, kind, list(INDEPENDENT_LEADS), MODEL_RATE_HZ, MODEL_SAMPLES)
     for key, value in zip(("format", "kind", "leads", "rate_hz", "samples"), grid):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ecg_gym.world_model import checkpoint
+from ecg_gym import checkpoint
 
 
 def module() -> torch.nn.Module:
