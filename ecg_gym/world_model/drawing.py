@@ -59,6 +59,14 @@ class Recorded:
         self.seen: np.ndarray | None = None  # (12, 1024) as the codec sees it
         self.fit: LeadFit | None = None  # of one
 
+    def __eq__(self, other: object) -> bool:
+        """The same recording; what was worked out of it follows."""
+        if not isinstance(other, Recorded):
+            return NotImplemented
+        return np.array_equal(self.strip, other.strip, equal_nan=True) and np.array_equal(self.missing, other.missing)
+
+    __hash__ = object.__hash__  # by identity, as before: a recording is large
+
 
 Records = Sequence[Recorded] | np.ndarray  # (B,) of objects
 
