@@ -162,7 +162,7 @@ def only(name: str, kind: str):
 
 
 # Slower ventricles leave flutter waves where the T wave was: the delineator abstains, and by the limits alone an
-# unreadable T wave counts like a QT of 500 ms. Until limits know why a T wave cannot be read, rate control looks harmful.
+# unreadable T wave counts like a QT of 500 ms. Until limits know why it cannot be read, rate control looks harmful.
 UNREADABLE = pytest.mark.xfail(strict=True, reason="in flutter an unreadable T wave outweighs a slower rate")
 
 
