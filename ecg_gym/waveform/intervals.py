@@ -38,13 +38,13 @@ class Intervals:
     def from_readings(cls, readings: Mapping[str, np.ndarray]) -> Intervals:
         """Readings ``(B,)`` by name, such as a ``Look``; what they lack is worked out of them, or NaN."""
         rr_s, n = 60 / readings["hr_bpm"], len(readings["hr_bpm"])
-        worked_out = {
+        worked_out: dict[str, Any] = {
             "rr_ms": 1000 * rr_s, "rr_sd_ms": np.full(n, np.nan), "qtcb_ms": readings["qt_ms"] / np.sqrt(rr_s),
             "jtpeak_ms": readings["jtpeakc_ms"] * rr_s**JTPEAK_EXPONENT, "p_present": readings["p_present"] > 0.5,
             "regular": readings["regular"] > 0.5, "n_beats": np.nan_to_num(readings["n_beats"]).astype(int),
             "reason": ("",) * n,
         }  # fmt: skip
-        held = {f.name: readings[f.name] for f in fields(cls) if f.name not in worked_out}
+        held: dict[str, Any] = {f.name: readings[f.name] for f in fields(cls) if f.name not in worked_out}
         return cls(**held, **worked_out)
 
     def __len__(self) -> int:
