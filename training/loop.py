@@ -19,7 +19,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +173,17 @@ def precision(config: LoopConfig) -> tuple[bool, str]:
     else:
         fast = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return fast, "" if fast else f"this {kind} does not multiply bf16 quickly: training in float32"
+
+
+def uniform_rows(tensors: Mapping[str, Tensor], batch: int) -> Draw:
+    """What draws ``batch`` rows at random, with replacement, out of tensors ``(N, ...)`` of equal length."""
+    n = min(len(tensor) for tensor in tensors.values())
+
+    def draw(rng: np.random.Generator) -> Batch:
+        rows = torch.from_numpy(rng.integers(n, size=batch))
+        return {name: tensor[rows] for name, tensor in tensors.items()}
+
+    return draw
 
 
 def train(state: TrainState, draw: Draw, folder: str | Path | None = None) -> Iterator[tuple[int, Logs]]:

@@ -170,12 +170,8 @@ def train(
         "ratio": torch.from_numpy(learned.ratio.astype(np.float32)),
     }
 
-    def draw(rng: np.random.Generator) -> Batch:
-        rows = torch.from_numpy(rng.integers(len(learned), size=preset.batch))
-        return {name: tensor[rows] for name, tensor in tensors.items()}
-
     state = run_record.resume(InverseTrainer(network), preset.loop, folder)
-    steps = loop.train(state, draw, folder)
+    steps = loop.train(state, loop.uniform_rows(tensors, preset.batch), folder)
     yield from loop.report(steps, preset.loop, "inverse dynamics", folder) if show else steps
     trained: InverseNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]
     checkpoint.save(

@@ -188,12 +188,8 @@ def train(
         "known": torch.from_numpy(known.astype(np.float32)),
     }
 
-    def draw(rng: np.random.Generator) -> Batch:
-        rows = torch.from_numpy(rng.integers(len(target), size=preset.batch))
-        return {name: tensor[rows] for name, tensor in tensors.items()}
-
     state = run_record.resume(ProposerTrainer(network), preset.loop, folder)
-    steps = loop.train(state, draw, folder)
+    steps = loop.train(state, loop.uniform_rows(tensors, preset.batch), folder)
     yield from loop.report(steps, preset.loop, "proposer", folder) if show else steps
     trained: RankingNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]
     checkpoint.save(
