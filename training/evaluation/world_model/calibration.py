@@ -129,7 +129,8 @@ def fit(
     bands = {
         name: fit_band(results.samples[name], results.true[name][0], queries.patient, LEVEL)
         for name in QUANTITIES
-        if np.isfinite(results.true[name][0]).sum() > LEVEL / (1 - LEVEL)
+        if (np.isfinite(raw_band(results.samples[name], LEVEL)[0]) & np.isfinite(results.true[name][0])).sum()
+        > LEVEL / (1 - LEVEL)  # a model that has hardly learned says nothing of some intervals: they get no band
     }
     row = {"split": "validation", "seed": seed, "patients": len(np.unique(queries.patient)), "samples": samples}
     return Calibration(LEVEL, weights_hash(world), bands, row)
