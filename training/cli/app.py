@@ -340,10 +340,17 @@ def train_vae(
     """The codec between strips and latents."""
     from training import train_codec as vae
 
+    start = _shipped(start, vae.PACKAGED)
+
     def work(chosen: Any, folder: Path) -> Path:
         return vae.run(chosen, data, folder, start=start)
 
     _train("vae", vae, preset, (device, devices, seed), out, resume, "strips*.npz", {"start": start}, work)
+
+
+def _shipped(start: Path | None, name: str = "") -> Path | None:
+    """Where training begins: the package's own weights (the file ``name`` of them, if one is said) for "shipped"."""
+    return ASSETS / name if start is not None and str(start) == SHIPPED else start
 
 
 @train.command("world-model")
@@ -364,7 +371,7 @@ def train_world_model(
     """The world model on virtual trials, or tuned on real ones (`data shards`); the codec stays as it is."""
     from ecg_gym.real_trials.manifest import is_real
 
-    start = ASSETS if start is not None and str(start) == SHIPPED else start
+    start = _shipped(start)
     if trials is not None and is_real(trials):
         return _train_on_real(preset, trials, codec, start, out, resume, (device, devices, seed))
     from training import train_denoiser
