@@ -37,6 +37,7 @@ from ecg_gym.world_model.model import CODEC, WEIGHTS, WorldModel
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from training import train_codec, train_denoiser, train_findings, train_student
 from training.console import SAY
+from training.data.sources import REAL_STRIPS
 from training.train_denoiser import READINGS, WorldModelPreset
 from training.train_findings import RiskPreset
 from training.train_interval_model import IntervalModelPreset
@@ -281,7 +282,9 @@ def _drawing(preset: AllPreset, folder: Path, trials: Path, seconds: float, show
     train_denoiser.prepare(world, trials, folder / "world_model", folder / CODEC)
     rest = seconds - (time.monotonic() - made)
     world = _seconds(world, 0.85 * rest)
-    path = train_denoiser.run(world, trials, folder / "world_model", vae=folder / CODEC, show=show)
+    real = folder / "codec" / REAL_STRIPS
+    strips = real if real.is_file() else None
+    path = train_denoiser.run(world, trials, folder / "world_model", vae=folder / CODEC, show=show, strips=strips)
     shutil.copyfile(path, folder / WEIGHTS)
 
 

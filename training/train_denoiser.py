@@ -344,10 +344,11 @@ def make_trials(preset: WorldModelPreset, folder: Path) -> None:
 
 
 def in_situations(design: TrialDesign) -> TrialDesign:
-    """The same trials on people of the scenarios only, mostly with the drugs that are on offer there."""
+    """The same trials on people of the scenarios only, at their pace, mostly with what is on offer there."""
     return replace(
         design, scenarios=1.0, own_drugs=0.85, watch=(0.2, 0.5, 0.8), pair=0.1,
-        steps=tuple(steps for steps in design.steps if steps <= 4), strips=False, seed=design.seed + 2,
+        dt_hours=tuple(scenario.clock.dt_hours for scenario in load_scenarios().values()),
+        strips=False, seed=design.seed + 2,
     )  # fmt: skip
 
 

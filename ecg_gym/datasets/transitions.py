@@ -38,10 +38,11 @@ class TrialDesign:
 
     patients: int = 64  # per shard
     steps: tuple[int, ...] = (2, 4, 8)  # transitions per patient; one is drawn per shard
-    dt_hours: tuple[float, ...] = (1 / 12, 0.25, 1.0, 1.0, 1.0, 2.0, 4.0, 12.0, 24.0)  # one is drawn per shard [h]
+    dt_hours: tuple[float, ...] = (1 / 12, 1 / 6, 0.25, 1.0, 1.0, 1.0, 2.0, 4.0, 12.0, 24.0)  # one is drawn per shard [h]
     scenarios: float = 0.3  # share of patients who start in one of the `starts`; the rest are anybody
     watch: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # probability of giving nothing; one is drawn per patient
     pair: float = 0.2  # probability of two drugs together
+    procedures: float = 0.08  # probability that what is done to somebody is a procedure (a shock, pacing, dialysis)
     own_drugs: float = 0.5  # how often a scenario's patient gets one of its drugs instead of any
     levels: tuple[float, ...] = (0.5, 1.0, 1.0, 1.5, 2.0)  # factors on the menu's doses
     held_out_level: float = 0.75  # only in test shards
@@ -181,6 +182,8 @@ def draw_treatment(
         return WATCH, False
     unusual = split == "test" and rng.random() < design.held_out_share
     names = tuple(own) if own and rng.random() < design.own_drugs else FORMULARY.medicines
+    if rng.random() < design.procedures:
+        return Treatment((_draw_dose(str(rng.choice(FORMULARY.procedures)), patient, rng, (1.0,)),)), False
     drugs: Sequence[str] = (str(rng.choice(names)),)
     if rng.random() < design.pair:
         pairs = [p for p in combinations(FORMULARY.medicines, 2) if is_held_out(p, design) == unusual]

@@ -37,8 +37,13 @@ class Formulary(Mapping[str, Drug]):
 
     @cached_property
     def medicines(self) -> tuple[str, ...]:
-        """The names of what is a drug and no procedure, in order: what a learned world knows about."""
+        """The names of what is a drug and no procedure, in order."""
         return tuple(name for name, drug in self._drugs.items() if not drug.procedure)
+
+    @cached_property
+    def procedures(self) -> tuple[str, ...]:
+        """The names of what is done to a patient and is no drug, in order: a shock, a pacemaker, dialysis."""
+        return tuple(name for name, drug in self._drugs.items() if drug.procedure)
 
     @cached_property
     def index(self) -> dict[str, int]:

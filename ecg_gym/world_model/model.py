@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +83,6 @@ Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) befor
 class WorldModel:
     """A World over trained weights; make one with :meth:`load`. Its knobs are fields: ``replace`` turns them."""
 
-    shortest_step_hours: ClassVar[float] = TRAINED_HOURS[0]  # [h]; shorter steps of an env become this long
 
     vae: Codec
     forecaster: Forecaster
@@ -145,8 +144,18 @@ class WorldModel:
     @property
     def trained_hours(self) -> tuple[float, float]:
         """Shortest and longest step of the trials that the weights learned from [h], by what they say of themselves."""
-        steps = ((self.metadata.get("training") or {}).get("design") or {}).get("dt_hours") or TRAINED_HOURS
+        steps = self._trials.get("dt_hours") or TRAINED_HOURS
         return float(min(steps)), float(max(steps))
+
+    @property
+    def shortest_step_hours(self) -> float:
+        """The shortest step that the weights learned [h]; shorter steps of an env become this long."""
+        return self.trained_hours[0]
+
+    @property
+    def _trials(self) -> Mapping[str, Any]:
+        """The design of the trials that the weights learned from; empty where they do not say."""
+        return (self.metadata.get("training") or {}).get("design") or {}
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -250,8 +259,8 @@ class WorldModel:
             )
         if unknown := [str(treatment) for treatment in dict.fromkeys(treatments) if not self.knows(treatment)]:
             raise ValueError(
-                f"{unknown[0]} is a procedure; expected drugs, of which the learned world learned; offer what its "
-                "knows() allows, or use the virtual patient (world='oracle')"
+                f"{unknown[0]} is a procedure; expected drugs: these weights learned of no procedure; offer what the "
+                "world's knows() allows, train weights with this version, or use the virtual patient (world='oracle')"
             )
         streams, patients, codes = row_streams(rng, len(state)), Patients.of(state.patients), dose_codes(treatments)
         doses = Doses.of(state.taken).given(state.hours, np.where(state.alive[:, None], codes, NONE))
@@ -269,8 +278,10 @@ class WorldModel:
         return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
 
     def knows(self, treatment: Treatment) -> bool:
-        """Whether it is made of drugs: procedures (a shock, a pacemaker, dialysis) are not in what was learned from."""
-        return all(dose.drug in FORMULARY.medicines for dose in treatment.doses)
+        """Whether the weights learned from trials of its kind: all drugs, and procedures if the trials had any."""
+        return self._trials.get("procedures", 0) > 0 or all(
+            dose.drug in FORMULARY.medicines for dose in treatment.doses
+        )
 
     def pressure(self, state: State) -> np.ndarray:
         """The mean arterial pressure ``(B,)`` [mmHg] that was measured or said; NaN where the weights know of none."""

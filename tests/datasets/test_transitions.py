@@ -33,7 +33,10 @@ def test_eight_shards_of_ten_are_for_training():
 
 def test_every_drug_is_given_and_sometimes_nothing():
     given = [treatment for treatment, _ in draws("train")]
-    assert {dose.drug for t in given for dose in t.doses} == set(FORMULARY.medicines)
+    assert {dose.drug for t in given for dose in t.doses} == set(FORMULARY.names)
+    done = [t for t in given if {dose.drug for dose in t.doses} & set(FORMULARY.procedures)]
+    assert all(len(t.doses) == 1 for t in done)
+    assert len(done) == pytest.approx(0.08 * 1200, abs=40)
     assert sum(t == WATCH for t in given) == pytest.approx(300, abs=60)
     assert 100 < sum(len(t.doses) == 2 for t in given) < 400
     for treatment in given:

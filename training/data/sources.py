@@ -24,6 +24,7 @@ SOURCES = {  # folder under the data directory: what to say about it
 }
 REAL_SPLIT = Path(splits.__file__).with_name("split_real.json")  # what the shipped codec was trained and tested on
 VIRTUAL_SOURCE = "virtual patients of this package, Apache-2.0"
+REAL_STRIPS = "strips_real.npz"  # beside a run: the real strips as they were read
 _CHUNK = 64  # virtual patients made together
 
 
@@ -144,7 +145,7 @@ def _on_grid(path: Path) -> np.ndarray | None:
 
 def strips_for(n_virtual: int, seed: int, data: Path | None, folder: Path, rare: float = 0.4) -> tuple[Strips, Strips]:
     """Real strips (none without ``data``) and virtual ones, kept in ``folder`` once made."""
-    real_path, virtual_path = folder / "strips_real.npz", folder / f"strips_virtual_{n_virtual}_{seed}.npz"
+    real_path, virtual_path = folder / REAL_STRIPS, folder / f"strips_virtual_{n_virtual}_{seed}.npz"
     if not virtual_path.is_file():
         save_strips(virtual_strips(n_virtual, seed, rare), virtual_path)
     virtual = load_strips(virtual_path)
