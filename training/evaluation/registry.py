@@ -45,6 +45,8 @@ _ROWS = (
           "world_model.delta_risk", "truth"),
     Study("decisions", "Whose word is worth following: what the world says, what it draws, pharmacology, chance, a few "
           "futures of the truth.", "world_model.decisions", "truth"),
+    Study("drawing", "Does a drawn strip show what the state says: intervals, rhythm and findings read off it again.",
+          "world_model.drawing", "truth"),
     Study("ablate-epk", "The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the "
           "condition is followed.", "world_model.ablate_epk"),
     Study("pharmacology", "Published effects of drugs and pairs beside what the pharmacology says, typical person, no "
