@@ -237,11 +237,14 @@ def _compartments(common: Block, route: Block, metabolite: Block) -> Compartment
         values["metabolite_fraction"] = metabolite.number("fraction", "mg/mg")
         values["metabolite_clearance"] = metabolite.number("clearance", "L/h")
         values["metabolite_volume"] = metabolite.number("volume", "L")
+        values["presystemic"] = metabolite.number("presystemic", "mg/mg", 0.0)
     return Compartments(**values)
 
 
 def _metabolite(block: Block) -> Metabolite:
-    block.expect({"name", "molar_mass", "unbound", "fraction", "clearance", "volume", "channels", "poor_metaboliser"})
+    block.expect(
+        {"name", "molar_mass", "unbound", "fraction", "presystemic", "clearance", "volume", "channels", "poor_metaboliser"}
+    )
     return Metabolite(
         name=str(block.data.get("name")),
         molar_mass=block.number("molar_mass", "g/mol"),

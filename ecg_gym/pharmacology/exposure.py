@@ -155,6 +155,7 @@ def personal(
         metabolite_fraction=float(usual.metabolite_fraction * formed),
         metabolite_clearance=float(usual.metabolite_clearance * size**0.75 * (kidney if drug.renal > 0 else liver)),
         metabolite_volume=float(usual.metabolite_volume * volume),
+        presystemic=float(usual.presystemic * formed),
     )
 
 

@@ -26,7 +26,7 @@ N_MODULATION = 24
  L_ESCAPE, L_PATHWAY, L_TORSADE, L_CONTRACTILITY, L_RESISTANCE, L_PACING, L_SHOCK) = range(20)  # tables.TARGETS  # fmt: skip
 (S_CYP3A, S_CYP2D6, S_RENAL, S_OTHER, S_VOLUME, S_ABSORPTION, S_FRACTION, S_POOR, S_IKR, S_ICAL, S_INAL, S_INA, S_AV,
  S_SINUS, S_NOTCH, S_ELECTROLYTE, S_EQUILIBRATION, S_DAY, S_IKS, S_DISPERSION) = range(20)  # sensitivity.NAMES  # fmt: skip
-(CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM) = range(13)  # the fields of Compartments
+(CL, V, Q2, V2, Q3, V3, KA, LAG, F, KE0, FM, CLM, VM, FIRST_PASS) = range(14)  # the fields of Compartments
 ORAL = 0  # of tables.ROUTES
 _GAP = 1e-5  # relative distance below which two rates would spoil the modes
 _REFERENCE_WEIGHT, _REFERENCE_CLEARANCE = 70.0, 100.0  # [kg], [mL/min] of the formulary's figures
@@ -41,8 +41,8 @@ class Scratch(NamedTuple):
     serum: np.ndarray  # (T, 3) [mmol/L]
     change: np.ndarray  # (T, 24) Modulation
     looks: np.ndarray  # (T,) [h]
-    own: np.ndarray  # (13,) parameters of a drug in a person
-    system: np.ndarray  # (13,) and with an interaction
+    own: np.ndarray  # (14,) parameters of a drug in a person
+    system: np.ndarray  # (14,) and with an interaction
     rates: np.ndarray  # (6,)
     entry: np.ndarray  # (6,)
     content: np.ndarray  # (6,)
@@ -66,7 +66,7 @@ def scratch(drugs, q, looks):
     most = q * drugs.most_effects
     return Scratch(
         np.zeros(q, np.int64), np.empty((q, looks, 4)), np.empty((looks, 3)), np.empty((looks, N_MODULATION)), np.empty(looks),
-        np.empty(13), np.empty(13), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
+        np.empty(14), np.empty(14), np.empty(6), np.empty(6), np.empty(6), np.empty(6), np.empty((4, 6)),
         np.empty((6, 6)), np.empty((3, 3)), np.empty(12), np.empty(4 * q + 3 * q * len(drugs.change) + len(drugs.change) + 1),
         np.empty((most, 4)), np.empty((most, 4), np.int64), np.empty(len(drugs.start)), np.empty(5), np.zeros(5),
         np.empty(3),
@@ -75,7 +75,7 @@ def scratch(drugs, q, looks):
 
 @compiled_exact
 def personal(usual, spread, renal, poor, pathway, weight, creatinine_clearance, sens, out):
-    """The parameters ``out (13,)`` of a drug by a route in one person; see ``exposure.personal``."""
+    """The parameters ``out (14,)`` of a drug by a route in one person; see ``exposure.personal``."""
     size = weight / _REFERENCE_WEIGHT
     kidney = 1.0 if math.isnan(creatinine_clearance) else creatinine_clearance / _REFERENCE_CLEARANCE
     kidney = min(max(kidney, _RENAL_LOW), _RENAL_HIGH) * math.exp(spread[0] * sens[S_RENAL])
@@ -96,6 +96,7 @@ def personal(usual, spread, renal, poor, pathway, weight, creatinine_clearance, 
     out[FM] = usual[FM] * formed
     out[CLM] = usual[CLM] * flow * (kidney if renal > 0 else liver)
     out[VM] = usual[VM] * volume
+    out[FIRST_PASS] = usual[FIRST_PASS] * formed
 
 
 @compiled_exact
@@ -145,7 +146,7 @@ def _clear(rate, taken, n):
 
 @compiled_exact
 def modes_of(s, rates, read, centre, left, entry, taken):
-    """What a system ``s (13,)`` does with amounts.
+    """What a system ``s (14,)`` does with amounts.
 
     ``rates (6,)`` [1/h] are those of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL]
     and body [mg] of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes,
@@ -169,7 +170,7 @@ def modes_of(s, rates, read, centre, left, entry, taken):
         ke0 = _clear(s[KE0], taken, n)
         taken[n] = ke0
         n += 1
-    if s[FM] > 0:
+    if s[FM] > 0 or s[FIRST_PASS] > 0:
         km = _clear(s[CLM] / s[VM], taken, n)
     km_volume = s[VM]
     formed = s[FM] * s[CL] / s[V]
@@ -197,7 +198,8 @@ def modes_of(s, rates, read, centre, left, entry, taken):
             left[m - 1, 2] = k31 / (k31 - rate) / size if k13 > 0 else 0.0
         centre[1, m], centre[2, m], centre[3, m] = amount, second * amount, third * amount
         centre[4, m] = ke0 / (ke0 - rate) * amount if ke0 > 0 else 0.0
-        centre[5, m] = formed / (km - rate) * amount if km > 0 else 0.0
+        if km > 0:
+            centre[5, m] = (formed * amount + (s[FIRST_PASS] * ka if m == 0 else 0.0)) / (km - rate)
     centre[4, 4] = 1.0 if ke0 > 0 else 0.0
     centre[5, 5] = 1.0 if km > 0 else 0.0
     for m in range(N_MODES):

@@ -37,6 +37,7 @@ class Compartments:
     metabolite_fraction: float = 0.0  # mg of metabolite formed per mg cleared
     metabolite_clearance: float = 1.0  # [L/h]
     metabolite_volume: float = 1.0  # [L]
+    presystemic: float = 0.0  # mg of metabolite formed on the way in, per mg of parent that is absorbed
 
     def changed(self, clearance: float, absorption: float = 1.0) -> Compartments:
         """The same person with clearance and rate of absorption times a factor (an inhibitor's is below one)."""
@@ -112,10 +113,12 @@ def _matrix(s: Compartments) -> tuple[np.ndarray, list[int]]:
         used.append(_EFFECT)
         a[_EFFECT, _CENTRE] = s.equilibration
         a[_EFFECT, _EFFECT] = -s.equilibration
-    if s.metabolite_fraction > 0:
+    if s.metabolite_fraction > 0 or s.presystemic > 0:
         used.append(_METABOLITE)
         a[_METABOLITE, _CENTRE] = s.metabolite_fraction * s.clearance / s.volume
         a[_METABOLITE, _METABOLITE] = -s.metabolite_clearance / s.metabolite_volume
+        if s.absorption > 0:
+            a[_METABOLITE, _DEPOT] = s.presystemic * s.absorption
     return a, sorted(used)
 
 
@@ -131,7 +134,7 @@ def _outputs(s: Compartments) -> np.ndarray:
 
 def _separated(s: Compartments) -> Compartments:
     """The same system with absorption, equilibration and metabolite rates clear of each other and of all others."""
-    core = replace(s, absorption=0.0, equilibration=0.0, metabolite_fraction=0.0)
+    core = replace(s, absorption=0.0, equilibration=0.0, metabolite_fraction=0.0, presystemic=0.0)
     matrix, used = _matrix(core)
     taken = list(-np.linalg.eigvals(matrix[np.ix_(used, used)]).real)
 
@@ -142,7 +145,7 @@ def _separated(s: Compartments) -> Compartments:
         return rate
 
     moved = {name: clear(getattr(s, name)) for name in ("absorption", "equilibration") if getattr(s, name) > 0}
-    if s.metabolite_fraction > 0:
+    if s.metabolite_fraction > 0 or s.presystemic > 0:
         moved["metabolite_clearance"] = clear(s.metabolite_clearance / s.metabolite_volume) * s.metabolite_volume
     return replace(s, **moved)
 

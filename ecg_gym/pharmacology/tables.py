@@ -37,7 +37,7 @@ Figures = NamedTuple("Figures", [(f.name, float) for f in fields(Coefficients)])
 class Drugs(NamedTuple):
     """Everything about n drugs that the kernel needs."""
 
-    kinetics: np.ndarray  # (n, 4, 13): the fields of Compartments of each route, for 70 kg; NaN where there is none
+    kinetics: np.ndarray  # (n, 4, 14): the fields of Compartments of each route, for 70 kg; NaN where there is none
     renal: np.ndarray  # (n,) share of clearance
     poor: np.ndarray  # (n, 2) factor of poor metabolisers on clearance, and on the metabolite's formation
     spread: np.ndarray  # (n, 4) SD of ln: clearance, volume, absorption, fraction

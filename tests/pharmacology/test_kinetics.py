@@ -20,6 +20,7 @@ TWO = replace(ONE, flow_2=8.0, volume_2=70.0)
 THREE = replace(TWO, flow_3=2.0, volume_3=400.0)
 ORAL = replace(THREE, absorption=1.3, lag=0.4, fraction=0.6, equilibration=0.7)
 FULL = replace(ORAL, metabolite_fraction=0.3, metabolite_clearance=4.0, metabolite_volume=60.0)
+FIRST_PASS = replace(FULL, metabolite_fraction=0.0, presystemic=0.4)
 
 
 def plasma(system: Compartments, doses: list[tuple[float, float, float]], hours: np.ndarray = HOURS) -> np.ndarray:
@@ -47,7 +48,7 @@ def test_an_infusion_rises_to_its_steady_state() -> None:
     assert level[1] == pytest.approx(rate / 5 * 1000)
 
 
-@pytest.mark.parametrize("system", [ONE, TWO, THREE, ORAL, FULL])
+@pytest.mark.parametrize("system", [ONE, TWO, THREE, ORAL, FULL, FIRST_PASS])
 def test_the_area_is_dose_times_fraction_over_clearance(system: Compartments) -> None:
     unit = response(system)
     area = (unit.weights[0] / unit.rates).sum() * 100  # the integral of each exponential
@@ -55,7 +56,7 @@ def test_the_area_is_dose_times_fraction_over_clearance(system: Compartments) ->
 
 
 @pytest.mark.parametrize("duration", [0.0, 0.75, 6.0])
-@pytest.mark.parametrize("system", [TWO, THREE, ORAL, FULL])
+@pytest.mark.parametrize("system", [TWO, THREE, ORAL, FULL, FIRST_PASS])
 def test_agrees_with_an_integrator(system: Compartments, duration: float) -> None:
     ours = outputs([(ALWAYS, system)], [(1.0, 100, duration)], HOURS)
     np.testing.assert_allclose(ours, integrate(system, 1.0, 100, duration), rtol=2e-6, atol=1e-6)
@@ -118,7 +119,9 @@ def integrate(system: Compartments, start: float, dose: float, duration: float, 
             to_2,
             to_3,
             s.equilibration * (centre - site),
-            s.metabolite_fraction * out - s.metabolite_clearance / s.metabolite_volume * metabolite,
+            s.metabolite_fraction * out
+            + s.presystemic * absorbed
+            - s.metabolite_clearance / s.metabolite_volume * metabolite,
         ]
 
     state, states = np.zeros(6), np.zeros((len(HOURS), 6))
