@@ -38,7 +38,18 @@ class TrialDesign:
 
     patients: int = 64  # per shard
     steps: tuple[int, ...] = (2, 4, 8)  # transitions per patient; one is drawn per shard
-    dt_hours: tuple[float, ...] = (1 / 12, 1 / 6, 0.25, 1.0, 1.0, 1.0, 2.0, 4.0, 12.0, 24.0)  # one is drawn per shard [h]
+    dt_hours: tuple[float, ...] = (
+        1 / 12,
+        1 / 6,
+        0.25,
+        1.0,
+        1.0,
+        1.0,
+        2.0,
+        4.0,
+        12.0,
+        24.0,
+    )  # one is drawn per shard [h]
     scenarios: float = 0.3  # share of patients who start in one of the `starts`; the rest are anybody
     watch: tuple[float, ...] = (0.2, 0.5, 0.8, 1.0)  # probability of giving nothing; one is drawn per patient
     pair: float = 0.2  # probability of two drugs together

@@ -18,12 +18,24 @@ import torch
 from torch import Tensor
 
 from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES, State, limb_from_independent
-from ecg_gym.physiology import TARGET_INTERVALS, LeadFit, anchor_traces, draw_beats, fit_leads
+from ecg_gym.physiology import (
+    TARGET_INTERVALS,
+    Ectopy,
+    LeadFit,
+    anchor_traces,
+    draw_beats,
+    find_ectopy,
+    fit_leads,
+    overlay,
+    with_episodes,
+)
 from ecg_gym.physiology.multilead import join
+from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.backends import accelerated
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import (
+    BOARD,
     LEVELS,
     OBSERVED,
     Look,
@@ -34,6 +46,7 @@ from ecg_gym.world_model.conditioning import (
 )
 from ecg_gym.world_model.diffusion import Noise
 from ecg_gym.world_model.forecaster import Forecaster, Known
+from ecg_gym.world_model.recorded import MOST_STRETCH, Records, stretch, unfinished
 from ecg_gym.world_model.student import Student
 
 CHUNK = 64  # rows at once: larger ones fall out of the cache
@@ -45,30 +58,25 @@ MOST_MS = 25.0  # by which one correction moves what is asked
 LOST_MS = 60.0  # what an interval counts that is asked for and cannot be measured, or the other way round
 CORRECTED = ("pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms")
 _AT = {name: i for i, name in enumerate(OBSERVED)}
+_ECTOPY = BOARD.index("modulation.ectopy")
+_PVC = FINDINGS.index("Premature ventricular contraction")
 
 
-class Recorded:
-    """One strip that a state begins at, and what is worked out of it once, when it is asked for."""
+@dataclass(frozen=True)
+class Frequency:
+    """How often ectopic beats come in the strips that are drawn."""
 
-    __slots__ = ("fit", "latent", "missing", "seen", "strip")
+    often: np.ndarray  # (B,) over how often they came in the first strip
+    least: np.ndarray  # (B,) episodes that there are at least
 
-    def __init__(self, strip: np.ndarray, missing: np.ndarray, latent: np.ndarray | None = None) -> None:
-        self.strip = strip  # (12, 1024) float32 [mV]
-        self.missing = missing  # (8,) bool: independent leads that were not recorded
-        self.latent = latent  # (C, 128) float32
-        self.seen: np.ndarray | None = None  # (12, 1024) as the codec sees it
-        self.fit: LeadFit | None = None  # of one
-
-    def __eq__(self, other: object) -> bool:
-        """The same recording; what was worked out of it follows."""
-        if not isinstance(other, Recorded):
-            return NotImplemented
-        return np.array_equal(self.strip, other.strip, equal_nan=True) and np.array_equal(self.missing, other.missing)
-
-    __hash__ = object.__hash__  # by identity, as before: a recording is large
-
-
-Records = Sequence[Recorded] | np.ndarray  # (B,) of objects
+    @classmethod
+    def of(cls, state: State) -> Frequency:
+        """By what is on board now and was at the first strip, and whether they are among the findings that are said."""
+        inner = state.inner
+        now, home = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("board", "home_board"))
+        said, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "home_findings"))
+        ended = (said < 0.5) & (first >= 0.5)
+        return cls(np.where(ended, 0.0, now / np.maximum(home, 1e-6)), (said >= 0.5).astype(int))
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Drawing:
 
     def encoded(self, records: Records) -> np.ndarray:
         """The latents ``(B, C, 128)`` of recorded strips; each is encoded once."""
-        if todo := _once(records, "latent"):
+        if todo := unfinished(records, "latent"):
             present = ~np.stack([record.missing for record in todo])
             for record, latent in zip(todo, self.encode(np.stack([r.strip for r in todo]), present).numpy()):
                 record.latent = latent.astype(np.float32)
@@ -127,21 +135,28 @@ class Drawing:
 
     def seen(self, records: Records) -> np.ndarray:
         """Recorded strips as the codec sees them ``(B, 12, 1024)`` [mV], so that they compare with those drawn."""
-        if todo := _once(records, "seen"):
+        if todo := unfinished(records, "seen"):
             for record, strip in zip(todo, self.decode(torch.from_numpy(self.encoded(todo)))):
                 record.seen = strip
         return np.stack([record.seen for record in records])  # type: ignore[misc]
 
     def fits(self, records: Records, observed: np.ndarray) -> LeadFit:
         """McSharry's model of each strip as it was recorded, or as the codec sees it where leads are missing."""
-        if _once(records, "fit"):
+        if unfinished(records, "fit"):
             place = {id(record): i for i, record in enumerate(records)}
-            todo = _once(records, "fit")
+            todo = unfinished(records, "fit")
             fit = fit_leads(self.whole(todo), as_rows(observed[[place[id(record)] for record in todo]]))
             for i, record in enumerate(todo):
                 record.fit = fit[i]
         first, again = _unique([id(record) for record in records])
         return join([records[i].fit for i in first])[np.asarray(again)]  # type: ignore[misc]
+
+    def ectopy(self, records: Records) -> list[Ectopy]:
+        """The ectopic beats of recorded strips; found once."""
+        if todo := unfinished(records, "ectopy"):
+            for record, ectopy in zip(todo, find_ectopy(self.whole(todo))):
+                record.ectopy = ectopy
+        return [record.ectopy for record in records]  # type: ignore[misc]
 
     def whole(self, records: Records) -> np.ndarray:
         """Strips with all leads ``(B, 12, 1024)`` [mV]: those that are missing filled in by the codec."""
@@ -169,22 +184,52 @@ class Drawing:
     def once(self, state: State, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Latents and strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
         generators = [np.random.default_rng([DRAWING, int(key)]) for key in state.inner["key"]]
-        if self.way == "warp":
-            records, strips = state.inner["home"], np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
-            traces, there = self.traces(records, state.inner["home_observed"], target, generators)
-            strips[there] = limb_from_independent(traces)
-            strips[~there] = self.whole(records[~there]) if (~there).any() else 0.0
-            everything = np.ones((len(state), len(INDEPENDENT_LEADS)), bool)
-            return self.encode(strips, everything).numpy().astype(np.float32), strips
-        latent = self.sample(self.known(state, target, generators), generators)
-        return latent.numpy().astype(np.float32), self.decode(latent)
+        warped = self.warped(state, target, generators) if self.way == "warp" else self.stretched(state, target)
+        latents = np.zeros((len(state), *self.vae.latent_shape), np.float32)
+        strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
+        rows = np.array(sorted(warped), int)
+        if len(rows):
+            strips[rows] = np.stack([warped[i] for i in rows])
+            latents[rows] = self.encode(strips[rows], np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
+        rest = np.setdiff1d(np.arange(len(state)), rows)
+        if len(rest):
+            mine = [generators[i] for i in rest]
+            sampled = self.sample(self.known(state[rest], target[rest], mine), mine)
+            latents[rest], strips[rest] = sampled.numpy(), self.decode(sampled)
+        return latents, strips
+
+    def warped(
+        self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]
+    ) -> dict[int, np.ndarray]:
+        """Every row's strip ``(12, 1024)`` [mV] without a network: own beats moved, or the own strip stretched."""
+        records, observed = state.inner["home"], state.inner["home_observed"]
+        traces, there = self.traces(records, observed, target, generators, Frequency.of(state))
+        moved = dict(zip(np.flatnonzero(there).tolist(), limb_from_independent(traces)))
+        return {**dict(enumerate(self.whole(records))), **self.stretched(state, target), **moved}
+
+    def stretched(self, state: State, target: np.ndarray) -> dict[int, np.ndarray]:
+        """The strips ``(12, 1024)`` [mV] of rhythms without a typical beat that go on: the first one, in the rate that
+        is asked for and from another moment on. By row.
+
+        No beat can be moved in torsade or pre-excited fibrillation; a network that has seen few of them draws others.
+        """
+        home, observed = state.inner["home"], np.asarray(state.inner["home_observed"], float)
+        signs = [_AT["p_present"], _AT["regular"]]
+        goes_on = ((observed[:, signs] > 0.5) == (target[:, signs] > 0.5)).all(axis=1)
+        beats = np.isfinite(target[:, 0]) & np.isfinite(observed[:, 0])
+        rows = np.flatnonzero(goes_on & beats & ~np.asarray(self.fits(home, observed).drawable, bool))
+        if not len(rows):
+            return {}
+        faster = np.clip(target[rows, 0] / observed[rows, 0], 1 / MOST_STRETCH, MOST_STRETCH)
+        parts = zip(self.whole(home[rows]), faster, state.inner["key"][rows])
+        return {int(i): stretch(strip, float(by), int(key)) for i, (strip, by, key) in zip(rows, parts)}
 
     def known(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
         records, missing = inner["home"], np.stack([record.missing for record in inner["home"]])
         look = Look(inner["home_observed"], inner["home_board"], inner["home_hours"], inner["home_findings"])
-        prior, strength = self.prior(records, look.observed, target, generators)
+        prior, strength = self.prior(records, look.observed, target, generators, Frequency.of(state))
         raw = render_features(
             people(state.patients), look, inner["board"], np.asarray(state.hours, float), missing, strength, target
         )
@@ -194,13 +239,13 @@ class Drawing:
 
     def prior(
         self, records: Records, observed: np.ndarray, target: np.ndarray,
-        generators: Sequence[np.random.Generator],
+        generators: Sequence[np.random.Generator], ectopic: Frequency,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """EPK in latent space ``(B, C, 128)`` for what is asked, and its strength ``(B,)``, 0 where it abstains."""
         prior = np.zeros((len(records), *self.vae.latent_shape), np.float32)
         strength = np.zeros(len(records), np.float32)
         if self.epk_scale > 0:
-            traces, there = self.traces(records, observed, target, generators)
+            traces, there = self.traces(records, observed, target, generators, ectopic)
             if there.any():
                 prior[there] = self.encode(traces, np.ones((len(traces), len(INDEPENDENT_LEADS)), bool)).numpy()
             strength[there] = self.epk_scale
@@ -208,10 +253,11 @@ class Drawing:
 
     def traces(
         self, records: Records, observed: np.ndarray, target: np.ndarray,
-        generators: Sequence[np.random.Generator],
+        generators: Sequence[np.random.Generator], ectopic: Frequency,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Each patient's own beats, moved to the asked intervals, at beats drawn at the asked rate ``(M, 8, 1024)``
-        [mV]; and which rows have them ``(B,)`` bool. P waves are left out where none are asked for.
+        [mV]; and which rows have them ``(B,)`` bool. P waves are left out where none are asked for; ectopic beats stand
+        among them as they were recorded.
         """
         fits = self.fits(records, observed)
         column = {name: target[:, i] for i, name in enumerate(OBSERVED)}
@@ -223,7 +269,14 @@ class Drawing:
         p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
         mine = [generators[int(i)] for i in rows]
         beats = draw_beats(mine, targets[:, 0], column["rr_sd_ms"][rows], regular)
-        return anchor_traces(fits[rows], targets, beats, p_present=p, abstain=False), there
+        chosen, own = fits[rows], self.ectopy([records[i] for i in rows])
+        columns = (mine, beats, chosen.first_s, own, ectopic.often[rows], ectopic.least[rows])
+        series = [with_episodes(*row) for row in zip(*columns)]
+        traces = anchor_traces(chosen, targets, np.stack([row for row, _ in series]), p_present=p, abstain=False)
+        for i, (_, places) in enumerate(series):
+            if places:
+                traces[i] = overlay(traces[i], places, chosen.baseline_mv[i])
+        return traces, there
 
     @torch.inference_mode()
     def sample(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
@@ -300,11 +353,6 @@ def less_its_error(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
 def as_rows(observed: np.ndarray) -> list[dict[str, float]]:
     """Measurements ``(B, len(OBSERVED))`` with what the prior needs and the intervals lack filled in."""
     return [{**dict(zip(OBSERVED, map(float, row))), "rr_ms": 60000 / float(row[0])} for row in observed]
-
-
-def _once(records: Records, name: str) -> list[Recorded]:
-    """The different ones of these strips that lack something."""
-    return [record for record in dict.fromkeys(records) if getattr(record, name) is None]
 
 
 def _unique(keys: Sequence[Any]) -> tuple[list[int], list[int]]:

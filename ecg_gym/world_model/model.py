@@ -63,10 +63,11 @@ from ecg_gym.world_model.conditioning import (
     unread,
 )
 from ecg_gym.world_model.diffusion import SAMPLERS
-from ecg_gym.world_model.drawing import WAYS, Drawing, Recorded, as_rows, chunks
+from ecg_gym.world_model.drawing import WAYS, Drawing, as_rows, chunks
 from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
 from ecg_gym.world_model.interval_model import Chance, Emission, base_of
 from ecg_gym.world_model.memory import nothing, remembered
+from ecg_gym.world_model.recorded import Recorded
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
 
@@ -82,7 +83,6 @@ Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) befor
 @dataclass(frozen=True)
 class WorldModel:
     """A World over trained weights; make one with :meth:`load`. Its knobs are fields: ``replace`` turns them."""
-
 
     vae: Codec
     forecaster: Forecaster

@@ -17,7 +17,17 @@ import torch
 from ecg_gym.core import INDEPENDENT_LEADS, limb_from_independent
 from ecg_gym.datasets.transitions import Trials, read_shard
 from ecg_gym.io import write_npz
-from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, epk_traces, fit_leads, recorded_beats
+from ecg_gym.physiology import (
+    TARGET_INTERVALS,
+    Ectopy,
+    anchor_traces,
+    epk_traces,
+    find_ectopy,
+    fit_leads,
+    overlay,
+    recorded_beats,
+    recorded_places,
+)
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import OBSERVED, modulations_of, observe_strips
 
@@ -75,8 +85,23 @@ def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
     beats = recorded_beats(trials.strips[later].astype(np.float32))[place]
     p_present = column["p_present"][has_prior] > 0
     samples = anchor_traces(fit[which[has_prior]], targets, beats, p_present=p_present, abstain=False)
+    own, then = find_ectopy(strips), find_ectopy(trials.strips[later].astype(np.float32))
+    levels = fit.baseline_mv[which[has_prior]]
+    samples = with_recorded_ectopy(samples, [own[i] for i in which[has_prior]], [then[i] for i in place], levels)
     hidden = np.isfinite(beats).all(axis=1)
     return Priors(before, after, has_prior[hidden], samples[hidden].astype(np.float16))
+
+
+def with_recorded_ectopy(
+    traces: np.ndarray, own: Sequence[Ectopy], then: Sequence[Ectopy], levels: np.ndarray
+) -> np.ndarray:
+    """Traces ``(N, 8, 1024)`` [mV] with each reference's ectopic beats where the later strip has its own; ``levels
+    (N, 8)`` [mV] are isoelectric."""
+    result = np.array(traces)
+    for i, (mine, later) in enumerate(zip(own, then)):
+        if places := recorded_places(mine, later):
+            result[i] = overlay(traces[i], places, levels[i])
+    return result
 
 
 def rows_of(observed: np.ndarray) -> dict[str, float]:

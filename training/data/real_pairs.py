@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient, limb_from_independent
-from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, fit_leads, recorded_beats
+from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, find_ectopy, fit_leads, recorded_beats
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import OBSERVED, boards, observe_strips, people
-from training.data.pairs import Drawings, encode, kept, measured_after, rows_of
+from training.data.pairs import Drawings, encode, kept, measured_after, rows_of, with_recorded_ectopy
 from training.data.strips import Strips, replayed
 
 CHUNK = 256
@@ -92,4 +92,6 @@ def _priors(
     beats = recorded_beats(strips[after].astype(np.float32))
     p_present = observed[after][:, OBSERVED.index("p_present")] > 0
     samples = anchor_traces(fit, targets, beats, p_present=p_present, abstain=False)
+    own, then = (find_ectopy(strips[rows].astype(np.float32)) for rows in (references, after))
+    samples = with_recorded_ectopy(samples, [own[i] for i in which], then, fit.baseline_mv)
     return samples.astype(np.float16), fit.drawable & np.isfinite(beats).all(axis=1) & (np.abs(samples).max((1, 2)) > 0)

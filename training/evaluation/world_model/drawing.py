@@ -8,7 +8,7 @@ what the codec alone makes of that strip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +197,9 @@ def figure(document: Mapping[str, Any]) -> Figure:
         seconds = np.arange(len(one["drawn"])) / MODEL_RATE_HZ
         panel.plot(seconds, np.array(one["first"]) + 2.0, color="0.6", lw=0.7, label="first strip (2 mV above)")
         panel.plot(seconds, one["drawn"], color="tab:red", lw=0.8, label="future, drawn")
-        panel.set_title(f"{one['rhythm']}: said {_text(one['said'])}; read {_text(one['read'])}", fontsize=8, loc="left")
+        panel.set_title(
+            f"{one['rhythm']}: said {_text(one['said'])}; read {_text(one['read'])}", fontsize=8, loc="left"
+        )
         panel.set_ylabel("II [mV]")
     panels[0].legend(fontsize=7, ncols=2, loc="upper right")
     panels[-1].set_xlabel("time [s]")

@@ -1,0 +1,30 @@
+"""A strip that goes on: stretched, from another moment on, without an edge."""
+
+import numpy as np
+import pytest
+
+from ecg_gym.world_model.recorded import Recorded, stretch, unfinished
+
+STRIP = np.sin(2 * np.pi * np.arange(1024) / 64)[None].repeat(12, axis=0).astype(np.float32)  # 16 waves
+
+
+@pytest.mark.parametrize("faster", [0.5, 1.0, 2.0])
+def test_a_stretched_strip_has_the_rate_that_is_asked_for(faster):
+    drawn = stretch(STRIP, faster, key=3)
+    power = np.abs(np.fft.rfft(drawn[0]))
+    assert np.argmax(power) == pytest.approx(16 * faster, abs=1)
+
+
+def test_no_edge_shows_where_it_ends_and_keys_begin_elsewhere():
+    drawn = [stretch(STRIP, 1.0, key) for key in range(5)]
+    steepest = np.abs(np.diff(STRIP[0])).max()
+    assert all(np.abs(np.diff(strip[0])).max() < 1.6 * steepest for strip in drawn)
+    assert not np.allclose(drawn[0], drawn[1])
+    assert np.array_equal(drawn[0], stretch(STRIP, 1.0, 0))
+
+
+def test_what_lacks_something_is_listed_once():
+    a, b = (Recorded(STRIP, np.zeros(8, bool)) for _ in range(2))
+    b.seen = STRIP
+    assert unfinished([a, b, a], "seen") == [a]
+    assert a == b
