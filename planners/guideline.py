@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, parse_dose
-from ecg_gym.envs.episode import LIKELY
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.risk.aggregate import LIKELY
 from planners.base import PlanInfo, Planner, allowed
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from ecg_gym.core import State, Treatment, World, row_streams
 from ecg_gym.envs import consequences
 from ecg_gym.envs.episode import (
     BLOOD,
-    LIKELY,
     Episode,
     History,
     Moment,
@@ -43,6 +42,7 @@ from ecg_gym.pharmacology import indication_mask, violations
 from ecg_gym.pharmacology.mask_kernel import compile_masks, unknown_conditions
 from ecg_gym.powers import RunsAtAnyPace, measured_pressure
 from ecg_gym.risk import FINDINGS, PRESSURE, RiskModel, pressure_term
+from ecg_gym.risk.aggregate import LIKELY
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
 CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")

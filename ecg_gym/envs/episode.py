@@ -18,7 +18,6 @@ from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
 from ecg_gym.svg import strip_svg
 
-LIKELY = 0.5  # a finding at least this probable is put before the clinical rules
 INVALID = ("noop", "terminate", "raise")
 FIDELITIES = ("strip", "vitals")
 BLOOD = [NUMBERS.index(name) for name in ("potassium", "magnesium", "calcium")]

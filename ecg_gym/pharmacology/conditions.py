@@ -38,7 +38,7 @@ CONDITIONS = (
 )
 """Conditions that an observation and a world model have a feature for; ``known_conditions`` has more."""
 
-_LEAVES = {"interval", "patient", "condition", "told", "finding", "with", "dose_above_mg", "unknown", "route"}
+_LEAVES = {"interval", "patient", "condition", "told", "finding", "with", "dose_above_mg", "unknown", "route", "again"}
 _STRIP = {"interval", "finding"}
 
 

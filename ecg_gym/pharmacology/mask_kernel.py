@@ -22,12 +22,12 @@ from ecg_gym.core import Dose, Patient, Treatment
 from ecg_gym.pharmacology.catalogue import UNKNOWN, dose_columns, medication_columns, weights_kg
 from ecg_gym.pharmacology.conditions import known_conditions
 from ecg_gym.pharmacology.doses import ASSUMED_WEIGHT_KG, milligrams, per_kg
-from ecg_gym.pharmacology.drugs import Route
+from ecg_gym.pharmacology.drugs import RATES, Route
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.rules import _TOLERANCE, rules_of
 from ecg_gym.pharmacology.tables import medication_names
 
-INTERVAL, PATIENT, CONDITION, FINDING, WITH, DOSE_ABOVE, ALL, ANY, NOT, TRUE, UNKNOWN_NUMBER = range(11)
+INTERVAL, PATIENT, CONDITION, FINDING, WITH, DOSE_ABOVE, ALL, ANY, NOT, TRUE, UNKNOWN_NUMBER, AGAIN = range(12)
 _STACK = 32  # answers that are open at once
 
 
@@ -41,6 +41,8 @@ class Program(NamedTuple):
     limit: np.ndarray  # (D, 2, 2) mass and largest single dose: [mg], per kg or not
     within: np.ndarray  # (D, 2) largest mass in an hour [mg] and whether per kg; inf for none
     apart: np.ndarray  # (D,) [h] least time between two doses
+    running: np.ndarray  # (D, 2) what a dose adds to what runs, and the most that may run at once [mg/h] or [mg], per kg as `limit`
+    rate: np.ndarray  # (D,) bool: a rate, so what runs at once counts in mg/h
     entry: np.ndarray  # (A + 1,) where the doses of a menu entry begin
     company: np.ndarray  # (S, M) bool: sets of drugs
     beside: np.ndarray  # (D, n_forms, 2) mass of the same drug named in one treatment by form [mg], per kg or not
@@ -81,6 +83,8 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
     limits: list[Any] = []
     within: list[Any] = []
     apart: list[Any] = []
+    running: list[tuple[float, float]] = []
+    rate: list[bool] = []
     entry = [0]
     sets: list[frozenset[str]] = []
     forms, beside = _forms(), []
@@ -104,6 +108,9 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
             )
             most = _mass(Dose(drug.name, route.max_single, route.unit, route.name, dose.duration_hours))
             limits.append((_mass(dose), most))
+            rate.append(route.unit.endswith(RATES))
+            lasts = dose.duration_hours if rate[-1] else 1.0
+            running.append((limits[-1][0][0] / lasts, most[0] / lasts))
             within.append(_mass(Dose(drug.name, route.max_1h, route.unit, route.name, 1.0)))
             apart.append(route.min_interval_hours)
             table = np.zeros((len(forms), 2))
@@ -123,6 +130,8 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
             limit=np.array(limits, float).reshape(-1, 2, 2),
             within=np.array(within, float).reshape(-1, 2),
             apart=np.array(apart, float),
+            running=np.array(running, float).reshape(-1, 2),
+            rate=np.array(rate, bool),
             entry=np.array(entry, np.int64),
             company=np.array([[name in some for name in names] for some in sets], bool).reshape(-1, len(names)),
             beside=np.array(beside, float).reshape(-1, len(forms), 2),
@@ -160,6 +169,8 @@ def _compile(
         ops.append((FINDING, findings.index(node["finding"]), 0.0, 0.0))
     elif "unknown" in node:
         ops.append((UNKNOWN_NUMBER, FEMALE if node["unknown"] == "sex" else NUMBERS.index(node["unknown"]), 0.0, 0.0))
+    elif "again" in node:
+        ops.append((AGAIN, FORMULARY.index[dose.drug], float(node["again"]), 0.0))
     elif "route" in node:
         ops.append((TRUE, 0, 0.0, 0.0))
         if dose.route != node["route"]:
@@ -266,6 +277,11 @@ def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, co
         elif op == NOT:
             top -= 1
             answer = not stack[top]
+        elif op == AGAIN:
+            answer = False
+            for q in range(n):
+                if drug_of[code[b, q]] == about and hours[b, q] <= now <= hours[b, q] + duration[code[b, q]] + beyond[i, 0]:
+                    answer = True
         elif op == DOSE_ABOVE:
             answer = beyond[i, 0] * (weight if about else 1.0) > beyond[i, 1]
         elif op == WITH:
@@ -308,7 +324,7 @@ def _ask(p, readings, findings, numbers, conditions, medication, group, weight, 
                 most = limit[d, 1, 0] * (w if limit[d, 1, 1] else 1.0) * (1 + _TOLERANCE)
                 if limit[d, 0, 0] * (w if limit[d, 0, 1] else 1.0) > most:
                     forbidden = True
-                today = hour = widest = 0.0
+                today = hour = widest = beside_it = 0.0
                 last = -np.inf
                 for f in range(form_from[drug], form_from[drug + 1]):
                     mass = beside[d, f, 0] + beside[d, f, 1] * w
@@ -328,12 +344,18 @@ def _ask(p, readings, findings, numbers, conditions, medication, group, weight, 
                         widest = max(widest, day[f, 0] * (w if day[f, 1] else 1.0))
                     if form_of[c] == form:
                         last = max(last, hours[b, q])
+                        if now[b] < hours[b, q] + duration[c] - _TOLERANCE:
+                            beside_it += mass / (duration[c] if p.rate[d] else 1.0)
                         if since < 1 - _TOLERANCE:
                             hour += mass
                 if today > widest * (1 + _TOLERANCE):
                     forbidden = True
                 if hour > within[d, 0] * (w if within[d, 1] else 1.0) * (1 + _TOLERANCE):
                     forbidden = True
+                if beside_it > 0:
+                    scale = w if limit[d, 1, 1] else 1.0
+                    if beside_it + p.running[d, 0] * scale > p.running[d, 1] * scale * (1 + _TOLERANCE):
+                        forbidden = True
                 if now[b] - last < apart[d] - _TOLERANCE:
                     forbidden = True
                 r, until = doses[d, 2], doses[d, 3]

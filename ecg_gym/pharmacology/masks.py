@@ -115,4 +115,4 @@ def reduced(node: Mapping[str, Any], case: Case) -> Mapping[str, Any] | bool:
     if "interval" in node or "finding" in node:
         return node
     now = holds(node, case)
-    return node if "with" in node and not now else now  # company may still come
+    return node if ("with" in node or "again" in node) and not now else now  # doses may still come

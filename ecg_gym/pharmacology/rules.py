@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -101,6 +101,11 @@ def limits(case: Case) -> list[Violation]:
     def limit(value: float, rate_hours: float) -> float:
         return mass(Dose(name, value, route.unit, route.name, rate_hours))
 
+    def strength(dose: Dose) -> float:
+        """What counts against what may run at once: the rate of an infusion, the mass of anything else."""
+        return mass(dose) / (dose.duration_hours if route.unit.endswith(RATES) else 1.0)
+
+    most = replace(case.dose, amount=route.max_single, unit=route.unit, route=route.name)
     before = [a for a in case.given if a.dose.drug == name and a.hours <= case.hours]
     same_form = [a for a in before if drug.routes[a.dose.route].form(a.dose.unit) is route]
     beside = [d for d in case.treatment.doses if d.drug == name]
@@ -123,6 +128,9 @@ def limits(case: Case) -> list[Violation]:
         since = case.hours - max(a.hours for a in same_form)
         if since < route.min_interval_hours - _TOLERANCE:
             say("min-interval", f"the last dose was {since:.2g} h ago, the least is {route.min_interval_hours:.2g} h")
+    running = [a.dose for a in same_form if case.hours < a.hours + a.dose.duration_hours - _TOLERANCE]
+    if running and sum(map(strength, [*running, case.dose])) > strength(most) * (1 + _TOLERANCE):
+        say("max-running", f"more than {route.max_single:g} {route.unit} would run at the same time")
     if len(beside) > 1:
         say("twice", "named twice in one treatment")
     if per_kg(case.dose) and case.patient.weight_kg is None:
@@ -202,6 +210,8 @@ def holds(node: Mapping[str, Any], case: Case) -> bool:
         return getattr(case.patient, node["unknown"]) is None
     if "route" in node:
         return case.dose.route == node["route"]
+    if "again" in node:
+        return case.dose.drug in _recent(case, float(node["again"]))
     if "dose_above_mg" in node:
         return milligrams(case.dose, FORMULARY[case.dose.drug], case.patient) > node["dose_above_mg"]
     return bool(_company(case, float(node.get("within", 24))) & set(node["with"]))
@@ -217,5 +227,9 @@ def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
 def _company(case: Case, within: float) -> set[str]:
     """Other drugs beside this dose: proposed with it, given within so many hours, or in the medication."""
     together = {d.drug for d in case.treatment.doses}
-    recent = {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}
-    return (together | recent | ingredients(case.patient.medication)) - {case.dose.drug}
+    return (together | _recent(case, within) | ingredients(case.patient.medication)) - {case.dose.drug}
+
+
+def _recent(case: Case, within: float) -> set[str]:
+    """The drugs given within so many hours."""
+    return {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}

@@ -78,20 +78,24 @@ _FACTORS = (
 )
 
 
+SICK_SINUS = "sick_sinus"  # the condition in which the sinus node answers less
+
+
 @cache
 def _spread() -> dict[str, float]:
     """SD of the logarithm of each factor, and the share of poor metabolisers."""
     table = Block.of("sensitivity", read_table("sensitivity.yaml"))
-    table.expect({*_FACTORS, "notch", "poor_metaboliser_cyp2d6"})
+    table.expect({*_FACTORS, "notch", "poor_metaboliser_cyp2d6", SICK_SINUS})
     spread = {name: table.number(name, "ln") for name in _FACTORS}
     shares = {"notch": table.number("notch", "1"), "poor_metaboliser": table.number("poor_metaboliser_cyp2d6", "1")}
-    return spread | shares
+    return spread | shares | {SICK_SINUS: table.number(SICK_SINUS, "1")}
 
 
 def draw_sensitivities(patients: Sequence[Patient], rng: Randomness) -> tuple[Sensitivity, ...]:
     """One ``Sensitivity`` per patient, independent, from the distributions of ``sensitivity.yaml``.
 
-    A patient with the condition ``poor_metaboliser_cyp2d6`` is one; others are with the population's frequency.
+    A patient with the condition ``poor_metaboliser_cyp2d6`` is one; others are with the population's frequency. The
+    node of one with ``sick_sinus`` answers less.
     """
     return tuple(_draw(p, g) for p, g in zip(patients, row_generators(rng, len(patients))))
 
@@ -100,6 +104,7 @@ def _draw(patient: Patient, rng: np.random.Generator) -> Sensitivity:
     spread = _spread()
     scores = dict(zip(_SCORES, map(float, rng.standard_normal(len(_SCORES)))))
     factors = {name: float(np.exp(spread[name] * rng.standard_normal())) for name in _FACTORS}
+    factors["sinus_node"] *= spread[SICK_SINUS] if SICK_SINUS in patient.conditions else 1.0
     notch = float(spread["notch"] * rng.standard_normal())
     named = "poor_metaboliser_cyp2d6" in patient.conditions
     poor = float(rng.random() < spread["poor_metaboliser"] or named)

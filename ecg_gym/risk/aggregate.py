@@ -46,6 +46,8 @@ ROWS = tuple(
 )
 FINDINGS = tuple(row.name for row in ROWS)  # in the order of every probability array
 POOR_QUALITY = FINDINGS.index("Poor data quality")
+PACEMAKER = FINDINGS.index("Electronic pacemaker")
+LIKELY = 0.5  # a finding counts as there from this probability
 UNREADABLE = float(_table["unreadable"]["value"])  # a likelier poor quality than this closes the gate
 SHARE = float(_table["share"]["value"])  # the largest part of the risk that findings alone can make
 
@@ -53,6 +55,12 @@ SHARE = float(_table["share"]["value"])  # the largest part of the risk that fin
 def readable(probabilities: np.ndarray) -> np.ndarray:
     """Whether each strip can be read ``(B,)`` bool: poor data quality is a gate and never a risk."""
     return probabilities[:, POOR_QUALITY] < UNREADABLE
+
+
+def paced(probabilities: np.ndarray) -> np.ndarray:
+    """Whether a pacemaker is likelier than not on each strip ``(B,)`` bool; where nobody judged them, not."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(probabilities[:, PACEMAKER] >= LIKELY)
 
 
 def adverse(probabilities: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ class Limit:
     confidence: str
     source: str
     absent_without: str = ""  # a boolean column of Intervals; False there makes the quantity's absence neutral
+    paced: bool = True  # counts where a pacemaker paces the ventricles, too
 
     def penalty(self, value: np.ndarray, sex: Sequence[str]) -> np.ndarray:
         """In [0, 1), rising towards the dangerous side; NaN where ``value (B,)`` is."""
@@ -61,34 +62,31 @@ def _limit(name: str, row: Mapping[str, Any]) -> Limit:
 LIMITS = tuple(_limit(name, row) for name, row in _table["limits"].items())
 PRESSURE = _limit("low_pressure", _table["low_pressure"])  # of a cuff, which no strip shows
 FEWEST_BEATS = int(_table["fewest_beats"]["value"])
+COMPARABLE_BPM = float(_table["comparable"]["below_bpm"])
+PACED_SHARE, NARROW_MS = (float(_table["paced_qt"][name]) for name in ("share", "narrow_ms"))
 
 
-def interval_terms(before: Intervals, after: Intervals, patients: Sequence[Patient]) -> dict[str, np.ndarray]:
+def interval_terms(
+    before: Intervals, after: Intervals, patients: Sequence[Patient], paced: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """What each limit adds to the risk of ``after``, ``(B,)`` in [0, severity], by name; and ``no_beats``, 0 or 1.
 
     A strip without beats is a standstill, or no ECG at all: ``no_beats`` is 1. An interval that cannot be read although
     there are beats gets the limit's ``unmeasurable`` penalty, so that a treatment cannot look safe by blurring the T
-    wave; one that does not exist (PR without P waves) gets none, nor does a change from what could not be read before.
+    wave; one that does not exist (PR without P waves) gets none, nor does a change from what could not be read before
+    or was read in a tachycardia without P waves, nor one that cannot be read in atria that fibrillate or flutter as they did before. ``paced (B,)`` bool says where a
+    pacemaker paces the ventricles: QRS and what follows from it are no harm there.
     """
     if not len(before) == len(after) == len(patients):
         raise ValueError(
             f"{len(before)} strips before, {len(after)} after and {len(patients)} patients; expected the same number "
             "of each; repeat the strip before for every sample"
         )
-    sex = [patient.sex or "unknown" for patient in patients]
-    terms = {limit.name: limit.severity * _penalty(limit, before, after, sex) for limit in LIMITS}
-    beats = (after.n_beats >= FEWEST_BEATS) & np.isfinite(after.hr_bpm)
-    return terms | {NO_BEATS: np.where(beats, 0.0, 1.0)}
+    female = np.array([_FEMALE.get(patient.sex or "", np.nan) for patient in patients])
+    return judged(vars(before), vars(after), female, paced)[0]
 
 
-def _penalty(limit: Limit, before: Intervals, after: Intervals, sex: Sequence[str]) -> np.ndarray:
-    now = np.asarray(getattr(after, limit.quantity), dtype=float)
-    value = now - getattr(before, limit.quantity) if limit.of == "change" else now
-    penalty = np.nan_to_num(limit.penalty(value, sex), nan=0.0)
-    penalty = np.where(np.isfinite(now), penalty, limit.unmeasurable)
-    if limit.absent_without:
-        penalty = np.where(getattr(after, limit.absent_without), penalty, 0.0)
-    return penalty
+_FEMALE = {"F": 1.0, "M": 0.0}
 
 
 def pressure_term(mmhg: np.ndarray) -> np.ndarray:
@@ -109,16 +107,17 @@ def cost(terms: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def judged(
-    home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray
+    home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray, paced: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """``interval_terms`` and ``cost`` of readings by name, for people whose sex is 1 (F), 0 (M) or NaN ``(B,)``."""
     after, before = (_rows(reading, _QUANTITIES) for reading in (look, home))
-    table, n = _figures(), len(LIMITS) + 1
+    n = len(LIMITS) + 1
     terms, harm = np.empty((n, after.shape[1])), np.empty(after.shape[1])
-    _judge(
-        table, after, before, np.asarray(look["p_present"]), np.asarray(look["hr_bpm"]), np.asarray(look["n_beats"]),
-        female, float(FEWEST_BEATS), terms, harm,
-    )  # fmt: skip
+    waves = [np.asarray(reading["p_present"], float) for reading in (look, home)]
+    alike = (waves[1] != 0) | ~(np.asarray(home["hr_bpm"], float) > COMPARABLE_BPM)
+    numbers = [np.asarray(look[name], float) for name in ("hr_bpm", "n_beats", "qrs_ms")]
+    by_wire = np.zeros(after.shape[1], bool) if paced is None else np.asarray(paced, bool)
+    _judge(_figures(), after, before, alike, *waves, *numbers, by_wire, female, float(FEWEST_BEATS), terms, harm)
     return dict(zip(_NAMES, terms)), harm
 
 
@@ -129,7 +128,7 @@ def _rows(reading: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarr
     """Readings by name as rows ``(len(names), B)``; tables of readings hand them out at once."""
     if hasattr(reading, "rows"):
         return reading.rows(names)
-    return np.stack([reading[name] for name in names])
+    return np.stack([np.asarray(reading[name], float) for name in names])
 
 
 _NAMES = (*(limit.name for limit in LIMITS), NO_BEATS)
@@ -137,10 +136,11 @@ _NAMES = (*(limit.name for limit in LIMITS), NO_BEATS)
 
 @cache
 def _figures() -> np.ndarray:
-    """``(limits, 9)``: none by F, M, unknown; half, severity, unmeasurable; of a change, counts as cost, P needed."""
+    """``(limits, 11)``: none by F, M, unknown; half, severity, unmeasurable; of a change, counts as cost, P needed,
+    counts where paced, less a share of QRS where paced."""
     rows = [
         (*(limit.none[sex] for sex in ("F", "M", "unknown")), limit.half, limit.severity, limit.unmeasurable,
-         limit.of == "change", limit.cost, bool(limit.absent_without))
+         limit.of == "change", limit.cost, bool(limit.absent_without), limit.paced, limit.quantity == "qtcf_ms")
         for limit in LIMITS
     ]  # fmt: skip
     return np.array(rows, float)
@@ -148,23 +148,28 @@ def _figures() -> np.ndarray:
 
 @compiled
 def _judge(
-    table: np.ndarray, after: np.ndarray, before: np.ndarray, p_present: np.ndarray, hr: np.ndarray,
-    n_beats: np.ndarray, female: np.ndarray, fewest: float, terms: np.ndarray, harm: np.ndarray,
+    table: np.ndarray, after: np.ndarray, before: np.ndarray, alike: np.ndarray, waves: np.ndarray,
+    waves_before: np.ndarray, hr: np.ndarray, n_beats: np.ndarray, qrs: np.ndarray, paced: np.ndarray, female: np.ndarray, fewest: float,
+    terms: np.ndarray, harm: np.ndarray,
 ) -> None:  # fmt: skip
     for b in range(after.shape[1]):
         sex = 2 if np.isnan(female[b]) else 0 if female[b] != 0 else 1
+        hidden = waves[b] == 0 and waves_before[b] == 0  # by atria that fibrillate or flutter
         safe = 1.0
         for i in range(len(table)):
-            value = after[i, b] - before[i, b] if table[i, 6] != 0 else after[i, b]
+            change, now = table[i, 6] != 0, after[i, b]
+            if paced[b] and table[i, 10] != 0 and not np.isnan(qrs[b]):
+                now -= PACED_SHARE * max(qrs[b] - NARROW_MS, 0.0)
+            value = now - before[i, b] if change else now
             none = table[i, sex]
-            if np.isnan(after[i, b]):
-                penalty = table[i, 5]
-            elif np.isnan(value):
+            if change and (np.isnan(before[i, b]) or not alike[b]):
                 penalty = 0.0
+            elif np.isnan(now):
+                penalty = 0.0 if change and hidden else table[i, 5]
             else:
                 steps = max((value - none) / (table[i, 3] - none), 0.0)
                 penalty = 1 - 2.0 ** -(steps * steps)
-            if table[i, 8] != 0 and p_present[b] == 0:
+            if (table[i, 8] != 0 and waves[b] == 0) or (paced[b] and table[i, 9] == 0):
                 penalty = 0.0
             terms[i, b] = table[i, 4] * penalty
             if table[i, 7] != 0:

@@ -102,13 +102,14 @@ class RiskModel:
         first = self._measured(before) if self.use_limits else None
         intervals = first if first is not None and same else measure(ECG(after, MODEL_RATE_HZ))
         terms: dict[str, np.ndarray] = {}
-        if first is not None:
-            terms |= limits.interval_terms(first, intervals, patients)
         probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)
         readable = np.ones(len(after), dtype=bool)
         if self.classifier is not None:
             probabilities = self.classifier.probabilities(after, self.deterministic, intervals)
             readable = aggregate.readable(probabilities)
+        if first is not None:
+            terms |= limits.interval_terms(first, intervals, patients, aggregate.paced(probabilities))
+        if self.classifier is not None:
             terms[FINDINGS_TERM] = self._share() * self._aggregate(probabilities)
         lost = ~finite if alive is None else ~finite | ~np.asarray(alive, dtype=bool)
         return Risk(
@@ -141,7 +142,8 @@ class RiskModel:
         terms: dict[str, np.ndarray] = {}
         cost = np.zeros(len(patients))
         if self.use_limits:
-            terms, cost = limits.judged(home, look, patients.numbers[:, FEMALE])
+            paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
+            terms, cost = limits.judged(home, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
             terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
         total = 1 - np.prod(1 - np.stack(list(terms.values())), axis=0)

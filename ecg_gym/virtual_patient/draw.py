@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Patients
-from ecg_gym.pharmacology.sensitivity import _FACTORS, _SCORES, NAMES, Sensitivity, _spread
+from ecg_gym.pharmacology.sensitivity import _FACTORS, _SCORES, NAMES, SICK_SINUS, Sensitivity, _spread
 from ecg_gym.philox import fill_uniform
 from ecg_gym.streams import PATIENT, Streams
 from ecg_gym.virtual_patient import columns
@@ -174,6 +174,9 @@ def _sensitivities(patients: Patients, z: np.ndarray, u: np.ndarray) -> np.ndarr
         out[:, place[name]] = np.exp(spread[name] * z[:, len(_SCORES) + i])
     out[:, place["notch"]] = spread["notch"] * z[:, len(_SCORES) + len(_FACTORS)]
     groups, where = np.unique(patients.group, return_inverse=True)
-    named = np.array(["poor_metaboliser_cyp2d6" in WORDS.rows[g][0] for g in groups])[where]
+    named, sick = (
+        np.array([name in WORDS.rows[g][0] for g in groups])[where] for name in ("poor_metaboliser_cyp2d6", SICK_SINUS)
+    )
     out[:, place["poor_metaboliser"]] = (u < spread["poor_metaboliser"]) | named
+    out[sick, place["sinus_node"]] *= spread[SICK_SINUS]
     return out
