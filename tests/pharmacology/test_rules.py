@@ -44,6 +44,8 @@ def demand(node: dict, case: dict) -> None:
         case["patient"] = replace(case["patient"], medication=frozenset({case["medication"]}))
     elif "dose_above_mg" in node:
         case["largest"] = True
+    elif "again" in node:
+        case["again"] = True
     elif "unknown" in node:
         case["patient"] = replace(case["patient"], **{node["unknown"]: None})
     else:
@@ -53,7 +55,8 @@ def demand(node: dict, case: dict) -> None:
 def found(case: dict) -> dict[str, bool]:
     doses = FORMULARY.usual_doses(case["drug"])
     treatment = Treatment((doses[-1] if case.get("largest") else doses[0],))
-    bites = violations(treatment, case["patient"], case["intervals"], (), 0.0, frozenset(case["findings"]))
+    given = tuple(Administration(-0.5, dose) for dose in treatment.doses) if case.get("again") else ()
+    bites = violations(treatment, case["patient"], case["intervals"], given, 0.0, frozenset(case["findings"]))
     return {v.rule: v.hard for v in bites}
 
 
@@ -67,6 +70,38 @@ def test_every_rule_bites_for_each_of_its_drugs_and_not_in_health(rule, drug: st
     if rule.unless:
         demand(rule.unless, case)
         assert rule.id not in found(case)
+
+
+def test_what_runs_of_a_drug_at_once_is_at_most_its_largest_rate_or_dose() -> None:
+    def ids(words: str, *running: tuple[float, str]) -> set[str]:
+        given = tuple(Administration(hours, FORMULARY.check(parse_dose(dose), ADULT)) for hours, dose in running)
+        one = Treatment((FORMULARY.check(parse_dose(words), ADULT),))
+        return {v.rule for v in violations(one, ADULT, HEALTHY, given, 0.0) if v.rule.startswith("max")}
+
+    lidocaine = "lidocaine 2 mg/min IV over 60 min"
+    assert ids(lidocaine, (-0.5, lidocaine)) == set(), "4 mg/min may run"
+    assert ids(lidocaine, (-0.5, lidocaine), (-0.25, lidocaine)) == {"max-running"}
+    assert ids(lidocaine, (-1.0, lidocaine), (-0.25, lidocaine)) == set(), "the first is over"
+    paced = "temporary_pacing 80 bpm EXT"
+    assert ids(paced, (-0.5, paced)) == {"max-running"}, "who is paced already"
+    assert ids(paced, (-1.0, paced)) == set()
+
+
+def test_a_second_shock_needs_a_drug_in_between_unless_the_pressure_is_low() -> None:
+    shock, drug = (FORMULARY.check(parse_dose(words), ADULT) for words in ("cardioversion 200 J EXT", "lidocaine 1 mg/kg IV"))
+    tachycardia = {**HEALTHY, "hr_bpm": 160.0, "qrs_ms": 150.0, "p_present": 0.0, "regular": 1.0, "map_mmhg": 80.0}
+    seen = frozenset({"Ventricular tachycardia"})
+
+    def bites(given, **readings: float) -> bool:
+        rules = violations(Treatment((shock,)), ADULT, {**tachycardia, **readings}, given, 1.0, seen)
+        return "cardioversion-again" in {v.rule for v in rules}
+
+    first = (Administration(0.5, shock),)
+    assert not bites(())
+    assert bites(first)
+    assert not bites((*first, Administration(0.7, drug)))
+    assert not bites(first, map_mmhg=55.0)
+    assert not bites((Administration(-2.0, shock),)), "hours ago"
 
 
 def test_every_rule_speaks_and_cites_and_knows_its_names() -> None:
@@ -112,7 +147,8 @@ def test_the_mask_is_what_the_violations_say() -> None:
 
 def test_the_healthy_may_have_almost_everything_and_unmeasured_intervals_are_silent() -> None:
     healthy = action_mask(MENU, ADULT, HEALTHY, (), 0.0)
-    nothing_to_end = {"adenosine", "ibutilide", "procainamide", "cardioversion", "vagal_manoeuvre", "haemodialysis"}
+    nothing_to_end = {"adenosine", "ibutilide", "procainamide", "cardioversion", "vagal_manoeuvre", "haemodialysis",
+                      "temporary_pacing"}  # fmt: skip
     assert {t.doses[0].drug for t, a in zip(MENU, healthy) if not a} == {"digoxin_antibodies"} | nothing_to_end
     np.testing.assert_array_equal(healthy, action_mask(MENU, ADULT, UNMEASURED, (), 0.0))
     np.testing.assert_array_equal(healthy, action_mask(MENU, ADULT, {}, (), 0.0))

@@ -7,7 +7,7 @@ the same person under the same random numbers, so policies are compared in pairs
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -55,23 +55,28 @@ def patients_of(scenario: str, n: int, purpose: int = 0) -> Streams:
     return Streams.start(np.array(keys, np.uint64).reshape(-1, 2))
 
 
-def play(setup: EnvSetup, streams: Streams, policy: Policy, seed: int = 0) -> Course:
-    """One episode of every row, in chunks; ``seed`` is of the policy's own randomness."""
-    parts = [
-        _play(setup, streams.take(slice(at, at + CHUNK)), policy, np.random.default_rng([PRIVATE, seed, at]), at)
-        for at in range(0, len(streams), CHUNK)
-    ]
+def play(setup: EnvSetup, streams: Streams, policy: Policy, seed: int = 0, dice: Streams | None = None) -> Course:
+    """One episode of every row, in chunks; ``seed`` is of the policy's own randomness.
+
+    ``streams`` say who the patients are and, unless ``dice`` do, what befalls them.
+    """
+    dice, parts = streams if dice is None else dice, []
+    for at in range(0, len(streams), CHUNK):
+        rng, some = np.random.default_rng([PRIVATE, seed, at]), slice(at, at + CHUNK)
+        parts.append(_play(setup, streams.take(some), dice.take(some), policy, rng, at))
     return Course(*(np.concatenate([getattr(part, name) for part in parts]) for name in asdict(parts[0])))
 
 
-def _play(setup: EnvSetup, streams: Streams, policy: Policy, rng: np.random.Generator, first: int) -> Course:
+def _play(
+    setup: EnvSetup, streams: Streams, dice: Streams, policy: Policy, rng: np.random.Generator, first: int
+) -> Course:
     n = len(streams)
     course = Course(np.zeros(n), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     episode, rows = setup.begin(streams, None), np.arange(n)
     while len(rows):
         entries = policy(setup.task, episode, rng) if not isinstance(policy, Constant) else policy.entries(
             episode, first + rows)  # fmt: skip
-        episode, outcome = setup.advance(episode, entries, streams.take(rows).after(episode.steps + 1))
+        episode, outcome = setup.advance(episode, entries, dice.take(rows).after(episode.steps + 1))
         course.returns[rows] += outcome.reward
         course.harm[rows] += outcome.costs.get("cost", 0.0)
         course.doses[rows] += outcome.given.entry > 0  # type: ignore[attr-defined]
@@ -131,11 +136,12 @@ class Constant:
         return self.entries(episode, np.arange(len(episode)))
 
 
-def constants(setup: EnvSetup, streams: Streams, once: bool = False) -> np.ndarray:
-    """Returns ``(menu, N)`` of every entry of the menu for every patient."""
+def constants(setup: EnvSetup, streams: Streams, once: bool = False, luck: int = 0) -> np.ndarray:
+    """Returns ``(menu, N)`` of every entry of the menu for every patient; ``luck`` above 0 is other dice."""
     menu, n = len(setup.task.menu), len(streams)
-    every = play(setup, streams.take(np.tile(np.arange(n), menu)), Constant(np.repeat(np.arange(menu), n), once))
-    return every.returns.reshape(menu, n)
+    tiles, policy = np.tile(np.arange(n), menu), Constant(np.repeat(np.arange(menu), n), once)
+    dice = replace(streams, key=streams.key + np.uint64(luck)) if luck else streams
+    return play(setup, streams.take(tiles), policy, dice=dice.take(tiles)).returns.reshape(menu, n)
 
 
 POLICIES: dict[str, Policy] = {"watch": watch, "random": random, "kitchen sink": kitchen_sink, "guideline": guideline}

@@ -3,7 +3,8 @@
 A scenario in which one treatment repeated, or one dose and then watching, does nearly as well as a closed-loop search
 is a bandit; one in which any treatment will do asks for nothing. Patients are private to this study, the virtual
 patient is the truth, readings come without strips. All policies meet the same patients under the same random numbers,
-and constants are chosen in hindsight on those very numbers, which flatters them.
+and constants are chosen in hindsight on those very numbers, which flatters them: they know the dice that the search
+does not. So the best constant of each patient is also *foreseen*, on other dice of the same patient.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ class Size:
 
     patients: int = 200  # of each scenario
     ppo_steps: int = 200_000  # 0 leaves the learner out
+    lucks: int = 4  # other dice on which the best constant of each patient is foreseen
     risk: str = "adverse"
     search: Search = field(default_factory=Search)
 
 
-USUAL, SMALL = Size(), Size(patients=12, ppo_steps=0, risk="limits", search=Search(2, 1, 1, 2))
+USUAL, SMALL = Size(), Size(patients=12, ppo_steps=0, lucks=1, risk="limits", search=Search(2, 1, 1, 2))
 
 
 def study(
@@ -96,16 +98,18 @@ def _scenario(name: str, size: Size, folder: Path, progress: Callable[[str], Non
 
 
 def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, Any]:
-    """The best fixed entry on these patients, and the best of each, as courses, and what they were."""
+    """The best fixed entry on these patients and the best of each, in hindsight or on other dice, as courses."""
     streams, menu, n = patients_of(name, size.patients), setup.task.menu, size.patients
-    table = constants(setup_of(name, size.risk, cost=False), streams, once)
+    quick = setup_of(name, size.risk, cost=False)
+    table = constants(quick, streams, once)
     fixed, own = int(table.mean(axis=1).argmax()), table.argmax(axis=0)
+    foreseen = np.sum([constants(quick, streams, once, luck) for luck in range(1, size.lucks + 1)], axis=0).argmax(axis=0)
 
     def chosen(entries: np.ndarray) -> dict[str, list[float]]:
         return play(setup, streams, Constant(entries, once)).to_json_dict()
 
     means = {str(menu[i]): float(table[i].mean()) for i in np.argsort(-table.mean(axis=1))}
-    return {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "words": str(menu[fixed]), "means": means}
+    return {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "foreseen": chosen(foreseen), "words": str(menu[fixed]), "means": means}
 
 
 def _learned(
@@ -148,8 +152,9 @@ def _digest(size: Size, what: str) -> str:
 def courses_of(courses: Mapping[str, Any]) -> dict[str, Course]:
     """Every row of a scenario as a course."""
     flat = {key: value for key, value in courses.items() if key not in ("constant", "one dose")}
-    flat |= {"best constant": courses["constant"]["fixed"], "best constant of each patient": courses["constant"]["own"]}
-    flat |= {"best one dose": courses["one dose"]["fixed"], "best one dose of each patient": courses["one dose"]["own"]}
+    for what in ("constant", "one dose"):
+        names = {"fixed": "", "own": " of each patient", "foreseen": " of each patient, foreseen"}
+        flat |= {f"best {what}{rest}": courses[what][key] for key, rest in names.items()}
     return {key: Course.from_json_dict(value) for key, value in flat.items()}
 
 
@@ -178,11 +183,14 @@ def _metrics(name: str, courses: Mapping[str, Any]) -> dict[str, Any]:
         ("one_dose_share", "best one dose of each patient"),
     ):
         share = result.estimate_ratio(course[row].returns - low, high - low, n)
-        fixed = result.estimate_ratio(course[row.removesuffix(" of each patient")].returns - low, high - low, n)
+        others = {"fixed": row.removesuffix(" of each patient"), "foreseen": f"{row}, foreseen"}
+        beside = {word: result.estimate_ratio(course[other].returns - low, high - low, n)["value"]
+                  for word, other in others.items()}  # fmt: skip
         known = gap["value"] is not None and gap["value"] >= LEAST_GAP
-        shares[key] = result.metric(
-            share if known else {"value": None, "ci95": None}, None, {"fixed": fixed["value"] if known else None}
-        )
+        nothing = dict.fromkeys(beside)
+        shares[key] = result.metric(share, None, beside) if known else result.metric(
+            {"value": None, "ci95": None}, None, nothing
+        )  # fmt: skip
     sink = result.estimate_mean(course["kitchen sink"].returns - course["guideline"].returns, n)
     return {
         **shares,
