@@ -41,7 +41,7 @@ class Program(NamedTuple):
     limit: np.ndarray  # (D, 2, 2) mass and largest single dose: [mg], per kg or not
     within: np.ndarray  # (D, 2) largest mass in an hour [mg] and whether per kg; inf for none
     apart: np.ndarray  # (D,) [h] least time between two doses
-    running: np.ndarray  # (D, 2) what a dose adds to what runs, and the most that may run at once [mg/h] or [mg], per kg as `limit`
+    running: np.ndarray  # (D, 2) what a dose adds to what runs, and the most that may [mg/h] or [mg], per kg as `limit`
     rate: np.ndarray  # (D,) bool: a rate, so what runs at once counts in mg/h
     entry: np.ndarray  # (A + 1,) where the doses of a menu entry begin
     company: np.ndarray  # (S, M) bool: sets of drugs
@@ -280,7 +280,10 @@ def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, co
         elif op == AGAIN:
             answer = False
             for q in range(n):
-                if drug_of[code[b, q]] == about and hours[b, q] <= now <= hours[b, q] + duration[code[b, q]] + beyond[i, 0]:
+                if (
+                    drug_of[code[b, q]] == about
+                    and hours[b, q] <= now <= hours[b, q] + duration[code[b, q]] + beyond[i, 0]
+                ):
                     answer = True
         elif op == DOSE_ABOVE:
             answer = beyond[i, 0] * (weight if about else 1.0) > beyond[i, 1]

@@ -73,9 +73,12 @@ def interval_terms(
 
     A strip without beats is a standstill, or no ECG at all: ``no_beats`` is 1. An interval that cannot be read although
     there are beats gets the limit's ``unmeasurable`` penalty, so that a treatment cannot look safe by blurring the T
-    wave; one that does not exist (PR without P waves) gets none, nor does a change from what could not be read before
-    or was read in a tachycardia without P waves, nor one that cannot be read in atria that fibrillate or flutter as they did before. ``paced (B,)`` bool says where a
-    pacemaker paces the ventricles: QRS and what follows from it are no harm there.
+    wave; one that does not exist (PR without P waves) gets none. Nor does a change from what could not be read before
+    or was read in a tachycardia without P waves, nor one that cannot be read in atria that fibrillate or flutter as
+    they did before. ``paced (B,)`` bool says where a pacemaker paces the ventricles: QRS and what follows from it are
+    no harm there.
+
+    Raises ValueError for batches of different length.
     """
     if not len(before) == len(after) == len(patients):
         raise ValueError(
@@ -149,8 +152,8 @@ def _figures() -> np.ndarray:
 @compiled
 def _judge(
     table: np.ndarray, after: np.ndarray, before: np.ndarray, alike: np.ndarray, waves: np.ndarray,
-    waves_before: np.ndarray, hr: np.ndarray, n_beats: np.ndarray, qrs: np.ndarray, paced: np.ndarray, female: np.ndarray, fewest: float,
-    terms: np.ndarray, harm: np.ndarray,
+    waves_before: np.ndarray, hr: np.ndarray, n_beats: np.ndarray, qrs: np.ndarray, paced: np.ndarray,
+    female: np.ndarray, fewest: float, terms: np.ndarray, harm: np.ndarray,
 ) -> None:  # fmt: skip
     for b in range(after.shape[1]):
         sex = 2 if np.isnan(female[b]) else 0 if female[b] != 0 else 1

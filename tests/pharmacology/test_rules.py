@@ -88,7 +88,9 @@ def test_what_runs_of_a_drug_at_once_is_at_most_its_largest_rate_or_dose() -> No
 
 
 def test_a_second_shock_needs_a_drug_in_between_unless_the_pressure_is_low() -> None:
-    shock, drug = (FORMULARY.check(parse_dose(words), ADULT) for words in ("cardioversion 200 J EXT", "lidocaine 1 mg/kg IV"))
+    shock, drug = (
+        FORMULARY.check(parse_dose(words), ADULT) for words in ("cardioversion 200 J EXT", "lidocaine 1 mg/kg IV")
+    )
     tachycardia = {**HEALTHY, "hr_bpm": 160.0, "qrs_ms": 150.0, "p_present": 0.0, "regular": 1.0, "map_mmhg": 80.0}
     seen = frozenset({"Ventricular tachycardia"})
 

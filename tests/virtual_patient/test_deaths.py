@@ -1,4 +1,4 @@
-"""How many die, and of what: closed forms of the table's hazards, so that a factor or an exchanged name is found out."""
+"""How many die, and of what: closed forms of the hazards, so that a factor or an exchanged name is found out."""
 
 from __future__ import annotations
 

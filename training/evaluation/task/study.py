@@ -103,13 +103,15 @@ def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, 
     quick = setup_of(name, size.risk, cost=False)
     table = constants(quick, streams, once)
     fixed, own = int(table.mean(axis=1).argmax()), table.argmax(axis=0)
-    foreseen = np.sum([constants(quick, streams, once, luck) for luck in range(1, size.lucks + 1)], axis=0).argmax(axis=0)
+    elsewhere = [constants(quick, streams, once, luck) for luck in range(1, size.lucks + 1)]
+    foreseen = np.sum(elsewhere, axis=0).argmax(axis=0)
 
     def chosen(entries: np.ndarray) -> dict[str, list[float]]:
         return play(setup, streams, Constant(entries, once)).to_json_dict()
 
     means = {str(menu[i]): float(table[i].mean()) for i in np.argsort(-table.mean(axis=1))}
-    return {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "foreseen": chosen(foreseen), "words": str(menu[fixed]), "means": means}
+    courses = {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "foreseen": chosen(foreseen)}
+    return {**courses, "words": str(menu[fixed]), "means": means}
 
 
 def _learned(
