@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 	touch $@
 
 .venv/.ready: .venv/.demo
-	$(INSTALL) --editable ".[rl,train,test,dev,docs]"
+	$(INSTALL) --no-compile --editable ".[rl,train,test,dev,docs]"
 	touch $@
 
 demo: .venv/.demo  ## rank treatments for the default patient; prints a table, saves a picture
