@@ -17,7 +17,7 @@ from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 
 TABLE = Path(__file__).with_name("scenarios.yaml")
 _PEOPLE = ("population", "ranges", "conditions", "given")  # words that a row and each of its kinds may use
-_NEEDED = ("id", "description", "goal", "pitfall", "weight", "clock", "drugs", "sources")
+_NEEDED = ("id", "description", "goal", "first_line", "pitfall", "weight", "clock", "drugs", "sources")
 ANY = "any"  # in place of a name: every episode draws one, with the weights of the table
 MENUS = ("formulary", "scenario")
 
@@ -67,6 +67,7 @@ class Scenario:
     id: str  # CamelCase, for gymnasium's registry
     description: str  # one sentence a clinician would nod at
     goal: str  # what a good choice achieves
+    first_line: str  # what the guideline gives first, and what next
     pitfall: str  # for whom the obvious choice is wrong, and how one can know
     offers: tuple[str, ...]  # besides watching: a drug (all its usual doses) or one dose in words
     sources: tuple[str, ...]  # of the situation and the options
@@ -184,6 +185,7 @@ def _parsed(name: str, row: Mapping[str, Any]) -> Scenario:
         id=row["id"],
         description=row["description"],
         goal=row["goal"],
+        first_line=row["first_line"],
         pitfall=row["pitfall"],
         offers=tuple(row["drugs"]),
         sources=tuple(row["sources"]),

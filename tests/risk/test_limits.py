@@ -102,6 +102,44 @@ def test_an_unreadable_qt_never_looks_safer_than_one_of_the_level_of_concern_and
     assert risk_of({}, blurred) == 0, "what cannot be compared is judged by itself"
 
 
+BLURRED = {"qt_ms": np.nan, "qtcf_ms": np.nan, "jtpeakc_ms": np.nan, "tpeak_tend_ms": np.nan}
+FLUTTER = {"p_present": False, "pr_ms": np.nan}
+
+
+def test_what_could_not_be_read_before_has_not_changed() -> None:
+    own = {limit.name: limit.severity * limit.unmeasurable for limit in limits.LIMITS}["qtc_long"]
+    assert risk_of(BLURRED, BLURRED) == pytest.approx(own), "the value counts, as it did, and no change"
+    assert risk_of(BLURRED) > own + 0.2
+
+
+def test_flutter_that_hides_t_as_before_is_no_new_harm_and_a_t_that_vanishes_behind_p_waves_is() -> None:
+    slow, fast = {**FLUTTER, "hr_bpm": 75}, {**FLUTTER, "hr_bpm": 150}
+    still = risk_of({**slow, **BLURRED}, slow)
+    assert still == pytest.approx(0.35), "as a QT of 500 ms that was 500 ms before"
+    assert risk_of({**slow, **BLURRED}, fast) == pytest.approx(still)
+    assert risk_of({**slow, **BLURRED}, {"hr_bpm": 75}) > still + 0.2
+    assert risk_of({**slow, **BLURRED}, fast) < risk_of(fast, fast), "rate control pays"
+
+
+def test_nothing_is_compared_with_a_tachycardia_without_p_waves() -> None:
+    tachycardia = {**FLUTTER, "hr_bpm": 170, "qtcf_ms": 350, "jtpeakc_ms": 180, "tpeak_tend_ms": 40, "qrs_ms": 80}
+    assert risk_of({"qtcf_ms": 440}, tachycardia) == 0
+    assert risk_of({"qtcf_ms": 440}, {**tachycardia, "hr_bpm": 110}) > 0.2
+    assert risk_of({"qtcf_ms": 520}, tachycardia) > 0.3, "what is long is long"
+
+
+def test_a_paced_qrs_and_what_follows_from_it_are_no_harm() -> None:
+    paced = {"qrs_ms": 165, "qtcf_ms": 439, "jtpeakc_ms": 300, "tpeak_tend_ms": 130, **FLUTTER}
+
+    def risk(after: dict, by_wire: bool) -> float:
+        terms = limits.interval_terms(rows({}), rows(after), [MAN], np.array([by_wire]))
+        return float(limits.together(terms)[0])
+
+    assert risk(paced, True) == 0
+    assert risk(paced, False) > 0.5
+    assert risk({**paced, "qtcf_ms": 560}, True) > 0.5, "a long QT is long behind a wide QRS, too"
+
+
 def test_standstill_is_risk_one() -> None:
     nothing = dict.fromkeys(HEALTHY, np.nan) | {"p_present": False, "regular": False, "n_beats": 0}
     assert risk_of(nothing) == 1

@@ -121,7 +121,8 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
     ids = ", ".join(f"`{space}/{scenario.id}-v0`" for space in NAMESPACES)
     lines = [f"## {scenario.name.replace('_', ' ')}", "", scenario.description, ""]
     lines += [f"- **Ids**: {ids}, and `{scenario.id}-Clean`, `-Noisy`, `-Missing`, `-Delayed`."]
-    lines += [f"- **A good choice**: {_lower(scenario.goal)}", f"- **The pitfall**: {_lower(scenario.pitfall)}"]
+    lines += [f"- **A good choice**: {_lower(scenario.goal)}", f"- **First line**: {_lower(scenario.first_line)}"]
+    lines += [f"- **What is wrong**: {_lower(scenario.pitfall)}"]
     lines += [f"- **Who comes**: {_people(scenario)}."]
     lines += [f"- **On offer**, besides watching: {', '.join(scenario.offers)} ({len(scenario.menu) - 1} treatments)."]
     if measured["constant"]:

@@ -40,7 +40,7 @@ class Search:
 
     ahead: int = 4  # steps
     futures: int = 2  # of every plan
-    again: int = 4  # more futures of the best ones
+    again: int = 8  # more futures of the best ones
     kept: int = 3  # plans that meet again, and watching
 
     def __call__(self, task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:

@@ -43,7 +43,7 @@ class Size:
 
     patients: int = 200  # of each scenario
     ppo_steps: int = 200_000  # 0 leaves the learner out
-    lucks: int = 4  # other dice on which the best constant of each patient is foreseen
+    lucks: int = 1  # other dice on which the best constant of each patient is foreseen
     risk: str = "adverse"
     search: Search = field(default_factory=Search)
 
@@ -143,7 +143,9 @@ def _kept(
 
 def _digest(size: Size, what: str) -> str:
     """Of all that a part depends on: the tables, whom it is played on, and its own settings."""
-    own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: size.ppo_steps, "ppo": size.ppo_steps}
+    taught = [size.ppo_steps, learner.FASTEST, repr(learner.SETTINGS)]
+    constant = {what: size.lucks for what in ("constant", "one dose")}
+    own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: taught, "ppo": taught, **constant}
     clocks = {name: [s.clock.dt_hours, s.clock.steps, list(s.offers), repr(s.people), repr(s.kinds)]
               for name, s in load_scenarios().items()}  # fmt: skip
     told = {"tables": tables_sha256(), "scenarios": clocks, "patients": size.patients, "risk": size.risk,

@@ -94,8 +94,25 @@ def test_the_search_prefers_what_ends_the_tachycardia_to_watching(svt) -> None:
     assert course.returns.mean() > play(setup, streams, watch).returns.mean()
 
 
+def test_the_search_plans_for_what_a_treatment_makes_possible() -> None:
+    setup = setup_of("af_rapid_response", "limits")
+    episode = setup.begin(patients_of("af_rapid_response", 12), None)
+    plans = Search()._plans(setup.task, episode, np.random.default_rng(0).integers(0, 2**64, (12, 2), np.uint64))
+    drugs = [treatment.doses[0].drug if treatment else "" for treatment in setup.task.menu]
+    pairs = {(drugs[now], drugs[later]) for now, later in zip(plans.now, plans.later) if later}
+    assert ("heparin", "cardioversion") in pairs
+    assert not any(now == "" for now, _ in pairs), "what watching allows as well is for the next decision"
+
+
+def test_other_dice_befall_the_same_patients(svt) -> None:
+    setup, streams = svt
+    own, other, again = (constants(setup, streams, luck=luck) for luck in (0, 1, 1))
+    assert np.array_equal(other, again)
+    assert not np.array_equal(own, other)
+
+
 def test_the_document_has_four_numbers_a_scenario_and_goes_on_where_it_was_stopped(tmp_path) -> None:
-    size = module.Size(patients=6, ppo_steps=0, risk="limits", search=Search(1, 1, 1, 2))
+    size = module.Size(patients=6, ppo_steps=0, lucks=1, risk="limits", search=Search(1, 1, 1, 2))
     document = module.study(size, tmp_path, ("svt",))
     names = {name.partition(".")[2] for name in document["metrics"] if name.startswith("svt.")}
     assert {"constant_share", "one_dose_share", "kitchen_sink_below_guideline", "deaths_per_1000"} <= names
