@@ -49,9 +49,8 @@ effect and of the risk, over a few people. Where the signs differ, plans made in
 
 UNPLAYED = """## Returns of the baselines
 
-Not played yet: the command above without `--minutes 0` plays random, watching, the best constant, the guideline and the
-oracle, and fills this in."""
-LEFT_OUT = "not played yet"
+What watching, chance, constants, the guideline and a search in the truth reach is in the
+[study of the task](studies/task.md). The command above without `--minutes 0` plays the benchmark's anchors as well."""
 
 
 def page(document: Mapping[str, Any], command: str) -> str:
@@ -129,7 +128,7 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
         lines += [f"- **Best constant**: {', '.join(dict.fromkeys(measured['constant']))}."]
     row = [f"{name} {_sure(one)}, cost {one['cost_rate']:.2f}, deaths {100 * one['deaths_per_hour']:.2f} % an hour"
             for name, one in measured["anchors"].items()]  # fmt: skip
-    lines += [f"- **Returns**: {'; '.join(row) or LEFT_OUT}."]
+    lines += [f"- **Returns**: {'; '.join(row)}."] if row else []
     lines += [f"- **Sources**: {'; '.join(scenario.sources)}."]
     return "\n".join(lines)
 
