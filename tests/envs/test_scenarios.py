@@ -20,8 +20,8 @@ from ecg_gym.virtual_patient import VirtualPatient
 from planners import GuidelinePlanner
 
 CLOCK = {"minutes": 15, "steps": 8, "source": "s"}
-ROW = {"id": "Waltz", "description": "d", "goal": "g", "first_line": "f", "pitfall": "p", "drugs": ["placebo"], "sources": ["s"],
-       "weight": 1, "clock": CLOCK}  # fmt: skip
+ROW = {"id": "Waltz", "description": "d", "goal": "g", "first_line": "f", "pitfall": "p", "drugs": ["placebo"],
+       "sources": ["s"], "weight": 1, "clock": CLOCK}  # fmt: skip
 
 
 def option(words: str) -> Treatment:

@@ -144,7 +144,7 @@ def _kept(
 def _digest(size: Size, what: str) -> str:
     """Of all that a part depends on: the tables, whom it is played on, and its own settings."""
     taught = [size.ppo_steps, learner.FASTEST, repr(learner.SETTINGS)]
-    constant = {what: size.lucks for what in ("constant", "one dose")}
+    constant = dict.fromkeys(("constant", "one dose"), size.lucks)
     own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: taught, "ppo": taught, **constant}
     clocks = {name: [s.clock.dt_hours, s.clock.steps, list(s.offers), repr(s.people), repr(s.kinds)]
               for name, s in load_scenarios().items()}  # fmt: skip
