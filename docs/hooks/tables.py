@@ -153,6 +153,11 @@ def study_table() -> str:
     return pages.index(Path(__file__).resolve().parents[1] / "studies")
 
 
+def paper_table() -> str:
+    """The paper's tables and figures beside ours."""
+    return pages.paper_table(Path(__file__).resolve().parents[1] / "studies")
+
+
 def version() -> str:
     """The version of the package."""
     return f"Version {ecg_gym.__version__}."
@@ -175,6 +180,6 @@ TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         observation_table, action_table, argument_table, info_table, id_table, scenario_table, tier_table, limit_table,
-        drug_table, study_table, version,
+        drug_table, study_table, paper_table, version,
     )
 }  # fmt: skip

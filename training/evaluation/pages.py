@@ -24,6 +24,7 @@ from training.evaluation.result import cell
 
 RESULTS = Path("docs/studies/results")
 ASSETS = Path(__file__).resolve().parents[2] / "ecg_gym" / "assets"
+PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 FIRST = 5  # rows of a summary, where the page names none
 NONE_YET = """!!! warning "Not measured with the weights that ship"
     {why} Run `ecg-gym study {name}` for figures, `python -m training.evaluation.pages FOLDER` to take them."""
@@ -135,6 +136,35 @@ def index(folder: Path) -> str:
         values = f"{words}: {_interval(document['metrics'][name])}"
         rows.append({"study": f"[{title}]({path.name})", "first metric": values})
     return table(rows)
+
+
+def paper_table(folder: Path, rows: Path = PAPER_TABLES) -> str:
+    """The paper's tables and figures one by one: its number, ours of weights that ship, whether they compare."""
+    stored = {name: one for name, one in documents(folder / "results").items() if shipped(one)}
+    lines = []
+    for row in yaml.safe_load(rows.read_text(encoding="utf-8")):
+        name = row.get("study")
+        command = f"`ecg-gym study {name}`" if name else "-"
+        page = f"[{command}](studies/{name}.md)" if name and (folder / f"{name}.md").is_file() else command
+        lines.append(
+            {"in the paper": f"{row['item']}: {row['about']}", "its number": row["paper"],
+             "ours": _beside(stored.get(name), row), "comparable": row["comparable"], "command": page}
+        )  # fmt: skip
+    return table(lines)
+
+
+def _beside(document: Document | None, row: Mapping[str, Any]) -> str:
+    """Our figures for a row of the paper, each with its interval and its trivial baselines."""
+    if "metrics" not in row:
+        return "see the study" if row.get("study") else "-"
+    if document is None:
+        return "not measured with the weights that ship"
+    parts = []
+    for name, words in row["metrics"].items():
+        one = document["metrics"][name]
+        others = [f"{o} {cell(one['baselines'][o])}" for o in row.get("baselines", ()) if o in one["baselines"]]
+        parts.append(f"{words} {_interval(one)}" + (f" ({', '.join(others)})" if others else ""))
+    return "; ".join(parts)
 
 
 def front_matter(path: Path) -> tuple[dict[str, Any], str]:

@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from training.evaluation import pages
+from training.evaluation.registry import STUDIES
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = next(iter(pages.manifest().values()))
@@ -104,3 +106,21 @@ def test_the_documents_that_are_stored_are_of_weights_that_ship_or_are_marked() 
     for name, document in pages.documents(folder / "results").items():
         (row,) = [line for line in table.splitlines() if f"({name}.md)" in line]
         assert ("not measured" in row) == (not pages.shipped(document))
+
+
+def test_the_papers_tables_name_studies_and_metrics_that_there_are() -> None:
+    folder = ROOT / "docs" / "studies"
+    rows = yaml.safe_load(pages.PAPER_TABLES.read_text(encoding="utf-8"))
+    stored = pages.documents(folder / "results")
+    for row in rows:
+        assert row.get("study") is None or row["study"] in STUDIES
+        if row.get("study") in stored:
+            assert set(row.get("metrics", {})) <= set(stored[row["study"]]["metrics"]), row["item"]
+    table = pages.paper_table(folder)
+    assert len(table.splitlines()) == 2 + len(rows)
+
+
+def test_a_row_of_the_paper_shows_our_figure_with_its_baselines() -> None:
+    row = {"item": "Table 1", "metrics": {"crps": "CRPS"}, "baselines": ["no change"]}
+    assert pages._beside(a_document(), row) == "CRPS 1.5 [1, 2] (no change 3)"
+    assert "not measured" in pages._beside(None, row)
