@@ -43,7 +43,7 @@ class Size:
 
     patients: int = 200  # of each scenario
     ppo_steps: int = 200_000  # 0 leaves the learner out
-    lucks: int = 1  # other dice on which the best constant of each patient is foreseen
+    lucks: int = 4  # other dice on which the best constant of each patient is foreseen
     risk: str = "adverse"
     search: Search = field(default_factory=Search)
 
