@@ -243,7 +243,8 @@ def _compartments(common: Block, route: Block, metabolite: Block) -> Compartment
 
 def _metabolite(block: Block) -> Metabolite:
     block.expect(
-        {"name", "molar_mass", "unbound", "fraction", "presystemic", "clearance", "volume", "channels", "poor_metaboliser"}
+        {"name", "molar_mass", "unbound", "fraction", "presystemic", "clearance", "volume", "channels"}
+        | {"poor_metaboliser"}
     )
     return Metabolite(
         name=str(block.data.get("name")),
