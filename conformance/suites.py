@@ -42,15 +42,15 @@ SUITES = (
     Suite("RecordVideo", "record_video", LATEST),
     Suite("every example", "own_tests", SETTLED, ("tests/test_examples.py",)),
     Suite(
-        "the benchmark over Ray",
+        "an evaluation over Ray",
         "own_tests",
         SETTLED,
-        ("tests/training/evaluation/benchmark/test_benchmark.py", "-k", "ray"),
+        ("tests/training/evaluation/benchmark/test_evaluation.py", "-k", "ray"),
     ),
     Suite(
         "IQM and intervals against rliable",
         "own_tests",
         LATEST,
-        ("tests/training/evaluation/benchmark/test_benchmark.py", "-k", "rliable"),
+        ("tests/test_statistics.py", "-k", "rliable"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Step a crowd of hearts and judge it: the one place where futures are made, for env, planners, studies and benchmark.
+"""Step a crowd of hearts and judge it: the one place where futures are made, for env, planners and studies.
 
 Seed rule: the noise of one row at one step is ``noise(*words, step)``, a generator of its own. Rows that are compared
 (candidates of a plan, arms of a study) are given the same words: common random numbers, whatever batch they stand in.

@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: IQM, bootstrap, CVaR, paired differences, Holm's correction, normalised scores.
+"""Numbers with their uncertainty: IQM, bootstrap, paired differences, Holm's correction, normalised scores.
 
 Episodes are the units. A stratum is a (scenario, seed): resamples draw episodes within each, never across, so that an
 interval is about other patients of these scenarios (Agarwal et al., NeurIPS 2021, "Deep RL at the edge of the
@@ -15,7 +15,6 @@ from scipy.stats import t as student
 
 LEVEL = 0.95
 TRIM = 0.25  # of each end, for the interquartile mean
-TAIL = 0.10  # worst decile
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
@@ -23,13 +22,6 @@ def iqm(values: np.ndarray) -> np.ndarray:
     n = values.shape[-1]
     cut = int(TRIM * n)
     return np.sort(values, axis=-1)[..., cut : n - cut].mean(axis=-1)
-
-
-def cvar(values: np.ndarray, tail: float = TAIL) -> np.ndarray:
-    """Mean of the worst (lowest) ``tail`` of the last axis; a fraction of an episode counts by its fraction."""
-    ordered = np.sort(values, axis=-1)
-    weight = np.clip(tail * values.shape[-1] - np.arange(values.shape[-1]), 0, 1)
-    return ordered @ weight / weight.sum()
 
 
 def resamples(strata: Sequence[int], draws: int, seed: int) -> np.ndarray:
@@ -53,11 +45,6 @@ def bootstrap(
     samples = statistic(resamples(strata, draws, seed))
     low, high = np.nanquantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return value, [float(low), float(high)]
-
-
-def p_better(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Probability of a higher value in the same episode (paired), equal ones counting half; over the last axis."""
-    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=-1)
 
 
 @dataclass(frozen=True)

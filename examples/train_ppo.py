@@ -5,7 +5,7 @@
 
 Both worlds show the same observations and take the same actions, so a policy moves from one to the other as it is. What
 counts is the second number: a policy may earn in its model what no patient would pay. Two thousand steps take some
-minutes on a laptop and are a beginning, not a result; `ecg-gym benchmark` judges properly.
+minutes on a laptop and are a beginning, not a result; `ecg-gym evaluate` judges properly.
 """
 
 import gymnasium as gym

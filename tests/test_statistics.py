@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ecg_gym.statistics import Anchor, bootstrap, gap_in_errors, holm, normalised, paired_difference
+from ecg_gym.statistics import Anchor, bootstrap, gap_in_errors, holm, iqm, normalised, paired_difference, resamples
 
 
 def test_flipped_signs_say_what_the_exact_permutation_test_says() -> None:
@@ -107,3 +107,46 @@ def test_scores_are_nought_and_one_at_the_anchors_and_their_noise_is_in_the_inte
 def test_what_has_no_interval_is_refused(wrong: list) -> None:
     with pytest.raises(ValueError, match="at least two patients"):
         paired_difference(np.array(wrong))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7, 20])
+def test_iqm_is_the_trimmed_mean(n: int) -> None:
+    values = np.random.default_rng(0).normal(size=(5, n))
+    assert iqm(values) == pytest.approx(stats.trim_mean(values, 0.25, axis=-1))
+
+
+def test_resamples_stay_within_their_stratum() -> None:
+    rows = resamples([3, 5, 1], 100, seed=0)
+    assert rows.shape == (100, 9)
+    assert set(rows[:, :3].ravel()) == {0, 1, 2}
+    assert set(rows[:, 3:8].ravel()) == {3, 4, 5, 6, 7}
+    assert set(rows[:, 8]) == {8}
+
+
+def test_bootstrap_of_the_mean_has_the_textbook_width() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    value, (low, high) = bootstrap(lambda rows: values[rows].mean(axis=-1), [400], 4000, seed=1)
+    assert value == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+
+
+def test_differences_between_strata_are_no_uncertainty() -> None:
+    values = np.array([0.0, 0.0, 0.0, 10.0, 10.0])
+    assert bootstrap(lambda rows: values[rows].mean(axis=-1), [3, 2], 100, seed=0) == (4.0, [4.0, 4.0])
+
+
+def test_one_episode_has_no_interval() -> None:
+    assert bootstrap(lambda rows: rows.mean(axis=-1), [1], 100, seed=0) == (0.0, None)
+
+
+def test_iqm_and_interval_agree_with_rliable() -> None:
+    library = pytest.importorskip("rliable.library", reason="rliable is not installed")
+    metrics = pytest.importorskip("rliable.metrics")
+    scores = np.random.default_rng(0).normal(size=(12, 5)) + np.arange(5)  # runs x tasks
+    value, interval = library.get_interval_estimates(
+        {"a": scores}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=4000, random_state=np.random.RandomState(0)
+    )
+    flat = scores.T.ravel()
+    ours, ci95 = bootstrap(lambda rows: iqm(flat[rows]), [12] * 5, 4000, seed=0)
+    assert ours == pytest.approx(float(value["a"][0]))
+    assert ci95 == pytest.approx(interval["a"].ravel().tolist(), abs=0.03)

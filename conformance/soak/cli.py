@@ -22,7 +22,7 @@ EVERY_S = 10.0  # between two states of the document while the soak goes on
 def soak(
     steps: Annotated[int, typer.Option(min=0, help="Env steps over all ids of the registry.")] = 2_000,
     inputs: Annotated[int, typer.Option(min=0, help="Broken records, tables, options, actions, checkpoints.")] = 500,
-    kills: Annotated[int, typer.Option(min=0, help="kill -9 of a training and of a benchmark, then resumed.")] = 2,
+    kills: Annotated[int, typer.Option(min=0, help="kill -9 of a training and of an evaluation, then resumed.")] = 2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     learned: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the steps in the learned world; the rest is the oracle's.")

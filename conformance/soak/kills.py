@@ -53,8 +53,8 @@ def training_results(folder: Path) -> Results:
     return result
 
 
-def benchmark_results(folder: Path) -> Results:
-    """Every episode played, without how long it took."""
+def evaluation_results(folder: Path) -> Results:
+    """Every patient played, by policy, scenario, training seed and place."""
     result: Results = {}
     for path in sorted(folder.rglob("*.jsonl")):
         for line in path.read_text().splitlines():
@@ -64,7 +64,7 @@ def benchmark_results(folder: Path) -> Results:
     return result
 
 
-_NAMES = ("agent", "scenario", "seed", "episode", "patient", "inside", "world", "number", "key")
+_NAMES = ("scenario", "training_seed", "patient")
 
 
 def _timeless(value: Any) -> Any:
@@ -74,18 +74,18 @@ def _timeless(value: Any) -> Any:
 
 
 def jobs() -> dict[str, Job]:
-    """What is killed, by name: training, and the benchmark."""
+    """What is killed, by name: a training, and an evaluation."""
     return {
         "train risk": Job(
             "train risk", lambda folder: ["train", "risk", "--preset", "tiny", "--out", str(folder)], training_results
         ),
-        "benchmark": Job(
-            "benchmark",
+        "evaluate": Job(
+            "evaluate",
             lambda folder: [
-                "benchmark", "--scenarios", "bradycardia", "--agents", "random,watch,guideline", "--episodes", "3",
-                "--inside", "0", "--workers", "1", "--out", str(folder),
+                "evaluate", "random", "--scenarios", "bradycardia,svt", "--split", "validation", "--episodes", "20",
+                "--fidelity", "vitals", "--workers", "1", "--out", str(folder),
             ],
-            benchmark_results,
+            evaluation_results,
         ),
     }  # fmt: skip
 

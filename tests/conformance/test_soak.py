@@ -205,14 +205,15 @@ def test_what_is_lost_after_a_kill_is_counted(tmp_path: Path, monkeypatch: pytes
     assert kills.strike(job, 1, seed=1, folder=folder)["lost"] == 6 + 1  # it cannot be resumed
 
 
-def test_results_of_a_benchmark_leave_out_how_long_it_took(tmp_path: Path) -> None:
-    row = {"agent": "watch", "episode": 0, "seed": 0, "return": -1.0, "seconds": 3.2, "revision": "abc"}
+def test_results_of_an_evaluation_leave_out_how_long_it_took(tmp_path: Path) -> None:
+    row = {"scenario": "svt", "training_seed": 0, "patient": 0, "risk_hours": 1.0, "seconds": 3.2, "revision": "abc"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    first = kills.benchmark_results(tmp_path)
+    first = kills.evaluation_results(tmp_path)
+    assert list(first) == ["rows.jsonl patient=0 scenario=svt training_seed=0"]
     (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "seconds": 9.9, "revision": "def"}) + "\n")
-    assert kills.benchmark_results(tmp_path) == first
-    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "return": -1.5}) + "\n")
-    assert kills.benchmark_results(tmp_path) != first
+    assert kills.evaluation_results(tmp_path) == first
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "risk_hours": 1.5}) + "\n")
+    assert kills.evaluation_results(tmp_path) != first
 
 
 def test_memory_that_grows_has_a_slope() -> None:

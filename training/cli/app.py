@@ -18,7 +18,6 @@ import typer
 
 import ecg_gym
 from ecg_gym.io import atomic_write, write_text
-from training.cli.benchmark import benchmark
 from training.cli.data import app as data_commands
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.cli.evaluate import evaluate, leaderboard
@@ -112,7 +111,6 @@ app.add_typer(data_commands, name="data")
 app.add_typer(leaderboard, name="leaderboard")
 app.command()(play)
 app.command()(report)
-app.command()(benchmark)
 app.command()(evaluate)
 app.add_typer(weights, name="weights")
 

@@ -97,7 +97,7 @@ def _play(evaluation: Any, entries: Any, out: Path, staff: Any, minutes: float |
 
 def _table(result: dict[str, Any]) -> Table:
     from training.evaluation.benchmark.board import verdict
-    from training.evaluation.benchmark.leaderboard import number, with_interval
+    from training.evaluation.benchmark.markdown import number, with_interval
 
     table = Table(title=f"{result['policy']} on {result['split']}, paired with the guideline [risk-hours per episode]")
     for head in ("scenario", "paired difference", "", "normalised (0 random, 1 top)", "deaths/1000", "harm/1000", "n"):

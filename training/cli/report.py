@@ -1,4 +1,4 @@
-"""``ecg-gym report``: a saved episode, a benchmark result or a record as one HTML page that needs nothing else."""
+"""``ecg-gym report``: a saved episode, an evaluation's result or a record as one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from planners.report.html import Story, plan_page, tell
 from training.cli import episode_file, episode_page
 from training.cli.episode_file import KIND, SavedEpisode
 from training.cli.play import make
-from training.evaluation.benchmark.html import benchmark_page, is_result
+from training.evaluation.benchmark.html import evaluation_page, is_result
 
 Progress = Callable[[int, int], None]
 NAMES = {"steps": "hours"}  # options that are called otherwise than the fields of Asked
@@ -58,17 +58,16 @@ class Asked:
 
 def report(source: Path, options: Asked, progress: Progress | None = None) -> str:
     """The page. ``ValueError`` or ``OSError`` for what a user can get wrong, before anything is written."""
-    result = source / "benchmark.json" if source.is_dir() else source
-    if result.suffix.lower() != ".json":
+    if source.suffix.lower() != ".json":
         return of_record(source, options, progress)
-    document = episode_file.load(result)
+    document = episode_file.load(source)
     if is_result(document):
-        return benchmark_page(document, result.name)
+        return evaluation_page(document, source.name)
     if isinstance(document, dict) and document.get("kind") == KIND:
-        return of_episode(episode_file.parse(document, result), result, options, progress)
+        return of_episode(episode_file.parse(document, source), source, options, progress)
     keys = ", ".join(map(str, list(document)[:5])) if isinstance(document, dict) else type(document).__name__
     raise ValueError(
-        f"{result} holds {keys}; expected an episode that `ecg-gym play` saved or the JSON of `ecg-gym benchmark`; "
+        f"{source} holds {keys}; expected an episode that `ecg-gym play` saved or the JSON of `ecg-gym evaluate`; "
         "for a plan name the record itself, whose strips a plan.json does not have"
     )
 

@@ -57,7 +57,7 @@ def play(
 
 def report(
     source: Annotated[
-        Path, typer.Argument(help="An episode that `play` saved, a benchmark.json (or its folder), or a WFDB record.")
+        Path, typer.Argument(help="An episode that `play` saved, the JSON of `evaluate`, or a WFDB record.")
     ],
     out: Annotated[Path | None, typer.Option(help="The page; default out/<name>.html.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Record: lends conditions, doses and drugs.")] = None,

@@ -243,17 +243,16 @@ def plans(
 @app.command("scenarios")
 def scenarios_(
     scenarios: Annotated[str, typer.Option(help="Comma separated; default all.")] = "",
-    episodes: Annotated[int, typer.Option(min=2, help="Virtual patients per scenario and seed.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other patients.")] = 1,
+    episodes: Annotated[int, typer.Option(min=2, help="Virtual patients per scenario.")] = 20,
     people: Annotated[int, typer.Option(min=0, help="Per scenario, to ask the learned world; 0 leaves it out.")] = 6,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is this one.")] = 2,
     minutes: Annotated[float | None, typer.Option(min=0, help="Begin no episode after so long; it resumes.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of rows, shared with `ecg-gym benchmark`.")] = Path("out/benchmark"),
+    out: Annotated[Path, typer.Option(help="Folder of rows.")] = Path("out/scenarios"),
     page: Annotated[Path | None, typer.Option(help="The cards; default OUT/scenarios.md.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, two patients each.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What watching, chance, a constant, the guideline and the oracle reach in each scenario; and the cards."""
+    """What watching, chance, the guideline, a constant and a search in the truth reach; and the cards."""
     import shlex
     import time
 
@@ -267,17 +266,17 @@ def scenarios_(
     with entrance():
         names = [name.strip() for name in scenarios.split(",") if name.strip()] or list(load_scenarios())
         chosen = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
-        protocol = module.protocol_of(chosen, 2 if quick else episodes, seeds)
+        evaluation = module.evaluation_of(chosen, 2 if quick else episodes)
     with progress_bar() as bar:
         task = bar.add_task("episodes")
         row = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        rows = module.play(protocol, out, lambda: executor(workers, None), row, lambda: time.monotonic() < stop)
+        rows = module.play(evaluation, out, lambda: executor(workers, None), row, lambda: time.monotonic() < stop)
     request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
 
         request = module.signs(WorldModel.load(), chosen, 2 if quick else people)
-    document = module.study(protocol, out, rows, request)
+    document = module.study(evaluation, rows, request)
     where = page or out / "scenarios.md"
     write(document, where, command)
     SAY.print(f"page     {where}")

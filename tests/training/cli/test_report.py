@@ -1,4 +1,4 @@
-"""``ecg-gym report``: episodes, benchmark results and records become pages; anything else is refused in a sentence."""
+"""``ecg-gym report``: episodes, evaluations and records become pages; anything else is refused in a sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from training.cli import episode_file
 from training.cli.app import DEMO, app
 from training.cli.default_patient import SCENARIO
 from training.cli.report import PEEK, Asked, replay, report
-from training.evaluation.benchmark.html import benchmark_page
 
 QUICK = ("--samples", 3, "--hours", 1, "--trust-code")  # the world is that of the tests
 
@@ -35,17 +34,15 @@ def episode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def result(**more: object) -> dict[str, object]:
-    """A benchmark document as small as it can be."""
-    agents = {
-        "random": {"normalised_iqm": 0.0, "ci95": [-0.1, 0.1], "cost_rate": 0.3, "p_beats_heuristic": 0.2},
-        "oracle": {"normalised_iqm": 1.0, "ci95": [0.9, 1.1], "cost_rate": 0.1, "model_calls": 800.0},
-        "<b>mine</b>": {"normalised_iqm": 0.62, "ci95": [0.5, 0.7], "cost_rate": 0.15, "exploitation_gap": 0.05},
-        "late": {"normalised_iqm": None, "ci95": None},
-        "waiting": None,
-    }
-    return {"protocol_sha256": "p" * 64, "model_sha256": "m" * 64, "scenarios": {"svt": {"agents": agents}},
-            "mean": {name: row and {k: row[k] for k in ("normalised_iqm", "ci95")} for name, row in agents.items()},
-            "not_well_defined": [], **more}  # fmt: skip
+    """The result of an evaluation as small as it can be."""
+    scenarios = {
+        "svt": {"paired_difference": 0.62, "ci95": [0.5, 0.7], "normalised": 0.8, "harm": 120.0, "deaths": 5, "n": 100},
+        "<b>mine</b>": {"paired_difference": -1.0, "ci95": [-1.5, -0.5], "normalised": None, "harm": 0.0, "deaths": 0,
+                        "n": 100},
+    }  # fmt: skip
+    mean = {"paired_difference": -0.19, "ci95": [-0.4, 0.02], "normalised": 0.8}
+    return {"policy": "search", "split": "test-v1", "protocol_sha256": "p" * 64, "model_sha256": "", "mean": mean,
+            "scenarios": scenarios, **more}  # fmt: skip
 
 
 # --- an episode -----------------------------------------------------------------------------------------------------
@@ -136,33 +133,28 @@ def test_code_that_a_file_names_is_not_run_unasked(episode, tmp_path) -> None:
     assert not (tmp_path / "o.html").exists()
 
 
-# --- a benchmark ----------------------------------------------------------------------------------------------------
+# --- the result of an evaluation ----------------------------------------------------------------------------------
 
 
-def test_a_benchmark_result_becomes_a_leaderboard(tmp_path) -> None:
-    (tmp_path / "benchmark.json").write_text(json.dumps(result()))
-    document = parsed(report(tmp_path, Asked()))
-    for anchor in ("mean", "svt"):
-        rows = document.id(anchor).all("tbody")[0].all("tr")
-        assert [r.all("th")[0].text for r in rows] == ["oracle", "<b>mine</b>", "random", "late"]
-        assert "0.62" in rows[1].text
-        assert "0.50 to 0.70" in rows[1].text
-        assert rows[3].all("td")[0].text == "--"
-        at = [float(r.all("circle")[0].attributes["cx"]) for r in rows[:3]]
-        assert at[0] > at[1] > at[2]
-        assert at[1] == pytest.approx(at[2] + 0.62 * (at[0] - at[2]), abs=0.1)
+def test_the_result_of_an_evaluation_becomes_a_table(tmp_path) -> None:
+    path = tmp_path / "search.json"
+    path.write_text(json.dumps(result()))
+    document = parsed(report(path, Asked()))
+    rows = document.id("scenarios").all("tbody")[0].all("tr")
+    assert [r.all("th")[0].text for r in rows] == ["svt", "<b>mine</b>", "mean"]
+    assert "0.62" in rows[0].text
+    assert "0.50 to 0.70" in rows[0].text
+    assert rows[1].all("td")[2].text == "--"  # no normalised score
+    at = [float(r.all("circle")[0].attributes["cx"]) for r in rows]
+    guideline = float(rows[0].all("line")[0].attributes["x1"])
+    assert at[1] < at[2] < guideline < at[0]
+    assert at[0] - guideline == pytest.approx(0.62 / 1.0 * (guideline - at[1]), abs=0.2)
     assert "p" * 64 in document.id("repeat").text
     assert not document.all("b")
 
 
-def test_a_scenario_without_a_scale_says_so() -> None:
-    document = parsed(benchmark_page(result(not_well_defined=["svt"]), "x"))
-    assert "cannot be told apart" in document.id("svt").all("p", class_="warning")[0].text
-    assert not document.id("mean").all("p", class_="warning")
-
-
 @pytest.mark.parametrize("broken", [{"scenarios": 3}, {"mean": None}, {"scenarios": {"svt": {}}},
-                                    {"mean": {"a": {"normalised_iqm": "good"}}}])  # fmt: skip
+                                    {"mean": {"paired_difference": "good"}}])  # fmt: skip
 def test_a_broken_result_is_refused_in_three_parts(tmp_path, broken) -> None:
     path = tmp_path / "b.json"
     path.write_text(json.dumps(result(**broken)))

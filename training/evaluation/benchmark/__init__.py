@@ -1,6 +1,6 @@
-"""``ecg-gym benchmark``: every agent in the virtual patient, whatever it learned from or imagined in. Research only.
+"""``ecg-gym evaluate`` and the leaderboard: any policy on frozen patients, paired with the guideline. Research only.
 
-Read in this order: ``protocol`` (what is asked, and its hash), ``agents`` (who is asked), ``episodes`` (one answer is
-one row), ``cells`` (rows on disk), ``run`` and ``scale`` (everybody in parallel, resumable), ``statistics``,
-``results`` (the document), ``page`` (the leaderboard), ``learners`` (agents that are trained first).
+Read in this order: ``evaluation`` (who is treated, and a row per patient on disk), ``policies`` (who is evaluated),
+``scores`` (what the rows say), ``anchors`` (the ends of the normalised score), ``submission`` and ``board`` (the page),
+``learners`` and ``policy_training`` (policies that are trained), ``offline`` (steps to learn from).
 """

@@ -22,9 +22,8 @@ from ecg_gym.envs.patient_sets import STREAMS, PatientSet, load_patients, stream
 from ecg_gym.envs.scenarios import load_scenarios, scenario_named
 from ecg_gym.executor import Executor
 from ecg_gym.registration import SCENARIOS
+from training.evaluation.benchmark.hashes import canonical, digest, risk_sha256, tables_sha256
 from training.evaluation.benchmark.policies import Policy, load_policy
-from training.evaluation.benchmark.protocol import canonical, digest, risk_sha256, tables_sha256
-from training.evaluation.benchmark.storage import whole_lines
 
 BLOCK = 10  # patients that are played as one batch
 Row = Mapping[str, Any]
@@ -184,6 +183,11 @@ class Rows:
             self.path.write_bytes(text)
         with self.path.open("ab") as file:
             file.write("".join(canonical(row) + "\n" for row in rows).encode())
+
+
+def whole_lines(text: bytes) -> list[bytes]:
+    """The lines that were written to their end, without it."""
+    return text.split(b"\n")[:-1]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
-"""Agents that are trained first: PPO and DQN of SB3, MaskablePPO, QR-DQN and RecurrentPPO of sb3-contrib.
+"""``fit``: PPO and DQN of SB3, MaskablePPO, QR-DQN and RecurrentPPO of sb3-contrib, with checkpoints.
 
-They are trained in the learned model or in the virtual patient, on patients that nobody is judged on. Those without
-masks (all but MaskablePPO) give a noop for what is not allowed. A training killed at any time goes on from its last
-checkpoint with the same command; the episodes under way are begun anew.
+Those without masks (all but MaskablePPO) give a noop for what is not allowed. A training killed at any time goes on
+from its last checkpoint with the same call; the episodes under way are begun anew.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,65 +15,9 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.io import write_bytes
-from planners import PlanInfo
-from training.evaluation.benchmark.base import Prepared, Setting
-from training.evaluation.benchmark.episodes import Agent
-from training.evaluation.benchmark.protocol import IDS, TRAINED, Protocol
 
 DIARY = "diary.json"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-
-
-class Learned:
-    """A trained policy, asked for its most likely action."""
-
-    def __init__(self, env: Any, algorithm: str, artefact: bytes) -> None:
-        self.env, self.masked = env, algorithm == "maskable-ppo"
-        self.model = algorithm_named(algorithm).load(io.BytesIO(artefact), device="cpu")
-
-    def reset(self, seed: int | None = None) -> None:
-        """It keeps nothing and draws nothing."""
-
-    def act(self, obs: Any, info: Mapping[str, Any]) -> tuple[Any, PlanInfo]:
-        """The action, and the treatment that it means."""
-        row = {"action_masks": np.asarray(info["action_mask"], bool)} if self.masked else {}
-        action, _ = self.model.predict(obs, deterministic=True, **row)
-        return int(action), PlanInfo(self.env.unwrapped.treatment(int(action)))
-
-
-def learned(env: Any, setting: Setting, row: Mapping[str, Any]) -> Agent:
-    """The agent of a trained policy."""
-    return Learned(env, row["algorithm"], setting.artefact)
-
-
-def train(setting: Setting, row: Mapping[str, Any], folder: Path) -> Prepared:
-    """Trains to the budget of ``told``: ``algorithm``, ``world``, ``steps``, ``envs``; and says how it went.
-
-    Checkpoints are written to ``folder`` every ``every`` steps and removed at the end.
-    """
-    venv = vector_env(setting.protocol, setting.scenario, row["world"], int(row["envs"]))
-    start = setting.protocol.seed(setting.seed, 0, TRAINED)
-    model, diary = fit(venv, row["algorithm"], row["learning"], int(row["steps"]), int(row["every"]), start, folder)
-    content = io.BytesIO()
-    model.save(content)
-    shutil.rmtree(folder)
-    returns, part = diary["returns"], max(1, len(diary["returns"]) // 4)
-    return content.getvalue(), {
-        **{name: row[name] for name in ("algorithm", "world", "envs")},
-        "steps": int(model.num_timesteps),
-        "episodes": len(returns),
-        "cpu_seconds": round(diary["cpu_seconds"], 1),
-        "return_first_quarter": float(np.mean(returns[:part])) if returns else None,
-        "return_last_quarter": float(np.mean(returns[-part:])) if returns else None,
-    }
-
-
-def vector_env(protocol: Protocol, scenario: str, world: str, n: int) -> Any:
-    """``n`` envs of the scenario as one batch for SB3, which remembers the return of each episode."""
-    from ecg_gym.envs.sb3 import sb3_vec_env
-
-    row = {name: value for name, value in protocol.arguments(scenario, world).items() if name != "reward_timing"}
-    return sb3_vec_env(IDS[world], n, **row)
 
 
 def fit(

@@ -34,7 +34,7 @@ from planners import (
     TreeSearchPlanner,
     WatchAndWait,
 )
-from training.evaluation.benchmark.protocol import canonical, digest
+from training.evaluation.benchmark.hashes import canonical, digest
 
 TRUTH, MODEL = "truth", "model"  # where a planner imagines
 SEQUENCE = {"horizon": 2, "k": 3, "budget": 100, "risk_aversion": 0.0}

@@ -17,8 +17,8 @@ import numpy as np
 
 from ecg_gym.io import write_text
 from training.evaluation.benchmark.evaluation import BLOCK, Evaluation, Job, Row, play
+from training.evaluation.benchmark.hashes import canonical, digest
 from training.evaluation.benchmark.policies import load_policy
-from training.evaluation.benchmark.protocol import canonical, digest
 from training.evaluation.benchmark.scores import Table, scored
 
 GUIDELINE = "guideline"

@@ -1,13 +1,13 @@
 """What is a scenario worth? The anchors' episodes in the virtual patient; ``scenarios_page`` makes cards of them.
 
-Random, watching, the best constant treatment, the guideline and the oracle play the benchmark's own episodes (rows are
-shared with it and resume): a scenario is worth planning in if the oracle is ahead of random, of watching and of the
-best constant. Beside that: whether the learned world knows which way the treatment that helps most moves its interval.
+Watching, random, the best constant of each patient, the guideline and the closed-loop search in the truth play patients
+of the validation stream through ``evaluation`` (rows resume): a scenario is worth planning in if the best of those who
+know the truth is ahead of random, of watching and of the guideline. Beside that: whether the learned world knows which
+way the treatment that helps most moves its interval.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,80 +20,82 @@ from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.executor import Executor
 from ecg_gym.risk import RiskModel
 from ecg_gym.rollout import advance, step_noise
+from ecg_gym.statistics import bootstrap
 from ecg_gym.virtual_patient import VirtualPatient
-from training.evaluation.benchmark.agents import ANCHORS, contestants
-from training.evaluation.benchmark.base import Contestant
-from training.evaluation.benchmark.protocol import TRUTH, Protocol
-from training.evaluation.benchmark.results import document
-from training.evaluation.benchmark.run import Stored, cells, missing, run, stored
+from training.evaluation.benchmark.evaluation import Entry, Evaluation, evaluate, jobs, table
+from training.evaluation.benchmark.scores import Table
 
-KEPT = ("episodes", "return", "return_ci95", "gap_closed", "gap_closed_ci95", "cost_rate", "death_rate")
+ANCHORS = ("watch", "random", "guideline", "constant-search", "search")
+TOP = ("constant-search", "search")  # know the truth; the higher mean of a scenario is the far end of its gap
+START = 600_000_000  # of the validation stream: seeds from here on are this study's own
 FUTURES = 4  # of each person, treated and untreated, when the worlds are asked which way a treatment goes
+RESAMPLES = 2000
 
 
-def protocol_of(scenarios: Sequence[str], episodes: int, seeds: int = 1) -> Protocol:
-    """The benchmark's protocol for the anchors alone: the same patients, nothing inside the learned model."""
-    return Protocol(scenarios=tuple(scenarios), episodes=episodes, seeds=seeds, inside=0)
+def evaluation_of(scenarios: Sequence[str], episodes: int) -> Evaluation:
+    """Who is played: ``episodes`` patients of each scenario, judged by vitals."""
+    return Evaluation("validation", tuple(scenarios), episodes, START, fidelity="vitals")
 
 
 def play(
-    protocol: Protocol, folder: Path, staff: Callable[[], Executor],
+    evaluation: Evaluation, folder: Path, staff: Callable[[], Executor],
     progress: Callable[[int, int], None] = lambda *_: None,
     go_on: Callable[[], bool] = lambda: True,
-) -> Stored:  # fmt: skip
-    """The anchors' rows, those that are missing played first (``staff()`` does it); the folder is the benchmark's."""
-    who = contestants(ANCHORS)
-    if missing(protocol, who, folder):
+) -> dict[str, Table]:  # fmt: skip
+    """The anchors' rows by name, those that are missing played first (``staff()`` does it)."""
+    entries = {name: Entry(name) for name in ANCHORS}
+    if any(jobs(evaluation, entry, folder) for entry in entries.values()):
         executor = staff()
         try:
-            for done, total, _ in run(protocol, who, folder, executor, go_on):
+            for done, total in evaluate(evaluation, list(entries.values()), folder, executor, go_on):
                 progress(done, total)
         finally:
             executor.close()
-    return stored(protocol, who, folder)
+    return {name: table(evaluation, entry, folder) for name, entry in entries.items()}
 
 
-def study(protocol: Protocol, folder: Path, rows: Stored, signs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """The document: per scenario and anchor the return with its interval, cost, deaths; and ``signs`` of the worlds."""
-    who = contestants(ANCHORS)
-    result = document(protocol, who, rows)
-    constants = _constants(protocol, who, folder)
+def study(evaluation: Evaluation, rows: Mapping[str, Table], signs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The document: per scenario and anchor the return [risk-hours], its interval, deaths and harm; and ``signs``."""
+    scenarios = {}
+    for name in evaluation.scenarios:
+        anchors = {anchor: _anchor(played[name][0]) for anchor, played in rows.items() if played[name][0]}
+        scenarios[name] = {"anchors": anchors, "gap": _gap(anchors)}
     return {
         "study": "scenarios",
-        "protocol_sha256": result["protocol_sha256"],
-        "risk_sha256": result["risk_sha256"],
-        "model_sha256": result["model_sha256"],
-        "n_patients": protocol.episodes * protocol.seeds * len(protocol.scenarios),
-        "seeds": list(range(protocol.seeds)),
-        "scenarios": {
-            name: {
-                "gap": one["oracle_minus_random"],
-                "constant": constants.get(name, []),
-                "anchors": {
-                    anchor: {key: row[key] for key in KEPT} | {"deaths_per_hour": _deaths(rows[name, anchor])}
-                    for anchor, row in one["agents"].items()
-                    if row is not None
-                },
-            }
-            for name, one in result["scenarios"].items()
-        },
+        "protocol_sha256": evaluation.sha256,
+        "n_patients": evaluation.episodes * len(evaluation.scenarios),
+        "seeds": [evaluation.start],
+        "scenarios": scenarios,
         "signs": list(signs),
     }
+
+
+def _anchor(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    returns = -np.array([row["risk_hours"] for row in rows])
+    mean, interval = bootstrap(lambda drawn: returns[drawn].mean(axis=-1), [len(returns)], RESAMPLES, seed=0)
+    return {
+        "episodes": len(rows),
+        "return": mean,
+        "return_ci95": interval,
+        "deaths": 1000 * float(np.mean([row["died"] for row in rows])),
+        "harm": 1000 * float(np.mean([row["harm"] for row in rows])),
+    }
+
+
+def _gap(anchors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How far the best that know the truth are ahead of random, and the share of it that the guideline covers."""
+    known = [anchors[name]["return"] for name in TOP if name in anchors]
+    if not known or "random" not in anchors:
+        return {"value": None, "guideline": None}
+    value = max(known) - anchors["random"]["return"]
+    ahead = anchors["guideline"]["return"] - anchors["random"]["return"] if "guideline" in anchors else np.nan
+    return {"value": value, "guideline": float(ahead / value) if value > 0 and np.isfinite(ahead) else None}
 
 
 def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per scenario and anchor, for the terminal."""
     return [
-        {
-            "scenario": name,
-            "anchor": anchor,
-            "episodes": row["episodes"],
-            "return": row["return"],
-            "return_ci95": row["return_ci95"],
-            "gap_closed": row["gap_closed"],
-            "cost_rate": row["cost_rate"],
-            "deaths_per_hour": row["deaths_per_hour"],
-        }
+        {"scenario": name, "anchor": anchor, **row}
         for name, one in result["scenarios"].items()
         for anchor, row in one["anchors"].items()
     ]
@@ -131,19 +133,3 @@ def _change(
         after.append(risk(crowd.ecg, later.ecg, later.patients, later.alive))
     moved = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
     return float(np.nanmean(moved)), float(np.nanmean(after[0].total - after[1].total))
-
-
-def _deaths(rows: Mapping[Any, Mapping[str, Any]]) -> float:
-    """Deaths per hour lived, over the episodes in the virtual patient."""
-    there = [row for (place, *_), row in rows.items() if place == TRUTH]
-    return float(sum(row["died"] for row in there) / sum(row["steps"] for row in there)) if there else np.nan
-
-
-def _constants(protocol: Protocol, who: Sequence[Contestant], folder: Path) -> dict[str, list[str]]:
-    """The best constant of each seed, as its preparation left it."""
-    result: dict[str, list[str]] = {}
-    for (scenario, name, _), cell in cells(protocol, who, folder).items():
-        for seed in range(protocol.seeds) if name == "constant" else ():
-            if cell.artefact(seed).is_file():
-                result.setdefault(scenario, []).append(json.loads(cell.artefact(seed).read_bytes())["treatment"])
-    return result

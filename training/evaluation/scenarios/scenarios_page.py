@@ -12,6 +12,7 @@ from ecg_gym.envs.observability import load_tiers
 from ecg_gym.envs.scenarios import People, Scenario, scenario_named
 from ecg_gym.io import write_bytes
 from ecg_gym.registration import NAMESPACES, TIERS
+from training.evaluation.scenarios.scenarios import ANCHORS
 
 HEAD = """# Scenarios
 
@@ -31,14 +32,12 @@ envs = gym.make_vec("ECG/SVT-v0", num_envs=64)
 ```
 """
 
-PATIENT_FEATURES = """## Returns of the baselines
+RETURNS = """## Returns of the anchors
 
-Undiscounted return of an episode (a step costs the risk of its strip, 0 to 1; a death costs all steps and those
-that were left), mean over {episodes} virtual patients per scenario with its 95 % interval; the same patients for
-everybody. *Gap* is how much of the way from random to oracle is covered. The constant is the treatment that did best
-on other patients, given whenever it is allowed; the guideline is `planners/guidelines.yaml`; the
-oracle ranks exhaustively in the virtual patient itself and looks two hours ahead: a strong planner, not a proven
-optimum. Deaths are per hour lived under watching.
+Minus the risk-hours of an episode (risk 0 to 1 times hours; a death costs what is left and more), mean over {episodes}
+virtual patients per scenario with its 95 % interval; the same patients for everybody, judged by vitals. *Best constant*
+and *search* know the truth: the best single treatment of each patient, and a closed-loop tree search. *Gap* is how much
+of the way from random to the better of these two the guideline covers. Deaths are per 1,000 episodes of watching.
 """
 
 SIGNS = """## Direction of effects in the learned world
@@ -47,10 +46,10 @@ Mean change one hour after the treatment that helps most patients, against watch
 effect and of the risk, over a few people. Where the signs differ, plans made in the learned world are misled.
 """
 
-UNPLAYED = """## Returns of the baselines
+UNPLAYED = """## Returns of the anchors
 
 What watching, chance, constants, the guideline and a search in the truth reach is in the
-[study of the task](studies/task.md). The command above without `--minutes 0` plays the benchmark's anchors as well."""
+[study of the task](studies/task.md). The command above without `--minutes 0` plays these anchors as well."""
 
 
 def page(document: Mapping[str, Any], command: str) -> str:
@@ -81,25 +80,14 @@ def _measured(document: Mapping[str, Any]) -> list[str]:
     episodes = max(
         (a["episodes"] for one in document["scenarios"].values() for a in one["anchors"].values()), default=0
     )
-    heads = (
-        "scenario",
-        "watch",
-        "random",
-        "best constant",
-        "guideline",
-        "oracle",
-        "guideline's gap",
-        "deaths per hour",
-    )
+    heads = ("scenario", *ANCHORS, "guideline's gap", "deaths")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, one in document["scenarios"].items():
-        anchors = one["anchors"]
-        cells = [_sure(anchors.get(anchor)) for anchor in ("watch", "random", "constant", "guideline", "oracle")]
-        gap = anchors.get("guideline", {}).get("gap_closed")
-        deaths = anchors.get("watch", {}).get("deaths_per_hour")
-        last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{100 * deaths:.2f} %"]
+        cells = [_sure(one["anchors"].get(anchor)) for anchor in ANCHORS]
+        gap, deaths = one["gap"]["guideline"], one["anchors"].get("watch", {}).get("deaths")
+        last = ["-" if gap is None else f"{100 * gap:.0f} %", "-" if deaths is None else f"{deaths:.0f}"]
         lines.append(f"| [{name}](#{name.replace('_', '-')}) | {' | '.join([*cells, *last])} |")
-    parts = [PATIENT_FEATURES.format(episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
+    parts = [RETURNS.format(episodes=episodes).strip(), "\n".join(lines)] if episodes else [UNPLAYED]
     if document["signs"]:
         rows = [
             "| scenario | treatment | interval | true | learned | risk, true | learned | same direction |",
@@ -124,10 +112,7 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
     lines += [f"- **What is wrong**: {_lower(scenario.pitfall)}"]
     lines += [f"- **Who comes**: {_people(scenario)}."]
     lines += [f"- **On offer**, besides watching: {', '.join(scenario.offers)} ({len(scenario.menu) - 1} treatments)."]
-    if measured["constant"]:
-        lines += [f"- **Best constant**: {', '.join(dict.fromkeys(measured['constant']))}."]
-    row = [f"{name} {_sure(one)}, cost {one['cost_rate']:.2f}, deaths {100 * one['deaths_per_hour']:.2f} % an hour"
-            for name, one in measured["anchors"].items()]  # fmt: skip
+    row = [f"{name} {_sure(one)}, deaths {one['deaths']:.0f} in 1,000" for name, one in measured["anchors"].items()]
     lines += [f"- **Returns**: {'; '.join(row)}."] if row else []
     lines += [f"- **Sources**: {'; '.join(scenario.sources)}."]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ import numpy as np
 from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.io import write_bytes
 from training.evaluation import result
-from training.evaluation.benchmark.protocol import canonical, tables_sha256
+from training.evaluation.benchmark.hashes import canonical, tables_sha256
 from training.evaluation.task import learner
 from training.evaluation.task.play import POLICIES, Constant, Course, constants, patients_of, play, setup_of
 from training.evaluation.task.search import Search

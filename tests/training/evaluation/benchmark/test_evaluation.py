@@ -9,15 +9,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from worlds import AnalyticRisk, AnalyticWorld
 
 import ecg_gym  # noqa: F401 - makes the ids known
-from ecg_gym.executor import InProcess
+from ecg_gym.executor import InProcess, executor
 from ecg_gym.statistics import Anchor
 from planners import GuidelinePlanner, WatchAndWait
 from training.cli.app import app
 from training.evaluation.benchmark import board
 from training.evaluation.benchmark.evaluation import BLOCK, Entry, Evaluation, Job, Rows, evaluate, jobs, play, table
-from training.evaluation.benchmark.policies import TABLE, load_policy
+from training.evaluation.benchmark.hashes import canonical
+from training.evaluation.benchmark.policies import MODEL, TABLE, load_policy
 from training.evaluation.benchmark.scores import Anchors, scored, summary
 from training.evaluation.benchmark.submission import read_submission, verify, write_submission
 
@@ -157,6 +159,44 @@ def test_a_zip_of_sb3_is_played_by_the_class_that_saved_it(name, evaluation, tmp
     assert all(len(row["rewards"]) == len(row["treatments"]) > 0 for row in rows)
 
 
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.imagines == MODEL])
+def test_planners_in_the_learned_world_do_not_read_hidden_state(name) -> None:
+    row = TABLE[name]
+    env = gym.make("ECGIntervention-v0", world=AnalyticWorld(), risk=AnalyticRisk(), scenario="af_rapid_response")
+    observation, info = env.reset(seed=3)
+    observation, *_, info = env.step(env.unwrapped.action(env.unwrapped.menu[1]))
+    small = {"budget": 60} if "budget" in row.settings else {"k": 2}
+
+    def decision():
+        planner = row.kind(env, world=AnalyticWorld(), **{**row.settings, **small})
+        planner.reset(5)
+        action, decided = planner.act(observation, info)
+        assert decided.model_calls > 0
+        return action
+
+    honest = decision()
+    episode = env.unwrapped.episode
+    poisoned = {name: np.full_like(values, np.nan) for name, values in episode.state.inner.items()}
+    assert poisoned
+    env.unwrapped.episode = replace(episode, state=replace(episode.state, inner=poisoned))
+    assert np.array_equal(decision(), honest)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_plays_the_same_episodes(evaluation, folder, tmp_path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed; evaluating over a cluster is not tested")
+    staff = executor(1, "local")
+    try:
+        list(evaluate(evaluation, [Entry("watch")], tmp_path, staff))
+    finally:
+        staff.close()
+    assert table(evaluation, Entry("watch"), tmp_path) == table(evaluation, Entry("watch"), folder)
+
+
+def test_canonical_json_is_one_text_per_value() -> None:
+    assert canonical({"b": 1, "a": [1.0, "µ"]}) == '{"a":[1.0,"µ"],"b":1}'
+
+
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +259,9 @@ def test_a_submission_is_verified_by_playing_it_again(submission, tmp_path) -> N
     text = (tmp_path / "page.md").read_text()
     assert "| watch |" in text
     assert "### svt" in text
+    (tmp_path / "page.md").write_text(text.replace("<!-- remarks -->\n", "<!-- remarks -->\nBecause.\n"))
+    board.write_page(tmp_path / "board", tmp_path / "page.md")
+    assert "<!-- remarks -->\nBecause.\n<!-- end -->" in (tmp_path / "page.md").read_text()
 
 
 @pytest.mark.parametrize(

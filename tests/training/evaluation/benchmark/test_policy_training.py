@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
-from training.evaluation.benchmark import policy_training
+from training.evaluation.benchmark import learners, policy_training
 from training.evaluation.benchmark.evaluation import Evaluation, Job, play
 
 SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
@@ -37,6 +37,28 @@ def test_a_policy_per_training_seed_with_its_curve(algorithm, tmp_path, monkeypa
     evaluation = Evaluation("validation", ("svt",), 2, risk="limits", fidelity="vitals")
     rows = play(Job(evaluation, str(tmp_path / "{seed}.zip"), "model", "svt", 1, 0))
     assert len(rows) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["maskable-ppo", "dqn"])
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint(algorithm, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(policy_training.SETTINGS, algorithm, REPLAY if algorithm == "dqn" else SMALL)
+    arguments = {"risk": "limits", "scenario": "svt", "horizon": 6}
+    how = {"steps": 128, "seeds": 1, "envs": 4, "every": 32, "env_arguments": arguments}
+    keep, kept = learners._keep, []
+
+    def dies(model, diary, folder):
+        keep(model, diary, folder)
+        kept.append(diary["steps"])
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(learners, "_keep", dies)
+    with pytest.raises(KeyboardInterrupt):
+        next(policy_training.train_policy(algorithm, tmp_path, **how))
+    next(policy_training.train_policy(algorithm, tmp_path, **how))
+    assert kept[0] < 128 <= json.loads((tmp_path / "0.json").read_text())["steps"]
+    assert kept == sorted(kept)
 
 
 def test_another_algorithm_is_refused(tmp_path) -> None:

@@ -8,41 +8,41 @@ from typer.testing import CliRunner
 
 from ecg_gym.envs import load_scenarios
 from training.cli.study import app
-from training.evaluation.benchmark.agents import ANCHORS
-from training.evaluation.benchmark.protocol import TRUTH
 from training.evaluation.scenarios import scenarios
+from training.evaluation.scenarios.scenarios import ANCHORS
 from training.evaluation.scenarios.scenarios_page import card, page
 
 
-def rows_of(protocol, better: dict[str, float]):
-    """Episodes that nobody played: ``better`` is the mean return of each anchor; one of watch's patients died."""
+def rows_of(evaluation, risk_hours: dict[str, float]):
+    """Rows that nobody played: ``risk_hours`` is the mean of each anchor; one of watch's patients died."""
 
-    def row(anchor, episode):
-        died = anchor == "watch" and episode == 0
-        value = {"return": better[anchor] + 0.1 * episode, "steps": 4 if died else 8, "died": died, "cost": 0.1}
-        return value | {"model_calls": 0, "seconds": 0, "cpu_seconds": 0, "nonfinite": 0, "refused": 0}
+    def row(anchor, patient):
+        died = anchor == "watch" and patient == 0
+        return {"risk_hours": risk_hours[anchor] - 0.1 * patient, "died": died, "harm": 0.1}
 
-    keys = [(TRUTH, 0, episode) for episode in range(protocol.episodes)]
     return {
-        (name, anchor): {key: row(anchor, key[2]) for key in keys} for name in protocol.scenarios for anchor in ANCHORS
+        anchor: {name: [[row(anchor, i) for i in range(evaluation.episodes)]] for name in evaluation.scenarios}
+        for anchor in ANCHORS
     }
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    protocol = scenarios.protocol_of(["svt", "healthy_volunteer"], 4)
-    better = {"random": -4.0, "watch": -6.0, "constant": -3.0, "guideline": -2.5, "oracle": -2.0}
+def result():
+    evaluation = scenarios.evaluation_of(["svt", "healthy_volunteer"], 4)
+    hours = {"random": 4.0, "watch": 6.0, "constant-search": 3.0, "guideline": 2.5, "search": 2.0}
     changes = {"true_change": -80.0, "model_change": -60.0, "true_risk": -0.4, "model_risk": 0.1}
     signs = [{"scenario": "svt", "treatment": "adenosine", "moves": "hr_bpm", **changes}]
-    return scenarios.study(protocol, tmp_path_factory.mktemp("rows"), rows_of(protocol, better), signs)
+    return scenarios.study(evaluation, rows_of(evaluation, hours), signs)
 
 
-def test_anchors_carry_returns_gaps_and_deaths_per_hour(result) -> None:
+def test_anchors_carry_returns_gaps_and_deaths(result) -> None:
     anchors = result["scenarios"]["svt"]["anchors"]
     assert set(anchors) == set(ANCHORS)
-    assert anchors["guideline"]["gap_closed"] == pytest.approx(0.75)
-    assert anchors["watch"]["deaths_per_hour"] == pytest.approx(1 / (4 + 3 * 8))
-    assert anchors["oracle"]["deaths_per_hour"] == 0
+    assert anchors["search"]["return"] == pytest.approx(-1.85)
+    assert anchors["search"]["return_ci95"][0] < -1.85 < anchors["search"]["return_ci95"][1]
+    assert result["scenarios"]["svt"]["gap"] == {"value": pytest.approx(2.0), "guideline": pytest.approx(0.75)}
+    assert (anchors["watch"]["deaths"], anchors["search"]["deaths"]) == (250.0, 0.0)
+    assert anchors["watch"]["harm"] == pytest.approx(100)
     assert len(scenarios.summary(result)) == 2 * len(ANCHORS)
 
 
@@ -62,14 +62,14 @@ def test_the_page_has_a_card_for_each_scenario_and_says_where_the_worlds_disagre
 
 
 def test_a_scenario_that_nobody_played_still_has_a_card() -> None:
-    text = card(load_scenarios()["av_block"], {"anchors": {}, "constant": []})
+    text = card(load_scenarios()["av_block"], {"anchors": {}, "gap": {"value": None, "guideline": None}})
     assert "Returns" not in text
     assert load_scenarios()["av_block"].first_line[:12].lower() in text.lower()
     assert "complete in the node" in text
 
 
 def test_a_page_before_the_first_episode_says_so(result) -> None:
-    unplayed = {name: {"anchors": {}, "constant": []} for name in result["scenarios"]}
+    unplayed = {name: {"anchors": {}, "gap": {"value": None, "guideline": None}} for name in result["scenarios"]}
     text = page({**result, "scenarios": unplayed, "signs": []}, "ecg-gym study scenarios --minutes 0")
     assert "study of the task" in text
     assert "over 0 virtual patients" not in text
