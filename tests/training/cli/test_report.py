@@ -144,7 +144,7 @@ def test_the_result_of_an_evaluation_becomes_a_table(tmp_path) -> None:
     assert [r.all("th")[0].text for r in rows] == ["svt", "<b>mine</b>", "mean"]
     assert "0.62" in rows[0].text
     assert "0.50 to 0.70" in rows[0].text
-    assert rows[1].all("td")[2].text == "--"  # no normalised score
+    assert rows[1].all("td")[2].text == "-"  # no normalised score
     at = [float(r.all("circle")[0].attributes["cx"]) for r in rows]
     guideline = float(rows[0].all("line")[0].attributes["x1"])
     assert at[1] < at[2] < guideline < at[0]
