@@ -130,7 +130,7 @@ def transitions(
     treatments follow ``design`` (a fifth is nothing); a quarter of the test split's are held out, none of
     validation's. Those who die before they are asked are left out, so that N may be a little below ``n``.
     """
-    design = design or TrialDesign(watch=(0.2,), procedures=0.0)
+    design = design or TrialDesign(watch=(0.2,))
     rng = np.random.default_rng([HELD_OUT, PURPOSES[split], seed, 1])
     choose = draw or (lambda patient, generator: draw_treatment(patient, generator, design, split))
     people = held_out_patients(truth, n, seed, split)

@@ -266,6 +266,7 @@ def measures(
             "difference_to_it": gain["value"],
             "difference_ci95": gain["ci95"],
         }
+        out[f"crps_{short}_less_best_rival"] = metric(gain, rival=best)
         if strange is not None and fresh.any():
             pair = {"model": own[fresh], "strangers": _crps(strange[name][:, fresh], true[:, fresh])}
             out[f"crps_{short}"]["in_fresh_patients"] = {who: float(_mean(values)) for who, values in pair.items()}
