@@ -165,17 +165,16 @@ class Doses(Rows):
 
     def given(self, hours: np.ndarray, code: np.ndarray) -> Doses:
         """With doses ``code (B, k)`` (or ``NONE``) added at ``hours (B,)``."""
-        if not (code != NONE).any():
+        rows, column = np.nonzero(code != NONE)
+        if not len(rows):
             return self
-        room = int((self.counts + (code != NONE).sum(axis=1)).max())
-        more = self.widened(max(room, self.code.shape[1]))
-        more = Doses(more.hours.copy(), more.code.copy())
-        count, rows = self.counts, np.arange(len(self))
-        for column in code.T:
-            there = column != NONE
-            place = count[there]
-            more.hours[rows[there], place], more.code[rows[there], place] = hours[there], column[there]
-            count = count + there
+        counts = self.counts
+        place = counts[rows] + np.arange(len(rows)) - np.searchsorted(rows, rows)
+        room = max(int(place.max()) + 1, self.code.shape[1])
+        more = self.widened(room)
+        if more is self:
+            more = Doses(self.hours.copy(), self.code.copy())
+        more.hours[rows, place], more.code[rows, place] = hours[rows], code[rows, column]
         return more
 
     def widened(self, room: int) -> Doses:

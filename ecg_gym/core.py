@@ -161,7 +161,8 @@ class State:
 
     def undrawn(self) -> State:
         """The same without its strips, if they can be drawn again."""
-        return self if self.__dict__["_draw"] is None else self.replaced(ecg=self.__dict__["_draw"])
+        drawn = "ecg" in self.__dict__ and self.__dict__["_draw"] is not None
+        return self.replaced(ecg=self.__dict__["_draw"]) if drawn else self
 
     def replaced(self, **changes: Any) -> State:
         """``dataclasses.replace`` that draws no strips."""

@@ -38,7 +38,7 @@ class Streams(Sequence[np.random.Generator]):
 
     def at(self, purpose: int) -> Streams:
         """The same rows' streams for another purpose."""
-        return replace(self, purpose=purpose)
+        return Streams(self.key, self.step, self.episode, purpose)
 
     @property
     def counter(self) -> np.ndarray:
@@ -49,15 +49,15 @@ class Streams(Sequence[np.random.Generator]):
 
     def after(self, steps: np.ndarray) -> Streams:
         """The same episodes' streams at their steps ``(B,)``."""
-        return replace(self, step=steps.astype(np.uint64))
+        return Streams(self.key, steps.astype(np.uint64), self.episode, self.purpose)
 
     def next_episode(self) -> Streams:
         """The streams of the episode that follows each."""
-        return replace(self, step=np.zeros_like(self.step), episode=self.episode + np.uint64(1))
+        return Streams(self.key, np.zeros_like(self.step), self.episode + np.uint64(1), self.purpose)
 
     def take(self, rows: np.ndarray | slice) -> Streams:
         """Some of the rows."""
-        return replace(self, key=self.key[rows], step=self.step[rows], episode=self.episode[rows])
+        return Streams(self.key[rows], self.step[rows], self.episode[rows], self.purpose)
 
     def repeat(self, k: int) -> Streams:
         """Each row ``k`` times, all different: copy j draws at step + j 2^32."""

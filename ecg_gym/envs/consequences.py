@@ -10,7 +10,8 @@ judged by the true strips, in the last step of the episode (``reward_timing="end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -51,11 +52,21 @@ class Task(Protocol):
         """Whether harm by treatment is told."""
         ...
 
+    @property
+    def fidelity(self) -> str:
+        """Whether strips are drawn."""
+        ...
+
 
 def names_of(task: Task, reading: Readings) -> tuple[str, ...]:
     """The columns of what is due: the terms of the reward, then the cost, its hazards and what a death costs."""
-    costs = (COST, *(name for name in HAZARDS if f"risk_{name}" in reading), LETHAL) if task.cost else ()
-    return (*terms_of(task.reward), *(f"cost of {name}" for name in costs))
+    return _names_of(terms_of(task.reward), tuple(reading) if task.cost else None)
+
+
+@lru_cache(maxsize=8)
+def _names_of(terms: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str, ...]:
+    costs = () if read is None else (COST, *(name for name in HAZARDS if f"risk_{name}" in read), LETHAL)
+    return (*terms, *(f"cost of {name}" for name in costs))
 
 
 def untreated(task: Task, before: Episode, state: State, given: Choice, streams: Streams) -> tuple[np.ndarray, State]:
@@ -64,6 +75,8 @@ def untreated(task: Task, before: Episode, state: State, given: Choice, streams:
     rows = np.flatnonzero(treated)
     if not task.cost or not len(rows):
         return treated, state
+    if task.fidelity == "vitals":  # without strips it costs less to step all twins than to take some out of the batch
+        return treated, task.world.step(before.twin, Choice(task.menu, np.zeros(len(treated), int)), streams)
     watching = Choice(task.menu, np.zeros(len(rows), int))
     later = task.world.step(before.twin[rows], watching, streams.take(rows))
     if len(rows) == len(treated):
@@ -73,27 +86,36 @@ def untreated(task: Task, before: Episode, state: State, given: Choice, streams:
 
 def harm(
     names: Sequence[str], treated: np.ndarray, twin: State, reading: Readings, lost: np.ndarray, left: np.ndarray,
-    streams: Streams, judge: Judge,
+    streams: Streams, judge: Judge, whole: bool = False,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """What treatment did to each row in this step, by the names of :func:`names_of`, each ``(B,)`` from 0.
 
-    ``left (B,)`` are the steps of the episode, this one among them.
+    ``left (B,)`` are the steps of the episode, this one among them; ``whole``: judge the whole batch of twins, which
+    costs less than to take the treated out of it where nothing is drawn.
     """
-    due = {name: np.zeros(len(treated)) for name in names}
-    rows = np.flatnonzero(treated)
+    due, rows = np.zeros((len(names), len(treated))), np.flatnonzero(treated)
     if not len(rows):
-        return due
-    other = twin if len(rows) == len(treated) else twin[rows]
-    beside = judge(rows, other, streams if len(rows) == len(treated) else streams.take(rows))
-    for name in names:
-        word = name.removeprefix("cost of ")
-        if word != LETHAL:
-            key = COST if word == COST else f"risk_{word}"
-            due[name][rows] = np.clip(np.nan_to_num(reading[key][rows] - beside[key]), 0.0, 1.0)
-    died = lost[rows] & other.alive & beside["finite"].astype(bool)
-    for name in (f"cost of {COST}", f"cost of {LETHAL}"):
-        due[name][rows] = np.where(lost[rows], np.where(died, left[rows], 0.0), due[name][rows])
-    return due
+        return dict(zip(names, due))
+    if whole:
+        rows = np.arange(len(treated))
+    every = len(rows) == len(treated)
+    other = twin if every else twin[rows]
+    beside = judge(rows, other, streams if every else streams.take(rows))
+    keys = _keys_of(tuple(names))
+    more = reading.rows(keys) - beside.rows(keys) if every else reading.rows(keys)[:, rows] - beside.rows(keys)
+    died = lost[rows] & other.alive & (beside["finite"] != 0)
+    more = np.where(more > 0, np.minimum(more, 1.0), 0.0)  # 0 where it is NaN
+    more[0] = np.where(lost[rows], np.where(died, left[rows], 0.0), more[0])
+    due[:-1, rows] = more
+    due[-1, rows] = np.where(died, left[rows], 0.0)
+    return dict(zip(names, due * treated))
+
+
+@lru_cache(maxsize=8)
+def _keys_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Where in a reading each cost is, but for that of a death, which comes last."""
+    first, *hazards, _ = (name.removeprefix("cost of ") for name in names)
+    return (first, *(f"risk_{name}" for name in hazards))
 
 
 def delivered(
@@ -112,6 +134,7 @@ def delivered(
     return pending + np.where(ends, due, 0.0), np.where(ends, 0.0, due)
 
 
-def costs_of(terms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+@lru_cache(maxsize=8)
+def costs_of(names: tuple[str, ...]) -> tuple[str, ...]:
     """The columns that are costs, by their short names."""
-    return {name.removeprefix("cost of "): values for name, values in terms.items() if name.startswith("cost of ")}
+    return tuple(name.removeprefix("cost of ") for name in names if name.startswith("cost of "))

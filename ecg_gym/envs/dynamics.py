@@ -20,7 +20,7 @@ from ecg_gym.envs.episode import (
     Readings,
     Reward,
     Transition,
-    doses_of,
+    most_doses,
 )
 from ecg_gym.envs.observability import USUAL, Tier, leads_off, seen, tier_named
 from ecg_gym.envs.observations import (
@@ -35,7 +35,7 @@ from ecg_gym.envs.observations import (
     doses_taken,
     medication_of,
 )
-from ecg_gym.envs.reward import RiskReward, mean_variance, priced
+from ecg_gym.envs.reward import RiskReward, mean_variance, priced, terms_of
 from ecg_gym.envs.scenarios import Scenario, load_scenarios
 from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology import indication_mask, violations
@@ -144,30 +144,31 @@ def advance(
         looks = truths if task.tier.clear else _seen(task, episode, every, crowd, draws)
         real = np.arange(0, len(crowd), task.samples)
         state, truth, last = crowd[real], truths.take(real), looks.take(real)
-    after = _after(task, episode, state, truth, last, given, streams)
     weighed = truths if task.reward_timing == consequences.END else looks
-    risk = mean_variance(weighed["risk"].reshape(-1, task.samples), task.risk_aversion)
-    return _settle(task, episode, after, refused, risk, given, streams)
+    risk = weighed["risk"]
+    if task.samples > 1:
+        risk = mean_variance(risk.reshape(-1, task.samples), task.risk_aversion)
+    return _settle(task, episode, state, truth, last, refused, risk, given, streams)
 
 
 def _settle(
-    task: Task, before: Episode, after: Episode, refused: np.ndarray, risk: np.ndarray, given: Choice, streams: Streams
-) -> tuple[Episode, Outcome]:
-    """The episode after its step, with what of reward and cost is still to come, and what arrives now."""
+    task: Task, before: Episode, state: State, truth: Readings, last: Readings, refused: np.ndarray, risk: np.ndarray,
+    given: Choice, streams: Streams,
+) -> tuple[Episode, Outcome]:  # fmt: skip
+    """The episode once these strips have been taken: what is seen of them and when, what of reward and cost is still to
+    come, and what arrives now."""
     true = task.reward_timing == consequences.END
-    weighed = after.judged if true else after.last
-    lost = ~after.state.alive | ~after.judged["finite"].astype(bool)
+    weighed = truth if true else last
+    lost = ~(state.alive & (truth["finite"] != 0))
     if task.invalid == "terminate":
         lost |= refused
     intervals = {name: weighed[name] for name in _READ[:-1]}
-    most = int(doses_of(task.menu).max())
     step = Transition(
-        before.steps, before.state, after.state, given, refused, lost, risk, intervals, before.horizon, most
+        before.steps, before.state, state, given, refused, lost, risk, intervals, before.horizon, most_doses(task.menu)
     )  # fmt: skip
     names = consequences.names_of(task, weighed)
     due = dict(priced(task.reward, step))
-    treated, twin = consequences.untreated(task, before, after.state, given, streams)
-    after = replace(after, treated=treated, twin=twin)
+    treated, twin = consequences.untreated(task, before, state, given, streams)
     if task.cost:
 
         def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
@@ -176,20 +177,29 @@ def _settle(
             )  # fmt: skip
 
         due |= consequences.harm(
-            names[len(due) :], treated, twin, weighed, lost, before.horizon - before.steps, streams, judge
-        )
-    over = lost | (after.steps >= after.horizon)
-    table = np.stack([due[name] for name in names], axis=1)
-    now, pending = consequences.delivered(task.reward_timing, task.tier.delayed, before.pending, table, over)
-    arrived = dict(zip(names, now.T))
-    costs = consequences.costs_of(arrived)
-    terms = {name: values for name, values in arrived.items() if not name.startswith("cost of ")}
-    reward = np.sum(list(terms.values()), axis=0)
+            names[len(due) :], treated, twin, weighed, lost, before.horizon - before.steps, streams, judge,
+            whole=task.fidelity == "vitals",
+        )  # fmt: skip
+    steps = before.steps + 1
+    over = lost | (steps >= before.horizon)
+    table = np.array([due[name] for name in names]).T
+    arrived, pending = consequences.delivered(task.reward_timing, task.tier.delayed, before.pending, table, over)
+    n_terms = len(terms_of(task.reward))
+    terms = dict(zip(names[:n_terms], arrived.T))
+    costs = dict(zip(consequences.costs_of(names), arrived.T[n_terms:]))
     out_of_time = over & ~lost
     outcome = Outcome(
-        reward, terms, costs, lost, lost | (out_of_time & task.clock), out_of_time & (not task.clock), refused, given
-    )
-    return replace(after, pending=pending), outcome
+        arrived[:, :n_terms].sum(axis=1), terms, costs, lost, over if task.clock else lost,
+        np.zeros_like(over) if task.clock else out_of_time, refused, given,
+    )  # fmt: skip
+    now = before.last if task.tier.delayed else last
+    moment = Moment(_kept(task, state), streams, before.missing, given, last["risk"])
+    after = replace(
+        before, state=state, now=now, last=last, judged=truth, steps=steps, history=before.history.later(moment),
+        allowed=_allowed(task, now, state, before.patients_of(state), before.scenario), treated=treated, twin=twin,
+        pending=pending,
+    )  # fmt: skip
+    return after, outcome
 
 
 def _judged(task: Task, episode: Episode, rows: np.ndarray, state: State) -> Readings:
@@ -211,20 +221,7 @@ def _seen(task: Task, episode: Episode, rows: np.ndarray, state: State, streams:
 
 
 def _every(rows: np.ndarray, episode: Episode) -> bool:
-    return len(rows) == len(episode) and bool((rows == np.arange(len(rows))).all())
-
-
-def _after(
-    task: Task, before: Episode, state: State, truth: Readings, last: Readings, given: Choice, streams: Streams
-) -> Episode:
-    """The episode once these strips have been taken: what is seen of them, and when."""
-    now = before.last if task.tier.delayed else last
-    moment = Moment(_kept(task, state), streams, before.missing, given, last["risk"])
-    after = replace(
-        before, state=state, now=now, last=last, judged=truth, steps=before.steps + 1,
-        history=before.history.later(moment),
-    )  # fmt: skip
-    return replace(after, allowed=allowed(task, after))
+    return len(rows) == len(episode) and np.array_equal(rows, np.arange(len(rows)))
 
 
 def _kept(task: Task, state: State) -> State:
@@ -264,13 +261,12 @@ def _readings(
 ) -> Readings:  # fmt: skip
     """One table out of intervals by ``_READ (I, B)``, findings ``(17, B)`` and a judgement."""
     low = pressure_term(measured[_PRESSURE])  # judged here for every risk: no strip shows it
-    risk, cost, terms = 1 - (1 - risk) * (1 - low), 1 - (1 - cost) * (1 - low), {**terms, PRESSURE.name: low}
-    place = _reading_places(tuple(terms))
+    place = _reading_places((*terms, PRESSURE.name))
     table = np.empty((len(place), len(risk)))
     table[: len(_READ)], table[_FINDINGS] = measured, odds
-    for row, term in enumerate(terms.values(), _FINDINGS.stop):
-        table[row] = term
-    table[-3], table[-2], table[-1] = risk, cost, finite
+    table[_FINDINGS.stop : -4] = list(terms.values())
+    table[-4], table[-1] = low, finite
+    table[-3:-1] = 1 - (1 - np.array([risk, cost])) * (1 - low)
     return Readings(place, table)
 
 
@@ -292,17 +288,18 @@ _RULED = _READ[:-1]  # what clinical rules may ask for
 
 def allowed(task: Task, episode: Episode) -> np.ndarray:
     """Menu entries at hand that ``task.mask`` allows by what is seen, ``(B, n)`` bool; watching always is."""
-    masks, patients = compile_masks(task.menu, _RULED, FINDINGS), episode.patients
-    reading, state = episode.now, episode.state
-    if unknown_conditions(len(WORDS))[patients.group].any():
+    return _allowed(task, episode.now, episode.state, episode.patients, episode.scenario)
+
+
+def _allowed(task: Task, reading: Readings, state: State, patients: Patients, scenario: np.ndarray) -> np.ndarray:
+    masks = compile_masks(task.menu, _RULED, FINDINGS)
+    unknown = unknown_conditions(len(WORDS))
+    if unknown.any() and unknown[patients.group].any():
         for patient in patients:  # says which
             violations(task.menu[-1], patient, {}, (), 0.0)
-    with np.errstate(invalid="ignore"):
-        there = reading.table[_FINDINGS] >= LIKELY
+    there = reading.table[_FINDINGS] >= LIKELY
     hours = np.asarray(state.hours, float)
-    mask = masks(
-        reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), hours, task.at_hand[episode.scenario]
-    )
+    mask = masks(reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), hours, task.at_hand[scenario])
     if task.mask == INDICATIONS:
         for row in range(len(state)):
             seen_intervals = {name: float(reading[name][row]) for name in _RULED}
@@ -323,8 +320,9 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     state, layout, now, people, n = episode.state, task.layout, episode.now, episode.patients, len(episode)
     dt = float(task.world.dt_hours) if state.dt_hours is None else state.dt_hours
     hours = np.asarray(state.hours, float)
-    left = np.clip(1 - episode.steps / episode.horizon, 0, 1)
-    known = np.where(np.isnan(episode.blood).all(axis=1), np.nan, hours - episode.blood_hours)
+    left = np.maximum(1 - episode.steps / episode.horizon, 0)
+    drawn = ~np.isnan(episode.blood).all(axis=1)
+    known = np.where(drawn, hours - episode.blood_hours, np.nan)
     blocks = (
         now.table[: len(_RULED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
         people.numbers.T[_PERSONAL], conditions_of(people, layout.conditions),

@@ -84,8 +84,9 @@ class History:
 
     def later(self, moment: Moment) -> History:
         """With one more moment of every row."""
-        return replace(self, moments=(*self.moments, moment),
-                       place=np.concatenate([self.place, np.arange(len(moment.state))[None]]))  # fmt: skip
+        place = np.empty((len(self.place) + 1, self.place.shape[1]), self.place.dtype)
+        place[:-1], place[-1] = self.place, np.arange(len(moment.state))
+        return History(self.tier, (*self.moments, moment), place)
 
     def take(self, rows: np.ndarray) -> History:
         """The history of some rows; moments that none of them was in are let go."""
@@ -180,10 +181,18 @@ class Episode:
     @property
     def patients(self) -> Patients:
         """The people with their latest laboratory values: what is known of them, for rules and agents."""
-        known = Patients.of(self.state.patients)
-        numbers = known.numbers.copy()
-        numbers[:, BLOOD] = np.where(np.isnan(self.blood), numbers[:, BLOOD], self.blood)
-        return Patients(numbers, known.group)
+        return self.patients_of(self.state)
+
+    def patients_of(self, state: State) -> Patients:
+        """The same of another state of these people; worked out once for each batch of people and bloods."""
+        people = Patients.of(state.patients)
+        blood, known = people.__dict__.get("_by_blood", (None, None))
+        if blood is not self.blood:
+            numbers = people.numbers.copy()
+            numbers[:, BLOOD] = np.where(np.isnan(self.blood), numbers[:, BLOOD], self.blood)
+            known = Patients(numbers, people.group)
+            people.__dict__["_by_blood"] = self.blood, known
+        return known
 
     @property
     def recorded(self) -> tuple[tuple[SeenStrip, ...], ...]:
@@ -272,10 +281,11 @@ class Outcome:
             return self
         place = np.zeros(n, int)
         place[rows] = np.arange(len(rows))
+        origin = place[kept]
 
         def wide(values: np.ndarray) -> np.ndarray:
             out = np.zeros(n, values.dtype)
-            out[kept] = values[place[kept]]
+            out[kept] = values[origin]
             return out
 
         assert isinstance(self.given, Choice)
@@ -315,6 +325,12 @@ class Transition:
 def doses_of(menu: Sequence[Treatment]) -> np.ndarray:
     """How many doses each treatment of a menu has ``(n,)`` int."""
     return np.array([len(treatment.doses) for treatment in menu])
+
+
+@once_per_object
+def most_doses(menu: Sequence[Treatment]) -> int:
+    """How many doses the largest treatment of a menu has."""
+    return int(doses_of(menu).max())
 
 
 Reward = Callable[[Transition], Any]

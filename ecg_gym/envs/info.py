@@ -22,7 +22,9 @@ from ecg_gym.risk import RiskModel
 Columns = dict[str, Any]  # key -> (B,) array, (B, n) for masks, or a mapping of the same
 
 
-DECIMALS = 6  # of what is true [ms, mV]: a nanosecond
+_READ = tuple(feature.name for feature in (*MEASURED, *MONITORED))
+_KNOWN = tuple(f"{name}_known" for name in _READ)
+DECIMALS, DECIMALS_PER_HOUR = 3, 6  # of what is true [ms, mV, ...], and of its hazards
 
 
 def columns(
@@ -37,10 +39,10 @@ def columns(
     ``costs`` are its hazards and what a death cost; neither is there with ``cost=False``.
     """
     n, state, place = len(episode), episode.state, episode.now.place
-    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(MEASURED) + len(MONITORED)]
+    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(_READ)]
     known = np.isfinite(seen)
     seen = np.where(known, seen, 0.0)
-    hashes = _hashes(task.world, task.risk)
+    hashes = _hashes(task.world, task.risk, n)
     value: Columns = {
         "action_mask": masks.astype(np.int8),
         "hours": state.hours.astype(float),
@@ -53,40 +55,51 @@ def columns(
         "scenario": _scenario_names()[episode.scenario],
         "finite": episode.judged["finite"] != 0,
         "risk": table[place["risk"]],
-        "model_sha256": np.full(n, hashes[0], object),
-        "risk_sha256": np.full(n, hashes[1], object),
+        "model_sha256": hashes[0].copy(),
+        "risk_sha256": hashes[1].copy(),
     }
     if task.cost:
-        named = costs_of(dict.fromkeys(names_of(task, episode.now), none))
+        named = costs_of(names_of(task, episode.now))
         costs = {name: none.copy() if outcome is None else outcome.costs[name].copy() for name in named}
         value["cost"] = costs.pop(COST)
         value["costs"] = costs
     value["reward_terms"] = {
         name: none.copy() if outcome is None else outcome.terms[name].copy() for name in terms_of(task.reward)
     }
-    value |= {name: table[row] for name, row in place.items() if name.startswith("risk_")}
-    for i, feature in enumerate((*MEASURED, *MONITORED)):
-        value[feature.name], value[f"{feature.name}_known"] = seen[i], known[i]
+    first, last = _risk_rows(place)
+    value |= zip(list(place)[first:last], table[first:last])
+    value |= zip(_READ, seen)
+    value |= zip(_KNOWN, known)
     return value | (truth(task, episode) if privileged else {})
 
 
 @once_per_object
-def _hashes(world: World, risk: RiskModel) -> tuple[str, str]:
-    """The hashes of the weights of a world and a risk, empty where there are none."""
-    return weights_hash(world), str(getattr(risk, "sha256", ""))
+def _risk_rows(place: Mapping[str, int]) -> tuple[int, int]:
+    """From where to where the terms of the risk stand in a table of readings."""
+    rows = [row for name, row in place.items() if name.startswith("risk_")]
+    return rows[0], rows[-1] + 1
+
+
+@once_per_object
+def _hashes(world: World, risk: RiskModel, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of the weights of a world and a risk for each of ``n`` rows, empty where there are none."""
+    return np.full(n, weights_hash(world), object), np.full(n, str(getattr(risk, "sha256", "")), object)
 
 
 def truth(task: Task, episode: Episode) -> Columns:
     """What the world knows and no observer can, as ``truth_*``; nothing where the world does not say.
 
-    Rounded to ``DECIMALS``: the last bits depend on the batch in which a heart's beats were first measured.
+    Rounded to ``DECIMALS``: the last bits depend on the batch in which a heart's beats were first measured; finer
+    rounding would let more of them through.
     """
     if not isinstance(task.world, Truthful):
         return {}
     known = task.world.truth(episode.state)
     numbers = [{**row.intervals, **{f"{k}_per_hour": rate for k, rate in row.hazard_per_hour.items()}} for row in known]
     return {"truth_rhythm": words([str(row.rhythm) for row in known])} | {
-        f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float)).round(DECIMALS)
+        f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float)).round(
+            DECIMALS_PER_HOUR if name.endswith("_per_hour") else DECIMALS
+        )
         for name in sorted(numbers[0])
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from ecg_gym.columns import DOSES, WORDS, Doses, Patients, once_per_object
-from ecg_gym.compiled import compiled
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import LEADS, MODEL_SAMPLES, State, Treatment
 from ecg_gym.pharmacology.catalogue import medication_columns
 from ecg_gym.pharmacology.tables import medication_names
@@ -108,7 +108,7 @@ class Scale(NamedTuple):
     """The features of a layout as arrays."""
 
     names: tuple[str, ...]
-    low: np.ndarray
+    low: np.ndarray  # on the bent scale
     high: np.ndarray
     optional: np.ndarray  # bool
     even: np.ndarray  # 0 where the scale is linear
@@ -172,8 +172,8 @@ class Layout:
         """The features as arrays."""
         features = self.features
         return Scale(
-            tuple(f.name for f in features), np.array([f.low for f in features], float),
-            np.array([f.high for f in features], float), np.array([f.optional for f in features]),
+            tuple(f.name for f in features), np.array([f.bent(f.low) for f in features], float),
+            np.array([f.bent(f.high) for f in features], float), np.array([f.optional for f in features]),
             np.array([f.even for f in features], float),
         )  # fmt: skip
 
@@ -207,28 +207,27 @@ class Layout:
         return out
 
 
-@compiled
+@compiled_exact
 def _vector(
     values: np.ndarray, low: np.ndarray, high: np.ndarray, optional: np.ndarray, even: np.ndarray, out: np.ndarray
 ) -> None:  # fmt: skip
     """``Feature.scale`` of all features ``(F, B)``, each optional one followed by its known flag."""
-    for b in range(values.shape[1]):
-        place = 0
-        for i in range(len(low)):
-            known = np.isfinite(values[i, b])
-            value, least, most = values[i, b], low[i], high[i]
+    place = 0
+    for i in range(len(low)):
+        least, most = low[i], high[i]
+        for b in range(values.shape[1]):
+            value = values[i, b]
+            if np.isnan(value):
+                out[b, place] = 0.0
+                continue
             if even[i] > 0:
-                value, least, most = (
-                    np.log1p(max(value, 0.0) / even[i]),
-                    np.log1p(least / even[i]),
-                    np.log1p(most / even[i]),
-                )
-            centred = (2 * value - least - most) / (most - least)
-            out[b, place] = 0.0 if np.isnan(values[i, b]) else min(max(centred, -1.0), 1.0)
+                value = np.log1p(max(value, 0.0) / even[i])
+            out[b, place] = min(max((2 * value - least - most) / (most - least), -1.0), 1.0)
+        place += 1
+        if optional[i]:
+            for b in range(values.shape[1]):
+                out[b, place] = 1.0 if np.isfinite(values[i, b]) else 0.0
             place += 1
-            if optional[i]:
-                out[b, place] = 1.0 if known else 0.0
-                place += 1
 
 
 def describe(layout: Layout, vector: np.ndarray) -> dict[str, float]:
@@ -293,7 +292,7 @@ def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:
     return out.reshape(-1, len(state))
 
 
-@compiled
+@compiled_exact
 def _chart(
     hours: np.ndarray, code: np.ndarray, now: np.ndarray, column: np.ndarray, multiple: np.ndarray, out: np.ndarray
 ) -> None:  # fmt: skip

@@ -45,7 +45,7 @@ class RiskReward:
         remaining = np.maximum(step.horizon - step.steps, 1)
         lives = ~step.lost
         return {
-            "risk": np.where(lives, 0.0 - np.clip(step.risk, 0.0, 1.0), 0.0),
+            "risk": np.where(lives, 0.0 - np.minimum(np.maximum(step.risk, 0.0), 1.0), 0.0),
             "burden": np.where(lives, 0.0 - self.burden * step.doses, 0.0),
             "lethal": np.where(lives, 0.0, -worst * (step.horizon + remaining)),
         }

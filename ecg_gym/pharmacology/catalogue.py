@@ -11,7 +11,7 @@ from ecg_gym.columns import DOSES, NONE, NUMBERS, WORDS, Doses, Patients
 from ecg_gym.core import Patient
 from ecg_gym.pharmacology.doses import ASSUMED_WEIGHT_KG, milligrams, per_kg
 from ecg_gym.pharmacology.drugs import ROUTES
-from ecg_gym.pharmacology.exposure import loss_below, potassium_trend, retention_above
+from ecg_gym.pharmacology.exposure import potassium_trends
 from ecg_gym.pharmacology.formulary import FORMULARY
 from ecg_gym.pharmacology.medication import ingredients
 from ecg_gym.pharmacology.tables import medication_names
@@ -81,9 +81,14 @@ def clearances(patients: Patients) -> np.ndarray:
 
 def own_serum(patients: Patients, reference: Sequence[float] | np.ndarray) -> np.ndarray:
     """Own potassium, magnesium and calcium [mmol/L], the reference where unknown, and potassium's trend ``(B, 4)``."""
-    ions, trends = patients.numbers[:, _IONS], np.zeros(len(patients))
-    with np.errstate(invalid="ignore"):
-        moving = (ions[:, 0] < loss_below()) | (ions[:, 0] > retention_above())
-    for row in np.flatnonzero(moving):
-        trends[row] = potassium_trend(patients[row])
-    return np.column_stack([np.where(np.isnan(ions), reference, ions), trends])
+    ions, out = patients.numbers[:, _IONS], np.empty((len(patients), 4))
+    out[:, :3] = np.where(np.isnan(ions), reference, ions)
+    failing = _renal_failure(len(WORDS))[patients.group]
+    out[:, 3] = potassium_trends(ions[:, 0], patients.numbers[:, _CLEARANCE], failing)
+    return out
+
+
+@lru_cache(maxsize=2)
+def _renal_failure(n: int) -> np.ndarray:
+    """Of the first ``n`` groups of people: whether their kidneys fail ``(n,)`` bool."""
+    return np.array(["renal_failure" in conditions for conditions, _ in WORDS.rows[:n]], bool)

@@ -196,25 +196,20 @@ def trend_hours() -> float:
     return _trend()["until"]
 
 
-def loss_below() -> float:
-    """The potassium [mmol/L] below which it goes on falling."""
-    return _trend()["loss_below"]
-
-
-def retention_above() -> float:
-    """The potassium [mmol/L] above which it goes on rising where kidneys fail."""
-    return _trend()["retention_above"]
-
-
 def potassium_trend(patient: Patient) -> float:
     """How a person's own potassium moves [mmol/L per h] while nobody treats what moves it; 0 where it is unknown."""
-    t, potassium, clearance = _trend(), patient.potassium, patient.creatinine_clearance
-    if potassium is None:
-        return 0.0
-    failing = "renal_failure" in patient.conditions or (clearance is not None and clearance < t["retention_clearance"])
-    if failing and potassium > t["retention_above"]:
-        return t["retention"]
-    return t["loss"] if potassium < t["loss_below"] else 0.0
+    numbers = (patient.potassium, patient.creatinine_clearance)
+    known = [np.array([np.nan if value is None else value]) for value in numbers]
+    return float(potassium_trends(*known, np.array(["renal_failure" in patient.conditions]))[0])
+
+
+def potassium_trends(potassium: np.ndarray, clearance: np.ndarray, failing: np.ndarray) -> np.ndarray:
+    """The same ``(B,)`` out of potassium [mmol/L] and creatinine clearance [mL/min], NaN where unknown, and whether
+    somebody's kidneys are known to fail."""
+    t = _trend()
+    failing = failing | (clearance < t["retention_clearance"])
+    lost = np.where(potassium < t["loss_below"], t["loss"], 0.0)
+    return np.where(failing & (potassium > t["retention_above"]), t["retention"], lost)
 
 
 def _electrolytes(

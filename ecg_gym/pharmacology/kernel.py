@@ -476,11 +476,13 @@ def _logarithms(reserve, ikr, inal, ical, iks):
     """The polynomials of ``repolarisation`` in four blocks: ln of the factors on apd and dispersion."""
     figures, with_iks = reserve.coefficients, reserve.iks_coefficients
     apd, dispersion, power = 0.0, 0.0, 1.0
+    n_inal = figures.shape[2] if inal != 0 else 1  # powers of 0 add nothing
+    n_ical = figures.shape[3] if ical != 0 else 1
     for i in range(figures.shape[1]):  # rows do not wait for each other, as they would by Horner's rule
         one, two, beside = with_iks[0, i] * iks, with_iks[1, i] * iks, 1.0
-        for j in range(figures.shape[2]):
+        for j in range(n_inal):
             both = beside
-            for k in range(figures.shape[3]):
+            for k in range(n_ical):
                 one += figures[0, i, j, k] * both
                 two += figures[1, i, j, k] * both
                 both *= ical
@@ -554,10 +556,11 @@ def looks_of(start, end, hours, route, n, after_dose, coarse, looks):
     count = 0
     steps = math.ceil((end - start) / coarse)
     for i in range(steps):
-        looks[count] = start + i * coarse
-        count += 1
-    looks[count], looks[count + 1] = start, end
-    count += 2
+        if i == 0 or start + i * coarse < end:
+            looks[count] = start + i * coarse
+            count += 1
+    looks[count] = end
+    count += 1
     longest = after_dose[len(after_dose) - 1]
     for q in range(n):
         if route[q] == ORAL or not start - longest < hours[q] <= end:
@@ -571,9 +574,12 @@ def looks_of(start, end, hours, route, n, after_dose, coarse, looks):
         for i in range(len(after_dose)):
             at = hours[q] + after_dose[i]
             if start < at < end:
-                looks[count] = at
+                place = count
+                while looks[place - 1] > at:
+                    looks[place] = looks[place - 1]
+                    place -= 1
+                looks[place] = at
                 count += 1
-    looks[:count].sort()
     kept = 1
     for i in range(1, count):
         if looks[i] > looks[kept - 1]:
@@ -643,10 +649,13 @@ def course(tables, hours, dose_drug, route, mg, duration, n, weight, creatinine_
         drift[:] = 0.0
     last, log_last = 0.0, 0.0
     for i in range(n_looks):
-        ions[:] = own[:3]
+        for k in range(3):
+            ions[k] = own[k]
         ions[0] += own[3] * min(max(looks[i], 0.0), tables.trend_hours)
-        value[:] = start
-        block[:] = 1.0
+        for k in range(len(start)):
+            value[k] = start[k]
+        for k in range(5):
+            block[k] = 1.0
         for j in range(effects):
             at, kind, target = level[kinds[j, 3], i, kinds[j, 2]], kinds[j, 0], kinds[j, 1]
             if at <= 0:

@@ -37,7 +37,8 @@ class Program(NamedTuple):
     what: np.ndarray  # (N, 2) int: operation, and what it is about
     beyond: np.ndarray  # (N, 2) above, below; or hours, mg
     rule: np.ndarray  # (R, 3) where a rule's `when` begins, where it ends and `unless` begins, where that ends
-    dose: np.ndarray  # (D, 5) int: drug, form, first and last rule, whether nothing ever allows it
+    against: np.ndarray  # (N,) which rules are against the doses, one dose after another
+    dose: np.ndarray  # (D, 5) int: drug, form, first and last place in `against`, whether nothing ever allows it
     limit: np.ndarray  # (D, 2, 2) mass and largest single dose: [mg], per kg or not
     within: np.ndarray  # (D, 2) largest mass in an hour [mg] and whether per kg; inf for none
     apart: np.ndarray  # (D,) [h] least time between two doses
@@ -78,7 +79,8 @@ class Masks:
 def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findings: tuple[str, ...]) -> Masks:
     """The rules and limits of a menu; ``findings`` are the names of rows that ``Masks`` is told."""
     ops: list[tuple[int, int, float, float]] = []
-    rules: list[Any] = []
+    rules: dict[Any, tuple[int, int, int]] = {}  # by what they say: doses of a drug share most of them
+    places: list[int] = []
     rows: list[Any] = []
     limits: list[Any] = []
     within: list[Any] = []
@@ -92,19 +94,23 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
         for dose in treatment.doses:
             drug = FORMULARY[dose.drug]
             route = drug.routes[dose.route].form(dose.unit)
-            first = len(rules)
+            first = len(places)
             for rule in rules_of(dose.drug):
                 if not rule.hard:
                     continue
-                begin = len(ops)
-                _compile(rule.when, dose, treatment, intervals, findings, sets, ops)
-                middle = len(ops)
+                said: list[tuple[int, int, float, float]] = []
+                _compile(rule.when, dose, treatment, intervals, findings, sets, said)
+                middle = len(said)
                 if rule.unless:
-                    _compile(rule.unless, dose, treatment, intervals, findings, sets, ops)
-                rules.append((begin, middle, len(ops)))
+                    _compile(rule.unless, dose, treatment, intervals, findings, sets, said)
+                key = (dose.drug, middle, tuple(said))
+                if key not in rules:
+                    rules[key] = len(ops), len(ops) + middle, len(ops) + len(said)
+                    ops += said
+                places.append(list(rules).index(key))
             own = [d for d in treatment.doses if d.drug == dose.drug]
             rows.append(
-                (FORMULARY.index[dose.drug], forms[_form_key(drug.name, route)], first, len(rules), len(own) > 1)
+                (FORMULARY.index[dose.drug], forms[_form_key(drug.name, route)], first, len(places), len(own) > 1)
             )
             most = _mass(Dose(drug.name, route.max_single, route.unit, route.name, dose.duration_hours))
             limits.append((_mass(dose), most))
@@ -125,7 +131,8 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
         Program(
             what=np.array([op[:2] for op in ops], np.int64).reshape(-1, 2),
             beyond=np.array([op[2:] for op in ops], float).reshape(-1, 2),
-            rule=np.array(rules, np.int64).reshape(-1, 3),
+            rule=np.array(list(rules.values()), np.int64).reshape(-1, 3),
+            against=np.array(places, np.int64),
             dose=np.array(rows, np.int64).reshape(-1, 5),
             limit=np.array(limits, float).reshape(-1, 2, 2),
             within=np.array(within, float).reshape(-1, 2),
@@ -183,8 +190,9 @@ def _compile(
         if others & {d.drug for d in treatment.doses}:
             ops.append((TRUE, 0, 0.0, 0.0))
             return
-        sets.append(others)
-        ops.append((WITH, len(sets) - 1, float(node.get("within", 24)), 0.0))
+        if others not in sets:
+            sets.append(others)
+        ops.append((WITH, sets.index(others), float(node.get("within", 24)), 0.0))
 
 
 def _mass(dose: Dose) -> tuple[float, bool]:
@@ -308,12 +316,13 @@ def _holds(what, beyond, company, begin, end, b, readings, findings, numbers, co
 @compiled_exact
 def _ask(p, readings, findings, numbers, conditions, medication, group, weight, hours, code, drug_of, mg, by_kg,
          duration, form_of, now, out):  # fmt: skip
-    stack = np.zeros(_STACK, np.bool_)
+    stack, bites = np.zeros(_STACK, np.bool_), np.empty(len(p.rule), np.int8)
     what, beyond, company, rules = p.what, p.beyond, p.company, p.rule
     doses, limit, within, apart, entry = p.dose, p.limit, p.within, p.apart, p.entry
     beside, day, form_from = p.beside, p.form_day, p.form_from
     for b in range(len(now)):
         w, n, g, takes = weight[b], 0, group[b], False
+        bites[:] = -1  # not asked yet
         while n < code.shape[1] and code[b, n] != NONE:
             n += 1
         for k in range(medication.shape[1]):
@@ -361,18 +370,20 @@ def _ask(p, readings, findings, numbers, conditions, medication, group, weight, 
                         forbidden = True
                 if now[b] - last < apart[d] - _TOLERANCE:
                     forbidden = True
-                r, until = doses[d, 2], doses[d, 3]
-                while not forbidden and r < until:
-                    middle, end = rules[r, 1], rules[r, 2]
-                    bites = _holds(what, beyond, company, rules[r, 0], middle, b, readings, findings, numbers, conditions,
-                                   medication, g, takes, w, hours, code, n, drug_of, duration, now[b], drug,
-                                   stack)  # fmt: skip
-                    if bites and middle < end:
-                        lifted = _holds(what, beyond, company, middle, end, b, readings, findings, numbers, conditions,
-                                        medication, g, takes, w, hours, code, n, drug_of, duration, now[b], drug,
-                                        stack)  # fmt: skip
-                        bites = not lifted
-                    forbidden = bites
-                    r += 1
+                for place in range(doses[d, 2], doses[d, 3]):
+                    if forbidden:
+                        break
+                    r = p.against[place]
+                    if bites[r] < 0:
+                        middle, end = rules[r, 1], rules[r, 2]
+                        holds = _holds(what, beyond, company, rules[r, 0], middle, b, readings, findings, numbers,
+                                       conditions, medication, g, takes, w, hours, code, n, drug_of, duration, now[b],
+                                       drug, stack)  # fmt: skip
+                        if holds and middle < end:
+                            holds = not _holds(what, beyond, company, middle, end, b, readings, findings, numbers,
+                                               conditions, medication, g, takes, w, hours, code, n, drug_of, duration,
+                                               now[b], drug, stack)  # fmt: skip
+                        bites[r] = 1 if holds else 0
+                    forbidden = bites[r] == 1
                 if forbidden:
                     out[b, a] = False

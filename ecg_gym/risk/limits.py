@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ecg_gym.compiled import compiled
+from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import Patient
 from ecg_gym.waveform.intervals import Intervals
 
@@ -94,8 +94,9 @@ _FEMALE = {"F": 1.0, "M": 0.0}
 
 def pressure_term(mmhg: np.ndarray) -> np.ndarray:
     """What a low mean arterial pressure ``(B,)`` [mmHg] adds to the risk, in [0, severity]; 0 where there is none."""
-    penalty = PRESSURE.penalty(mmhg, ["unknown"] * len(mmhg))
-    return PRESSURE.severity * np.where(np.isfinite(mmhg), penalty, PRESSURE.unmeasurable)
+    none = PRESSURE.none["unknown"]
+    steps = np.maximum((mmhg - none) / (PRESSURE.half - none), 0)
+    return PRESSURE.severity * np.where(np.isnan(mmhg), PRESSURE.unmeasurable, 1 - np.exp2(-(steps * steps)))
 
 
 def together(terms: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -111,17 +112,18 @@ def cost(terms: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def judged(
     home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray, paced: np.ndarray | None = None
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """``interval_terms`` and ``cost`` of readings by name, for people whose sex is 1 (F), 0 (M) or NaN ``(B,)``."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """``interval_terms``, ``cost`` and what all terms make ``together`` of readings by name, for people whose sex is
+    1 (F), 0 (M) or NaN ``(B,)``."""
     after, before = (_rows(reading, _QUANTITIES) for reading in (look, home))
     n = len(LIMITS) + 1
-    terms, harm = np.empty((n, after.shape[1])), np.empty(after.shape[1])
+    terms, harm, total = np.empty((n, after.shape[1])), np.empty(after.shape[1]), np.empty(after.shape[1])
     waves = [np.asarray(reading["p_present"], float) for reading in (look, home)]
     alike = (waves[1] != 0) | ~(np.asarray(home["hr_bpm"], float) > COMPARABLE_BPM)
     numbers = [np.asarray(look[name], float) for name in ("hr_bpm", "n_beats", "qrs_ms")]
     by_wire = np.zeros(after.shape[1], bool) if paced is None else np.asarray(paced, bool)
-    _judge(_figures(), after, before, alike, *waves, *numbers, by_wire, female, float(FEWEST_BEATS), terms, harm)
-    return dict(zip(_NAMES, terms)), harm
+    _judge(_figures(), after, before, alike, *waves, *numbers, by_wire, female, float(FEWEST_BEATS), terms, harm, total)
+    return dict(zip(_NAMES, terms)), harm, total
 
 
 _QUANTITIES = tuple(limit.quantity for limit in LIMITS)
@@ -149,16 +151,16 @@ def _figures() -> np.ndarray:
     return np.array(rows, float)
 
 
-@compiled
+@compiled_exact
 def _judge(
     table: np.ndarray, after: np.ndarray, before: np.ndarray, alike: np.ndarray, waves: np.ndarray,
     waves_before: np.ndarray, hr: np.ndarray, n_beats: np.ndarray, qrs: np.ndarray, paced: np.ndarray,
-    female: np.ndarray, fewest: float, terms: np.ndarray, harm: np.ndarray,
+    female: np.ndarray, fewest: float, terms: np.ndarray, harm: np.ndarray, total: np.ndarray,
 ) -> None:  # fmt: skip
     for b in range(after.shape[1]):
         sex = 2 if np.isnan(female[b]) else 0 if female[b] != 0 else 1
         hidden = waves[b] == 0 and waves_before[b] == 0  # by atria that fibrillate or flutter
-        safe = 1.0
+        safe = sound = 1.0
         for i in range(len(table)):
             change, now = table[i, 6] != 0, after[i, b]
             if paced[b] and table[i, 10] != 0 and not np.isnan(qrs[b]):
@@ -175,8 +177,9 @@ def _judge(
             if (table[i, 8] != 0 and waves[b] == 0) or (paced[b] and table[i, 9] == 0):
                 penalty = 0.0
             terms[i, b] = table[i, 4] * penalty
+            sound *= 1 - terms[i, b]
             if table[i, 7] != 0:
                 safe *= 1 - terms[i, b]
         beats = n_beats[b] >= fewest and not np.isnan(hr[b])
         terms[len(table), b] = 0.0 if beats else 1.0
-        harm[b] = 1 - (safe if beats else 0.0)
+        harm[b], total[b] = 1 - (safe if beats else 0.0), 1 - (sound if beats else 0.0)

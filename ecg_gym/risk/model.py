@@ -140,13 +140,13 @@ class RiskModel:
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Terms, risk and cost ``(B,)`` of readings: the same judgement as of strips, without the strips."""
         terms: dict[str, np.ndarray] = {}
-        cost = np.zeros(len(patients))
+        cost = total = np.zeros(len(patients))
         if self.use_limits:
             paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
-            terms, cost = limits.judged(home, look, patients.numbers[:, FEMALE], paced)
+            terms, cost, total = limits.judged(home, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
-            terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
-        total = 1 - np.prod(1 - np.stack(list(terms.values())), axis=0)
+            found = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
+            total = 1 - (1 - total) * (1 - found)
         return terms, np.where(alive, total, 1.0), np.where(alive, cost, 1.0)
 
     def _share(self) -> float:

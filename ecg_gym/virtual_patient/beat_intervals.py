@@ -231,9 +231,9 @@ class _Table:
 
 @compiled
 def _place(keys: np.ndarray, key: int) -> int:
-    """Where a key stands, or would stand."""
+    """Where a key stands, or would stand: neighbours along the last axis stand side by side."""
     mask = len(keys) - 1
-    at = (key * 0x9E3779B1 >> 7) & mask
+    at = (((key >> 3) * 0x9E3779B1 >> 7 << 3) + (key & 7)) & mask
     while keys[at] != key and keys[at] >= 0:
         at = (at + 1) & mask
     return at

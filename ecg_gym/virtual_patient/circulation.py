@@ -80,7 +80,8 @@ def mean_pressure(law, own_mmhg, own_contractility, output, contractility, resis
     elif hr > law.fast_from_bpm:
         flow = 1 - law.fast_share * (hr - law.fast_from_bpm) / law.fast_scale_bpm
     flow = max(flow * output * contractility, law.least_output)
-    return own_mmhg * flow ** (law.flow / math.sqrt(own_contractility)) * resistance**law.vessels
+    mmhg = own_mmhg * flow ** (law.flow / math.sqrt(own_contractility)) if flow != 1 else own_mmhg
+    return mmhg * resistance**law.vessels if resistance != 1 else mmhg
 
 
 def own_circulation(conditions: frozenset[str], z_pressure: Any, z_contractility: Any, scar: Any = False) -> Any:

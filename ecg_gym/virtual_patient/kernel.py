@@ -149,7 +149,9 @@ def lethal(h, m, ischaemic, qtcf, hr, potassium, mmhg, fails, out):
         hr = h.typical_hr_bpm
     low_k, high_k = max(0.0, h.low_potassium - potassium), max(0.0, potassium - h.high_potassium)
     unopposed = max(0.0, m[IKR_BLOCK] - m[ICAL_BLOCK] - m[INAL_BLOCK])
-    torsade = h.torsade * math.exp(h.torsade_per_10_ms * max(0.0, qtcf - h.torsade_from_ms) / 10)
+    torsade = h.torsade
+    if qtcf > h.torsade_from_ms:
+        torsade *= math.exp(h.torsade_per_10_ms * (qtcf - h.torsade_from_ms) / 10)
     torsade *= 1 + h.torsade_above_500 / (1 + math.exp(-(qtcf - h.torsade_level_ms) / h.torsade_level_width_ms))
     slow = max(0.0, h.torsade_slow_from_bpm - hr) / h.torsade_slow_scale_bpm
     out[0] = torsade * (1 + h.torsade_unopposed * unopposed) * (1 + low_k) * (1 + slow)
@@ -159,7 +161,8 @@ def lethal(h, m, ischaemic, qtcf, hr, potassium, mmhg, fails, out):
     out[1] = vt + h.high_potassium_wide * max(0.0, 1 / m[CONDUCTION] - 1) * max(0.0, potassium - h.wide_from_potassium)
     out[1] += h.shock_vf * m[SHOCK] * m[ECTOPY]
     slower = max(0.0, h.asystole_below_bpm - hr) / h.asystole_scale_bpm
-    out[2] = h.asystole * (1 + h.asystole_block * m[AV_BLOCK]) * math.exp(slower) * (1 + high_k)
+    sooner = math.exp(slower) if slower > 0 else 1.0
+    out[2] = h.asystole * (1 + h.asystole_block * m[AV_BLOCK]) * sooner * (1 + high_k)
     low = max(0.0, h.hypotension_from_mmhg - mmhg) / h.hypotension_scale_mmhg
     out[2] += fails + h.hypotension * low * low
 
@@ -222,8 +225,8 @@ def departures(h, r, heart, m, torsade, hour, out):
     out[0] = t.ends[rhythm] + (m[ended] if ended >= 0 else 0.0)
     if rhythm == r.torsade and m[PACING] > 0:
         out[0] += h.torsade_paced
-    if t.recent[rhythm] != 0:
-        out[0] *= (max(since, 24.0) / 24.0) ** t.recent[rhythm]
+    if t.recent[rhythm] != 0 and since > 24:
+        out[0] *= (since / 24.0) ** t.recent[rhythm]
     out[1] = out[2] = 0.0
     if leader == _SINUS:
         out[1] = torsade * h.torsade_bouts * (h.torsade_again if returns == r.torsade else 1.0)
@@ -233,7 +236,9 @@ def departures(h, r, heart, m, torsade, hour, out):
             out[2] *= m[ECTOPY] ** t.returns_ectopy[returns]
             if by >= 0:
                 out[2] /= 1 + m[by] / t.held[returns]
-    out[3] = t.becomes_per_hour[rhythm] * m[ECTOPY] ** t.becomes_ectopy[rhythm]
+    out[3] = 0.0
+    if t.becomes_per_hour[rhythm] > 0:
+        out[3] = t.becomes_per_hour[rhythm] * m[ECTOPY] ** t.becomes_ectopy[rhythm]
 
 
 @compiled_exact
@@ -290,11 +295,14 @@ def live(h, r, heart, then, change, serum, looks, n, chance, which, expected, wo
                     limit = -math.log1p(-chance[changes])
                 danger(h, r, heart, then, early, m, serum[i, 0], rate)
                 departures(h, r, heart, m, rate[0], looks[i], out)
-                last[:] = out
+                for k in range(4):
+                    last[k] = out[k]
             for k in range(3):
                 expected[k] += whole * (rate[k] + before[k]) / 2
-        before[:] = rate
-        last[:] = out
+        for k in range(3):
+            before[k] = rate[k]
+        for k in range(4):
+            last[k] = out[k]
     return changes
 
 
@@ -384,6 +392,8 @@ def step(tables, h, r, people, hearts, doses, hours, dt, alive, key, counter, no
         if struck < -math.expm1(-total):
             alive[b] = False
             heart[RHYTHM] = r.asystole if how * total < expected[2] else r.vf
-        then[:FIRST_SERUM] = change[count - 1]
-        then[FIRST_SERUM:FIRST_MINUTE] = serum[count - 1]
+        for k in range(FIRST_SERUM):
+            then[k] = change[count - 1, k]
+        for k in range(FIRST_MINUTE - FIRST_SERUM):
+            then[FIRST_SERUM + k] = serum[count - 1, k]
         minute_of(strip[b], r.leader[int(heart[RHYTHM])] == _ATRIAL, then[FIRST_MINUTE:FIRST_SHOWN])

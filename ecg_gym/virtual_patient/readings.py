@@ -1,9 +1,10 @@
 """``read_vitals``: what a measurement of each strip would say, told without drawing the strip.
 
 A reading is what the heart shows plus the error of the measurement: a bias and a scatter of the rhythm and the path,
-part of it the person's own (the same in every strip), the rest of the strip's. Findings are a small linear head on what
-is shown. All figures were measured on drawn strips by ``ecg-gym study fidelity --fit`` (``readings.npz``). A reading
-belongs to the key of its strip, so the same strip reads the same again.
+part of it the person's own (the same in every strip), the rest of the strip's. A wide QRS that fills the cycle is not
+read, by the rule of the delineation. Findings are a small linear head on what is shown. All figures were measured on
+drawn strips by ``ecg-gym study fidelity --fit`` (``readings.npz``). A reading belongs to the key of its strip, so the
+same strip reads the same again.
 """
 # mypy: disable-error-code="no-untyped-def"
 
@@ -25,6 +26,7 @@ from ecg_gym.virtual_patient.columns import CUFF, FIRST_OFFSET, FIRST_SHOWN, FIR
 from ecg_gym.virtual_patient.draws import normal, stream, uniform
 from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
+from ecg_gym.waveform.rules import RULES
 
 TABLE = Path(__file__).with_name("readings.npz")
 VIEWS = (
@@ -44,6 +46,7 @@ N_FEATURES = 24 + len(KINDS) + 10
 POOR_NOISE = 3.0  # recordings above this level are read as those of the noisy view: population.yaml, recording
 _PURPOSE = 64  # of a reading among the streams of a strip's key; one for each view
 _CUFF = 96  # and of a pressure
+_WIDE_MS, _WIDEST_SHARE = RULES.wide_ms, RULES.widest_share  # a QRS beyond both has no end that can be told
 _IRREGULAR = tuple(i for i, row in enumerate(rhythms().values()) if row.get("waves") == "fibrillation")
 (_HR, _PR, _QRS, _QT, _JT, _TT, _QTCF, _T) = range(FIRST_SHOWN, FIRST_SHOWN + 8)
 _KIND, _ECTOPIC, _COMPLETE = range(FIRST_USUAL, FIRST_USUAL + 3)
@@ -156,6 +159,8 @@ def read_vitals(table, cuff, hearts, now, strip, alive, view, judged, intervals,
         intervals[0, b], intervals[11, b] = hr, max(np.rint(hr / 6), 2.0)
         intervals[10, b] = 1.0 if even < chance[v, g, 3] else 0.0
         if math.isnan(now[b, _QRS]):
+            continue
+        if now[b, _QRS] >= _WIDE_MS and now[b, _QRS] >= _WIDEST_SHARE * 1000 * rr_s:  # nobody sees where it ends
             continue
         qrs = max(now[b, _QRS] + q[2], 30.0)
         intervals[2, b], intervals[7, b] = qrs, hearts[b, R_GAIN] * math.exp(q[5])

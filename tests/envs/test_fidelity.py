@@ -50,6 +50,20 @@ def test_readings_are_near_what_is_measured() -> None:
     assert np.nanmedian(np.abs(error[2])) < 15
 
 
+def test_a_wide_qrs_that_fills_the_cycle_is_not_read() -> None:
+    def unread(rhythm: str) -> float:
+        world = VirtualPatient()
+        look = world.vitals(world.initial(40, np.random.default_rng(3), rhythm=rhythm), findings=False)
+        lost = np.isnan(look["qrs_ms"])
+        assert np.isnan(look["qtcf_ms"])[lost].all()
+        assert np.isnan(look["r_amplitude_mv"])[lost].all()
+        assert not look["p_present"][lost].any()
+        return float(lost.mean())
+
+    assert unread("sinus") < 0.05
+    assert unread("vt") > 0.7  # of drawn strips 0.88: their QRS is wide at 160 beats a minute
+
+
 def test_the_history_draws_the_strips_of_every_step() -> None:
     last = walk("vitals", 3)[-1]
     sights = last.sights[2]
