@@ -1,9 +1,10 @@
 """``Drawing``: the strips of a world model's states, drawn when somebody looks, so that they show what was said.
 
 A state says what a look would read. Its strip is drawn from the patient's first one: McSharry's model of that strip
-moved to these intervals, as a strip (``"warp"``) or as the anchor of latent diffusion (``"diffusion"``, the paper's
-way). The loop is closed: what was drawn is measured, asked for again less its own error with the same noise, and the
-better of the two is kept. All noise of a strip comes from its key, so that it looks the same whenever it is drawn.
+moved to these intervals, as a strip (``"warp"``, where there is a beat to move) or as the anchor of latent diffusion
+(``"diffusion"``, the paper's way). The loop is closed: what was drawn is measured, asked for again less its own error
+with the same noise, and the better of the two is kept. All noise of a strip comes from its key, so that it looks the
+same whenever it is drawn.
 """
 
 from __future__ import annotations
@@ -201,11 +202,13 @@ class Drawing:
     def warped(
         self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> dict[int, np.ndarray]:
-        """Every row's strip ``(12, 1024)`` [mV] without a network: own beats moved, or the own strip stretched."""
+        """Strips ``(12, 1024)`` [mV] by row without a network: own beats moved, or the own strip stretched. Rows that
+        have no beat to move and whose rhythm changes are not among them.
+        """
         records, observed = state.inner["home"], state.inner["home_observed"]
         traces, there = self.traces(records, observed, target, generators, Frequency.of(state))
-        moved = dict(zip(np.flatnonzero(there).tolist(), limb_from_independent(traces)))
-        return {**dict(enumerate(self.whole(records))), **self.stretched(state, target), **moved}
+        moved = zip(np.flatnonzero(there).tolist(), limb_from_independent(traces))
+        return {**self.stretched(state, target), **dict(moved)}
 
     def stretched(self, state: State, target: np.ndarray) -> dict[int, np.ndarray]:
         """The strips ``(12, 1024)`` [mV] of rhythms without a typical beat that go on: the first one, in the rate that

@@ -67,7 +67,7 @@ def study(
     }
     some, k = QUICK_DRAWN if quick else DRAWN
     if isinstance(world, Emits) and world.emits and is_dataclass(world):
-        drawing: Any = replace(world, fidelity="strip")
+        drawing: Any = replace(world, fidelity="strip", draws="diffusion")
         drawn = np.array([d.regret(int(_drawn(drawing, d, k, risk).argmin())) for d in people[:some]])
         same = np.array([d.regret(int(d.risks[:, :k].mean(axis=1).argmin())) for d in people[:some]])
         metrics["regret_drawn"] = metric(

@@ -1,9 +1,9 @@
 """Does a strip show what the state says? Futures are foretold, drawn when looked at, and read again.
 
-People of every situation of the environment, and anybody, take one step in the learned world. Every future is drawn in
-the shipped way (latent diffusion, asked again less its own error), the same without that correction, and by warping the
-patient's own beats; each is measured and read by the findings network. Beside them stand a copy of the first strip, and
-what the codec alone makes of that strip.
+People of every situation of the environment, and anybody, take one step in the learned world. Every future is drawn as
+the world draws (its own beats moved, unless it is told otherwise), by latent diffusion, asked again less its own error,
+and by latent diffusion once; each is measured and read by the findings network. Beside them stand a copy of the first
+strip, and what the codec alone makes of that strip.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 USUAL, SMALL = Size(patients=400, samples=1), Size(patients=40, samples=1)
 MISSES = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
-SHIPPED, ONCE, WARP = "diffusion, closed loop", "diffusion, asked once", "own beats warped"
+SHIPPED, DIFFUSION, ONCE = "as shipped", "diffusion", "diffusion, asked once"
 COPY, CODEC = "copy of the first strip", "the codec alone"
 SIGNS = ("p_present", "regular")
 GROUPS = {"sinus": "sinus rhythm", "af": "atrial fibrillation", "rare": "other rhythms"}
@@ -55,8 +55,9 @@ def study(
     start, later = (concatenate([part[i] for part in parts]) for i in (0, 1))
     rhythm, patient = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
     said, drawn = np.asarray(later.inner["observed"], float), dict[str, np.ndarray]()
-    for name, way, corrections in ((SHIPPED, "diffusion", world.corrections), (ONCE, "diffusion", 0),
-                                   (WARP, "warp", world.corrections)):  # fmt: skip
+    own: str = world.draws  # type: ignore[attr-defined]
+    for name, way, corrections in ((SHIPPED, own, world.corrections), (DIFFUSION, "diffusion", world.corrections),
+                                   (ONCE, "diffusion", 0)):  # fmt: skip
         drawn[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())  # type: ignore[attr-defined]
         progress(len(later))
     first = np.asarray(start.inner["home_observed"], float)
@@ -83,7 +84,7 @@ def study(
          "said": _levels(said[i]), "read": _levels(read[SHIPPED][i])}
         for i in chosen
     ]  # fmt: skip
-    document = result.document("drawing", world, len(np.unique(patient)), size.seeds, metrics, rows)
+    document = result.document("drawing", world, len(np.unique(patient)), size.seeds, metrics, rows, draws=own)
     return {**document, "examples": examples}
 
 
@@ -180,7 +181,7 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, row in document["metrics"].items():
         if not name.endswith("_bias"):
             lines.append({"miss": name, SHIPPED: row["value"], "ci95": row["ci95"],
-                          **{way: row["baselines"].get(way) for way in (ONCE, WARP, COPY, CODEC)}})  # fmt: skip
+                          **{way: row["baselines"].get(way) for way in (DIFFUSION, ONCE, COPY, CODEC)}})  # fmt: skip
     return lines
 
 

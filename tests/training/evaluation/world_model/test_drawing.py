@@ -7,7 +7,7 @@ from worlds import AnalyticWorld
 from ecg_gym.world_model.conditioning import OBSERVED
 from training.evaluation.result import Size
 from training.evaluation.world_model import drawing
-from training.evaluation.world_model.drawing import CODEC, COPY, ONCE, SHIPPED, WARP
+from training.evaluation.world_model.drawing import CODEC, COPY, DIFFUSION, ONCE, SHIPPED
 
 AT = {name: i for i, name in enumerate(OBSERVED)}
 
@@ -21,7 +21,7 @@ def looks(**columns):
 
 def test_a_miss_counts_by_its_size_and_what_cannot_be_read_by_nothing():
     off = looks(qrs_ms=[3.0, -5.0, np.nan, 40.0])
-    error = {SHIPPED: off, ONCE: 2 * off, WARP: off, COPY: off, CODEC: off}
+    error = {SHIPPED: off, ONCE: 2 * off, DIFFUSION: off, COPY: off, CODEC: off}
     group = np.array(["sinus", "sinus", "sinus", "rare"])
     metrics = drawing._misses(error, group, np.arange(4))
     assert metrics["sinus_qrs_ms"]["value"] == 4.0
