@@ -199,8 +199,8 @@ def trend_hours() -> float:
 def potassium_trend(patient: Patient) -> float:
     """How a person's own potassium moves [mmol/L per h] while nobody treats what moves it; 0 where it is unknown."""
     numbers = (patient.potassium, patient.creatinine_clearance)
-    known = [np.array([np.nan if value is None else value]) for value in numbers]
-    return float(potassium_trends(*known, np.array(["renal_failure" in patient.conditions]))[0])
+    potassium, clearance = (np.array([np.nan if value is None else value]) for value in numbers)
+    return float(potassium_trends(potassium, clearance, np.array(["renal_failure" in patient.conditions]))[0])
 
 
 def potassium_trends(potassium: np.ndarray, clearance: np.ndarray, failing: np.ndarray) -> np.ndarray:

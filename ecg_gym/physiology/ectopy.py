@@ -202,7 +202,7 @@ def overlay(trace: np.ndarray, places: Sequence[Placement], level_mv: np.ndarray
     """The strip ``(8, 1024)`` [mV] with these episodes drawn over what was there, faded in and out."""
     out = np.array(trace, dtype=np.float32)
     before, fade = (1e-3 * parameters.value("ectopy", name) for name in ("before", "fade"))
-    grid = np.arange(MODEL_SAMPLES) / MODEL_RATE_HZ
+    grid, level = np.arange(MODEL_SAMPLES) / MODEL_RATE_HZ, np.broadcast_to(level_mv, len(INDEPENDENT_LEADS))
     for place in places:
         since = grid - (place.at_s - before)
         length = (place.episode.signal.shape[1] - 1) / MODEL_RATE_HZ
@@ -212,7 +212,6 @@ def overlay(trace: np.ndarray, places: Sequence[Placement], level_mv: np.ndarray
         own = np.arange(place.episode.signal.shape[1]) / MODEL_RATE_HZ
         weight = np.clip(np.minimum(since[there], length - since[there]) / fade, 0, 1).astype(np.float32)
         for lead in range(len(INDEPENDENT_LEADS)):
-            level = level_mv if np.isscalar(level_mv) else level_mv[lead]
-            ectopic = np.interp(since[there], own, place.episode.signal[lead]) + level
+            ectopic = np.interp(since[there], own, place.episode.signal[lead]) + level[lead]
             out[lead, there] += weight * (ectopic - out[lead, there])
     return out

@@ -272,7 +272,7 @@ class Drawing:
         p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
         mine = [generators[int(i)] for i in rows]
         beats = draw_beats(mine, targets[:, 0], column["rr_sd_ms"][rows], regular)
-        chosen, own = fits[rows], self.ectopy([records[i] for i in rows])
+        chosen, own = fits[rows], self.ectopy([records[int(i)] for i in rows])
         columns = (mine, beats, chosen.first_s, own, ectopic.often[rows], ectopic.least[rows])
         series = [with_episodes(*row) for row in zip(*columns)]
         traces = anchor_traces(chosen, targets, np.stack([row for row, _ in series]), p_present=p, abstain=False)

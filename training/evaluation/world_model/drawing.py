@@ -55,15 +55,15 @@ def study(
     start, later = (concatenate([part[i] for part in parts]) for i in (0, 1))
     rhythm, patient = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
     said, drawn = np.asarray(later.inner["observed"], float), dict[str, np.ndarray]()
-    own: str = world.draws  # type: ignore[attr-defined]
+    own: str = world.draws
     for name, way, corrections in ((SHIPPED, own, world.corrections), (DIFFUSION, "diffusion", world.corrections),
                                    (ONCE, "diffusion", 0)):  # fmt: skip
-        drawn[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())  # type: ignore[attr-defined]
+        drawn[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())
         progress(len(later))
     first = np.asarray(start.inner["home_observed"], float)
     read = {name: observe_strips(strips).astype(float) for name, strips in drawn.items()} | {COPY: first}
     error = {name: values - said for name, values in read.items()}
-    error[CODEC] = observe_strips(world.drawing.seen(start.inner["home"])).astype(float) - first  # type: ignore[attr-defined]
+    error[CODEC] = observe_strips(world.drawing.seen(start.inner["home"])).astype(float) - first
     group = np.select([rhythm == "sinus", rhythm == "af"], ["sinus", "af"], "rare")
     metrics = _misses(error, group, patient)
     foretold = np.asarray(later.inner["findings"])
@@ -93,8 +93,8 @@ def _futures(world: World, truth: World, patients: int, seed: int) -> tuple[Stat
     starts = scenario_starts(1)
     each = max(1, patients // (2 * len(starts)))
     parts = [transitions(truth, patients - each * len(starts), seed)]
-    for number, start in enumerate(starts):
-        people = held_out_patients(truth, each, 1000 * (seed + 1) + number, **start.who)
+    for number, situation in enumerate(starts):
+        people = held_out_patients(truth, each, 1000 * (seed + 1) + number, **situation.who)
         others = transitions(truth, each, 1000 * (seed + 1) + number)  # whose treatments and steps these people get
         n = min(len(people), len(others))
         parts.append(replace(others[np.arange(n)], start=people[:n]))
