@@ -13,6 +13,8 @@ from functools import cache, cached_property
 import numpy as np
 from scipy.sparse import csr_matrix
 
+_KEY_DECIMALS = 6  # of positions, weights and directions that tell one graph from another
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -57,10 +59,11 @@ class Graph:
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits of the arrays."""
+        """Sixteen hexadecimal digits of the arrays, rounded: processors differ in the last bits of a cosine."""
         digest = hashlib.sha256()
         for part in (self.position, self.edges, self.weight, self.fibre, self.features):
-            digest.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
+            rounded = np.round(np.asarray(part, dtype=np.float64), _KEY_DECIMALS) + 0.0  # no negative zero
+            digest.update(np.ascontiguousarray(rounded).tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property

@@ -12,7 +12,6 @@ MISSED = {  # known and left alone: see the study's page
     "dofetilide-750",  # the same
     "ranolazine-label",  # patients; SCR-002 found twice that slope
     "procainamide-qt",  # 24 ms, 40 seen in eight patients who were paced; the slope of its metabolite is met
-    "esmolol-gone",  # a half-life of 9 min leaves more than nothing after 18
 }
 
 

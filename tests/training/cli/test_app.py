@@ -212,11 +212,13 @@ def test_any_rate_any_order_any_spelling_gives_the_same_ranking(tmp_path: Path, 
     order = list(reversed(range(12)))
     names = [LEADS[i].lower() for i in order]
     path = a_record(tmp_path, slow[order], fs=250, sig_name=names)
-    words = ("--drugs", "diltiazem,placebo", "--samples", 2, "--json")
+    words = ("--drugs", "diltiazem,placebo", "--samples", 16, "--json")
     other = json.loads(run("plan", path, *words, "--out", tmp_path / "a").stdout)
     plain = json.loads(run("plan", DEMO, *words, "--out", tmp_path / "b").stdout)
     assert other["intervals"]["hr_bpm"] == pytest.approx(plain["intervals"]["hr_bpm"], abs=1)
-    assert other["candidates"][0]["treatment"] == plain["candidates"][0]["treatment"]
+    scores = [{row["treatment"]: row["score"] for row in plan["candidates"]} for plan in (other, plain)]
+    best = [min(row, key=row.get) for row in scores]
+    assert scores[1][best[0]] == pytest.approx(scores[1][best[1]], abs=0.02)  # ways of giving it may tie
 
 
 def test_write_record_round_trip(tmp_path: Path, signal: np.ndarray) -> None:
