@@ -306,9 +306,11 @@ def write(world, folder):
 def test_weights_come_back_as_they_were(world, state, tmp_path):
     digest = write(world, tmp_path)
     for path in (tmp_path, tmp_path / "world_model.safetensors"):
-        loaded = WorldModel.load(path, steps=3, sampler=None)
+        loaded = WorldModel.load(path, steps=3, sampler=None, draws="diffusion")
         assert loaded.sha256 == digest
-        again, first = (w.step(state, [DOFETILIDE] * 4, generators(4)).ecg for w in (loaded, world))
+        # one drawing each: which of two drawings shows better what was said is a choice, and rounding can turn it
+        once = (replace(w, corrections=0) for w in (loaded, world))
+        again, first = (w.step(state, [DOFETILIDE] * 4, generators(4)).ecg for w in once)
         assert np.abs(again - first).max() < 0.01 * np.abs(first).max()  # stored as float16
 
 
