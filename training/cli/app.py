@@ -399,9 +399,9 @@ def train_policy(
 
     folder = out or Path("runs") / f"policy-{algorithm}-{world}"
     with entrance(), progress_bar() as bar:
-        task = bar.add_task("training seeds", total=seeds)
-        for path in policy_training.train_policy(algorithm, writable(folder), steps, seeds, world, envs):
-            bar.advance(task)
+        task = bar.add_task(f"steps of {seeds} trainings", total=steps * seeds)
+        done = lambda n: bar.advance(task, n)  # noqa: E731
+        for path in policy_training.train_policy(algorithm, writable(folder), steps, seeds, world, envs, progress=done):
             _SAY.print(f"policy   {path}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 
 def fit(
-    venv: Any, algorithm: str, settings: Mapping[str, Any], steps: int, every: int, seed: int, folder: Path
-) -> tuple[Any, dict[str, Any]]:
+    venv: Any, algorithm: str, settings: Mapping[str, Any], steps: int, every: int, seed: int, folder: Path,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
     """Trains to ``steps`` from the last checkpoint in ``folder``, one ``every`` so many steps; closes the envs.
 
     Returns the model and its diary: ``steps``, ``returns`` of all episodes, ``cpu_seconds`` and ``curve``, a row
@@ -31,9 +32,10 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         model, diary = _begin(venv, algorithm, settings, seed, folder)
+        progress(model.num_timesteps)
         if (left := steps - model.num_timesteps) > 0:
             venv.seed(seed + model.num_timesteps)
-            keeper = _keeper(diary, folder, every)
+            keeper = _keeper(diary, folder, every, progress)
             model.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # schedules span it all
             _keep(model, diary, folder)
     finally:
@@ -74,7 +76,7 @@ def _begin(
     return model, {"steps": 0, "returns": [], "curve": [], "cpu_seconds": 0.0}
 
 
-def _keeper(diary: dict[str, Any], folder: Path, every: int) -> Any:
+def _keeper(diary: dict[str, Any], folder: Path, every: int, progress: Callable[[int], None]) -> Any:
     """A callback that notes the returns and keeps a checkpoint between two rollouts, when one is due."""
     from stable_baselines3.common.callbacks import BaseCallback
 
@@ -91,6 +93,7 @@ def _keeper(diary: dict[str, Any], folder: Path, every: int) -> Any:
         def _on_step(self) -> bool:
             ended = [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
             diary["returns"].extend(round(float(r), 4) for r in ended)
+            progress(self.training_env.num_envs)
             return True
 
         def _on_training_end(self) -> None:

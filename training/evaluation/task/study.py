@@ -21,6 +21,7 @@ import numpy as np
 from ecg_gym.envs.scenarios import load_scenarios
 from ecg_gym.io import write_bytes
 from training.evaluation import result
+from training.evaluation.benchmark import policy_training
 from training.evaluation.benchmark.hashes import canonical, tables_sha256
 from training.evaluation.task import learner
 from training.evaluation.task.play import POLICIES, Constant, Course, constants, patients_of, play, setup_of
@@ -57,7 +58,7 @@ def study(
     """The document; what was played before with the same tables and the same size is read from ``folder``."""
     scenarios = names or tuple(load_scenarios())
     played = {name: _scenario(name, size, folder, progress) for name in scenarios}
-    curve: list[dict[str, float]] = []
+    curve: list[list[float]] = []
     if size.ppo_steps:
         curve = _learned(size, folder, played, progress)
     rows = [row for name, courses in played.items() for row in _rows(name, courses)]
@@ -114,12 +115,17 @@ def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, 
     return {**courses, "words": str(menu[fixed]), "means": means}
 
 
-def _learned(
-    size: Size, folder: Path, played: dict[str, Any], progress: Callable[[str], None]
-) -> list[dict[str, float]]:
+def _learned(size: Size, folder: Path, played: dict[str, Any], progress: Callable[[str], None]) -> list[list[float]]:
     """MaskablePPO's curve; its courses join those that were played."""
     home = folder / "parts" / f"ppo-{_digest(size, 'ppo')[:12]}"
-    model, curve = learner.train(home, size.ppo_steps, size.risk, lambda n: progress(f"MaskablePPO {n}"))
+    done = 0
+
+    def more(steps: int) -> None:
+        nonlocal done
+        done += steps
+        progress(f"MaskablePPO {done}")
+
+    model, curve = learner.train(home, size.ppo_steps, size.risk, more)
     policy = learner.Learned(model, size.risk)
     for name in played:
         setup, streams = setup_of(name, size.risk, "formulary"), patients_of(name, size.patients)
@@ -143,7 +149,7 @@ def _kept(
 
 def _digest(size: Size, what: str) -> str:
     """Of all that a part depends on: the tables, whom it is played on, and its own settings."""
-    taught = [size.ppo_steps, learner.FASTEST, repr(learner.SETTINGS)]
+    taught = [size.ppo_steps, policy_training.SETTINGS[learner.ALGORITHM]]
     constant = dict.fromkeys(("constant", "one dose"), size.lucks)
     own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: taught, "ppo": taught, **constant}
     clocks = {name: [s.clock.dt_hours, s.clock.steps, list(s.offers), repr(s.people), repr(s.kinds)]
@@ -270,7 +276,7 @@ def figure(document: Mapping[str, Any]) -> Figure:
     left.set_xlim(-0.2, 1.5)
     left.legend()
     curve = document["curve"]
-    right.plot([row["steps"] for row in curve], [row["return"] for row in curve], color="#1c1c24")
+    right.plot([steps for steps, *_ in curve], [earned for _, earned, _ in curve], color="#1c1c24")
     right.set(
         xlabel="steps of MaskablePPO on the default id", ylabel="mean return of the episodes since the last point"
     )

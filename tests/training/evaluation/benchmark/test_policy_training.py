@@ -12,7 +12,7 @@ pytest.importorskip("sb3_contrib")
 from training.evaluation.benchmark import learners, policy_training
 from training.evaluation.benchmark.evaluation import Evaluation, Job, play
 
-SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
+SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "learning_rate": 1e-3}
 REPLAY = {"learning_starts": 8, "buffer_size": 64, "batch_size": 8, "train_freq": 2}
 
 
