@@ -152,10 +152,7 @@ def _digest(size: Size, what: str) -> str:
     taught = [size.ppo_steps, policy_training.SETTINGS[learner.ALGORITHM]]
     constant = dict.fromkeys(("constant", "one dose"), size.lucks)
     own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: taught, "ppo": taught, **constant}
-    clocks = {name: [s.clock.dt_hours, s.clock.steps, list(s.offers), repr(s.people), repr(s.kinds)]
-              for name, s in load_scenarios().items()}  # fmt: skip
-    told = {"tables": tables_sha256(), "scenarios": clocks, "patients": size.patients, "risk": size.risk,
-            "own": own.get(what)}  # fmt: skip
+    told = {"tables": tables_sha256(), "patients": size.patients, "risk": size.risk, "own": own.get(what)}
     return hashlib.sha256(canonical(told).encode()).hexdigest()
 
 
