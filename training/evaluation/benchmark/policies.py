@@ -71,7 +71,8 @@ class Named:
 
 
 HISTORY = {"belief": "history"}
-KIND_CONSTANT = "kind-constant"  # told the kind; the other rows of the table are planners
+KIND_CONSTANT = "kind-constant"  # told the kind; the rows of the table are planners
+TRUTH_SEARCH = "truth-search"  # all patients of a block at once
 TABLE: dict[str, Named] = {
     "random": Named("any allowed treatment", RandomPlanner),
     "watch": Named("watch and wait, always", WatchAndWait),
@@ -79,7 +80,7 @@ TABLE: dict[str, Named] = {
     "kitchen-sink": Named("always another allowed drug", KitchenSink),
     "constant-search": Named("the best constant of each patient, chosen in the truth", ConstantSearchPlanner,
                              {"k": 4}, TRUTH),
-    "search": Named("closed-loop tree search in the truth", TreeSearchPlanner, {"budget": 400}, TRUTH),
+    "search": Named("closed-loop tree search in the truth", TreeSearchPlanner, {"budget": 400}, TRUTH, 0.2),
     "paper": Named("the paper's ranking in the learned world: mean-variance, three futures, one step",
                    ExhaustivePlanner, {"k": 3, "risk_aversion": 0.6, "horizon": 1, **HISTORY}, MODEL, 0.5),
     "model-search": Named("closed-loop tree search in the learned world", TreeSearchPlanner,
@@ -110,14 +111,19 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
         from training.evaluation.benchmark.kind_constant import KindConstant
 
         return Policy(words, digest(words), lambda envs, kinds, s: KindConstant.of(envs, kinds))
+    if words == TRUTH_SEARCH:
+        from training.evaluation.benchmark.truth_search import Search, TruthSearch
+
+        settings = digest([words, vars(Search())])
+        return Policy(words, settings, lambda envs, kinds, s: TruthSearch.of(envs, s))
     if name in TABLE:
         return _named(words, TABLE[name], changes, model)
     if ":" in words:
         made = attribute_named(words)
         return Policy(policy, _source_hash(made), lambda envs, kinds, s: acting(made, envs, s))
     raise ValueError(
-        f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT))}, the path of a .zip of "
-        "Stable-Baselines3, or 'package.module:name'; check the spelling"
+        f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT, TRUTH_SEARCH))}, the path of a .zip "
+        "of Stable-Baselines3, or 'package.module:name'; check the spelling"
     )
 
 

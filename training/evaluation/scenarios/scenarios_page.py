@@ -36,7 +36,7 @@ RETURNS = """## Returns of the anchors
 
 Minus the risk-hours of an episode (risk 0 to 1 times hours; a death costs what is left and more), mean over {episodes}
 virtual patients per scenario with its 95 % interval; the same patients for everybody, judged by vitals. *Best constant*
-and *search* know the truth: the best single treatment of each patient, and a closed-loop tree search. *Gap* is how much
+and *truth-search* know the truth: the best single treatment of each patient, and a closed-loop search. *Gap* is how much
 of the way from random to the better of these two the guideline covers. Deaths are per 1,000 episodes of watching.
 """
 

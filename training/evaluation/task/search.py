@@ -45,6 +45,10 @@ class Search:
 
     def __call__(self, task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:
         """The entries ``(B,)`` that the plans with the highest mean return begin with."""
+        return self.decide(task, episode, rng)[0]
+
+    def decide(self, task: Task, episode: Episode, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The same entries ``(B,)``, and how many steps of the world were imagined for each row ``(B,)``."""
         seeds = rng.integers(0, 2**64, (2, len(episode), 2), dtype=np.uint64)
         plans = self._plans(task, episode, seeds[0])
         value = self._values(task, episode, plans, seeds[0], self.futures)
@@ -55,7 +59,11 @@ class Search:
         fresh = self._values(task, episode, few, seeds[1], self.again)
         final = (self.futures * first + self.again * fresh) / (self.futures + self.again)
         order = np.lexsort((-final, few.row))
-        return few.now[order[np.searchsorted(few.row[order], np.arange(len(episode)))]]
+        chosen = few.now[order[np.searchsorted(few.row[order], np.arange(len(episode)))]]
+        size = len(episode)
+        ahead = np.minimum(self.ahead, episode.horizon - episode.steps)
+        tried, met = (np.bincount(some.row, minlength=size) for some in (plans, few))
+        return chosen, episode.allowed.sum(axis=1) + ahead * (self.futures * tried + self.again * met)
 
     def _plans(self, task: Task, episode: Episode, seeds: np.ndarray) -> Plans:
         """Every allowed treatment alone, and before each one that is allowed after it and not after watching."""

@@ -85,7 +85,7 @@ def test_policies_of_every_sort_play_the_same_patients(policy, evaluation, folde
 
 
 @pytest.mark.parametrize(
-    "policy", ["kind-constant", "kitchen-sink", "constant-search:k=1", "search:budget=6", "random"]
+    "policy", ["kind-constant", "kitchen-sink", "constant-search:k=1", "search:budget=6", "truth-search", "random"]
 )
 def test_rows_of_the_table_play_within_the_mask(policy, evaluation) -> None:
     rows = play(Job(replace(evaluation, episodes=2), policy, "model", SCENARIO, 0, 0))

@@ -29,7 +29,7 @@ def rows_of(evaluation, risk_hours: dict[str, float]):
 @pytest.fixture(scope="module")
 def result():
     evaluation = scenarios.evaluation_of(["svt", "healthy_volunteer"], 4)
-    hours = {"random": 4.0, "watch": 6.0, "constant-search": 3.0, "guideline": 2.5, "search": 2.0}
+    hours = {"random": 4.0, "watch": 6.0, "constant-search": 3.0, "guideline": 2.5, "truth-search": 2.0}
     changes = {"true_change": -80.0, "model_change": -60.0, "true_risk": -0.4, "model_risk": 0.1}
     signs = [{"scenario": "svt", "treatment": "adenosine", "moves": "hr_bpm", **changes}]
     return scenarios.study(evaluation, rows_of(evaluation, hours), signs)
@@ -38,10 +38,10 @@ def result():
 def test_anchors_carry_returns_gaps_and_deaths(result) -> None:
     anchors = result["scenarios"]["svt"]["anchors"]
     assert set(anchors) == set(ANCHORS)
-    assert anchors["search"]["return"] == pytest.approx(-1.85)
-    assert anchors["search"]["return_ci95"][0] < -1.85 < anchors["search"]["return_ci95"][1]
+    assert anchors["truth-search"]["return"] == pytest.approx(-1.85)
+    assert anchors["truth-search"]["return_ci95"][0] < -1.85 < anchors["truth-search"]["return_ci95"][1]
     assert result["scenarios"]["svt"]["gap"] == {"value": pytest.approx(2.0), "guideline": pytest.approx(0.75)}
-    assert (anchors["watch"]["deaths"], anchors["search"]["deaths"]) == (250.0, 0.0)
+    assert (anchors["watch"]["deaths"], anchors["truth-search"]["deaths"]) == (250.0, 0.0)
     assert anchors["watch"]["harm"] == pytest.approx(100)
     assert len(scenarios.summary(result)) == 2 * len(ANCHORS)
 
