@@ -22,8 +22,8 @@ HEAD = """# Mean risk-hours per episode of the anchors, their standard errors an
 
 
 def evaluation_of(scenarios: tuple[str, ...], patients: int) -> Evaluation:
-    """Where the anchors are played; judged by vitals, which a thousand patients can be."""
-    return Evaluation("validation", scenarios, patients, START, fidelity="vitals")
+    """Where the anchors are played; judged as the rows of the leaderboard are."""
+    return Evaluation("validation", scenarios, patients, START)
 
 
 def freeze(evaluation: Evaluation, folder: Path, file: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ecg_gym.statistics import LEVEL, Anchor, gap_in_errors, holm, normalised, p
 from training.evaluation.benchmark.evaluation import Evaluation, Row
 
 ANCHORS = Path(__file__).with_name("anchors.yaml")
+JUDGED_BY = ("tier", "fidelity", "risk_sha256", "tables_sha256")  # of a protocol: what a score and its ends must share
 LEAST_ERRORS = 5.0  # standard errors that the anchors must be apart for a normalised score
 Table = Mapping[str, Sequence[Sequence[Row]]]  # scenario -> [training seed][patient]
 
@@ -33,13 +33,14 @@ class Anchors:
     high_name: str
 
 
-@lru_cache(maxsize=2)
-def load_anchors(path: Path = ANCHORS) -> dict[str, Anchors]:
-    """The frozen anchors by scenario; empty where none were frozen yet."""
+def load_anchors(evaluation: Evaluation, path: Path = ANCHORS) -> dict[str, Anchors]:
+    """The frozen anchors by scenario; empty where none were frozen, or where they were judged in another way."""
     if not path.is_file():
         return {}
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["scenarios"]
-    return {name: _anchors(row) for name, row in rows.items()}
+    document, asked = yaml.safe_load(path.read_text(encoding="utf-8")), evaluation.to_json_dict()
+    if any(document["protocol"][key] != asked[key] for key in JUDGED_BY):
+        return {}
+    return {name: _anchors(row) for name, row in document["scenarios"].items()}
 
 
 def _anchors(row: Mapping[str, Mapping[str, Any]]) -> Anchors:
@@ -55,9 +56,10 @@ def scored(
     """The whole result; :func:`summary` is the part that ``--json`` prints.
 
     ``ours`` and ``guideline`` are tables of rows; patients that both have are compared. Scenarios without any are left
-    out. ``normalised`` is None without anchors, or where they are less than five standard errors apart.
+    out. ``normalised`` is None without anchors judged in the same way, or where they are less than five standard errors
+    apart.
     """
-    frozen = load_anchors() if anchors is None else anchors
+    frozen = load_anchors(evaluation) if anchors is None else anchors
     paired = {
         name: pairs for name in evaluation.scenarios if (pairs := _pairs(ours[name], guideline[name])) is not None
     }

@@ -36,8 +36,8 @@ RETURNS = """## Returns of the anchors
 
 Minus the risk-hours of an episode (risk 0 to 1 times hours; a death costs what is left and more), mean over {episodes}
 virtual patients per scenario with its 95 % interval; the same patients for everybody, judged by vitals. *Best constant*
-and *truth-search* know the truth: the best single treatment of each patient, and a closed-loop search. *Gap* is how much
-of the way from random to the better of these two the guideline covers. Deaths are per 1,000 episodes of watching.
+and *truth-search* know the truth: the best single treatment of each patient, and a closed-loop search. *Gap* is how
+much of the way from random to the better of these two the guideline covers. Deaths are per 1,000 episodes of watching.
 """
 
 SIGNS = """## Direction of effects in the learned world

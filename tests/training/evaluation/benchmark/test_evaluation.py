@@ -8,6 +8,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 from worlds import AnalyticRisk, AnalyticWorld
 
@@ -20,7 +21,7 @@ from training.evaluation.benchmark import board
 from training.evaluation.benchmark.evaluation import BLOCK, Entry, Evaluation, Job, Rows, evaluate, jobs, play, table
 from training.evaluation.benchmark.hashes import canonical
 from training.evaluation.benchmark.policies import MODEL, TABLE, load_policy
-from training.evaluation.benchmark.scores import Anchors, scored, summary
+from training.evaluation.benchmark.scores import Anchors, load_anchors, scored, summary
 from training.evaluation.benchmark.submission import read_submission, verify, write_submission
 
 SCENARIO = "svt"
@@ -296,3 +297,15 @@ def test_the_command_prints_the_document_and_nothing_else(tmp_path) -> None:
     assert document["policy"] == "planners:WatchAndWait"
     assert set(document["scenarios"]["svt"]) == KEYS
     assert document["scenarios"]["svt"]["n"] == 2
+
+
+def test_anchors_judged_in_another_way_are_no_ends_of_a_score(evaluation, tmp_path) -> None:
+    one = {"risk_hours": 2.0, "standard_error": 0.1, "n": 50}
+    ends = {"random": {**one, "risk_hours": 5.0}, "constant-search": one, "truth-search": {**one, "risk_hours": 1.0}}
+    for key, there in (("fidelity", False), ("tables_sha256", False), ("split", True), ("episodes", True)):
+        protocol = {**evaluation.to_json_dict(), key: "another"}
+        (tmp_path / f"{key}.yaml").write_text(yaml.safe_dump({"protocol": protocol, "scenarios": {"svt": ends}}))
+        frozen = load_anchors(evaluation, tmp_path / f"{key}.yaml")
+        assert bool(frozen) == there, key
+    assert frozen["svt"] == Anchors(Anchor(-5.0, 0.1, 50), Anchor(-1.0, 0.1, 50), "truth-search")
+    assert not load_anchors(evaluation, tmp_path / "absent.yaml")
