@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -510,6 +512,36 @@ def train_proposer(
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
     _train("proposer", proposer, preset, (device, 1, seed), out, resume, "rankings/rankings_*.npz", inputs, work)
+
+
+@train.command("baseline")
+def train_baseline(
+    name: Annotated[
+        str, typer.Argument(help="wgan, stylegan, cecg-gan, tts-cgan, ode-gan, diffusets, diffusets-before or dadm.")
+    ],
+    data: Annotated[
+        Path, typer.Option(help="Folder of shards of virtual trials (`ecg-gym train world-model` makes them).")
+    ],
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser; default 6000.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="CPU minutes; the schedule of the steps is shortened to them.")
+    ] = None,
+    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
+    out: Run = None,
+    resume: Resume = True,
+    seed: RunSeed = None,
+    device: Device = None,
+) -> None:
+    """A rival generator, on the pairs that our denoiser learns from; for `ecg-gym study baselines`."""
+    from training import train_baseline as module
+    from training.rivals.catalogue import preset_named
+
+    def work(chosen: Any, folder: Path) -> Path:
+        return module.run(chosen, data, folder, codec)
+
+    presets = SimpleNamespace(preset_named=partial(preset_named, steps=steps, minutes=minutes))
+    inputs = {"codec": codec or ASSETS / "vae.safetensors"}
+    _train("baseline", presets, name, (device, 1, seed), out, resume, data.absolute() / "trials_*.npz", inputs, work)
 
 
 @train.command("all")

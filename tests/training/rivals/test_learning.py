@@ -1,0 +1,83 @@
+"""Each rival learns toy pairs whose conditional law is known; a run that was killed goes on with the same losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ecg_gym.core import R_PEAK_OFFSET_S
+from training import loop
+from training.evaluation.questions import fair_crps
+from training.loop import LoopConfig
+from training.rivals.catalogue import DIFFUSION, NETWORKS, network
+from training.rivals.condition import TEXT, Condition
+from training.rivals.layers import Shape
+from training.rivals.ode_gan import CENTRE_S, HEIGHT_MV, LEADS, WIDTH_S, waves_at
+
+PAIRS, FACTS, SD = 256, 8, 0.3
+SHAPE = Shape(channels=2, columns=128, facts=FACTS, width=24, condition=24)
+
+
+def toy(in_mv: bool, seed: int = 0, n: int = PAIRS) -> tuple[dict[str, Tensor], np.ndarray]:
+    """Pairs whose strips have one height, normal about the first number of the condition with an SD of ``SD``."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(n)
+    height = x + SD * rng.standard_normal(n)
+    facts = np.zeros((n, FACTS))
+    facts[:, 0] = x
+    tensors = {
+        "before": torch.zeros(n, 2, 128),
+        "facts": torch.tensor(facts, dtype=torch.float32),
+        "text": torch.zeros(n, TEXT),
+        "after": strips_of(height)
+        if in_mv
+        else torch.tensor(height, dtype=torch.float32)[:, None, None].repeat(1, 2, 128),
+    }
+    return tensors, height
+
+
+def strips_of(height: np.ndarray) -> Tensor:
+    """Strips [mV] whose R waves are 0.8 mV and 0.3 mV a unit of height."""
+    n = len(height)
+    wave = [torch.tensor(values).expand(n, LEADS, -1).clone() for values in (CENTRE_S, WIDTH_S, HEIGHT_MV)]
+    wave[2][:, :, 2] += 0.3 * torch.tensor(height, dtype=torch.float32)[:, None]
+    return waves_at(*wave, torch.full((n, 16), 0.85), R_PEAK_OFFSET_S)
+
+
+def height_of(drawn: Tensor, in_mv: bool) -> np.ndarray:
+    """The height of strips ``(..., C, T)``, as they were made."""
+    if not in_mv:
+        return drawn.mean(dim=(-2, -1)).numpy()
+    first = drawn[..., : 2 * int(R_PEAK_OFFSET_S * 102.4)].amax(dim=-1).mean(dim=-1)
+    return ((first - strips_of(np.zeros(1)).amax()) / 0.3).numpy()
+
+
+def config(name: str, steps: int) -> LoopConfig:
+    """As rivals are trained, faster."""
+    gan = name not in DIFFUSION
+    return LoopConfig(
+        steps=steps, learning_rate=3e-3, warmup=5, weight_decay=0.0, betas=(0.0, 0.9) if gan else (0.9, 0.99),
+        clip=10.0 if gan else 1.0, ema_decay=0.9, save_every=4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_hundred_steps_beat_the_marginal(name: str) -> None:
+    rival = network(name, SHAPE)
+    tensors, _ = toy(rival.in_mv)
+    for stage in range(1, rival.stages + 1):
+        state = loop.start(rival.of_stage(stage), config(name, 200 // rival.stages))
+        for _ in loop.train(state, loop.uniform_rows(tensors, 32)):
+            pass
+        rival.load_state_dict(state.ema.state_dict())
+    unseen, height = toy(rival.in_mv, 1, 64)
+    known = Condition.of(unseen)
+    drawn = height_of(rival.eval().samples(known, 8, torch.Generator().manual_seed(0)), rival.in_mv)
+    marginal = np.random.default_rng(2).normal(0, np.hypot(1, SD), size=(200, 64))
+    own, trivial = fair_crps(drawn.T, height).mean(), fair_crps(marginal, height).mean()
+    turned = fair_crps(drawn[::-1].T, height).mean()
+    print(name, own, trivial, turned, drawn.std(axis=1).mean())
+    assert own < 0.9 * trivial
+    assert turned > own, "it listens: conditions of others make it worse"
