@@ -145,6 +145,49 @@ def calibration(
     _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
 
 
+@app.command()
+def baselines(
+    rivals: Annotated[
+        list[Path] | None, typer.Option(help="Folder of `train baseline`, or one of such folders; repeatable.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Shards that the rivals learned from, for the nearest training strip.")
+    ] = None,
+    model: result.Model = None,
+    patients: result.Patients = None,
+    samples: result.Samples = None,
+    seeds: result.Seeds = 1,
+    endpoint: Endpoint = None,
+    chat_model: ChatModel = "default",
+    remote: Remote = False,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Our model beside rival generators trained alike, the majority class, pharmacology and a copy.
+
+    With --endpoint a language model says the intervals, zero-shot; its exchanges are kept beside the numbers.
+    """
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+    from training.evaluation.world_model import baselines as module
+    from training.rivals.chat import ChatWorld
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    with entrance():
+        world = WorldModel.load(model)
+        table = module.load_rivals(list(rivals or ()), world, data)
+        folder = out or Path("out") / "study-baselines"
+        if endpoint is not None:
+            client = chat_client(endpoint, chat_model, remote, folder)
+            table = module.with_chat(table, ChatWorld(world, client))
+    with progress_bar() as bar:
+        worlds = sum(len(columns) for columns in table.worlds.values())
+        task = bar.add_task("questions", total=module.answers_of(size, quick, worlds))
+        document = module.study(world, VirtualPatient(), size, quick, lambda n: bar.advance(task, n), table)
+    result.finish(document, folder, as_json, module.figure, module.summary(document))
+
+
 @app.command("ablate-epk")
 def ablate_epk(
     model: Annotated[

@@ -43,6 +43,8 @@ _ROWS = (
           "trivial forecasts.", "world_model.calibration"),
     Study("delta-risk", "Predicted against true change of risk: does the model foresee help and harm?",
           "world_model.delta_risk", "truth"),
+    Study("baselines", "Our model beside rival generators trained alike, the majority class, pharmacology and a copy.",
+          "world_model.baselines"),
     Study("decisions", "Whose word is worth following: what the world says, what it draws, pharmacology, chance, a few "
           "futures of the truth.", "world_model.decisions", "truth"),
     Study("drawing", "Does a drawn strip show what the state says: intervals, rhythm and findings read off it again.",

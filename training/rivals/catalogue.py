@@ -24,6 +24,7 @@ NETWORKS: Mapping[str, type[Any]] = {
     "wgan": WGAN, "stylegan": StyleGAN, "cecg-gan": CECGGAN, "tts-cgan": TTSCGAN, "ode-gan": ODEGAN,
     "diffusets": DiffuSETS, "diffusets-before": DiffuSETSBefore, "dadm": DADM,
 }  # fmt: skip
+LEARNING_RATE = {"wgan": 1e-4, "diffusets": 1e-3, "diffusets-before": 1e-3, "dadm": 1e-3}  # peak; else 3e-4
 DIFFUSION = ("diffusets", "diffusets-before", "dadm")
 
 
@@ -54,7 +55,7 @@ def preset_named(
     check_name(name)
     gan = name not in DIFFUSION
     loop = LoopConfig(
-        steps=steps or 6000, learning_rate=3e-4 if gan else 1e-3, warmup=50, weight_decay=0.0,
+        steps=steps or 6000, learning_rate=LEARNING_RATE.get(name, 3e-4), warmup=50, weight_decay=0.0,
         betas=(0.0, 0.9) if gan else (0.9, 0.99), clip=10.0 if gan else 1.0, ema_decay=0.995, device=device or "cpu",
         seconds=None if minutes is None else 60 * minutes, save_every=100,
     )  # fmt: skip

@@ -434,7 +434,7 @@ def accuracies(table: Answers) -> dict[str, Any]:
         def abnormal(
             values: np.ndarray, name: str = name, low: np.ndarray = low, high: np.ndarray = high
         ) -> np.ndarray:
-            value = _column(values, name)
+            value = column_of(values, name)
             return np.where(np.isfinite(value), (value < low) | (value > high), np.nan)
 
         true = abnormal(table.after)
@@ -460,7 +460,7 @@ def accuracies(table: Answers) -> dict[str, Any]:
     return results
 
 
-def _column(values: np.ndarray, name: str) -> np.ndarray:
+def column_of(values: np.ndarray, name: str) -> np.ndarray:
     """A column of ``INTERVALS``, or QT after Bazett from QTcF and rate: QTcB = QTcF RR^(-1/6)."""
     if name != "qtcb_ms":
         return values[:, INTERVALS.index(name)]
