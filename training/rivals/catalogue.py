@@ -35,6 +35,7 @@ class Words:
     title: str
     source: str
     deviations: tuple[str, ...]
+    paper: Mapping[str, tuple[float, float]]  # accuracy and recall [%] of each interval in the paper's Table 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,13 @@ def words_of(name: str) -> Words:
     table = _table()
     row = table["rivals"][name]
     everywhere = () if name == "llm" else table["everywhere"]
-    return Words(str(row["title"]), str(row["source"]), (*row["deviations"], *everywhere))
+    paper = {interval: (float(pair[0]), float(pair[1])) for interval, pair in row.get("paper", {}).items()}
+    return Words(str(row["title"]), str(row["source"]), (*row["deviations"], *everywhere), paper)
+
+
+def all_words() -> list[Words]:
+    """What is said of every rival, the language model last."""
+    return [words_of(name) for name in _table()["rivals"]]
 
 
 @cache

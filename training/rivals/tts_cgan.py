@@ -80,6 +80,7 @@ class TransformerCritic(nn.Module):
 class TTSCGAN(Adversary):
     """The critic also regresses the numbers of the condition off real strips, where the original names a class."""
 
+    critic: TransformerCritic
     noise_size = Z
     penalty_every = 16
 

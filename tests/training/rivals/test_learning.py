@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecg_gym.core import R_PEAK_OFFSET_S
+from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
+from ecg_gym.physiology.mcsharry import unit_waves
 from training import loop
 from training.evaluation.questions import fair_crps
 from training.loop import LoopConfig
@@ -18,6 +19,7 @@ from training.rivals.ode_gan import CENTRE_S, HEIGHT_MV, LEADS, WIDTH_S, waves_a
 
 PAIRS, FACTS, SD = 256, 8, 0.3
 SHAPE = Shape(channels=2, columns=128, facts=FACTS, width=24, condition=24)
+QUICK = ("stylegan", "dadm")  # a GAN and a diffusion; the others are slow tests
 
 
 def toy(in_mv: bool, seed: int = 0, n: int = PAIRS) -> tuple[dict[str, Tensor], np.ndarray]:
@@ -63,7 +65,9 @@ def config(name: str, steps: int) -> LoopConfig:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
 def test_two_hundred_steps_beat_the_marginal(name: str) -> None:
     rival = network(name, SHAPE)
     tensors, _ = toy(rival.in_mv)
@@ -78,6 +82,25 @@ def test_two_hundred_steps_beat_the_marginal(name: str) -> None:
     marginal = np.random.default_rng(2).normal(0, np.hypot(1, SD), size=(200, 64))
     own, trivial = fair_crps(drawn.T, height).mean(), fair_crps(marginal, height).mean()
     turned = fair_crps(drawn[::-1].T, height).mean()
-    print(name, own, trivial, turned, drawn.std(axis=1).mean())
     assert own < 0.9 * trivial
     assert turned > own, "it listens: conditions of others make it worse"
+
+
+def test_the_solution_in_tensors_is_that_of_the_equation() -> None:
+    rng = np.random.default_rng(0)
+    centre = np.array(CENTRE_S) + rng.normal(0, 0.01, (3, len(CENTRE_S)))
+    width = np.array(WIDTH_S) * rng.uniform(0.8, 1.2, (3, len(WIDTH_S)))
+    beats = rng.uniform(0.7, 1.1, (3, 20))
+    exact = unit_waves(
+        centre,
+        width,
+        beats,
+        samples=MODEL_SAMPLES,
+        rate_hz=MODEL_RATE_HZ,
+        first_s=R_PEAK_OFFSET_S,
+        relaxation_per_s=0.0,
+    )
+    height = rng.normal(size=centre.shape)
+    wave = [torch.tensor(part[:, None], dtype=torch.float64) for part in (centre, width, height)]
+    drawn = waves_at(*wave, torch.tensor(beats), R_PEAK_OFFSET_S)[:, 0].numpy()
+    np.testing.assert_allclose(drawn, np.einsum("bw,bwn->bn", height, exact), atol=1e-4)

@@ -53,8 +53,8 @@ def scores(
         if spread is not None and len(samples) > 1:
             own = variance_of(samples[..., i])
             both = np.isfinite(own) & np.isfinite(spread[:, i])
-            parts = (np.where(both, part, np.nan) for part in (own, spread[:, i]))
-            table[f"spread_{short}"] = estimate_ratio(*parts, who, DRAWS, root=True)
+            above, below = (np.where(both, part, np.nan) for part in (own, spread[:, i]))
+            table[f"spread_{short}"] = estimate_ratio(above, below, who, DRAWS, root=True)
     return table | _listening(answer, samples, before, true, who) | _of_strips(answer, who)
 
 

@@ -33,7 +33,7 @@ from training.evaluation.world_model.baseline_answers import (
 )
 from training.evaluation.world_model.baseline_scores import Estimates, majority, scores, verdict
 from training.evaluation.world_model.calibration import numbered, variance_of
-from training.rivals.catalogue import words_of
+from training.rivals.catalogue import all_words, words_of
 from training.rivals.world import WEIGHTS, RivalWorld
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def study(
 
     answers = {OURS: of_words(world, queries, size.samples, progress), f"{OURS}, drawn": drawn(world)}
     if is_dataclass(world) and getattr(world, "draws", "diffusion") != "diffusion":
-        answers[f"{OURS}, latent diffusion"] = drawn(replace(world, draws="diffusion"))  # type: ignore[call-arg]
+        answers[f"{OURS}, latent diffusion"] = drawn(replace(world, draws="diffusion"))
     answers |= trivial(truth, queries, other)
     for name, columns in rivals.worlds.items():
         answers |= {f"{name}, {column}": drawn(by) for column, by in columns.items()}
@@ -142,11 +142,22 @@ def metrics(tables: Mapping[str, Estimates]) -> dict[str, Any]:
 
 
 def rows(tables: Mapping[str, Estimates]) -> list[dict[str, Any]]:
-    """One row per table: whether it works, and the value of every score."""
+    """One row per table: whether it works, the value of every score, and what the paper reports of this method [%]."""
     return [
-        {"row": name, "works": verdict(table), **{score: one["value"] for score, one in table.items()}}
+        {"row": name, "works": verdict(table), **{score: one["value"] for score, one in table.items()},
+         **reported(name.removesuffix(f", {ALONE}"))}
         for name, table in tables.items()
-    ]
+    ]  # fmt: skip
+
+
+def reported(title: str) -> dict[str, float]:
+    """Accuracy and recall [%] of a method in the paper's Table 2; empty for a row that is not in it."""
+    known = {words.title: words.paper for words in all_words()}.get(title, {})
+    return {
+        f"paper_{what}_{interval}": value
+        for interval, pair in known.items()
+        for what, value in zip(("accuracy", "recall"), pair)
+    }
 
 
 def winners(tables: Mapping[str, Estimates]) -> dict[str, str]:
