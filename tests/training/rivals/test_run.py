@@ -74,7 +74,7 @@ def test_words_are_hashed_into_buckets_and_unknown_facts_are_left_out() -> None:
     assert not np.array_equal(hashed("then nothing"), hashed("then quinidine"))
 
 
-@pytest.mark.parametrize("name", ["wgan", "dadm"])
+@pytest.mark.parametrize("name", ["dadm", pytest.param("wgan", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(name: str, pairs: Pairs, tmp_path: Path) -> None:
     chosen = preset(name, 6)
     whole = [row for *row, _ in train_baseline.train(chosen, pairs, tmp_path / "whole", show=False)]

@@ -35,7 +35,9 @@ def world_of(name: str, base: WorldModel, with_forecast: bool) -> RivalWorld:
     return RivalWorld(network(name, shape).eval(), scale, base, with_forecast)
 
 
-@pytest.mark.parametrize(("name", "with_forecast"), [("wgan", False), ("ode-gan", True)])
+@pytest.mark.parametrize(
+    ("name", "with_forecast"), [("wgan", False), pytest.param("ode-gan", True, marks=pytest.mark.slow)]
+)
 def test_a_rival_keeps_the_promises_of_a_world(name: str, with_forecast: bool, base: WorldModel) -> None:
     check_world(world_of(name, base, with_forecast), TREATMENTS)
 
@@ -86,6 +88,7 @@ def test_a_server_that_is_of_no_use_changes_nothing(base: WorldModel) -> None:
     assert world.slips["no answer"] == 1
 
 
+@pytest.mark.slow
 def test_a_language_model_keeps_the_promises_of_a_world(base: WorldModel) -> None:
     check_world(ChatWorld(base, ChatClient(lambda body, seconds: completion(answer()))), TREATMENTS)
 
