@@ -24,6 +24,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
+RivalFolders = Annotated[
+    list[Path] | None,
+    typer.Option("--rivals", help="Folder of `train baseline`, or one of such folders; repeatable."),
+]
 app.command("real-effects")(real.real_effects)
 app.command("leave-one-out")(real.leave_one_out)
 
@@ -147,9 +151,7 @@ def calibration(
 
 @app.command()
 def baselines(
-    rivals: Annotated[
-        list[Path] | None, typer.Option(help="Folder of `train baseline`, or one of such folders; repeatable.")
-    ] = None,
+    rivals: RivalFolders = None,
     data: Annotated[
         Path | None, typer.Option(help="Shards that the rivals learned from, for the nearest training strip.")
     ] = None,
@@ -186,6 +188,33 @@ def baselines(
         task = bar.add_task("questions", total=module.answers_of(size, quick, worlds))
         document = module.study(world, VirtualPatient(), size, quick, lambda n: bar.advance(task, n), table)
     result.finish(document, folder, as_json, module.figure, module.summary(document))
+
+
+@app.command()
+def realism(
+    rivals: RivalFolders = None,
+    model: result.Model = None,
+    patients: result.Patients = None,
+    seeds: result.Seeds = 1,
+    quick: result.Quick = False,
+    out: result.Out = None,
+    as_json: result.Json = False,
+) -> None:
+    """Do drawn strips look real: a classifier that tells them apart, Fréchet distance, precision, recall."""
+    from ecg_gym.virtual_patient import VirtualPatient
+    from ecg_gym.world_model import WorldModel
+    from training.evaluation.world_model import realism as module
+    from training.evaluation.world_model.baselines import load_rivals
+
+    size = result.size_of(module.USUAL, module.SMALL, quick, patients, None, seeds)
+    with entrance():
+        world = WorldModel.load(model)
+        table = load_rivals(list(rivals or ()), world, None)
+    with progress_bar() as bar:
+        worlds = sum(len(columns) for columns in table.worlds.values())
+        task = bar.add_task("strips", total=module.answers_of(size, quick, worlds))
+        document = module.study(world, VirtualPatient(), size, quick, lambda n: bar.advance(task, n), table)
+    result.finish(document, out, as_json, module.figure, module.summary(document))
 
 
 @app.command("ablate-epk")

@@ -45,6 +45,9 @@ _ROWS = (
           "world_model.delta_risk", "truth"),
     Study("baselines", "Our model beside rival generators trained alike, the majority class, pharmacology and a copy.",
           "world_model.baselines"),
+    Study("realism", "Do drawn strips look real: a classifier that tells them apart, Fréchet distance, precision and "
+          "recall.",
+          "world_model.realism"),
     Study("decisions", "Whose word is worth following: what the world says, what it draws, pharmacology, chance, a few "
           "futures of the truth.", "world_model.decisions", "truth"),
     Study("drawing", "Does a drawn strip show what the state says: intervals, rhythm and findings read off it again.",
