@@ -61,6 +61,7 @@ class Adversary(Rival):
         self.register_buffer("turn", torch.zeros((), dtype=torch.long))
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
+        """One strip per row, by the generator."""
         return self.generator(condition, noise)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Parts]:

@@ -34,6 +34,7 @@ class ConvGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
+        """Strips in the form of latents ``(B, C, columns)`` out of ``noise (B, Z)``."""
         known = torch.cat([noise, functional.silu(self.listen(condition))], dim=1)
         vector = functional.silu(self.vector(known))
         x = self.enter(known).unflatten(1, (-1, FIRST))
@@ -124,6 +125,7 @@ class StyleGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
+        """Latents ``(B, C, columns)`` out of the noise of the style and a grain for every token."""
         z, *grains = noise.split([Z, *self.sizes], dim=1)
         style = self.mapping(torch.cat([z, self.listen(condition)], dim=1))
         x = self.start.expand(len(z), -1, -1)
@@ -145,6 +147,7 @@ class Modulated(nn.Module):
         nn.init.ones_(self.scale.bias)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Tokens ``(B, outputs, n)`` of tokens ``(B, inputs, n)`` and ``style (B, style)``."""
         scale = self.scale(style)  # (B, inputs)
         length = torch.einsum("oik,bi->bo", self.weight.square(), scale.square())
         y = functional.conv1d(x * scale[:, :, None], self.weight, padding=self.weight.shape[2] // 2)

@@ -56,6 +56,8 @@ class DADM(Rival):
         return (weight * error.square()).mean(), {"latent": error.square().mean().detach()}
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
+        """A latent per row, both stages together."""
+
         def model(z: Tensor, tau: Tensor) -> Tensor:
             return self._clean(z, tau, condition)
 
@@ -94,6 +96,7 @@ class Control(nn.Module):
         self.gate = nn.Linear(vector, 1)
 
     def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """Additions for tokens ``x (B, width, TOKENS)`` at the noise level of ``time (B, condition)``."""
         vector = functional.silu(time + self.listen(condition))
         expected = condition.facts[:, -len(EXPECTED) :, None]  # the last columns of the facts
         prior = self.name + expected * self.value

@@ -42,6 +42,7 @@ class Listener(nn.Module):
         self.before = nn.Linear(shape.channels * shape.columns, width)
 
     def forward(self, condition: Condition) -> Tensor:
+        """The vector of each row."""
         return self.facts(condition.facts) + self.before(condition.before.flatten(1))
 
 
@@ -54,6 +55,7 @@ class Patches(nn.Module):
         self.conv = nn.Conv1d(channels, width, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The tokens of each row."""
         return self.conv(x)
 
 
@@ -66,6 +68,7 @@ class Unpatch(nn.Module):
         self.head = nn.Conv1d(width, channels * columns // TOKENS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The strip of each row."""
         b, _, tokens = x.shape
         parts = self.head(x).reshape(b, self.channels, -1, tokens)
         return parts.transpose(2, 3).reshape(b, self.channels, self.columns)
@@ -83,6 +86,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """The tokens, plus what the block makes of them under ``vector (B, condition)``."""
         shift, scale = self.film(vector)[:, :, None].chunk(2, dim=1)
         y = self.first(functional.silu(x)) * (1 + scale) + shift
         return x + self.second(functional.silu(y))
@@ -97,6 +101,7 @@ class Attention(nn.Module):
         self.attend = nn.MultiheadAttention(width, heads, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The tokens, plus what each takes from the others."""
         y = self.norm(x.transpose(1, 2))
         return x + self.attend(y, y, y, need_weights=False)[0].transpose(1, 2)
 
@@ -119,6 +124,7 @@ class Critic(nn.Module):
         self.project = nn.Linear(shape.condition, 2 * shape.width)
 
     def forward(self, strip: Tensor, condition: Condition) -> Tensor:
+        """The score ``(B,)`` of each strip."""
         vector = functional.silu(self.listen(condition))
         x = self.patch(torch.cat([strip, condition.before], dim=1) if self.sees_before else strip)
         for block in self.blocks:

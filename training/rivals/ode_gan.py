@@ -67,6 +67,7 @@ class WaveGenerator(nn.Module):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
+        """Strips out of the noise of the waves and the jitter of the beats, ``(B, Z + BEATS)``."""
         z, jitter = noise.split([Z, BEATS], dim=1)
         hidden = self.layers(torch.cat([z, functional.silu(self.listen(condition))], dim=1))
         centre, width, height = self.waves(hidden).unflatten(1, (3, LEADS, WAVES)).unbind(dim=1)

@@ -27,6 +27,7 @@ class Transformer(nn.Module):
         self.layers = nn.TransformerEncoder(layer, blocks, enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """The token of the vector ``(B, width)`` and the others ``(B, width, TOKENS)``."""
         x = torch.cat([vector[:, None], tokens.transpose(1, 2)], dim=1) + self.place
         x = self.layers(x)
         return x[:, 0], x[:, 1:].transpose(1, 2)
@@ -45,6 +46,7 @@ class TransformerGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, shape.width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
+        """Latents ``(B, C, columns)`` out of ``noise (B, Z)``."""
         token = self.token(torch.cat([functional.silu(self.listen(condition)), noise], dim=1))
         tokens = self.noise(noise).unflatten(1, (-1, TOKENS)) + self.before(condition.before)
         return self.head(self.transformer(tokens, token)[1])
@@ -63,11 +65,13 @@ class TransformerCritic(nn.Module):
         self.numbers = nn.Linear(shape.width, shape.facts)
 
     def pooled(self, strip: Tensor, condition: Condition, vector: Tensor) -> Tensor:
+        """Features ``(B, width)`` of a strip beside the strip before, with a token ``vector (B, width)`` in front."""
         tokens = self.patch(torch.cat([strip, condition.before], dim=1))
         first, rest = self.transformer(tokens, vector)
         return first + rest.mean(dim=2)
 
     def forward(self, strip: Tensor, condition: Condition) -> Tensor:
+        """The score ``(B,)`` of each strip."""
         vector = self.token(functional.silu(self.listen(condition)))
         return self.score(self.pooled(strip, condition, vector))[:, 0]
 
