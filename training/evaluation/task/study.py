@@ -249,32 +249,34 @@ def figure(document: Mapping[str, Any]) -> Figure:
     drawn = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = drawn.subplots(1, 2)
     names = document["settings"]["scenarios"]
-    for place, (key, most, colour) in enumerate(
-        (("constant_share", MOST_CONSTANT, "#1f5fa8"), ("one_dose_share", MOST_ONE_DOSE, "#d08700"))
-    ):
+    for place, (key, most, colour, words) in enumerate((
+        ("constant_share", MOST_CONSTANT, "#1f5fa8", "best constant of each patient"),
+        ("one_dose_share", MOST_ONE_DOSE, "#d08700", "best one dose of each patient"),
+    )):  # fmt: skip
         rows = [document["metrics"][f"{name}.{key}"] for name in names]
         y = np.arange(len(names)) + 0.2 * (2 * place - 1)
-        left.plot(
-            [np.nan if r["value"] is None else r["value"] for r in rows],
-            y,
-            "o",
-            color=colour,
-            label=key.replace("_", " "),
-        )
+        foreseen = [(row["baselines"] or {}).get("foreseen") for row in rows]
+        left.plot([_number(row["value"]) for row in rows], y, "o", color=colour, label=f"{words}, in hindsight")
+        left.plot([_number(one) for one in foreseen], y, "o", mfc="none", color=colour, label="the same, foreseen")
         for at, row in zip(y, rows):
             if row["ci95"]:
                 left.plot(row["ci95"], [at, at], color=colour, lw=1)
         left.axvline(most, color=colour, ls="--", lw=0.8)
     left.set(
-        yticks=range(len(names)),
-        yticklabels=[name.replace("_", " ") for name in names],
-        xlabel="share of the gap from watching to the search",
-    )
-    left.set_xlim(-0.2, 1.5)
-    left.legend()
+        yticks=range(len(names)), yticklabels=[name.replace("_", " ") for name in names], xlim=(0, 1.05),
+        xlabel="share of the gap from watching to the search; dashed: goals",
+    )  # fmt: skip
+    left.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     curve = document["curve"]
-    right.plot([steps for steps, *_ in curve], [earned for _, earned, _ in curve], color="#1c1c24")
-    right.set(
-        xlabel="steps of MaskablePPO on the default id", ylabel="mean return of the episodes since the last point"
-    )
+    right.plot([steps / 1000 for steps, *_ in curve], [earned for _, earned, _ in curve], color="#1c1c24",
+               label="MaskablePPO, while it explores")  # fmt: skip
+    for policy, colour in (("guideline", "#2e7d32"), ("watch", "#888888")):
+        earned = [row["return"] for row in document["rows"] if row["policy"] == policy]
+        right.axhline(float(np.mean(earned)), color=colour, ls="--", lw=1, label=policy)
+    right.set(xlabel="thousand steps on the default id", ylabel="mean return of an episode")
+    right.legend(fontsize=8, loc="lower right")
     return drawn
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
