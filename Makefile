@@ -5,7 +5,7 @@ BIN := .venv/bin
 test test-slow test-all quick: export OMP_NUM_THREADS = 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test quick test-slow test-all check docs package mutants conformance clean
+.PHONY: demo test quick test-slow test-all check docs precompile package mutants conformance clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,6 +35,9 @@ quick: .venv/.ready  ## the fast tests of one package, such as `make quick PKG=p
 mutants: .venv/.ready  ## do the tests bite? 100 small mutations, each met by the nearest tests (an hour on two cores)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
 	$(BIN)/python -m conformance.mutants
+
+precompile: .venv/.ready  ## compile the loops once (3 minutes of one core), so that the first tests need not
+	$(BIN)/python -m ecg_gym.precompile
 
 check: .venv/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
