@@ -1,6 +1,7 @@
 """Who is evaluated: a policy by its words, whatever it is, as something that decides for a batch of patients.
 
 guideline, search:budget=200      a planner of the table, with settings of its own
+model-search:prior=runs/ppo/0.zip a search that goes by a trained policy: PUCT with its probabilities and its values
 runs/ppo/{seed}.zip               a policy of Stable-Baselines3, one file per training seed
 package.module:name               a Planner, something with SB3's ``predict``, or a function of the observation
 """
@@ -34,6 +35,7 @@ from planners import (
     TreeSearchPlanner,
     WatchAndWait,
 )
+from planners.sb3 import prior_and_value
 from training.evaluation.benchmark.hashes import canonical, digest
 
 TRUTH, MODEL = "truth", "model"  # where a planner imagines
@@ -104,9 +106,9 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
     if not isinstance(policy, str):
         return Policy(type(policy).__name__, _source_hash(policy), lambda envs, kinds, s: acting(policy, envs, s))
     words = policy.replace("{seed}", str(seed))
-    if words.endswith(".zip"):
-        return _zipped(policy, Path(words))
     name, _, changes = words.partition(":")
+    if words.endswith(".zip") and name not in TABLE:
+        return _zipped(policy, Path(words))
     if words == KIND_CONSTANT:
         from training.evaluation.benchmark.kind_constant import KindConstant
 
@@ -200,18 +202,32 @@ def _named(words: str, row: Named, changes: str, model: str) -> Policy:
             )
         settings[key] = yaml.safe_load(value)
     weights = str(getattr(load_world(model), "sha256", "")) if row.imagines == MODEL else ""
+    taught = _zip_of(words, Path(settings["prior"])) if settings.get("prior") else b""
 
     def make(envs: Any, kinds: Sequence[str], seed: int) -> Actor:
         world = {"world": load_world(model)} if row.imagines == MODEL else {}
-        return acting(row.kind(envs, **world, **settings), envs, seed)
+        return acting(row.kind(envs, **world, **{**settings, **_guides(taught, settings.get("prior"))}), envs, seed)
 
-    return Policy(words, digest([words, canonical(settings), weights]), make, weights, row.share)
+    known_by = [words, canonical(settings), weights, *([hashlib.sha256(taught).hexdigest()] if taught else [])]
+    return Policy(words, digest(known_by), make, weights, row.share)
+
+
+def _guides(content: bytes, path: Any) -> dict[str, Any]:
+    """The prior and the value of a search out of a trained policy; nothing where there is none."""
+    if not content:
+        return {}
+    prior, value = prior_and_value(_algorithm(content, Path(path)).load(io.BytesIO(content), device="cpu"))
+    return {"prior": prior, "value": value}
+
+
+def _zip_of(words: str, path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"policy is {words!r} and {path} is not there; expected a .zip of a trained policy; train it")
+    return path.read_bytes()
 
 
 def _zipped(words: str, path: Path) -> Policy:
-    if not path.is_file():
-        raise ValueError(f"policy is {words!r} and {path} is not there; expected a .zip of a trained policy; train it")
-    content = path.read_bytes()
+    content = _zip_of(words, path)
     sha256 = hashlib.sha256(content).hexdigest()
 
     def make(envs: Any, kinds: Sequence[str], seed: int) -> Actor:

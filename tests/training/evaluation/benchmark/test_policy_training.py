@@ -11,6 +11,7 @@ pytest.importorskip("sb3_contrib")
 
 from training.evaluation.benchmark import learners, policy_training
 from training.evaluation.benchmark.evaluation import Evaluation, Job, play
+from training.evaluation.benchmark.policies import load_policy
 
 SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "learning_rate": 1e-3}
 REPLAY = {"learning_starts": 8, "buffer_size": 64, "batch_size": 8, "train_freq": 2}
@@ -37,6 +38,21 @@ def test_a_policy_per_training_seed_with_its_curve(algorithm, tmp_path, monkeypa
     evaluation = Evaluation("validation", ("svt",), 2, risk="limits", fidelity="vitals")
     rows = play(Job(evaluation, str(tmp_path / "{seed}.zip"), "model", "svt", 1, 0))
     assert len(rows) == 2
+
+
+def test_a_search_goes_by_a_trained_policy(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(policy_training.SETTINGS, "maskable-ppo", SMALL)
+    arguments = {"risk": "limits", "scenario": "svt", "horizon": 3}
+    how = {"steps": 32, "seeds": 2, "envs": 4, "env_arguments": arguments}
+    one, other = policy_training.train_policy("maskable-ppo", tmp_path, **how)
+    evaluation = Evaluation("validation", ("svt",), 2, risk="limits", fidelity="vitals")
+    words = "search:budget=2;prior={}"
+    rows = play(Job(evaluation, words.format(one), "model", "svt", 0, 0))
+    assert all(row["model_calls"] > 0 for row in rows)
+    hashes = {load_policy(words.format(path)).sha256 for path in (one, other)}
+    assert len(hashes | {load_policy("search:budget=2").sha256}) == 3
+    with pytest.raises(ValueError, match=r"is not there; expected a \.zip of a trained policy"):
+        load_policy("search:prior=absent.zip")
 
 
 @pytest.mark.slow
