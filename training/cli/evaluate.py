@@ -42,6 +42,7 @@ def evaluate(
     submission: Annotated[
         Path | None, typer.Option(help="Write the submission there; default OUT/POLICY.jsonl.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What results and the leaderboard call it; default POLICY.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, twenty patients, judged by vitals.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")
@@ -72,9 +73,9 @@ def evaluate(
             staff.close()
     with entrance():
         mine, book = (table(evaluation, entry, out) for entry in (ours, guideline))
-        result = scored(evaluation, policy, loaded[0].model_sha256, mine, book)
-        name = "".join(c if c.isalnum() else "-" for c in policy)
-        path = submission or out / f"{name}.jsonl"
+        result = scored(evaluation, name or policy, loaded[0].model_sha256, mine, book)
+        stem = "".join(c if c.isalnum() else "-" for c in name or policy)
+        path = submission or out / f"{stem}.jsonl"
         hashes = [one.sha256 for one in loaded]
         write_submission(path, evaluation, policy, model, hashes, result, mine, book)
     SAY.print(f"submission {path}")

@@ -291,10 +291,11 @@ def test_another_file_is_refused(tmp_path) -> None:
 def test_the_command_prints_the_document_and_nothing_else(tmp_path) -> None:
     words = ["evaluate", "planners:WatchAndWait", "--scenarios", "svt", "--split", "validation", "--episodes", "2",
              "--fidelity", "vitals", "--workers", "0", "--json", "--out", str(tmp_path)]  # fmt: skip
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, [*words, "--name", "a watcher"])
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["policy"] == "planners:WatchAndWait"
+    assert document["policy"] == "a watcher"
+    assert (tmp_path / "a-watcher.jsonl").is_file()
     assert set(document["scenarios"]["svt"]) == KEYS
     assert document["scenarios"]["svt"]["n"] == 2
 
