@@ -23,10 +23,11 @@ from torch import Tensor
 
 from ecg_gym.tissue import tangents
 from ecg_gym.tissue.diagnostics import diagnose
-from ecg_gym.tissue.intervals import intervals
+from ecg_gym.tissue.intervals import Estimate, estimate
+from ecg_gym.tissue.kernel import voltages
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
-from ecg_gym.tissue.polishing import LARGEST, covariance, levenberg_marquardt, prior_of
+from ecg_gym.tissue.polishing import LARGEST, levenberg_marquardt, prior_of
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet
 from ecg_gym.tissue.spec import Spec
@@ -56,7 +57,7 @@ class FitOptions:
     clip: float = 0.3  # largest norm of a row's gradient, per tensor
     jitter: float = 0.25  # standard deviation of the log parameters of restarts
     batch_rows: int = 80  # rows per tensor: about 30 MB each on a sheet; few rows are as slow as many
-    intervals: bool = False  # work out the 90 % intervals of the parameters (one more Jacobian)
+    intervals: bool = False  # work out the 90 % intervals of the parameters: about seven steps more
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     cpu = (time.process_time() - began) / len(datasets)
     spread = None
     if options.intervals and model.count <= LARGEST and "reaction" in model.parameters:
-        spread = covariance(model, stimuli, target, _prior(model), options.dt_ms)
+        spread = estimate(model, stimuli, target, options.dt_ms)
     return _results(model, datasets, iterations, cpu, options, spread)
 
 
@@ -262,8 +263,7 @@ def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence
     """``(T, N, B, S)`` u of fitted models on chosen protocols of their data sets, without gradients."""
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
-    with torch.no_grad():
-        return simulate(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every).u
+    return voltages(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every)
 
 
 def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
@@ -274,15 +274,19 @@ def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
 
 
 def _results(
-    model: Model, datasets: list[DataSet], iterations: int, cpu: float, options: FitOptions, spread: np.ndarray | None
+    model: Model, datasets: list[DataSet], iterations: int, cpu: float, options: FitOptions, spread: Estimate | None
 ) -> list[Fit]:
     first = datasets[0]
     known = (*first.train, *first.validation)
     n_train = len(first.train)
     every = round(first.sample_ms / options.dt_ms)
-    with torch.no_grad():
-        run = simulate(model, protocol_stimuli(datasets, known), options.dt_ms, first.samples * every, every)
-    u, share = run.u, run.share if run.share is not None else torch.zeros(len(datasets))
+    stimuli, steps, share = protocol_stimuli(datasets, known), first.samples * every, torch.zeros(len(datasets))
+    if model.spec.residual == "none":
+        u = voltages(model, stimuli, options.dt_ms, steps, every)
+    else:
+        with torch.no_grad():
+            run = simulate(model, stimuli, options.dt_ms, steps, every)
+        u, share = run.u, run.share if run.share is not None else share
     train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
     validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
     stable = torch.isfinite(u).all(0).all(0).all(0) & torch.isfinite(validation) & torch.isfinite(train)
@@ -294,7 +298,7 @@ def _results(
             {k: float(v[s]) for k, v in values.items()},
             float(train[s]) if stable[s] else ERROR_CEILING, float(validation[s]) if stable[s] else ERROR_CEILING,
             float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s],
-            {} if spread is None else intervals(model, s, spread[s]),
+            {} if spread is None else spread.intervals(model, s),
         )
         for s, d in enumerate(datasets)
     ]  # fmt: skip

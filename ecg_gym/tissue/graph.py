@@ -147,6 +147,7 @@ def control_points(graph: Graph, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
+@cache
 def smooth_basis(graph: Graph, count: int) -> np.ndarray:
     """``(N, count)`` bells around control points, every row summing to one: a field that is smooth in space."""
     centres = graph.position[control_points(graph, count)]

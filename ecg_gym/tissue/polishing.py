@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on the full recording: the last stage of a fit, and where its error bars come from.
+"""Levenberg-Marquardt on the full recording: the last stage of a fit.
 
 The Jacobian's columns are forward-mode derivatives: every row is copied once per parameter and carries one tangent
 through the simulation (see :mod:`ecg_gym.tissue.tangents` for the fast way), so nothing is stored and nothing is
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 
 from ecg_gym.tissue import tangents
+from ecg_gym.tissue.kernel import voltages
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
 from ecg_gym.tissue.reactions import reaction
@@ -149,25 +149,9 @@ def _losses(
     every = round(target.sample_ms / dt_ms)
     with torch.no_grad():
         trial = unflatten(model, flat.to(model.graph.dtype))
-        u = simulate(trial, stimuli, dt_ms, max(2, round(share * target.samples)) * every, every).u
+        u = voltages(trial, stimuli, dt_ms, max(2, round(share * target.samples)) * every, every)
         loss = target.errors(u).double() + (weight * (flat - mean) ** 2).sum(1)
     return loss.nan_to_num(math.inf, math.inf, math.inf)
-
-
-def covariance(
-    model: Model, stimuli: Stimuli, target: Target, prior: tuple[Tensor, Tensor], dt_ms: float
-) -> np.ndarray:
-    """``(S, K, K)`` covariance of the flat parameters in the Laplace approximation.
-
-    The noise variance is the mean squared residual; neighbouring samples' errors are not independent where the model
-    is slightly wrong, so intervals made from this need the factor of :mod:`ecg_gym.tissue.intervals`.
-    """
-    r, j = jacobian(model, stimuli, target, dt_ms)
-    j = j.nan_to_num(0.0, 0.0, 0.0)
-    used = (j.abs().sum(2) > 0).sum(1).clamp(min=1)
-    variance = ((r**2).sum(1) / used).double()  # residuals are scaled so that their squares sum to the mean error
-    normal = (j.transpose(1, 2) @ j).double() + torch.diag_embed(prior[1].double().expand(len(j), -1))
-    return (variance[:, None, None] * torch.linalg.inv(normal)).numpy()
 
 
 def prior_of(model: Model, field_weight: float, prior_weight: float) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
 ``reaction(name).rates(u, hidden, p, xp)`` returns ``du/dt`` and the rates of the hidden variables, all per ms, with
 ``xp`` either ``numpy`` or ``torch``. Arrays broadcast; ``p`` maps a parameter's name to a number or an array. Values,
 bounds, units and sources are rows of ``reactions.yaml``. Gates that switch are sigmoids of slope 50, so that gradients
-exist.
+exist. ``ecg_gym.tissue.kernel`` compiles the same functions for single numbers (njit), so they keep to arithmetic and
+to ``ecg_gym.tissue.scalars``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ecg_gym.tissue.graph import Graph, sheet
-from ecg_gym.tissue.model import Model, Stimuli, simulate
+from ecg_gym.tissue.kernel import voltages
+from ecg_gym.tissue.model import Model, Stimuli
 from ecg_gym.tissue.reactions import reaction
 from ecg_gym.tissue.recording import DataSet, Pacing, Truth
 from ecg_gym.tissue.spec import Spec
@@ -137,8 +138,7 @@ def _record(model: Model, pacing: list[list[Pacing]], protocol: Protocol) -> Ten
     every = round(protocol.sample_ms / protocol.dt_ms)
     samples = round(protocol.duration_ms / protocol.sample_ms)
     stimuli = Stimuli.of(pacing, len(model.graph.graph))
-    with torch.no_grad():
-        return simulate(model, stimuli, protocol.dt_ms, samples * every, every).u
+    return voltages(model, stimuli, protocol.dt_ms, samples * every, every)
 
 
 def _propagates(u: Tensor, protocol: Protocol) -> bool:

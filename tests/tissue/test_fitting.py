@@ -38,11 +38,14 @@ def test_the_true_reaction_is_fitted_to_the_noise_and_wins(heart: DataSet) -> No
     assert errors["activation_ms"] < 3.0
 
 
-def test_intervals_hold_the_value_and_come_only_when_asked(heart: DataSet) -> None:
-    options = FitOptions(newton_stages=((0.1, 1),), intervals=True)
+def test_intervals_lie_around_the_truth_and_come_only_when_asked(heart: DataSet) -> None:
+    options = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), intervals=True)
     result = fit([Spec("ms")], [heart], options)[0][0]
     assert set(result.intervals) == {"tin", "tout", "topen", "tclose", "ug"}
-    assert all(low < result.values[name] < high for name, (low, high) in result.intervals.items())
+    assert heart.truth is not None
+    for name, (low, high) in result.intervals.items():
+        assert low < high < 1.3 * low
+        assert (low * high) ** 0.5 == pytest.approx(heart.truth.values[name], rel=0.1)
 
 
 def test_a_row_that_is_not_finite_loses_its_gradient_and_not_the_batch(heart: DataSet) -> None:

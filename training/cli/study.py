@@ -566,22 +566,29 @@ def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: r
 @app.command()
 def leads(
     hearts: Annotated[int | None, typer.Option(min=2, help="Hearts of each of the three truths; default 60.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="Begin no heart after so many minutes; judge those that are done.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is this one.")] = 0,
     quick: result.Quick = False,
     out: result.Out = None,
     as_json: result.Json = False,
 ) -> None:
     """Synthetic hearts: is the true reaction named, how well is another pacing foretold, do the intervals cover?
 
-    Finished blocks of hearts are kept under the folder of --out, so a study that was stopped goes on.
+    Finished hearts are kept under the folder of --out, so a study that was stopped goes on.
     """
+    import time
+
+    from ecg_gym.executor import executor
     from training.evaluation.leads import study as module
 
-    size = module.size_of(quick, hearts)
-    with progress_bar() as bar:
-        task = bar.add_task("blocks of hearts")
+    stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    with entrance(), progress_bar() as bar:
+        task = bar.add_task("hearts")
         document = module.study(
-            (out or Path("out") / "study-leads") / "blocks", size,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            (out or Path("out") / "study-leads") / "hearts", module.size_of(quick, hearts), executor(workers),
+            lambda done, total: bar.update(task, completed=done, total=total), lambda: time.monotonic() < stop,
         )  # fmt: skip
     result.finish(document, out, as_json, module.figure, module.summary(document))
 

@@ -1,142 +1,123 @@
-"""The heavy part of ``ecg-gym study leads``: candidates fitted to blocks of synthetic hearts, one JSON file per block.
+"""The heavy part of ``ecg-gym study leads``: candidates fitted to synthetic hearts, one JSON file per heart.
 
 For every heart all candidate reactions get the short stages of a fit, then the ``SURVIVORS`` with least training error
 get the full recording, and then the next ones, until the noise is reached. What is chosen is the candidate with the
-least validation error. Blocks that are on disk are not computed again, so a study can be stopped and resumed.
+least validation error. Hearts that are on disk are not computed again, so a study can be stopped and goes on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ecg_gym.executor import Executor, completed
 from ecg_gym.io import atomic_write
 from ecg_gym.tissue import REACTIONS, SPARSE_KINDS, DataSet, Spec, biventricular, sheet
-from ecg_gym.tissue.fitting import Fit, FitOptions, fit
-from ecg_gym.tissue.intervals import factors
+from ecg_gym.tissue.fitting import Fit, FitOptions, fit, flushed_denormals, model_of, protocol_stimuli
+from ecg_gym.tissue.intervals import Z90, estimate
 from ecg_gym.tissue.judging import held_out_errors
+from ecg_gym.tissue.objective import Target
 from ecg_gym.tissue.synthetic import Protocol, hearts
 
 TRUTHS = ("ap", "ms", "fhn")  # of the headline; our choice
 OUTSIDE = "bocf"  # a truth that is taken out of the catalogue
+MECHANISTIC = tuple(name for name in REACTIONS if name != "neural")  # the candidates; a network is a baseline
 SURVIVORS = 2
+LOOKS = 4  # candidates that get the full recording while nothing explains a heart
 EXPLAINED = 1.15  # times the variance of the noise: a search goes on while no candidate's training error is below
-UNPOLISHED = ("neural",)
-TURNS = 3  # more rounds for hearts that no candidate explains
-CONTENDERS = 5  # candidates in such a round
-SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))
+TURNS = 2  # more rounds for hearts that no candidate explains
+CONTENDERS = 3  # candidates in such a round
+SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)))
+PATIENT = FitOptions(newton_stages=((0.12, 4), (0.25, 4), (0.55, 4)))  # for sparse observation, where SHORT is stuck
 FIRST_LOOK = FitOptions(newton_stages=((0.22, 2),))  # for LARGE reactions, whose Jacobian costs five times the others'
 LARGE = ("bocf",)
 FIRST_SEED = 200  # of the dense hearts; the search's rules were chosen on seeds 0 to 9, 100 to 109, 4000 to 4003
-LONG = FitOptions(newton_stages=((1.0, 4),), intervals=True)
-ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)), intervals=True)
+LONG = FitOptions(newton_stages=((1.0, 4),))
+ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)))
 HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
+PLAIN = FitOptions(stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))  # of the purely neural reaction
 HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
     "ap + spline + residual": Spec("ap", "spline", "uv"),
     "ms + edge-mlp + residual": Spec("ms", "edge_mlp", "uv"),
 }
-NEURAL = Spec("neural", "flux_mlp")  # pure neural
+NEURAL = Spec("neural", "flux_mlp")
+BASELINES = (*HYBRIDS, "neural")  # fitted to some hearts, never named
 
 
 @dataclass(frozen=True)
-class Block:
-    """Hearts of one truth, one kind of observation, one graph: what one file holds."""
+class Case:
+    """One heart of a study: what one file holds."""
 
-    truth: str  # one reaction, or several joined by "+": the seeds are then drawn for each
-    kind: str
+    truth: str
+    kind: str  # of observation
     graph: str  # "sheet" or "biventricular"
-    seeds: tuple[int, ...]
-    baselines: int = 0  # how many of the hearts the hand-made hybrids are fitted to as well
+    seed: int
+    baselines: bool = False  # whether the hand-made hybrids and the network are fitted to it as well
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        return f"{self.graph}-{self.kind}-{self.truth}-{self.seeds[0]}-{self.seeds[-1]}"
+        return f"{self.graph}-{self.kind}-{self.truth}-{self.seed}"
 
 
-def protocol_of(block: Block) -> Protocol:
+def protocol_of(case: Case) -> Protocol:
     """Wide draws for the headline truths; 8 % for ``bocf``, most of whose wide draws do not conduct."""
-    return Protocol(parameter_sd=0.08) if block.truth == OUTSIDE else Protocol()
+    return Protocol(parameter_sd=0.08) if case.truth == OUTSIDE else Protocol()
 
 
-def run_block(block: Block) -> dict[str, Any]:
-    """One row per heart: truth, noise, every candidate's errors, the hybrids' errors and the intervals of the truth."""
-    graph = sheet() if block.graph == "sheet" else biventricular()
-    names = block.truth.split("+")
-    data = [heart for name in names for heart in hearts(name, block.seeds, block.kind, graph, protocol_of(block))]
-    reactions = [r for r in REACTIONS if r != OUTSIDE or block.truth != OUTSIDE]
-    fits = candidates(data, [Spec(r) for r in reactions])
-    if block.baselines:
-        fits |= hybrids(data[: block.baselines], fits)
-    judged = {name: held_out_errors(some, data[: len(some)]) for name, some in fits.items()}
-    rows = []
-    for k, heart in enumerate(data):
-        errors = {name: _row(fits[name][k]) | judged[name][k] for name in fits if k < len(fits[name])}
-        assert heart.truth is not None  # synthetic hearts have one
-        name = heart.truth.reaction
-        row: dict[str, Any] = {"heart": heart.name, "truth": name, "kind": block.kind, "noise": heart.noise}
-        row |= {"couplings_ms": [p.onset_ms[1] for p in heart.pacing], "candidates": errors}
-        if name in fits:
-            row["scores"] = scores(fits[name][k], heart.truth.values)
-        rows.append(row)
-    return {"block": asdict(block), "rows": rows}
+def run_case(case: Case) -> dict[str, Any]:
+    """The row of one heart: its noise, errors of candidates and baselines, scores of the true reaction's intervals."""
+    graph = sheet() if case.graph == "sheet" else biventricular()
+    (heart,) = hearts(case.truth, [case.seed], case.kind, graph, protocol_of(case))
+    fits = candidates(heart, [Spec(r) for r in MECHANISTIC if r != OUTSIDE or case.truth != OUTSIDE])
+    every = fits | baselines(heart, fits) if case.baselines else fits
+    row: dict[str, Any] = asdict(case) | {"heart": f"{case.truth}-{case.seed}", "noise": heart.noise}
+    row["couplings_ms"] = [p.onset_ms[1] for p in heart.pacing]
+    row["candidates"] = {name: _row(f) | held_out_errors([f], [heart])[0] for name, f in every.items()}
+    return row | (scores(fits[case.truth], heart) if case.truth in fits else {})
 
 
-def candidates(data: Sequence[DataSet], specs: Sequence[Spec]) -> dict[str, list[Fit]]:
-    """Fits of every spec to every heart, by reaction.
+def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
+    """The best fit of every spec to one heart, by reaction.
 
-    After the short stages the ``SURVIVORS`` with the least training error are polished, and then the next ones as long
-    as no candidate explains the heart's recordings up to ``EXPLAINED`` times their own noise.
+    After the short stages the ``SURVIVORS`` with the least training error are polished, then the next ones, and then
+    the ``CONTENDERS`` again and from other parameters, as long as none explains the recordings up to ``EXPLAINED``
+    times their own noise.
     """
-    short = [fit([spec], data, FIRST_LOOK if spec.reaction in LARGE else SHORT)[0] for spec in specs]
-    order = np.argsort([[f.train_error for f in row] for row in short], axis=0)
-    out = [list(row) for row in short]
-    open_hearts = list(range(len(data)))
-    for first in range(0, len(specs), SURVIVORS):
-        for i, spec in enumerate(specs):
-            chosen = [
-                j for j in open_hearts if i in order[first : first + SURVIVORS, j] and spec.reaction not in UNPOLISHED
-            ]
-            if chosen:
-                begin = {(spec, data[j].key): short[i][j] for j in chosen}
-                for j, better in zip(chosen, fit([spec], [data[j] for j in chosen], LONG, begin)[0]):
-                    if better.train_error < short[i][j].train_error:
-                        out[i][j] = _together(better, short[i][j])
-        open_hearts = [j for j in open_hearts if not _explained(data[j], [row[j] for row in out])]
+    usual = PATIENT if heart.kind in SPARSE_KINDS else SHORT
+    found = {s: fit([s], [heart], FIRST_LOOK if s.reaction in LARGE else usual)[0][0] for s in specs}
+    order = sorted(specs, key=lambda s: found[s].train_error)
+    rounds = [(order[k : k + SURVIVORS], LONG) for k in range(0, LOOKS, SURVIVORS)]
+    for chosen, options in rounds:
+        _improve(found, heart, chosen, options)
+        if _explained(heart, found.values()):
+            break
     for turn in range(TURNS):
-        if open_hearts:
-            _go_on(data, specs, out, open_hearts, turn)
-            open_hearts = [j for j in open_hearts if not _explained(data[j], [row[j] for row in out])]
-    return {spec.reaction: out[i] for i, spec in enumerate(specs)}
+        if _explained(heart, found.values()):
+            break
+        order = sorted((s for s in specs if s.reaction not in LARGE), key=lambda s: found[s].train_error)
+        _improve(found, heart, order[:CONTENDERS], replace(ANEW, seed=turn) if turn % 2 else LONG)
+    return {spec.reaction: f for spec, f in found.items()}
 
 
-def _go_on(
-    data: Sequence[DataSet], specs: Sequence[Spec], out: list[list[Fit]], open_hearts: Sequence[int], turn: int
-) -> None:
-    """The hearts that nothing explains yet: their ``CONTENDERS`` get more steps, in odd turns from other parameters."""
-    order = np.argsort([[f.train_error for f in row] for row in out], axis=0)
-    for i, spec in enumerate(specs):
-        chosen = [j for j in open_hearts if i in order[:CONTENDERS, j] and spec.reaction not in (*UNPOLISHED, *LARGE)]
-        if not chosen:
-            continue
-        hearts_ = [data[j] for j in chosen]
-        begin = {(spec, data[j].key): out[i][j] for j in chosen}
-        fits = fit([spec], hearts_, replace(ANEW, seed=turn))[0] if turn % 2 else fit([spec], hearts_, LONG, begin)[0]
-        for j, better in zip(chosen, fits):
-            if better.train_error < out[i][j].train_error:
-                out[i][j] = _together(better, out[i][j])
+def _improve(found: dict[Spec, Fit], heart: DataSet, chosen: Sequence[Spec], options: FitOptions) -> None:
+    """The chosen fits go on (or begin anew, with restarts); the better of before and after stays."""
+    for spec in chosen:
+        before = found[spec]
+        start = {(spec, heart.key): before} if options.restarts == 1 else None
+        after = fit([spec], [heart], options, start)[0][0]
+        if after.train_error < before.train_error:
+            iterations, cpu = after.iterations + before.iterations, after.cpu_s + before.cpu_s
+            found[spec] = replace(after, iterations=iterations, cpu_s=cpu)
 
 
-def _together(better: Fit, before: Fit) -> Fit:
-    return replace(better, iterations=better.iterations + before.iterations, cpu_s=better.cpu_s + before.cpu_s)
-
-
-def _explained(data: DataSet, fits: Sequence[Fit]) -> bool:
+def _explained(data: DataSet, fits: Iterable[Fit]) -> bool:
     """Whether the best training error is near the noise that the recordings themselves show; times show none."""
     return data.kind == "times" or min(f.train_error for f in fits) < EXPLAINED * noise_of(data)
 
@@ -149,12 +130,11 @@ def noise_of(data: DataSet) -> float:
     return deviation**2 / (float(values.var()) if data.kind == "electrodes" else 1.0)
 
 
-def hybrids(data: Sequence[DataSet], fits: dict[str, list[Fit]]) -> dict[str, list[Fit]]:
+def baselines(heart: DataSet, fits: dict[str, Fit]) -> dict[str, Fit]:
     """The fixed structures, each started from the fit of its bare reaction, and the purely neural one."""
-    out: dict[str, list[Fit]] = {}
+    out = {"neural": fit([NEURAL], [heart], PLAIN)[0][0]}
     for name, spec in HYBRIDS.items():
-        begin = {(spec, d.key): fits[spec.reaction][j] for j, d in enumerate(data)}
-        out[name] = fit([spec], data, HYBRID, begin)[0]
+        out[name] = fit([spec], [heart], HYBRID, {(spec, heart.key): fits[spec.reaction]})[0][0]
     return out
 
 
@@ -165,44 +145,55 @@ def _row(f: Fit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def scores(f: Fit, truth: dict[str, float]) -> dict[str, float]:
-    """|log error| of every reaction parameter over the half width of its uncorrected 90 % interval: 1 is its end."""
-    out, factor = {}, factors().get(f.spec.reaction, 1.0)
-    for name, (low, high) in f.intervals.items():
-        half = np.log(high / low) / 2 / factor
-        out[name] = float(abs(np.log(f.values[name] / truth[name])) / max(half, 1e-9))
-    return out
+@flushed_denormals()
+def scores(f: Fit, heart: DataSet) -> dict[str, dict[str, float]]:
+    """|log error| of every reaction parameter over the half width of its 90 % interval: 1 is the interval's end.
+
+    ``scores`` of the intervals that a fit reports, ``white`` of those for independent residuals.
+    """
+    assert heart.truth is not None  # synthetic hearts have one
+    pacing = protocol_stimuli([heart], heart.train)
+    found = estimate(model_of([f], [heart]), pacing, Target.of([heart], heart.train), LONG.dt_ms)
+    names = [name for name in f.values if name != "diffusion"]
+    gap = np.abs(found.log_value[0] - np.log([heart.truth.values[name] for name in names])) / Z90
+    both = {"scores": gap / np.maximum(found.deviation[0], 1e-9), "white": gap / np.maximum(found.white[0], 1e-9)}
+    return {key: dict(zip(names, value.tolist())) for key, value in both.items()}
 
 
-def blocks(
-    hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0, size: int = 30
-) -> list[Block]:
-    """The blocks of a study, the headline first; every block holds all three truths and can stand alone."""
-    each, together = size // len(TRUTHS), "+".join(TRUTHS)
-    out = [Block(together, "voltage", "sheet", part) for part in _parts(FIRST_SEED, hearts_each, each)]
-    out += [
-        Block(together, kind, "sheet", part)
-        for part in _parts(1000, sparse_each, each) for kind in SPARSE_KINDS
-    ]  # fmt: skip
-    if baseline_each:  # hybrids cost more than all candidates together
-        out.insert(1, Block(together, "voltage", "sheet", tuple(range(4100, 4100 + baseline_each)), 3 * baseline_each))
-    out += [Block(OUTSIDE, "voltage", "sheet", part) for part in _parts(2000, outside, size)]
-    for part in _parts(3000, ventricles, each):
-        out.append(Block(together, "voltage", "biventricular", part))
-    return out
+def cases(hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0) -> list[Case]:
+    """The hearts of a study in an order in which every part has its share at any time."""
+    parts: list[list[Case]] = [
+        [Case(t, "voltage", "sheet", FIRST_SEED + k, k < baseline_each) for k in range(hearts_each) for t in TRUTHS],
+        [Case(OUTSIDE, "voltage", "sheet", 2000 + k) for k in range(outside)],
+        [Case(t, "voltage", "biventricular", 3000 + k) for k in range(ventricles) for t in TRUTHS],
+    ]
+    parts += [[Case(t, kind, "sheet", 1000 + k) for k in range(sparse_each) for t in TRUTHS] for kind in SPARSE_KINDS]
+    ranked = [((k + 1) / len(part), number, case) for number, part in enumerate(parts) for k, case in enumerate(part)]
+    return [case for _, _, case in sorted(ranked, key=lambda x: x[:2])]
 
 
-def _parts(first: int, count: int, size: int) -> Iterator[tuple[int, ...]]:
-    for k in range(0, count, size):
-        yield tuple(range(first + k, first + min(k + size, count)))
+def run(
+    folder: Path, chosen: Sequence[Case], workers: Executor, go_on: Callable[[], bool] = lambda: True
+) -> Iterator[dict[str, Any]]:
+    """The rows of hearts: first those whose files are in ``folder``, then the others as they are done.
 
-
-def run(folder: Path, chosen: Iterable[Block]) -> Iterator[dict[str, Any]]:
-    """Every block's result, from its file in ``folder`` where that is there already."""
+    No further heart is begun once ``go_on()`` is false.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for block in chosen:
-        path = folder / f"{block.name}.json"
-        if not path.exists():
-            with atomic_write(path) as aside:
-                aside.write_text(json.dumps(run_block(block)), encoding="utf-8")
-        yield json.loads(path.read_text(encoding="utf-8"))
+    waiting = []
+    for case in chosen:
+        path = folder / f"{case.name}.json"
+        if path.exists():
+            yield json.loads(path.read_text(encoding="utf-8"))
+        else:
+            waiting.append(case)
+    open_cases = (case for case in waiting if go_on())
+    for _, row in completed(workers, partial(_run_and_keep, folder), open_cases):
+        yield row
+
+
+def _run_and_keep(folder: Path, case: Case) -> dict[str, Any]:
+    row = run_case(case)
+    with atomic_write(folder / f"{case.name}.json") as aside:
+        aside.write_text(json.dumps(row), encoding="utf-8")
+    return row

@@ -1,56 +1,71 @@
-"""The study's arithmetic on hearts made by hand, and its blocks on disk."""
+"""The study's arithmetic on hearts made by hand, and its hearts on disk."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ecg_gym.executor import executor
 from training.evaluation.leads import identification
-from training.evaluation.leads.identification import HYBRIDS, Block, blocks, run
-from training.evaluation.leads.study import choice, document, figure, summary
+from training.evaluation.leads.identification import BASELINES, OUTSIDE, TRUTHS, Case, cases, run
+from training.evaluation.leads.study import choice, document, figure, study, summary
 
 
 def heart(number: int, truth: str, kind: str = "voltage", right: bool = True, score: float = 0.5) -> dict[str, Any]:
-    """A row whose true candidate has the least validation error if ``right``; hybrids err five times as much."""
+    """A row whose true candidate has the least validation error if ``right``; baselines err five times as much."""
     candidates = {}
     for name in ("ap", "ms", "fhn"):
         best = (name == truth) == right
         error = {"validation": 0.001 if best else 0.01, "train": 0.01 if best else 0.001, "mae": 0.01 if best else 0.05}
         candidates[name] = error | {"activation_ms": 1.0, "apd_ms": 2.0, "smoothness_ms": 0.1, "stable": True}
-    for name in (*HYBRIDS, "neural"):
-        candidates[name] = candidates["ap"] | {"mae": 0.05, "validation": 0.05, "train": 0.05}
-    row = {"heart": f"{truth}-{number}", "truth": truth, "kind": kind, "noise": 0.05, "graph": "sheet"}
-    return row | {"candidates": candidates, "scores": {"a": score, "b": score}}
+    for name in BASELINES:
+        candidates[name] = candidates["ap"] | {"mae": 0.05, "validation": 0.0001, "train": 0.0001}
+    row = {"heart": f"{truth}-{number}", "truth": truth, "kind": kind, "noise": 0.05, "graph": "sheet", "seed": number}
+    found = {"scores": {"a": score, "b": score}, "white": {"a": 2 * score, "b": 2 * score}}
+    return row | {"candidates": candidates} | (found if truth in TRUTHS else {})
 
 
-ROWS = [heart(k, truth, score=0.1 * (k + 1)) for k in range(20) for truth in ("ap", "ms", "fhn")]
+ROWS = [heart(k, truth, score=0.1 * (k + 1)) for k in range(20) for truth in TRUTHS]
 
 
 def test_all_right_is_one_with_an_interval_below_it() -> None:
     metric = document(ROWS, {})["metrics"]["identified_fraction"]
     assert metric["value"] == 1.0
     assert 0.9 < metric["ci95"][0] < 1.0
-    assert metric["baselines"]["random pick"] == pytest.approx(0.25)
+    assert metric["baselines"]["random pick"] == pytest.approx(1 / 3)
     assert metric["baselines"]["by training error"] < 1.0
 
 
-def test_one_wrong_of_ten_is_nine_tenths_and_hybrids_are_never_named() -> None:
+def test_one_wrong_of_ten_is_nine_tenths_and_baselines_are_never_named() -> None:
     rows = [heart(k, "ap", right=k > 0) for k in range(10)]
     assert document(rows, {})["metrics"]["identified_fraction"]["value"] == pytest.approx(0.9)
     assert choice(rows[0]) != "ap"
-    assert all(choice(row) not in HYBRIDS for row in rows)
+    assert all(choice(row) not in BASELINES for row in rows)
 
 
 def test_the_reduction_is_against_the_better_hybrid() -> None:
     assert document(ROWS, {})["metrics"]["mae_reduction_vs_hybrid"]["value"] == pytest.approx(0.8)
 
 
-def test_coverage_uses_the_other_half_of_the_hearts() -> None:
+def test_coverage_counts_scores_up_to_one_and_stands_beside_that_of_white_noise() -> None:
     metric = document(ROWS, {})["metrics"]["coverage90_parameters"]
-    assert 0.8 <= metric["value"] <= 0.95
-    assert metric["baselines"]["uncorrected"] == pytest.approx(0.5)
+    assert metric["value"] == pytest.approx(0.5)
+    assert metric["baselines"]["as if residuals were independent"] == pytest.approx(0.25)
+    assert metric["n"] == 60
+
+
+def test_a_truth_outside_the_catalogue_is_suspect_by_its_misfit() -> None:
+    outside = [heart(k, OUTSIDE) for k in range(4)]
+    for k, row in enumerate(outside):
+        row["candidates"]["ms"]["train"] = row["candidates"]["fhn"]["train"] = 0.02
+        row["candidates"]["ap"]["train"] = 0.02 if k else 0.0026
+    metrics = document(ROWS + outside, {})["metrics"]
+    assert metrics["outside_suspect_fraction"]["value"] == pytest.approx(0.75)
+    assert metrics["outside_suspect_fraction"]["baselines"]["truths of the catalogue"] == 0.0
+    assert metrics["identified_fraction"]["n"] == 60
 
 
 def test_the_document_has_a_table_and_a_figure() -> None:
@@ -60,19 +75,37 @@ def test_the_document_has_a_table_and_a_figure() -> None:
     assert len(figure(whole).axes) == 2
 
 
-def test_blocks_do_not_share_seeds_between_kinds() -> None:
-    every = blocks(60, 20, 20, 2, 4)
-    assert len({block.name for block in every}) == len(every)
-    seeds = {block.kind + block.graph: set() for block in every}
-    for block in every:
-        assert not seeds[block.kind + block.graph] & set(block.seeds)
-        seeds[block.kind + block.graph] |= set(block.seeds)
+def test_a_study_without_any_dense_heart_says_so() -> None:
+    with pytest.raises(ValueError, match="no heart of dense voltage is done; expected some; go on"):
+        document([heart(0, "ms", "times")], {})
 
 
-def test_a_block_on_disk_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(identification, "run_block", lambda block: calls.append(block) or {"rows": [], "block": {}})
-    block = Block("ap", "voltage", "sheet", (1, 2))
-    for _ in range(2):
-        list(run(tmp_path, [block]))
-    assert calls == [block]
+def test_every_part_of_a_study_has_its_share_at_any_time() -> None:
+    every = cases(60, 20, 20, 2, 4)
+    assert len({case.name for case in every}) == len(every) == 60 * 3 + 20 * 9 + 20 + 6
+    half = Counter((case.kind, case.truth, case.graph) for case in every[: len(every) // 2])
+    assert half["voltage", "ap", "sheet"] in range(28, 33)
+    assert half["times", "fhn", "sheet"] in range(9, 12)
+    assert half["voltage", OUTSIDE, "sheet"] in range(9, 12)
+    assert sum(case.baselines for case in every) == 12
+
+
+def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def run_case(case: Case) -> dict[str, Any]:
+        calls.append(case.name)
+        return heart(case.seed, case.truth)
+
+    monkeypatch.setattr(identification, "run_case", run_case)
+    size = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0}
+    turns = iter([True, True])
+    first = list(run(tmp_path, cases(**size), executor(0), lambda: next(turns, False)))
+    assert len(first) == len(calls) == 2
+    shown: list[tuple[int, int]] = []
+    whole = study(tmp_path, size, executor(0), lambda done, total: shown.append((done, total)))
+    assert len(calls) == len(set(calls)) == 6
+    assert whole["n_patients"] == 6
+    assert shown[-1] == (6, 6)
