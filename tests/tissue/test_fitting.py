@@ -39,7 +39,7 @@ def test_the_true_reaction_is_fitted_to_the_noise_and_wins(heart: DataSet) -> No
 
 
 def test_intervals_lie_around_the_truth_and_come_only_when_asked(heart: DataSet) -> None:
-    options = FitOptions(newton_stages=((0.22, 2), (0.55, 2)), intervals=True)
+    options = FitOptions(newton_stages=((0.22, 2), (0.55, 2), (1.0, 6)), intervals=True)
     result = fit([Spec("ms")], [heart], options)[0][0]
     assert set(result.intervals) == {"tin", "tout", "topen", "tclose", "ug"}
     assert heart.truth is not None

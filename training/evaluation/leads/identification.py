@@ -71,15 +71,28 @@ def protocol_of(case: Case) -> Protocol:
     return Protocol(parameter_sd=0.08) if case.truth == OUTSIDE else Protocol()
 
 
-def run_case(case: Case) -> dict[str, Any]:
-    """The row of one heart: its noise, errors of candidates and baselines, scores of the true reaction's intervals."""
-    graph = sheet() if case.graph == "sheet" else biventricular()
-    (heart,) = hearts(case.truth, [case.seed], case.kind, graph, protocol_of(case))
-    fits = candidates(heart, [Spec(r) for r in MECHANISTIC if r != OUTSIDE or case.truth != OUTSIDE])
-    every = fits | baselines(heart, fits) if case.baselines else fits
+def run_cases(chosen: Sequence[Case]) -> list[dict[str, Any]]:
+    """The rows of hearts: noise, errors of candidates and baselines, scores of the true reaction's intervals.
+
+    Candidates are fitted heart by heart, the baselines of all hearts that have them as one tensor.
+    """
+    data, fits = [], []
+    for case in chosen:
+        graph = sheet() if case.graph == "sheet" else biventricular()
+        data += hearts(case.truth, [case.seed], case.kind, graph, protocol_of(case))
+        fits.append(candidates(data[-1], [Spec(r) for r in MECHANISTIC if r != OUTSIDE or case.truth != OUTSIDE]))
+    every = [dict(found) for found in fits]
+    if beside := [k for k, case in enumerate(chosen) if case.baselines]:
+        for name, some in baselines([data[k] for k in beside], [fits[k] for k in beside]).items():
+            for k, f in zip(beside, some):
+                every[k][name] = f
+    return [_row(*parts) for parts in zip(chosen, data, every)]
+
+
+def _row(case: Case, heart: DataSet, fits: dict[str, Fit]) -> dict[str, Any]:
     row: dict[str, Any] = asdict(case) | {"heart": f"{case.truth}-{case.seed}", "noise": heart.noise}
     row["couplings_ms"] = [p.onset_ms[1] for p in heart.pacing]
-    row["candidates"] = {name: _row(f) | held_out_errors([f], [heart])[0] for name, f in every.items()}
+    row["candidates"] = {name: _errors(f) | held_out_errors([f], [heart])[0] for name, f in fits.items()}
     return row | (scores(fits[case.truth], heart) if case.truth in fits else {})
 
 
@@ -130,15 +143,16 @@ def noise_of(data: DataSet) -> float:
     return deviation**2 / (float(values.var()) if data.kind == "electrodes" else 1.0)
 
 
-def baselines(heart: DataSet, fits: dict[str, Fit]) -> dict[str, Fit]:
+def baselines(data: Sequence[DataSet], fits: Sequence[dict[str, Fit]]) -> dict[str, list[Fit]]:
     """The fixed structures, each started from the fit of its bare reaction, and the purely neural one."""
-    out = {"neural": fit([NEURAL], [heart], PLAIN)[0][0]}
+    out = {"neural": fit([NEURAL], data, PLAIN)[0]}
     for name, spec in HYBRIDS.items():
-        out[name] = fit([spec], [heart], HYBRID, {(spec, heart.key): fits[spec.reaction]})[0][0]
+        begin = {(spec, heart.key): found[spec.reaction] for heart, found in zip(data, fits)}
+        out[name] = fit([spec], data, HYBRID, begin)[0]
     return out
 
 
-def _row(f: Fit) -> dict[str, Any]:
+def _errors(f: Fit) -> dict[str, Any]:
     return {
         "train": f.train_error, "validation": f.validation_error, "cpu_s": f.cpu_s, "stable": f.stable,
         "iterations": f.iterations, "n_parameters": f.n_parameters, "residual_share": f.residual_share,
@@ -163,13 +177,14 @@ def scores(f: Fit, heart: DataSet) -> dict[str, dict[str, float]]:
 def cases(hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0) -> list[Case]:
     """The hearts of a study in an order in which every part has its share at any time."""
     parts: list[list[Case]] = [
-        [Case(t, "voltage", "sheet", FIRST_SEED + k, k < baseline_each) for k in range(hearts_each) for t in TRUTHS],
+        [Case(t, "voltage", "sheet", FIRST_SEED + k) for k in range(hearts_each) for t in TRUTHS],
         [Case(OUTSIDE, "voltage", "sheet", 2000 + k) for k in range(outside)],
         [Case(t, "voltage", "biventricular", 3000 + k) for k in range(ventricles) for t in TRUTHS],
     ]
     parts += [[Case(t, kind, "sheet", 1000 + k) for k in range(sparse_each) for t in TRUTHS] for kind in SPARSE_KINDS]
     ranked = [((k + 1) / len(part), number, case) for number, part in enumerate(parts) for k, case in enumerate(part)]
-    return [case for _, _, case in sorted(ranked, key=lambda x: x[:2])]
+    mixed = [case for _, _, case in sorted(ranked, key=lambda x: x[:2])]
+    return mixed + [Case(t, "voltage", "sheet", 4100 + k, True) for k in range(baseline_each) for t in TRUTHS]
 
 
 def run(
@@ -177,7 +192,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """The rows of hearts: first those whose files are in ``folder``, then the others as they are done.
 
-    No further heart is begun once ``go_on()`` is false.
+    No further heart is begun once ``go_on()`` is false. Hearts with baselines are one job.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = []
@@ -187,13 +202,15 @@ def run(
             yield json.loads(path.read_text(encoding="utf-8"))
         else:
             waiting.append(case)
-    open_cases = (case for case in waiting if go_on())
-    for _, row in completed(workers, partial(_run_and_keep, folder), open_cases):
-        yield row
+    jobs = [(case,) for case in waiting if not case.baselines] + [tuple(case for case in waiting if case.baselines)]
+    open_jobs = (job for job in jobs if job and go_on())
+    for _, rows in completed(workers, partial(_run_and_keep, folder), open_jobs):
+        yield from rows
 
 
-def _run_and_keep(folder: Path, case: Case) -> dict[str, Any]:
-    row = run_case(case)
-    with atomic_write(folder / f"{case.name}.json") as aside:
-        aside.write_text(json.dumps(row), encoding="utf-8")
-    return row
+def _run_and_keep(folder: Path, chosen: Sequence[Case]) -> list[dict[str, Any]]:
+    rows = run_cases(chosen)
+    for case, row in zip(chosen, rows):
+        with atomic_write(folder / f"{case.name}.json") as aside:
+            aside.write_text(json.dumps(row), encoding="utf-8")
+    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_a_study_without_any_dense_heart_says_so() -> None:
 
 def test_every_part_of_a_study_has_its_share_at_any_time() -> None:
     every = cases(60, 20, 20, 2, 4)
-    assert len({case.name for case in every}) == len(every) == 60 * 3 + 20 * 9 + 20 + 6
+    assert len({case.name for case in every}) == len(every) == 60 * 3 + 20 * 9 + 20 + 6 + 12
     half = Counter((case.kind, case.truth, case.graph) for case in every[: len(every) // 2])
     assert half["voltage", "ap", "sheet"] in range(28, 33)
     assert half["times", "fhn", "sheet"] in range(9, 12)
@@ -95,17 +96,17 @@ def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up
 ) -> None:
     calls: list[str] = []
 
-    def run_case(case: Case) -> dict[str, Any]:
-        calls.append(case.name)
-        return heart(case.seed, case.truth)
+    def run_cases(chosen: Sequence[Case]) -> list[dict[str, Any]]:
+        calls.extend(case.name for case in chosen)
+        return [heart(case.seed, case.truth) for case in chosen]
 
-    monkeypatch.setattr(identification, "run_case", run_case)
-    size = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0}
+    monkeypatch.setattr(identification, "run_cases", run_cases)
+    size = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0, "baseline_each": 1}
     turns = iter([True, True])
     first = list(run(tmp_path, cases(**size), executor(0), lambda: next(turns, False)))
     assert len(first) == len(calls) == 2
     shown: list[tuple[int, int]] = []
     whole = study(tmp_path, size, executor(0), lambda done, total: shown.append((done, total)))
-    assert len(calls) == len(set(calls)) == 6
-    assert whole["n_patients"] == 6
-    assert shown[-1] == (6, 6)
+    assert len(calls) == len(set(calls)) == 9
+    assert whole["n_patients"] == 9
+    assert shown[-1] == (9, 9)
