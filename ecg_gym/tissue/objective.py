@@ -55,10 +55,6 @@ class Target:
         mask = self.mask[..., index] if self.mask.numel() else self.mask
         return Target(self.kind, self.sample_ms, self.values[..., index], mask, self.scale[index], self.samples)
 
-    def zero(self) -> Target:
-        """The same sensors with nothing observed: its residuals are linear in u."""
-        return Target(self.kind, self.sample_ms, torch.zeros_like(self.values), self.mask, self.scale, self.samples)
-
     def errors(self, u: Tensor) -> Tensor:
         """``(S,)`` mean squared error of ``u (T', N, B, S)``, which may end before the recording does."""
         if self.kind == "times":
@@ -81,6 +77,15 @@ class Target:
         gap = (u - self.values[: len(u)]) * self.mask
         size = (self.mask.sum((0, 1)) * (u.shape[0] * u.shape[2])).sqrt()
         return gap.movedim(3, 0).reshape(s, -1) / size[:, None]
+
+    def slopes(self, du: Tensor) -> Tensor:
+        """``(S, R, K)`` derivatives of :meth:`residuals` of voltages or potentials, for ``du (T', N, B, K, S)``."""
+        k, s = du.shape[3:]
+        if self.kind == "electrodes":
+            seen = torch.stack([torch.einsum("mn,tnbk->tmbk", self.mask[..., j], du[..., j]) for j in range(s)])
+            return seen.reshape(s, -1, k) / (self.scale * (seen[0].numel() / k)).sqrt()[:, None, None]
+        size = (self.mask.sum((0, 1)) * (du.shape[0] * du.shape[2])).sqrt()
+        return (du * (self.mask / size)[:, :, None]).movedim(4, 0).reshape(s, -1, k)
 
     def _voltage_errors(self, u: Tensor) -> Tensor:
         square = (u - self.values[: len(u)]) ** 2 * self.mask

@@ -73,9 +73,7 @@ def _tangents(
         u, slope = tangents.simulate_with_tangents(part, stimuli.rows(rows), dt_ms, samples * every, every)
         k = slope.shape[3]
         if target.kind != "times":  # linear in u
-            value = target.rows(rows).residuals(u)
-            zero = target.rows(rows).zero()
-            return value, torch.stack([zero.residuals(slope[:, :, :, j]) for j in range(k)], dim=2)
+            return target.rows(rows).residuals(u), target.rows(rows).slopes(slope)
         with forward_ad.dual_level():
             owner = torch.arange(len(rows)).repeat(k)
             dual = forward_ad.make_dual(u[..., owner], slope.flatten(3))

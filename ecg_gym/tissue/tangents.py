@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ecg_gym.tissue import kernel
+from ecg_gym.tissue.diffusion import TorchGraph
 from ecg_gym.tissue.model import Model, Stimuli
 
+NUDGE = 1e-6  # of the differences that give the derivatives of conductances
 KINDS = ("iso", "aniso", "spline")
 
 
@@ -29,18 +31,13 @@ def simulate_with_tangents(
 
 
 def _conductance_tangents(model: Model) -> Tensor:
-    """``(E, Kd, S)`` derivatives of the conductances to the flat diffusion parameters, row by row at once."""
-    leaves = {k: v.detach() for k, v in model.parameters.items()}
-    columns = []
-    for name, value in leaves.items():
-        if not name.startswith("diffusion."):
-            continue
-        for j in range(value.shape[1]):
-            unit = torch.zeros_like(value)
-            unit[:, j] = 1.0
-
-            def conductance(x: Tensor, name: str = name) -> Tensor:
-                return model.with_parameters(leaves | {name: x}).operator().conductance
-
-            columns.append(torch.func.jvp(conductance, (value,), (unit,))[1][:, 0])
-    return torch.stack(columns, dim=1)
+    """``(E, Kd, S)`` derivatives of the conductances to the flat diffusion parameters, by differences in float64."""
+    names = [name for name in model.parameters if name.startswith("diffusion.")]
+    columns = [(name, j) for name in names for j in range(model.parameters[name].shape[1])]
+    wide = {name: value.detach().double().repeat(1 + len(columns), 1) for name, value in model.parameters.items()}
+    for k, (name, j) in enumerate(columns):
+        wide[name][(1 + k) * model.rows : (2 + k) * model.rows, j] -= NUDGE
+    with torch.no_grad():
+        graph = TorchGraph(model.graph.graph, torch.float64)
+        c = Model(model.spec, graph, wide).operator().conductance[:, 0].reshape(-1, 1 + len(columns), model.rows)
+    return (c[:, :1] - c[:, 1:]) / NUDGE
