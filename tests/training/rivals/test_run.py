@@ -114,7 +114,7 @@ def test_the_study_has_a_row_for_everybody(run: Path, shards: Path) -> None:
     assert table["copy"]["crps_qtcf"] >= table["copy"]["mae_qtcf"], "a mean over true futures of absolute errors"
     assert table["ours, drawn"]["einthoven_uv"] < 1
     assert table["ours, drawn"]["nearest_training_uv"] > 10
-    assert table["WGAN-GP, alone"]["works"] in ("yes", "collapsed", "does not listen")
+    assert table["WGAN-GP, alone"]["works"] in ("yes", "collapsed", "does not listen", "not measurable")
     assert set(document["settings"]["winners"]) >= {"hr", "qtcf"}
     assert "two CPU-hours" in document["settings"]["origin"]
     assert baselines.summary(document)[0]["row"] == "ours"

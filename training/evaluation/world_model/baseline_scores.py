@@ -21,6 +21,7 @@ from training.evaluation.world_model.intervals import PAPER, column_of, pearson
 
 HEADLINE = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms")
 DRAWS = 300  # of the bootstrap
+MOST_UNMEASURED = 0.5  # share of the intervals that cannot be measured; nothing is said of a row above
 LEAST_SPREAD = 0.2  # of the true spread; a row below has collapsed
 
 Estimates = dict[str, dict[str, Any]]
@@ -94,10 +95,12 @@ def majority(true: np.ndarray, queries: Questions) -> Estimates:
 
 
 def verdict(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whether a row works: "yes", or why not; "" for a row that draws nothing."""
+    """Whether a row works: "yes", or why not; "" for a row that hears no treatment."""
     gap, spreads = table.get("wrong_drug_gap"), [table.get(f"spread_{SHORT[name]}") for name in HEADLINE]
     if gap is None:
         return ""
+    if (table["unmeasured"]["value"] or 0) > MOST_UNMEASURED:
+        return "not measurable"
     known = [one["value"] for one in spreads if one is not None and one["value"] is not None]
     if known and float(np.median(known)) < LEAST_SPREAD:
         return "collapsed"
