@@ -31,6 +31,7 @@ INSIDE = (
     ("envs", "clinical_trial"),
     ("real_trials",),  # read by the protocols of virtual ones
     ("checks",),
+    ("precompile",),  # steps the envs by their ids
 )
 HEAVY = ("torch", "matplotlib", "neurokit2", "wfdb", "stable_baselines3", "diffusers", "pandas")
 NUMPY_ONLY = ("core", "llm", "pharmacology", "waveform", "virtual_patient", "physiology")
