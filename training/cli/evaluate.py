@@ -175,3 +175,19 @@ def anchors(
     with entrance():
         freeze(evaluation, out, file)
     SAY.print(f"anchors  {file}")
+
+
+@leaderboard.command()
+def curves(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of `ecg-gym train policy`.")],
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("out/leaderboard/curves.png"),
+) -> None:
+    """Draw the learning curves of trained policies."""
+    from ecg_gym.io import atomic_write
+    from training.evaluation.benchmark.curves import figure
+
+    with entrance():
+        drawn = figure(folders)
+        with atomic_write(out) as path:
+            drawn.savefig(path, format="png", dpi=110)
+    SAY.print(f"picture  {out}")
