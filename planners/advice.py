@@ -21,6 +21,7 @@ from planners.measures import Measure, resolved
 from planners.plan import Candidate, Change, Excluded, Plan, Preference, Recommendation, Unindicated
 from planners.racing import below, interval_of, paired
 from planners.ranking import INTERVALS, Rules, admit, check
+from planners.reserve import in_reserve
 from planners.rollout import Futures, Progress, common_seeds, futures
 from planners.scoring import lambda_intervals, mean_and_sd
 from planners.second_opinion import second_opinion
@@ -216,7 +217,9 @@ def _rows(
     sampling: _Sampling, treatments: Sequence[Treatment], allowed: Mapping[Treatment, tuple[str, ...]],
     reasons: Mapping[Treatment, Reasons], facts: Facts, better: frozenset[Treatment],
 ) -> tuple[Candidate, ...]:  # fmt: skip
-    """The candidates: what is better than watching, watching, and the rest; each part by score."""
+    """The candidates: what is better than watching, watching, and the rest; each part by score, but first of all what
+    is not kept in reserve, if it cannot be told from the best.
+    """
 
     def place(t: Treatment) -> tuple[Any, ...]:
         part = 0 if t in better else 1 if t == WATCH else 2
@@ -224,13 +227,19 @@ def _rows(
 
     order = sorted(treatments, key=place)
     score, leader = sampling.measure.score, sampling.losses(order[0])
+    if in_reserve(reasons.get(order[0])):
+        alike = (t for t in order if t in better and not in_reserve(reasons.get(t))
+                 and _holds_zero(sampling.losses(t), leader, score))  # fmt: skip
+        if chosen := next(alike, None):
+            order.insert(0, order.pop(order.index(chosen)))
+            leader = sampling.losses(chosen)
     rows = []
     for treatment in order:
         drawn, losses = sampling.futures[treatment], sampling.losses(treatment)
         mean, sd = mean_and_sd(drawn.risks[0])
         difference, error = paired(losses, sampling.losses(WATCH), score) if len(losses) > 1 else (np.nan, np.nan)
         against = interval_of(losses, leader, score) if len(losses) > 1 else (np.nan, np.nan)
-        tied = treatment == order[0] or not (against[0] > 0 or against[1] < 0)
+        tied = treatment == order[0] or _holds_zero(losses, leader, score)
         why = reasons.get(treatment)
         rows.append(
             Candidate(
@@ -258,6 +267,12 @@ def _rows(
             )
         )
     return tuple(rows)
+
+
+def _holds_zero(losses: np.ndarray, leader: np.ndarray, score: Any) -> bool:
+    """Whether the paired interval of the difference of two scores holds 0; it does for a single future."""
+    low, high = interval_of(losses, leader, score) if len(losses) > 1 else (np.nan, np.nan)
+    return not (low > 0 or high < 0)
 
 
 def _changes(drawn: Futures, facts: Facts) -> dict[str, Change]:
@@ -289,6 +304,10 @@ def _recommendation(
             f"{len(first.risks)} futures); given for "
             f"{'; '.join(sentence.partition(': ')[2] for sentence in first.indications)}"
         )
+        lowest = min(rows, key=lambda row: (row.n_nonfinite, row.score))
+        if lowest is not first and lowest.better_than_watching:
+            why += f"; {lowest.treatment} scores {-lowest.difference:.3f} lower, cannot be told from it and is kept in "
+            why += "reserve"
         return Recommendation(first.treatment, True, why, True, confidence)
     named = [row for row in rows if row.treatment != WATCH]
     if not indicated and not named:
