@@ -247,6 +247,13 @@ class Choice(Rows):
         return Choice(self.menu, np.repeat(self.entry, k))
 
 
+def different(treatments: Sequence[Any]) -> list[Any]:
+    """Each treatment that some row gets, once."""
+    if isinstance(treatments, Choice):
+        return [treatments.menu[entry] for entry in np.unique(treatments.entry)]
+    return list(dict.fromkeys(treatments))
+
+
 def dose_codes(treatments: Sequence[Any]) -> np.ndarray:
     """The doses of one treatment per row, ``(B, k)`` numbers in the catalogue, ``NONE`` where there is none."""
     if isinstance(treatments, Choice):

@@ -52,11 +52,6 @@ class Task(Protocol):
         """Whether harm by treatment is told."""
         ...
 
-    @property
-    def fidelity(self) -> str:
-        """Whether strips are drawn."""
-        ...
-
 
 def names_of(task: Task, reading: Readings) -> tuple[str, ...]:
     """The columns of what is due: the terms of the reward, then the cost, its hazards and what a death costs."""
@@ -69,14 +64,19 @@ def _names_of(terms: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str
     return (*terms, *(f"cost of {name}" for name in costs))
 
 
-def untreated(task: Task, before: Episode, state: State, given: Choice, streams: Streams) -> tuple[np.ndarray, State]:
-    """Who has been treated ``(B,)`` bool, and the twins who have not: of those who were not either, they themselves."""
+def untreated(
+    task: Task, before: Episode, state: State, given: Choice, streams: Streams, twin: State | None = None
+) -> tuple[np.ndarray, State]:
+    """Who has been treated ``(B,)`` bool, and the twins who have not: of those who were not either, they themselves.
+
+    ``twin`` are the twins of all rows, where they have been stepped beside them.
+    """
     treated = before.treated | (given.entry != 0)
+    if twin is not None:
+        return treated, twin
     rows = np.flatnonzero(treated)
     if not task.cost or not len(rows):
         return treated, state
-    if task.fidelity == "vitals":  # without strips it costs less to step all twins than to take some out of the batch
-        return treated, task.world.step(before.twin, Choice(task.menu, np.zeros(len(treated), int)), streams)
     watching = Choice(task.menu, np.zeros(len(rows), int))
     later = task.world.step(before.twin[rows], watching, streams.take(rows))
     if len(rows) == len(treated):
@@ -90,8 +90,7 @@ def harm(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """What treatment did to each row in this step, by the names of :func:`names_of`, each ``(B,)`` from 0.
 
-    ``left (B,)`` are the steps of the episode, this one among them; ``whole``: judge the whole batch of twins, which
-    costs less than to take the treated out of it where nothing is drawn.
+    ``left (B,)`` are the steps of the episode, this one among them; ``whole``: the twins of all rows are judged.
     """
     due, rows = np.zeros((len(names), len(treated))), np.flatnonzero(treated)
     if not len(rows):

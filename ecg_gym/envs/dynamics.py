@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Choice, Doses, Patients
-from ecg_gym.core import State, Treatment, World, row_streams
+from ecg_gym.core import State, Treatment, World, concatenate, row_streams
 from ecg_gym.envs import consequences
 from ecg_gym.envs.episode import (
     BLOOD,
@@ -45,6 +45,7 @@ from ecg_gym.risk import FINDINGS, PRESSURE, RiskModel, pressure_term
 from ecg_gym.risk.aggregate import LIKELY
 from ecg_gym.streams import LEAD_SET, NOISE, Streams
 
+Beside = tuple[State, Readings]  # untreated twins, and what harm is measured against
 CONTRAINDICATIONS, INDICATIONS = MASKS = ("contraindications", "indications")
 
 
@@ -131,11 +132,14 @@ def advance(
             "look at info['action_mask'] or env.action_masks(), or pass invalid_action='noop'"
         )
     given, rows = Choice(task.menu, np.where(refused, 0, wanted)), np.arange(len(episode))
-    if task.samples == 1:
-        crowd = task.world.step(episode.state, given, streams)
-        truths = _judged(task, episode, rows, crowd)
-        looks = truths if task.tier.clear else _seen(task, episode, rows, crowd, streams)
-        state, truth, last = crowd, truths, looks
+    beside: Beside | None = None
+    if task.samples == 1 and task.fidelity == "vitals" and task.cost:
+        state, truths, looks, beside = _with_twins(task, episode, given, streams)
+        truth, last = truths, looks
+    elif task.samples == 1:
+        state = task.world.step(episode.state, given, streams)
+        truth = truths = _judged(task, episode, rows, state)
+        last = looks = truths if task.tier.clear else _seen(task, episode, rows, state, streams)
     else:
         every = np.repeat(rows, task.samples)
         many, draws = given.repeat(task.samples), streams.repeat(task.samples)
@@ -148,12 +152,38 @@ def advance(
     risk = weighed["risk"]
     if task.samples > 1:
         risk = mean_variance(risk.reshape(-1, task.samples), task.risk_aversion)
-    return _settle(task, episode, state, truth, last, refused, risk, given, streams)
+    return _settle(task, episode, state, truth, last, refused, risk, given, streams, beside)
+
+
+def _with_twins(
+    task: Task, episode: Episode, given: Choice, streams: Streams
+) -> tuple[State, Readings, Readings, Beside]:
+    """The step of all rows and of their untreated twins as one batch: states, what is read off their true strips and
+    off those that are seen, and the twins with what harm is measured against.
+    """
+    n = len(episode)
+    rows, pair = np.arange(n), np.tile(np.arange(n), 2)
+    if not (episode.treated | (given.entry != 0)).any():
+        state = task.world.step(episode.state, given, streams)
+        truth = _judged(task, episode, rows, state)
+        last = truth if task.tier.clear else _seen(task, episode, rows, state, streams)
+        return state, truth, last, (state, last)
+    watching = Choice(task.menu, np.concatenate([given.entry, np.zeros(n, int)]))
+    both = task.world.step(concatenate([episode.state, episode.twin]), watching, streams.take(pair))
+    state, twin = both[rows], both[rows + n]
+    if task.tier.clear:
+        truth, other = _judged(task, episode, pair, both).halves()
+        return state, truth, truth, (twin, other)
+    if task.reward_timing == consequences.END:
+        truth, other = _judged(task, episode, pair, both).halves()
+        return state, truth, _seen(task, episode, rows, state, streams), (twin, other)
+    last, other = _seen(task, episode, pair, both, streams.take(pair)).halves()
+    return state, _judged(task, episode, rows, state), last, (twin, other)
 
 
 def _settle(
     task: Task, before: Episode, state: State, truth: Readings, last: Readings, refused: np.ndarray, risk: np.ndarray,
-    given: Choice, streams: Streams,
+    given: Choice, streams: Streams, beside: Beside | None,
 ) -> tuple[Episode, Outcome]:  # fmt: skip
     """The episode once these strips have been taken: what is seen of them and when, what of reward and cost is still to
     come, and what arrives now."""
@@ -168,17 +198,19 @@ def _settle(
     )  # fmt: skip
     names = consequences.names_of(task, weighed)
     due = dict(priced(task.reward, step))
-    treated, twin = consequences.untreated(task, before, state, given, streams)
+    treated, twin = consequences.untreated(task, before, state, given, streams, beside[0] if beside else None)
     if task.cost:
 
         def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
+            if beside:
+                return beside[1]
             return _judged(task, before, rows, state) if true or task.tier.clear else _seen(
                 task, before, rows, state, row_streams
             )  # fmt: skip
 
         due |= consequences.harm(
             names[len(due) :], treated, twin, weighed, lost, before.horizon - before.steps, streams, judge,
-            whole=task.fidelity == "vitals",
+            whole=beside is not None,
         )  # fmt: skip
     steps = before.steps + 1
     over = lost | (steps >= before.horizon)

@@ -50,6 +50,11 @@ class Readings(Mapping[str, np.ndarray]):
         """The chosen strips."""
         return Readings(self.place, self.table[:, rows])
 
+    def halves(self) -> tuple[Readings, Readings]:
+        """The first half of the strips, and the others."""
+        n = self.table.shape[1] // 2
+        return Readings(self.place, self.table[:, :n]), Readings(self.place, self.table[:, n:])
+
     def placed(self, parts: Sequence[tuple[np.ndarray, Readings]]) -> Readings:
         """The same with the columns of each part at its rows."""
         table = self.table.copy()

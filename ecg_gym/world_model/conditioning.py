@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 
+from ecg_gym.columns import FEMALE, NUMBERS, WORDS, Patients
 from ecg_gym.core import ECG, INDEPENDENT_LEADS, MODEL_RATE_HZ, Administration, Patient
 from ecg_gym.look import log_odds
 from ecg_gym.pharmacology import CONDITIONS
@@ -36,6 +38,7 @@ PERSON = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calc
 ELECTROLYTES = ("potassium", "magnesium", "calcium")
 MODULATION = tuple(f.name for f in fields(Modulation) if f.name not in CIRCULATION)
 BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in (*MODULATION, *CIRCULATION)])
+_PERSON = [*[NUMBERS.index(name) for name in PERSON], FEMALE]
 PEOPLE = (*[f"person.{name}" for name in PERSON], "person.female", *[f"condition.{name}" for name in CONDITIONS])
 ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)
 CLOCK = ("clock.step_hours", "clock.since_home_hours", "clock.sine", "clock.cosine")
@@ -211,10 +214,10 @@ def can_end(observed: np.ndarray) -> np.ndarray:
 
 def people(patients: Sequence[Patient]) -> np.ndarray:
     """Numbers, female and conditions ``(B, len(PEOPLE))`` float32; NaN is unknown."""
-    inputs = np.array([[getattr(p, name) for name in PERSON] for p in patients], dtype=float)  # None becomes NaN
-    female = np.array([[np.nan if p.sex is None else p.sex == "F"] for p in patients], dtype=float)
-    conditions = np.array([[name in p.conditions for name in CONDITIONS] for p in patients], dtype=float)
-    return np.concatenate([inputs, female, conditions], axis=1).astype(np.float32)
+    rows = Patients.of(patients)
+    kinds, kind = np.unique(rows.group, return_inverse=True)
+    has = np.array([[name in WORDS.rows[k][0] for name in CONDITIONS] for k in kinds], np.float32)
+    return np.concatenate([rows.numbers[:, _PERSON].astype(np.float32), has.reshape(-1, len(CONDITIONS))[kind]], axis=1)
 
 
 def measure_strips(ecg: np.ndarray) -> Intervals:
@@ -355,9 +358,13 @@ class FeatureScale:
 
         Columns are matched by name; a feature that has gone since training stands at rest.
         """
-        column = {name: i for i, name in enumerate(names)}
-        matched = np.tile(self.offset, (len(raw), 1))
-        for i, name in enumerate(self.names):
-            if name in column:
-                matched[:, i] = raw[:, column[name]]
+        place = _places(self.names, tuple(names))
+        matched = np.where(place < 0, self.offset, raw[:, place])
         return np.nan_to_num(np.arcsinh((matched - self.offset) / self.scale)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _places(names: tuple[str, ...], among: tuple[str, ...]) -> np.ndarray:
+    """Where each name stands ``among`` others; -1 where it does not."""
+    column = {name: i for i, name in enumerate(among)}
+    return np.array([column.get(name, -1) for name in names], int)

@@ -47,7 +47,7 @@ from ecg_gym.world_model.conditioning import (
 )
 from ecg_gym.world_model.diffusion import Noise
 from ecg_gym.world_model.forecaster import Forecaster, Known
-from ecg_gym.world_model.recorded import MOST_STRETCH, Records, stretch, unfinished
+from ecg_gym.world_model.recorded import MOST_STRETCH, Records, record, stretch, unfinished
 from ecg_gym.world_model.student import Student
 
 CHUNK = 64  # rows at once: larger ones fall out of the cache
@@ -115,7 +115,7 @@ class Drawing:
             return kept
         latents = np.zeros((len(state), *self.vae.latent_shape), np.float32)
         strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
-        recorded = np.array([record is not None for record in state.inner["record"]], bool)
+        recorded = np.array([one is not None for one in state.inner["record"]], bool)
         beats = np.isfinite(state.inner["observed"][:, _AT["hr_bpm"]])
         records, drawn = np.flatnonzero(recorded), np.flatnonzero(~recorded & beats)
         if len(records):
@@ -129,40 +129,42 @@ class Drawing:
     def encoded(self, records: Records) -> np.ndarray:
         """The latents ``(B, C, 128)`` of recorded strips; each is encoded once."""
         if todo := unfinished(records, "latent"):
-            present = ~np.stack([record.missing for record in todo])
-            for record, latent in zip(todo, self.encode(np.stack([r.strip for r in todo]), present).numpy()):
-                record.latent = latent.astype(np.float32)
-        return np.stack([record.latent for record in records])  # type: ignore[misc]
+            record(todo)
+            present = ~np.stack([one.missing for one in todo])
+            for one, latent in zip(todo, self.encode(np.stack([one.strip for one in todo]), present).numpy()):
+                one.latent = latent.astype(np.float32)
+        return np.stack([one.latent for one in records])  # type: ignore[misc]
 
     def seen(self, records: Records) -> np.ndarray:
         """Recorded strips as the codec sees them ``(B, 12, 1024)`` [mV], so that they compare with those drawn."""
         if todo := unfinished(records, "seen"):
-            for record, strip in zip(todo, self.decode(torch.from_numpy(self.encoded(todo)))):
-                record.seen = strip
-        return np.stack([record.seen for record in records])  # type: ignore[misc]
+            for one, strip in zip(todo, self.decode(torch.from_numpy(self.encoded(todo)))):
+                one.seen = strip
+        return np.stack([one.seen for one in records])  # type: ignore[misc]
 
     def fits(self, records: Records, observed: np.ndarray) -> LeadFit:
         """McSharry's model of each strip as it was recorded, or as the codec sees it where leads are missing."""
         if unfinished(records, "fit"):
-            place = {id(record): i for i, record in enumerate(records)}
+            place = {id(one): i for i, one in enumerate(records)}
             todo = unfinished(records, "fit")
-            fit = fit_leads(self.whole(todo), as_rows(observed[[place[id(record)] for record in todo]]))
-            for i, record in enumerate(todo):
-                record.fit = fit[i]
-        first, again = _unique([id(record) for record in records])
+            fit = fit_leads(self.whole(todo), as_rows(observed[[place[id(one)] for one in todo]]))
+            for i, one in enumerate(todo):
+                one.fit = fit[i]
+        first, again = _unique([id(one) for one in records])
         return join([records[i].fit for i in first])[np.asarray(again)]  # type: ignore[misc]
 
     def ectopy(self, records: Records) -> list[Ectopy]:
         """The ectopic beats of recorded strips; found once."""
         if todo := unfinished(records, "ectopy"):
-            for record, ectopy in zip(todo, find_ectopy(self.whole(todo))):
-                record.ectopy = ectopy
-        return [record.ectopy for record in records]  # type: ignore[misc]
+            for one, ectopy in zip(todo, find_ectopy(self.whole(todo))):
+                one.ectopy = ectopy
+        return [one.ectopy for one in records]  # type: ignore[misc]
 
     def whole(self, records: Records) -> np.ndarray:
         """Strips with all leads ``(B, 12, 1024)`` [mV]: those that are missing filled in by the codec."""
-        strips = np.stack([record.strip for record in records])
-        lacking = [i for i, record in enumerate(records) if record.missing.any()]
+        record(records)
+        strips = np.stack([one.strip for one in records])
+        lacking = [i for i, one in enumerate(records) if one.missing.any()]
         if lacking:
             strips[lacking] = self.seen([records[i] for i in lacking])
         return strips
@@ -230,7 +232,7 @@ class Drawing:
     def known(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
-        records, missing = inner["home"], np.stack([record.missing for record in inner["home"]])
+        records, missing = inner["home"], np.stack([one.missing for one in inner["home"]])
         look = Look(inner["home_observed"], inner["home_board"], inner["home_hours"], inner["home_findings"])
         prior, strength = self.prior(records, look.observed, target, generators, Frequency.of(state))
         raw = render_features(

@@ -23,7 +23,7 @@ import torch
 
 from ecg_gym import checkpoint
 from ecg_gym import look as reading
-from ecg_gym.columns import NONE, Doses, Patients, dose_codes
+from ecg_gym.columns import NONE, Doses, Patients, different, dose_codes
 from ecg_gym.core import (
     ECG,
     INDEPENDENT_LEADS,
@@ -77,6 +77,8 @@ REFERENCES = ("first", "last")
 FIDELITIES = ("vitals", "strip")
 TRAINED_HOURS = (1.0, 4.0)  # of weights that do not say [h]
 STRIP_S = 10.0
+KEY_SHIFT = np.uint64(11)  # a key is 53 bits, which any tool reads
+EVERY_LEAD = np.zeros(len(INDEPENDENT_LEADS), bool)  # none is missing
 Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
 
 
@@ -211,7 +213,13 @@ class WorldModel:
         """``n`` virtual people, seen through the codec. ``who`` narrows the population as in the virtual patient."""
         from ecg_gym.virtual_patient import VirtualPatient
 
-        return self.start_from(VirtualPatient(dt_hours=self.dt_hours).initial(n, rng, **who))
+        return self._begin_unseen(VirtualPatient(dt_hours=self.dt_hours).initial(n, rng, **who))
+
+    def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
+        """These virtual people, each with the words of ``initial`` that hold for them."""
+        from ecg_gym.virtual_patient import VirtualPatient
+
+        return self._begin_unseen(VirtualPatient(dt_hours=self.dt_hours).begin(people, words, streams))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip (at any rate; the best 10 s are taken) and the doses already taken.
@@ -258,7 +266,7 @@ class WorldModel:
             raise ValueError(
                 f"{len(treatments)} treatments for {len(state)} rows; expected one per row; pass WATCH to wait"
             )
-        if unknown := [str(treatment) for treatment in dict.fromkeys(treatments) if not self.knows(treatment)]:
+        if unknown := [str(treatment) for treatment in different(treatments) if not self.knows(treatment)]:
             raise ValueError(
                 f"{unknown[0]} is a procedure; expected drugs: these weights learned of no procedure; offer what the "
                 "world's knows() allows, train weights with this version, or use the virtual patient (world='oracle')"
@@ -421,9 +429,36 @@ class WorldModel:
             "board": average_people.follow(taken, patients, hours, hours)[0],
             "hours": np.array(hours, dtype=float),
             "pressure": np.full(len(strips), np.nan) if pressure is None else np.array(pressure, float),
-            "key": np.array([np.bitwise_xor.reduce(word) >> np.uint64(11) for word in words], np.uint64),
+            "key": np.array([np.bitwise_xor.reduce(word) for word in words], np.uint64) >> KEY_SHIFT,
             "record": records,
         }
+
+    def _begin_unseen(self, virtual: State) -> State:
+        """Virtual people as :meth:`start_from` has them, from what a look at their first strips would say: nothing is
+        drawn before somebody looks. Where strips are judged, they are drawn and measured.
+        """
+        from ecg_gym.virtual_patient import VirtualPatient
+
+        if not self.emits:
+            return self.start_from(virtual)
+        n, hours = len(virtual), np.asarray(virtual.hours, float)
+        look = VirtualPatient().vitals(virtual, findings=self.reader is not None)
+        records = np.empty(n, object)
+        records[:] = [Recorded(None, EVERY_LEAD, origin=(virtual, row)) for row in range(n)]
+        observed = np.full((n, len(OBSERVED)), np.nan, np.float32)
+        for i, name in enumerate(OBSERVED):
+            if name in READ:
+                observed[:, i] = look[name]
+        seen = {
+            "observed": observed,
+            "findings": unread(n) if self.reader is None else look.probabilities.T.astype(np.float32),
+            "board": average_people.follow(virtual.taken, virtual.patients, hours, hours)[0],
+            "hours": hours.copy(),
+            "pressure": look["map_mmhg"].copy(),
+            "key": virtual.inner["strip"] >> KEY_SHIFT,
+            "record": records,
+        }
+        return self._first(virtual, seen)
 
     def _begin(
         self,
@@ -437,10 +472,18 @@ class WorldModel:
     ) -> State:
         """People first seen on these strips: measured as they are, shown through the codec when somebody looks."""
         seen = self._read(strips, missing, patients, taken, np.asarray(hours, float), pressure)
+        who = State(strips, Patients.of(patients), Doses.of(taken), seen["hours"], np.array(alive, bool), {})
+        return self._first(who, seen)
+
+    def _first(self, who: State, seen: Mapping[str, np.ndarray]) -> State:
+        """The state of people who have been seen once."""
         home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "board", "hours", "pressure")}
-        inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(strips))}
+        inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(who))}
         shown: Any = self.drawing
-        return State(shown, Patients.of(patients), Doses.of(taken), seen["hours"].copy(), np.array(alive, bool), inner)
+        return State(
+            shown, Patients.of(who.patients), Doses.of(who.taken), seen["hours"].copy(), np.array(who.alive, bool),
+            inner, who.dt_hours,
+        )  # fmt: skip
 
 
 def _look(inner: Mapping[str, np.ndarray], of: str = "") -> Look:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ecg_gym.core import State
 from ecg_gym.physiology import Ectopy, LeadFit
 
 FADE = 20  # samples over which the end of a strip gives way to its beginning
@@ -13,17 +14,33 @@ MOST_STRETCH = 2.0  # by which a strip without a typical beat is made faster or 
 
 
 class Recorded:
-    """One strip that a state begins at, and what is worked out of it once, when it is asked for."""
+    """One strip that a state begins at, and what is worked out of it once, when it is asked for.
 
-    __slots__ = ("ectopy", "fit", "latent", "missing", "seen", "strip")
+    Without a ``strip`` it is that of row ``origin[1]`` of the state ``origin[0]`` of another world, drawn when somebody
+    looks at it.
+    """
 
-    def __init__(self, strip: np.ndarray, missing: np.ndarray, latent: np.ndarray | None = None) -> None:
-        self.strip = strip  # (12, 1024) float32 [mV]
+    __slots__ = ("_strip", "ectopy", "fit", "latent", "missing", "origin", "seen")
+
+    def __init__(
+        self, strip: np.ndarray | None, missing: np.ndarray, latent: np.ndarray | None = None,
+        origin: tuple[State, int] | None = None,
+    ) -> None:  # fmt: skip
+        self._strip = strip
+        self.origin = origin
         self.missing = missing  # (8,) bool: independent leads that were not recorded
         self.latent = latent  # (C, 128) float32
         self.seen: np.ndarray | None = None  # (12, 1024) as the codec sees it
         self.fit: LeadFit | None = None  # of one
         self.ectopy: Ectopy | None = None
+
+    @property
+    def strip(self) -> np.ndarray:
+        """The strip as it was recorded ``(12, 1024)`` float32 [mV]."""
+        if self._strip is None:
+            record([self])
+        assert self._strip is not None
+        return self._strip
 
     def __eq__(self, other: object) -> bool:
         """The same recording; what was worked out of it follows."""
@@ -35,6 +52,18 @@ class Recorded:
 
 
 Records = Sequence[Recorded] | np.ndarray  # (B,) of objects
+
+
+def record(records: Records) -> None:
+    """Draw the strips that nobody has looked at yet, those of one state together."""
+    waiting: dict[int, list[Recorded]] = {}
+    for one in dict.fromkeys(records):
+        if one._strip is None and one.origin is not None:
+            waiting.setdefault(id(one.origin[0]), []).append(one)
+    for group in waiting.values():
+        state, rows = group[0].origin[0], [one.origin[1] for one in group]  # type: ignore[index]
+        for one, strip in zip(group, np.asarray(state[np.array(rows)].ecg, np.float32)):
+            one._strip, one.origin = strip, None
 
 
 def unfinished(records: Records, name: str) -> list[Recorded]:

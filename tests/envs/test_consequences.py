@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from worlds import AnalyticRisk, AnalyticWorld
 
+from ecg_gym.columns import Choice
 from ecg_gym.envs import dynamics
 from ecg_gym.envs.consequences import delivered
 from ecg_gym.envs.observations import describe
 from ecg_gym.registration import SCENARIOS
+from ecg_gym.streams import Streams
 
 TRUTH = "ecg_gym:ECGInterventionOracle-v0"
 
@@ -242,3 +244,27 @@ def test_rows_of_different_clocks_are_what_single_envs_are() -> None:
             np.testing.assert_allclose(one[0], seen[row], atol=1e-6)
             assert one[1] == pytest.approx(reward[row], abs=1e-9)
             assert one[4]["hours"] == pytest.approx(info["hours"][row])
+
+
+@pytest.mark.parametrize(("tier", "timing"), [("clean", "seen"), ("noisy", "seen"), ("noisy", "end")])
+def test_a_step_beside_the_twins_is_what_each_is_alone(tier, timing) -> None:
+    envs = batch(20, tier=tier, reward_timing=timing)
+    envs.reset(seed=2)
+    task, rng = envs.task, np.random.default_rng(0)
+    episode, streams = envs.episode, Streams.start(rng.integers(0, 2**63, (20, 2)).astype(np.uint64))
+    for step in range(3):
+        own = streams.after(np.full(20, step))
+        entries = np.array([rng.choice(np.flatnonzero(row)) for row in episode.allowed]) * (rng.random(20) < 0.5)
+        after, outcome = dynamics.advance(task, episode, entries, own)
+        treated = episode.treated | (entries != 0)
+        state = task.world.step(episode.state, Choice(task.menu, entries), own)
+        twin = task.world.step(episode.twin, Choice(task.menu, np.zeros(20, int)), own)
+        np.testing.assert_array_equal(after.state.inner["now"], state.inner["now"])
+        np.testing.assert_array_equal(after.twin.inner["now"][treated], twin.inner["now"][treated])
+        if timing == "seen":
+            first, missing = (episode.home, None) if task.tier.clear else (episode.start, episode.missing)
+            risen = (dynamics.read_vitals(task, each, first, missing)["cost"] for each in (state, twin))
+            cost = np.clip(np.subtract(*risen), 0, 1) * treated
+            alive = state.alive & twin.alive
+            np.testing.assert_allclose(outcome.costs["cost"][alive], cost[alive], atol=1e-12)
+        episode = after

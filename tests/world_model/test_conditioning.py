@@ -7,10 +7,11 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
+from ecg_gym.columns import Patients
 from ecg_gym.core import Administration, Patient
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate, termination
 from ecg_gym.pharmacology.hazards import HAZARDS
-from ecg_gym.world_model.conditioning import BOARD, boards, endings, modulations
+from ecg_gym.world_model.conditioning import BOARD, PEOPLE, FeatureScale, boards, endings, modulations, people
 
 PATIENTS = (Patient(weight_kg=60.0, potassium=3.1), Patient(creatinine_clearance=30.0), Patient(), Patient())
 
@@ -47,3 +48,23 @@ def test_endings_are_each_persons_own() -> None:
         np.testing.assert_allclose(row, [result[name] for name in HAZARDS], rtol=1e-4, atol=1e-6)
     assert table[3, 0] > 1
     assert not table[2].any()
+
+
+def test_people_are_what_their_charts_say() -> None:
+    crowd = (
+        Patient(age_years=61, sex="F", potassium=4.0, conditions=frozenset({"heart_failure"})),
+        Patient(sex="M"),
+        Patient(),
+    )
+    table = dict(zip(PEOPLE, people(crowd).T))
+    np.testing.assert_array_equal(table["person.age_years"], [61, np.nan, np.nan])
+    np.testing.assert_array_equal(table["person.female"], [1, 0, np.nan])
+    np.testing.assert_array_equal(table["condition.heart_failure"], [1, 0, 0])
+    assert np.isnan(table["person.weight_kg"]).all()
+    np.testing.assert_array_equal(people(Patients.of(crowd)), people(crowd))
+
+
+def test_a_scale_matches_columns_by_name() -> None:
+    scale = FeatureScale(("a", "gone", "b"), np.array([1.0, 5.0, 2.0]), np.array([2.0, 1.0, 1.0]))
+    out = scale(np.array([[9.0, 2.0, 3.0], [9.0, np.nan, 1.0]]), ("new", "b", "a"))
+    np.testing.assert_allclose(out, np.arcsinh([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), atol=1e-7)

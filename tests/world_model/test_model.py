@@ -20,6 +20,7 @@ from ecg_gym.core import (
     concatenate,
 )
 from ecg_gym.physiology import mcsharry, solve_exact
+from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import drawing, memory, model
 from ecg_gym.world_model.anchor import ProjectionConfig
 from ecg_gym.world_model.conditioning import (
@@ -136,6 +137,29 @@ def test_observe_shows_the_strip_as_the_codec_sees_it(world):
     np.testing.assert_array_equal(seen.ecg, decoded)
     assert seen.taken == ((Administration(-2.0, DOFETILIDE.doses[0]),),)
     np.testing.assert_allclose(seen.ecg[:, 2], seen.ecg[:, 1] - seen.ecg[:, 0], atol=1e-5)  # Einthoven
+
+
+def test_virtual_people_begin_without_a_strip_and_show_that_of_their_hearts(world):
+    rng = np.random.default_rng
+    begun, hearts = (w.initial(5, rng(8), rhythm="sinus") for w in (world, VirtualPatient()))
+    assert all(one.origin is not None for one in begun.inner["record"])
+    said, look = world.vitals(begun), VirtualPatient().vitals(hearts, findings=False)
+    np.testing.assert_array_equal(said["qtcf_ms"], look["qtcf_ms"].astype(np.float32))
+    np.testing.assert_array_equal(said["map_mmhg"], look["map_mmhg"])
+    later = world.step(begun, [WATCH] * 5, rng(1))
+    assert all(one.origin is not None for one in later.inner["home"])  # nothing was drawn on the way
+    measured = world.start_from(hearts)
+    np.testing.assert_allclose(begun.ecg, measured.ecg, atol=1e-4)
+    np.testing.assert_array_equal(begun.inner["board"], measured.inner["board"])
+    rates = measured.inner["observed"][:, 0]
+    np.testing.assert_allclose(said["hr_bpm"], rates, atol=6)
+
+
+def test_where_strips_are_judged_the_first_is_measured(world):
+    judged = replace(world, fidelity="strip")
+    begun = judged.initial(3, np.random.default_rng(8))
+    strips = np.stack([one.strip for one in begun.inner["record"]])
+    np.testing.assert_array_equal(begun.inner["observed"], observe_strips(strips).astype(np.float32))
 
 
 def test_a_missing_lead_is_not_read(world):

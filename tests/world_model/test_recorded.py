@@ -1,9 +1,12 @@
 """A strip that goes on: stretched, from another moment on, without an edge."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from ecg_gym.world_model.recorded import Recorded, stretch, unfinished
+from ecg_gym.virtual_patient import VirtualPatient
+from ecg_gym.world_model.recorded import Recorded, record, stretch, unfinished
 
 STRIP = np.sin(2 * np.pi * np.arange(1024) / 64)[None].repeat(12, axis=0).astype(np.float32)  # 16 waves
 
@@ -28,3 +31,19 @@ def test_what_lacks_something_is_listed_once():
     b.seen = STRIP
     assert unfinished([a, b, a], "seen") == [a]
     assert a == b
+
+
+def virtual_people(n=4):
+    return VirtualPatient().initial(n, np.random.default_rng(3))
+
+
+def test_a_recording_that_nobody_has_looked_at_is_that_of_its_heart():
+    hearts = virtual_people()
+    waiting = [Recorded(None, np.zeros(8, bool), origin=(hearts, row)) for row in (2, 0, 3)]
+    copied = pickle.loads(pickle.dumps(waiting))
+    record(waiting[:2])
+    assert waiting[2].origin is not None
+    for one, row in zip(waiting, (2, 0, 3)):
+        np.testing.assert_allclose(one.strip, hearts.ecg[row], atol=1e-6)
+        assert one.origin is None
+    assert copied == waiting
