@@ -2,140 +2,304 @@
 
     python -m conformance.mutants --sample 100 --seed 0
 
-Mutations are cosmic-ray's (operators, comparisons, numbers, keywords, decorators ...), made one at a time in a clone of
-the last commit. A mutant that the test file of its own name lets live meets the tests of its package, then those of env
-and planners. Mutations inside annotations are left out: nothing evaluates them. Rows are kept as they come
-(``out/mutants.jsonl``), and the same command goes on after a stop.
+Mutations are cosmic-ray's, one at a time, in a clone of the last commit. The sample takes positions in the source, the
+seven parts of the code in turn, and one mutation of each position. Left out is what every test that reaches the line
+would see, or none could: bit operators on floats, ``is`` for ``==``, annotations, decorators that only save time.
+
+First every test that may be needed runs without a mutation: a suite that fails anyway kills nothing. A mutant then
+meets the tests of its module's name and those that import the module, then those of its package, then those of env and
+planners; within a stage the shortest come first. Loops that Numba has compiled are compiled again only where they may
+hold the mutated code. Rows are kept as they come (``out/mutants``), and the same command goes on after a stop;
+``--again`` meets the survivors once more, with the tests of the last commit.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import difflib
 import json
 import os
 import random
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from training.console import progress_bar
+
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (
-    "ecg_gym/core.py",
-    "ecg_gym/pharmacology",
-    "ecg_gym/risk",
-    "ecg_gym/envs",
-    "planners",
-    "ecg_gym/world_model",
-    "ecg_gym/waveform",
-)
-SECONDS = 600.0  # of tests; a mutant that takes longer hangs, and is dead
-LAST = ("tests/envs", "tests/planners")
+PARTS = {
+    "core": "ecg_gym/core.py",
+    "pharmacology": "ecg_gym/pharmacology",
+    "risk": "ecg_gym/risk",
+    "envs": "ecg_gym/envs",
+    "planners": "planners",
+    "world_model": "ecg_gym/world_model",
+    "waveform": "ecg_gym/waveform",
+}
+LAST = ("tests/envs", "tests/planners")  # what a mutant meets last
+SECONDS = 420.0  # to compile, beside three times what a stage takes; a mutant that takes longer hangs, and is dead
+FEW = 8  # files of tests that a process collects before it begins with more
 GOAL = 0.9
-
-
-def modules() -> list[Path]:
-    """The modules that are mutated, relative to the root."""
-    paths: list[Path] = []
-    for name in PACKAGES:
-        paths += [ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py")
-    return sorted(path.relative_to(ROOT) for path in paths if path.name != "__init__.py")
-
-
-def mutants() -> Iterator[dict[str, Any]]:
-    """Every mutation of every module, as JSON."""
-    from cosmic_ray.commands.init import _all_work_items
-
-    for module in modules():
-        ours = annotated(ROOT / module)
-        for item in _all_work_items([ROOT / module], {}):
-            (mutation,) = item.mutations
-            if tuple(mutation.start_pos) not in ours:
-                yield {
-                    "module": module.as_posix(),
-                    "operator": mutation.operator_name,
-                    "occurrence": mutation.occurrence,
-                    "line": mutation.start_pos[0],
-                }
-
-
-def annotated(path: Path) -> set[tuple[int, int]]:
-    """Positions ``(line, column)`` inside annotations."""
-    inside = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        for name in ("annotation", "returns"):
-            part = getattr(node, name, None)
-            if isinstance(part, ast.expr):
-                rows = range(part.lineno, (part.end_lineno or part.lineno) + 1)
-                first, last = part.col_offset, part.end_col_offset or 0
-                inside |= {(row, column) for row in rows for column in range(first if row == rows[0] else 0,
-                           last if row == rows[-1] else 200)}  # fmt: skip
-    return inside
-
-
-def nearest(module: str) -> list[list[str]]:
-    """Tests to meet a mutant, the nearest first: its own file, its package, env and planners."""
-    path = Path(module)
-    package = "." if path.parts[1:2] == ("core.py",) else path.parts[0 if path.parts[0] == "planners" else 1]
-    own = [test.as_posix() for test in Path("tests").rglob(f"test_{path.stem}.py") if package in (".", *test.parts)]
-    whole = [] if package == "." else [f"tests/{package}"]
-    return [tests for tests in (own, whole, list(LAST)) if tests]
-
-
-def meet(mutant: dict[str, Any], copy: Path) -> dict[str, Any]:
-    """The mutant with its ``outcome``: killed, survived or incompetent (it could not be made), and by which tests."""
-    from cosmic_ray.mutating import mutate_and_test
-    from cosmic_ray.work_item import MutationSpec
-
-    spec = MutationSpec(
-        module_path=copy / mutant["module"], operator_name=mutant["operator"], operator_args={},
-        occurrence=mutant["occurrence"], start_pos=(1, 0), end_pos=(1, 1),
-    )  # fmt: skip
-    os.chdir(copy)
-    for tests in nearest(mutant["module"]):
-        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests]
-        result = mutate_and_test([spec], shlex.join(words), SECONDS)
-        outcome = str(result.test_outcome.value if result.test_outcome else result.worker_outcome.value)
-        if outcome != "survived":
-            return {**mutant, "outcome": outcome, "tests": tests, "diff": result.diff}
-    return {**mutant, "outcome": "survived", "tests": [], "diff": result.diff}
+KINDS = (  # an operator is replaced by one of its own kind
+    {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"},
+    {"BitOr", "BitAnd", "BitXor", "LShift", "RShift"},
+    {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"},
+    {"Is", "IsNot"},
+    {"Delete", "USub", "Not", "Invert"},
+)
+FASTER = ("compiled", "compiled_exact", "cache", "lru_cache", "cached_property")
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow")
 
 
 def main() -> int:
     """Exit code 1 where fewer than nine of ten are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--sample", type=int, default=100, help="number of mutants (a larger sample holds a smaller)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "mutants.jsonl")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "mutants", help="folder of rows and of the clone")
+    parser.add_argument("--again", action="store_true", help="meet the survivors once more")
     options = parser.parse_args()
-    options.out = options.out.absolute()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen = random.Random(options.seed).sample(list(mutants()), options.sample)
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
-    done = {(row["module"], row["operator"], row["occurrence"]) for row in rows}
-    copy = ROOT / "out" / "mutants-tree"
-    shutil.rmtree(copy, ignore_errors=True)
-    subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(copy)], check=True)
-    os.environ["PYTHONPATH"] = str(copy)
-    for number, mutant in enumerate(chosen, 1):
-        if (mutant["module"], mutant["operator"], mutant["occurrence"]) in done:
-            continue
-        rows.append(meet(mutant, copy))
-        with open(options.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        print(f"{number}/{len(chosen)} {rows[-1]['outcome']:12s} {mutant['module']}:{mutant['line']}", flush=True)
-    os.chdir(ROOT)
-    shutil.rmtree(copy, ignore_errors=True)
-    lived = [row for row in rows if row["outcome"] == "survived"]
-    share = 1 - len(lived) / max(1, len(rows))
-    for row in lived:
+    out = options.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    tree = clone(out / "tree")
+    chosen = sample(tree, options.sample, options.seed)
+    rows = {key(row): row for row in read(out / "rows.jsonl")}
+    if options.again:
+        rows = {place: row for place, row in rows.items() if row["outcome"] != "survived"}
+    seconds = baseline(tree, out, sorted({test for mutant in chosen for stage in nearest(mutant["module"], tree)
+                                          for test in stage}))  # fmt: skip
+    with progress_bar() as progress:
+        for mutant in progress.track(chosen, description="mutants"):
+            if key(mutant) in rows:
+                continue
+            row = rows[key(mutant)] = meet(mutant, tree, out, seconds)
+            with open(out / "rows.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{row['outcome']:9s} {row['seconds']:5.0f} s  {row['module']}:{row['line']}", flush=True)
+    met = [rows[key(mutant)] for mutant in chosen]
+    survivors = [row for row in met if row["outcome"] == "survived"]
+    for row in survivors:
         print(f"survived: {row['module']}:{row['line']} {row['operator']}\n{row['diff']}")
-    print(f"{len(rows)} mutants, {len(lived)} survived, {100 * share:.0f} % killed (goal {100 * GOAL:.0f} %)")
+    share = 1 - len(survivors) / max(1, len(met))
+    print(f"{len(met)} mutants, {len(survivors)} survived, {100 * share:.0f} % killed (goal {100 * GOAL:.0f} %)")
     return int(share < GOAL)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def key(mutant: dict[str, Any]) -> tuple[str, str, int]:
+    """What names a mutation as long as its module stays as it is."""
+    return mutant["module"], mutant["operator"], mutant["occurrence"]
+
+
+def clone(tree: Path) -> Path:
+    """The last commit in a folder of its own."""
+    if not tree.is_dir():
+        subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(tree)], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for words in (["fetch", "--quiet", "origin"], ["checkout", "--quiet", "--force", "--detach", head.strip()]):
+        subprocess.run(["git", *words], cwd=tree, check=True)
+    return tree
+
+
+# --- the sample ---------------------------------------------------------------------------------------------------
+
+
+def sample(tree: Path, number: int, seed: int) -> list[dict[str, Any]]:
+    """So many mutants, the parts in turn, each of a position of its own, as JSON."""
+    rng = random.Random(seed)
+    queues = []
+    for part in PARTS.values():
+        positions: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+        for mutant in mutations(tree, part):
+            positions.setdefault((mutant["module"], mutant["line"], mutant["column"]), []).append(mutant)
+        queues.append([positions[place] for place in rng.sample(sorted(positions), len(positions))])
+    chosen: list[dict[str, Any]] = []
+    for turn in range(number):
+        queue = queues[turn % len(queues)]
+        chosen.append(rng.choice(queue[turn // len(queues) % len(queue)]))
+    return chosen
+
+
+def mutations(tree: Path, part: str) -> Iterator[dict[str, Any]]:
+    """Every mutation of the modules of a part, as JSON."""
+    from cosmic_ray import plugins
+    from cosmic_ray.ast import ast_nodes, get_ast_from_path
+
+    operators = {name: plugins.get_operator(name) for name in plugins.operator_names() if ours(name)}
+    operators = {name: operator() for name, operator in operators.items() if not operator.arguments()}
+    paths = [tree / part] if part.endswith(".py") else (tree / part).rglob("*.py")
+    for path in sorted(path for path in paths if path.name != "__init__.py"):
+        nodes = list(ast_nodes(get_ast_from_path(path)))
+        parsed = ast.parse(path.read_text(encoding="utf-8"))
+        out = annotated(parsed)
+        inside = {line for node in parsed.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+                  for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}  # fmt: skip
+        for name, operator in operators.items():
+            starts = [start for node in nodes for start, _ in operator.mutation_positions(node)]
+            for occurrence, start in enumerate(starts):
+                if tuple(start) not in out:
+                    yield {"module": path.relative_to(tree).as_posix(), "operator": name, "occurrence": occurrence,
+                           "line": start[0], "column": start[1], "top": start[0] not in inside}  # fmt: skip
+
+
+def ours(operator: str) -> bool:
+    """Whether an operator of cosmic-ray keeps the kind of value, so that more than a crash tells."""
+    words = operator.rpartition("/")[2].split("_")
+    if words[0] in ("ReplaceBinaryOperator", "ReplaceComparisonOperator", "ReplaceUnaryOperator"):
+        unary = words[0] == "ReplaceUnaryOperator"
+        return any({*words[1:]} <= kind for kind in KINDS) and (not unary or words[1] == "Delete")
+    return True
+
+
+def annotated(parsed: ast.Module) -> set[tuple[int, int]]:
+    """Positions ``(line, column)`` inside annotations and inside decorators that only make code faster."""
+    parts = []
+    for node in ast.walk(parsed):
+        parts += [getattr(node, name, None) for name in ("annotation", "returns")]
+        for part in getattr(node, "decorator_list", ()):
+            name = ast.unparse(part).partition("(")[0].rpartition(".")[2]
+            if name in FASTER:
+                parts.append(part)
+    positions = set()
+    for part in parts:
+        if isinstance(part, ast.expr):
+            last = part.end_lineno or part.lineno
+            for line in range(part.lineno, last + 1):
+                start = max(0, part.col_offset - 1) if line == part.lineno else 0  # a decorator's "@" lies before it
+                stop = part.end_col_offset or 0 if line == last else 200
+                positions |= {(line, column) for column in range(start, stop)}
+    return positions
+
+
+# --- the tests ----------------------------------------------------------------------------------------------------
+
+
+def nearest(module: str, tree: Path, seconds: Mapping[str, float] = MappingProxyType({})) -> list[list[str]]:
+    """Files of tests in stages, the shortest first: of the module's name; that import it; of its package; the last."""
+    path = Path(module)
+    package = path.parts[0] if path.parts[0] == "planners" else path.parts[1].removesuffix(".py")
+    dotted = ".".join(path.with_suffix("").parts)
+    tests = [test for test in (tree / "tests").rglob("test_*.py") if tree / "tests" / "training" not in test.parents]
+    own = [test for test in tests if test.name == f"test_{path.stem}.py" and package in (*test.parent.parts, path.stem)]
+    stages = [own, [test for test in tests if dotted in imports(test)]]
+    stages += [[test for test in tests if tree / folder in test.parents] for folder in (f"tests/{package}", *LAST)]
+    result: list[list[str]] = []
+    for stage in stages:
+        names = {test.relative_to(tree).as_posix() for test in stage} - {name for names in result for name in names}
+        ordered = sorted(names, key=lambda name: (seconds.get(name, 0.0), name))
+        result += [part for part in (ordered[:FEW], ordered[FEW:]) if part]
+    return result
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of what a file imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def baseline(tree: Path, out: Path, tests: list[str]) -> dict[str, float]:
+    """Seconds of every file of tests without a mutation; an error where one fails. Kept for the commit."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
+    path = out / f"baseline-{head.strip()[:12]}.json"
+    seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if left := [test for test in tests if test not in seconds]:
+        print(f"{len(left)} files of tests without a mutation ...", flush=True)
+        report = out / "baseline.xml"
+        if pytest(left, tree, {}, 3600.0, f"--junitxml={report}"):
+            raise SystemExit("the tests fail without a mutation; run them, mend them, commit")
+        seconds |= dict.fromkeys(left, 0.0)
+        for case in ElementTree.parse(report).iter("testcase"):
+            name = str(case.get("classname")).replace(".", "/") + ".py"
+            seconds[name] = seconds.get(name, 0.0) + float(case.get("time") or 0.0)
+        path.write_text(json.dumps(seconds), encoding="utf-8")
+    return seconds
+
+
+def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    """The mutant with its ``outcome`` (killed, timeout or survived), the seconds that took and its ``diff``."""
+    from cosmic_ray import plugins
+    from cosmic_ray.mutating import use_mutation
+
+    begin = time.monotonic()
+    outcome = "survived"
+    with use_mutation(tree / mutant["module"], plugins.get_operator(mutant["operator"])(), mutant["occurrence"]) as (
+        before, after):  # fmt: skip
+        old, new = before.splitlines(), after.splitlines()
+        diff = "\n".join(
+            line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++")
+        )
+        environment = {"NUMBA_CACHE_DIR": str(cache(mutant, tree, out))}
+        for tests in nearest(mutant["module"], tree, seconds):
+            if code := pytest(tests, tree, environment, SECONDS + 3 * sum(seconds[test] for test in tests)):
+                outcome = "timeout" if code == -signal.SIGKILL else "killed"
+                break
+    return {**mutant, "outcome": outcome, "seconds": time.monotonic() - begin, "diff": diff}
+
+
+def pytest(tests: list[str], tree: Path, environment: dict[str, str], limit: float, *words: str) -> int:
+    """The exit code of the tests; minus nine where they took longer than the limit."""
+    variables = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    process = subprocess.Popen([sys.executable, *PYTEST, *words, *tests], cwd=tree, env=variables, text=True,
+                               stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+# --- what Numba has compiled --------------------------------------------------------------------------------------
+
+
+def cache(mutant: dict[str, Any], tree: Path, out: Path) -> Path:
+    """A folder for Numba: what the clone has compiled, but for modules that may hold the mutated code."""
+    folder = out / "numba"
+    shutil.rmtree(folder, ignore_errors=True)
+    code = "from ecg_gym.compiled import _FOLDER; print(_FOLDER)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tree, check=False, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(folder)})  # fmt: skip
+    whole = max((tree / "ecg_gym" / "__pycache__").glob("ecg-gym-compiled-*"), key=lambda path: path.stat().st_mtime)
+    if result.returncode:  # the mutated package cannot be imported
+        return folder
+    text = (tree / mutant["module"]).read_text(encoding="utf-8")
+    changed = readers(mutant["module"], tree) if "compiled" in text or mutant["top"] else set()
+    names = {(path.parent.name, path.stem) for path in changed}
+    for path in whole.rglob("*.nb?"):
+        if (path.parent.name.rpartition("_")[0], path.name.partition(".")[0]) not in names:
+            target = Path(result.stdout.strip()) / path.relative_to(whole)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
+    return folder
+
+
+def readers(module: str, tree: Path) -> set[Path]:
+    """The module and all that import it, directly or not."""
+    paths = [path for top in ("ecg_gym", "planners", "training") for path in (tree / top).rglob("*.py")]
+    names = {path: ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__") for path in paths}
+    graph = {path: imports(path) for path in paths}
+    reached = {tree / module}
+    while more := {path for path in paths if path not in reached and graph[path] & {names[old] for old in reached}}:
+        reached |= more
+    return reached
 
 
 if __name__ == "__main__":
