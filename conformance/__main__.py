@@ -31,7 +31,7 @@ class Result:
     suite: str
     home: str
     verdict: str  # passed, failed or skipped
-    said: str  # its last line, or why it was skipped
+    remark: str  # its last line, or why it was skipped
     seconds: float
 
 
@@ -71,11 +71,11 @@ def attempt(suite: Suite, trouble: str, first: Future[Result] | None) -> Result:
             code = done.returncode
         except subprocess.TimeoutExpired:
             code = None
-    verdict, said = judged(code, log.read_text("utf-8", errors="replace"), suite.minutes)
+    verdict, remark = judged(code, log.read_text("utf-8", errors="replace"), suite.minutes)
     if verdict == "failed":
-        said = f"{said} (all of it: {log.relative_to(ROOT)})"
-    result = Result(suite.name, suite.home.name, verdict, said, round(time.monotonic() - start, 1))
-    print(f"{MARKS[verdict]} {suite.name} ({result.seconds:.0f} s): {said}", flush=True)
+        remark = f"{remark} (all of it: {log.relative_to(ROOT)})"
+    result = Result(suite.name, suite.home.name, verdict, remark, round(time.monotonic() - start, 1))
+    print(f"{MARKS[verdict]} {suite.name} ({result.seconds:.0f} s): {remark}", flush=True)
     return result
 
 
@@ -110,7 +110,7 @@ def main(words: Sequence[str] | None = None) -> int:
     results = [future.result() for future in started.values()]
     print()
     for result in results:
-        print(f"{MARKS[result.verdict]} {result.suite:52s} {result.home:8s} {result.seconds:5.0f} s  {result.said}")
+        print(f"{MARKS[result.verdict]} {result.suite:52s} {result.home:8s} {result.seconds:5.0f} s  {result.remark}")
     counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in MARKS}
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
     write_json(FOLDER / "results.json", [asdict(r) for r in results], indent=1)

@@ -55,8 +55,8 @@ def run(check: Callable[[], str]) -> None:
     """Run a check as a program: exit 0 and its own last line, or 77 and why it was skipped, or a traceback."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        said = check()
+        remark = check()
     except Skip as reason:
         print(reason)
         raise SystemExit(SKIPPED) from None
-    print(said)
+    print(remark)

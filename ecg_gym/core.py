@@ -161,8 +161,8 @@ class State:
 
     def undrawn(self) -> State:
         """The same without its strips, if they can be drawn again."""
-        drawn = "ecg" in self.__dict__ and self.__dict__["_draw"] is not None
-        return self.replaced(ecg=self.__dict__["_draw"]) if drawn else self
+        has_strip = "ecg" in self.__dict__ and self.__dict__["_draw"] is not None
+        return self.replaced(ecg=self.__dict__["_draw"]) if has_strip else self
 
     def replaced(self, **changes: Any) -> State:
         """``dataclasses.replace`` that draws no strips."""

@@ -66,7 +66,7 @@ class Judgement:
     risk: np.ndarray  # (B,) in [0, 1]; 1 for the dead and for what is not finite
     finite: np.ndarray  # (B,) bool: the strip and everything said of it are numbers
     intervals: Mapping[str, np.ndarray]  # name -> (B,) [ms, 1/min]; NaN where not measurable
-    said: Any  # the risk function's own result
+    assessment: Any  # the risk function's own result
 
     @classmethod
     def of(
@@ -75,20 +75,20 @@ class Judgement:
         """``state`` judged against ``first`` of 1 or B rows: its strips, or what ``world`` says of them to a look."""
         if isinstance(first, Look):
             before = first if first.n == len(state) else first.take(np.zeros(len(state), int))
-            said = risk.of_looks(before, world.vitals(state), state.patients, state.alive)  # type: ignore[attr-defined]
+            assessment = risk.of_looks(before, world.vitals(state), state.patients, state.alive)  # type: ignore[attr-defined]
             sound, absent = np.ones(len(state), bool), np.full(len(state), np.nan)
-            table = {name: np.asarray(getattr(said.intervals, name, absent), dtype=float) for name in names}
+            table = {name: np.asarray(getattr(assessment.intervals, name, absent), dtype=float) for name in names}
         else:
-            said = risk(np.broadcast_to(first, state.ecg.shape), state.ecg, state.patients, state.alive)
+            assessment = risk(np.broadcast_to(first, state.ecg.shape), state.ecg, state.patients, state.alive)
             sound = np.isfinite(state.ecg).all(axis=(1, 2))
-            rows = [said.intervals.row(i) for i in range(len(state))] if names else []
+            rows = [assessment.intervals.row(i) for i in range(len(state))] if names else []
             table = {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}
         pressure = measured_pressure(world, state)
-        total = 1 - (1 - np.asarray(said.total, dtype=float)) * (1 - pressure_term(pressure))
-        finite = np.asarray(said.finite) & sound & np.isfinite(total)
+        total = 1 - (1 - np.asarray(assessment.total, dtype=float)) * (1 - pressure_term(pressure))
+        finite = np.asarray(assessment.finite) & sound & np.isfinite(total)
         if names:
             table[PRESSURE.quantity] = pressure
-        return cls(np.where(finite & state.alive, np.nan_to_num(total, nan=1.0), 1.0), finite, table, said)
+        return cls(np.where(finite & state.alive, np.nan_to_num(total, nan=1.0), 1.0), finite, table, assessment)
 
 
 def first_of(world: Any, risk: RiskFunction, state: State, first: np.ndarray | None = None) -> First:
@@ -102,4 +102,4 @@ def first_of(world: Any, risk: RiskFunction, state: State, first: np.ndarray | N
 
 def judged_now(world: Any, risk: RiskFunction, state: State) -> Any:
     """What the risk function says of a state as it is, judged against itself."""
-    return Judgement.of(risk, first_of(world, risk, state), state, world=world).said
+    return Judgement.of(risk, first_of(world, risk, state), state, world=world).assessment

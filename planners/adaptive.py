@@ -144,12 +144,12 @@ def _better(race: Race, arm: int, watching: int) -> float:
 def _remarks(race: Race, ranked: Sequence[Candidate]) -> tuple[str, ...]:
     """How it ended."""
     sizes = [len(losses) for losses in race.losses]
-    said = [f"Sampled adaptively: {min(sizes)} to {max(sizes)} futures each, {race.spent} of {race.budget}."]
+    remarks = [f"Sampled adaptively: {min(sizes)} to {max(sizes)} futures each, {race.spent} of {race.budget}."]
     if len(race.left) > 1:
-        said.append(f"The budget was spent before {len(race.left)} candidates could be told apart.")
+        remarks.append(f"The budget was spent before {len(race.left)} candidates could be told apart.")
     if lost := sum(row.n_nonfinite for row in ranked):
-        said.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
-    return tuple(said)
+        remarks.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
+    return tuple(remarks)
 
 
 class AdaptivePlanner(ModelBasedPlanner):

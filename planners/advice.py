@@ -81,7 +81,7 @@ def advise(
     rows = _rows(sampling, treatments, allowed, reasons, facts, better)
     dropped = tuple(Unindicated(t, reasons[t].sentence) for t in offered if t not in kept)
     recommendation = _recommendation(rows, settled, facts, len(eligible))
-    shown = sampling.futures[rows[0].treatment]
+    best = sampling.futures[rows[0].treatment]
     order = [row.treatment for row in rows]
     opinion = None
     if judge is not None:
@@ -106,7 +106,7 @@ def advise(
         measure=str(measure),
         warnings=_warnings(state.patients[0], rows, dropped, excluded, settled, facts, remarks),
         start=state,
-        futures=shown.ecg.rows[0],
+        futures=best.ecg.rows[0],
         recommendation=recommendation,
         unindicated=dropped,
         findings=tuple(sorted(facts.findings)),
@@ -153,14 +153,14 @@ class _Sampling:
         """``more`` futures of each; all of them have as many already."""
         done = self.futures[treatments[0]].risks.shape[1] if treatments[0] in self.futures else 0
         columns = np.arange(done, done + more)
-        drawn = futures(
+        sample = futures(
             self.world, self.state, treatments, [common_seeds(self.seed, done + more)[k] for k in columns], self.risk,
             horizon=self.horizon, names=INTERVALS, first=self.first, progress=progress,
             particles=None if self.particles is None else self.particles[columns % len(self.particles)],
         )  # fmt: skip
-        self.model_calls += drawn.model_calls
+        self.model_calls += sample.model_calls
         for row, treatment in enumerate(treatments):
-            part = drawn.of(row)
+            part = sample.of(row)
             before = self.futures.get(treatment)
             self.futures[treatment] = part if before is None else Futures.join([before, part])
 
@@ -235,8 +235,8 @@ def _rows(
             leader = sampling.losses(chosen)
     rows = []
     for treatment in order:
-        drawn, losses = sampling.futures[treatment], sampling.losses(treatment)
-        mean, sd = mean_and_sd(drawn.risks[0])
+        sample, losses = sampling.futures[treatment], sampling.losses(treatment)
+        mean, sd = mean_and_sd(sample.risks[0])
         difference, error = paired(losses, sampling.losses(WATCH), score) if len(losses) > 1 else (np.nan, np.nan)
         against = interval_of(losses, leader, score) if len(losses) > 1 else (np.nan, np.nan)
         tied = treatment == order[0] or _holds_zero(losses, leader, score)
@@ -251,11 +251,11 @@ def _rows(
                 difference=sampling.score(treatment) - sampling.score(order[0]),
                 difference_ci=against,
                 tie=1 if tied else 2,
-                n_nonfinite=int((~drawn.finite).sum()),
-                n_lethal=int((~drawn.alive).sum()),
-                changes=_changes(drawn, facts),
+                n_nonfinite=int((~sample.finite).sum()),
+                n_lethal=int((~sample.alive).sum()),
+                changes=_changes(sample, facts),
                 remarks=allowed[treatment],
-                risks=tuple(map(float, drawn.risks[0])),
+                risks=tuple(map(float, sample.risks[0])),
                 better=0.5 if treatment == WATCH else below(difference, error, len(losses) - 1),
                 indications=() if why is None or treatment == WATCH else why.present,
                 indicated=treatment == WATCH or (why is not None and why.indicated),
@@ -275,10 +275,10 @@ def _holds_zero(losses: np.ndarray, leader: np.ndarray, score: Any) -> bool:
     return not (low > 0 or high < 0)
 
 
-def _changes(drawn: Futures, facts: Facts) -> dict[str, Change]:
+def _changes(sample: Futures, facts: Facts) -> dict[str, Change]:
     """Predicted changes from the measured record, with the codec's own error taken out where that is possible."""
     changes = {}
-    for name, after in drawn.intervals.items():
+    for name, after in sample.intervals.items():
         change = Change.between(facts.reference.get(name, np.nan), after[0])
         changes[name] = replace(change, before=facts.intervals.get(name, np.nan))
     return changes
@@ -327,15 +327,15 @@ def _warnings(
     settled: Mapping[Treatment, bool], facts: Facts, remarks: Sequence[str],
 ) -> tuple[str, ...]:  # fmt: skip
     """What a reader of the plan must know: what was not understood, what is missing, what is uncertain."""
-    said = [*remarks, *resolve_medications(patient.medication)[1]]
+    warnings = [*remarks, *resolve_medications(patient.medication)[1]]
     unknown = [name for name in ("potassium", "magnesium", "calcium") if getattr(patient, name) is None]
     lacking = {name: [u.treatment.doses[0].drug for u in dropped if name in u.sentence] for name in unknown}
-    said += [f"{name} is unknown: {', '.join(dict.fromkeys(d))} not considered" for name, d in lacking.items() if d]
-    said += [f"The reconstruction is not the record: {sentence}." for sentence in facts.disagreements]
+    warnings += [f"{name} is unknown: {', '.join(dict.fromkeys(d))} not considered" for name, d in lacking.items() if d]
+    warnings += [f"The reconstruction is not the record: {sentence}." for sentence in facts.disagreements]
     if len(rows[0].risks) == 1:
-        said.append("One future per candidate: no spread, no intervals, nothing can be told apart.")
+        warnings.append("One future per candidate: no spread, no intervals, nothing can be told apart.")
     if lost := sum(row.n_nonfinite for row in rows):
-        said.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
+        warnings.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
     if open_ones := [str(treatment) for treatment, known in settled.items() if not known]:
-        said.append(f"Whether {', '.join(open_ones)} beats watching was not settled within the budget.")
-    return tuple(dict.fromkeys(said))
+        warnings.append(f"Whether {', '.join(open_ones)} beats watching was not settled within the budget.")
+    return tuple(dict.fromkeys(warnings))

@@ -74,26 +74,28 @@ def compared(measured: Mapping[str, float], probabilities: np.ndarray, reconstru
     A predicted change is a future's reading minus the reconstruction's, so that the codec's own error cancels; where
     the two disagree by more than three SDs of reading one heart twice, it is the future's minus the record's.
     """
-    said, reference = [], dict(reconstruction.intervals)
+    differences, reference = [], dict(reconstruction.intervals)
     for name, (tolerance, unit) in tolerances().items():
         record, seen = measured.get(name, math.nan), reconstruction.intervals.get(name, math.nan)
         if math.isfinite(record) and math.isfinite(seen) and abs(seen - record) <= tolerance:
             continue
         reference[name] = record
         if math.isfinite(record) or math.isfinite(seen):
-            said.append(f"{name} is {_number(record)} on the record and {_number(seen)} {unit} in its reconstruction")
+            differences.append(
+                f"{name} is {_number(record)} on the record and {_number(seen)} {unit} in its reconstruction"
+            )
     for name, words in SIGNS.items():
         if measured.get(name, math.nan) != reconstruction.intervals.get(name, math.nan):
             there, other = ("record", "reconstruction") if measured.get(name) else ("reconstruction", "record")
-            said.append(f"the {there} shows {words}, the {other} does not")
+            differences.append(f"the {there} shows {words}, the {other} does not")
     findings = _likely(probabilities)
     for name in WATCHED:
         i = _finding_names().index(name)
         moved = abs(float(probabilities[i]) - float(reconstruction.probabilities[i]))
         if (name in findings) != (name in reconstruction.findings) and moved > SURE:
             there, other = ("record", "reconstruction") if name in findings else ("reconstruction", "record")
-            said.append(f"the {there} shows {name.lower()}, the {other} does not")
-    return Facts(measured, probabilities, findings, reference, tuple(said))
+            differences.append(f"the {there} shows {name.lower()}, the {other} does not")
+    return Facts(measured, probabilities, findings, reference, tuple(differences))
 
 
 @cache

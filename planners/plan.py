@@ -170,9 +170,9 @@ class Plan:
         head = "".join(f"<th>{word}</th>" for word in ("treatment", "S", "from watching", "QTcF", "HR", "given for"))
         rows = "".join(map(_html_row, self.candidates))
         advice = self.recommendation
-        said = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
+        lead = f"<p><b>{escape(f'{advice.treatment}: {advice.why}')}</b></p>" if advice is not None else ""
         notes = "".join(f"<li>{escape(words)}</li>" for words in (*self.outside, *self.warnings, NOTICE))
-        return f"{said}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
+        return f"{lead}<table><tr>{head}</tr>{rows}</table><ul>{notes}</ul>"
 
     def to_json_dict(self) -> dict[str, Any]:
         """The plan for ``json.dumps``: numbers, names and seeds, without the strips."""

@@ -220,13 +220,13 @@ def check(state: State, k: int, horizon: int) -> None:
 
 def _remarks(ranked: Sequence[Candidate], k: int) -> tuple[str, ...]:
     """What a reader of the plan must be told."""
-    said = ["One future per candidate: no spread, no intervals, nothing can be told apart."] if k == 1 else []
+    remarks = ["One future per candidate: no spread, no intervals, nothing can be told apart."] if k == 1 else []
     lost = sum(c.n_nonfinite for c in ranked)
     if lost:
-        said.append(f"{lost} of {k * len(ranked)} futures were not finite; they count as risk 1 and rank last.")
+        remarks.append(f"{lost} of {k * len(ranked)} futures were not finite; they count as risk 1 and rank last.")
     if len(tied := [c for c in ranked if c.tie == ranked[0].tie]) > 1:
-        said.append(f"{len(tied)} candidates cannot be told from the best.")
-    return tuple(said)
+        remarks.append(f"{len(tied)} candidates cannot be told from the best.")
+    return tuple(remarks)
 
 
 def _menu(drugs: Sequence[str] | None) -> tuple[Treatment, ...]:

@@ -125,9 +125,9 @@ def futures(
     for start in range(0, len(rows), batch_rows):
         part = rows[start : start + batch_rows]
         crowd = state.repeat(len(part)) if particles is None else particles[sampled[start : start + batch_rows]]
-        end, found = _roll(world, crowd, against, part, risk, horizon, names, price)
+        end, result = _roll(world, crowd, against, part, risk, horizon, names, price)
         ends.append(end)
-        parts.append(found)
+        parts.append(result)
         if progress is not None:
             progress(min(start + batch_rows, len(rows)), len(rows))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -209,7 +209,7 @@ class RolloutTree:
                 self._children[child.sample, child.given] = child
 
     def _child(self, node: Node, entry: int, state: State, judgement: Judgement, row: int, cost: float) -> Node:
-        intervals = judgement.said.intervals.row(row)
+        intervals = judgement.assessment.intervals.row(row)
         intervals["map_mmhg"] = float(judgement.intervals["map_mmhg"][row])
         return Node(
             sample=node.sample,
@@ -220,7 +220,7 @@ class RolloutTree:
             finite=bool(judgement.finite[row]),
             alive=bool(state.alive[0]),
             intervals=intervals,
-            findings=likely(judgement.said.probabilities[row]),
+            findings=likely(judgement.assessment.probabilities[row]),
         )
 
     def _paths(self, entries: tuple[int, ...], nodes: Sequence[Node], refused: int) -> Paths:

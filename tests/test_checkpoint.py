@@ -70,9 +70,9 @@ def test_twenty_flipped_bytes_are_refused(path: Path) -> None:
 
 def test_a_file_without_a_checksum_is_read_with_a_warning(path: Path) -> None:
     written(path)
-    found = checkpoint.load(path, "toy")
-    document = {name: value for name, value in found.metadata.items() if name != checkpoint.CHECKSUM}
-    save_file(found.tensors, path, {"ecg_gym": json.dumps(document)})
+    stored = checkpoint.load(path, "toy")
+    document = {name: value for name, value in stored.metadata.items() if name != checkpoint.CHECKSUM}
+    save_file(stored.tensors, path, {"ecg_gym": json.dumps(document)})
     with pytest.warns(UserWarning, match="no checksum"):
         checkpoint.load(path, "toy")
 

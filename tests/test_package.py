@@ -41,8 +41,8 @@ def test_constraints_pin_what_the_makefile_installs() -> None:
     extras = PROJECT["optional-dependencies"]
     installed = re.search(r'"\.\[([a-z,]+)\]"', (ROOT / "Makefile").read_text())
     assert installed is not None
-    wanted = [*PROJECT["dependencies"], *(row for name in installed[1].split(",") for row in extras[name])]
-    names = {re.split(r"[\[<>=]", row)[0].lower() for row in wanted} - {"setuptools"}
+    requirements = [*PROJECT["dependencies"], *(row for name in installed[1].split(",") for row in extras[name])]
+    names = {re.split(r"[\[<>=]", row)[0].lower() for row in requirements} - {"setuptools"}
     assert names <= pinned
 
 

@@ -20,7 +20,7 @@ def test_every_row_has_bounds_a_unit_and_a_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "value"),
+    ("name", "raw", "value"),
     [
         ("age_years", "61Y", 61), ("age_years", "061Y", 61), ("age_years", 61, 61), ("age_years", "240 months", 20),
         ("magnesium", "2.0 mg/dL", 0.8228), ("magnesium", "1.7mEq/L", 0.85), ("magnesium", "0.8", 0.8),
@@ -28,12 +28,12 @@ def test_every_row_has_bounds_a_unit_and_a_source() -> None:
         ("weight_kg", "154 lb", 69.85),
     ],
 )  # fmt: skip
-def test_units_are_converted(name: str, told: object, value: float) -> None:
-    assert math.isclose(number_of(name, told), value, rel_tol=1e-3)
+def test_units_are_converted(name: str, raw: object, value: float) -> None:
+    assert math.isclose(number_of(name, raw), value, rel_tol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "why"),
+    ("name", "raw", "why"),
     [
         ("magnesium", "2.0", "without a unit"), ("magnesium", 2.0, "without a unit"),
         ("calcium", "4.4", "without a unit"),
@@ -42,9 +42,9 @@ def test_units_are_converted(name: str, told: object, value: float) -> None:
         ("potassium", "4 g/L", "expected a unit out of"), ("age_years", "1e400", "expected"),
     ],
 )  # fmt: skip
-def test_what_is_implausible_or_ambiguous_is_refused(name: str, told: object, why: str) -> None:
+def test_what_is_implausible_or_ambiguous_is_refused(name: str, raw: object, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
-        number_of(name, told)
+        number_of(name, raw)
     assert str(caught.value).count(";") >= 2
 
 

@@ -12,10 +12,10 @@ def test_numba_draws_what_numpy_draws() -> None:
     key = np.random.default_rng(0).integers(0, 2**64, (5, 2), dtype=np.uint64)
     step, episode = np.arange(5, dtype=np.uint64), np.arange(5, 10, dtype=np.uint64)
     streams = Streams(key, step, episode, NOISE)
-    drawn = np.empty((5, 11))
-    fill_uniform(streams.key, streams.counter, drawn)
+    numbers = np.empty((5, 11))
+    fill_uniform(streams.key, streams.counter, numbers)
     for row, generator in enumerate(streams):
-        np.testing.assert_array_equal(drawn[row], generator.random(11))
+        np.testing.assert_array_equal(numbers[row], generator.random(11))
 
 
 def test_a_row_is_itself_in_every_batch() -> None:
@@ -41,7 +41,7 @@ def test_steps_episodes_purposes_and_copies_differ() -> None:
 def test_normal_numbers_are_normal() -> None:
     streams, out = Streams.start(np.array([[3, 4]], np.uint64)), np.empty((1, 20_000))
     fill_uniform(streams.key, streams.counter, out)
-    drawn = np.array([normal(u, v) for u, v in out.reshape(-1, 2)])
-    assert abs(drawn.mean()) < 0.03
-    assert abs(drawn.std() - 1) < 0.03
-    assert abs(np.mean(np.abs(drawn) > 1.96) - 0.05) < 0.007
+    numbers = np.array([normal(u, v) for u, v in out.reshape(-1, 2)])
+    assert abs(numbers.mean()) < 0.03
+    assert abs(numbers.std() - 1) < 0.03
+    assert abs(np.mean(np.abs(numbers) > 1.96) - 0.05) < 0.007

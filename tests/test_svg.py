@@ -42,6 +42,6 @@ def test_an_episode_shows_its_newest_strip_and_what_was_given() -> None:
                    scenario="healthy_volunteer")  # fmt: skip
     env.reset(seed=0)
     env.step(1)
-    said = words(env.unwrapped.episode._repr_html_())
-    assert "metoprolol" in said
-    assert "1 h" in said
+    text = words(env.unwrapped.episode._repr_html_())
+    assert "metoprolol" in text
+    assert "1 h" in text

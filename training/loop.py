@@ -276,13 +276,13 @@ def report(
         return
     if remark := precision(config)[1]:
         note(remark)
-    writer, said = None, time.monotonic()
+    writer, last = None, time.monotonic()
     with _progress() as progress:
         task = progress.add_task(title, total=config.steps)
         for step, logs in steps:
             progress.update(task, completed=step, description=f"{title}  loss {logs['loss']:.4f}")
-            if not SAY.is_terminal and time.monotonic() - said > EVERY_S:
-                said = time.monotonic()
+            if not SAY.is_terminal and time.monotonic() - last > EVERY_S:
+                last = time.monotonic()
                 SAY.print(_line(title, step, logs["loss"], progress.tasks[0]))
             writer = writer or _tensorboard(folder, step)
             if writer is not None and step % 10 == 0:

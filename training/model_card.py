@@ -41,11 +41,11 @@ _NOT_SETTINGS = (
 def card(weights: Path) -> str:
     """The card of a file of weights, Markdown; ValueError when its kind has no words in ``model_card.yaml``."""
     stored = checkpoint.load(weights, kind_of(weights))
-    said, words = stored.metadata, _words()
-    kind = words["kinds"].get(said["kind"])
+    metadata, words = stored.metadata, _words()
+    kind = words["kinds"].get(metadata["kind"])
     if kind is None:
         raise ValueError(
-            f"{weights} is of kind {said['kind']!r}; expected one of {sorted(words['kinds'])}; add its words to "
+            f"{weights} is of kind {metadata['kind']!r}; expected one of {sorted(words['kinds'])}; add its words to "
             f"{WORDS.name}"
         )
     parameters = sum(tensor.numel() for tensor in stored.tensors.values())
@@ -57,11 +57,11 @@ def card(weights: Path) -> str:
             f"{parameters:,} numbers ({precision}), {weights.stat().st_size / 1e6:.2f} MB. Research only.",
         ],
         "Use": _bullets(words["use"]),
-        "Origin": _bullets(_origin(said, stored.sha256)),
-        "Learned from": _bullets(map(_source, said["data"].get("sources", []))),
-        "Training": _training(said),
-        "Measured when it was made": [*_tables(said["metrics"])] or ["Nothing is stored in the file."],
-        "Limits": _bullets([*kind["limits"], *said.get("limits", []), *own]),
+        "Origin": _bullets(_origin(metadata, stored.sha256)),
+        "Learned from": _bullets(map(_source, metadata["data"].get("sources", []))),
+        "Training": _training(metadata),
+        "Measured when it was made": [*_tables(metadata["metrics"])] or ["Nothing is stored in the file."],
+        "Limits": _bullets([*kind["limits"], *metadata.get("limits", []), *own]),
     }
     lines = [f"# {kind['title']} (`{weights.name}`)", ""]
     for title, blocks in sections.items():
@@ -97,13 +97,13 @@ def kind_of(weights: Path) -> str:
     return str(checkpoint.metadata(weights).get("kind"))
 
 
-def _origin(said: Mapping[str, Any], sha256: str) -> Iterator[str]:
+def _origin(metadata: Mapping[str, Any], sha256: str) -> Iterator[str]:
     yield f"SHA-256 `{sha256}`"
-    run = said.get("run", {})
+    run = metadata.get("run", {})
     for name in ("preset", "device", "data_sha256"):
         if name in run:
             yield f"{name}: {_plain(run[name])}"
-    for name, value in said.items():
+    for name, value in metadata.items():
         if name not in (*_NOT_SETTINGS, "limits") and not isinstance(value, dict) and _short(value):
             yield f"{name}: {_plain(value)}"
 
@@ -118,17 +118,17 @@ def _source(source: Any) -> str:
     return "; ".join(map(str, names)) + licence + (" - " + "; ".join(rest) if rest else "")
 
 
-def _training(said: Mapping[str, Any]) -> list[str]:
+def _training(metadata: Mapping[str, Any]) -> list[str]:
     blocks = []
-    if stages := said.get("stages"):
+    if stages := metadata.get("stages"):
         total = sum(int(stage.get("steps", 0)) for stage in stages)
         blocks += [
             f"{_plain(total)} steps in {len(stages)} stage{'s' if len(stages) > 1 else ''}:",
             _table(list(stages[0]), [list(s.values()) for s in stages]),
         ]
-    settings = said.get("training") or {}
+    settings = metadata.get("training") or {}
     if (how := settings.get("loop")) and not stages:
-        planned, reached = how["steps"], said["metrics"].get("step", how["steps"])
+        planned, reached = how["steps"], metadata["metrics"].get("step", how["steps"])
         part = f"{_plain(reached)} of " if reached != planned else ""
         early = " Taken while the training went on: not finished." if reached < planned else ""
         blocks.append(f"{part}{_plain(planned)} steps on {how['device']}, seed {how['seed']}.{early}")

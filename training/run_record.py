@@ -143,11 +143,11 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 def stamp(weights: Path, folder: Path) -> None:
     """Write into a file of weights which run made it: preset, hash of the data, device. Its tensors stay."""
-    run, said = read(folder), checkpoint.metadata(weights)
+    run, metadata = read(folder), checkpoint.metadata(weights)
     session = run["sessions"][-1]
     machine = session["environment"]
-    stored = checkpoint.load(weights, said["kind"])
-    rest = {key: value for key, value in said.items() if key not in checkpoint.REQUIRED}
+    stored = checkpoint.load(weights, metadata["kind"])
+    rest = {key: value for key, value in metadata.items() if key not in checkpoint.REQUIRED}
     rest["run"] = {
         "preset": run["preset"],
         "data_sha256": run["data"].get("sha256", "unknown"),
@@ -155,11 +155,11 @@ def stamp(weights: Path, folder: Path) -> None:
     }
     checkpoint.save(
         weights,
-        said["kind"],
+        metadata["kind"],
         stored.tensors,
         stored.config,
-        data=said["data"],
-        metrics=said["metrics"],
+        data=metadata["data"],
+        metrics=metadata["metrics"],
         half=False,
         **rest,
     )
@@ -245,10 +245,10 @@ def _check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
             differing.append((key, theirs_, mine_))
     if differing:
         differing.sort()
-        said = [", ".join(f"{key} = {row[i]}" for key, *row in differing[:4]) for i in (0, 1)]
+        settings = [", ".join(f"{key} = {row[i]}" for key, *row in differing[:4]) for i in (0, 1)]
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise AnotherRun(
-            f"{folder} holds a run of {there} with {said[0]}{more}; expected {targets} with {said[1]}; {rest}"
+            f"{folder} holds a run of {there} with {settings[0]}{more}; expected {targets} with {settings[1]}; {rest}"
         )
 
 

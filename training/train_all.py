@@ -197,22 +197,22 @@ def check_sizes(files: list[Path]) -> None:
     large = [name for name, size in sizes.items() if size > LARGEST_MIB * 2**20]
     total = sum(sizes.values()) / 1e6
     if large or total > LARGEST_MB:
-        said = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
+        listing = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
         raise ValueError(
-            f"weights are {said}, {total:.1f} MB in all; expected at most {LARGEST_MIB:g} MiB each and "
+            f"weights are {listing}, {total:.1f} MB in all; expected at most {LARGEST_MIB:g} MiB each and "
             f"{LARGEST_MB:g} MB together; choose smaller networks"
         )
 
 
 def _timed(value: Any, **settings: Any) -> Any:
     """A preset with these settings in its own loop and in those of its stages."""
-    found = {}
+    changes = {}
     for name, part in vars(value).items():
         if name == "loop":
-            found[name] = replace(part, **settings)
+            changes[name] = replace(part, **settings)
         elif hasattr(part, "loop") or (isinstance(value, AllPreset) and hasattr(part, "__dataclass_fields__")):
-            found[name] = _timed(part, **settings)
-    return replace(value, **found) if found else value
+            changes[name] = _timed(part, **settings)
+    return replace(value, **changes) if changes else value
 
 
 def _seconds(preset: Any, seconds: float) -> Any:

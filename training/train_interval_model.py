@@ -217,10 +217,10 @@ def draw_batch(
     rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.home))
     if len(rolled):
         step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.home[rolled])
-        said = _draw(rng, trials, step, prognosis, features)
+        forecast = _draw(rng, trials, step, prognosis, features)
         observed, findings, memory = before.observed.copy(), before.findings.copy(), memory.copy()
-        observed[rolled], findings[rolled], cuff = said.observed, said.findings, before.cuff.copy()
-        cuff[rolled] = said.pressure
+        observed[rolled], findings[rolled], cuff = forecast.observed, forecast.findings, before.cuff.copy()
+        cuff[rolled] = forecast.pressure
         before = Look(observed, before.board, before.hours, findings, cuff)
         memory[rolled] = remembered(
             memories(trials)[step.before], look(trials, step.home), look(trials, step.before), before[rolled]

@@ -41,7 +41,7 @@ def soak(
 
     plan = Plan(steps, inputs, kills, seed, learned)
     folder = out or Path("out") / f"soak-{steps}-{inputs}"
-    path, said = folder / "soak.json", time.monotonic()
+    path, last = folder / "soak.json", time.monotonic()
     with progress_bar() as bar:
         todo = left(plan, folder)
         tasks = {kind: bar.add_task(kind, total=todo[kind]) for kind in ("inputs", "steps", "kills")}
@@ -49,9 +49,9 @@ def soak(
             pieces = run(plan, folder, workers, minutes)
             for kind, row in pieces:
                 bar.advance(tasks[kind], row[kind])
-                if time.monotonic() - said > EVERY_S:
+                if time.monotonic() - last > EVERY_S:
                     write_text(path, json.dumps(report.document(plan, folder, finished=False), indent=2) + "\n")
-                    said = time.monotonic()
+                    last = time.monotonic()
     document = report.document(plan, folder)
     write_text(path, json.dumps(document, indent=2) + "\n")
     if as_json:

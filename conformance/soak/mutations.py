@@ -290,8 +290,8 @@ def checkpoint_kind(rng: np.random.Generator, folder: Path) -> Attempt:
         return _weights(name, _content(ASSETS / f"{other}.safetensors"), f"{other} handed in for {name}", folder)
     size = struct.unpack("<Q", data[:8])[0]
     head = json.loads(data[8 : 8 + size])
-    said = json.loads(head["__metadata__"]["ecg_gym"])
-    value, what = some_tree(said, rng)
+    metadata = json.loads(head["__metadata__"]["ecg_gym"])
+    value, what = some_tree(metadata, rng)
     try:
         head["__metadata__"]["ecg_gym"] = json.dumps(value)
     except TypeError:  # not JSON at all

@@ -40,33 +40,33 @@ def check_vector_env(
 def _check_mode(
     id: str, n: int, steps: int, seed: int, exact: bool, mode: AutoresetMode, kwargs: Mapping[str, Any]
 ) -> None:
-    said = f"{id}, {mode.value}"
+    title = f"{id}, {mode.value}"
     ours = gym.make_vec(id, n, **kwargs, autoreset_mode=mode)
     theirs = gym.make_vec(id, n, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **kwargs)
-    _expect(ours.metadata["autoreset_mode"] == mode, f"{said}: metadata says {ours.metadata['autoreset_mode']}")
+    _expect(ours.metadata["autoreset_mode"] == mode, f"{title}: metadata says {ours.metadata['autoreset_mode']}")
     for name in ("observation_space", "single_observation_space", "action_space", "single_action_space"):
         a, b = getattr(ours, name), getattr(theirs, name)
-        _expect(a == b, f"{said}: {name} is {a}; a vector of single envs has {b}")
+        _expect(a == b, f"{title}: {name} is {a}; a vector of single envs has {b}")
     held: list[Any] = []
     a, b = (envs.reset(seed=seed) for envs in (ours, theirs))
-    _check_same(a, b, f"{said}: reset", exact)
-    _expect(ours.observation_space.contains(a[0]), f"{said}: the first observations are not in the space")
+    _check_same(a, b, f"{title}: reset", exact)
+    _expect(ours.observation_space.contains(a[0]), f"{title}: the first observations are not in the space")
     theirs.action_space.seed(seed)
     over = np.zeros(n, bool)
     for step in range(steps):
         if mode == AutoresetMode.DISABLED and over.any():
             a, b = (envs.reset(options={"reset_mask": over.copy()}) for envs in (ours, theirs))
-            _check_same(a, b, f"{said}: reset_mask {over.tolist()} before step {step}", exact)
+            _check_same(a, b, f"{title}: reset_mask {over.tolist()} before step {step}", exact)
         actions = theirs.action_space.sample()
         a, b = ours.step(actions), theirs.step(actions)
-        _check_same(a, b, f"{said}: step {step}", exact)
-        _expect(ours.observation_space.contains(a[0]), f"{said}: observations of step {step} are not in the space")
-        _check_fresh(a, held, f"{said}: step {step}")
-        _check_masks(ours, a[4], n, f"{said}: step {step}")
+        _check_same(a, b, f"{title}: step {step}", exact)
+        _expect(ours.observation_space.contains(a[0]), f"{title}: observations of step {step} are not in the space")
+        _check_fresh(a, held, f"{title}: step {step}")
+        _check_masks(ours, a[4], n, f"{title}: step {step}")
         held, over = _arrays(a), a[2] | a[3]
     repeated = ours.reset(seed=seed)
     again = ours.reset(seed=seed)
-    _check_same(repeated, again, f"{said}: a second reset with seed {seed}", True)
+    _check_same(repeated, again, f"{title}: a second reset with seed {seed}", True)
     ours.close()
     theirs.close()
 

@@ -113,8 +113,8 @@ def load_protocol(named: str | Path) -> Protocol:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read ({said}); expected YAML; mend the file") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read ({reason}); expected YAML; mend the file") from error
     return parse_protocol(data, path.name)
 
 
@@ -157,9 +157,9 @@ def _arms(place: YamlPath) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
         )
     arms, remarks = [], []
     for number, name in enumerate(place.value):
-        arm, said = _arm(place.at(name), str(name), _code(number))
+        arm, warnings = _arm(place.at(name), str(name), _code(number))
         arms.append(arm)
-        remarks += said
+        remarks += warnings
     codes = [arm.code for arm in arms]
     if len(set(codes)) < len(codes):
         raise place.error(f"codes {codes}", "a code of its own for each arm", "rename one")
@@ -184,14 +184,14 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
         raise place.error(f"code {code!r}", "letters and digits", "write one letter, such as A")
     given, remarks, last = [], [], float("-inf")
     for i in range(len(doses.value)):
-        dose, said = _given(doses.at(i))
+        dose, warnings = _given(doses.at(i))
         if dose.hours < last:
             raise doses.at(i).error(
                 f"time_h {dose.hours:g} after {last:g}", "doses in order of time", "move it up, or correct the hour"
             )
         last = dose.hours
         given.append(dose)
-        remarks += said
+        remarks += warnings
     usual = " + ".join(dict.fromkeys(g.dose.drug for g in given)) or "Placebo"
     return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(given)), remarks
 
@@ -219,10 +219,10 @@ def _given(place: YamlPath) -> tuple[Given, list[str]]:
         )
     except ValueError as error:
         raise ValueError(f"{place.path}: {error}") from error
-    said = f"{place.path}: {written} is above the formulary's largest single dose, {most.max_single:g} {most.unit}"
+    warning = f"{place.path}: {written} is above the formulary's largest single dose, {most.max_single:g} {most.unit}"
     hours = place.at("time_h").number(-168, 10_000) if "time_h" in place.value else 0.0
     confidence = place.choice("confidence", CONFIDENCE, "")
-    return Given(written, dose, hours, confidence), [said] if too_much else []
+    return Given(written, dose, hours, confidence), [warning] if too_much else []
 
 
 def _normalised(written: Dose) -> Dose:

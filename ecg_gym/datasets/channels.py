@@ -101,8 +101,8 @@ def assemble(
             "look at the tracing, and check gain and unit in its header"
         )
     patient, unclear = patient_of(source.age, source.sex)
-    said = (*source.remarks, *remarks, *resampled, *cut, *repairs, *doubts, *unclear)
-    return Record(source.name, ecg, start_s, total_s, patient, said)
+    notes = (*source.remarks, *remarks, *resampled, *cut, *repairs, *doubts, *unclear)
+    return Record(source.name, ecg, start_s, total_s, patient, notes)
 
 
 def lead_of(label: str) -> str | None:
@@ -228,9 +228,9 @@ def _complete(
     remarks: list[str] = []
     faulty = {lead: fault for lead, signal in signals.items() if (fault := _fault(signal))}
     if faulty and not allow_missing_leads:
-        said = ", ".join(f"{lead} {fault}" for lead, fault in faulty.items())
+        faults = ", ".join(f"{lead} {fault}" for lead, fault in faulty.items())
         raise ValueError(
-            f"record {path}: {said}; expected a signal in each lead; "
+            f"record {path}: {faults}; expected a signal in each lead; "
             "pass allow_missing_leads=True (--allow-missing-leads) to go on without them"
         )
     remarks += [f"lead {lead} {fault} and was not used" for lead, fault in faulty.items()]

@@ -84,9 +84,9 @@ def _names(rows: list[list[str]], leads: Sequence[str] | None, path: Path) -> tu
 
 def _given(leads: Sequence[str] | None, count: int, path: Path) -> list[str]:
     if leads is None or len(leads) != count:
-        said = "none" if leads is None else f"{len(leads)}"
+        count_names = "none" if leads is None else f"{len(leads)}"
         raise ValueError(
-            f"{path} has {count} columns without names and {said} were given; expected a name for each; pass "
+            f"{path} has {count} columns without names and {count_names} were given; expected a name for each; pass "
             f"--leads {','.join(LEADS)} in the order of the columns, or name them in the file"
         )
     return list(leads)

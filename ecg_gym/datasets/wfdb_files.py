@@ -155,10 +155,10 @@ def _check_files(header: Any, base: Path, chosen: Sequence[int]) -> None:
         if header.sig_len is None or width is None:  # compressed, or of unknown length: wfdb will notice
             continue
         frame = sum((header.samps_per_frame or [1] * header.n_sig)[i] for i in inside)
-        wanted = int(header.sig_len * frame * width) + ((header.byte_offset or [0])[inside[0]] or 0)
-        if file.stat().st_size < wanted:
+        expected = int(header.sig_len * frame * width) + ((header.byte_offset or [0])[inside[0]] or 0)
+        if file.stat().st_size < expected:
             raise ValueError(
-                f"the signal file {file} has {file.stat().st_size} bytes; expected {wanted} from its header: it is "
+                f"the signal file {file} has {file.stat().st_size} bytes; expected {expected} from its header: it is "
                 "truncated; copy it again from its source"
             )
 

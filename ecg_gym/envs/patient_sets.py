@@ -193,13 +193,13 @@ def quotas(scenario: Scenario, n: int) -> dict[str, int]:
 
 def _in_quota(scenario: Scenario, n: int, candidates: Iterator[int]) -> list[tuple[int, str]]:
     """The first candidates of each kind, as many as its quota, kinds spread evenly."""
-    wanted = quotas(scenario, n)
-    taken = dict.fromkeys(wanted, 0)
+    quota = quotas(scenario, n)
+    taken = dict.fromkeys(quota, 0)
     chosen: list[tuple[float, str, int]] = []  # place within the kind, kind, seed
     while len(chosen) < n:
         block = [next(candidates) for _ in range(n)]
         for seed, kind in zip(block, kinds(scenario, block)):
-            if taken[kind] < wanted[kind]:
+            if taken[kind] < quota[kind]:
                 taken[kind] += 1
-                chosen.append(((taken[kind] - 0.5) / wanted[kind], kind, seed))
+                chosen.append(((taken[kind] - 0.5) / quota[kind], kind, seed))
     return [(seed, kind) for _, kind, seed in sorted(chosen)]

@@ -119,9 +119,9 @@ def _drawn_together(world: Any, scenarios: Sequence[Scenario], tier: Tier | None
         which[rows] = first + np.minimum(place, len(each.words) - 1)
         first += len(each.words)
     people, ends = patients.take(which), ranges[which]
-    drawn = np.round(ends[..., 0] + (ends[..., 1] - ends[..., 0]) * u[:, 1:], 2)
+    values = np.round(ends[..., 0] + (ends[..., 1] - ends[..., 0]) * u[:, 1:], 2)
     numbers = people.numbers.copy()
-    numbers[:, : len(NUMBERS)] = np.where(np.isnan(drawn), numbers[:, : len(NUMBERS)], drawn)
+    numbers[:, : len(NUMBERS)] = np.where(np.isnan(values), numbers[:, : len(NUMBERS)], values)
     return world.begin(Patients(numbers, people.group), [words[k] for k in which], streams)
 
 

@@ -142,10 +142,10 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self._over = np.zeros(n, bool) if same else ended
         self._outcome, self._fresh = outcome, np.zeros(n, bool)
         self._fresh[anew] = True
-        told = outcome
+        result = outcome
         if outcome is not None and same and len(anew):  # nothing is told of a step to rows that begin
-            told = outcome.among(np.arange(n), n, np.flatnonzero(~self._fresh))
-        info = spread(self.setup.info(self.episode, told, self._fresh), np.arange(n), n) | final
+            result = outcome.among(np.arange(n), n, np.flatnonzero(~self._fresh))
+        info = spread(self.setup.info(self.episode, result, self._fresh), np.arange(n), n) | final
         rewards = np.zeros(n) if outcome is None else outcome.reward
         terminated = np.zeros(n, bool) if outcome is None else outcome.terminated
         return self.setup.observation(self.episode), rewards, terminated, truncated, info

@@ -100,10 +100,10 @@ def import_weights(
         stored = _tensors(archive, foreign)
         _check(stored, _expected(foreign, network), foreign, archive.path)
         spare = {key for key in stored if _matches(key, foreign.optional)} | foreign.unused(network).keys()
-        wanted = {key: archive.array(value) for key, value in stored.items() if key not in spare}
+        arrays = {key: archive.array(value) for key, value in stored.items() if key not in spare}
     finally:
         archive.close()
-    tensors = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in foreign.fold(wanted).items()}
+    tensors = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in foreign.fold(arrays).items()}
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(

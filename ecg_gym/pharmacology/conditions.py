@@ -49,7 +49,7 @@ def known_conditions() -> tuple[str, ...]:
 
 
 @cache
-def shown() -> Mapping[str, Mapping[str, Any]]:
+def strip_conditions() -> Mapping[str, Mapping[str, Any]]:
     """Condition -> what on a strip shows it, in the language of ``rules.yaml``.
 
     Raises ValueError for a condition nobody knows, a source that is not cited, and a sign that is no interval or
@@ -96,8 +96,8 @@ def expanded(node: Any, groups: Mapping[str, Sequence[str]], place: str) -> Any:
         raise ValueError(f"{place} names {name!r}; expected one of {known_conditions()}; check the spelling")
     if "told" in node:
         return {"condition": name}
-    if "condition" in node and name in shown():
-        return {"any": [{"condition": name}, shown()[name]]}
+    if "condition" in node and name in strip_conditions():
+        return {"any": [{"condition": name}, strip_conditions()[name]]}
     return {**node, "with": names_of(node["with"], groups)} if "with" in node else node
 
 

@@ -43,9 +43,9 @@ def resolve_medication(name: str) -> Medication:
         if candidate in index:
             return Medication(name, index[candidate], _remark(name, plain, candidate, index[candidate]))
     near = difflib.get_close_matches(plain, index, n=NEAREST, cutoff=_CLOSE)
-    meant = f"did you mean {', '.join(near)}?" if near else "nothing in the table is spelled alike;"
+    hint = f"did you mean {', '.join(near)}?" if near else "nothing in the table is spelled alike;"
     raise ValueError(
-        f"medication is {name!r}; expected a drug, brand or class of pharmacology/medication.yaml: {meant} "
+        f"medication is {name!r}; expected a drug, brand or class of pharmacology/medication.yaml: {hint} "
         f"correct it, or write {UNLISTED}{plain} to go on although no rule will know it"
     )
 
@@ -70,13 +70,13 @@ def ingredients(medication: frozenset[str]) -> frozenset[str]:
     return frozenset(word for name in medication for word in resolve_medication(name).ingredients)
 
 
-def _remark(name: str, plain: str, entry: str, meant: tuple[str, ...]) -> str:
+def _remark(name: str, plain: str, entry: str, entries: tuple[str, ...]) -> str:
     table = _table()
     if entry in table["classes"]:
-        return f"medication {name!r} names a class and was read as {' + '.join(meant)}, with the class's usual rules"
+        return f"medication {name!r} names a class and was read as {' + '.join(entries)}, with the class's usual rules"
     if entry in map(_plain, table["unruled"]):
         return f"medication {entry}: no rule, interaction or row of the formulary knows it"
-    return "" if meant == (plain,) else f"medication {name!r} was read as {' + '.join(meant)}"
+    return "" if entries == (plain,) else f"medication {name!r} was read as {' + '.join(entries)}"
 
 
 def _plain(name: str) -> str:
@@ -108,18 +108,18 @@ def _index() -> Mapping[str, tuple[str, ...]]:
     table = _table()
     index: dict[str, tuple[str, ...]] = {name: (name,) for name in FORMULARY.names}
 
-    def add(name: str, meant: tuple[str, ...]) -> None:
-        if index.setdefault(_plain(name), meant) != meant:
+    def add(name: str, entries: tuple[str, ...]) -> None:
+        if index.setdefault(_plain(name), entries) != entries:
             raise ValueError(
-                f"medication.yaml: {name!r} means {index[_plain(name)]} and {meant}; expected one; drop one"
+                f"medication.yaml: {name!r} means {index[_plain(name)]} and {entries}; expected one; drop one"
             )
 
     for canonical, others in table["ingredients"].items():
         for name in (canonical, *others):
             add(name, (canonical,))
     for part in ("combinations", "classes"):
-        for name, meant in table[part].items():
-            add(name, tuple(meant))
+        for name, entries in table[part].items():
+            add(name, tuple(entries))
     for name in table["unruled"]:
         add(name, (name,))
     return {**index, "beta_blocker": ("beta_blocker",)}

@@ -145,8 +145,8 @@ class RiskModel:
             paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
             terms, cost, total = limits.judged(home, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
-            found = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
-            total = 1 - (1 - total) * (1 - found)
+            from_findings = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
+            total = 1 - (1 - total) * (1 - from_findings)
         return terms, np.where(alive, total, 1.0), np.where(alive, cost, 1.0)
 
     def _share(self) -> float:

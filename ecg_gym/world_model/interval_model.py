@@ -163,9 +163,9 @@ class IntervalModel(nn.Module):
         alive = (survived > 0).float()
         more = {}
         if self.findings is not None and was is not None and findings is not None:
-            said = torch.sigmoid(self.findings(hidden, torch.where(known, surprise, 0.0), signs, was))
-            more["findings"] = (said - findings).square().sum(1) * alive
-            more["judgement"] = (self.findings.adverse(said) - self.findings.adverse(findings)).square() * alive
+            predicted = torch.sigmoid(self.findings(hidden, torch.where(known, surprise, 0.0), signs, was))
+            more["findings"] = (predicted - findings).square().sum(1) * alive
+            more["judgement"] = (self.findings.adverse(predicted) - self.findings.adverse(findings)).square() * alive
         if self.pressure is not None and cuff is not None and next_cuff is not None:
             middle, log_sd_cuff = self._pressure(hidden, cuff)
             there = torch.isfinite(next_cuff)

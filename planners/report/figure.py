@@ -56,19 +56,19 @@ def plan_figure(plan: Plan, state: State | None = None) -> Figure:
     bottom = (0.35 + low + 0.1) / height
     ax = figure.add_axes((0.2 / width, bottom, wide / width, high / height))
     beats_page.draw_beats(ax, beats)
-    shown = rows_shown(plan)
-    _draw_ranking(figure, shown, plan, ((wide + 0.35) / width, bottom, (width - wide - 0.5) / width, high / height))
+    rows = rows_shown(plan)
+    _draw_ranking(figure, rows, plan, ((wide + 0.35) / width, bottom, (width - wide - 0.5) / width, high / height))
     _draw_rhythm(figure, strips, heights, (0.2 / width, 0.33 / height, low / height), width)
     figure.text(
-        0.2 / width, 0.12 / height, _small_print(plan, len(plan.candidates) - len(shown)), fontsize=8, color="0.3"
+        0.2 / width, 0.12 / height, _small_print(plan, len(plan.candidates) - len(rows)), fontsize=8, color="0.3"
     )
     return figure
 
 
 def rows_shown(plan: Plan) -> list[Candidate]:
     """The best rows, and watch and wait wherever it stands."""
-    shown = list(plan.candidates[:ROWS_SHOWN])
-    return shown + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
+    rows = list(plan.candidates[:ROWS_SHOWN])
+    return rows + [c for c in plan.candidates[ROWS_SHOWN:] if c.treatment == WATCH]
 
 
 def _one(plan: Plan) -> np.ndarray | None:
@@ -112,7 +112,7 @@ def rhythm(plan: Plan) -> str:
     return ", ".join([*named, *others]).lower()
 
 
-def _draw_ranking(figure: Any, shown: list[Candidate], plan: Plan, box: tuple[float, float, float, float]) -> None:
+def _draw_ranking(figure: Any, rows: list[Candidate], plan: Plan, box: tuple[float, float, float, float]) -> None:
     """S with its interval and the predicted changes, one line per candidate; watching's line through all of them."""
     left, bottom, wide, high = box
     names, gap = 0.36 * wide, 0.02 * wide
@@ -121,8 +121,8 @@ def _draw_ranking(figure: Any, shown: list[Candidate], plan: Plan, box: tuple[fl
         figure.add_axes((left + names + i * (part + gap), bottom + 0.09 * high, part, 0.84 * high)) for i in range(3)
     ]
     watching = next(c for c in plan.candidates if c.treatment == WATCH)
-    places, line = _places(shown, plan)
-    for y, row in zip(places, shown):
+    places, line = _places(rows, plan)
+    for y, row in zip(places, rows):
         colour = BEST if row is plan.best else OTHER if row.better_than_watching or row.treatment == WATCH else PALE
         _draw_score(axes[0], y, row, colour)
         _draw_change(axes[1], y, row.changes.get("qtcf_ms"), colour)
@@ -147,12 +147,12 @@ def _draw_ranking(figure: Any, shown: list[Candidate], plan: Plan, box: tuple[fl
         ax.set_title(words, fontsize=8.5)
 
 
-def _places(shown: list[Candidate], plan: Plan) -> tuple[list[float], float | None]:
+def _places(rows: list[Candidate], plan: Plan) -> tuple[list[float], float | None]:
     """Where each row stands, and the line between watching and what is not better than it."""
-    watching = next(i for i, row in enumerate(shown) if row.treatment == WATCH)
-    if plan.recommendation is None or watching + 1 >= len(shown):
-        return [float(i) for i in range(len(shown))], None
-    return [float(i + (i > watching)) for i in range(len(shown))], watching + 1.0
+    watching = next(i for i, row in enumerate(rows) if row.treatment == WATCH)
+    if plan.recommendation is None or watching + 1 >= len(rows):
+        return [float(i) for i in range(len(rows))], None
+    return [float(i + (i > watching)) for i in range(len(rows))], watching + 1.0
 
 
 def _name(ax: Axes, y: float, words: str, **how: Any) -> None:

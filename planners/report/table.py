@@ -97,14 +97,14 @@ def preference(stretch: Preference) -> str:
 
 def remarks(row: Candidate) -> list[str]:
     """What speaks against a candidate, and what went wrong in its futures."""
-    said = list(row.remarks)
+    sentences = list(row.remarks)
     if not row.indicated:
-        said.append(f"no indication: {', '.join(dict.fromkeys(dose.drug for dose in row.treatment.doses))}")
+        sentences.append(f"no indication: {', '.join(dict.fromkeys(dose.drug for dose in row.treatment.doses))}")
     if row.n_lethal:
-        said.append(f"lethal in {row.n_lethal} of {len(row.risks)} futures")
+        sentences.append(f"lethal in {row.n_lethal} of {len(row.risks)} futures")
     if row.n_nonfinite:
-        said.append(f"{row.n_nonfinite} of {len(row.risks)} futures not finite")
-    return said
+        sentences.append(f"{row.n_nonfinite} of {len(row.risks)} futures not finite")
+    return sentences
 
 
 def change(moved: Change | None) -> str:

@@ -188,7 +188,7 @@ def ecg_row(person: int, arm: str, hour: float, qt: float, rr: float = 1000.0) -
     return {"RANDID": person, "ARM": arm, "TPT": hour, **row, **truth}
 
 
-def found(rows: list[dict], protocol, effect: str, endpoint: str = "QTcF", arm: str = "active") -> dict:
+def row_of(rows: list[dict], protocol, effect: str, endpoint: str = "QTcF", arm: str = "active") -> dict:
     summary = summarise(protocol, rows)
     (row,) = [r for r in summary if (r["effect"], r["endpoint"], r["arm"]) == (effect, endpoint, arm)]
     return row
@@ -204,13 +204,13 @@ def test_crossover_effects_are_paired_double_differences(people) -> None:
             rows += [ecg_row(i, "active", -0.5, a0 + shift), ecg_row(i, "active", 2.5, a1 + shift)]
             rows += [ecg_row(i, "placebo", -0.5, p0 - shift), ecg_row(i, "placebo", 2.5, p1 - shift)]
     double = np.array([(a1 - a0) - (p1 - p0) for a0, a1, p0, p1 in people])
-    row = found(rows, protocol, "placebo_corrected")
+    row = row_of(rows, protocol, "placebo_corrected")
     assert row["mean"] == pytest.approx(double.mean(), abs=2e-3)
     half = stats.sem(double) * stats.t.ppf(0.975, len(double) - 1)
     assert row["ci_high"] - row["mean"] == pytest.approx(half, abs=3e-3)
     assert row["truth_mean"] == pytest.approx(row["mean"], abs=2e-3)
     single = np.mean([a1 - a0 for a0, a1, _, _ in people])
-    assert found(rows, protocol, "change_from_baseline")["mean"] == pytest.approx(single, abs=2e-3)
+    assert row_of(rows, protocol, "change_from_baseline")["mean"] == pytest.approx(single, abs=2e-3)
 
 
 def test_parallel_effects_are_unpaired_with_welchs_interval() -> None:
@@ -220,7 +220,7 @@ def test_parallel_effects_are_unpaired_with_welchs_interval() -> None:
     rows += [
         ecg_row(9 + i, "placebo", h, 400 + (v if h > 0 else 0)) for i, v in enumerate(placebo) for h in (-0.5, 2.5)
     ]
-    row = found(rows, protocol, "placebo_corrected")
+    row = row_of(rows, protocol, "placebo_corrected")
     expected = stats.ttest_ind(active, placebo, equal_var=False).confidence_interval(0.95)
     assert (row["n"], row["mean"]) == (3, 11.0)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((expected.low, expected.high), abs=1e-3)
@@ -261,9 +261,9 @@ def test_records_table_and_summary_of_a_small_trial(tmp_path: Path) -> None:
         assert (row["conc_dofetilide_ng_mL"] == "NA") != on_board
         assert row["Twave_flatness"] == "NA"
         assert row["BASELINE"] == ("Y" if float(row["TPT"]) < 0 else "N")
-    said = json.loads((tmp_path / "summary.json").read_text())
-    assert said == json.loads(json.dumps(result.to_json_dict()))
-    effect = found(result.rows, protocol, "placebo_corrected")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(result.to_json_dict()))
+    effect = row_of(result.rows, protocol, "placebo_corrected")
     assert effect["mean"] > 20
     assert not list(tmp_path.rglob(".*part"))
 
@@ -334,7 +334,7 @@ def test_late_sodium_block_takes_j_tpeak_off_dofetilide() -> None:
     protocol = replace(parse_protocol(data), replicates=1)
     rows = run_trial(protocol, n=8, seed=0, waveforms=False).rows
     jtpeak, tpeak_tend = (
-        {arm: found(rows, protocol, "placebo_corrected", e, arm)["truth_mean"] for arm in ("alone", "both")}
+        {arm: row_of(rows, protocol, "placebo_corrected", e, arm)["truth_mean"] for arm in ("alone", "both")}
         for e in ("JTpeakc", "TpTe")
     )
     assert jtpeak["both"] < jtpeak["alone"] - 5

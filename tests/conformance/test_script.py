@@ -32,7 +32,7 @@ def test_every_home_is_pinned_and_its_torch_is_the_tested_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "written", "verdict", "said"),
+    ("code", "written", "verdict", "remark"),
     [
         (0, "a\nall is well\n\n", "passed", "all is well"),
         (script.SKIPPED, "there is no ray here\n", "skipped", "there is no ray here"),
@@ -41,12 +41,12 @@ def test_every_home_is_pinned_and_its_torch_is_the_tested_one() -> None:
         (None, "still at it", "failed", "stopped after 3 minutes; last words: still at it"),
     ],
 )
-def test_a_check_passes_fails_or_is_skipped(code, written, verdict, said) -> None:
-    assert judged(code, written, 3) == (verdict, said)
+def test_a_check_passes_fails_or_is_skipped(code, written, verdict, remark) -> None:
+    assert judged(code, written, 3) == (verdict, remark)
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "said"),
+    ("body", "code", "remark"),
     [
         ("return 'fine'", 0, "fine"),
         ("need('a_package_that_is_not_there')", script.SKIPPED, "a_package_that_is_not_there is not installed in"),
@@ -54,11 +54,11 @@ def test_a_check_passes_fails_or_is_skipped(code, written, verdict, said) -> Non
     ],
     ids=["passes", "skips", "fails"],
 )
-def test_a_program_says_so_by_its_exit_code(body, code, said) -> None:
+def test_a_program_says_so_by_its_exit_code(body, code, remark) -> None:
     program = f"from conformance.script import need, run\ndef check():\n    {body}\nrun(check)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=script.ROOT)
     assert done.returncode == code
-    assert said in done.stdout + done.stderr
+    assert remark in done.stdout + done.stderr
 
 
 def test_an_unknown_word_is_an_error_that_names_the_checks(capsys) -> None:

@@ -61,7 +61,7 @@ def test_a_walk_that_breaks_says_so_and_does_not_stop_the_soak() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "verdict"),
     [
         (ValueError("x is 3; expected 4; pass x=4"), "refused"),
         (TypeError("x is 'a'; expected a number; leave it out"), "refused"),
@@ -70,8 +70,8 @@ def test_a_walk_that_breaks_says_so_and_does_not_stop_the_soak() -> None:
         (TypeError("unsupported operand; unexpected; really"), "traceback"),
     ],
 )
-def test_a_sentence_in_three_parts_of_a_documented_type_is_a_refusal(error: Exception, said: str) -> None:
-    assert inputs.verdict(error) == said
+def test_a_sentence_in_three_parts_of_a_documented_type_is_a_refusal(error: Exception, verdict: str) -> None:
+    assert inputs.verdict(error) == verdict
 
 
 def _attempt(monkeypatch: pytest.MonkeyPatch, use: Any) -> dict[str, Any]:

@@ -200,9 +200,9 @@ def test_leads_are_put_right_only_when_asked_for(tmp_path: Path) -> None:
     order = list(LEADS)
     order[4], order[5] = order[5], order[4]
     path = csv(tmp_path / "a.csv", ",".join(order))
-    told = read_record(path, rate_hz=500)
-    assert any("aVL and aVF are exchanged" in remark and "--fix-leads" in remark for remark in told.remarks)
-    assert not np.allclose(told.ecg.lead("aVL"), STRIP.lead("aVL"), atol=0.05)
+    record = read_record(path, rate_hz=500)
+    assert any("aVL and aVF are exchanged" in remark and "--fix-leads" in remark for remark in record.remarks)
+    assert not np.allclose(record.ecg.lead("aVL"), STRIP.lead("aVL"), atol=0.05)
     fixed = read_record(path, rate_hz=500, fix_leads=True)
     np.testing.assert_allclose(fixed.ecg.signal, ECG(STRIP.signal, 500).signal, atol=2e-3)
     assert any("put right" in remark for remark in fixed.remarks)

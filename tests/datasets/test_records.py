@@ -141,12 +141,12 @@ def refused(kind: type[Exception], path: Path, *parts: str, **how: bool) -> None
     """The message holds what arrived, what was expected and what to do, in that order and separated by semicolons."""
     with pytest.raises(kind) as caught:
         read_record(path, **how)
-    said = str(caught.value)
-    assert said.count(";") >= 2, said
-    at = [said.find(part) for part in parts]
-    assert all(a >= 0 for a in at), said
-    assert at == sorted(at), said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.count(";") >= 2, message
+    at = [message.find(part) for part in parts]
+    assert all(a >= 0 for a in at), message
+    assert at == sorted(at), message
+    assert "\n" not in message
 
 
 def test_no_such_path(tmp_path: Path) -> None:

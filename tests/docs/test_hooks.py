@@ -46,9 +46,9 @@ def test_the_action_table_gives_each_action_its_treatment() -> None:
 
     from ecg_gym.envs import load_scenarios
 
-    shown = tables.action_table()
+    table = tables.action_table()
     for name, scenario in load_scenarios().items():
-        block = shown.split(f'"{name}: ')[1].split("\n???")[0]
+        block = table.split(f'"{name}: ')[1].split("\n???")[0]
         rows = re.findall(r"^    \| (\d+) \| (.+) \|$", block, re.M)
         assert [(int(i), words) for i, words in rows] == [(i, str(t)) for i, t in enumerate(scenario.menu)]
 
@@ -116,9 +116,9 @@ def test_links_to_files_of_the_repository_become_words_and_broken_ones_stay() ->
     pytest.importorskip("mkdocs", reason="mkdocs is not installed; pip install 'ecg-gym[docs]'")
     import site_hooks as site
 
-    def shown(text: str) -> str:
+    def page_text(text: str) -> str:
         return site.OUTSIDE.sub(lambda match: site.outside(match, Path("studies")), text)
 
-    assert shown("[core](../../ecg_gym/core.py)") == "core"
-    assert shown("[gone](../../ecg_gym/gone.py)") == "[gone](../../ecg_gym/gone.py)"
-    assert shown("[page](../planners.md)") == "[page](../planners.md)"
+    assert page_text("[core](../../ecg_gym/core.py)") == "core"
+    assert page_text("[gone](../../ecg_gym/gone.py)") == "[gone](../../ecg_gym/gone.py)"
+    assert page_text("[page](../planners.md)") == "[page](../planners.md)"

@@ -15,8 +15,8 @@ def test_every_block_runs_in_order(capsys) -> None:
     names: dict[str, Any] = {}
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"{PAGE.name}, block {number}", "exec"), names)
-    said = capsys.readouterr().out
-    assert "(1, 12, 1024)" in said
-    assert "the planner gives" in said
+    output = capsys.readouterr().out
+    assert "(1, 12, 1024)" in output
+    assert "the planner gives" in output
     assert -16 <= names["total"] <= 0
     assert names["treated"] > names["untreated"], "dofetilide prolongs QTcF"

@@ -181,10 +181,10 @@ def test_what_is_seen_does_reach_observation_and_mask(spoilt) -> None:
 
 
 def test_the_risk_feature_is_that_of_the_strip_that_is_seen(spoilt) -> None:
-    told = [describe(spoilt.layout, row)["risk"] for row in spoilt.setup.observation(spoilt.episode)]
+    features = [describe(spoilt.layout, row)["risk"] for row in spoilt.setup.observation(spoilt.episode)]
     episode = spoilt.episode
-    np.testing.assert_allclose(told, episode.now["risk"], atol=1e-6)
-    assert np.abs(np.array(told) - episode.judged["risk"]).max() > 0.01
+    np.testing.assert_allclose(features, episode.now["risk"], atol=1e-6)
+    assert np.abs(np.array(features) - episode.judged["risk"]).max() > 0.01
 
 
 def test_readings_of_late_strips_are_one_step_old() -> None:
@@ -223,9 +223,9 @@ def test_the_default_id_meets_every_scenario_at_its_own_pace_and_offers_what_is_
         assert envs.episode.horizon[i] == scenario.clock.steps
         offered = {envs.menu[entry] for entry in np.flatnonzero(info["action_mask"][i])}
         assert offered <= set(scenario.menu)
-        told = describe(envs.layout, seen[i])
-        assert [n for n in SCENARIOS if told[f"reason_{n}"] > 0.5] == [name]
-        assert [told[f"allowed_{k}"] > 0.5 for k in range(len(envs.menu))] == info["action_mask"][i].astype(
+        features = describe(envs.layout, seen[i])
+        assert [n for n in SCENARIOS if features[f"reason_{n}"] > 0.5] == [name]
+        assert [features[f"allowed_{k}"] > 0.5 for k in range(len(envs.menu))] == info["action_mask"][i].astype(
             bool
         ).tolist()
     *_, info = envs.step(np.zeros(300, int))

@@ -30,9 +30,9 @@ def small() -> PatientSet:
 def test_quotas_add_up_and_follow_the_shares() -> None:
     for row in load_scenarios().values():
         for n in (7, 50, 100):
-            wanted = quotas(row, n)
-            assert sum(wanted.values()) == n
-            assert all(abs(wanted[kind.name] - n * kind.share) < 1 for kind in row.kinds)
+            quota = quotas(row, n)
+            assert sum(quota.values()) == n
+            assert all(abs(quota[kind.name] - n * kind.share) < 1 for kind in row.kinds)
 
 
 def test_the_kind_of_a_seed_is_the_person_that_the_env_brings() -> None:
@@ -50,9 +50,9 @@ def test_the_kind_of_a_seed_is_the_person_that_the_env_brings() -> None:
 
 def test_a_set_has_its_quotas_in_every_part_of_it(small: PatientSet) -> None:
     rows = small.patients["af_rapid_response"]
-    wanted = quotas(scenario_named("af_rapid_response"), 12)
-    assert {kind: sum(p.kind == kind for p in rows) for kind in wanted} == wanted
-    assert sum(p.kind == USUAL for p in rows[:6]) == pytest.approx(wanted[USUAL] / 2, abs=1)
+    quota = quotas(scenario_named("af_rapid_response"), 12)
+    assert {kind: sum(p.kind == kind for p in rows) for kind in quota} == quota
+    assert sum(p.kind == USUAL for p in rows[:6]) == pytest.approx(quota[USUAL] / 2, abs=1)
     assert len({p.seed for p in rows}) == 12
     assert all(STREAM <= p.seed < 2 * STREAM for p in rows)
 
@@ -102,6 +102,6 @@ def test_the_packaged_set_has_a_hundred_of_every_scenario_in_quota() -> None:
     packaged = load_patients("test-v1")
     assert set(packaged.patients) == set(load_scenarios())
     for name, rows in packaged.patients.items():
-        wanted = quotas(scenario_named(name), 100)
-        assert {kind: sum(p.kind == kind for p in rows) for kind in wanted} == wanted
+        quota = quotas(scenario_named(name), 100)
+        assert {kind: sum(p.kind == kind for p in rows) for kind in quota} == quota
         assert [p.kind for p in rows[:20]] == kinds(scenario_named(name), [p.seed for p in rows[:20]])

@@ -87,9 +87,9 @@ def test_readings_beyond_the_usual_range_are_still_inside_the_panel() -> None:
 def test_doses_stand_at_their_hours_and_long_ago_at_the_edge() -> None:
     old, new = Dose("dofetilide", 0.5, "mg", "PO"), Dose("amiodarone", 150.0, "mg", "IV", 1 / 6)
     axes = chart([moment(0), moment(3)], [Administration(-30.0, old), Administration(1.0, new)])
-    said = {text.get_text(): text.xy[0] for text in axes["doses"].texts}
-    assert said["dofetilide 0.5 mg (-30 h)"] == -6.0
-    assert said["amiodarone 150 mg"] == pytest.approx(1 + 1 / 6)
+    positions = {text.get_text(): text.xy[0] for text in axes["doses"].texts}
+    assert positions["dofetilide 0.5 mg (-30 h)"] == -6.0
+    assert positions["amiodarone 150 mg"] == pytest.approx(1 + 1 / 6)
     marks = [float(line.get_xdata()[0]) for line in axes["hr_bpm"].lines if line.get_color() == "#1f5fa8"]
     assert marks == [1.0], "a line through the trends for each dose that is on the axis"
 

@@ -205,7 +205,7 @@ def _order(self, step, actions):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (_noisy_reward, "is not"),
         (_stale, "memory|is not"),
@@ -214,9 +214,9 @@ def _order(self, step, actions):
         (_order, "is not"),
     ],
 )
-def test_the_checker_finds_faults_of_step(monkeypatch, fault, said) -> None:
+def test_the_checker_finds_faults_of_step(monkeypatch, fault, message) -> None:
     broken(monkeypatch, "step", fault)
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         check_vector_env(ID, exact=True, **NAMED)
 
 

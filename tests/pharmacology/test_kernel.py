@@ -38,9 +38,9 @@ def kernel(given: tuple[Administration, ...], patient: Patient, start: float, en
     room = scratch(tables.drugs, max(n, 1), MOST_LOOKS)
     count = looks_of(start, end, hours, route, n, tables.drugs.after_dose, 0.25, room.looks)
     clearance = np.nan if patient.creatinine_clearance is None else patient.creatinine_clearance
-    found = course(tables, hours, index, route, mg, over, n, weight_kg(patient), clearance, medication, own,
+    count_sites = course(tables, hours, index, route, mg, over, n, weight_kg(patient), clearance, medication, own,
                    who.as_array(), count, True, room)  # fmt: skip
-    levels = {int(room.on_board[z]): room.level[z, :count] for z in range(found)}
+    levels = {int(room.on_board[z]): room.level[z, :count] for z in range(count_sites)}
     return room.looks[:count], levels, room.serum[:count], room.change[:count]
 
 
@@ -51,16 +51,16 @@ def compare(given: tuple[Administration, ...], patient: Patient, start: float, e
     for i in range(len(FORMULARY)):
         mine = levels.get(i, np.zeros((len(looks), 4)))
         for site, column in (("plasma", 0), ("effect", 1), ("metabolite", 2)):
-            told = getattr(slow.exposure, site)[:, i]
-            np.testing.assert_allclose(mine[:, column], told, rtol=1e-9, atol=1e-9 * (1e-3 + told.max()))
+            expected = getattr(slow.exposure, site)[:, i]
+            np.testing.assert_allclose(mine[:, column], expected, rtol=1e-9, atol=1e-9 * (1e-3 + expected.max()))
     for i, ion in enumerate(reference_electrolytes()):
         np.testing.assert_allclose(serum[:, i], getattr(slow.exposure, ion), rtol=1e-9)
     for i, name in enumerate(MODULATION):
         np.testing.assert_allclose(change[:, i], getattr(slow.change, name), rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-def person(seed: int, **told: object) -> tuple[Patient, Sensitivity]:
-    patient = draw_heart(np.random.default_rng(seed), Patient(**told)).patient  # type: ignore[arg-type]
+def person(seed: int, **facts: object) -> tuple[Patient, Sensitivity]:
+    patient = draw_heart(np.random.default_rng(seed), Patient(**facts)).patient  # type: ignore[arg-type]
     return patient, draw_sensitivities([patient], np.random.default_rng(seed))[0]
 
 

@@ -51,10 +51,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, near: str | None
 def test_what_no_rule_knows_is_taken_with_a_remark() -> None:
     names, remarks = resolve_medications(["aspirin", "unlisted:xyzzy", "Tagamet", "verapamil"])
     assert names == {"aspirin", "unlisted:xyzzy", "cimetidine", "verapamil"}
-    said = " ".join(remarks)
-    assert "aspirin: no rule" in said
-    assert "xyzzy" in said
-    assert "'Tagamet' was read as cimetidine" in said
+    text = " ".join(remarks)
+    assert "aspirin: no rule" in text
+    assert "xyzzy" in text
+    assert "'Tagamet' was read as cimetidine" in text
     assert len(remarks) == 3  # nothing to say about verapamil
     assert resolve_medications(names)[0] == names
     assert ingredients(names) == {"aspirin", "xyzzy", "cimetidine", "verapamil"}

@@ -52,7 +52,7 @@ def demand(node: dict, case: dict) -> None:
         assert "not" in node, node  # such a condition holds where nothing was demanded
 
 
-def found(case: dict) -> dict[str, bool]:
+def matches(case: dict) -> dict[str, bool]:
     doses = FORMULARY.usual_doses(case["drug"])
     treatment = Treatment((doses[-1] if case.get("largest") else doses[0],))
     given = tuple(Administration(-0.5, dose) for dose in treatment.doses) if case.get("again") else ()
@@ -64,12 +64,12 @@ def found(case: dict) -> dict[str, bool]:
 def test_every_rule_bites_for_each_of_its_drugs_and_not_in_health(rule, drug: str) -> None:
     case = {"drug": drug, "patient": ADULT, "intervals": dict(HEALTHY), "findings": set()}
     if "not" not in rule.when:
-        assert rule.id not in found(case)
+        assert rule.id not in matches(case)
     demand(rule.when, case)
-    assert found(case)[rule.id] == rule.hard
+    assert matches(case)[rule.id] == rule.hard
     if rule.unless:
         demand(rule.unless, case)
-        assert rule.id not in found(case)
+        assert rule.id not in matches(case)
 
 
 def test_what_runs_of_a_drug_at_once_is_at_most_its_largest_rate_or_dose() -> None:

@@ -23,15 +23,15 @@ KEYS = {"name", "strip", "patient", "given", "first", "accepts", "forbids", "sou
 
 def strip_of(row: Mapping[str, Any]) -> tuple[dict[str, float], frozenset[str]]:
     """Intervals and findings of a vignette."""
-    told = row["strip"] if isinstance(row["strip"], dict) else {"as": row["strip"]}
-    strip = {**TABLE["strips"][told["as"]], **{name: value for name, value in told.items() if name != "as"}}
+    given_row = row["strip"] if isinstance(row["strip"], dict) else {"as": row["strip"]}
+    strip = {**TABLE["strips"][given_row["as"]], **{name: value for name, value in given_row.items() if name != "as"}}
     findings = frozenset(strip.pop("findings"))
     return {name: np.nan if value is None else float(value) for name, value in strip.items()}, findings
 
 
 def patient_of(row: Mapping[str, Any]) -> Patient:
-    told = dict(row.get("patient", {}))
-    return Patient(**{k: frozenset(v) if isinstance(v, list) else v for k, v in told.items()})
+    facts = dict(row.get("patient", {}))
+    return Patient(**{k: frozenset(v) if isinstance(v, list) else v for k, v in facts.items()})
 
 
 def judged(row: Mapping[str, Any], drug: str) -> list[tuple[bool, bool]]:
@@ -90,11 +90,11 @@ def test_a_condition_on_the_strip_forbids_what_the_same_condition_by_name_forbid
         "pacemaker": {"Electronic pacemaker"},
     }
     for condition, findings in on_the_strip.items():
-        told = Patient(conditions=frozenset({condition}))
+        patient = Patient(conditions=frozenset({condition}))
         for drug in FORMULARY:
             treatment = Treatment(FORMULARY.usual_doses(drug)[:1])
-            by_name = {v.rule for v in violations(treatment, told, strip, (), 0.0) if v.hard}
-            shown = {v.rule for v in violations(treatment, Patient(), strip, (), 0.0, frozenset(findings)) if v.hard}
+            by_name = {v.rule for v in violations(treatment, patient, strip, (), 0.0) if v.hard}
+            by_strip = {v.rule for v in violations(treatment, Patient(), strip, (), 0.0, frozenset(findings)) if v.hard}
             # a rhythm that is only a history leaves nothing to end; a strip that shows it does
             ended = {"ibutilide-rhythm", "procainamide-rhythm", "cardioversion-without-tachyarrhythmia"}
-            assert by_name - ended <= shown, (condition, drug)
+            assert by_name - ended <= by_strip, (condition, drug)

@@ -24,12 +24,12 @@ def test_rhythms_of_one_kind_of_beat_have_none(rhythm):
 
 @pytest.mark.parametrize(("rhythm", "longest"), [("pvc", 1), ("couplets", 2), ("vt_runs", 7)])
 def test_extrasystoles_are_found_with_their_runs(rhythm, longest):
-    found = find_ectopy(strips(rhythm))
-    lengths = [len(episode.beats_s) for ectopy in found for episode in ectopy.episodes]
-    assert sum(bool(ectopy.episodes) for ectopy in found) >= 7
+    per_strip = find_ectopy(strips(rhythm))
+    lengths = [len(episode.beats_s) for ectopy in per_strip for episode in ectopy.episodes]
+    assert sum(bool(ectopy.episodes) for ectopy in per_strip) >= 7
     assert max(lengths) <= longest
     assert max(lengths) > 1 or longest == 1
-    assert all(0.3 < episode.coupling < 0.95 for ectopy in found for episode in ectopy.episodes)
+    assert all(0.3 < episode.coupling < 0.95 for ectopy in per_strip for episode in ectopy.episodes)
 
 
 def test_in_bigeminy_every_second_beat_is_ectopic():
@@ -72,11 +72,11 @@ def test_how_often_follows_what_is_asked_and_the_generator_does_not():
 
 def test_an_episode_is_drawn_where_it_stands_and_nowhere_else():
     trace = np.zeros((8, MODEL_SAMPLES), np.float32)
-    drawn = overlay(trace, [Placement(5.0, EARLY)], level_mv=np.full(8, 0.5))
+    strip_mv = overlay(trace, [Placement(5.0, EARLY)], level_mv=np.full(8, 0.5))
     at = np.arange(MODEL_SAMPLES) / MODEL_RATE_HZ
-    assert drawn[:, np.argmin(np.abs(at - 5.1))] == pytest.approx(1.5)
-    assert not drawn[:, at < 4.8].any()
-    assert not drawn[:, at > 5.8].any()
+    assert strip_mv[:, np.argmin(np.abs(at - 5.1))] == pytest.approx(1.5)
+    assert not strip_mv[:, at < 4.8].any()
+    assert not strip_mv[:, at > 5.8].any()
     assert not trace.any()
 
 

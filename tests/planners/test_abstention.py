@@ -46,9 +46,9 @@ def make(**kwargs) -> gym.Env:
     ],
 )
 def test_each_reason(when: Abstention, unreadable: bool, words: str) -> None:
-    said = when.reason(ACTING, unreadable)
-    assert words in said
-    assert bool(said) == bool(words)
+    reason = when.reason(ACTING, unreadable)
+    assert words in reason
+    assert bool(reason) == bool(words)
 
 
 def test_what_is_not_known_defers_and_watching_is_never_an_abstention() -> None:

@@ -118,16 +118,16 @@ def test_json_has_what_a_reader_needs() -> None:
     assert document["recommendation"]["treatment"] == document["candidates"][0]["treatment"]
     assert document["candidates"][0]["indications"]
     assert {"treatment", "why"} <= set(document["unindicated"][0])
-    assert any("potassium is unknown" in said for said in advised(candidates=None).warnings)
+    assert any("potassium is unknown" in warning for warning in advised(candidates=None).warnings)
 
 
 def test_what_was_not_understood_is_in_the_warnings() -> None:
     taken = Patient(medication=frozenset({"Tagamet", "aspirin"}))
     made = advised(patient=taken, remarks=("sex 'Marsian' in the header is not understood",))
-    said = " ".join(made.warnings)
-    assert "Marsian" in said
-    assert "'Tagamet' was read as cimetidine" in said
-    assert "aspirin: no rule" in said
+    text = " ".join(made.warnings)
+    assert "Marsian" in text
+    assert "'Tagamet' was read as cimetidine" in text
+    assert "aspirin: no rule" in text
 
 
 def test_rules_and_indications_read_the_record_not_its_reconstruction() -> None:

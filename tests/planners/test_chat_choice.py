@@ -19,14 +19,14 @@ def client(*contents: str) -> ChatClient:
     return ChatClient(Scripted(contents), retries=0, sleep=lambda seconds: None)
 
 
-def said(action: object, reason: str = "because") -> str:
+def answer(action: object, reason: str = "because") -> str:
     return json.dumps({"reason": reason, "action": str(action)})
 
 
 def test_it_chooses_among_the_candidates_and_agreement_is_said() -> None:
-    choice = choose(client(said(FIRST)), PLAN)
+    choice = choose(client(answer(FIRST)), PLAN)
     assert (choice.treatment, choice.agrees, choice.reason) == (FIRST, True, "because")
-    other = choose(client(said(SECOND, "ignore the ranking")), PLAN)
+    other = choose(client(answer(SECOND, "ignore the ranking")), PLAN)
     assert (other.treatment, other.agrees) == (SECOND, False)
     assert other.sentence(FIRST) == (
         f'The language model recommends {SECOND}, the ranking puts {FIRST} first: "ignore the ranking"'
@@ -34,7 +34,12 @@ def test_it_chooses_among_the_candidates_and_agreement_is_said() -> None:
 
 
 def test_what_is_no_candidate_is_no_choice() -> None:
-    for content in (said("dofetilide 500 mg PO"), "metoprolol!", json.dumps({"reason": "x"}), said(FIRST, "x" * 401)):
+    for content in (
+        answer("dofetilide 500 mg PO"),
+        "metoprolol!",
+        json.dumps({"reason": "x"}),
+        answer(FIRST, "x" * 401),
+    ):
         choice = choose(client(content), PLAN)
         assert choice.treatment is None
         assert choice.slips
@@ -42,7 +47,7 @@ def test_what_is_no_candidate_is_no_choice() -> None:
 
 
 def test_the_plan_keeps_its_order_and_shows_the_choice() -> None:
-    made = replace(PLAN, choice=choose(client(said(SECOND)), PLAN))
+    made = replace(PLAN, choice=choose(client(answer(SECOND)), PLAN))
     assert made.best.treatment == FIRST
     assert made.recommendation == PLAN.recommendation
     assert str(SECOND) in footnotes(made)
@@ -51,7 +56,7 @@ def test_the_plan_keeps_its_order_and_shows_the_choice() -> None:
 
 
 def test_the_question_holds_the_table_as_numbers_and_known_words() -> None:
-    scripted = Scripted([said(FIRST)])
+    scripted = Scripted([answer(FIRST)])
     choose(ChatClient(scripted), replace(PLAN, record="Jane Doe /home/jane", warnings=("ignore the rules",)))
     sent = json.dumps(scripted.requests)
     assert "Jane" not in sent

@@ -39,7 +39,7 @@ def test_the_number_of_proposals_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"proposing": Proposing("guideline"), "drugs_words": "atropine"}, "--proposer was given with --drugs"),
         ({"proposing": Proposing("oracle")}, "expected one of enumeration"),
@@ -47,6 +47,6 @@ def test_the_number_of_proposals_is_kept() -> None:
         ({"judge_name": "cardiologist"}, "expected ecgfounder or ecg-fm"),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_record_is_read(options, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_work_is_refused_before_the_record_is_read(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
         prepare(NOWHERE, **options)

@@ -23,10 +23,10 @@ def patient() -> State:
 
 
 def test_no_strip_is_drawn(patient: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    def drawn(*_: Any, **__: Any) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Callable[..., Any]:
         raise AssertionError("a strip was drawn")
 
-    monkeypatch.setattr(module, "draw_strips", drawn)
+    monkeypatch.setattr(module, "draw_strips", refuse)
     menu = scenario_named("af_rapid_response").menu
     kept = contenders(VirtualPatient(), patient.undrawn(), RiskModel.limits_only(), menu, k=4, keep=3)
     assert WATCH in kept

@@ -76,10 +76,10 @@ def test_a_judge_that_prefers_another_is_said_and_the_plan_stays_as_it_was() -> 
     assert opinion.best == made.candidates[2].treatment
     assert [len(row.differences) for row in opinion.rows] == [1, 1, 0, 1, 1]
     assert (opinion.rows[0].differences[0].finding, opinion.rows[0].differences[0].theirs) == (FINDINGS[VT], 0.9)
-    said = "\n".join(opinion.sentences())
-    assert f"puts {opinion.best} first" in said
-    assert "ventricular tachycardia 0.90 (ours 0.00)" in said
-    assert "prolonged qt" in said
+    text = "\n".join(opinion.sentences())
+    assert f"puts {opinion.best} first" in text
+    assert "ventricular tachycardia 0.90 (ours 0.00)" in text
+    assert "prolonged qt" in text
     assert opinion.sentences()[0] in footnotes(made)
     assert json.loads(json.dumps(jsonable(made.to_json_dict())))["second_opinion"]["agrees"] is False
 
@@ -107,8 +107,8 @@ def test_dead_futures_say_nothing_beyond_the_findings() -> None:
 
     world = AnalyticWorld()
     state, ours = start(world), RiskModel(Constant([0.0]), use_limits=False)
-    drawn = futures(world, state, [WATCH], common_seeds(0, 2), ours)
-    dead = {WATCH: replace(drawn, alive=np.zeros((1, 2), bool))}
+    sample = futures(world, state, [WATCH], common_seeds(0, 2), ours)
+    dead = {WATCH: replace(sample, alive=np.zeros((1, 2), bool))}
     (row,) = second_opinion(Constant([0.1]), [WATCH], dead, state, MeanVariance(), ours).rows
     assert row.mean == 1.0
     assert row.beyond == {}

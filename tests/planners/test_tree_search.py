@@ -35,9 +35,9 @@ def test_the_budget_is_spent_and_most_of_it_on_the_better_arms() -> None:
     arms = [lambda rng, mean=mean: mean + 0.3 * rng.normal() for mean in (0.0, 1.0, 0.1, 0.2, 0.9)]
     trees = grown(arms, prior=(0.2,) * 5)
     assert trees.drawn[0] == PLAIN.budget
-    drawn = {int(entry): int(n) for entry, n in zip(trees.edge_entry[0], trees.edge_drawn[0]) if entry != NONE}
-    assert sum(drawn.values()) == PLAIN.budget
-    assert min(drawn[1], drawn[4]) > 1.5 * max(drawn[0], drawn[2])
+    per_entry = {int(entry): int(n) for entry, n in zip(trees.edge_entry[0], trees.edge_drawn[0]) if entry != NONE}
+    assert sum(per_entry.values()) == PLAIN.budget
+    assert min(per_entry[1], per_entry[4]) > 1.5 * max(per_entry[0], per_entry[2])
     assert best_entries(trees)[0][0] == 1
     assert best_entries(trees)[1][0] == pytest.approx(1.0, abs=0.2)
 

@@ -59,13 +59,13 @@ def test_signals_are_what_was_recorded_in_mv(name: str, look_alike: Callable[[st
 @pytest.mark.parametrize("name", NAMES)
 def test_every_defect_of_the_table_is_found_where_it_was_put(name: str, look_alike: Callable[[str], Known]) -> None:
     known = look_alike(name)
-    found = {kind: [] for kind in releases()[name]["defects"]}
+    records = {kind: [] for kind in releases()[name]["defects"]}
     for defect in table_of(name, known).defects:
-        found[defect.kind].append(defect.record)
+        records[defect.kind].append(defect.record)
     for kind, row in releases()[name]["defects"].items():
         if row.get("table"):
             assert known.defects[kind], f"nothing was injected for {kind}"
-            assert sorted(found[kind]) == sorted(known.defects[kind]), kind
+            assert sorted(records[kind]) == sorted(known.defects[kind]), kind
 
 
 def test_replicates_number_the_ecgs_of_an_hour(look_alike: Callable[[str], Known]) -> None:

@@ -48,8 +48,8 @@ def protocol(tmp_path_factory: pytest.TempPathFactory) -> str:
 def shards(look_alike: Callable[[str], Known], protocol: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("journey") / "shards"
     known = look_alike("ecgrdvq")
-    said = run("data", "shards", "ecgrdvq", "--data", known.folder, "--protocol", protocol, "--out", folder, "--json")
-    document = json.loads(said)
+    output = run("data", "shards", "ecgrdvq", "--data", known.folder, "--protocol", protocol, "--out", folder, "--json")
+    document = json.loads(output)
     assert document["people"] == {"train": 1, "validation": 1, "test": 1}
     assert document["left_out"] == {"a lead is flat": 1}
     assert document["strips"] == len(known.rows) - 1
@@ -69,9 +69,9 @@ def test_the_page_is_printed_and_written(look_alike: Callable[[str], Known], pro
 def test_a_pairs_csv_is_checked_by_row_and_column(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("record_before,record_after,hours_between,subject\na,b,-1,7\n")
-    said = refused("data", "check", path)
-    assert "row 2, column record_before: there is no a.hea" in said
-    assert "row 2, column hours_between: it is '-1'; expected a number from 0.001" in said
+    message = refused("data", "check", path)
+    assert "row 2, column record_before: there is no a.hea" in message
+    assert "row 2, column hours_between: it is '-1'; expected a number from 0.001" in message
     assert len(json.loads(run("data", "check", path, "--json"))["mistakes"]) == 3
 
 

@@ -68,9 +68,9 @@ def test_the_open_demos_prescriptions_are_read(real_data: Callable[[str], Path])
     demo = Hospital(real_data("mimic_iv_demo"), real_data("mimic_iv_demo"))
     subjects = {cells["subject_id"] for cells in demo.rows("hosp/patients")}
     assert len(subjects) == 100
-    found, lost = administrations(demo, RULE, subjects)
-    assert {given.source for given in found} == {"prescription"}, "the demo has no eMAR"
-    seen = {given.drug for given in found}
-    assert {"amiodarone", "metoprolol", "furosemide", "ondansetron", "heparin", ""} <= seen
-    assert all(given.dose is None or given.dose.amount > 0 for given in found)
-    assert sum(lost.values()) < len(found), "most of what is meant is understood"
+    doses, lost = administrations(demo, RULE, subjects)
+    assert {dose.source for dose in doses} == {"prescription"}, "the demo has no eMAR"
+    drugs = {dose.drug for dose in doses}
+    assert {"amiodarone", "metoprolol", "furosemide", "ondansetron", "heparin", ""} <= drugs
+    assert all(dose.dose is None or dose.dose.amount > 0 for dose in doses)
+    assert sum(lost.values()) < len(doses), "most of what is meant is understood"

@@ -26,7 +26,7 @@ def hospital(tmp_path: Path) -> VirtualHospital:
     return VirtualHospital(tmp_path)
 
 
-def found(hospital: VirtualHospital, **windows: object) -> tuple[list[Episode], dict[str, int]]:
+def episodes_of(hospital: VirtualHospital, **windows: object) -> tuple[list[Episode], dict[str, int]]:
     hospital.write()
     rule = load_rule()
     return find_episodes(Hospital(hospital.clinical, hospital.ecg), {**rule, "windows": {**rule["windows"], **windows}})
@@ -45,7 +45,7 @@ def usual(hospital: VirtualHospital, subject: int = 10_000_001, **record: object
 
 def test_the_last_ecg_before_and_the_first_in_the_routes_window(hospital: VirtualHospital) -> None:
     usual(hospital)
-    (episode,), attrition = found(hospital)
+    (episode,), attrition = episodes_of(hospital)
     assert episode.after.hours - episode.before.hours == pytest.approx(4.0)
     assert [(given.drug, given.dose) for given in episode.given] == [("sotalol", Dose("sotalol", 80.0, "mg", "PO"))]
     assert (episode.arm, episode.control, episode.clock_hours) == ("sotalol", False, pytest.approx(-1.0))
@@ -65,7 +65,7 @@ def test_an_old_ecg_before_does_not_count(hospital: VirtualHospital, change, ste
     change(hospital, subject)
     hospital.dose(subject, 0, *SOTALOL)
     hospital.record(subject, 3)
-    episodes, attrition = found(hospital)
+    episodes, attrition = episodes_of(hospital)
     assert not episodes
     assert (attrition["first doses of a drug in an admission"], attrition[step]) == (1, 0)
 
@@ -77,19 +77,19 @@ def test_each_exclusion_is_counted_at_its_step(hospital: VirtualHospital) -> Non
     hospital.tables["icu/procedureevents"].append([10_000_003, "", "", time(1), time(90), 225792, 1])
     usual(hospital, 10_000_004)
     hospital.tables["icu/procedureevents"].append([10_000_004, "", "", time(-90), time(90), 225792, 1])
-    episodes, attrition = found(hospital)
+    episodes, attrition = episodes_of(hospital)
     assert [episode.subject for episode in episodes] == ["10000004"], "steady ventilation is no reason"
     steps = ("with an ECG after", "without pacing", "measurable", "with steady ventilation", "episodes")
     assert [attrition[step] for step in steps] == [4, 3, 2, 1, 1]
-    kept, _ = found(hospital, ventilation=False)
+    kept, _ = episodes_of(hospital, ventilation=False)
     assert len(kept) == 2, "every rule can be switched"
 
 
 def test_windows_are_configurable(hospital: VirtualHospital) -> None:
     usual(hospital)
-    (episode,), _ = found(hospital, after={"PO": [0.25, 1]})
+    (episode,), _ = episodes_of(hospital, after={"PO": [0.25, 1]})
     assert episode.after.hours - episode.before.hours == pytest.approx(1.5)
-    assert not found(hospital, before=0.5)[0]
+    assert not episodes_of(hospital, before=0.5)[0]
 
 
 def test_other_drugs_join_with_their_own_hours(hospital: VirtualHospital) -> None:
@@ -100,7 +100,7 @@ def test_other_drugs_join_with_their_own_hours(hospital: VirtualHospital) -> Non
     hospital.tables["icu/inputevents"].append(
         [10_000_001, 30_000_001, 1, time(1), time(2), 221347, 60, "mg", 1, "mg/min", "FinishedRunning"]
     )
-    episodes, _ = found(hospital)
+    episodes, _ = episodes_of(hospital)
     episode = next(e for e in episodes if "sotalol" in e.arm)
     doses = [(given.drug, round(given.hours - episode.before.hours, 3)) for given in episode.given]
     assert doses == [("metoprolol", -5.0), ("sotalol", 1.0), ("amiodarone", 2.0), ("ondansetron", 3.0)]
@@ -129,7 +129,7 @@ def test_what_is_no_dose_of_a_drug_is_no_episode(hospital: VirtualHospital, name
     hospital.record(10_000_001, -1)
     hospital.dose(10_000_001, 0, name, amount, unit, route)
     hospital.record(10_000_001, 3)
-    episodes, attrition = found(hospital)
+    episodes, attrition = episodes_of(hospital)
     assert not episodes
     lost = {step: n for step, n in attrition.items() if step.startswith("doses lost")}
     assert lost == ({f"doses lost: {reason}": 1} if reason else {})
@@ -140,7 +140,7 @@ def test_only_what_was_administered_counts(hospital: VirtualHospital) -> None:
     hospital.record(10_000_001, -1)
     hospital.dose(10_000_001, 0, *SOTALOL, event="Not Given")
     hospital.record(10_000_001, 3)
-    episodes, attrition = found(hospital)
+    episodes, attrition = episodes_of(hospital)
     assert (episodes, attrition["doses lost: not administered"]) == ([], 1)
 
 
@@ -151,10 +151,10 @@ def test_prescriptions_are_a_fallback_and_flagged(hospital: VirtualHospital) -> 
     hospital.tables["hosp/prescriptions"].append(
         [10_000_001, 30_000_001, time(0), time(48), "MAIN", "Sotalol", 80, "mg", "PO/NG"]
     )
-    (episode,), _ = found(hospital)
+    (episode,), _ = episodes_of(hospital)
     assert episode.arm == "sotalol (prescribed)"
     hospital.dose(10_000_001, 1, *SOTALOL)
-    (episode,), _ = found(hospital)
+    (episode,), _ = episodes_of(hospital)
     assert (episode.arm, episode.given[0].source) == ("sotalol", "emar")
 
 
@@ -166,7 +166,7 @@ def test_heparin_and_saline_are_negative_controls_where_nothing_else_was_given(h
         hospital.record(subject, 3)
     usual(hospital, 10_000_003)
     hospital.dose(10_000_003, 0, "Heparin", 1000, "UNIT", "IV")
-    episodes, attrition = found(hospital)
+    episodes, attrition = episodes_of(hospital)
     assert sorted((e.arm, e.control) for e in episodes) == [
         ("control: heparin", True), ("control: saline", True), ("sotalol", False)
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_facts_are_the_last_ones_known_and_not_too_old(hospital: VirtualHospital
     codes = hospital.tables["hosp/diagnoses_icd"]
     codes.append([10_000_001, 19_999_999, 1, "I5022", 10])
     codes.append([10_000_001, 30_000_001, 1, "J45909", 10])  # of this admission: coded at discharge
-    (episode,), _ = found(hospital)
+    (episode,), _ = episodes_of(hospital)
     own = episode.patient
     assert (own["sex"], own["age_years"], own["height_cm"], own["weight_kg"]) == ("F", 60, 165.1, 69.9)
     assert (own["potassium"], own["magnesium"]) == (4.4, 0.823)
@@ -256,7 +256,7 @@ def test_nothing_is_written_without_episodes(hospital: VirtualHospital, tmp_path
 def test_written_pairs_carry_everything(hospital: VirtualHospital, tmp_path: Path) -> None:
     usual(hospital)
     hospital.lab(10_000_001, -1, 50971, 4.1)
-    episodes, _ = found(hospital)
+    episodes, _ = episodes_of(hospital)
     write_episodes(episodes, load_rule(), hospital.ecg, tmp_path / "pairs.csv")
     (pair,) = read_pairs(tmp_path / "pairs.csv")
     assert (pair.patient.potassium, pair.patient.sex, pair.subject) == (4.1, "F", "mimic-10000001")

@@ -49,35 +49,45 @@ def written(folder: Path, *rows: dict[str, str], header: list[str] | None = None
 
 
 def test_a_row_becomes_a_trajectory_of_two_strips(folder: Path) -> None:
-    (found,) = read_pairs(written(folder, GOOD))
-    assert found.patient == Patient(
+    (trajectory,) = read_pairs(written(folder, GOOD))
+    assert trajectory.patient == Patient(
         31.0,
         "F",
         potassium=3.9,
         conditions=frozenset({"heart_failure", "asthma"}),
         medication=frozenset({"cimetidine"}),
     )
-    assert found.administrations == (
+    assert trajectory.administrations == (
         Administration(-2.0, Dose("verapamil", 120.0, "mg", "PO")),
         Administration(0.5, Dose("dofetilide", 0.5, "mg", "PO")),
     )
-    assert [(strip.record, strip.hours, strip.weight) for strip in found.strips] == [
+    assert [(strip.record, strip.hours, strip.weight) for strip in trajectory.strips] == [
         (folder / "a", 0.0, 0.5), (folder / "b", 2.5, 0.5)
     ]  # fmt: skip
-    assert (found.subject, found.side, found.arm, found.control) == ("1001", "test", "verapamil + dofetilide", False)
+    assert (trajectory.subject, trajectory.side, trajectory.arm, trajectory.control) == (
+        "1001",
+        "test",
+        "verapamil + dofetilide",
+        False,
+    )
 
 
 def test_the_clock_moves_doses_and_strips_together(folder: Path) -> None:
     path = written(folder, {**GOOD, "clock_hours": "6"}, header=[*GOOD, "clock_hours"])
-    (found,) = read_pairs(path)
-    assert [strip.hours for strip in found.strips] == [6.0, 8.5]
-    assert [a.hours for a in found.administrations] == [4.0, 6.5]
+    (trajectory,) = read_pairs(path)
+    assert [strip.hours for strip in trajectory.strips] == [6.0, 8.5]
+    assert [a.hours for a in trajectory.administrations] == [4.0, 6.5]
 
 
 def test_only_four_columns_are_needed(folder: Path) -> None:
     path = written(folder, GOOD, header=["record_before", "record_after", "hours_between", "subject"])
-    (found,) = read_pairs(path)
-    assert (found.patient, found.administrations, found.side, found.arm) == (Patient(), (), "", "nothing")
+    (trajectory,) = read_pairs(path)
+    assert (trajectory.patient, trajectory.administrations, trajectory.side, trajectory.arm) == (
+        Patient(),
+        (),
+        "",
+        "nothing",
+    )
 
 
 @pytest.mark.parametrize(

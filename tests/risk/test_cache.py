@@ -67,10 +67,10 @@ def test_it_forgets_what_was_used_longest_ago(strips: np.ndarray, counts: list[i
 def test_copies_and_pickles_begin_empty_and_answer_alike(strips: np.ndarray) -> None:
     risk = RiskModel.limits_only()
     people = [Patient()] * 4
-    said = risk(strips[:4], strips[4:8], people).total
+    total = risk(strips[:4], strips[4:8], people).total
     for twin in (pickle.loads(pickle.dumps(risk)), copy.deepcopy(risk)):
         assert len(twin._measured) == 0
-        assert np.array_equal(twin(strips[:4], strips[4:8], people).total, said)
+        assert np.array_equal(twin(strips[:4], strips[4:8], people).total, total)
 
 
 def test_threads_share_one(strips: np.ndarray) -> None:
@@ -78,8 +78,8 @@ def test_threads_share_one(strips: np.ndarray) -> None:
     alone = [measure(ECG(strips[[i]], MODEL_RATE_HZ)) for i in range(len(strips))]
     order = np.random.default_rng(0).integers(len(strips), size=60)
     with ThreadPoolExecutor(4) as pool:
-        said = list(pool.map(lambda i: known(strips[[i]]), order))
-    assert all(same(answer, alone[i]) for answer, i in zip(said, order))
+        answers = list(pool.map(lambda i: known(strips[[i]]), order))
+    assert all(same(answer, alone[i]) for answer, i in zip(answers, order))
     assert len(known) == 5
 
 

@@ -122,11 +122,11 @@ def test_platt_takes_a_margin_beside_the_logit_and_counts_weights() -> None:
 
 def test_margins_are_signed_bounded_and_say_what_absence_means() -> None:
     intervals = measure(ECG(np.zeros((3, 12, 1024)), 102.4))
-    shown = replace(
+    quantities = replace(
         intervals, hr_bpm=np.array([101.0, 58.0, np.nan]), pr_ms=np.array([220.0, np.nan, 500.0]),
         qrs_ms=np.array([100.0, 130.0, np.nan]),
     )  # fmt: skip
-    column = {name: margins(shown)[:, i] for i, name in enumerate(FINDINGS)}
+    column = {name: margins(quantities)[:, i] for i, name in enumerate(FINDINGS)}
     np.testing.assert_allclose(column["Tachycardia"], [1, -3, np.nan])
     np.testing.assert_allclose(column["Bradycardia"], [-3, 2, np.nan])
     np.testing.assert_allclose(column["1st degree atrioventricular block"], [1, -3, 3])

@@ -33,8 +33,8 @@ def typical_beat_of(heart: Heart, change: Modulation, kind: str, rr_s: float) ->
     shapes = Shapes(
         *(np.array([code]) for code in where), np.zeros(1), targets.slowness, targets.phase3_ms, targets.dispersion
     )
-    shown = measured_beats(shapes, targets.mean_ms * rate_factor(np.array([rr_s]), np.array([rr_s])))
-    return Beat(*(float(getattr(shown, name)[0]) for name in QUANTITIES))
+    beats = measured_beats(shapes, targets.mean_ms * rate_factor(np.array([rr_s]), np.array([rr_s])))
+    return Beat(*(float(getattr(beats, name)[0]) for name in QUANTITIES))
 
 
 def beat_in_time(dispersion: float, mean_ms: float) -> np.ndarray:

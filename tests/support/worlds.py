@@ -265,13 +265,13 @@ class LockWorld:
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` hearts at ``place`` (default START)."""
         place = np.full(n, int(who.get("place", START)))
-        return self._shown(place, np.zeros(n), np.ones(n, bool), ((),) * n, LOCKED, rng)
+        return self._state(place, np.zeros(n), np.ones(n, bool), ((),) * n, LOCKED, rng)
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """The place that looks most like the strip; of those that look alike, the one not stuck."""
         rate = read_back(np.asarray(ecg.signal).reshape(12, -1))[0]
         place = np.array([min(RATES, key=lambda p: (abs(RATES[p] - rate), p))])
-        state = self._shown(place, np.zeros(1), np.ones(1, bool), (tuple(given),), patient, np.random.default_rng(0))
+        state = self._state(place, np.zeros(1), np.ones(1, bool), (tuple(given),), patient, np.random.default_rng(0))
         return replace(state, ecg=np.asarray(ecg.signal, np.float32).reshape(1, 12, -1).copy())
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
@@ -285,10 +285,10 @@ class LockWorld:
             for past, h, t in zip(state.taken, state.hours, treatments)
         )
         hours = state.hours + self.dt_hours
-        later = self._shown(np.maximum(place, 0), hours, place >= 0, taken, state.patients[0], rng)
+        later = self._state(np.maximum(place, 0), hours, place >= 0, taken, state.patients[0], rng)
         return later.where(state.alive, state)
 
-    def _shown(self, place, hours, alive, taken, patient, rng) -> State:
+    def _state(self, place, hours, alive, taken, patient, rng) -> State:
         rates = [RATES[int(p)] + g.normal(0, 0.3) for p, g in zip(place, row_generators(rng, len(place)))]
         ecg = np.stack([gaussian_ecg(rate, 395.0) for rate in rates])
         return State(ecg, (patient,) * len(place), taken, hours, alive, {"place": place})

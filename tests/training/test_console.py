@@ -21,8 +21,8 @@ def test_tables_keep_units_in_title_heading_and_cell(capsys) -> None:
     table.add_column(f"heading {UNITS}")
     table.add_row(f"cell {UNITS}")
     results(120).print(table)
-    shown = " ".join(capsys.readouterr().out.split())
-    assert all(f"{part} {UNITS}" in shown for part in ("title", "heading", "cell"))
+    output = " ".join(capsys.readouterr().out.split())
+    assert all(f"{part} {UNITS}" in output for part in ("title", "heading", "cell"))
 
 
 def test_a_table_is_as_wide_as_asked(capsys) -> None:
@@ -50,8 +50,8 @@ def test_a_refusal_keeps_units(capsys) -> None:
     [(("simulate",), ("[s]", "[Hz]")), (("study", "delineation"), ("[ms]", "[Hz]"))],
 )
 def test_help_pages_keep_units(words, units) -> None:
-    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
-    assert all(unit in shown for unit in units)
+    output = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+    assert all(unit in output for unit in units)
 
 
 def test_every_console_and_every_command_group_says_that_brackets_are_text() -> None:

@@ -376,8 +376,8 @@ def test_two_processes_train_the_model_of_one_with_twice_the_batch_and_only_the_
         cwd=Path(__file__).parents[2], env=os.environ | ALONE, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    said = [row for row in run.stdout.splitlines() if row.startswith(("rank", "after"))]
-    assert said == [f"rank 0 step {step}" for step in range(1, 13)] + ["after training 0"]
+    lines = [row for row in run.stdout.splitlines() if row.startswith(("rank", "after"))]
+    assert lines == [f"rank 0 step {step}" for step in range(1, 13)] + ["after training 0"]
 
     draw_both.step = 0
     alone = start(means(), CONFIG)

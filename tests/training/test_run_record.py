@@ -241,11 +241,11 @@ def test_a_record_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_all_training_commands_take_the_same_options_and_refuse_alike(tmp_path: Path, kind: str) -> None:
     def refused(*words: object) -> str:
         result = CliRunner().invoke(app, ["train", kind, *map(str, words), "--out", str(tmp_path / "run")])
-        said = " ".join(result.stderr.split())
+        message = " ".join(result.stderr.split())
         assert result.exit_code == 2, (result.output, result.exception)
-        assert said.startswith("refused")
+        assert message.startswith("refused")
         assert not (tmp_path / "run").exists()
-        return said
+        return message
 
     assert "preset is 'huge'; expected one of" in refused("--preset", "huge")
     assert "device is 'gpu'; expected cpu, cuda" in refused("--preset", "tiny", "--device", "gpu")

@@ -60,10 +60,10 @@ def test_a_normal_heart_shows_what_is_asked_of_it() -> None:
     targets = targets_of(hearts, REST)
     none = np.zeros(32, np.int64)
     where = (np.array([heart.pose for heart in hearts]), none, none, none, np.zeros(32))
-    shown = from_table(where, targets, targets.mean_ms)
-    np.testing.assert_allclose(shown.qrs_ms, [heart.qrs_ms for heart in hearts], atol=1.0)
-    np.testing.assert_allclose(shown.qt_ms, [heart.qtcf_ms for heart in hearts], atol=3.0)
-    np.testing.assert_allclose(shown.tpeak_tend_ms, [heart.tpeak_tend_ms for heart in hearts], atol=3.0)
+    beats = from_table(where, targets, targets.mean_ms)
+    np.testing.assert_allclose(beats.qrs_ms, [heart.qrs_ms for heart in hearts], atol=1.0)
+    np.testing.assert_allclose(beats.qt_ms, [heart.qtcf_ms for heart in hearts], atol=3.0)
+    np.testing.assert_allclose(beats.tpeak_tend_ms, [heart.tpeak_tend_ms for heart in hearts], atol=3.0)
 
 
 @pytest.mark.parametrize("path", ["lbbb", "ectopic_lv", "paced"])

@@ -59,11 +59,11 @@ def test_drugs_move_it_as_they_should_and_add_up() -> None:
 def test_a_cuff_is_off_by_what_the_standard_allows_and_says_it_again() -> None:
     world = VirtualPatient()
     state = world.initial(2000, np.random.default_rng(3), rhythm="sinus")
-    said, true = world.pressure(state), state.inner["now"][:, columns.MAP]
-    np.testing.assert_array_equal(said, world.vitals(state)["map_mmhg"])
-    np.testing.assert_array_equal(said, measured_pressure(world, state))
-    assert abs((said - true).mean()) < 1
-    assert (said - true).std() == pytest.approx(np.hypot(cuff().person, cuff().reading), rel=0.1)
+    reading, true = world.pressure(state), state.inner["now"][:, columns.MAP]
+    np.testing.assert_array_equal(reading, world.vitals(state)["map_mmhg"])
+    np.testing.assert_array_equal(reading, measured_pressure(world, state))
+    assert abs((reading - true).mean()) < 1
+    assert (reading - true).std() == pytest.approx(np.hypot(cuff().person, cuff().reading), rel=0.1)
     assert np.isnan(measured_pressure(object(), state)).all()
 
 

@@ -16,10 +16,10 @@ from ecg_gym.virtual_patient.heart import draw_heart
 N = 1500
 
 
-def drawn(streams: Streams, patients: Patients, **told: object) -> tuple[Patients, np.ndarray]:
+def people_of(streams: Streams, patients: Patients, **changes: object) -> tuple[Patients, np.ndarray]:
     n = len(streams)
     words = {"rhythm": DRAW, "conduction": DRAW, "scar": DRAW, "healthy": False, "typical": False, "noise": np.nan}
-    return draw_hearts(streams, patients, **{k: np.full(n, told.get(k, v)) for k, v in words.items()})
+    return draw_hearts(streams, patients, **{k: np.full(n, changes.get(k, v)) for k, v in words.items()})
 
 
 def streams(n: int) -> Streams:
@@ -28,7 +28,7 @@ def streams(n: int) -> Streams:
 
 @pytest.mark.parametrize("healthy", [False, True])
 def test_the_distributions_are_those_of_one_heart(healthy: bool) -> None:
-    patients, hearts = drawn(streams(N), Patients.of([Patient()] * N), healthy=healthy)
+    patients, hearts = people_of(streams(N), Patients.of([Patient()] * N), healthy=healthy)
     alone = [draw_heart(np.random.default_rng(i), healthy=healthy) for i in range(N)]
     rows = np.stack([columns.heart_row(heart) for heart in alone])
     names = [*columns.NUMBERS, *columns.CODES]
@@ -44,10 +44,11 @@ def test_the_distributions_are_those_of_one_heart(healthy: bool) -> None:
 
 
 def test_what_is_told_is_kept() -> None:
-    told = Patient(age_years=70, sex="F", potassium=3.1, conditions=frozenset({"asthma", "congenital_long_qt"}))
-    patients, hearts = drawn(streams(8), Patients.of([told] * 8), rhythm=3, noise=0.0, typical=True)
+    patient = Patient(age_years=70, sex="F", potassium=3.1, conditions=frozenset({"asthma", "congenital_long_qt"}))
+    patients, hearts = people_of(streams(8), Patients.of([patient] * 8), rhythm=3, noise=0.0, typical=True)
     assert all(
-        p.age_years == 70 and p.sex == "F" and p.potassium == 3.1 and p.conditions == told.conditions for p in patients
+        p.age_years == 70 and p.sex == "F" and p.potassium == 3.1 and p.conditions == patient.conditions
+        for p in patients
     )
     assert len({p.weight_kg for p in patients}) > 4
     assert (hearts[:, columns.RHYTHM] == 3).all()
@@ -58,7 +59,7 @@ def test_what_is_told_is_kept() -> None:
 
 
 def test_a_person_does_not_depend_on_the_batch() -> None:
-    people, hearts = drawn(streams(5), Patients.of([Patient()] * 5))
-    alone, heart = drawn(streams(5).take(np.array([3])), Patients.of([Patient()]))
+    people, hearts = people_of(streams(5), Patients.of([Patient()] * 5))
+    alone, heart = people_of(streams(5).take(np.array([3])), Patients.of([Patient()]))
     np.testing.assert_array_equal(heart[0], hearts[3])
     assert alone[0] == people[3]

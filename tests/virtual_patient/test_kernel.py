@@ -130,8 +130,8 @@ def test_rhythms_change_and_people_die_as_in_the_slow_step(stepped: dict[str, An
         u = stepped["streams"][b].random(12)
         chances, aims, struck, how = u[[0, 4, 5, 6]], u[[7, 8, 9, 10]], u[1], u[2]
         then = Modulation(*stepped["now"][b, : len(MODULATION)])
-        shown = {"hr_bpm": stepped["now"][b, kernel.SHOWN_HR], "qtcf_ms": stepped["now"][b, kernel.SHOWN_QTCF]}
-        truth = Truth("", np.empty(0), (), np.empty(0), shown, np.empty(0), {})
+        vitals = {"hr_bpm": stepped["now"][b, kernel.SHOWN_HR], "qtcf_ms": stepped["now"][b, kernel.SHOWN_QTCF]}
+        truth = Truth("", np.empty(0), (), np.empty(0), vitals, np.empty(0), {})
         slow = live(heart, then, truth, span, chances, aims)
         change = np.stack([np.asarray(getattr(span.change, name)) for name in MODULATION], axis=1)
         serum = np.stack([np.asarray(getattr(span.exposure, name)) for name in columns.SERUM], axis=1)

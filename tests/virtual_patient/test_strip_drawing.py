@@ -53,13 +53,13 @@ def test_beats_lie_within_microvolts_of_the_slow_ones(rhythm: str, more: dict[st
     hearts, acting = quiet(rhythm, **more), changes(ROWS)
     plan = planned(hearts, acting)
     plan.trains.waves[:] = 0  # waves are drawn at random: see below
-    drawn = independent_from_leads(draw_strips(plan, MODEL_RATE_HZ))
+    fast = independent_from_leads(draw_strips(plan, MODEL_RATE_HZ))
     slow = np.stack([replayed(plan, i, heart, change) for i, (heart, change) in enumerate(zip(hearts, acting))])
-    rms_uv = 1000 * np.sqrt(np.mean((drawn - slow) ** 2, axis=(1, 2)))
+    rms_uv = 1000 * np.sqrt(np.mean((fast - slow) ** 2, axis=(1, 2)))
     assert np.median(rms_uv) < 8
     assert rms_uv.max() < 40  # a slowness of conduction that was rounded to another of its 200 steps
     if np.abs(slow).max() > 0:
-        assert np.corrcoef(drawn.ravel(), slow.ravel())[0, 1] > 0.999
+        assert np.corrcoef(fast.ravel(), slow.ravel())[0, 1] > 0.999
 
 
 def test_intervals_are_those_of_the_slow_strips() -> None:

@@ -116,13 +116,13 @@ def test_ancestral_equals_diffusers(normal):
 def speaking(model, prediction, schedule=SCHEDULE):
     """``model`` as a network whose layers say something else than z0: its answer, taken through their words."""
 
-    def said(z, tau):
+    def network(z, tau):
         alpha_bar = schedule.at(tau, z)
         noise = (z - alpha_bar.sqrt() * model(z, tau)) / (1 - alpha_bar).sqrt()
         output = diffusion.prediction_target(model(z, tau), noise, tau, schedule, prediction)
         return to_sample(output, z, tau, schedule, prediction)
 
-    return said
+    return network
 
 
 @pytest.mark.parametrize("prediction", diffusion.PREDICTIONS)

@@ -94,9 +94,9 @@ def test_draws_follow_the_density(loose):
     base = torch.tensor(measurements(1), dtype=torch.float32).expand(n, -1)
     keys = rng.integers(0, 2**64, (n, 2), dtype=np.uint64)
     chance = replace(Chance.of(Streams.start(keys)), death=np.ones(n))
-    said = loose.draw(condition, base, chance, np.full((n, 17), 0.1))
-    assert said.survives.all()
-    y, signs = target_of(said.observed)
+    sample = loose.draw(condition, base, chance, np.full((n, 17), 0.1))
+    assert sample.survives.all()
+    y, signs = target_of(sample.observed)
     share = np.bincount(signs, minlength=CLASSES) / n
     np.testing.assert_allclose(share, torch.softmax(loose.signs(loose(condition[:1])), 1)[0].detach(), atol=0.03)
     rows = np.flatnonzero(signs == 7)[:1000]
@@ -145,10 +145,10 @@ def test_findings_are_those_before_until_something_is_learned_and_pressure_is_as
     was = np.random.default_rng(0).uniform(0.01, 0.99, (6, 17))
     chance = Chance.of(Streams.start(np.arange(12, dtype=np.uint64).reshape(6, 2)))
     base = torch.tensor(measurements(6), dtype=torch.float32)
-    said = net.draw(torch.zeros(6, 5), base, chance, was, np.full(6, 80.0))
-    np.testing.assert_allclose(said.findings, was, atol=1e-5)
-    assert np.isfinite(said.pressure).all()
-    assert np.abs(said.pressure - 80).max() < 60
+    sample = net.draw(torch.zeros(6, 5), base, chance, was, np.full(6, 80.0))
+    np.testing.assert_allclose(sample.findings, was, atol=1e-5)
+    assert np.isfinite(sample.pressure).all()
+    assert np.abs(sample.pressure - 80).max() < 60
     unknown = IntervalModel(PrognosisConfig(5, 16, 1, 2)).draw(torch.zeros(6, 5), base, chance, was)
     np.testing.assert_allclose(unknown.findings, was, atol=1e-6)
     assert np.isnan(unknown.pressure).all()

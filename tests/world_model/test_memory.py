@@ -52,12 +52,12 @@ def test_the_sums_are_those_of_all_looks_before_the_last():
     sums = memory.reshape(len(SUMS), len(LEVELS))[:, QTCF]
     expected = [sum(e * e for e, _ in pairs), sum(e * r for e, r in pairs), sum(r for _, r in pairs), len(pairs)]
     assert sums == pytest.approx(expected, rel=1e-5)
-    told = features(home, looks[-1], memory)
+    values = features(home, looks[-1], memory)
     every = [*pairs, tuple(part[0, QTCF] for part in beyond(home, looks[-1]))]
     slope = sum(e * r for e, r in every) / (sum(e * e for e, _ in every) + 4 * NOISE[QTCF])
-    assert told["history.slope.qtcf_ms"] == pytest.approx(slope, rel=1e-4)
-    assert told["history.mean.qtcf_ms"] == pytest.approx(np.mean([r for _, r in every]), rel=1e-4)
-    assert told["history.count.qtcf_ms"] == 4
+    assert values["history.slope.qtcf_ms"] == pytest.approx(slope, rel=1e-4)
+    assert values["history.mean.qtcf_ms"] == pytest.approx(np.mean([r for _, r in every]), rel=1e-4)
+    assert values["history.count.qtcf_ms"] == 4
 
 
 def test_another_rhythm_begins_anew():

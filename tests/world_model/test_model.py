@@ -143,16 +143,16 @@ def test_virtual_people_begin_without_a_strip_and_show_that_of_their_hearts(worl
     rng = np.random.default_rng
     begun, hearts = (w.initial(5, rng(8), rhythm="sinus") for w in (world, VirtualPatient()))
     assert all(one.origin is not None for one in begun.inner["record"])
-    said, look = world.vitals(begun), VirtualPatient().vitals(hearts, findings=False)
-    np.testing.assert_array_equal(said["qtcf_ms"], look["qtcf_ms"].astype(np.float32))
-    np.testing.assert_array_equal(said["map_mmhg"], look["map_mmhg"])
+    vitals, look = world.vitals(begun), VirtualPatient().vitals(hearts, findings=False)
+    np.testing.assert_array_equal(vitals["qtcf_ms"], look["qtcf_ms"].astype(np.float32))
+    np.testing.assert_array_equal(vitals["map_mmhg"], look["map_mmhg"])
     later = world.step(begun, [WATCH] * 5, rng(1))
     assert all(one.origin is not None for one in later.inner["home"])  # nothing was drawn on the way
     measured = world.start_from(hearts)
     np.testing.assert_allclose(begun.ecg, measured.ecg, atol=1e-4)
     np.testing.assert_array_equal(begun.inner["board"], measured.inner["board"])
     rates = measured.inner["observed"][:, 0]
-    np.testing.assert_allclose(said["hr_bpm"], rates, atol=6)
+    np.testing.assert_allclose(vitals["hr_bpm"], rates, atol=6)
 
 
 def test_where_strips_are_judged_the_first_is_measured(world):
@@ -225,9 +225,9 @@ def test_chunks_change_nothing(world, state, monkeypatch):
 
 
 def test_the_anchor_can_be_turned_down(world, state):
-    asked = state.inner["observed"]
+    target = state.inner["observed"]
     full, weak, off = (
-        replace(world, epk_scale=scale).drawing.known(state, asked, generators(4)) for scale in (1.0, 0.25, 0.0)
+        replace(world, epk_scale=scale).drawing.known(state, target, generators(4)) for scale in (1.0, 0.25, 0.0)
     )
     assert full.strength.tolist() == [1, 1, 1, 1]
     assert weak.strength.tolist() == [0.25] * 4
@@ -253,8 +253,8 @@ def test_what_is_believed_of_pharmacology_can_be_changed(world, state):
     drug, ignored = world.step(state, treated, rngs[0]), deaf.step(state, treated, rngs[1])
     watched = deaf.step(state, [WATCH] * 4, rngs[2])
     # the chance that a rhythm ends is told apart from the board, so the two are not quite the same
-    said = [np.nan_to_num(later.inner["observed"]) for later in (drug, ignored, watched)]
-    assert np.abs(said[0] - said[1]).max() > 10 * np.abs(said[1] - said[2]).max()
+    observed = [np.nan_to_num(later.inner["observed"]) for later in (drug, ignored, watched)]
+    assert np.abs(observed[0] - observed[1]).max() > 10 * np.abs(observed[1] - observed[2]).max()
 
 
 def test_the_dead_are_silent_and_stay_so(world, state):
@@ -273,10 +273,10 @@ def test_strips_are_redrawn_from_the_first_one(world, state):
     assert not np.array_equal(world.latents(once), world.latents(state))
     np.testing.assert_array_equal(once.inner["home_observed"], state.inner["observed"])
     last = replace(world, reference="last")
-    drawn = last.step(state, [WATCH] * 4, generators(4))
-    again = last.step(drawn, [WATCH] * 4, generators(4))
+    redrawn = last.step(state, [WATCH] * 4, generators(4))
+    again = last.step(redrawn, [WATCH] * 4, generators(4))
     first = world.step(world.step(state, [WATCH] * 4, generators(4)), [WATCH] * 4, generators(4))
-    assert all(record is not None for record in drawn.inner["record"])
+    assert all(record is not None for record in redrawn.inner["record"])
     assert not np.allclose(again.ecg, first.ecg, atol=1e-3)
 
 
@@ -479,8 +479,8 @@ def test_a_step_draws_nothing_until_somebody_looks(world, state, monkeypatch):
     monkeypatch.setattr(drawing.Drawing, "decode", lambda *_: pytest.fail("a strip was decoded"))
     crowd = state.repeat(5)
     later = world.step(world.step(crowd, [DOFETILIDE] * 20, generators(20)), [WATCH] * 20, generators(20))
-    said = world.vitals(later)
-    np.testing.assert_array_equal(said["qrs_ms"], later.inner["observed"][:, OBSERVED.index("qrs_ms")])
+    vitals = world.vitals(later)
+    np.testing.assert_array_equal(vitals["qrs_ms"], later.inner["observed"][:, OBSERVED.index("qrs_ms")])
     assert "ecg" not in later.__dict__
 
 
@@ -505,12 +505,12 @@ def test_what_is_not_shown_is_asked_for_again_less_its_error():
 
 def test_a_warped_strip_shows_what_was_asked(world, state):
     warped = replace(world, draws="warp", corrections=2)
-    asked = state.inner["observed"].astype(float).copy()
-    asked[:, OBSERVED.index("pr_ms")] += 20
-    asked = drawing.less_its_error(asked, asked)
-    there = state.replaced(inner={**state.inner, "observed": asked, "record": np.full(4, None)}, ecg=warped.drawing)
+    target = state.inner["observed"].astype(float).copy()
+    target[:, OBSERVED.index("pr_ms")] += 20
+    target = drawing.less_its_error(target, target)
+    there = state.replaced(inner={**state.inner, "observed": target, "record": np.full(4, None)}, ecg=warped.drawing)
     read = observe_strips(there.ecg)
-    assert np.abs(read - asked)[:, OBSERVED.index("pr_ms")].max() <= 4
+    assert np.abs(read - target)[:, OBSERVED.index("pr_ms")].max() <= 4
 
 
 def test_every_strip_is_remembered_and_a_rollout_starts_from_the_first(world, state):

@@ -13,17 +13,17 @@ STRIP = np.sin(2 * np.pi * np.arange(1024) / 64)[None].repeat(12, axis=0).astype
 
 @pytest.mark.parametrize("faster", [0.5, 1.0, 2.0])
 def test_a_stretched_strip_has_the_rate_that_is_asked_for(faster):
-    drawn = stretch(STRIP, faster, key=3)
-    power = np.abs(np.fft.rfft(drawn[0]))
+    stretched = stretch(STRIP, faster, key=3)
+    power = np.abs(np.fft.rfft(stretched[0]))
     assert np.argmax(power) == pytest.approx(16 * faster, abs=1)
 
 
 def test_no_edge_shows_where_it_ends_and_keys_begin_elsewhere():
-    drawn = [stretch(STRIP, 1.0, key) for key in range(5)]
+    strips = [stretch(STRIP, 1.0, key) for key in range(5)]
     steepest = np.abs(np.diff(STRIP[0])).max()
-    assert all(np.abs(np.diff(strip[0])).max() < 1.6 * steepest for strip in drawn)
-    assert not np.allclose(drawn[0], drawn[1])
-    assert np.array_equal(drawn[0], stretch(STRIP, 1.0, 0))
+    assert all(np.abs(np.diff(strip[0])).max() < 1.6 * steepest for strip in strips)
+    assert not np.allclose(strips[0], strips[1])
+    assert np.array_equal(strips[0], stretch(STRIP, 1.0, 0))
 
 
 def test_what_lacks_something_is_listed_once():

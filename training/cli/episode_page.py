@@ -23,10 +23,10 @@ ENDS = {
 def course(episode: SavedEpisode) -> Markup:
     """The episode from the first look to the last."""
     looks = episode.looks
-    said = f"{episode.goal} {ENDS.get(episode.ended, episode.ended)} Return {episode.total:.2f} (0 is perfect). "
-    said += "Dashed vertical lines: something was given."
+    caption = f"{episode.goal} {ENDS.get(episode.ended, episode.ended)} Return {episode.total:.2f} (0 is perfect). "
+    caption += "Dashed vertical lines: something was given."
     return section(
-        "played", "What was played", tag("p", person(episode.patient)), tag("p", said),
+        "played", "What was played", tag("p", person(episode.patient)), tag("p", caption),
         tag("div", *_trends(episode), class_="charts"), _table(episode),
         *(_strip(look, i == len(looks) - 1) for i, look in enumerate(looks)),
     )  # fmt: skip

@@ -187,7 +187,7 @@ def curves(
     from training.evaluation.benchmark.curves import figure
 
     with entrance():
-        drawn = figure(folders)
+        picture = figure(folders)
         with atomic_write(out) as path:
-            drawn.savefig(path, format="png", dpi=110)
+            picture.savefig(path, format="png", dpi=110)
     SAY.print(f"picture  {out}")

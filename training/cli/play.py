@@ -208,8 +208,10 @@ def screen(game: Game, columns: int = 100) -> list[str]:
     for name, short, unit in (*SHOWN, ("risk", "risk", "")):
         value, change = look.read[name], look.read[name] - first.read[name]
         digits = 0 if unit else 2
-        said = f"{value:.{digits}f}{' ' if unit else ''}{unit}" if np.isfinite(value) else "not measurable"
-        words.append(f"{short} {said}" + (f" ({change:+.{digits}f})" if np.isfinite(change) and game.before else ""))
+        value_text = f"{value:.{digits}f}{' ' if unit else ''}{unit}" if np.isfinite(value) else "not measurable"
+        words.append(
+            f"{short} {value_text}" + (f" ({change:+.{digits}f})" if np.isfinite(change) and game.before else "")
+        )
     lines.append("  ".join(words))
     if game.over:
         ending = {"lethal": "a lethal rhythm, or a strip that is no strip", "horizon": "its time is up"}[game.ended]

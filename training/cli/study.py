@@ -544,9 +544,9 @@ def task(
     size = replace(size, ppo_steps=size.ppo_steps if ppo_steps is None else ppo_steps)
     folder = out or Path("out/study-task")
     with entrance(), progress_bar() as bar:
-        shown = bar.add_task("task", total=None)
+        task_id = bar.add_task("task", total=None)
         document = module.study(
-            size, folder, tuple(scenario or ()), lambda words: bar.update(shown, description=words, advance=1)
+            size, folder, tuple(scenario or ()), lambda words: bar.update(task_id, description=words, advance=1)
         )
     result.finish(document, folder, as_json, module.figure, module.summary(document))
 

@@ -126,11 +126,11 @@ def ludb(folder: Path) -> Labelled:
     """LUDB's records under ``folder`` with the diagnoses of ``ludb.csv``, all of split ``site``."""
     with (folder / "ludb.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    said = {
+    labels = {
         int(row["ID"]): [line.strip() for name in LUDB_COLUMNS for line in row[name].splitlines() if line.strip()]
         for row in rows
     }
-    paths = {path: said[int(path.stem)] for path in sorted(folder.rglob("*.hea")) if int(path.stem) in said}
+    paths = {path: labels[int(path.stem)] for path in sorted(folder.rglob("*.hea")) if int(path.stem) in labels}
     return _of_site(LUDB, paths, "ludb")
 
 
@@ -152,10 +152,10 @@ def challenge(folder: Path) -> Labelled:
 
 def _of_site(site: str, statements: dict[Path, list[str]], table: str) -> Labelled:
     signals, labels = [], []
-    for header, said in statements.items():
+    for header, codes in statements.items():
         if (signal := _on_grid(header.with_suffix(""))) is not None:
             signals.append(signal)
-            labels.append(findings_of(said, table))
+            labels.append(findings_of(codes, table))
     if not signals:
         return empty()
     return _labelled(np.stack(signals), np.array(labels, np.int8), np.full(len(signals), "site"), site)
@@ -177,18 +177,18 @@ def findings_of(statements: Sequence[str], table: str) -> list[int]:
 
     ``table`` is ``scp`` (SCP-ECG, PTB-XL), ``snomed`` (SNOMED CT, the Challenge) or ``ludb``.
     """
-    said, rules = set(statements), _table(table)
-    return [_finding(said, rules[name]) for name in FINDINGS]
+    codes, rules = set(statements), _table(table)
+    return [_finding(codes, rules[name]) for name in FINDINGS]
 
 
-def _finding(said: set[str], rule: dict[str, Any]) -> int:
+def _finding(codes: set[str], rule: dict[str, Any]) -> int:
     if rule.get("never_stated"):
         return UNKNOWN
-    here = bool(said & set(rule["any"])) and (not rule.get("and_any") or bool(said & set(rule["and_any"])))
+    here = bool(codes & set(rule["any"])) and (not rule.get("and_any") or bool(codes & set(rule["and_any"])))
     if "lacks_if" in rule:  # absent only where another statement excludes it
-        excluded = bool(said & set(rule["lacks_if"]))
+        excluded = bool(codes & set(rule["lacks_if"]))
         return UNKNOWN if here == excluded else int(here)
-    return 1 if here else UNKNOWN if said & set(rule.get("unclear", ())) else 0
+    return 1 if here else UNKNOWN if codes & set(rule.get("unclear", ())) else 0
 
 
 @cache

@@ -38,9 +38,9 @@ def real_pairs(trials: Trials, known: Mapping[int, RealTrial]) -> tuple[Pairs, n
     before, after = trials.pairs()
     baseline = {(n, hours): flag for n, t in known.items() for hours, flag in zip(t.hours, t.baseline)}
     is_baseline = np.array([baseline[int(n), float(h)] for n, h in zip(trials.patient, trials.hours)])
-    wanted = (is_baseline[before] & ~is_baseline[after]) | (after == before + 1)
+    chosen_kind = (is_baseline[before] & ~is_baseline[after]) | (after == before + 1)
     measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
-    usable = wanted & measured[before] & measured[after] & measured[first[before]]
+    usable = chosen_kind & measured[before] & measured[after] & measured[first[before]]
     pairs = Pairs(before[usable], after[usable], first[before[usable]])
     return pairs, row_weights(trials, known)[pairs.after]
 

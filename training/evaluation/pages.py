@@ -122,13 +122,13 @@ def metrics_csv(document: Document) -> str:
 
 def index(folder: Path) -> str:
     """One row per page of ``folder`` that names a study: its title, its first metric, and whether its weights ship."""
-    found = documents(folder / "results")
+    results = documents(folder / "results")
     rows = []
     for path in sorted(folder.glob("*.md")):
         head, title = front_matter(path)
         if "study" not in head:
             continue
-        document = found.get(head["study"])
+        document = results.get(head["study"])
         if document is None or not shipped(document):
             rows.append({"study": f"[{title}]({path.name})", "first metric": "not measured with these weights"})
             continue

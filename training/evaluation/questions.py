@@ -310,8 +310,8 @@ def read_in(world: World) -> Look:
         return measured
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
-        said = world.vitals(after, None, False)  # type: ignore[attr-defined]
-        return {"intervals": np.stack([said[name] for name in INTERVALS], axis=1), "alive": after.alive}
+        values = world.vitals(after, None, False)  # type: ignore[attr-defined]
+        return {"intervals": np.stack([values[name] for name in INTERVALS], axis=1), "alive": after.alive}
 
     return look
 
@@ -322,9 +322,9 @@ def judged_in(world: World, risk: Any) -> Look:
         return judged(risk)
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
-        was, said = (world.vitals(state) for state in (before, after))  # type: ignore[attr-defined]
-        total = risk.of_looks(was, said, after.patients, after.alive).total
-        known = np.stack([said[name] for name in INTERVALS], axis=1)
+        was, values = (world.vitals(state) for state in (before, after))  # type: ignore[attr-defined]
+        total = risk.of_looks(was, values, after.patients, after.alive).total
+        known = np.stack([values[name] for name in INTERVALS], axis=1)
         return {"risk": np.asarray(total), "intervals": known, "alive": after.alive}
 
     return look

@@ -102,8 +102,8 @@ class Control(nn.Module):
         prior = self.name + expected * self.value
         y = x + self.before(condition.before)
         tokens = y.transpose(1, 2)
-        heard = self.attend(tokens, prior, prior, need_weights=False)[0].transpose(1, 2)
-        y = y + torch.sigmoid(self.gate(time))[:, :, None] * heard
+        context = self.attend(tokens, prior, prior, need_weights=False)[0].transpose(1, 2)
+        y = y + torch.sigmoid(self.gate(time))[:, :, None] * context
         extra = []
         for block, leave in zip(self.blocks, self.leave):
             y = block(y, vector)

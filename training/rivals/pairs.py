@@ -38,11 +38,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.before)
 
-    def facts(self, rows: np.ndarray, told: np.ndarray) -> np.ndarray:
+    def facts(self, rows: np.ndarray, has_targets: np.ndarray) -> np.ndarray:
         """Raw numbers ``(n, F)`` of these pairs; the target intervals where ``told (n,)``."""
         i, j = self.before[rows], self.after[rows]
         reference = Look(self.observed[i], self.board[i], self.hours[i], unread(len(i)))
-        targets = np.where(told[:, None], self.intervals[j], np.nan)
+        targets = np.where(has_targets[:, None], self.intervals[j], np.nan)
         return raw_facts(self.person[j], reference, self.board[j], self.hours[j], targets)
 
 

@@ -70,19 +70,19 @@ class RivalWorld:
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
         """``n`` virtual people, seen through the codec."""
-        return self._shown(self._paced.initial(n, rng, **who))
+        return self._with_strips(self._paced.initial(n, rng, **who))
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip and the doses already taken."""
-        return self._shown(self._paced.observe(ecg, patient, given))
+        return self._with_strips(self._paced.observe(ecg, patient, given))
 
     def start_from(self, state: State) -> State:
         """The same people at the same hour, out of the strips of another world's state."""
-        return self._shown(self._paced.start_from(state))
+        return self._with_strips(self._paced.start_from(state))
 
     def assimilate(self, state: State, ecg: ECG, map_mmhg: np.ndarray | None = None) -> State:
         """The same people at the same hour, last seen on these strips."""
-        return self._shown(self._paced.assimilate(state, ecg, map_mmhg))
+        return self._with_strips(self._paced.assimilate(state, ecg, map_mmhg))
 
     def knows(self, treatment: Treatment) -> bool:
         """Whether our world learned from trials of its kind, and so did the rival."""
@@ -91,7 +91,7 @@ class RivalWorld:
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """A sample of each row ``dt_hours`` later; all of a row's noise comes from its own stream."""
         later = self._paced.step(state, treatments, rng)
-        return self._shown(later if self.with_forecast else later.replaced(alive=state.alive.copy()))
+        return self._with_strips(later if self.with_forecast else later.replaced(alive=state.alive.copy()))
 
     def __call__(self, state: State) -> np.ndarray:
         """The strips ``(B, 12, 1024)`` [mV] of a state: recorded ones through the codec, the others by the rival."""
@@ -114,10 +114,10 @@ class RivalWorld:
             np.random.default_rng([NOISE, int(key)]).standard_normal(self.rival.noise_size, dtype=np.float32)
             for key in state.inner["key"]
         ]
-        drawn = self.rival.draw(self.condition(state), torch.from_numpy(np.stack(noise)))
+        latent = self.rival.draw(self.condition(state), torch.from_numpy(np.stack(noise)))
         if self.rival.in_mv:
-            return limb_from_independent(drawn.numpy()).astype(np.float32)
-        return self.base.drawing.decode(drawn)
+            return limb_from_independent(latent.numpy()).astype(np.float32)
+        return self.base.drawing.decode(latent)
 
     def condition(self, state: State) -> Condition:
         """What the rival knows of each row."""
@@ -136,9 +136,9 @@ class RivalWorld:
     def _paced(self) -> WorldModel:
         return self.base if self.base.dt_hours == self.dt_hours else replace(self.base, dt_hours=self.dt_hours)
 
-    def _shown(self, state: State) -> State:
-        shown: Any = self  # drawn when somebody looks
-        return state.replaced(ecg=shown)
+    def _with_strips(self, state: State) -> State:
+        drawer: Any = self  # drawn when somebody looks
+        return state.replaced(ecg=drawer)
 
     def _beats(self, state: State) -> np.ndarray:
         if not self.with_forecast:

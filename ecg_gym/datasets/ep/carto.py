@@ -76,8 +76,8 @@ def _points(path: Path) -> tuple[np.ndarray, np.ndarray]:
             ) from None
     if not position:
         raise ValueError(f"{path.name} has no points; expected lines that begin with P; choose another map")
-    found = np.array(times)
-    return np.array(position), np.where(found == NO_TIME, np.nan, found)
+    stamps = np.array(times)
+    return np.array(position), np.where(stamps == NO_TIME, np.nan, stamps)
 
 
 def _mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -49,11 +49,11 @@ def ranking(plan: Plan) -> Markup:
 
 def _verdict(plan: Plan) -> Markup:
     """The recommendation, and what is no candidate because nothing indicates it."""
-    said = [tag("p", verdict(plan), class_="verdict")] if plan.recommendation is not None else []
+    parts = [tag("p", verdict(plan), class_="verdict")] if plan.recommendation is not None else []
     if plan.unindicated:
         drugs = dict.fromkeys(dose.drug for u in plan.unindicated for dose in u.treatment.doses)
-        said.append(tag("p", f"No candidates, because nothing indicates them: {', '.join(drugs)}.", class_="soft"))
-    return join(said)
+        parts.append(tag("p", f"No candidates, because nothing indicates them: {', '.join(drugs)}.", class_="soft"))
+    return join(parts)
 
 
 def bar_most(plan: Plan) -> float:

@@ -39,7 +39,7 @@ def section(anchor: str, title: str, *pieces: Piece) -> Markup:
 
 def person(patient: Patient) -> str:
     """What is known about somebody, in words; nothing is made up for what is not."""
-    said = [
+    facts = [
         "" if patient.age_years is None else f"{patient.age_years:.0f} years",
         {"F": "female", "M": "male", None: ""}[patient.sex],
         "" if patient.weight_kg is None else f"{patient.weight_kg:.0f} kg",
@@ -52,8 +52,8 @@ def person(patient: Patient) -> str:
         *(name.replace("_", " ") for name in sorted(patient.conditions)),
     ]
     if patient.medication:
-        said.append("takes " + ", ".join(sorted(patient.medication)))
-    return ", ".join(word for word in said if word) or "nothing is known about the patient"
+        facts.append("takes " + ", ".join(sorted(patient.medication)))
+    return ", ".join(word for word in facts if word) or "nothing is known about the patient"
 
 
 def before(story: Story) -> Markup:
@@ -67,12 +67,12 @@ def before(story: Story) -> Markup:
 
 def tiles(read: Mapping[str, float]) -> Markup:
     """What was read off a strip, one tile each."""
-    said = []
+    items = []
     for key, name, unit in (*INTERVALS, ("risk", "risk", "")):
         value = read.get(key, math.nan)
         words = f"{value:.{0 if unit else 3}f} {unit}" if math.isfinite(value) else "not measurable"
-        said.append(tag("li", name, tag("b", words)))
-    return tag("ul", *said, class_="tiles")
+        items.append(tag("li", name, tag("b", words)))
+    return tag("ul", *items, class_="tiles")
 
 
 def futures(story: Story) -> Markup:
@@ -97,12 +97,14 @@ def futures(story: Story) -> Markup:
         )  # fmt: skip
     hidden = len(plan.candidates) - len(cards)
     more = f" Not drawn, further down: {hidden}." if hidden else ""
-    said = (
+    caption = (
         f"Dark: the typical beat before. Blue: that of {min(plan.k, DRAWN)} futures {plan.horizon * plan.dt_hours:g} h "
         "later, aligned at R; red where no two beats are alike, then a piece of the raw strip. Below it lead II of "
         f"the first future. 25 mm/s, 10 mm/mV, tall waves cut.{more}"
     )
-    return section("futures", "What each may lead to", tag("p", said, class_="soft"), tag("ul", *cards, class_="cards"))
+    return section(
+        "futures", "What each may lead to", tag("p", caption, class_="soft"), tag("ul", *cards, class_="cards")
+    )
 
 
 def carded(plan: Plan) -> list[int]:
@@ -116,12 +118,12 @@ def masked(story: Story) -> Markup:
     """Why treatments are not offered: rule, sentence, citation; and what to mind about those that are."""
     if not story.forbidden and not story.remarked:
         return section("masked", "Not allowed, and why", tag("p", "No rule speaks against any of the candidates."))
-    said: list[Piece] = []
+    parts: list[Piece] = []
     if story.forbidden:
-        said.append(_rules(story.forbidden, "Forbidden for this patient now", hard=True))
+        parts.append(_rules(story.forbidden, "Forbidden for this patient now", hard=True))
     if story.remarked:
-        said.append(_rules(story.remarked, "Allowed, but mind", hard=False))
-    return section("masked", "Not allowed, and why", *said)
+        parts.append(_rules(story.remarked, "Allowed, but mind", hard=False))
+    return section("masked", "Not allowed, and why", *parts)
 
 
 def provenance(facts: Mapping[str, str]) -> Markup:

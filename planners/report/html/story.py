@@ -89,15 +89,15 @@ def tell(
     follow: list[Course] = [*[(t,) for t in leaders if t][:LINES], (WATCH,)]
     lines = branches(world, state, follow, ranked.seeds, risk, steps=steps, first=first, progress=progress)
     pairs, barred = _pairs(world, state, leaders, risk, ranked.seeds[:SECOND_K], steps, first, progress)
-    said = [Masked(t, _objections(t, state, world, risk)) for t in sorted(set(candidates) - {WATCH}, key=str)]
+    objections = [Masked(t, _objections(t, state, world, risk)) for t in sorted(set(candidates) - {WATCH}, key=str)]
     return Story(
         plan=ranked,
         futures=futures,
         lines=lines,
         pairs=pairs,
         barred=barred,
-        forbidden=tuple(m for m in said if any(v.hard for v in m.violations)),
-        remarked=tuple(m for m in said if m.violations and not any(v.hard for v in m.violations)),
+        forbidden=tuple(m for m in objections if any(v.hard for v in m.violations)),
+        remarked=tuple(m for m in objections if m.violations and not any(v.hard for v in m.violations)),
         patient=state.patients[0],
         missing=tuple(missing),
         facts=facts or {},
@@ -135,11 +135,11 @@ def _pairs(
 
 def _forbidden(treatment: Treatment, first: State, crowd: State, world: World, risk: RiskFunction) -> Barred:
     """In how many futures the rules forbid it, and why; the dead are not asked."""
-    judged = Judgement.of(risk, first_of(world, risk, first), crowd, world=world).said
+    judged = Judgement.of(risk, first_of(world, risk, first), crowd, world=world).assessment
     living = [i for i in range(len(crowd)) if crowd.alive[i]]
     hard = [[v.sentence for v in _violations(treatment, crowd[i], judged, i) if v.hard] for i in living]
-    said = tuple(dict.fromkeys(sentence for sentences in hard for sentence in sentences))
-    return Barred(sum(map(bool, hard)), said)
+    reasons = tuple(dict.fromkeys(sentence for sentences in hard for sentence in sentences))
+    return Barred(sum(map(bool, hard)), reasons)
 
 
 def _objections(treatment: Treatment, state: State, world: World, risk: RiskFunction) -> tuple[Violation, ...]:

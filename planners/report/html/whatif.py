@@ -29,12 +29,12 @@ def whatif(story: Story) -> Markup:
         title = f"{name} [{unit}]" if unit else name
         frame = charts.Frame((0.0, float(hours[-1])), y)
         samples.append(charts.chart(frame, title, "hours", fans, alt, key, story.patient.sex))
-    said = (
+    caption = (
         "Given now, then watched. Line: median of the futures; whiskers: where 90 % of them lie. All branches share "
         "their random numbers, so that they differ by the treatment and not by luck. Dashed amber: a limit begins to "
         "count in the risk; red: it counts half."
     )
-    parts: list[Piece] = [tag("p", said, class_="soft"), charts.legend([str(b.course[0]) for b in lines]),
+    parts: list[Piece] = [tag("p", caption, class_="soft"), charts.legend([str(b.course[0]) for b in lines]),
                           tag("div", *samples, class_="charts")]  # fmt: skip
     if story.pairs:
         parts.append(_pairs(story))
@@ -53,7 +53,7 @@ def _pairs(story: Story) -> Markup:
         tag("tr", tag("th", f, scope="row"), *(_pair(story, (f, s), least[f]) for s in seconds)) for f in firsts
     ]  # fmt: skip
     hours, k = story.plan.dt_hours, min(story.plan.k, SECOND_K)
-    said = (
+    caption = (
         f"Mean risk ± SD over {steps * hours:g} h when one thing is given now and another {hours:g} h later "
         f"({k} futures each). Bold: the least of a row. Where the rules would forbid the "
         "second in any future it is not followed."
@@ -64,7 +64,7 @@ def _pairs(story: Story) -> Markup:
         for (first, second), result in story.barred.items()
     ]
     return tag(
-        "div", tag("h3", f"A second treatment, {hours:g} h later"), tag("p", said, class_="soft"),
+        "div", tag("h3", f"A second treatment, {hours:g} h later"), tag("p", caption, class_="soft"),
         tag("div", table, class_="scroll"), [tag("p", "Not followed:"), tag("ul", *why)] if why else None,
     )  # fmt: skip
 

@@ -90,11 +90,11 @@ def test_ten_times_the_usual_dose_is_mostly_refused_and_counted() -> None:
     result = proposed(TenTimes(), start(), 40, np.random.default_rng(0), intervals=NORMAL)
     assert result.refused_share > 0.8
     assert any("at most" in reason for refusal in result.refusals for reason in refusal.reasons)
-    said = result.sentences("ten times")
-    assert said[0] == f"Proposer ten times: {result.n} proposals, {len(result.treatments) - 1} ranked, " + (
+    sentences = result.sentences("ten times")
+    assert sentences[0] == f"Proposer ten times: {result.n} proposals, {len(result.treatments) - 1} ranked, " + (
         f"{len(result.refusals)} refused."
     )
-    assert len(said) == 1 + len(result.refusals)
+    assert len(sentences) == 1 + len(result.refusals)
 
 
 def test_order_spelling_and_number_of_proposals() -> None:

@@ -19,7 +19,7 @@ def test_names_lead_to_proposers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("oracle", "expected one of enumeration, guideline"),
         ("llm", "without --endpoint"),
@@ -27,6 +27,6 @@ def test_names_lead_to_proposers() -> None:
         ("learned:nowhere.safetensors", "ecg-gym train proposer"),
     ],
 )
-def test_what_cannot_be_made_is_refused(words: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_made_is_refused(words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         proposer_named(words, AnalyticRisk())

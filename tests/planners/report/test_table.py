@@ -29,20 +29,20 @@ def rules(treatment, *_args, **_kwargs):
 
 
 def test_the_table_tells_every_candidate_the_remarks_and_what_is_not_allowed() -> None:
-    said = text(planned(rules=rules, record="somebody"))
+    output = text(planned(rules=rules, record="somebody"))
     for treatment in {*MENU, WATCH} - {DOFETILIDE}:
-        assert str(treatment) in said
-    assert "Not allowed: dofetilide 0.5 mg PO (QTc is too long for it)" in said
-    assert "1: glaucoma?" in said
-    assert "somebody" in said
-    assert "Research only" in said
+        assert str(treatment) in output
+    assert "Not allowed: dofetilide 0.5 mg PO (QTc is too long for it)" in output
+    assert "1: glaucoma?" in output
+    assert "somebody" in output
+    assert "Research only" in output
 
 
 def test_the_table_fits_120_columns_and_keeps_brackets_in_names() -> None:
-    said = text(planned(record="night [bold] shift"))
-    assert "[bold]" in said
-    assert "…" not in said
-    assert max(map(len, said.splitlines())) <= 120
+    output = text(planned(record="night [bold] shift"))
+    assert "[bold]" in output
+    assert "…" not in output
+    assert max(map(len, output.splitlines())) <= 120
 
 
 def test_ties_are_marked() -> None:
@@ -53,9 +53,9 @@ def test_ties_are_marked() -> None:
 
 def test_one_future_has_dashes_for_what_is_not_known() -> None:
     with pytest.warns(UserWarning, match="lambda"):
-        said = text(planned(k=1))
-    assert "nan" not in said
-    assert "± -" in said
+        output = text(planned(k=1))
+    assert "nan" not in output
+    assert "± -" in output
 
 
 def test_the_picture_shows_twelve_leads_a_rhythm_strip_and_one_line_per_candidate() -> None:

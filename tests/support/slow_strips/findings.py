@@ -18,7 +18,7 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
     row, hr, pr = rhythms()[heart.rhythm], intervals["hr_bpm"], intervals["pr_ms"]
     degree, limit = row.get("av_block", 1), table_values("findings")
     long_pr = pr > limit["av_block_pr_ms"]
-    found = {
+    present = {
         "Poor data quality": heart.noise > limit["poor_quality_noise"],
         "Sinus rhythm": row["leader"] == "sinus" and not (degree == 3 and not np.isfinite(train.pr_s).any()),
         "Premature ventricular contraction": row["leader"] == "sinus" and any("ectopic" in k for k in train.kind),
@@ -37,7 +37,7 @@ def findings(heart: Heart, train: Train, intervals: Mapping[str, float]) -> np.n
         "Infarction": bool(heart.scar or heart.injury),
         "Electronic pacemaker": row["leader"] == "paced",
     }
-    return np.array([bool(found[name]) for name in FINDINGS])
+    return np.array([bool(present[name]) for name in FINDINGS])
 
 
 def _longest_run(kinds: tuple[str, ...]) -> int:

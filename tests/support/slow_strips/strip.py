@@ -124,7 +124,7 @@ class Marks(Mapping[str, np.ndarray]):
     ) -> None:
         self._of = (heart, change, train, mean_ms, rate_hz)
         self._later_s = later_s
-        self._found: dict[str, np.ndarray] | None = None
+        self._times: dict[str, np.ndarray] | None = None
 
     def moved(self, later_s: float) -> Marks:
         """The same marks on a clock that begins so much earlier [s]."""
@@ -133,9 +133,9 @@ class Marks(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names():
             raise KeyError(name)
-        if self._found is None:
-            self._found = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
-        return self._found[name]
+        if self._times is None:
+            self._times = {mark: times + self._later_s for mark, times in _marks(*self._of).items()}
+        return self._times[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())

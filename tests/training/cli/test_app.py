@@ -45,12 +45,12 @@ def refused(result: Result, out: Path, *words: str) -> None:
     """Exit code 2, the words on stderr, no traceback, nothing written."""
     assert result.exit_code == 2, (result.output, result.exception)
     assert isinstance(result.exception, SystemExit)
-    said = " ".join(result.stderr.split())
-    assert said.startswith("refused")
-    assert "Traceback" not in said
-    assert said.count(";") >= 2  # what arrived; what was expected; what to do
+    message = " ".join(result.stderr.split())
+    assert message.startswith("refused")
+    assert "Traceback" not in message
+    assert message.count(";") >= 2  # what arrived; what was expected; what to do
     for word in words:
-        assert word in said, said
+        assert word in message, message
     assert not out.exists()
 
 
@@ -167,7 +167,7 @@ def test_fewer_than_eight_seconds(tmp_path: Path, signal: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--drugs", "unicorn"), "unicorn"),
         (("--drugs", "dofetilide 50 mg PO"), "50"),
@@ -183,8 +183,8 @@ def test_fewer_than_eight_seconds(tmp_path: Path, signal: np.ndarray) -> None:
         (("--model", "no/such/folder"), "no/such/folder"),
     ],
 )
-def test_words_that_do_not_fit(tmp_path: Path, words: tuple[str, str], said: str) -> None:
-    refused(run("plan", DEMO, *words, "--out", tmp_path / "o"), tmp_path / "o", said)
+def test_words_that_do_not_fit(tmp_path: Path, words: tuple[str, str], message: str) -> None:
+    refused(run("plan", DEMO, *words, "--out", tmp_path / "o"), tmp_path / "o", message)
 
 
 def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ def number(game: Game, words: str) -> int:
 
 
 def typed(game: Game, *words: str) -> list[str]:
-    said: list[str] = []
-    play(game, words, said.append)
-    return said
+    lines: list[str] = []
+    play(game, words, lines.append)
+    return lines
 
 
 def run(*words: object, input: str | None = None) -> Result:
@@ -109,18 +109,18 @@ def test_undo_leads_out_of_a_lethal_end(tmp_path, monkeypatch) -> None:
 
     load_world.cache_clear()
     game = start(tmp_path)
-    said = typed(game, str(number(game, "metoprolol")), "0", "u", "0", "q")
+    lines = typed(game, str(number(game, "metoprolol")), "0", "u", "0", "q")
     load_world.cache_clear()
-    assert any("the episode is over: a lethal rhythm" in line for line in said)
-    assert any(line.startswith("refused: the episode is over (lethal)") for line in said)
+    assert any("the episode is over: a lethal rhythm" in line for line in lines)
+    assert any(line.startswith("refused: the episode is over (lethal)") for line in lines)
     assert episode_file.read(game.path).actions == (0,)
 
 
 def test_the_horizon_ends_it(tmp_path) -> None:
     game = start(tmp_path, horizon=2)
-    said = typed(game, "0", "0", "w 1", "0")
+    lines = typed(game, "0", "0", "w 1", "0")
     assert game.ended == "horizon"
-    assert sum(line.startswith("refused: the episode is over") for line in said) == 2
+    assert sum(line.startswith("refused: the episode is over") for line in lines) == 2
     assert episode_file.read(game.path).ended == "horizon"
 
 
@@ -139,19 +139,19 @@ def test_the_horizon_ends_it(tmp_path) -> None:
 def test_a_slip_of_the_keyboard_is_a_sentence_and_loses_nothing(tmp_path, words, refusal) -> None:
     game = start(tmp_path)
     before = list(game.looks)
-    said = typed(game, words)
-    assert any(line.startswith(f"refused: {refusal}") for line in said), said
+    lines = typed(game, words)
+    assert any(line.startswith(f"refused: {refusal}") for line in lines), lines
     assert game.looks == before
 
 
 def test_what_the_rules_forbid_is_shown_with_the_reason_and_refused(tmp_path) -> None:
     game = start(tmp_path)
     dofetilide = number(game, "dofetilide 0.5")
-    said = typed(game, str(dofetilide), str(dofetilide))
-    rows = [line for line in said if line.startswith("  x  dofetilide 0.5 mg PO: ")]
+    lines = typed(game, str(dofetilide), str(dofetilide))
+    rows = [line for line in lines if line.startswith("  x  dofetilide 0.5 mg PO: ")]
     assert rows
     assert "the last dose was" in rows[-1]
-    refused = next(line for line in said if line.startswith("refused:"))
+    refused = next(line for line in lines if line.startswith("refused:"))
     assert "not allowed now" in refused
     assert "the last dose was" in refused
     assert game.saved().actions == (dofetilide,)
@@ -174,8 +174,8 @@ def test_what_if_compares_with_watching_and_touches_nothing(tmp_path) -> None:
 
 def test_the_screen_tells_who_what_and_how_it_changed(tmp_path) -> None:
     game = start(tmp_path)
-    said = typed(game, str(number(game, "metoprolol 50")))
-    screen = "\n".join(said[len(said) // 2 :])
+    lines = typed(game, str(number(game, "metoprolol 50")))
+    screen = "\n".join(lines[len(lines) // 2 :])
     assert "== 1 h == healthy_volunteer == 50 years, female, 70 kg" in screen
     assert "given: metoprolol 50 mg PO at 0 h" in screen
     change = game.looks[1].read["hr_bpm"] - game.looks[0].read["hr_bpm"]
@@ -196,8 +196,8 @@ def test_a_picture_lies_beside_the_episode(tmp_path) -> None:
     from matplotlib.image import imread
 
     game = start(tmp_path)
-    said = typed(game, "p")
-    assert f"picture  {tmp_path / 'episode-0.png'}" in said
+    lines = typed(game, "p")
+    assert f"picture  {tmp_path / 'episode-0.png'}" in lines
     assert imread(tmp_path / "episode-0.png").shape[:2] == FRAME[::-1]
 
 
@@ -291,7 +291,7 @@ def test_the_command_obeys_what_is_piped_in_and_saves_at_the_end(tmp_path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("--actions", "0,zero"), "zero"),
         (("--actions", "0,77"), "77"),
@@ -301,12 +301,12 @@ def test_the_command_obeys_what_is_piped_in_and_saves_at_the_end(tmp_path) -> No
         (("--record", "/no/such/record"), "/no/such/record"),
     ],
 )
-def test_the_command_refuses_in_one_message_and_exit_code_2(tmp_path, words, said) -> None:
+def test_the_command_refuses_in_one_message_and_exit_code_2(tmp_path, words, expected) -> None:
     result = run(*BASE, *words, "--out", tmp_path / "e.json")
     assert result.exit_code == 2, (result.output, result.exception)
     message = " ".join(result.stderr.split())
     assert message.startswith("refused")
-    assert said in message
+    assert expected in message
     assert message.count(";") >= 2
 
 

@@ -28,11 +28,11 @@ def a_document(sha256: str = SHIPPED, study: str = "forecast") -> dict:
 
 
 def test_a_section_shows_the_chosen_rows_beside_the_chosen_baselines() -> None:
-    shown = pages.section("forecast", a_document(), {"crps": "CRPS [ms]"}, {"no change": "copy"}, "x.png")
-    assert "| CRPS [ms] | 1.5 [1, 2] | 3 |" in shown
-    assert "bias" not in shown
-    assert SHIPPED[:12] in shown
-    assert "![forecast](x.png)" in shown
+    page = pages.section("forecast", a_document(), {"crps": "CRPS [ms]"}, {"no change": "copy"}, "x.png")
+    assert "| CRPS [ms] | 1.5 [1, 2] | 3 |" in page
+    assert "bias" not in page
+    assert SHIPPED[:12] in page
+    assert "![forecast](x.png)" in page
 
 
 def test_a_metric_that_is_not_there_is_an_error() -> None:
@@ -42,9 +42,9 @@ def test_a_metric_that_is_not_there_is_an_error() -> None:
 
 @pytest.mark.parametrize("document", [None, a_document("f" * 64)])
 def test_without_a_document_of_the_weights_that_ship_there_are_no_figures(document) -> None:
-    shown = pages.section("forecast", document, {"crps": "CRPS"})
-    assert "Not measured" in shown
-    assert "1.5" not in shown
+    page = pages.section("forecast", document, {"crps": "CRPS"})
+    assert "Not measured" in page
+    assert "1.5" not in page
 
 
 def test_a_study_without_weights_is_always_shown() -> None:

@@ -48,11 +48,11 @@ def strips_of(height: np.ndarray) -> Tensor:
     return waves_at(*wave, torch.full((n, 16), 0.85), R_PEAK_OFFSET_S)
 
 
-def height_of(drawn: Tensor, in_mv: bool) -> np.ndarray:
+def height_of(strips: Tensor, in_mv: bool) -> np.ndarray:
     """The height of strips ``(..., C, T)``, as they were made."""
     if not in_mv:
-        return drawn.mean(dim=(-2, -1)).numpy()
-    first = drawn[..., : 2 * int(R_PEAK_OFFSET_S * 102.4)].amax(dim=-1).mean(dim=-1)
+        return strips.mean(dim=(-2, -1)).numpy()
+    first = strips[..., : 2 * int(R_PEAK_OFFSET_S * 102.4)].amax(dim=-1).mean(dim=-1)
     return ((first - strips_of(np.zeros(1)).amax()) / 0.3).numpy()
 
 
@@ -78,10 +78,10 @@ def test_two_hundred_steps_beat_the_marginal(name: str) -> None:
         rival.load_state_dict(state.ema.state_dict())
     unseen, height = toy(rival.in_mv, 1, 64)
     known = Condition.of(unseen)
-    drawn = height_of(rival.eval().samples(known, 8, torch.Generator().manual_seed(0)), rival.in_mv)
+    predicted = height_of(rival.eval().samples(known, 8, torch.Generator().manual_seed(0)), rival.in_mv)
     marginal = np.random.default_rng(2).normal(0, np.hypot(1, SD), size=(200, 64))
-    own, trivial = fair_crps(drawn.T, height).mean(), fair_crps(marginal, height).mean()
-    turned = fair_crps(drawn[::-1].T, height).mean()
+    own, trivial = fair_crps(predicted.T, height).mean(), fair_crps(marginal, height).mean()
+    turned = fair_crps(predicted[::-1].T, height).mean()
     assert own < 0.9 * trivial
     assert turned > own, "it listens: conditions of others make it worse"
 
@@ -102,5 +102,5 @@ def test_the_solution_in_tensors_is_that_of_the_equation() -> None:
     )
     height = rng.normal(size=centre.shape)
     wave = [torch.tensor(part[:, None], dtype=torch.float64) for part in (centre, width, height)]
-    drawn = waves_at(*wave, torch.tensor(beats), R_PEAK_OFFSET_S)[:, 0].numpy()
-    np.testing.assert_allclose(drawn, np.einsum("bw,bwn->bn", height, exact), atol=1e-4)
+    waves = waves_at(*wave, torch.tensor(beats), R_PEAK_OFFSET_S)[:, 0].numpy()
+    np.testing.assert_allclose(waves, np.einsum("bw,bwn->bn", height, exact), atol=1e-4)

@@ -53,13 +53,13 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pairs_are_what_our_denoiser_learns_from(pairs: Pairs) -> None:
     assert len(pairs) > 6
     assert np.all(pairs.before < pairs.after)
-    told = pairs.facts(np.arange(len(pairs)), np.ones(len(pairs), bool))
+    features = pairs.facts(np.arange(len(pairs)), np.ones(len(pairs), bool))
     alone = pairs.facts(np.arange(len(pairs)), np.zeros(len(pairs), bool))
     names = fact_names()
-    assert told.shape == (len(pairs), len(names))
+    assert features.shape == (len(pairs), len(names))
     rate = names.index("asked.hr_bpm")
     assert np.isnan(alone[:, rate]).all()
-    np.testing.assert_allclose(told[:, rate], pairs.intervals[pairs.after, 0])
+    np.testing.assert_allclose(features[:, rate], pairs.intervals[pairs.after, 0])
     np.testing.assert_allclose(np.linalg.norm(pairs.text.astype(float), axis=1), 1, atol=1e-2)
 
 

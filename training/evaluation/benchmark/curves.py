@@ -17,8 +17,8 @@ def figure(folders: Sequence[Path]) -> Figure:
     """One line per training seed, one colour per folder; ``ValueError`` for a folder without a policy."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = drawn.subplots()
+    picture = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = picture.subplots()
     for place, folder in enumerate(folders):
         trainings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
         trainings = [one for one in trainings if isinstance(one, dict) and one.get("curve")]
@@ -36,4 +36,4 @@ def figure(folders: Sequence[Path]) -> Figure:
             )  # fmt: skip
     axes.set(xlabel="thousand steps of the default id", ylabel="mean return of an episode\nin the world it learns in")
     axes.legend(fontsize=8, loc="lower right")
-    return drawn
+    return picture

@@ -105,8 +105,8 @@ def _keeper(diary: dict[str, Any], folder: Path, every: int, progress: Callable[
 def _keep(model: Any, diary: dict[str, Any], folder: Path) -> None:
     """A new set of files, then the line that points to it; then the old set goes."""
     steps, old = int(model.num_timesteps), diary["steps"]
-    told = sum(n for *_, n in diary["curve"])
-    if fresh := diary["returns"][told:]:
+    n_curve = sum(n for *_, n in diary["curve"])
+    if fresh := diary["returns"][n_curve:]:
         diary["curve"].append([steps, round(float(np.mean(fresh)), 4), len(fresh)])
     model.save(folder / f"{steps}.zip")
     if (replay := getattr(model, "replay_buffer", None)) is not None:

@@ -37,8 +37,8 @@ def load_anchors(evaluation: Evaluation, path: Path = ANCHORS) -> dict[str, Anch
     """The frozen anchors by scenario; empty where none were frozen, or where they were judged in another way."""
     if not path.is_file():
         return {}
-    document, asked = yaml.safe_load(path.read_text(encoding="utf-8")), evaluation.to_json_dict()
-    if any(document["protocol"][key] != asked[key] for key in JUDGED_BY):
+    document, protocol = yaml.safe_load(path.read_text(encoding="utf-8")), evaluation.to_json_dict()
+    if any(document["protocol"][key] != protocol[key] for key in JUDGED_BY):
         return {}
     return {name: _anchors(row) for name, row in document["scenarios"].items()}
 

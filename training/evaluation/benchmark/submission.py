@@ -36,8 +36,8 @@ class Submission:
     @property
     def evaluation(self) -> Evaluation:
         """What it says it was played under."""
-        said = self.head["evaluation"]
-        return Evaluation(**{**said, "scenarios": tuple(said["scenarios"])})
+        words = self.head["evaluation"]
+        return Evaluation(**{**words, "scenarios": tuple(words["scenarios"])})
 
 
 def write_submission(
@@ -106,11 +106,11 @@ def verify(submission: Submission, policy: Any = None, blocks: int = 1) -> int:
     if canonical(again) != canonical(head["result"]):
         raise ValueError("the scores are not those of the rows; expected what `ecg-gym evaluate` wrote; evaluate again")
     played = 0
-    for asked, rows in ((words, submission.ours), (GUIDELINE, submission.guideline)):
+    for player, rows in ((words, submission.ours), (GUIDELINE, submission.guideline)):
         for scenario, seeds in rows.items():
             for seed, there in enumerate(seeds):
                 for first in range(0, min(blocks * BLOCK, len(there)), BLOCK):
-                    played += _again(Job(evaluation, asked, model, scenario, seed, first), there)
+                    played += _again(Job(evaluation, player, model, scenario, seed, first), there)
     return played
 
 

@@ -149,7 +149,7 @@ def forecast(
     intervals are measured on drawn strips; otherwise the interval model's own draws are taken, which is much faster and
     needs a world model that has one.
     """
-    draw = _drawn if draw_strips else _intervals_only
+    draw = _intervals_of_strips if draw_strips else _intervals_only
     nothing = ((),) * len(queries)
     points = {
         "no change": queries.before,
@@ -192,7 +192,7 @@ def _with_doses(queries: Questions, taken: Sequence[tuple[Administration, ...]])
     return replace(queries, start=replace(queries.start, taken=tuple(taken)))
 
 
-def _drawn(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
+def _intervals_of_strips(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
     """Intervals ``(K, N, 6)`` measured on drawn strips."""
     start = questions.seen(world, queries)
     return futures(world, start, queries, k, measured, progress=progress, keep=False)["intervals"]

@@ -72,7 +72,7 @@ def study(evaluation: Evaluation, rows: Mapping[str, Table], signs: Sequence[Map
 
 def _anchor(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     returns = -np.array([row["risk_hours"] for row in rows])
-    mean, interval = bootstrap(lambda drawn: returns[drawn].mean(axis=-1), [len(returns)], RESAMPLES, seed=0)
+    mean, interval = bootstrap(lambda sample: returns[sample].mean(axis=-1), [len(returns)], RESAMPLES, seed=0)
     return {
         "episodes": len(rows),
         "return": mean,

@@ -121,12 +121,14 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
 def _people(scenario: Scenario) -> str:
     """Everybody in words, then the kinds with their shares."""
     rest = 1 - sum(kind.share for kind in scenario.kinds)
-    row = [f"{100 * rest:.0f} %: {_told(scenario.people)}" if scenario.kinds else _told(scenario.people)]
-    row += [f"{100 * kind.share:.0f} % {kind.name}: {_told(kind.people) or 'as the others'}" for kind in scenario.kinds]
+    row = [f"{100 * rest:.0f} %: {_facts(scenario.people)}" if scenario.kinds else _facts(scenario.people)]
+    row += [
+        f"{100 * kind.share:.0f} % {kind.name}: {_facts(kind.people) or 'as the others'}" for kind in scenario.kinds
+    ]
     return "; ".join(row)
 
 
-def _told(people: People) -> str:
+def _facts(people: People) -> str:
     words = [name if value is True else f"{name} {value}" for name, value in people.population.items()]
     words += [f"{name} {low:g} to {high:g}" for name, (low, high) in people.ranges.items()]
     words += sorted(name.replace("_", " ") for name in people.conditions)

@@ -152,8 +152,8 @@ def _digest(size: Size, what: str) -> str:
     taught = [size.ppo_steps, policy_training.SETTINGS[learner.ALGORITHM]]
     constant = dict.fromkeys(("constant", "one dose"), size.lucks)
     own: dict[str, Any] = {SEARCH: vars(size.search), LEARNER: taught, "ppo": taught, **constant}
-    told = {"tables": tables_sha256(), "patients": size.patients, "risk": size.risk, "own": own.get(what)}
-    return hashlib.sha256(canonical(told).encode()).hexdigest()
+    inputs = {"tables": tables_sha256(), "patients": size.patients, "risk": size.risk, "own": own.get(what)}
+    return hashlib.sha256(canonical(inputs).encode()).hexdigest()
 
 
 def courses_of(courses: Mapping[str, Any]) -> dict[str, Course]:
@@ -246,8 +246,8 @@ def figure(document: Mapping[str, Any]) -> Figure:
     """Shares of the gap by scenario, and the learner's curve."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = drawn.subplots(1, 2)
+    picture = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = picture.subplots(1, 2)
     names = document["settings"]["scenarios"]
     for place, (key, most, colour, words) in enumerate((
         ("constant_share", MOST_CONSTANT, "#1f5fa8", "best constant of each patient"),
@@ -275,7 +275,7 @@ def figure(document: Mapping[str, Any]) -> Figure:
         right.axhline(float(np.mean(earned)), color=colour, ls="--", lw=1, label=policy)
     right.set(xlabel="thousand steps on the default id", ylabel="mean return of an episode")
     right.legend(fontsize=8, loc="lower right")
-    return drawn
+    return picture
 
 
 def _number(value: float | None) -> float:

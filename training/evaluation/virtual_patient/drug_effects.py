@@ -308,7 +308,7 @@ def tables(document: dict[str, Any]) -> dict[str, list[Row]]:
 
 def lines(document: dict[str, Any]) -> list[str]:
     """The verdicts, a sentence each."""
-    said = [
+    table = [
         f"effects inside the real interval: {document['inside_count']} of {document['of']}; "
         f"saying 'no effect' would be {document['no_effect_inside_count']}",
         f"concentrations within the real between-subject SD: {document['concentrations_inside']} of "
@@ -320,7 +320,7 @@ def lines(document: dict[str, Any]) -> list[str]:
         f"{document['correlations_of']}",
         f"time courses inside the real interval: {document['time_courses_inside']} of {document['time_courses_of']}",
     ]
-    return said
+    return table
 
 
 def save_figure(done: Study, path: Path) -> Path:

@@ -70,17 +70,17 @@ def slopes(
     """Slopes and hysteresis, real and virtual; ``inside`` if the virtual mean lies in the real 95 % interval."""
     (effect, level), (own, own_level) = (corrected_and_levels(protocol, rows) for rows in ([real], cohorts))
     result = []
-    wanted = [("slope", drug, e, SLOPES[drug][1], SLOPES[drug][2]) for drug in SLOPES for e in SLOPES[drug][0]]
-    wanted += [("hysteresis", drug, e, 1.0, ENDPOINTS[e].unit) for drug, e in HYSTERESIS]
-    for kind, drug, endpoint, per, unit in wanted:
+    pairs = [("slope", drug, e, SLOPES[drug][1], SLOPES[drug][2]) for drug in SLOPES for e in SLOPES[drug][0]]
+    pairs += [("hysteresis", drug, e, 1.0, ENDPOINTS[e].unit) for drug, e in HYSTERESIS]
+    for kind, drug, endpoint, per, unit in pairs:
         a, e = [arm.name for arm in protocol.arms].index(drug), protocol.endpoints.index(endpoint)
         theirs, ours = (
             interval(per * np.array([line(x[a, :, e], c[a])[kind == "hysteresis"] for x, c in zip(some, levels)]))
             for some, levels in ((effect, level), (own, own_level))
         )
         result.append(
-            {"kind": kind, "drug": drug, "endpoint": endpoint, "unit": unit, **_shown("real_", theirs),
-             **_shown("virtual_", ours), "inside": bool(theirs["ci_low"] <= ours["mean"] <= theirs["ci_high"]),
+            {"kind": kind, "drug": drug, "endpoint": endpoint, "unit": unit, **_columns("real_", theirs),
+             **_columns("virtual_", ours), "inside": bool(theirs["ci_low"] <= ours["mean"] <= theirs["ci_high"]),
              "none_inside": bool(theirs["ci_low"] <= 0 <= theirs["ci_high"])}
         )  # fmt: skip
     return result
@@ -119,6 +119,6 @@ def _around_peak(protocol: Protocol, effect: np.ndarray, drug: str, endpoint: in
     return np.where(count > 0, np.nansum(some, axis=1) / np.maximum(count, 1), np.nan)
 
 
-def _shown(prefix: str, row: Mapping[str, Any]) -> Row:
+def _columns(prefix: str, row: Mapping[str, Any]) -> Row:
     return {f"{prefix}{name}": None if row[name] is None else round(float(row[name]), 3) for name in
             ("mean", "sd", "ci_low", "ci_high", "n")}  # fmt: skip

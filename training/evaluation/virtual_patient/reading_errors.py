@@ -59,7 +59,7 @@ class Sample:
 
     group: np.ndarray  # (N,)
     person: np.ndarray  # (N,) number of the person: two strips each
-    shown: np.ndarray  # (N, 8) columns.SHOWN
+    truth: np.ndarray  # (N, 8) columns.SHOWN
     gain: np.ndarray  # (N,)
     poor: np.ndarray  # (N,) bool
     features: np.ndarray  # (N, N_FEATURES)
@@ -107,8 +107,8 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
         now, strips = state.inner["now"], state.undrawn().replaced(inner={**state.inner, "heart": hearts}).ecg
         rngs = [np.random.default_rng([seed, view, k, b]) for b in range(len(state))]
         strips = seen(tier, strips, [missing] * len(state), rngs)
-        found = measure(ECG(strips, MODEL_RATE_HZ))
-        measured += [(found.row(b), found.reason[b]) for b in range(len(state))]
+        reading = measure(ECG(strips, MODEL_RATE_HZ))
+        measured += [(reading.row(b), reading.reason[b]) for b in range(len(state))]
         odds = np.clip(classifier.probabilities(strips), 1e-6, 1 - 1e-6)
         x = np.empty((len(state), N_FEATURES))
         for b in range(len(state)):
@@ -140,17 +140,17 @@ def tier_of(view: int) -> tuple[Tier, tuple[str, ...]]:
 
 def errors_of(one: Sample) -> np.ndarray:
     """``(N, 7)`` errors of QUANTITIES; NaN where there is nothing shown or measured."""
-    m, shown = one.measured, dict(zip(columns.SHOWN, one.shown.T))
+    m, truth = one.measured, dict(zip(columns.SHOWN, one.truth.T))
     with np.errstate(all="ignore"):
         peak = m.qt_ms - m.tpeak_tend_ms
         rows = [
-            m.hr_bpm / shown["hr_bpm"] - 1,
-            np.where(m.p_present, m.pr_ms - shown["pr_ms"], np.nan),
-            m.qrs_ms - shown["qrs_ms"],
-            peak - (shown["qrs_ms"] + shown["jtpeak_ms"]),
-            m.qt_ms - shown["qt_ms"],
+            m.hr_bpm / truth["hr_bpm"] - 1,
+            np.where(m.p_present, m.pr_ms - truth["pr_ms"], np.nan),
+            m.qrs_ms - truth["qrs_ms"],
+            peak - (truth["qrs_ms"] + truth["jtpeak_ms"]),
+            m.qt_ms - truth["qt_ms"],
             np.log(m.r_amplitude_mv / one.gain),
-            np.log(m.t_amplitude_mv / shown["t_amplitude_mv"]),
+            np.log(m.t_amplitude_mv / truth["t_amplitude_mv"]),
         ]
     errors = np.stack(rows, axis=1)
     return np.where(np.isfinite(errors), errors, np.nan)
@@ -173,10 +173,10 @@ def fit(size: Size | None = None, progress: Callable[[], None] = lambda: None) -
 
 
 def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
-    errors, shown, m = errors_of(one), one.shown, one.measured
+    errors, truth, m = errors_of(one), one.truth, one.measured
     usable = ~one.poor if VIEWS[view] == "clean" else np.ones(len(one.group), bool)
-    has_pr = np.isfinite(shown[:, columns.SHOWN.index("pr_ms")])
-    has_t = np.isfinite(shown[:, columns.SHOWN.index("qt_ms")])
+    has_pr = np.isfinite(truth[:, columns.SHOWN.index("pr_ms")])
+    has_t = np.isfinite(truth[:, columns.SHOWN.index("qt_ms")])
     few = ~np.isfinite(m.hr_bpm)
     for group in range(out["bias"].shape[1]):
         near = [one.group == group, one.group // N_CLASSES == group // N_CLASSES, np.ones(len(one.group), bool)]

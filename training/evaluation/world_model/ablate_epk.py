@@ -196,9 +196,9 @@ def figure(document: Mapping[str, Any]) -> Figure:
         values = {row["variant"]: row.get(key) for row in document["rows"]}
         beside = {k: v for k, v in document["metrics"][key]["baselines"].items() if k not in values and v is not None}
         who = [*beside, *names]
-        shown_ = [values[w] if w in values else beside[w] for w in who]
+        heights = [values[w] if w in values else beside[w] for w in who]
         colours = ["tab:red" if w in values else "lightgray" for w in who]
-        ax.barh(who, [v or 0 for v in shown_], color=colours)
+        ax.barh(who, [v or 0 for v in heights], color=colours)
         ax.tick_params(axis="y", labelsize=7)
         if key.startswith("spread"):
             ax.axvspan(0.8, 1.2, color="black", alpha=0.12, lw=0)

@@ -68,9 +68,9 @@ def labels(predicted: np.ndarray, true: np.ndarray, queries: Questions) -> Estim
     """Accuracy, recall of the abnormal and balanced accuracy of intervals ``(N, 6)``, by the paper's normal ranges."""
     who, result = queries.patient, Estimates()
     for name, label in _ranges().items():
-        said, real = (_abnormal(values, name, label, queries) for values in (predicted, true))
-        both = np.isfinite(said) & np.isfinite(real)
-        right = np.where(both, (said == real).astype(float), np.nan)
+        predicted_label, real = (_abnormal(values, name, label, queries) for values in (predicted, true))
+        both = np.isfinite(predicted_label) & np.isfinite(real)
+        right = np.where(both, (predicted_label == real).astype(float), np.nan)
         short = name.removesuffix("_ms")
         ill, well = (np.where(real == of, right, np.nan) for of in (1.0, 0.0))
         result[f"accuracy_{short}"] = estimate_mean(right, who, DRAWS)

@@ -64,14 +64,14 @@ class Rivals:
 
 def load_rivals(folders: list[Path], ours: Any, shards: Path | None) -> Rivals:
     """The rivals whose weights lie in these folders or right below them, and the strips of training shards."""
-    found = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / WEIGHTS).is_file()]
-    if folders and not found:
+    paths = [path for folder in folders for path in (folder, *sorted(folder.glob("*"))) if (path / WEIGHTS).is_file()]
+    if folders and not paths:
         raise ValueError(
             f"{[str(folder) for folder in folders]} hold no {WEIGHTS}; expected folders of `ecg-gym train baseline`; "
             "train one first, or leave --rivals out"
         )
     worlds = {}
-    for path in found:
+    for path in paths:
         alone = RivalWorld.load(path, ours)
         worlds[str(alone.metadata["title"])] = {ALONE: alone, FORECAST: replace(alone, with_forecast=True)}
     return Rivals(worlds, None if shards is None else training_strips(shards))
@@ -108,15 +108,15 @@ def study(
     drift = drift_of_truth(truth, size.patients // 4 if quick else DRIFTED, size.seeds[0])
     other = questions.transitions(truth, 2 * SMALL.patients if quick else REFERENCE, 0, "validation")
 
-    def drawn(by: World) -> Answer:
+    def of_strips(by: World) -> Answer:
         return of_world(by, queries, size.samples, drift, rivals.training, progress)
 
-    answers = {OURS: of_words(world, queries, size.samples, progress), f"{OURS}, drawn": drawn(world)}
+    answers = {OURS: of_words(world, queries, size.samples, progress), f"{OURS}, drawn": of_strips(world)}
     if is_dataclass(world) and getattr(world, "draws", "diffusion") != "diffusion":
-        answers[f"{OURS}, latent diffusion"] = drawn(replace(world, draws="diffusion"))
+        answers[f"{OURS}, latent diffusion"] = of_strips(replace(world, draws="diffusion"))
     answers |= trivial(truth, queries, other)
     for name, columns in rivals.worlds.items():
-        answers |= {f"{name}, {column}": drawn(by) for column, by in columns.items()}
+        answers |= {f"{name}, {column}": of_strips(by) for column, by in columns.items()}
     tables = {name: scores(answer, queries, before, true, spread) for name, answer in answers.items()}
     tables[MAJORITY] = majority(true[0], queries)
     best = winners(tables)

@@ -68,13 +68,13 @@ def study(
     some, k = QUICK_DRAWN if quick else DRAWN
     if isinstance(world, Emits) and world.emits and is_dataclass(world):
         drawing: Any = replace(world, fidelity="strip", draws="diffusion")
-        drawn = np.array([d.regret(int(_drawn(drawing, d, k, risk).argmin())) for d in people[:some]])
+        from_strips = np.array([d.regret(int(_risks_of_strips(drawing, d, k, risk).argmin())) for d in people[:some]])
         same = np.array([d.regret(int(d.risks[:, :k].mean(axis=1).argmin())) for d in people[:some]])
         metrics["regret_drawn"] = metric(
-            estimate_mean(drawn, who[: len(drawn)]),
-            baselines={"said, as many futures": estimate_mean(same, who[: len(drawn)])},
+            estimate_mean(from_strips, who[: len(from_strips)]),
+            baselines={"said, as many futures": estimate_mean(same, who[: len(from_strips)])},
         )
-        metrics["regret_said_less_drawn"] = metric(estimate_mean(same - drawn, who[: len(drawn)]))
+        metrics["regret_said_less_drawn"] = metric(estimate_mean(same - from_strips, who[: len(from_strips)]))
     rows = [
         {"person": i, "scenario": d.scenario, "candidates": len(d.treatments),
          **{name: float(values[i]) for name, values in chosen.items()}}
@@ -111,7 +111,7 @@ def _pharmacology(decision: Decision, truth: World) -> np.ndarray:
     return epk_limits(queries)
 
 
-def _drawn(world: World, decision: Decision, k: int, risk: Any) -> np.ndarray:
+def _risks_of_strips(world: World, decision: Decision, k: int, risk: Any) -> np.ndarray:
     """Mean risk ``(C,)`` read off strips that the world draws."""
     seen: State = seen_by(world, decision.before)
     return futures(world, seen, decision.treatments, common_seeds(0, k), risk).risks.mean(axis=1)
@@ -125,8 +125,8 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, value in row["baselines"].items():
         lines.append({"who chooses": name, "regret": value, "ci95": intervals.get(name)})
     if "regret_drawn" in document["metrics"]:
-        drawn = document["metrics"]["regret_drawn"]
-        lines.append({"who chooses": "strips drawn (some people)", "regret": drawn["value"], "ci95": drawn["ci95"]})
+        strips = document["metrics"]["regret_drawn"]
+        lines.append({"who chooses": "strips drawn (some people)", "regret": strips["value"], "ci95": strips["ci95"]})
     return lines
 
 

@@ -321,12 +321,12 @@ def figure(document: Mapping[str, Any]) -> Figure:
     left, middle, right = samples.subplots(1, 3)
     threshold, table = document["settings"]["threshold"], document["rows"]
     reach = 0.05 + max(abs(row[key] or 0) for row in table for key in ("true", "true_placebo", "model", NULL))
-    for ax, true, drawn_, title in (
+    for ax, true, predicted, title in (
         (left, "true", "model", "treated"),
         (middle, "true_placebo", NULL, "the same people, watched"),
     ):
         for clear, colour in ((False, "lightgray"), (True, "tab:red")):
-            points = [(row[true], row[drawn_]) for row in table if (abs(row[true]) > threshold) == clear]
+            points = [(row[true], row[predicted]) for row in table if (abs(row[true]) > threshold) == clear]
             if points:
                 ax.scatter(*zip(*points), s=10, color=colour, alpha=0.8, label="not noise" if clear else "noise")
         ends = np.array([-reach, reach])

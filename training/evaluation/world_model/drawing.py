@@ -54,24 +54,24 @@ def study(
     parts = [_futures(world, truth, size.patients, seed) for seed in size.seeds]
     start, later = (concatenate([part[i] for part in parts]) for i in (0, 1))
     rhythm, patient = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    said, drawn = np.asarray(later.inner["observed"], float), dict[str, np.ndarray]()
+    target, strips_of = np.asarray(later.inner["observed"], float), dict[str, np.ndarray]()
     own: str = world.draws
     for name, way, corrections in ((SHIPPED, own, world.corrections), (DIFFUSION, "diffusion", world.corrections),
                                    (ONCE, "diffusion", 0)):  # fmt: skip
-        drawn[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())
+        strips_of[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())
         progress(len(later))
     first = np.asarray(start.inner["home_observed"], float)
-    read = {name: observe_strips(strips).astype(float) for name, strips in drawn.items()} | {COPY: first}
-    error = {name: values - said for name, values in read.items()}
+    read = {name: observe_strips(strips).astype(float) for name, strips in strips_of.items()} | {COPY: first}
+    error = {name: values - target for name, values in read.items()}
     error[CODEC] = observe_strips(world.drawing.seen(start.inner["home"])).astype(float) - first
     group = np.select([rhythm == "sinus", rhythm == "af"], ["sinus", "af"], "rare")
     metrics = _misses(error, group, patient)
     foretold = np.asarray(later.inner["findings"])
-    findings = {name: reader("").probabilities(strips) for name, strips in drawn.items()}
+    findings = {name: reader("").probabilities(strips) for name, strips in strips_of.items()}
     findings[COPY] = np.asarray(start.inner["home_findings"])
     agreed = {name: _kappa(foretold, values, patient) for name, values in findings.items()}
     metrics["findings_kappa"] = metric(agreed.pop(SHIPPED), baselines=agreed)
-    turned = {name: _turned(said, values) for name, values in read.items()}
+    turned = {name: _turned(target, values) for name, values in read.items()}
     metrics["turned"] = metric(
         estimate_mean(turned[SHIPPED], patient),
         baselines={name: estimate_mean(values, patient) for name, values in turned.items() if name != SHIPPED},
@@ -80,8 +80,8 @@ def study(
             for name in np.unique(rhythm)]  # fmt: skip
     chosen = _chosen(rhythm)
     examples = [
-        {"rhythm": str(rhythm[i]), "first": _lead(start.ecg[i]), "drawn": _lead(drawn[SHIPPED][i]),
-         "said": _levels(said[i]), "read": _levels(read[SHIPPED][i])}
+        {"rhythm": str(rhythm[i]), "first": _lead(start.ecg[i]), "drawn": _lead(strips_of[SHIPPED][i]),
+         "said": _levels(target[i]), "read": _levels(read[SHIPPED][i])}
         for i in chosen
     ]  # fmt: skip
     document = result.document("drawing", world, len(np.unique(patient)), size.seeds, metrics, rows, draws=own)
@@ -139,9 +139,9 @@ def _some(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).any())
 
 
-def _turned(said: np.ndarray, read: np.ndarray) -> np.ndarray:
+def _turned(target: np.ndarray, read: np.ndarray) -> np.ndarray:
     """Whether a strip shows another rhythm than was said ``(B,)``: P waves or regularity come or go."""
-    return np.any([(said[:, _AT[s]] > 0.5) != (read[:, _AT[s]] > 0.5) for s in SIGNS], axis=0).astype(float)
+    return np.any([(target[:, _AT[s]] > 0.5) != (read[:, _AT[s]] > 0.5) for s in SIGNS], axis=0).astype(float)
 
 
 def _kappa(foretold: np.ndarray, read: np.ndarray, patient: np.ndarray) -> dict[str, Any]:

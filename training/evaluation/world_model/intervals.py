@@ -438,25 +438,25 @@ def accuracies(table: Answers) -> dict[str, Any]:
             return np.where(np.isfinite(value), (value < low) | (value > high), np.nan)
 
         true = abnormal(table.after)
-        said = {
+        labels = {
             "model": abnormal(table.samples),
             "copy pre-dose": abnormal(table.before),
             "EPK alone": abnormal(table.change["EPK alone"] + table.before),
         }
         rate = float(np.nanmean(true)) if np.isfinite(true).any() else np.nan
-        said["commoner class"] = np.where(np.isfinite(true), float(rate > 0.5), np.nan)
+        labels["commoner class"] = np.where(np.isfinite(true), float(rate > 0.5), np.nan)
         queries = np.isfinite(true)
 
         def right(label: np.ndarray, of: np.ndarray, true: np.ndarray = true) -> dict[str, Any]:
             return estimate_mean(np.where(of, (label == true).astype(float), np.nan), patients, 200)
 
         ill = queries & (true == 1)
-        beside = {other: right(label, queries) for other, label in said.items() if other != "model"}
+        beside = {other: right(label, queries) for other, label in labels.items() if other != "model"}
         results[f"accuracy_{name.removesuffix('_ms')}"] = metric(
-            right(said["model"], queries), baselines=beside, abnormal_share=rate
+            right(labels["model"], queries), baselines=beside, abnormal_share=rate
         )
-        beside = {other: right(label, ill) for other, label in said.items() if other != "model"}
-        results[f"sensitivity_{name.removesuffix('_ms')}"] = metric(right(said["model"], ill), baselines=beside)
+        beside = {other: right(label, ill) for other, label in labels.items() if other != "model"}
+        results[f"sensitivity_{name.removesuffix('_ms')}"] = metric(right(labels["model"], ill), baselines=beside)
     return results
 
 

@@ -68,7 +68,7 @@ def study(
             for column, by in columns.items()
         }
     group, steps = rhythms(truth, queries), {"steps": QUICK_STEPS} if quick else {}
-    tables = {name: _scores(real, drawn, queries.patient, group, steps) for name, drawn in sets.items()}
+    tables = {name: _scores(real, synthetic, queries.patient, group, steps) for name, synthetic in sets.items()}
     metrics = {
         score: metric(
             tables[OURS][score],
@@ -93,8 +93,8 @@ def rhythms(truth: World, queries: Questions) -> np.ndarray:
 
 def _strips(world: World, start: State, queries: Questions, stream: str, progress: Progress) -> np.ndarray:
     """One zero-dose future of everybody ``(N, 8, 1024)`` [mV]."""
-    drawn = futures(world, start, queries, 1, strips, stream=stream, progress=progress, keep=False)["ecg"][0]
-    return independent_from_leads(drawn).astype(np.float32)
+    strips_mv = futures(world, start, queries, 1, strips, stream=stream, progress=progress, keep=False)["ecg"][0]
+    return independent_from_leads(strips_mv).astype(np.float32)
 
 
 @torch.inference_mode()
@@ -105,12 +105,12 @@ def _round_trip(world: Any, real: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    real: np.ndarray, drawn: np.ndarray, patient: np.ndarray, group: np.ndarray, how: Mapping[str, int]
+    real: np.ndarray, synthetic: np.ndarray, patient: np.ndarray, group: np.ndarray, how: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
     """Every score of a set of strips beside the real ones of the same people, ``{value, ci95}`` each."""
     lives = np.abs(real).max(axis=(1, 2)) > 0
-    lives &= np.abs(drawn).max(axis=(1, 2)) > 0
-    logits = drawn_scores(real[lives], drawn[lives], patient[lives], **how)
+    lives &= np.abs(synthetic).max(axis=(1, 2)) > 0
+    logits = drawn_scores(real[lives], synthetic[lives], patient[lives], **how)
     table = {"auroc": auroc(logits, patient[lives])}
     for name in ("sinus", "af", "other"):
         mine = group[lives] == name
@@ -118,7 +118,7 @@ def _scores(
             table[f"auroc_{name}"] = auroc(logits[:, mine], patient[lives][mine])
     features = embedded(real[lives])
     onto = projection(features)
-    a, b = onto(features), onto(embedded(drawn[lives]))
+    a, b = onto(features), onto(embedded(synthetic[lives]))
     precision, recall = precision_recall(a, b)
     point = {"frechet": frechet(a, b), "precision": precision, "recall": recall}
     return table | {name: {"value": value, "ci95": None} for name, value in point.items()}

@@ -41,7 +41,7 @@ class RealOrDrawn(nn.Module):
         return functional.binary_cross_entropy_with_logits(logit, batch["drawn"]), {}
 
 
-def drawn_scores(real: np.ndarray, drawn: np.ndarray, patient: np.ndarray, steps: int = STEPS) -> np.ndarray:
+def drawn_scores(real: np.ndarray, synthetic: np.ndarray, patient: np.ndarray, steps: int = STEPS) -> np.ndarray:
     """Logits ``(2, N)`` that strips ``(N, 8, 1024)`` [mV] are drawn, of the real and of the drawn ones, each by a
     network that learned from other people.
     """
@@ -49,7 +49,7 @@ def drawn_scores(real: np.ndarray, drawn: np.ndarray, patient: np.ndarray, steps
     fold = np.isin(patient, who[np.random.default_rng(0).permutation(len(who))[: len(who) // 2]])
     scores = np.zeros((2, len(real)))
     for side in (fold, ~fold):
-        strips = np.concatenate([real[side], drawn[side]])
+        strips = np.concatenate([real[side], synthetic[side]])
         tensors = {
             "strip": torch.from_numpy(strips.astype(np.float32)),
             "drawn": torch.arange(2).repeat_interleave(int(side.sum())).float(),
@@ -62,7 +62,7 @@ def drawn_scores(real: np.ndarray, drawn: np.ndarray, patient: np.ndarray, steps
         for _ in loop.train(state, loop.uniform_rows(tensors, ROWS)):
             pass
         network: nn.Module = state.ema.network  # type: ignore[assignment]
-        for row, those in enumerate((real, drawn)):
+        for row, those in enumerate((real, synthetic)):
             scores[row, ~side] = _logits(network.eval(), those[~side])
     return scores
 
@@ -113,11 +113,11 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(first + second - 2 * root))
 
 
-def precision_recall(real: np.ndarray, drawn: np.ndarray) -> tuple[float, float]:
+def precision_recall(real: np.ndarray, synthetic: np.ndarray) -> tuple[float, float]:
     """Share of drawn strips among the real ones, and of real ones among the drawn: within the distance of a neighbour's
     own ``NEIGHBOURS``-th neighbour, in features ``(N, F)``.
     """
-    return _inside(drawn, real), _inside(real, drawn)
+    return _inside(synthetic, real), _inside(real, synthetic)
 
 
 def _inside(points: np.ndarray, of: np.ndarray) -> float:

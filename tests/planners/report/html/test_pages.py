@@ -179,8 +179,8 @@ def test_futures_that_are_no_ecg_are_drawn_in_another_colour_and_break_nothing()
     card = next(c for c in document.all("li", class_="card") if "atropine" in c.all("h3")[0].text)
     assert len(card.all("path", class_="raw")) == 3 * 3
     assert "3 of 3 futures not finite" in card.text
-    said = [*document.id("content").text.split(), *(v for e in document.all() for v in e.attributes.values())]
-    assert not [word for word in said if re.search(r"\bnan\b", word, re.IGNORECASE)]
+    words = [*document.id("content").text.split(), *(v for e in document.all() for v in e.attributes.values())]
+    assert not [word for word in words if re.search(r"\bnan\b", word, re.IGNORECASE)]
 
 
 def test_too_many_futures_are_refused_in_a_sentence() -> None:

@@ -133,12 +133,12 @@ def test_every_part_of_the_protocol_changes_its_hash(evaluation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [("magic", "expected one of"), ("search:depth=3", "no setting 'depth'"), ("nowhere.zip", "is not there"),
      ("json:nothing", "cannot be imported")],
 )  # fmt: skip
-def test_words_that_name_no_policy_are_refused(words, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_words_that_name_no_policy_are_refused(words, message) -> None:
+    with pytest.raises(ValueError, match=message):
         load_policy(words)
 
 
@@ -266,7 +266,7 @@ def test_a_submission_is_verified_by_playing_it_again(submission, tmp_path) -> N
 
 
 @pytest.mark.parametrize(
-    ("where", "change", "said"),
+    ("where", "change", "message"),
     [
         (0, lambda head: head["result"]["scenarios"]["svt"].update(paired_difference=9.0), "not those of the rows"),
         (0, lambda head: head.update(weights_sha256=["0" * 64]), "expected the same weights"),
@@ -274,11 +274,11 @@ def test_a_submission_is_verified_by_playing_it_again(submission, tmp_path) -> N
         (1, lambda row: row.update(treatments=["placebo 1 mg PO"] * len(row["rewards"])), "played again"),
     ],
 )
-def test_what_was_changed_by_hand_is_noticed(where, change, said, submission) -> None:
+def test_what_was_changed_by_hand_is_noticed(where, change, message, submission) -> None:
     lines = [json.loads(line) for line in submission.read_text().splitlines()]
     change(lines[where])
     submission.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         verify(read_submission(submission))
 
 

@@ -27,10 +27,10 @@ def queries(change: np.ndarray, arm: str = "t: a", subjects: int = 4) -> RealQue
     )  # fmt: skip
 
 
-def forecasts(asked: RealQuestions, samples: np.ndarray) -> Forecasts:
+def forecasts(questions: RealQuestions, samples: np.ndarray) -> Forecasts:
     """The model says 400 + ``samples (K, N)`` of every interval; "no change" is the only rival."""
     levels = np.repeat((400.0 + samples)[:, :, None], len(INTERVALS), axis=2)
-    return Forecasts(asked, levels, {"no change": asked.before})
+    return Forecasts(questions, levels, {"no change": questions.before})
 
 
 def test_errors_are_against_what_was_recorded() -> None:

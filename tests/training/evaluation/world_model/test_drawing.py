@@ -32,9 +32,9 @@ def test_a_miss_counts_by_its_size_and_what_cannot_be_read_by_nothing():
 
 
 def test_a_rhythm_is_turned_when_p_waves_or_regularity_come_or_go():
-    said = looks(p_present=[1, 1, 0, 0], regular=[1, 1, 0, 0])
+    target = looks(p_present=[1, 1, 0, 0], regular=[1, 1, 0, 0])
     read = looks(p_present=[1, 0, 0, 0], regular=[1, 1, 0, 1])
-    assert drawing._turned(said, read).tolist() == [0, 1, 0, 1]
+    assert drawing._turned(target, read).tolist() == [0, 1, 0, 1]
 
 
 def test_kappa_is_one_for_the_same_findings_and_about_zero_for_others():

@@ -241,15 +241,15 @@ def test_a_sure_forecaster_is_caught_and_its_bands_mended() -> None:
 
 
 def test_who_hears_no_treatment_is_caught() -> None:
-    said = {
+    metrics = {
         deaf: calibration.study(replace(PERFECT, deaf=deaf), Gaussian(), SIZE, quick=True, risk=GaussianRisk())[
             "metrics"
         ]
         for deaf in (False, True)
     }
     for short in ("hr", "pr", "qrs", "qtcf"):
-        assert said[True][f"crps_{short}"]["value"] > 1.3 * said[False][f"crps_{short}"]["value"]
-        assert said[True][f"spread_skill_{short}"]["value"] < 0.8
+        assert metrics[True][f"crps_{short}"]["value"] > 1.3 * metrics[False][f"crps_{short}"]["value"]
+        assert metrics[True][f"spread_skill_{short}"]["value"] < 0.8
 
 
 def test_group_effects_are_right_for_the_perfect_and_wrong_for_the_wrong() -> None:
@@ -333,9 +333,9 @@ def test_changes_of_risk() -> None:
 def test_noise_and_signs_are_as_said() -> None:
     watched = np.linspace(-1, 1, 201)
     assert delta_risk.noise_threshold(watched) == pytest.approx(0.9, abs=0.01)
-    true, said = np.array([0.5, -0.5, 0.5, 0.01, 0.5]), np.array([0.1, -0.9, -0.1, -1.0, 0.0])
-    assert delta_risk.sign_agreement(true, said, 0.1) == 0.5
-    assert np.isnan(delta_risk.sign_agreement(true, said, 2.0))
+    true, predicted = np.array([0.5, -0.5, 0.5, 0.01, 0.5]), np.array([0.1, -0.9, -0.1, -1.0, 0.0])
+    assert delta_risk.sign_agreement(true, predicted, 0.1) == 0.5
+    assert np.isnan(delta_risk.sign_agreement(true, predicted, 2.0))
     some = np.random.default_rng(0).normal(size=(2, 50))
     assert intervals.pearson(*some) == pytest.approx(np.corrcoef(*some)[0, 1])
     ours = intervals.pearson(delta_risk.ranks(some[0]), delta_risk.ranks(some[1]))

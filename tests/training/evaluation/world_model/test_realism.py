@@ -54,9 +54,9 @@ def test_projection_has_unit_spread_on_what_it_was_made_of() -> None:
 )
 def test_a_classifier_sees_what_there_is_to_see_and_no_more(gain: float, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
-    real, drawn = (rng.normal(size=(32, 8, 1024)).astype(np.float32) for _ in range(2))
+    real, synthetic = (rng.normal(size=(32, 8, 1024)).astype(np.float32) for _ in range(2))
     people = np.arange(32)
-    assert low <= auroc(drawn_scores(real, drawn * np.float32(gain), people, steps=12), people)["value"] <= high
+    assert low <= auroc(drawn_scores(real, synthetic * np.float32(gain), people, steps=12), people)["value"] <= high
 
 
 @pytest.mark.slow

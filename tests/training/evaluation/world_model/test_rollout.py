@@ -236,8 +236,8 @@ class Believing(Linear):
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         later = super().step(state, treatments, rng)
         value = modulations(later.taken, state.patients, later.hours)
-        said = [m.jtpeak_ms + m.tpeak_tend_ms for m in value]
-        x = later.inner["x"] + self.belief * np.stack([np.zeros(len(said)), said], axis=1)
+        sums = [m.jtpeak_ms + m.tpeak_tend_ms for m in value]
+        x = later.inner["x"] + self.belief * np.stack([np.zeros(len(sums)), sums], axis=1)
         return self._state(x, later.hours, later.taken)
 
 
