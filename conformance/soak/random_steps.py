@@ -22,6 +22,7 @@ from ecg_gym.checks import untouched_global_randomness
 ROWS = (4, 16, 64)  # envs side by side
 PLAIN = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
 FAULTS_KEPT = 5  # of one walk
+STRIPS = 0.1  # share of walks whose readings are measured on strips; those with obs="waveform" draw them all
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def _walk(number: int, name: str, seed: int, rows: int, steps: int) -> Walk:
     }
     if rng.random() < 0.2:
         arguments["deterministic"] = "batch"
+    arguments["fidelity"] = str(rng.choice(["vitals", "strip"], p=[1 - STRIPS, STRIPS]))
     if name in PLAIN:  # ids that pin no scenario
         from ecg_gym.envs.observability import load_tiers
         from ecg_gym.envs.scenarios import load_scenarios

@@ -248,7 +248,7 @@ def _seen(task: Task, episode: Episode, rows: np.ndarray, state: State, streams:
     missing = episode.missing if every else tuple(episode.missing[row] for row in rows)
     if task.fidelity == "vitals":
         return read_vitals(task, state, episode.start if every else episode.start.take(rows), missing)
-    first = np.stack([episode.history.first(row).ecg for row in rows])
+    first = episode.history.first_strips(rows, episode.origin)
     return read(task, first, seen(task.tier, state.ecg, missing, streams.at(NOISE)), state)
 
 
@@ -371,7 +371,7 @@ _PERSONAL = np.array([FEMALE if f.name == "female" else NUMBERS.index(f.name) fo
 
 def strips(episode: Episode) -> np.ndarray:
     """The newest strips that were seen ``(B, 12, 1024)`` [mV], within the bounds of the space."""
-    newest = np.stack([episode.history.newest(row, episode.delayed).ecg for row in range(len(episode))])
+    newest = episode.history.newest_strips(episode.state, episode.delayed)
     return np.clip(np.nan_to_num(newest), -STRIP_LIMIT_MV, STRIP_LIMIT_MV).astype(np.float32)
 
 

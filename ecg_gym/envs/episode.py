@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.columns import NUMBERS, Choice, Patients, once_per_object
-from ecg_gym.core import LEADS, MODEL_RATE_HZ, State, Treatment
+from ecg_gym.core import LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, State, Treatment
 from ecg_gym.envs.observability import SeenStrip, Tier, seen
 from ecg_gym.streams import NOISE, Streams
 from ecg_gym.svg import strip_svg
@@ -119,14 +119,31 @@ class History:
         given = [m.before[i] if m.before is not None else None for m, i in there[1:]] + [None]
         return tuple(self._seen(moment, i, treatment) for (moment, i), treatment in zip(there, given))
 
-    def first(self, row: int) -> SeenStrip:
-        """The oldest strip of a row."""
-        return self._seen(*self._there(row)[0], None)
+    def first_strips(self, rows: np.ndarray, origin: State) -> np.ndarray:
+        """The oldest strips of rows as they were seen ``(len(rows), 12, 1024)`` [mV]; ``origin`` has the true ones."""
+        return self._strips([self._there(row)[0] for row in rows], origin.ecg[rows])
 
-    def newest(self, row: int, delayed: bool = False) -> SeenStrip:
-        """The newest strip of a row that may be seen."""
-        there = self._there(row)
-        return self._seen(*there[-2 if delayed and len(there) > 1 else -1], None)
+    def newest_strips(self, now: State, delayed: bool = False) -> np.ndarray:
+        """The newest strip of each row that may be seen ``(B, 12, 1024)`` [mV]; ``now`` has those that are not late."""
+        there = [self._there(row) for row in range(self.place.shape[1])]
+        if delayed:
+            return self._strips([each[-2 if len(each) > 1 else -1] for each in there])
+        return self._strips([each[-1] for each in there], now.ecg)
+
+    def _strips(self, places: Sequence[tuple[Moment, int]], true: np.ndarray | None = None) -> np.ndarray:
+        """Strips of moments as they were seen, of the ``true`` ones, or drawn, those of a moment
+        together.
+        """
+        groups: dict[int, list[int]] = {}
+        for row, (moment, _) in enumerate(places):
+            groups.setdefault(id(moment), []).append(row)
+        strips = np.empty((len(places), len(LEADS), MODEL_SAMPLES), np.float32)
+        for rows in groups.values():
+            moment, its = places[rows[0]][0], np.array([places[row][1] for row in rows])
+            ecg = moment.state[its].ecg if true is None else true[rows]
+            off = [moment.missing[i] for i in its]
+            strips[rows] = seen(self.tier, ecg, off, moment.streams.take(its).at(NOISE))
+        return strips
 
     def _there(self, row: int) -> list[tuple[Moment, int]]:
         return [(m, int(i)) for m, i in zip(self.moments, self.place[:, row]) if i >= 0]

@@ -81,6 +81,29 @@ class Frequency:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Strips of B rows and the latents behind them; those of strips that no network drew are encoded when asked for."""
+
+    strips: np.ndarray  # (B, 12, 1024) float32 [mV]
+    latents: np.ndarray  # (B, C, 128) float32
+    lacking: np.ndarray  # (B,) bool: the latent is still to be encoded
+
+    @classmethod
+    def empty(cls, n: int, latent_shape: tuple[int, int]) -> Picture:
+        """Nothing in ``n`` rows."""
+        strips = np.zeros((n, len(LEADS), MODEL_SAMPLES), np.float32)
+        return cls(strips, np.zeros((n, *latent_shape), np.float32), np.zeros(n, bool))
+
+    def put(self, rows: np.ndarray, other: Picture) -> None:
+        """Those of another at these rows."""
+        self.strips[rows], self.latents[rows], self.lacking[rows] = other.strips, other.latents, other.lacking
+
+    def take(self, rows: np.ndarray) -> Picture:
+        """Some of the rows."""
+        return Picture(self.strips[rows], self.latents[rows], self.lacking[rows])
+
+
+@dataclass(frozen=True)
 class Drawing:
     """What draws strips: networks, and how they are used. Called with a state it returns ``(B, 12, 1024)`` [mV]."""
 
@@ -99,32 +122,40 @@ class Drawing:
 
     def __call__(self, state: State) -> np.ndarray:
         """The strips of a state; zero in rows of hearts that have stopped."""
-        return self._painted(state)[1]
+        return self._picture(state).strips
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Drawing:
         return self  # nothing in it changes; a copied state need not carry its own networks
 
     def latents(self, state: State) -> np.ndarray:
         """The latents ``(B, C, 128)`` behind the strips of a state; zero in rows of hearts that have stopped."""
-        return self._painted(state)[0]
+        return self.complete(self._picture(state)).latents
 
-    def _painted(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Latents and strips; kept with the state, because whoever asks for one may ask for the other."""
-        kept = state.__dict__.get("_painted")
+    def complete(self, picture: Picture) -> Picture:
+        """The same, with the latents of strips that no network drew."""
+        rows = np.flatnonzero(picture.lacking)
+        if len(rows):
+            present = np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)
+            picture.latents[rows] = self.encode(picture.strips[rows], present).numpy()
+            picture.lacking[rows] = False
+        return picture
+
+    def _picture(self, state: State) -> Picture:
+        """Strips and latents; kept with the state, because whoever asks for one may ask for the other."""
+        kept = state.__dict__.get("_picture")
         if kept is not None:
             return kept
-        latents = np.zeros((len(state), *self.vae.latent_shape), np.float32)
-        strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
+        picture = Picture.empty(len(state), self.vae.latent_shape)
         recorded = np.array([one is not None for one in state.inner["record"]], bool)
         beats = np.isfinite(state.inner["observed"][:, _AT["hr_bpm"]])
-        records, drawn = np.flatnonzero(recorded), np.flatnonzero(~recorded & beats)
+        records, others = np.flatnonzero(recorded), np.flatnonzero(~recorded & beats)
         if len(records):
             there = state.inner["record"][records]
-            latents[records], strips[records] = self.encoded(there), self.seen(there)
-        if len(drawn):
-            latents[drawn], strips[drawn] = self._drawn(state[drawn])
-        state.__dict__["_painted"] = latents, strips
-        return latents, strips
+            picture.latents[records], picture.strips[records] = self.encoded(there), self.seen(there)
+        if len(others):
+            picture.put(others, self._closed_loop(state[others]))
+        state.__dict__["_picture"] = picture
+        return picture
 
     def encoded(self, records: Records) -> np.ndarray:
         """The latents ``(B, C, 128)`` of recorded strips; each is encoded once."""
@@ -169,37 +200,36 @@ class Drawing:
             strips[lacking] = self.seen([records[i] for i in lacking])
         return strips
 
-    def _drawn(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Latents and strips that show what the state says."""
+    def _closed_loop(self, state: State) -> Picture:
+        """Strips that show what the state says."""
         goal = np.asarray(state.inner["observed"], float)
-        latent, strips = self.once(state, goal)
+        picture = self.once(state, goal)
         for _ in range(self.corrections):
-            read = observe_strips(strips)
+            read = observe_strips(picture.strips)
             miss = missed(goal, read)
             far = np.flatnonzero(miss > NEAR_MS)
             if not len(far):
                 break
-            other, again = self.once(state[far], less_its_error(goal[far], read[far]))
-            better = missed(goal[far], observe_strips(again)) < miss[far]
-            latent[far[better]], strips[far[better]] = other[better], again[better]
-        return latent, strips
+            again = self.once(state[far], less_its_error(goal[far], read[far]))
+            better = np.flatnonzero(missed(goal[far], observe_strips(again.strips)) < miss[far])
+            picture.put(far[better], again.take(better))
+        return picture
 
-    def once(self, state: State, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Latents and strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
+    def once(self, state: State, target: np.ndarray) -> Picture:
+        """Strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
         generators = [np.random.default_rng([DRAWING, int(key)]) for key in state.inner["key"]]
         warped = self.warped(state, target, generators) if self.way == "warp" else self.stretched(state, target)
-        latents = np.zeros((len(state), *self.vae.latent_shape), np.float32)
-        strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
+        picture = Picture.empty(len(state), self.vae.latent_shape)
         rows = np.array(sorted(warped), int)
         if len(rows):
-            strips[rows] = np.stack([warped[i] for i in rows])
-            latents[rows] = self.encode(strips[rows], np.ones((len(rows), len(INDEPENDENT_LEADS)), bool)).numpy()
+            picture.strips[rows] = np.stack([warped[i] for i in rows])
+            picture.lacking[rows] = True
         rest = np.setdiff1d(np.arange(len(state)), rows)
         if len(rest):
             mine = [generators[i] for i in rest]
             sampled = self.sample(self.known(state[rest], target[rest], mine), mine)
-            latents[rest], strips[rest] = sampled.numpy(), self.decode(sampled)
-        return latents, strips
+            picture.latents[rest], picture.strips[rest] = sampled.numpy(), self.decode(sampled)
+        return picture
 
     def warped(
         self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]

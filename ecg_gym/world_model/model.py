@@ -376,8 +376,8 @@ class WorldModel:
         }  # fmt: skip
         beats = np.flatnonzero(later.alive)
         if len(beats):
-            latent, drawn = drawing.once(later.replaced(inner=inner)[beats], inner["observed"][beats])
-            later.inner["record"][beats] = _records(drawn, latent)
+            picture = drawing.complete(drawing.once(later.replaced(inner=inner)[beats], inner["observed"][beats]))
+            later.inner["record"][beats] = _records(picture.strips, picture.latents)
         return later
 
     @torch.inference_mode()
