@@ -8,9 +8,9 @@ would see, or none could: bit operators on floats, ``is`` for ``==``, annotation
 
 First every test that may be needed runs without a mutation: a suite that fails anyway kills nothing. A mutant then
 meets the tests of its module's name and those that import the module, then those of its package, then those of env and
-planners; within a stage the shortest come first. Loops that Numba has compiled are compiled again only where they may
-hold the mutated code. Rows are kept as they come (``out/mutants``), and the same command goes on after a stop;
-``--again`` meets the survivors once more, with the tests of the last commit.
+planners; the shortest first, as far as they fit into ``--budget``. Loops that Numba has compiled are compiled again
+only where they may hold the mutated code. Rows are kept as they come (``out/mutants``), and the same command goes on
+after a stop; ``--again`` meets the survivors once more, with the tests of the last commit.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ PARTS = {
 LAST = ("tests/envs", "tests/planners")  # what a mutant meets last
 SECONDS = 420.0  # to compile, beside three times what a stage takes; a mutant that takes longer hangs, and is dead
 FEW = 8  # files of tests that a process collects before it begins with more
+BUDGET = 90.0  # seconds of tests, without a mutation, that a mutant meets at most: the nearest
 GOAL = 0.9
 KINDS = (  # an operator is replaced by one of its own kind
     {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"},
@@ -67,21 +68,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "mutants", help="folder of rows and of the clone")
     parser.add_argument("--again", action="store_true", help="meet the survivors once more")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests that a mutant meets at most")
     options = parser.parse_args()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     tree = clone(out / "tree")
-    chosen = sample(tree, options.sample, options.seed)
+    chosen = kept_sample(tree, out, options.sample, options.seed)
     rows = {key(row): row for row in read(out / "rows.jsonl")}
     if options.again:
         rows = {place: row for place, row in rows.items() if row["outcome"] != "survived"}
-    seconds = baseline(tree, out, sorted({test for mutant in chosen for stage in nearest(mutant["module"], tree)
-                                          for test in stage}))  # fmt: skip
+    seconds = baseline(tree, out, sorted({test for mutant in chosen for tests in nearest(mutant["module"], tree)
+                                          for test in tests}))  # fmt: skip
     with progress_bar() as progress:
         for mutant in progress.track(chosen, description="mutants"):
             if key(mutant) in rows:
                 continue
-            row = rows[key(mutant)] = meet(mutant, tree, out, seconds)
+            row = rows[key(mutant)] = meet(mutant, tree, out, seconds, options.budget)
             with open(out / "rows.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{row['outcome']:9s} {row['seconds']:5.0f} s  {row['module']}:{row['line']}", flush=True)
@@ -108,13 +110,28 @@ def clone(tree: Path) -> Path:
     """The last commit in a folder of its own."""
     if not tree.is_dir():
         subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(tree)], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for words in (["fetch", "--quiet", "origin"], ["checkout", "--quiet", "--force", "--detach", head.strip()]):
+    for words in (["fetch", "--quiet", "origin"], ["checkout", "--quiet", "--force", "--detach", revision(ROOT)]):
         subprocess.run(["git", *words], cwd=tree, check=True)
     return tree
 
 
+def revision(tree: Path) -> str:
+    """The commit of a working tree."""
+    words = ["git", "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(words, cwd=tree, check=True, capture_output=True, text=True).stdout.strip()
+
+
 # --- the sample ---------------------------------------------------------------------------------------------------
+
+
+def kept_sample(tree: Path, out: Path, number: int, seed: int) -> list[dict[str, Any]]:
+    """:func:`sample`, which takes a minute, kept for the commit."""
+    path = out / f"sample-{revision(tree)}-{seed}.json"
+    chosen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if len(chosen) < number:
+        chosen = sample(tree, number, seed)
+        path.write_text(json.dumps(chosen), encoding="utf-8")
+    return chosen[:number]
 
 
 def sample(tree: Path, number: int, seed: int) -> list[dict[str, Any]]:
@@ -204,6 +221,19 @@ def nearest(module: str, tree: Path, seconds: Mapping[str, float] = MappingProxy
     return result
 
 
+def within(stages: list[list[str]], seconds: Mapping[str, float], budget: float) -> Iterator[list[str]]:
+    """The stages as far as they fit into so many seconds; at least the first file."""
+    spent = 0.0
+    for stage in stages:
+        part = []
+        for name in stage:
+            spent += seconds[name]
+            if spent <= budget or spent == seconds[name]:
+                part.append(name)
+        if part:
+            yield part
+
+
 def imports(path: Path) -> set[str]:
     """Dotted names of what a file imports anywhere in it."""
     names: set[str] = set()
@@ -217,8 +247,7 @@ def imports(path: Path) -> set[str]:
 
 def baseline(tree: Path, out: Path, tests: list[str]) -> dict[str, float]:
     """Seconds of every file of tests without a mutation; an error where one fails. Kept for the commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
-    path = out / f"baseline-{head.strip()[:12]}.json"
+    path = out / f"baseline-{revision(tree)}.json"
     seconds = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if left := [test for test in tests if test not in seconds]:
         print(f"{len(left)} files of tests without a mutation ...", flush=True)
@@ -233,7 +262,7 @@ def baseline(tree: Path, out: Path, tests: list[str]) -> dict[str, float]:
     return seconds
 
 
-def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float], budget: float) -> dict[str, Any]:
     """The mutant with its ``outcome`` (killed, timeout or survived), the seconds that took and its ``diff``."""
     from cosmic_ray import plugins
     from cosmic_ray.mutating import use_mutation
@@ -247,7 +276,7 @@ def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float
             line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++")
         )
         environment = {"NUMBA_CACHE_DIR": str(cache(mutant, tree, out))}
-        for tests in nearest(mutant["module"], tree, seconds):
+        for tests in within(nearest(mutant["module"], tree, seconds), seconds, budget):
             if code := pytest(tests, tree, environment, SECONDS + 3 * sum(seconds[test] for test in tests)):
                 outcome = "timeout" if code == -signal.SIGKILL else "killed"
                 break
