@@ -29,6 +29,8 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,7 +49,7 @@ PARTS = {
 }
 LAST = ("tests/envs", "tests/planners")  # what a mutant meets last
 SECONDS = 420.0  # to compile, beside three times what a stage takes; a mutant that takes longer hangs, and is dead
-FEW = 8  # files of tests that a process collects before it begins with more
+FEW, MOST = 12.0, 24  # seconds and files of tests that a process collects at first, before it begins with more
 BUDGET = 90.0  # seconds of tests, without a mutation, that a mutant meets at most: the nearest
 GOAL = 0.9
 KINDS = (  # an operator is replaced by one of its own kind
@@ -217,7 +219,8 @@ def nearest(module: str, tree: Path, seconds: Mapping[str, float] = MappingProxy
     for stage in stages:
         names = {test.relative_to(tree).as_posix() for test in stage} - {name for names in result for name in names}
         ordered = sorted(names, key=lambda name: (seconds.get(name, 0.0), name))
-        result += [part for part in (ordered[:FEW], ordered[FEW:]) if part]
+        few = sum(total <= FEW for total in accumulate(seconds.get(name, 0.0) for name in ordered[:MOST]))
+        result += [part for part in (ordered[:few], ordered[few:]) if part]
     return result
 
 
@@ -234,6 +237,7 @@ def within(stages: list[list[str]], seconds: Mapping[str, float], budget: float)
             yield part
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names of what a file imports anywhere in it."""
     names: set[str] = set()
@@ -275,7 +279,7 @@ def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float
         diff = "\n".join(
             line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++")
         )
-        environment = {"NUMBA_CACHE_DIR": str(cache(mutant, tree, out))}
+        environment = {"NUMBA_CACHE_DIR": str(compiled_before(mutant, tree, out))}
         for tests in within(nearest(mutant["module"], tree, seconds), seconds, budget):
             if code := pytest(tests, tree, environment, SECONDS + 3 * sum(seconds[test] for test in tests)):
                 outcome = "timeout" if code == -signal.SIGKILL else "killed"
@@ -299,7 +303,7 @@ def pytest(tests: list[str], tree: Path, environment: dict[str, str], limit: flo
 # --- what Numba has compiled --------------------------------------------------------------------------------------
 
 
-def cache(mutant: dict[str, Any], tree: Path, out: Path) -> Path:
+def compiled_before(mutant: dict[str, Any], tree: Path, out: Path) -> Path:
     """A folder for Numba: what the clone has compiled, but for modules that may hold the mutated code."""
     folder = out / "numba"
     shutil.rmtree(folder, ignore_errors=True)
