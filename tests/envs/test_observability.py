@@ -12,12 +12,17 @@ from worlds import AnalyticRisk, AnalyticWorld
 from ecg_gym.core import LEADS, WATCH, independent_from_leads, limb_from_independent
 from ecg_gym.envs import ECGInterventionEnv, Transition, load_scenarios, load_tiers
 from ecg_gym.envs.loading import load_reward
+from ecg_gym.envs.observations import describe
 from ecg_gym.registration import NAMESPACES, SCENARIOS, TIERS
+from ecg_gym.risk import pressure_term
 from ecg_gym.virtual_patient.world import hearts_of
 
 ID = "ECGIntervention-v0"
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
          "scenario": "healthy_volunteer"}  # fmt: skip
+
+VOLUNTEER = {"scenario": "healthy_volunteer", "drugs": ["metoprolol", "dofetilide"]}
+READ = ("hr_bpm", "qrs_ms", "qtcf_ms")
 
 
 def plain(**kwargs: Any) -> ECGInterventionEnv:
@@ -111,6 +116,44 @@ def test_a_delayed_strip_is_seen_one_step_late_and_rewarded_as_late() -> None:
         assert np.array_equal(known[step], taken[step - 1])
         assert not np.array_equal(known[step], taken[step])
     assert [sight.hours for sight in env.episode.sights[0]] == [0.0, 1.0, 2.0]
+
+
+def readings_of_what_is_seen(env: ECGInterventionEnv, states: list[Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Intervals off the first and the newest visible strip of an env, and the risk, by another way than the env's."""
+    first, newest = states[0], states[-2] if env.tier.delayed and len(states) > 1 else states[-1]
+    if env.task.fidelity == "vitals":
+        looks = [env.world.vitals(state, (env.tier, env.episode.missing), False) for state in (first, newest)]
+        rows = [{name: float(look[name][0]) for name in READ} for look in looks]
+        risk = env.risk.of_looks(*looks, newest.patients, newest.alive).total
+    else:
+        strips = [env.episode.sights[0][i].ecg[None] for i in (0, -1)]
+        results = [env.risk(strips[0], strip, newest.patients, newest.alive) for strip in strips]
+        rows = [result.intervals.row(0) for result in results]
+        risk = results[1].total
+    pressure = pressure_term(env.world.pressure(newest))
+    return rows[0], rows[1] | {"risk": float((1 - (1 - risk) * (1 - pressure))[0])}
+
+
+@pytest.mark.parametrize("fidelity", ["strip", "vitals"])
+@pytest.mark.parametrize("tier", ["noisy", "missing", "delayed"])
+def test_numbers_of_the_observation_are_those_of_the_strips_that_are_seen(tier, fidelity) -> None:
+    """Intervals, their changes and the risk; the true strips of the same hearts would say something else."""
+    env, clear = oracle(tier=tier, fidelity=fidelity, **VOLUNTEER), oracle(fidelity=fidelity, **VOLUNTEER)
+    vector, _ = env.reset(seed=4)
+    true, _ = clear.reset(seed=4)
+    states, differences = [env.state], set()
+    for action in (0, 4, 0, 1):
+        vector, true = env.step(action)[0], clear.step(action)[0]
+        states.append(env.state)
+        observed, others = describe(env.layout, vector), describe(clear.layout, true)
+        first, newest = readings_of_what_is_seen(env, states)
+        for name in (*READ, "risk"):
+            np.testing.assert_allclose(observed.get(name, np.nan), newest[name], rtol=1e-3, err_msg=name)
+            if f"{name}_change" in observed:
+                change = newest[name] - first[name]
+                np.testing.assert_allclose(observed[f"{name}_change"], change, atol=0.1, err_msg=name)
+        differences |= {name for name in observed if abs(observed[name] - others.get(name, np.nan)) > 0.5}
+    assert {"qtcf_ms", "qtcf_ms_change"} <= differences, "else this test could not fail"
 
 
 def test_sights_are_the_history_with_what_was_given() -> None:
