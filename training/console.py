@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -65,3 +65,19 @@ def progress_bar() -> Progress:
     """A bar on stderr with the remaining time, so that stdout stays clean for ``--json``."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=SAY, transient=True)
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar over ``total`` things; inside, call what comes with how many more are done, one where nothing is passed."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n=1: bar.advance(task, n)
+
+
+@contextmanager
+def following(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar over things whose number is known on the way; inside, call what comes with ``(done, total)``."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -24,11 +24,22 @@ from training.cli.data import app as data_commands
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.cli.evaluate import evaluate, leaderboard
 from training.cli.leads import app as leads
+from training.cli.options import Device, Run, Together, Training, spread
 from training.cli.show import play, report
 from training.cli.study import app as studies
 from training.cli.weights import app as weights
 from training.console import SAY as _SAY
-from training.console import entrance, note, progress_bar, refuse, research_only, results, writable
+from training.console import (
+    counting,
+    entrance,
+    following,
+    note,
+    refuse,
+    research_only,
+    results,
+    writable,
+)
+from training.evaluation.result import Json
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -44,7 +55,6 @@ SHIPPED = "shipped"  # as --start: the package's weights
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder for plan.png and plan.json; default out/<record name>.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 Samples = Annotated[int, typer.Option(min=1, max=1024, help="Post-dose ECGs drawn per candidate (K).")]
 RiskAversion = Annotated[float, typer.Option(min=0, max=100, help="Lambda in S = mean risk + lambda x SD.")]
 MeasureName = Annotated[
@@ -55,17 +65,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 is this one. The result does not depend on it.")]
 Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on, or `local`; needs ecg-gym[ray].")]
 Preset = Annotated[str, typer.Option(help="tiny (a minute), default (shipped; two cores), paper (a GPU's work).")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default the preset's.")]
-Devices = Annotated[
-    int, typer.Option(help="Processes that train together, each with a batch (GPUs, or CPU processes); needs Fabric.")
-]
-Run = Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default runs/<kind>-<preset>.")]
-Resume = Annotated[
-    bool, typer.Option(help="Go on with a run that was stopped; --no-resume puts it aside and begins anew.")
-]
-RunSeed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seed of weights and batches; default the preset's.")
-]
 Start = Annotated[
     Path | None,
     typer.Option(
@@ -198,16 +197,8 @@ def plan(
         )
     for remark in prepared.record.remarks:
         note(remark)
-    with progress_bar() as bar:
-        task = bar.add_task("candidates", total=None)
-        result = run(
-            prepared,
-            k=k,
-            risk_aversion=risk_aversion,
-            measure=measure,
-            seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with following("candidates") as follow:
+        result = run(prepared, k=k, risk_aversion=risk_aversion, measure=measure, seed=seed, progress=follow)
     if recommend and client is not None:
         from planners.chat_choice import choose
 
@@ -277,11 +268,10 @@ def simulate(
             raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(rhythms())}; choose one of them")
         settings = simulated.Simulation(seed, rate_hz, seconds, healthy, rhythm, treated)
         steps = simulated.simulate(out, n, settings, executor(workers, ray))
-        there, _ = next(steps)
-    with progress_bar() as bar:
-        task = bar.add_task("ECGs", total=n, completed=there)
+        next(steps)  # what is there already; refuses what cannot go on
+    with following("ECGs", n) as follow:
         for there, _ in steps:
-            bar.update(task, completed=there)
+            follow(there, n)
     _SAY.print(
         f"shards  {out}/ecgs_*.npz (read with ecg_gym.datasets.read_simulated)\nlabels  {out}/{simulated.LABELS}"
     )
@@ -309,12 +299,8 @@ def trial(
     with entrance():
         parsed = load_protocol(protocol)
         folder = writable(out or Path("out") / parsed.name)
-        with progress_bar() as bar:
-            task = bar.add_task("people", total=n or parsed.subjects)
-            result = run_trial(
-                parsed, n, seed, folder, waveforms,
-                progress=lambda done, of: bar.update(task, completed=done, total=of), workers=executor(workers, ray),
-            )  # fmt: skip
+        with following("people", n or parsed.subjects) as follow:
+            result = run_trial(parsed, n, seed, folder, waveforms, progress=follow, workers=executor(workers, ray))
     picture = save_figure(result, folder / "effects.png")
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2, allow_nan=False) + "\n")
@@ -327,15 +313,13 @@ def trial(
 
 
 @train.command("vae")
+@spread
 def train_vae(
+    *,
     preset: Preset = "default",
     data: Data = None,
     start: Start = None,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
-    devices: Devices = 1,
+    training: Together,
 ) -> None:
     """The codec between strips and latents."""
     from training import train_codec as vae
@@ -345,7 +329,7 @@ def train_vae(
     def work(chosen: Any, folder: Path) -> Path:
         return vae.run(chosen, data, folder, start=start)
 
-    _train("vae", vae, preset, (device, devices, seed), out, resume, "strips*.npz", {"start": start}, work)
+    _train("vae", vae, preset, training, "strips*.npz", {"start": start}, work)
 
 
 def _shipped(start: Path | None, name: str = "") -> Path | None:
@@ -354,7 +338,9 @@ def _shipped(start: Path | None, name: str = "") -> Path | None:
 
 
 @train.command("world-model")
+@spread
 def train_world_model(
+    *,
     preset: Preset = "default",
     trials: TrialFolder = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
@@ -362,18 +348,14 @@ def train_world_model(
     strips: Annotated[
         Path | None, typer.Option(help="Real strips as `train vae --data` keeps them (strips_real.npz), to redraw.")
     ] = None,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
-    devices: Devices = 1,
+    training: Together,
 ) -> None:
     """The world model on virtual trials, or tuned on real ones (`data shards`); the codec stays as it is."""
     from ecg_gym.real_trials.manifest import is_real
 
     start = _shipped(start)
     if trials is not None and is_real(trials):
-        return _train_on_real(preset, trials, codec, start, out, resume, (device, devices, seed))
+        return _train_on_real(preset, trials, codec, start, training)
     from training import train_denoiser
 
     def work(chosen: Any, folder: Path) -> Path:
@@ -382,7 +364,7 @@ def train_world_model(
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("world-model", train_denoiser, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+    _train("world-model", train_denoiser, preset, training, pattern, inputs, work)
 
 
 @train.command("policy")
@@ -400,17 +382,14 @@ def train_policy(
     from training.evaluation.benchmark import policy_training
 
     folder = out or Path("runs") / f"policy-{algorithm}-{world}"
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task(f"steps of {seeds} trainings", total=steps * seeds)
-        done = lambda n: bar.advance(task, n)  # noqa: E731
-        for path in policy_training.train_policy(algorithm, writable(folder), steps, seeds, world, envs, progress=done):
+    with entrance(), counting(f"steps of {seeds} trainings", steps * seeds) as advance:
+        for path in policy_training.train_policy(
+            algorithm, writable(folder), steps, seeds, world, envs, progress=advance
+        ):
             _SAY.print(f"policy   {path}")
 
 
-def _train_on_real(
-    preset: str, trials: Path, codec: Path | None, start: Path | None, out: Path | None, resume: bool,
-    how: tuple[str | None, int, int | None],
-) -> None:  # fmt: skip
+def _train_on_real(preset: str, trials: Path, codec: Path | None, start: Path | None, training: Training) -> None:
     """Fine-tune the package's weights, or those of ``start``, on shards of real ECGs."""
     from training import train_real_trials
 
@@ -418,19 +397,17 @@ def _train_on_real(
         return train_real_trials.run(chosen, trials, folder, start=start, vae=codec)
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start or ASSETS}
-    out = out or Path("runs") / f"real-trials-{preset}"
-    _train("world-model", train_real_trials, preset, how, out, resume, trials.absolute() / "trials_*.npz", inputs, work)
+    training = replace(training, out=training.out or Path("runs") / f"real-trials-{preset}")
+    _train("world-model", train_real_trials, preset, training, trials.absolute() / "trials_*.npz", inputs, work)
 
 
 @train.command("risk")
+@spread
 def train_risk(
+    *,
     preset: Preset = "default",
     data: Data = None,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
-    devices: Devices = 1,
+    training: Together,
 ) -> None:
     """The classifier of the 17 findings, calibrated on people it never saw."""
     from training import train_findings
@@ -438,21 +415,19 @@ def train_risk(
     def work(chosen: Any, folder: Path) -> Path:
         return train_findings.run(chosen, data, folder)
 
-    _train("risk", train_findings, preset, (device, devices, seed), out, resume, "strips.npz", {}, work)
+    _train("risk", train_findings, preset, training, "strips.npz", {}, work)
 
 
 @train.command("student")
+@spread
 def train_student(
+    *,
     preset: Preset = "default",
     teacher: Annotated[
         Path | None, typer.Option(help="World model to distil, a file or folder; default the package's.")
     ] = None,
     trials: TrialFolder = None,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
-    devices: Devices = 1,
+    training: Together,
 ) -> None:
     """The few-step sampler: what the world model draws in many steps, learned for 2 and 4."""
     from training import train_denoiser
@@ -465,19 +440,18 @@ def train_student(
 
     inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("student", student, preset, (device, devices, seed), out, resume, pattern, inputs, work)
+    _train("student", student, preset, training, pattern, inputs, work)
 
 
 @train.command("inverse")
+@spread
 def train_inverse(
+    *,
     preset: Annotated[str, typer.Option(help="tiny (seconds) or default (half an hour on two cores).")] = "default",
     trials: Annotated[Path | None, typer.Option(help="Folder of shards, made if missing; default OUT/trials.")] = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
     workers: Workers = 0,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
+    training: Training,
 ) -> None:
     """Inverse dynamics on virtual trials: which drug was given between two strips; a proposer."""
     from ecg_gym.executor import executor
@@ -488,20 +462,19 @@ def train_inverse(
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
     pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("inverse", inverse, preset, (device, 1, seed), out, resume, pattern, inputs, work)
+    _train("inverse", inverse, preset, training, pattern, inputs, work)
 
 
 @train.command("proposer")
+@spread
 def train_proposer(
+    *,
     preset: Annotated[
         str, typer.Option(help="tiny (a minute) or default (five CPU hours, mostly ranking).")
     ] = "default",
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
     workers: Workers = 0,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
+    training: Training,
 ) -> None:
     """The proposer that looks at latents and the patient's card, on the oracle's rankings in the virtual patient."""
     from ecg_gym.executor import executor
@@ -511,11 +484,13 @@ def train_proposer(
         return proposer.run(chosen, folder, codec, executor(workers))
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
-    _train("proposer", proposer, preset, (device, 1, seed), out, resume, "rankings/rankings_*.npz", inputs, work)
+    _train("proposer", proposer, preset, training, "rankings/rankings_*.npz", inputs, work)
 
 
 @train.command("baseline")
+@spread
 def train_baseline(
+    *,
     name: Annotated[
         str, typer.Argument(help="wgan, stylegan, cecg-gan, tts-cgan, ode-gan, diffusets, diffusets-before or dadm.")
     ],
@@ -527,10 +502,7 @@ def train_baseline(
         float | None, typer.Option(min=0.01, help="CPU minutes; the schedule of the steps is shortened to them.")
     ] = None,
     codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
-    out: Run = None,
-    resume: Resume = True,
-    seed: RunSeed = None,
-    device: Device = None,
+    training: Training,
 ) -> None:
     """A rival generator, on the pairs that our denoiser learns from; for `ecg-gym study baselines`."""
     from training import train_baseline as module
@@ -541,7 +513,7 @@ def train_baseline(
 
     presets = SimpleNamespace(preset_named=partial(preset_named, steps=steps, minutes=minutes))
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
-    _train("baseline", presets, name, (device, 1, seed), out, resume, data.absolute() / "trials_*.npz", inputs, work)
+    _train("baseline", presets, name, training, data.absolute() / "trials_*.npz", inputs, work)
 
 
 @train.command("all")
@@ -568,29 +540,32 @@ def train_everything(
 
 
 def _train(
-    kind: str, module: Any, preset: str, how: tuple[str | None, int, int | None], out: Path | None, resume: bool,
-    data: str | Path, inputs: Mapping[str, Path | None], work: Callable[[Any, Path], Path],
+    kind: str, module: Any, preset: str, training: Training, data: str | Path, inputs: Mapping[str, Path | None],
+    work: Callable[[Any, Path], Path],
 ) -> None:  # fmt: skip
     """Every training command: the preset as the options change it, a folder, a record, the work, and where it lies.
 
-    ``how`` is device, devices and seed; ``data`` the pattern of what is learned from, in the folder unless absolute.
+    ``data`` is the pattern of what is learned from, in the folder unless absolute.
     """
     from training import distributed
     from training.loop import AnotherRun
     from training.run_lock import locked
     from training.run_record import recorded
 
-    device, devices, seed = how
+    devices = training.devices if isinstance(training, Together) else 1
     with entrance():
-        chosen = module.preset_named(preset, device)
+        chosen = module.preset_named(preset, training.device)
         distributed.check(chosen.loop.device, devices)
         chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
-        chosen = chosen if seed is None else _seeded(chosen, seed)
-        folder = writable(out or Path("runs") / f"{kind}-{preset}")
-        given = {name: _there(name, path) for name, path in inputs.items() if path is not None}
+        chosen = chosen if training.seed is None else _seeded(chosen, training.seed)
+        folder = writable(training.out or Path("runs") / f"{kind}-{preset}")
+        files = {name: _there(name, path) for name, path in inputs.items() if path is not None}
     only = locked(folder) if distributed.is_first() else nullcontext()
     try:
-        with only, recorded(folder, kind, preset, chosen, data=folder / data, inputs=given, resume=resume) as done:
+        with (
+            only,
+            recorded(folder, kind, preset, chosen, data=folder / data, inputs=files, resume=training.resume) as done,
+        ):
             path = work(chosen, folder)
             done(path)
     except AnotherRun as error:
@@ -625,10 +600,9 @@ def _trials(preset: Any, folder: Path) -> Path:
     from training.train_denoiser import make_trials
 
     missing = [shard for shard in range(preset.shards) if not (folder / shard_name(shard)).is_file()]
-    with progress_bar() as bar:
-        task = bar.add_task("shards of virtual trials", total=len(missing))
+    with counting("shards of virtual trials", len(missing)) as advance:
         hands = executor((os.cpu_count() or 1) if len(missing) > FEW_SHARDS else 0)
         for _ in make_shards(folder, missing, preset.design, workers=hands):
-            bar.advance(task)
+            advance()
     make_trials(preset, folder)  # nothing is left to make; says who is in which split
     return folder

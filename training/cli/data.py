@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 
 from ecg_gym.io import write_text
-from training.console import SAY, entrance, progress_bar
+from training.console import SAY, counting, entrance
+from training.evaluation.result import Json
 
 app = typer.Typer(
     help="Real ECGs before and after a drug: check a release, make shards.",
@@ -30,7 +31,6 @@ Folder = Annotated[
 Protocols = Annotated[
     list[str] | None, typer.Option("--protocol", help="NAME=FILE: doses of a trial from your YAML; repeatable.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
 @app.command()
@@ -55,9 +55,8 @@ def check(
         return
     with entrance():
         table = _table(name, data, protocol or (), alone=True)
-        with progress_bar() as bar:
-            task = bar.add_task("files", total=None)
-            report = check_release(table, signals, hashes, lambda files: bar.advance(task, files))
+        with counting("files") as advance:
+            report = check_release(table, signals, hashes, advance)
     if out is not None:
         write_text(out, report.page())
     _print(report.to_json_dict(), as_json, report.page())
@@ -79,9 +78,8 @@ def shards(
 
     with entrance():
         trajectories, sides, about, left_out = _gather(names, data, profile, protocol or ())
-        with progress_bar() as bar:
-            task = bar.add_task("ECGs", total=sum(len(t.strips) for t in trajectories))
-            written = write_shards(trajectories, sides, out, about, left_out, lambda strips: bar.advance(task, strips))
+        with counting("ECGs", sum(len(t.strips) for t in trajectories)) as advance:
+            written = write_shards(trajectories, sides, out, about, left_out, advance)
     document = {
         "folder": str(out), "strips": written.strips, "trajectories": len(written.trials),
         "people": {side: written.subjects(side) for side in ("train", "validation", "test")},
@@ -135,12 +133,11 @@ def patients(
     from ecg_gym.envs.patient_sets import PATIENTS, make_patients, private_twin
     from ecg_gym.envs.scenarios import load_scenarios
 
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task("scenarios", total=len(load_scenarios()))
+    with entrance(), counting("scenarios", len(load_scenarios())) as advance:
         if secret_file is not None:
             made = private_twin(secret_file.read_bytes(), name, n)
         else:
-            made = make_patients(name, n=n or PATIENTS, progress=lambda scenario: bar.advance(task))
+            made = make_patients(name, n=n or PATIENTS, progress=lambda scenario: advance())
         made.save(out)
     SAY.print(f"patients {out}: {made.name}, sha256 {made.sha256}")
 
@@ -158,11 +155,10 @@ def offline(
 
     parts = []
     arguments: dict[str, Any] = {} if scenario is None else {"scenario": scenario}
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task("steps", total=steps)
+    with entrance(), counting("steps", steps) as advance:
         for part in collect(steps, seed, **arguments):
             parts.append(part)
-            bar.advance(task, len(part["actions"]))
+            advance(len(part["actions"]))
         n = save(parts, out)
         if minari is not None:
             to_minari(out, minari)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from training.console import SAY, entrance, progress_bar, research_only, results
+from training.console import SAY, entrance, following, research_only, results
+from training.evaluation.result import Json
 
 QUICK = ("af_rapid_response", "svt")
 QUICK_PATIENTS = 20
@@ -44,9 +45,7 @@ def evaluate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What results and the leaderboard call it; default POLICY.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, twenty patients, judged by vitals.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """A policy on frozen patients: paired with the guideline, between the anchors, with a submission to verify."""
     from ecg_gym.envs.scenarios import load_scenarios
@@ -90,10 +89,9 @@ def _play(evaluation: Any, entries: Any, out: Path, staff: Any, minutes: float |
     from training.evaluation.benchmark.evaluation import evaluate as play
 
     stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    with progress_bar() as bar:
-        task = bar.add_task("patients", total=None)
+    with following("patients") as follow:
         for done, total in play(evaluation, entries, out, staff, lambda: time.monotonic() < stop):
-            bar.update(task, completed=done, total=total)
+            follow(done, total)
 
 
 def _table(result: dict[str, Any]) -> Table:

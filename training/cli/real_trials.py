@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from training.console import entrance, progress_bar
+from training.cli.options import Report, spread
+from training.console import counting, entrance
 from training.evaluation import result as common
 
 Trials = Annotated[
@@ -25,7 +27,20 @@ IntervalsOnly = Annotated[
 QUICK_SUBJECTS, QUICK_SAMPLES = 2, 4
 
 
+@dataclass(frozen=True)
+class RealPeople:
+    """The options of a study that can be made on shards of real ECGs instead of virtual patients."""
+
+    trials: Trials = None
+    side: Side = "test"
+    subjects: Subjects = None
+    hours: Hours = None
+    intervals_only: IntervalsOnly = False
+
+
+@spread
 def real_effects(
+    *,
     trials: Needed,
     model: common.Model = None,
     side: Side = "test",
@@ -33,14 +48,12 @@ def real_effects(
     hours: Hours = None,
     samples: common.Samples = None,
     intervals_only: IntervalsOnly = False,
-    quick: common.Quick = False,
-    out: common.Out = None,
-    as_json: common.Json = False,
+    report: Report,
 ) -> None:
     """Group effects of real arms beside those of the model, of pharmacology, of placebo and of a wrong drug."""
     from training.evaluation.real_trials import effects
 
-    on_real(effects, trials, model, (side, subjects, hours, samples, intervals_only, quick), out, as_json)
+    on_real(effects, model, RealPeople(trials, side, subjects, hours, intervals_only), samples, report)
 
 
 def leave_one_out(
@@ -63,34 +76,29 @@ def leave_one_out(
     with entrance():
         chosen, world = preset_named(preset), WorldModel.load(model)
         people = len({trial.subject for trial in read_manifest(trials).trials})
-        with progress_bar() as bar:
-            task = bar.add_task("people", total=min(people, subjects or people))
-            document = module.study(world, trials, chosen, samples or 8, subjects, lambda done: bar.advance(task, done))
+        with counting("people", min(people, subjects or people)) as advance:
+            document = module.study(world, trials, chosen, samples or 8, subjects, advance)
     common.finish(document, out, as_json, module.figure, module.summary(document))
 
 
-def on_real(
-    module: Any, trials: Path, model: Path | None,
-    how: tuple[str, int | None, str | None, int | None, bool, bool], out: Path | None, as_json: bool,
-) -> None:  # fmt: skip
-    """A study of ``training.evaluation.real_trials`` on shards; ``how`` are the options of that order."""
+def on_real(module: Any, model: Path | None, people: RealPeople, samples: int | None, report: Report) -> None:
+    """A study of ``training.evaluation.real_trials`` on shards."""
     from ecg_gym.real_trials import read_manifest
     from ecg_gym.world_model import WorldModel
 
-    side, subjects, hours, samples, intervals_only, quick = how
+    trials, quick = Path(str(people.trials)), report.quick
     k = samples or (min(module.SAMPLES, QUICK_SAMPLES) if quick and module.SAMPLES < 19 else module.SAMPLES)
     with entrance():
-        chosen_hours = None if hours is None else [_hour(text) for text in hours.split(",")]
+        hours = None if people.hours is None else [_hour(text) for text in people.hours.split(",")]
         for notice in read_manifest(trials).about.get("notices", []):
             common.SAY.print(f"[yellow]note[/] {notice}")
         world = WorldModel.load(model)
-        with progress_bar() as bar:
-            task = bar.add_task("questions", total=None)
+        with counting("questions") as advance:
             document = module.study(
-                world, trials, side, k, subjects or (QUICK_SUBJECTS if quick else None), not (intervals_only or quick),
-                lambda rows: bar.advance(task, rows), chosen_hours,
+                world, trials, people.side, k, people.subjects or (QUICK_SUBJECTS if quick else None),
+                not (people.intervals_only or quick), advance, hours,
             )  # fmt: skip
-    common.finish(document, out, as_json, module.figure, module.summary(document))
+    report.finish(document, module.figure, module.summary(document))
 
 
 def _hour(text: str) -> float:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from training.cli import real_trials as real
-from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
-from training.console import SAY, entrance, progress_bar, results
+from training.cli.options import Chat, Report, Sized, spread
+from training.console import SAY, counting, entrance, following, progress_bar, results
 from training.evaluation import result
 from training.evaluation.registry import STUDIES, Study
 
@@ -23,7 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 RivalFolders = Annotated[
     list[Path] | None,
     typer.Option("--rivals", help="Folder of `train baseline`, or one of such folders; repeatable."),
@@ -45,7 +43,7 @@ def delineation(
     quick: Annotated[
         bool, typer.Option("--quick", help="Within a minute: few records or strips, no slow peer.")
     ] = False,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """PR, QRS, QT and Tpeak-Tend against cardiologists' marks or virtual truth: bias, SD, MAE and failures [ms]."""
     from training.evaluation.virtual_patient import delineation as module
@@ -58,9 +56,8 @@ def delineation(
             document = module.study(records, chosen, rates_hz, limit=module.QUICK_RECORDS if quick else None)
         else:
             each = min(strips, module.QUICK_STRIPS) if quick else strips
-            with progress_bar() as bar:
-                task = bar.add_task("strips", total=module.virtual_size(each))
-                document = module.virtual_study(each, seed, chosen, rates_hz, lambda: bar.advance(task))
+            with counting("strips", module.virtual_size(each)) as advance:
+                document = module.virtual_study(each, seed, chosen, rates_hz, advance)
     _show(document, document["summary"], as_json)
     if not as_json:
         SAY.print("every rhythm, conduction, noise level or group of records: --json, under rows")
@@ -76,7 +73,7 @@ def codec(
     quick: Annotated[bool, typer.Option("--quick", help="Few strips: within a minute on two cores.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-codec.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
     from ecg_gym.checkpoint import ASSETS
@@ -93,78 +90,60 @@ def codec(
 
 
 @app.command()
+@spread
 def intervals(
+    *,
     model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
-    trials: real.Trials = None,
-    side: real.Side = "test",
-    subjects: real.Subjects = None,
-    hours: real.Hours = None,
-    intervals_only: real.IntervalsOnly = False,
+    sized: Sized,
+    report: Report,
+    people: real.RealPeople,
 ) -> None:
     """Group effects of every drug, held-out doses and pairs, measured from drawn ECGs, beside the virtual truth."""
     from training.evaluation.world_model import intervals as module
 
-    if trials is not None:
+    if people.trials is not None:
         from training.evaluation.real_trials import intervals as on_people
 
-        how = (side, subjects, hours, samples, intervals_only, quick)
-        return real.on_real(on_people, trials, model, how, out, as_json)
+        return real.on_real(on_people, model, people, sized.samples, report)
 
-    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json)
+    _beside_truth(module, model, sized, report)
 
 
 @app.command()
+@spread
 def calibration(
+    *,
     model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    sized: Sized,
+    report: Report,
     fit: Annotated[
         bool, typer.Option("--fit", help="Fit the bands anew on validation patients and keep them beside the weights.")
     ] = False,
-    trials: real.Trials = None,
-    side: real.Side = "test",
-    subjects: real.Subjects = None,
-    hours: real.Hours = None,
-    intervals_only: real.IntervalsOnly = False,
+    people: real.RealPeople,
 ) -> None:
     """Spread, coverage of 90 % bands (raw, and corrected on validation patients), and CRPS beside trivial forecasts."""
     from training.evaluation.world_model import calibration as module
 
-    if trials is not None:
+    if people.trials is not None:
         from training.evaluation.real_trials import calibration as on_people
 
-        how = (side, subjects, hours, samples, intervals_only, quick)
-        return real.on_real(on_people, trials, model, how, out, as_json)
+        return real.on_real(on_people, model, people, sized.samples, report)
 
-    _beside_truth(module, model, (quick, patients, samples, seeds), out, as_json, lambda w: module.kept(w, model, fit))
+    _beside_truth(module, model, sized, report, lambda world: module.kept(world, model, fit))
 
 
 @app.command()
+@spread
 def baselines(
+    *,
     rivals: RivalFolders = None,
     data: Annotated[
         Path | None, typer.Option(help="Shards that the rivals learned from, for the nearest training strip.")
     ] = None,
     model: result.Model = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    endpoint: Endpoint = None,
-    chat_model: ChatModel = "default",
-    remote: Remote = False,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    sized: Sized,
+    chat: Chat,
+    report: Report,
 ) -> None:
     """Our model beside rival generators trained alike, the majority class, pharmacology and a copy.
 
@@ -175,30 +154,28 @@ def baselines(
     from training.evaluation.world_model import baselines as module
     from training.rivals.chat import ChatWorld
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    size = sized.of(module, report.quick)
     with entrance():
         world = WorldModel.load(model)
         table = module.load_rivals(list(rivals or ()), world, data)
-        folder = out or Path("out") / "study-baselines"
-        if endpoint is not None:
-            client = chat_client(endpoint, chat_model, remote, folder)
-            table = module.with_chat(table, ChatWorld(world, client))
-    with progress_bar() as bar:
-        worlds = sum(len(columns) for columns in table.worlds.values())
-        task = bar.add_task("questions", total=module.answers_of(size, quick, worlds))
-        document = module.study(world, VirtualPatient(), size, quick, lambda n: bar.advance(task, n), table)
-    result.finish(document, folder, as_json, module.figure, module.summary(document))
+        folder = report.out or Path("out") / "study-baselines"
+        if chat.endpoint is not None:
+            table = module.with_chat(table, ChatWorld(world, chat.client(folder)))
+    worlds = sum(len(columns) for columns in table.worlds.values())
+    with counting("questions", module.answers_of(size, report.quick, worlds)) as advance:
+        document = module.study(world, VirtualPatient(), size, report.quick, advance, table)
+    report.finish(document, module.figure, module.summary(document), folder)
 
 
 @app.command()
+@spread
 def realism(
+    *,
     rivals: RivalFolders = None,
     model: result.Model = None,
     patients: result.Patients = None,
     seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Do drawn strips look real: a classifier that tells them apart, Fréchet distance, precision, recall."""
     from ecg_gym.virtual_patient import VirtualPatient
@@ -206,45 +183,41 @@ def realism(
     from training.evaluation.world_model import realism as module
     from training.evaluation.world_model.baselines import load_rivals
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, None, seeds)
+    size = result.size_of(module.USUAL, module.SMALL, report.quick, patients, None, seeds)
     with entrance():
         world = WorldModel.load(model)
         table = load_rivals(list(rivals or ()), world, None)
-    with progress_bar() as bar:
-        worlds = sum(len(columns) for columns in table.worlds.values())
-        task = bar.add_task("strips", total=module.answers_of(size, quick, worlds))
-        document = module.study(world, VirtualPatient(), size, quick, lambda n: bar.advance(task, n), table)
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    worlds = sum(len(columns) for columns in table.worlds.values())
+    with counting("strips", module.answers_of(size, report.quick, worlds)) as advance:
+        document = module.study(world, VirtualPatient(), size, report.quick, advance, table)
+    report.finish(document, module.figure, module.summary(document))
 
 
 @app.command("ablate-epk")
+@spread
 def ablate_epk(
+    *,
     model: Annotated[
         list[Path] | None, typer.Option(help="Weights; give it several times to set trainings beside each other.")
     ] = None,
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    sized: Sized,
+    report: Report,
 ) -> None:
     """The physiological prior at 0, 0.25 and 1 of its strength: spread, CRPS and whether the condition is followed."""
     from ecg_gym.virtual_patient import VirtualPatient
     from ecg_gym.world_model import WorldModel
     from training.evaluation.world_model import ablate_epk as module
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    size = sized.of(module, report.quick)
     with entrance():
         worlds = {str(path): WorldModel.load(path) for path in model or ()} or {"package": WorldModel.load()}
-    with progress_bar() as bar:
-        task = bar.add_task("questions", total=module.answers_of(size, quick, len(worlds)))
-        document = module.study(worlds, VirtualPatient(), size, quick, lambda rows: bar.advance(task, rows))
-    result.finish(document, out, as_json, module.figure)
+    with counting("questions", module.answers_of(size, report.quick, len(worlds))) as advance:
+        document = module.study(worlds, VirtualPatient(), size, report.quick, advance)
+    report.finish(document, module.figure)
 
 
 @app.command()
-def pharmacology(as_json: Json = False) -> None:
+def pharmacology(as_json: result.Json = False) -> None:
     """Published effects of drugs and pairs beside what the pharmacology says, typical person, no waveforms."""
     from training.evaluation.virtual_patient import pharmacology as module
 
@@ -267,7 +240,7 @@ def drug_effects(
     world: Annotated[str, typer.Option(help="Only `virtual` so far.")] = "virtual",
     seeds: Annotated[int, typer.Option(min=1, help="How often the trial's people are drawn.")] = 3,
     figure: Annotated[Path | None, typer.Option(help="PNG of real and virtual time courses side by side.")] = None,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """The virtual trial beside the real one, measured from waveforms: effects, levels, placebo drift, scatter."""
     from training.evaluation.virtual_patient import drug_effects as module
@@ -275,15 +248,13 @@ def drug_effects(
     with entrance():
         if world != "virtual":
             raise ValueError(f"world is {world!r}; expected virtual; the learned world has its own study, forecast")
-        with progress_bar() as bar:
-            task = bar.add_task("people", total=module.PEOPLE * seeds)
-            done = module.study(data or module.default_data(), seeds, lambda: bar.advance(task))
+        with counting("people", module.PEOPLE * seeds) as advance:
+            done = module.study(data or module.default_data(), seeds, advance)
         if figure:
             module.save_figure(done, figure)
     document = done.document
     if as_json:
-        _print_json(document)
-        return
+        return _show(document, [], as_json)
     for title, rows in module.tables(document).items():
         _show({"study": f"{document['study']}: {title}"}, rows, as_json)
     SAY.print("\n".join(module.lines(document)))
@@ -296,7 +267,7 @@ def plans(
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
     samples: Annotated[int, typer.Option(min=2, help="Futures per candidate (K), in either world.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """One decision in the learned world, judged in the virtual patient, beside watching, chance and the oracle."""
     from ecg_gym.envs.scenarios import load_scenarios, scenario_named
@@ -306,9 +277,8 @@ def plans(
     with entrance():
         chosen = [scenario_named(name).name for name in scenarios.split(",")] if scenarios else list(load_scenarios())
         world = WorldModel.load(model)
-    with progress_bar() as bar:
-        task = bar.add_task("people", total=patients * len(chosen))
-        document = module.study(world, chosen, patients, samples, seed=seed, progress=lambda: bar.advance(task))
+    with counting("people", patients * len(chosen)) as advance:
+        document = module.study(world, chosen, patients, samples, seed=seed, progress=advance)
     _show(document, document["rows"], as_json)
 
 
@@ -322,7 +292,7 @@ def scenarios_(
     out: Annotated[Path, typer.Option(help="Folder of rows.")] = Path("out/scenarios"),
     page: Annotated[Path | None, typer.Option(help="The cards; default OUT/scenarios.md.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, two patients each.")] = False,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """What watching, chance, the guideline, a constant and a search in the truth reach; and the cards."""
     import shlex
@@ -339,10 +309,8 @@ def scenarios_(
         names = [name.strip() for name in scenarios.split(",") if name.strip()] or list(load_scenarios())
         chosen = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
         evaluation = module.evaluation_of(chosen, 2 if quick else episodes)
-    with progress_bar() as bar:
-        task = bar.add_task("episodes")
-        row = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        rows = module.play(evaluation, out, lambda: executor(workers, None), row, lambda: time.monotonic() < stop)
+    with following("episodes") as follow:
+        rows = module.play(evaluation, out, lambda: executor(workers, None), follow, lambda: time.monotonic() < stop)
     request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
@@ -362,7 +330,7 @@ def anchor(
     records: Annotated[Path | None, typer.Option(help="Folder of WFDB records: what one strip alone tells.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-anchor.")] = None,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """What McSharry's model knows of the next strip once it is told the intervals and the beats; no network."""
     from ecg_gym.virtual_patient import VirtualPatient
@@ -374,9 +342,8 @@ def anchor(
         if records is not None:
             finish(module.real(records, size), out, as_json, None)
             return
-        with progress_bar() as bar:
-            task = bar.add_task("parts", total=3)
-            document = module.study(VirtualPatient(), size, range(seeds), lambda: bar.advance(task))
+        with counting("parts", 3) as advance:
+            document = module.study(VirtualPatient(), size, range(seeds), advance)
     finish(document, out, as_json, lambda _: module.figure(VirtualPatient()))
 
 
@@ -387,7 +354,7 @@ def zero_dose(
     limit: Annotated[int, typer.Option(min=2, help="Records taken, at random.")] = 60,
     samples: Annotated[int, typer.Option(min=2, help="Futures per record.")] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
+    as_json: result.Json = False,
 ) -> None:
     """What the learned world does to real strips when nothing is given; a perfect one would do nothing."""
     from ecg_gym.world_model import WorldModel
@@ -395,53 +362,45 @@ def zero_dose(
 
     with entrance():
         world = WorldModel.load(model)
-        with progress_bar() as bar:
-            task = bar.add_task("draws", total=2 * samples)
-            document = module.study(world, records, limit, samples, seed, progress=lambda: bar.advance(task))
+        with counting("draws", 2 * samples) as advance:
+            document = module.study(world, records, limit, samples, seed, progress=advance)
     _show(document, document["rows"], as_json)
 
 
 @app.command()
+@spread
 def stability(
+    *,
     world: Annotated[
         str, typer.Option(help="model, oracle, a path to weights, or package.module:Name of a world of your own.")
     ] = "model",
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
+    sized: Sized,
     steps: Annotated[int, typer.Option(min=2, help="Steps of a rollout.")] = 8,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Anybody's world over many steps: horizon, drift, washout, order, twins, violations, spread against error."""
     from ecg_gym.envs.loading import load_world
     from training.evaluation.stability import study as module
     from training.evaluation.stability.figure import figure
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    size = sized.of(module, report.quick)
     with entrance():
         chosen = load_world(world)
-    with progress_bar() as bar:
-        task = bar.add_task("strips", total=module.rows_of(size, steps))
-        document = module.study(chosen, size, steps=steps, progress=lambda rows: bar.advance(task, rows))
-    result.finish(document, out, as_json, figure, module.summary(document))
+    with counting("strips", module.rows_of(size, steps)) as advance:
+        document = module.study(chosen, size, steps=steps, progress=advance)
+    report.finish(document, figure, module.summary(document))
 
 
 @app.command()
+@spread
 def proposers(
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
+    *,
+    sized: Sized,
     k: Annotated[int, typer.Option("--k", min=1, help="Proposals that are ranked, watching not counted.")] = 8,
     inverse: Annotated[Path | None, typer.Option(help="Weights of `ecg-gym train inverse`.")] = None,
     learned: Annotated[Path | None, typer.Option(help="Weights of `ecg-gym train proposer`.")] = None,
-    endpoint: Endpoint = None,
-    chat_model: ChatModel = "default",
-    remote: Remote = False,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    chat: Chat,
+    report: Report,
 ) -> None:
     """Which proposer's k treatments hold the oracle's best: recall, regret, calls of the world saved, refusals.
 
@@ -451,56 +410,52 @@ def proposers(
     from planners.proposers.named import proposer_named
     from training.evaluation.planning import proposers as module
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    size = sized.of(module, report.quick)
     with entrance():
         risk = RiskModel.load()
-        folder = out or Path("out") / "study-proposers"
-        client = None if endpoint is None else chat_client(endpoint, chat_model, remote, folder)
+        folder = report.out or Path("out") / "study-proposers"
+        client = None if chat.endpoint is None else chat.client(folder)
         words = {"inverse": inverse and f"inverse:{inverse}", "learned": learned and f"learned:{learned}",
                  "llm": None if client is None else "llm"}  # fmt: skip
         table = {name: proposer_named(word, risk, client=client) for name, word in words.items() if word}
-    with progress_bar() as bar:
-        task = bar.add_task("people", total=size.patients * len(size.seeds) * len(module.scenarios_of(quick)))
-        document = module.study(size, quick, table, k, client, lambda: bar.advance(task), risk)
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    with counting("people", size.patients * len(size.seeds) * len(module.scenarios_of(report.quick))) as advance:
+        document = module.study(size, report.quick, table, k, client, advance, risk)
+    report.finish(document, module.figure, module.summary(document))
 
 
 @app.command("inverse-dynamics")
+@spread
 def inverse_dynamics(
-    patients: result.Patients = None,
-    samples: result.Samples = None,
-    seeds: result.Seeds = 1,
+    *,
+    sized: Sized,
     weights: Annotated[Path | None, typer.Option(help="Of `ecg-gym train inverse`; default without the model.")] = None,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Which drug was given between two strips, beside chance, pharmacology and a simulated ceiling."""
     from training.evaluation.planning import inverse_dynamics as module
 
-    size = result.size_of(module.USUAL, module.SMALL, quick, patients, samples, seeds)
+    size = sized.of(module, report.quick)
     model = None
     with entrance():
         if weights is not None:
             from planners.proposers.inverse import InverseDynamics
 
             model = InverseDynamics.load(weights)
-    with progress_bar() as bar:
-        task = bar.add_task("people", total=size.patients * len(size.seeds))
-        document = module.study(size, model, progress=lambda: bar.advance(task))
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    with counting("people", size.patients * len(size.seeds)) as advance:
+        document = module.study(size, model, progress=advance)
+    report.finish(document, module.figure, module.summary(document))
 
 
 @app.command()
-def speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
+@spread
+def speed(report: Report) -> None:
     """Steps a second as ratios: without strips against CartPole, with strips against NeuroKit2 and single envs."""
     from training.evaluation.speed import engine as module
 
-    with entrance(), progress_bar() as bar:
-        size = module.SMALL if quick else module.USUAL
-        task = bar.add_task("ratios", total=module.turns_of(size))
-        document = module.study(size, lambda: bar.advance(task))
-    result.finish(document, out, as_json, None)
+    size = report.of(module)
+    with entrance(), counting("ratios", module.turns_of(size)) as advance:
+        document = module.study(size, advance)
+    report.finish(document)
 
 
 @app.command()
@@ -516,22 +471,21 @@ def fidelity(
     from training.evaluation.virtual_patient import fidelity as module
     from training.evaluation.virtual_patient import reading_errors
 
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task("states", total=None)
+    with entrance(), counting("states") as advance:
         if fit:
-            reading_errors.save(reading_errors.fit(progress=lambda: bar.advance(task)))
-        document = module.study(module.SMALL if quick else module.USUAL, lambda: bar.advance(task))
+            reading_errors.save(reading_errors.fit(progress=advance))
+        document = module.study(module.SMALL if quick else module.USUAL, advance)
     result.finish(document, out, as_json, None)
 
 
 @app.command()
+@spread
 def task(
+    *,
     patients: Annotated[int | None, typer.Option(min=4, help="Private patients of each scenario; default 200.")] = None,
     ppo_steps: Annotated[int | None, typer.Option(min=0, help="Steps of MaskablePPO; 0 leaves it out.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios; may be repeated.")] = None,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Is it worth learning? Watching, chance, everything at once, constants and the book, a search and MaskablePPO.
 
@@ -539,40 +493,40 @@ def task(
     """
     from training.evaluation.task import study as module
 
-    size = module.SMALL if quick else module.USUAL
+    size = report.of(module)
     size = replace(size, patients=patients or size.patients)
     size = replace(size, ppo_steps=size.ppo_steps if ppo_steps is None else ppo_steps)
-    folder = out or Path("out/study-task")
+    folder = report.out or Path("out/study-task")
     with entrance(), progress_bar() as bar:
         task_id = bar.add_task("task", total=None)
         document = module.study(
             size, folder, tuple(scenario or ()), lambda words: bar.update(task_id, description=words, advance=1)
         )
-    result.finish(document, folder, as_json, module.figure, module.summary(document))
+    report.finish(document, module.figure, module.summary(document), folder)
 
 
 @app.command("vector-speed")
-def vector_speed(quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False) -> None:
+@spread
+def vector_speed(report: Report) -> None:
     """Steps per second of the native vector env beside Gymnasium's own, in both worlds."""
     from training.evaluation.speed import vector as module
 
-    size = module.SMALL if quick else module.USUAL
-    with progress_bar() as bar:
-        task = bar.add_task("turns", total=module.turns_of(size))
-        document = module.study(size, progress=lambda turns: bar.advance(task, turns))
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    size = report.of(module)
+    with counting("turns", module.turns_of(size)) as advance:
+        document = module.study(size, progress=advance)
+    report.finish(document, module.figure, module.summary(document))
 
 
 @app.command()
+@spread
 def leads(
+    *,
     hearts: Annotated[int | None, typer.Option(min=2, help="Hearts of each of the three truths; default 60.")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="Begin no heart after so many minutes; judge those that are done.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is this one.")] = 0,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Synthetic hearts: is the true reaction named, how well is another pacing foretold, do the intervals cover?
 
@@ -584,83 +538,70 @@ def leads(
     from training.evaluation.leads import study as module
 
     stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task("hearts")
+    folder = (report.out or Path("out") / "study-leads") / "hearts"
+    with entrance(), following("hearts") as follow:
         document = module.study(
-            (out or Path("out") / "study-leads") / "hearts", module.size_of(quick, hearts), executor(workers),
-            lambda done, total: bar.update(task, completed=done, total=total), lambda: time.monotonic() < stop,
-        )  # fmt: skip
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+            folder, module.size_of(report.quick, hearts), executor(workers), follow, lambda: time.monotonic() < stop
+        )
+    report.finish(document, module.figure, module.summary(document))
 
 
-def _of_world(
-    module: Any, model: Path | None, options: tuple[bool, int | None, int | None, int], out: Path | None, as_json: bool
-) -> None:
+def _of_world(module: Any, model: Path | None, sized: Sized, report: Report) -> None:
     """A study of the learned world: its weights, its size, a bar over the strips it draws, and its document."""
     from ecg_gym.world_model import WorldModel
 
-    size = result.size_of(module.USUAL, module.SMALL, *options)
+    size = sized.of(module, report.quick)
     with entrance():
         world = WorldModel.load(model)
-    with progress_bar() as bar:
-        task = bar.add_task("strips", total=module.rows_of(size))
-        document = module.study(world, size, progress=lambda rows: bar.advance(task, rows))
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    with counting("strips", module.rows_of(size)) as advance:
+        document = module.study(world, size, progress=advance)
+    report.finish(document, module.figure, module.summary(document))
 
 
 @app.command()
+@spread
 def leads_agents(
+    *,
     seeds: Annotated[int, typer.Option(min=1, help="Times that every agent works on every heart.")] = 10,
     ppo_steps: Annotated[
         int, typer.Option(min=0, help="Steps that MaskablePPO is trained for; 0 leaves it out.")
     ] = 40_000,
-    quick: result.Quick = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    report: Report,
 ) -> None:
     """Fits until each LEADS agent is within 5 % of the exhaustive best, on the shipped table of fits."""
     from training.evaluation.leads import agents as module
 
-    count, steps = (2, 0) if quick else (seeds, ppo_steps)
-    with entrance(), progress_bar() as bar:
-        task = bar.add_task("hearts", total=None)
-        document = module.study(steps or None, count, lambda: bar.advance(task))
-    result.finish(document, out, as_json, None)
+    count, steps = (2, 0) if report.quick else (seeds, ppo_steps)
+    with entrance(), counting("hearts") as advance:
+        document = module.study(steps or None, count, advance)
+    report.finish(document)
 
 
 def _beside_truth(
-    module: Any,
-    model: Path | None,
-    options: tuple[bool, int | None, int | None, int],
-    out: Path | None,
-    as_json: bool,
+    module: Any, model: Path | None, sized: Sized, report: Report,
     more: Callable[[Any], dict[str, Any]] = lambda world: {},
-) -> None:
+) -> None:  # fmt: skip
     """A study of the learned world beside the virtual patient; ``more`` are arguments that need the weights."""
     from ecg_gym.virtual_patient import VirtualPatient
     from ecg_gym.world_model import WorldModel
 
-    size = result.size_of(module.USUAL, module.SMALL, *options)
+    size = sized.of(module, report.quick)
     with entrance():
         world = WorldModel.load(model)
         row = more(world)
-    with progress_bar() as bar:
-        task = bar.add_task("questions", total=module.answers_of(size, options[0]))
-        document = module.study(world, VirtualPatient(), size, options[0], lambda rows: bar.advance(task, rows), **row)
-    result.finish(document, out, as_json, module.figure, module.summary(document))
+    with counting("questions", module.answers_of(size, report.quick)) as advance:
+        document = module.study(world, VirtualPatient(), size, report.quick, advance, **row)
+    report.finish(document, module.figure, module.summary(document))
 
 
 def _register(study: Study) -> None:
     """The command of a study of the learned world; all of these have the same options."""
     run = {"world": _of_world, "truth": _beside_truth}[study.kind]
 
-    def command(
-        model: result.Model = None, patients: result.Patients = None, samples: result.Samples = None,
-        seeds: result.Seeds = 1, quick: result.Quick = False, out: result.Out = None, as_json: result.Json = False,
-    ) -> None:  # fmt: skip
-        run(study.module, model, (quick, patients, samples, seeds), out, as_json)
+    def command(*, model: result.Model = None, sized: Sized, report: Report) -> None:
+        run(study.module, model, sized, report)
 
-    app.command(study.name, help=study.question)(command)
+    app.command(study.name, help=study.question)(spread(command))
 
 
 for _study in STUDIES.values():
@@ -669,36 +610,8 @@ for _study in STUDIES.values():
 
 
 def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """The document as JSON, or these rows of it as a table."""
     if as_json:
-        _print_json(document)
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
-    table = Table(title=f"study {document['study']}")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in names:
-        table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
-    for row in rows:
-        table.add_row(*[_cell(row.get(name)) for name in names])
-    results(160, exact=True).print(table)
-
-
-def _flat(value: Any) -> dict[str, Any]:
-    """One level of a metric: ``value``, ``ci95`` and each baseline by name."""
-    if not isinstance(value, dict):
-        return {"value": value}
-    baselines = value.get("baselines", {})
-    usual = {key: item for key, item in value.items() if key != "baselines"}
-    return usual | {name: item["value"] if isinstance(item, dict) else item for name, item in baselines.items()}
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return " .. ".join(_cell(item) for item in value)
-    return str(value)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    results(result.WIDTH, exact=True).print(result.rows_table(rows, f"study {document['study']}", digits=4))

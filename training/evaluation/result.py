@@ -182,7 +182,7 @@ def finish(
 ) -> None:
     """Write the document, its rows and its figure, then print it: a table, or with ``as_json`` the document.
 
-    ``shown`` are rows for people where the document's own are too many or too wide.
+    ``rows`` are those for people where the document's own are too many or too wide.
     """
     folder = out or Path("out") / f"study-{document['study']}"
     written = write(document, folder, figure)
@@ -227,27 +227,28 @@ def show(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None
         table.add_row(name, cell(row["value"]), cell(row["ci95"]), beside)
     console.print(table)
     if rows:
-        console.print(_table(rows))
+        console.print(rows_table(rows))
 
 
-def cell(value: Any) -> str:
-    """A value as it stands in a table."""
+def cell(value: Any, digits: int = 3) -> str:
+    """A value as it stands in a table, a number with so many digits."""
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
     if isinstance(value, list | tuple):
-        return " .. ".join(map(cell, value))
+        return " .. ".join(cell(item, digits) for item in value)
     return str(value)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table()
+def rows_table(rows: Sequence[Mapping[str, Any]], title: str | None = None, digits: int = 3) -> Table:
+    """Rows as a table whose columns are their keys; numbers stand to the right."""
+    table = Table(title=title)
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
     for row in rows:
-        table.add_row(*[cell(row.get(name)) for name in names])
+        table.add_row(*[cell(row.get(name), digits) for name in names])
     return table
 
 
