@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecg_gym.tissue import tangents
+from ecg_gym.tissue import backward, kernel, tangents
 from ecg_gym.tissue.diagnostics import diagnose
 from ecg_gym.tissue.intervals import Estimate, estimate
-from ecg_gym.tissue.kernel import voltages
 from ecg_gym.tissue.model import Model, Stimuli, simulate
 from ecg_gym.tissue.objective import Target
 from ecg_gym.tissue.polishing import LARGEST, levenberg_marquardt, prior_of
@@ -144,7 +143,7 @@ def _fit_batch(spec: Spec, datasets: list[DataSet], options: FitOptions, start: 
     spread = None
     if options.intervals and model.count <= LARGEST and "reaction" in model.parameters:
         spread = estimate(model, stimuli, target, options.dt_ms)
-    return _results(model, datasets, iterations, cpu, options, spread)
+    return results_of(model, datasets, iterations, cpu, options, spread)
 
 
 def _prior(model: Model) -> tuple[Tensor, Tensor]:
@@ -183,8 +182,8 @@ def descend(
         for group in adam.param_groups:
             group["lr"] = group["factor"] * rate * (0.1 + 0.9 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         adam.zero_grad()
-        run = simulate(trial, stimuli, options.dt_ms, length * every, every)
-        loss = target.errors(run.u) + penalties(trial, run.share)
+        u, ratio = voltages(trial, stimuli, options.dt_ms, length * every, every)
+        loss = target.errors(u) + penalties(trial, ratio if model.spec.residual != "none" else None)
         finite = torch.isfinite(loss.detach())
         better = finite & (loss.detach() < best)
         best[better] = loss.detach()[better]
@@ -196,8 +195,18 @@ def descend(
         for value in leaves.values():
             clip_rows(value, options.clip)
         adam.step()
-        _inside(leaves, model.spec)
+        put_inside(leaves, model.spec)
     return best
+
+
+def voltages(model: Model, stimuli: Stimuli, dt_ms: float, steps: int, every: int) -> tuple[Tensor, Tensor]:
+    """``(T, N, B, S)`` u and ``(S,)`` the share of the residual, with gradients, by the fastest way there is."""
+    if backward.applies(model):
+        return backward.simulate(model, stimuli, dt_ms, steps, every)
+    if kernel.applies(model) and not any(value.requires_grad for value in model.parameters.values()):
+        return kernel.voltages(model, stimuli, dt_ms, steps, every), torch.zeros(model.rows)
+    run = simulate(model, stimuli, dt_ms, steps, every)
+    return run.u, torch.zeros(model.rows) if run.share is None else run.share
 
 
 def _is_network(name: str) -> bool:
@@ -213,7 +222,7 @@ def clip_rows(leaf: Tensor, largest: float) -> None:
     leaf.grad = g / norm.clamp(min=1).reshape(-1, *[1] * (g.dim() - 1))
 
 
-def _inside(leaves: dict[str, Tensor], spec: Spec) -> None:
+def put_inside(leaves: dict[str, Tensor], spec: Spec) -> None:
     """Reaction parameters are put back inside their bounds."""
     if "reaction" in leaves:
         rows = reaction(spec.reaction).parameters
@@ -263,7 +272,8 @@ def run_protocols(model: Model, datasets: Sequence[DataSet], protocols: Sequence
     """``(T, N, B, S)`` u of fitted models on chosen protocols of their data sets, without gradients."""
     first = datasets[0]
     every = round(first.sample_ms / dt_ms)
-    return voltages(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every)
+    with torch.no_grad():
+        return voltages(model, protocol_stimuli(datasets, protocols), dt_ms, first.samples * every, every)[0]
 
 
 def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
@@ -273,20 +283,18 @@ def model_of(fits: Sequence[Fit], datasets: Sequence[DataSet]) -> Model:
     return model.with_parameters(stacked)
 
 
-def _results(
-    model: Model, datasets: list[DataSet], iterations: int, cpu: float, options: FitOptions, spread: Estimate | None
-) -> list[Fit]:
+def results_of(
+    model: Model, datasets: list[DataSet], iterations: int, cpu_s: float, options: FitOptions,
+    spread: Estimate | None = None,
+) -> list[Fit]:  # fmt: skip
+    """One fit per data set, as the rows of a model are: errors on train and validation protocols, diagnostics."""
     first = datasets[0]
     known = (*first.train, *first.validation)
     n_train = len(first.train)
     every = round(first.sample_ms / options.dt_ms)
-    stimuli, steps, share = protocol_stimuli(datasets, known), first.samples * every, torch.zeros(len(datasets))
-    if model.spec.residual == "none":
-        u = voltages(model, stimuli, options.dt_ms, steps, every)
-    else:
-        with torch.no_grad():
-            run = simulate(model, stimuli, options.dt_ms, steps, every)
-        u, share = run.u, run.share if run.share is not None else share
+    stimuli, steps = protocol_stimuli(datasets, known), first.samples * every
+    with torch.no_grad():
+        u, share = voltages(model, stimuli, options.dt_ms, steps, every)
     train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
     validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
     stable = torch.isfinite(u).all(0).all(0).all(0) & torch.isfinite(validation) & torch.isfinite(train)
@@ -297,7 +305,7 @@ def _results(
             model.spec, d.key, {k: v[s].detach().numpy().copy() for k, v in model.parameters.items()},
             {k: float(v[s]) for k, v in values.items()},
             float(train[s]) if stable[s] else ERROR_CEILING, float(validation[s]) if stable[s] else ERROR_CEILING,
-            float(share[s]), bool(stable[s]), model.count, iterations, cpu, notes[s],
+            float(share[s]), bool(stable[s]), model.count, iterations, cpu_s, notes[s],
             {} if spread is None else spread.intervals(model, s),
         )
         for s, d in enumerate(datasets)

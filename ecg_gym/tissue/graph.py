@@ -13,6 +13,7 @@ from functools import cache, cached_property
 import numpy as np
 from scipy.sparse import csr_matrix
 
+CROSSED_MM = 5.0  # gaps between nodes that a wave of a reaction's nominal diffusivity crosses
 _KEY_DECIMALS = 6  # of positions, weights and directions that tell one graph from another
 
 
@@ -65,6 +66,14 @@ class Graph:
             rounded = np.round(np.asarray(part, dtype=np.float64), _KEY_DECIMALS) + 0.0  # no negative zero
             digest.update(np.ascontiguousarray(rounded).tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def coarseness(self) -> float:
+        """What nominal diffusivities are multiplied by so that waves cross wide gaps: 1 up to ``CROSSED_MM``.
+
+        Between nodes farther apart a wave of nominal diffusivity dies, as it would not in tissue, which has no gaps.
+        """
+        return max(1.0, float(np.median(self.distance) / CROSSED_MM) ** 2)
 
     @cached_property
     def incidence(self) -> csr_matrix:

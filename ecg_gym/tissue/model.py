@@ -48,13 +48,15 @@ class Model:
         p: dict[str, Tensor] = {}
         if r.parameters:
             p["reaction"] = torch.log(torch.tensor([row.value for row in r.parameters])).repeat(rows, 1)
-        p |= {f"diffusion.{k}": v for k, v in diffusion.initial(spec, g, rows, r.diffusion, generator).items()}
+        spread = diffusion.initial(spec, g, rows, r.diffusion * graph.coarseness, generator)
+        p |= {f"diffusion.{k}": v for k, v in spread.items()}
         if spec.reaction == "neural":
             net = networks.perceptron(rows, 2, spec.width, 2, generator, last=0.3)
             p |= {f"neural.{k}": v for k, v in net.items()}
         if spec.residual != "none":
             inputs = 2 + (2 if spec.residual == "uv_code" else 0)
-            p |= {f"residual.{k}": v for k, v in networks.perceptron(rows, inputs, spec.width, 1, generator).items()}
+            residual = networks.perceptron(rows, inputs, spec.width, 1, generator, last=0.0)  # begins as none
+            p |= {f"residual.{k}": v for k, v in residual.items()}
         if spec.residual == "uv_code":
             p["code"] = 0.1 * torch.randn(rows, len(graph), 2, generator=generator)
         return cls(spec, g, {name: value.to(dtype) for name, value in p.items()})

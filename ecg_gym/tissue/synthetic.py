@@ -39,8 +39,13 @@ class Protocol:
     dt_ms: float = 0.1
     gaps_ms: tuple[float, ...] = (30, 70, 110, 150, 190)  # S2 after the last repolarisation: the first that captures
     latest_s2_ms: float = 410.0  # hearts that no second stimulus captures by then are turned down
+    disc: float = 1.6  # radius of a stimulus, in distances from a node to its nearest one
     activated: float = 0.95  # share of the nodes that both waves must reach
     split: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((0, 1), (2,), (3,))
+
+
+VENTRICLES = Protocol(duration_ms=960.0, latest_s2_ms=520.0, disc=2.5)  # for the biventricular graph, which takes
+# 100 to 220 ms to activate from one site
 
 
 def hearts(
@@ -55,7 +60,7 @@ def hearts(
         if not waiting:
             break
         model = draw(name, graph, [generators[k] for k in waiting], protocol)
-        pacing = [_pacing(graph, generators[k]) for k in waiting]
+        pacing = [_pacing(graph, generators[k], protocol) for k in waiting]
         coupled = _captured(model, pacing, protocol, [generators[k] for k in waiting])
         usable = {row: protocols for row, protocols in enumerate(coupled) if protocols is not None}
         if not usable:
@@ -89,9 +94,11 @@ def draw(name: str, graph: Graph, generators: Sequence[np.random.Generator], pro
     return model
 
 
-def _pacing(graph: Graph, rng: np.random.Generator) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _pacing(
+    graph: Graph, rng: np.random.Generator, protocol: Protocol
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Four protocols: the nodes of S1 and of S2, each a small disc somewhere."""
-    gap = 1.6 * float(np.median(np.sort(_distances(graph), axis=1)[:, 1]))
+    gap = protocol.disc * float(np.median(np.sort(_distances(graph), axis=1)[:, 1]))
     return [tuple(_disc(graph, int(rng.integers(len(graph))), gap) for _ in range(2)) for _ in range(4)]  # type: ignore[misc]
 
 

@@ -521,7 +521,7 @@ def vector_speed(report: Report) -> None:
 @spread
 def leads(
     *,
-    hearts: Annotated[int | None, typer.Option(min=2, help="Hearts of each of the three truths; default 60.")] = None,
+    hearts: Annotated[int | None, typer.Option(min=1, help="Hearts of each of the three truths; default 60.")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="Begin no heart after so many minutes; judge those that are done.")
     ] = None,
@@ -530,7 +530,8 @@ def leads(
 ) -> None:
     """Synthetic hearts: is the true reaction named, how well is another pacing foretold, do the intervals cover?
 
-    Finished hearts are kept under the folder of --out, so a study that was stopped goes on.
+    Finished hearts are kept under the folder of --out, so a study that was stopped goes on. Ctrl-C ends it with the
+    document of the hearts that are done.
     """
     import time
 
@@ -539,7 +540,7 @@ def leads(
 
     stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     folder = (report.out or Path("out") / "study-leads") / "hearts"
-    with entrance(), following("hearts") as follow:
+    with entrance(), module.term_as_interrupt(), following("hearts") as follow:
         document = module.study(
             folder, module.size_of(report.quick, hearts), executor(workers), follow, lambda: time.monotonic() < stop
         )

@@ -2,10 +2,14 @@
 
 Drug effects are read off noise-free beats of the same hearts, before and at a drug's peak. A record's twin is judged
 twice: by the noise-free beat it shows, and by the delineator on a strip it draws.
+
+    python -m training.evaluation.leads.hybrid --hearts 20 --records FOLDER    # of WFDB records, the first thirty
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,3 +107,21 @@ def record_errors(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
             out[f"{name}_{key}_mae_ms"] = float(np.nanmean(gap))
             out[f"{name}_{key}_within"] = float(np.mean(gap <= goal))
     return out
+
+
+def main() -> None:
+    """The command: one JSON document on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hearts", type=int, default=20)
+    parser.add_argument("--records", type=Path)
+    parser.add_argument("--limit", type=int, default=30, help="records, in the order of their numbers")
+    arguments = parser.parse_args()
+    document: dict[str, Any] = {"drugs": drug_effects(arguments.hearts)}
+    if arguments.records is not None:
+        headers = sorted(arguments.records.rglob("*.hea"), key=lambda path: (len(path.stem), path.stem))
+        document["records"] = record_errors(record_twins([h.with_suffix("") for h in headers[: arguments.limit]]))
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,9 @@
 """The heavy part of ``ecg-gym study leads``: candidates fitted to synthetic hearts, one JSON file per heart.
 
 For every heart all candidate reactions get the short stages of a fit, then the ``SURVIVORS`` with least training error
-get the full recording, and then the next ones, until the noise is reached. What is chosen is the candidate with the
-least validation error. Hearts that are on disk are not computed again, so a study can be stopped and goes on.
+get the full recording, and then the next ones, until the noise is reached. Where times alone are observed, candidates
+that come near the best one go on once more. What is chosen is the candidate with the least validation error. Hearts
+that are on disk are not computed again, so a study can be stopped and goes on.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ecg_gym.tissue import REACTIONS, SPARSE_KINDS, DataSet, Spec, biventricular
 from ecg_gym.tissue.fitting import Fit, FitOptions, fit, flushed_denormals, model_of, protocol_stimuli
 from ecg_gym.tissue.intervals import Z90, estimate
 from ecg_gym.tissue.judging import held_out_errors
-from ecg_gym.tissue.objective import Target
-from ecg_gym.tissue.synthetic import Protocol, hearts
+from ecg_gym.tissue.objective import TIME_UNIT_MS, Target
+from ecg_gym.tissue.synthetic import VENTRICLES, Protocol, hearts
 
 TRUTHS = ("ap", "ms", "fhn")  # of the headline; our choice
 OUTSIDE = "bocf"  # a truth that is taken out of the catalogue
@@ -31,6 +32,8 @@ MECHANISTIC = tuple(name for name in REACTIONS if name != "neural")  # the candi
 SURVIVORS = 2
 LOOKS = 4  # candidates that get the full recording while nothing explains a heart
 EXPLAINED = 1.15  # times the variance of the noise: a search goes on while no candidate's training error is below
+EXPLAINED_TIMES = 1.3  # the same for times, whose errors also hold a soft term
+RIVALS = 2.5  # times the least training error: candidates below go on where times alone are observed
 TURNS = 2  # more rounds for hearts that no candidate explains
 CONTENDERS = 3  # candidates in such a round
 SHORT = FitOptions(newton_stages=((0.22, 2), (0.55, 2)))
@@ -40,13 +43,12 @@ LARGE = ("bocf",)
 FIRST_SEED = 200  # of the dense hearts; the search's rules were chosen on seeds 0 to 9, 100 to 109, 4000 to 4003
 LONG = FitOptions(newton_stages=((1.0, 4),))
 ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)))
-HYBRID = FitOptions(stages=((1.0, 12, 0.03),))
-PLAIN = FitOptions(stages=((0.22, 6, 0.08), (0.55, 4, 0.07)))  # of the purely neural reaction
+HYBRID = FitOptions(stages=((1.0, 26, 0.03),))  # as many steps as the last stage of a fit usually has
 HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
     "ap + spline + residual": Spec("ap", "spline", "uv"),
     "ms + edge-mlp + residual": Spec("ms", "edge_mlp", "uv"),
 }
-NEURAL = Spec("neural", "flux_mlp")
+NEURAL = Spec("neural", "spline")
 BASELINES = (*HYBRIDS, "neural")  # fitted to some hearts, never named
 
 
@@ -68,32 +70,22 @@ class Case:
 
 def protocol_of(case: Case) -> Protocol:
     """Wide draws for the headline truths; 8 % for ``bocf``, most of whose wide draws do not conduct."""
+    if case.graph == "biventricular":
+        return VENTRICLES
     return Protocol(parameter_sd=0.08) if case.truth == OUTSIDE else Protocol()
 
 
-def run_cases(chosen: Sequence[Case]) -> list[dict[str, Any]]:
-    """The rows of hearts: noise, errors of candidates and baselines, scores of the true reaction's intervals.
-
-    Candidates are fitted heart by heart, the baselines of all hearts that have them as one tensor.
-    """
-    data, fits = [], []
-    for case in chosen:
-        graph = sheet() if case.graph == "sheet" else biventricular()
-        data += hearts(case.truth, [case.seed], case.kind, graph, protocol_of(case))
-        fits.append(candidates(data[-1], [Spec(r) for r in MECHANISTIC if r != OUTSIDE or case.truth != OUTSIDE]))
-    every = [dict(found) for found in fits]
-    if beside := [k for k, case in enumerate(chosen) if case.baselines]:
-        for name, some in baselines([data[k] for k in beside], [fits[k] for k in beside]).items():
-            for k, f in zip(beside, some):
-                every[k][name] = f
-    return [_row(*parts) for parts in zip(chosen, data, every)]
-
-
-def _row(case: Case, heart: DataSet, fits: dict[str, Fit]) -> dict[str, Any]:
+def run_case(case: Case) -> dict[str, Any]:
+    """The row of a heart: noise, errors of candidates and baselines, scores of the true reaction's intervals."""
+    graph = sheet() if case.graph == "sheet" else biventricular()
+    heart = hearts(case.truth, [case.seed], case.kind, graph, protocol_of(case))[0]
+    fits = candidates(heart, [Spec(r) for r in MECHANISTIC if r != OUTSIDE or case.truth != OUTSIDE])
+    every = fits | (baselines(heart, fits) if case.baselines else {})
     row: dict[str, Any] = asdict(case) | {"heart": f"{case.truth}-{case.seed}", "noise": heart.noise}
     row["couplings_ms"] = [p.onset_ms[1] for p in heart.pacing]
-    row["candidates"] = {name: _errors(f) | held_out_errors([f], [heart])[0] for name, f in fits.items()}
-    return row | (scores(fits[case.truth], heart) if case.truth in fits else {})
+    row["candidates"] = {name: _errors(f) | held_out_errors([f], [heart])[0] for name, f in every.items()}
+    dense = case.kind == "voltage" and case.graph == "sheet"
+    return row | (scores(fits[case.truth], heart) if dense and case.truth in fits else {})
 
 
 def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
@@ -101,7 +93,7 @@ def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
 
     After the short stages the ``SURVIVORS`` with the least training error are polished, then the next ones, and then
     the ``CONTENDERS`` again and from other parameters, as long as none explains the recordings up to ``EXPLAINED``
-    times their own noise.
+    times their own noise. Times say little of a voltage, so near relatives come close: ``RIVALS`` go on once more.
     """
     usual = PATIENT if heart.kind in SPARSE_KINDS else SHORT
     found = {s: fit([s], [heart], FIRST_LOOK if s.reaction in LARGE else usual)[0][0] for s in specs}
@@ -116,6 +108,9 @@ def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
             break
         order = sorted((s for s in specs if s.reaction not in LARGE), key=lambda s: found[s].train_error)
         _improve(found, heart, order[:CONTENDERS], replace(ANEW, seed=turn) if turn % 2 else LONG)
+    if heart.kind == "times":
+        limit = RIVALS * min(f.train_error for f in found.values())
+        _improve(found, heart, [s for s in specs if found[s].train_error < limit], LONG)
     return {spec.reaction: f for spec, f in found.items()}
 
 
@@ -131,24 +126,34 @@ def _improve(found: dict[Spec, Fit], heart: DataSet, chosen: Sequence[Spec], opt
 
 
 def _explained(data: DataSet, fits: Iterable[Fit]) -> bool:
-    """Whether the best training error is near the noise that the recordings themselves show; times show none."""
-    return data.kind == "times" or min(f.train_error for f in fits) < EXPLAINED * noise_of(data)
+    """Whether the best training error is near the noise that the recordings themselves show."""
+    factor = EXPLAINED_TIMES if data.kind == "times" else EXPLAINED
+    return min(f.train_error for f in fits) < factor * noise_of(data)
 
 
 def noise_of(data: DataSet) -> float:
-    """Variance of the noise, in the units of a fit's errors, from second differences in time of the train protocols."""
+    """Variance of the noise in the train protocols, in the units of a fit's errors.
+
+    From second differences in time; for times from the roughest half of the graph's own patterns, of which a smooth map
+    has little and noise as much as of the others.
+    """
     values = data.values[list(data.train)]
+    if data.kind == "times":
+        maps = np.moveaxis(values, 1, 0).reshape(len(data.graph), -1)
+        maps = maps[:, np.isfinite(maps).all(axis=0)]
+        patterns = np.linalg.eigh(data.graph.laplacian(data.graph.weight).toarray())[1]  # the roughest first
+        rough = patterns[:, : len(patterns) // 2].T @ maps
+        return float(np.median(rough**2)) * 1.4826**2 / TIME_UNIT_MS**2 if rough.size else 0.0
     second = np.diff(values, n=2, axis=1)
     deviation = 1.4826 * float(np.median(np.abs(second - np.median(second)))) / np.sqrt(6)
     return deviation**2 / (float(values.var()) if data.kind == "electrodes" else 1.0)
 
 
-def baselines(data: Sequence[DataSet], fits: Sequence[dict[str, Fit]]) -> dict[str, list[Fit]]:
+def baselines(heart: DataSet, fits: dict[str, Fit]) -> dict[str, Fit]:
     """The fixed structures, each started from the fit of its bare reaction, and the purely neural one."""
-    out = {"neural": fit([NEURAL], data, PLAIN)[0]}
+    out = {"neural": fit([NEURAL], [heart])[0][0]}
     for name, spec in HYBRIDS.items():
-        begin = {(spec, heart.key): found[spec.reaction] for heart, found in zip(data, fits)}
-        out[name] = fit([spec], data, HYBRID, begin)[0]
+        out[name] = fit([spec], [heart], HYBRID, {(spec, heart.key): fits[spec.reaction]})[0][0]
     return out
 
 
@@ -174,17 +179,22 @@ def scores(f: Fit, heart: DataSet) -> dict[str, dict[str, float]]:
     return {key: dict(zip(names, value.tolist())) for key, value in both.items()}
 
 
-def cases(hearts_each: int, sparse_each: int, outside: int, ventricles: int, baseline_each: int = 0) -> list[Case]:
-    """The hearts of a study in an order in which every part has its share at any time."""
+def cases(hearts_each: int, sparse_each: int, outside: int, ventricles_each: int, baseline_each: int) -> list[Case]:
+    """The hearts of a study, for each truth or in all, in an order in which every part has its share at any time.
+
+    The first hearts are one of every part, those with baselines first, so that all metrics exist early.
+    """
     parts: list[list[Case]] = [
-        [Case(t, "voltage", "sheet", FIRST_SEED + k) for k in range(hearts_each) for t in TRUTHS],
-        [Case(OUTSIDE, "voltage", "sheet", 2000 + k) for k in range(outside)],
-        [Case(t, "voltage", "biventricular", 3000 + k) for k in range(ventricles) for t in TRUTHS],
+        [Case(t, "voltage", "sheet", 4100 + k, True) for k in range(baseline_each) for t in TRUTHS]
     ]
     parts += [[Case(t, kind, "sheet", 1000 + k) for k in range(sparse_each) for t in TRUTHS] for kind in SPARSE_KINDS]
-    ranked = [((k + 1) / len(part), number, case) for number, part in enumerate(parts) for k, case in enumerate(part)]
-    mixed = [case for _, _, case in sorted(ranked, key=lambda x: x[:2])]
-    return mixed + [Case(t, "voltage", "sheet", 4100 + k, True) for k in range(baseline_each) for t in TRUTHS]
+    parts += [
+        [Case(t, "voltage", "sheet", FIRST_SEED + k) for k in range(hearts_each) for t in TRUTHS],
+        [Case(OUTSIDE, "voltage", "sheet", 2000 + k) for k in range(outside)],
+        [Case(t, "voltage", "biventricular", 3000 + k) for k in range(ventricles_each) for t in TRUTHS],
+    ]
+    ranked = [(k / len(part), number, case) for number, part in enumerate(parts) for k, case in enumerate(part)]
+    return [case for _, _, case in sorted(ranked, key=lambda x: x[:2])]
 
 
 def run(
@@ -192,7 +202,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """The rows of hearts: first those whose files are in ``folder``, then the others as they are done.
 
-    No further heart is begun once ``go_on()`` is false. Hearts with baselines are one job.
+    No further heart is begun once ``go_on()`` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = []
@@ -202,15 +212,13 @@ def run(
             yield json.loads(path.read_text(encoding="utf-8"))
         else:
             waiting.append(case)
-    jobs = [(case,) for case in waiting if not case.baselines] + [tuple(case for case in waiting if case.baselines)]
-    open_jobs = (job for job in jobs if job and go_on())
-    for _, rows in completed(workers, partial(_run_and_keep, folder), open_jobs):
-        yield from rows
+    open_cases = (case for case in waiting if go_on())
+    for _, row in completed(workers, partial(_run_and_keep, folder), open_cases):
+        yield row
 
 
-def _run_and_keep(folder: Path, chosen: Sequence[Case]) -> list[dict[str, Any]]:
-    rows = run_cases(chosen)
-    for case, row in zip(chosen, rows):
-        with atomic_write(folder / f"{case.name}.json") as aside:
-            aside.write_text(json.dumps(row), encoding="utf-8")
-    return rows
+def _run_and_keep(folder: Path, case: Case) -> dict[str, Any]:
+    row = run_case(case)
+    with atomic_write(folder / f"{case.name}.json") as aside:
+        aside.write_text(json.dumps(row), encoding="utf-8")
+    return row

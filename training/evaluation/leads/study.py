@@ -7,8 +7,10 @@ there.
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,8 @@ from training.evaluation.leads.identification import BASELINES, EXPLAINED, HYBRI
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-USUAL = {"hearts_each": 60, "sparse_each": 20, "outside": 20, "ventricles": 2, "baseline_each": 4}
-SMALL = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0, "baseline_each": 0}
+USUAL = {"hearts_each": 60, "sparse_each": 20, "outside": 20, "ventricles_each": 4, "baseline_each": 10}
+SMALL = {"hearts_each": 1, "sparse_each": 1, "outside": 0, "ventricles_each": 0, "baseline_each": 1}
 Row = dict[str, Any]
 
 
@@ -31,7 +33,8 @@ def size_of(quick: bool, hearts: int | None) -> dict[str, int]:
     """How many hearts: the usual study, the quick one, or ``hearts`` of each truth with the rest in proportion."""
     size = dict(SMALL if quick else USUAL)
     if hearts is not None:
-        size |= {"hearts_each": hearts, "sparse_each": -(-hearts // 3), "outside": -(-hearts // 3)}
+        share = {"sparse_each": 3, "outside": 3, "ventricles_each": 15, "baseline_each": 6}
+        size |= {"hearts_each": hearts} | {part: -(-hearts // parts) for part, parts in share.items()}
     return size
 
 
@@ -42,14 +45,28 @@ def study(
     progress: Callable[[int, int], None] | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
-    """The document of a study; hearts that are done lie in ``folder``, none is begun once ``go_on()`` is false."""
+    """The document of a study; hearts that are done lie in ``folder``, none is begun once ``go_on()`` is false.
+
+    Ctrl-C ends the study: what is done until then is judged.
+    """
     chosen = cases(**size)
     rows: list[Row] = []
-    for row in run(folder, chosen, workers or executor(0), go_on):
-        rows.append(row)
-        if progress:
-            progress(len(rows), len(chosen))
+    with suppress(KeyboardInterrupt):
+        for row in run(folder, chosen, workers or executor(0), go_on):
+            rows.append(row)
+            if progress:
+                progress(len(rows), len(chosen))
     return document(sorted(rows, key=lambda r: (r["graph"], r["kind"], r["truth"], r["seed"])), size)
+
+
+@contextmanager
+def term_as_interrupt() -> Iterator[None]:
+    """Inside, the signal that ends a process (SIGTERM, as ``timeout`` sends it) acts as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def document(rows: Sequence[Row], size: Mapping[str, int]) -> dict[str, Any]:
@@ -71,6 +88,7 @@ def document(rows: Sequence[Row], size: Mapping[str, int]) -> dict[str, Any]:
                 metrics[f"identified_fraction_{kind}"] = identified(some)
     if ventricles := [r for r in rows if r["graph"] == "biventricular"]:
         metrics["identified_fraction_biventricular"] = identified(ventricles)
+        metrics["held_out_mae_biventricular"] = held_out(ventricles)["held_out_mae"]
     metrics |= held_out(dense) | coverage(dense)
     if outside := [r for r in rows if r["truth"] == OUTSIDE]:
         metrics |= beyond(outside, dense)
@@ -209,18 +227,18 @@ def summary(document_: Mapping[str, Any]) -> list[Row]:
 
 
 def figure(document_: Mapping[str, Any]) -> Figure:
-    """What was named for which truth, on dense sheets and by sparse observation."""
+    """What was named for which truth, on dense sheets, by sparse observation and on both ventricles."""
     from matplotlib.figure import Figure
 
-    kinds = [
-        k
-        for k in ("voltage", *SPARSE_KINDS)
-        if any(r["kind"] == k and r["graph"] == "sheet" for r in document_["rows"])
-    ]
-    drawing = Figure(figsize=(3.2 * len(kinds), 3.2), layout="constrained")
-    for number, kind in enumerate(kinds):
-        axes = drawing.add_subplot(1, len(kinds), number + 1)
-        rows = [r for r in document_["rows"] if r["kind"] == kind and r["graph"] == "sheet"]
+    groups: dict[str, list[Row]] = {
+        kind: [r for r in document_["rows"] if r["kind"] == kind and r["graph"] == "sheet"]
+        for kind in ("voltage", *SPARSE_KINDS)
+    }
+    groups["voltage, both ventricles"] = [r for r in document_["rows"] if r["graph"] == "biventricular"]
+    groups = {name: rows for name, rows in groups.items() if rows}
+    drawing = Figure(figsize=(3.2 * len(groups), 3.2), layout="constrained")
+    for number, (title, rows) in enumerate(groups.items()):
+        axes = drawing.add_subplot(1, len(groups), number + 1)
         truths = [t for t in (*TRUTHS, OUTSIDE) if any(r["truth"] == t for r in rows)]
         named = [t for t in truths if t != OUTSIDE]
         named += sorted({r["named"] for r in rows} - set(named))
@@ -235,7 +253,7 @@ def figure(document_: Mapping[str, Any]) -> Figure:
             )
         axes.set_xticks(range(len(named)), named, rotation=45, ha="right")
         axes.set_yticks(range(len(truths)), truths)
-        axes.set_title(kind)
+        axes.set_title(title)
         axes.set_xlabel("named")
         if not number:
             axes.set_ylabel("truth")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ecg_gym.executor import executor
+from ecg_gym.tissue import SPARSE_KINDS, hearts
+from ecg_gym.tissue.objective import TIME_UNIT_MS
+from ecg_gym.tissue.synthetic import TIME_NOISE_MS
 from training.evaluation.leads import identification
-from training.evaluation.leads.identification import BASELINES, OUTSIDE, TRUTHS, Case, cases, run
-from training.evaluation.leads.study import choice, document, figure, study, summary
+from training.evaluation.leads.identification import BASELINES, OUTSIDE, TRUTHS, Case, cases, noise_of, run
+from training.evaluation.leads.study import choice, document, figure, size_of, study, summary, term_as_interrupt
+
+GOALS = {"identified_fraction", "identified_fraction_sparse", "mae_reduction_vs_hybrid", "coverage90_parameters"}
 
 
 def heart(number: int, truth: str, kind: str = "voltage", right: bool = True, score: float = 0.5) -> dict[str, Any]:
@@ -82,13 +88,35 @@ def test_a_study_without_any_dense_heart_says_so() -> None:
 
 
 def test_every_part_of_a_study_has_its_share_at_any_time() -> None:
-    every = cases(60, 20, 20, 2, 4)
-    assert len({case.name for case in every}) == len(every) == 60 * 3 + 20 * 9 + 20 + 6 + 12
+    every = cases(60, 20, 20, 4, 10)
+    assert len({case.name for case in every}) == len(every) == 60 * 3 + 20 * 9 + 20 + 12 + 30
     half = Counter((case.kind, case.truth, case.graph) for case in every[: len(every) // 2])
-    assert half["voltage", "ap", "sheet"] in range(28, 33)
+    assert half["voltage", "ap", "sheet"] in range(33, 38)  # with those that have baselines
     assert half["times", "fhn", "sheet"] in range(9, 12)
     assert half["voltage", OUTSIDE, "sheet"] in range(9, 12)
-    assert sum(case.baselines for case in every) == 12
+    assert half["voltage", "ap", "biventricular"] == 2
+    assert sum(case.baselines for case in every[: len(every) // 2]) in range(14, 17)
+
+
+def test_the_first_hearts_are_one_of_every_part() -> None:
+    first = cases(60, 20, 20, 4, 10)[:7]
+    assert first[0].baselines
+    assert {(case.kind, case.graph) for case in first[1:]} == {
+        ("voltage", "sheet"), ("voltage", "biventricular"), *((kind, "sheet") for kind in SPARSE_KINDS)
+    }  # fmt: skip
+    assert OUTSIDE in {case.truth for case in first}
+
+
+@pytest.mark.parametrize(("quick", "hearts_each"), [(True, None), (False, 1), (False, 10), (False, None)])
+def test_a_study_of_any_size_has_all_four_metrics(quick: bool, hearts_each: int | None) -> None:
+    chosen = cases(**size_of(quick, hearts_each))
+    rows = []
+    for case in chosen:
+        row = heart(case.seed, case.truth, case.kind) | {"graph": case.graph}
+        names = [name for name in row["candidates"] if case.baselines or name not in BASELINES]
+        rows.append(row | {"candidates": {name: row["candidates"][name] for name in names}})
+    for done in (rows, rows[:7]):
+        assert not GOALS - document(done, {})["metrics"].keys()
 
 
 def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up(
@@ -96,12 +124,12 @@ def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up
 ) -> None:
     calls: list[str] = []
 
-    def run_cases(chosen: Sequence[Case]) -> list[dict[str, Any]]:
-        calls.extend(case.name for case in chosen)
-        return [heart(case.seed, case.truth) for case in chosen]
+    def run_case(case: Case) -> dict[str, Any]:
+        calls.append(case.name)
+        return heart(case.seed, case.truth)
 
-    monkeypatch.setattr(identification, "run_cases", run_cases)
-    size = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles": 0, "baseline_each": 1}
+    monkeypatch.setattr(identification, "run_case", run_case)
+    size = {"hearts_each": 2, "sparse_each": 0, "outside": 0, "ventricles_each": 0, "baseline_each": 1}
     turns = iter([True, True])
     first = list(run(tmp_path, cases(**size), executor(0), lambda: next(turns, False)))
     assert len(first) == len(calls) == 2
@@ -110,3 +138,22 @@ def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up
     assert len(calls) == len(set(calls)) == 9
     assert whole["n_patients"] == 9
     assert shown[-1] == (9, 9)
+
+
+def test_a_signal_ends_a_study_with_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_case(case: Case) -> dict[str, Any]:
+        if case.seed == 4101:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return heart(case.seed, case.truth)
+
+    monkeypatch.setattr(identification, "run_case", run_case)
+    with term_as_interrupt():
+        whole = study(tmp_path, size_of(True, None) | {"baseline_each": 4})
+    assert 0 < whole["n_patients"] < 12
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_times_show_their_noise(truth: str) -> None:
+    data = hearts(truth, [2], "times")[0]
+    assert noise_of(data) == pytest.approx((TIME_NOISE_MS * data.noise / TIME_UNIT_MS) ** 2, rel=0.3)
