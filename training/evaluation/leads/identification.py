@@ -43,6 +43,7 @@ LARGE = ("bocf",)
 FIRST_SEED = 200  # of the dense hearts; the search's rules were chosen on seeds 0 to 9, 100 to 109, 4000 to 4003
 LONG = FitOptions(newton_stages=((1.0, 4),))
 ANEW = FitOptions(restarts=3, newton_stages=((0.22, 3), (0.55, 3), (1.0, 6)))
+PLAIN = FitOptions(effort=0.5)  # of the purely neural reaction
 HYBRID = FitOptions(stages=((1.0, 26, 0.03),))  # as many steps as the last stage of a fit usually has
 HYBRIDS = {  # fixed hand-made structures, by what they resemble; the reaction they start from is fitted first
     "ap + spline + residual": Spec("ap", "spline", "uv"),
@@ -151,7 +152,7 @@ def noise_of(data: DataSet) -> float:
 
 def baselines(heart: DataSet, fits: dict[str, Fit]) -> dict[str, Fit]:
     """The fixed structures, each started from the fit of its bare reaction, and the purely neural one."""
-    out = {"neural": fit([NEURAL], [heart])[0][0]}
+    out = {"neural": fit([NEURAL], [heart], PLAIN)[0][0]}
     for name, spec in HYBRIDS.items():
         out[name] = fit([spec], [heart], HYBRID, {(spec, heart.key): fits[spec.reaction]})[0][0]
     return out
