@@ -7,15 +7,18 @@ from ecg_gym.core import (
     ECG,
     LEADS,
     MODEL_SAMPLES,
+    Administration,
     Dose,
     Patient,
     State,
     Treatment,
+    as_twelve_leads,
     concatenate,
     independent_from_leads,
     limb_from_independent,
     parse_dose,
     row_generators,
+    row_streams,
 )
 
 
@@ -142,3 +145,114 @@ def test_row_generators_do_not_depend_on_the_batch() -> None:
     assert [np.random.default_rng(s).standard_normal() for s in seeds] == whole
     with pytest.raises(ValueError, match="expected one per row"):
         row_generators([np.random.default_rng(0)], 2)
+
+
+def a_lazy_state(n: int, calls: list[int]) -> State:
+    """People whose strips are drawn when somebody looks: their hours as millivolts."""
+
+    def draw(state: State) -> np.ndarray:
+        calls.append(len(state))
+        return state.hours[:, None, None].astype(np.float32) * np.ones((1, 12, MODEL_SAMPLES), np.float32)
+
+    return a_state(n).replaced(ecg=draw)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[3, 1], np.array([3, 1]), np.array([3, 1], np.uint8), np.array([False, True, False, True]), slice(1, 4, 2)],
+)
+def test_rows_are_chosen_in_every_way_numpy_knows(index: object) -> None:
+    rows = a_state(4)[index]  # type: ignore[index]
+    expected = np.arange(4)[index]  # type: ignore[call-overload]
+    assert rows.hours.tolist() == expected.tolist()
+    assert [patient.age_years for patient in rows.patients] == [20 + i for i in expected]
+    assert rows.ecg[:, 0, 0].tolist() == rows.inner["latent"][:, 0].tolist() == expected.tolist()
+    assert a_state(4)[-1].hours.tolist() == [3]
+
+
+def test_parts_take_the_places_they_are_given() -> None:
+    dose = Administration(0.0, Dose("dofetilide", 0.5, "mg", "PO"))
+    state = a_state(4).replaced(dt_hours=np.arange(4.0), alive=np.array([True, True, True, False]))
+    part = state[[3, 0]].replaced(taken=((dose,), ()), hours=np.array([9.0, 8.0]))
+    whole = state.placed([(np.array([1, 2]), part)])
+    assert whole.hours.tolist() == [0, 9, 8, 3]
+    assert whole.alive.tolist() == [True, False, True, False]
+    assert whole.dt_hours is not None
+    assert whole.dt_hours.tolist() == [0, 3, 0, 3]
+    assert whole.ecg[:, 0, 0].tolist() == whole.inner["latent"][:, 0].tolist() == [0, 3, 0, 3]
+    assert [patient.age_years for patient in whole.patients] == [20, 23, 20, 23]
+    assert [len(doses) for doses in whole.taken] == [0, 1, 0, 0]
+    assert state.hours.tolist() == [0, 1, 2, 3], "the state itself stays"
+    assert a_state(2).placed([]).dt_hours is None
+
+
+def test_strips_are_drawn_when_somebody_looks_and_once() -> None:
+    calls: list[int] = []
+    state = a_lazy_state(3, calls)
+    late = state.replaced(hours=np.array([5.0, 6.0, 7.0]))
+    for made in (
+        state[[2, 0]],
+        concatenate([state, late]),
+        state.placed([(np.array([1]), late[[1]])]),
+        state.repeat(2),
+    ):
+        assert not calls, "nobody has looked yet"
+        assert made.ecg[:, 0, 0].tolist() == made.hours.tolist()
+        assert made.ecg is made.ecg
+        assert calls == [len(made)]
+        again = made.undrawn()
+        assert made.undrawn() is not made
+        assert again.ecg[:, 0, 0].tolist() == made.hours.tolist()
+        assert calls == [len(made)] * 2
+        calls.clear()
+    assert a_state(2).undrawn().ecg.shape == (2, 12, MODEL_SAMPLES), "what nothing can draw again is kept"
+
+
+def test_strips_of_two_makers_are_drawn_before_they_are_joined() -> None:
+    calls: list[int] = []
+    one, other = a_lazy_state(2, calls), a_lazy_state(2, calls).replaced(hours=np.array([7.0, 8.0]))
+    joined = concatenate([one, a_state(2), other])
+    assert joined.ecg[:, 0, 0].tolist() == [0, 1, 0, 1, 7, 8]
+    assert calls == [2, 2]
+    mixed = one.placed([(np.array([0]), a_state(2)[[1]])])
+    assert mixed.ecg[:, 0, 0].tolist() == [1, 1]
+
+
+def test_paces_are_joined_row_by_row() -> None:
+    state = a_state(2).replaced(dt_hours=np.array([0.5, 1.0]))
+    joined = concatenate([state, state[[1]]])
+    assert joined.dt_hours is not None
+    assert joined.dt_hours.tolist() == [0.5, 1.0, 1.0]
+    assert concatenate([a_state(1), a_state(2)]).dt_hours is None
+
+
+def test_eight_leads_become_twelve_and_other_numbers_are_refused() -> None:
+    independent = np.random.default_rng(0).standard_normal((2, 8, MODEL_SAMPLES))
+    twelve = as_twelve_leads(independent)
+    np.testing.assert_allclose(independent_from_leads(twelve), independent, atol=1e-6)
+    np.testing.assert_array_equal(as_twelve_leads(twelve), twelve)
+    for shape in ((2, 9, MODEL_SAMPLES), (2, 12, 1000), (12, MODEL_SAMPLES)):
+        with pytest.raises(ValueError, match=r"ecg has shape .*expected \(B, 12, 1024\)"):
+            as_twelve_leads(np.zeros(shape))
+
+
+def test_a_notebook_shows_the_first_strip_and_says_so() -> None:
+    strips = np.zeros((2, 12, 500))
+    strips[1, 0, 100:300] = 1.0
+    alone, batch = ECG(strips[0], 250.0, missing=("V6",)), ECG(strips, 250.0)
+    assert "ECG, 2 s at 250 Hz, missing V6" in alone._repr_html_()
+    assert "ECG, 2 s at 250 Hz, first of 2" in batch._repr_html_()
+    assert "missing" not in batch._repr_html_()
+    plain = [page.replace(", first of 2", "").replace(", missing V6", "") for page in
+             (batch._repr_html_(), alone._repr_html_(), ECG(strips[1], 250.0)._repr_html_())]  # fmt: skip
+    assert plain[0] == plain[1] != plain[2]
+
+
+def test_row_streams_have_keys_of_64_bits_and_hand_streams_through() -> None:
+    streams = row_streams(np.random.default_rng(5), 400)
+    np.testing.assert_array_equal(streams.key, row_streams(np.random.default_rng(5), 400).key)
+    assert len(np.unique(streams.key)) == 800
+    assert (streams.key >= 2**63).any(), "the highest bit is used"
+    assert row_streams(streams, 400) is streams
+    with pytest.raises(ValueError, match="expected one per row"):
+        row_streams(streams, 3)
