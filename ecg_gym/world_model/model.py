@@ -102,7 +102,7 @@ class WorldModel:
     backend: str = "eager"  # or "bf16", "compile", "openvino"; see ecg_gym.world_model.backends
     deterministic: str | None = None  # "batch": a row's bits do not depend on its batch (slower for few rows)
     fidelity: str = "vitals"  # what is judged: what is said of a strip, or read off it ("strip", the paper)
-    draws: str = "diffusion"  # how strips are drawn; or "warp": the patient's own beats, moved (default of `load`)
+    draws: str = "warp"  # how strips are drawn: the patient's own beats, moved; or "diffusion", as in the paper
     corrections: int = 1  # times a strip that does not show what was said is drawn again
 
     def __post_init__(self) -> None:
@@ -203,8 +203,8 @@ class WorldModel:
             except ValueError:  # it learned from other weights: no reason to refuse these
                 if turned.get("sampler") == "student":
                     raise
-        says = forecaster.prognosis is not None
-        turned = {"fidelity": "vitals" if says else "strip", "draws": "warp" if says else "diffusion", **turned}
+        if forecaster.prognosis is None:  # the paper's kind: nothing is said of a strip before it is drawn
+            turned = {"fidelity": "strip", "draws": "diffusion", **turned}
         own = weights.with_name(RISK)
         reader = classifier(str(own) if path is not None and own.is_file() else "")
         return cls(load_codec(codec), forecaster, stored.sha256, stored.metadata, student, reader, **turned)

@@ -104,7 +104,7 @@ def world(vae):
     forecaster.prognosis.set_scale([4.2, 95, 220, 90, -1, 0.3, 3, 160], [0.1, 4, 10, 6, 0.2, 0.1, 0.5, 8])
     forecaster.prognosis.death.bias.data -= 9
     forecaster.prognosis.signs.bias.data[7] += 9  # P waves, regular, T measurable
-    return WorldModel(vae, forecaster.eval(), steps=3)
+    return WorldModel(vae, forecaster.eval(), steps=3, draws="diffusion")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def papers(vae):
     features = FeatureScale.fit(names, np.random.default_rng(0).normal(50, 50, (9, len(names))))
     size = DenoiserConfig(len(names), width=32, blocks=2, condition_width=16, kernel=3)
     forecaster = Forecaster(size, features, projection=ProjectionConfig(width=8, blocks=1))
-    return WorldModel(vae, loosened(forecaster, 0.15), steps=3, reference="last")
+    return WorldModel(vae, loosened(forecaster, 0.15), steps=3, reference="last", draws="diffusion")
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +336,18 @@ def test_weights_come_back_as_they_were(world, state, tmp_path):
         once = (replace(w, corrections=0) for w in (loaded, world))
         again, first = (w.step(state, [DOFETILIDE] * 4, generators(4)).ecg for w in once)
         assert np.abs(again - first).max() < 0.01 * np.abs(first).max()  # stored as float16
+
+
+def test_a_world_that_is_made_draws_as_one_that_is_loaded(world, papers, tmp_path):
+    write(world, tmp_path)
+    made, loaded = WorldModel(world.vae, world.forecaster), WorldModel.load(tmp_path)
+    assert (made.draws, made.fidelity) == (loaded.draws, loaded.fidelity) == ("warp", "vitals")
+    write(papers, tmp_path)
+    of_papers = WorldModel.load(tmp_path)
+    assert (of_papers.draws, of_papers.fidelity) == ("diffusion", "strip"), (
+        "nothing is said of a strip before it is drawn"
+    )
+    assert WorldModel.load(tmp_path, draws="warp").draws == "warp"
 
 
 def test_a_foreign_codec_is_refused(world, tmp_path):
