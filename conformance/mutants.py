@@ -47,10 +47,11 @@ PARTS = {
     "world_model": "ecg_gym/world_model",
     "waveform": "ecg_gym/waveform",
 }
+ALWAYS = ("tests/test_dataclasses.py",)  # looks at every module's text, in a second
 LAST = ("tests/envs", "tests/planners")  # what a mutant meets last
 SECONDS = 420.0  # to compile, beside three times what a stage takes; a mutant that takes longer hangs, and is dead
-FEW, MOST = 12.0, 24  # seconds and files of tests that a process collects at first, before it begins with more
-BUDGET = 90.0  # seconds of tests, without a mutation, that a mutant meets at most: the nearest
+FEW, MOST = 12.0, 16  # seconds and files of tests of the first process
+BUDGET = 60.0  # seconds of tests, without a mutation, that a mutant meets at most: the nearest
 GOAL = 0.9
 KINDS = (  # an operator is replaced by one of its own kind
     {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"},
@@ -79,8 +80,8 @@ def main() -> int:
     rows = {key(row): row for row in read(out / "rows.jsonl")}
     if options.again:
         rows = {place: row for place, row in rows.items() if row["outcome"] != "survived"}
-    seconds = baseline(tree, out, sorted({test for mutant in chosen for tests in nearest(mutant["module"], tree)
-                                          for test in tests}))  # fmt: skip
+    tests = {test for mutant in chosen for test in nearest(mutant["module"], tree)}
+    seconds = baseline(tree, out, sorted(tests))
     with progress_bar() as progress:
         for mutant in progress.track(chosen, description="mutants"):
             if key(mutant) in rows:
@@ -206,35 +207,28 @@ def annotated(parsed: ast.Module) -> set[tuple[int, int]]:
 # --- the tests ----------------------------------------------------------------------------------------------------
 
 
-def nearest(module: str, tree: Path, seconds: Mapping[str, float] = MappingProxyType({})) -> list[list[str]]:
-    """Files of tests in stages, the shortest first: of the module's name; that import it; of its package; the last."""
+def nearest(module: str, tree: Path, seconds: Mapping[str, float] = MappingProxyType({})) -> list[str]:
+    """Files of tests: of the module's name, that import it, of its package, the last; each kind the shortest first."""
     path = Path(module)
     package = path.parts[0] if path.parts[0] == "planners" else path.parts[1].removesuffix(".py")
     dotted = ".".join(path.with_suffix("").parts)
     tests = [test for test in (tree / "tests").rglob("test_*.py") if tree / "tests" / "training" not in test.parents]
     own = [test for test in tests if test.name == f"test_{path.stem}.py" and package in (*test.parent.parts, path.stem)]
-    stages = [own, [test for test in tests if dotted in imports(test)]]
-    stages += [[test for test in tests if tree / folder in test.parents] for folder in (f"tests/{package}", *LAST)]
-    result: list[list[str]] = []
-    for stage in stages:
-        names = {test.relative_to(tree).as_posix() for test in stage} - {name for names in result for name in names}
-        ordered = sorted(names, key=lambda name: (seconds.get(name, 0.0), name))
-        few = sum(total <= FEW for total in accumulate(seconds.get(name, 0.0) for name in ordered[:MOST]))
-        result += [part for part in (ordered[:few], ordered[few:]) if part]
+    kinds = [own, [tree / name for name in ALWAYS], [test for test in tests if dotted in imports(test)]]
+    kinds += [[test for test in tests if tree / folder in test.parents] for folder in (f"tests/{package}", *LAST)]
+    result: list[str] = []
+    for kind in kinds:
+        names = {test.relative_to(tree).as_posix() for test in kind} - {*result}
+        result += sorted(names, key=lambda name: (seconds.get(name, 0.0), name))
     return result
 
 
-def within(stages: list[list[str]], seconds: Mapping[str, float], budget: float) -> Iterator[list[str]]:
-    """The stages as far as they fit into so many seconds; at least the first file."""
-    spent = 0.0
-    for stage in stages:
-        part = []
-        for name in stage:
-            spent += seconds[name]
-            if spent <= budget or spent == seconds[name]:
-                part.append(name)
-        if part:
-            yield part
+def stages(tests: list[str], seconds: Mapping[str, float], budget: float) -> list[list[str]]:
+    """The tests as far as they fit into so many seconds, in two processes: what is quick is not kept waiting."""
+    upto = list(accumulate(seconds[name] for name in tests))
+    some = max(1, sum(total <= budget for total in upto))
+    few = max(1, sum(total <= FEW for total in upto[:MOST]))
+    return [part for part in (tests[:few], tests[few:some]) if part]
 
 
 @cache
@@ -280,7 +274,7 @@ def meet(mutant: dict[str, Any], tree: Path, out: Path, seconds: dict[str, float
             line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++")
         )
         environment = {"NUMBA_CACHE_DIR": str(compiled_before(mutant, tree, out))}
-        for tests in within(nearest(mutant["module"], tree, seconds), seconds, budget):
+        for tests in stages(nearest(mutant["module"], tree, seconds), seconds, budget):
             if code := pytest(tests, tree, environment, SECONDS + 3 * sum(seconds[test] for test in tests)):
                 outcome = "timeout" if code == -signal.SIGKILL else "killed"
                 break
