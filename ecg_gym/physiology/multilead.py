@@ -34,6 +34,7 @@ LANDMARKS = ("p_onset", "p_end", "qrs_onset", "r", "qrs_end", "t_onset", "t_peak
 EVERY = 2  # of the samples of the typical beat (500 Hz) are kept
 FIRST_S, LAST_S = -0.5, 0.78  # the typical beat around its R
 TIME_S = np.arange(round(FIRST_S * RATE_HZ), round(LAST_S * RATE_HZ), EVERY) / RATE_HZ
+BEFORE_QRS_S = 0.02  # [s] in which what is left over of a beat sets in, where there is no P wave
 CHUNK = 64  # strips at a time: larger ones fall out of the cache
 _USUAL_S = (-0.19, -0.04, 0.0, 0.05, 0.27, 0.35)  # landmarks that were not found; only a place to stand for a stretch
 
@@ -315,9 +316,13 @@ def _to_the_end(beats_s: np.ndarray) -> np.ndarray:
 
 
 def _without_p(fit: LeadFit, lost: np.ndarray) -> LeadFit:
-    """The fit without P waves in the rows ``lost (B,)``."""
+    """The fit without P waves in the rows ``lost (B,)``: what the waves leave over before the QRS goes too, for it is
+    the same at every beat, as a P wave is.
+    """
     gone = lost[:, None] & (fit.role == "P")
-    return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv))
+    stays = np.clip((TIME_S - fit.landmarks_s[:, [2]]) / BEFORE_QRS_S + 1, 0, 1)
+    residual = fit.residual_mv * np.where(lost[:, None], stays, 1.0)[:, None].astype(np.float32)
+    return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv), residual_mv=residual)
 
 
 def _moved(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

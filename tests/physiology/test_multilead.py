@@ -27,6 +27,7 @@ from ecg_gym.physiology import (
     multilead,
     target_after,
 )
+from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform import Intervals, measure
 from ecg_gym.waveform.beats import RATE_HZ
 
@@ -163,6 +164,21 @@ def test_heights_follow_what_is_asked(person) -> None:
     assert after.t_amplitude_mv[0] == pytest.approx(0.5 * own.t_amplitude_mv[0], rel=0.03)
     assert after.r_amplitude_mv[0] == pytest.approx(own.r_amplitude_mv[0], rel=0.03)
     assert not seen(limb_from_independent(anchor_traces(fit, {}, even(0.9), p_present=np.array([False])))).p_present[0]
+
+
+def test_where_no_p_wave_is_asked_for_nothing_is_left_before_the_qrs() -> None:
+    hearts = VirtualPatient().initial(12, np.random.default_rng(4), rhythm="af_rapid")
+    own = seen(hearts.ecg)
+    fit = fit_leads(hearts.ecg, own)
+    rows = np.flatnonzero(fit.drawable & ~own.p_present)
+    assert len(rows) >= 8
+    rng = np.random.default_rng(0)
+    beats = draw_beats([rng] * len(rows), own.hr_bpm[rows], own.rr_sd_ms[rows], np.zeros(len(rows), bool))
+    drawn = anchor_traces(fit[rows], {}, beats, p_present=np.zeros(len(rows), bool), abstain=False)
+    shown = seen(limb_from_independent(drawn))
+    assert shown.p_present.mean() <= 0.1  # a quarter before what is left over went too
+    with_qrs = anchor_traces(fit[rows], {}, beats, abstain=False)
+    np.testing.assert_allclose(np.abs(drawn).max(-1), np.abs(with_qrs).max(-1), rtol=0.15, atol=0.1)
 
 
 def test_beats_come_when_they_are_asked_for(person) -> None:

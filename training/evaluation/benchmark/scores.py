@@ -43,6 +43,13 @@ def load_anchors(evaluation: Evaluation, path: Path = ANCHORS) -> dict[str, Anch
     return {name: _anchors(row) for name, row in document["scenarios"].items()}
 
 
+def gaps(path: Path = ANCHORS) -> dict[str, float]:
+    """How far the top anchor stands above random [risk-hours per episode], by scenario: a scale for differences."""
+    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["scenarios"] if path.is_file() else {}
+    ends = {name: _anchors(row) for name, row in rows.items()}
+    return {name: row.high.mean - row.low.mean for name, row in ends.items()}
+
+
 def _anchors(row: Mapping[str, Mapping[str, Any]]) -> Anchors:
     ends = {name: Anchor(-v["risk_hours"], v["standard_error"], v["n"]) for name, v in row.items()}
     top = max((name for name in ends if name != "random"), key=lambda name: ends[name].mean)

@@ -3,7 +3,8 @@
 People of every rhythm, two steps of random treatment behind them, are read both ways: ``vitals`` is what the virtual
 patient says without a strip, ``strip`` what is measured on the strip it would have drawn. A bias is the mean difference
 over those that both could read; beside the SD of the difference stands the repeatability, the SD of two measurements of
-one person. Returns are those of fixed policies in every scenario, the same seeds in both.
+one person. Returns are minus the risk-hours of fixed policies in every scenario, the same seeds in both, beside the gap
+from random choice to the top anchor of the benchmark there.
 """
 
 from __future__ import annotations
@@ -45,14 +46,15 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
     rows = readings(size, progress)
     returns = policy_returns(size, progress)
     strip, vitals = (np.array([row[name] for row in returns]) for name in ("strip", "vitals"))
-    gap = np.array([row["gap"] for row in returns])
+    share = (vitals - strip) / np.array([row["gap"] for row in returns])
     biases = [abs(row["bias"]) for row in rows["readings"] if row["n"] >= 10 and row["reading"] != "risk"]
     values = {
         "largest_bias": max(biases, default=None),
         "share_of_biases_within_2": float(np.mean(np.array(biases) <= 2)) if biases else None,
         "risk_correlation": rows["risk_correlation"],
         "returns_rank_correlation": float(spearmanr(strip, vitals).statistic),
-        "returns_difference_of_gap": float(np.mean(np.abs(vitals - strip)) / np.mean(gap)),
+        "returns_difference_of_gap": float(np.mean(share)),
+        "returns_absolute_difference_of_gap": float(np.mean(np.abs(share))),
     }
     return {
         "study": "fidelity",
@@ -119,22 +121,25 @@ def _trimmed(x: np.ndarray) -> np.ndarray:
 
 
 def policy_returns(size: Size, progress: Callable[[], None]) -> list[dict[str, Any]]:
-    """Mean undiscounted returns of fixed policies, with strips and without, the same patients in both."""
+    """Mean returns of fixed policies, with strips and without, the same patients in both [risk-hours, less is worse]."""
     import gymnasium as gym
 
     from ecg_gym.envs.scenarios import load_scenarios
+    from training.evaluation.benchmark.scores import gaps
+
+    scale = gaps()
 
     rows = []
     for scenario in list(load_scenarios())[: size.scenarios]:
         means: dict[str, list[float]] = {}
         for fidelity in ("strip", "vitals"):
             envs: Any = gym.make_vec("ECGInterventionOracle-v0", num_envs=size.episodes, scenario=scenario,
-                                fidelity=fidelity, risk="limits")  # fmt: skip
+                                     fidelity=fidelity)  # fmt: skip
             menu = len(envs.unwrapped.menu)
             entries = np.unique(np.linspace(0, menu - 1, POLICIES).round().astype(int))
             means[fidelity] = [_mean_return(envs, int(entry)) for entry in entries]
             progress()
-        gap = max(means["strip"]) - min(means["strip"])
+        gap = scale.get(scenario, max(means["strip"]) - min(means["strip"]))
         for k, (strip, vitals) in enumerate(zip(means["strip"], means["vitals"])):
             rows.append({"scenario": scenario, "entry": int(entries[k]), "strip": strip, "vitals": vitals, "gap": gap})
     return rows
@@ -144,9 +149,10 @@ def _mean_return(envs: Any, entry: int) -> float:
     """One episode of every row: ``entry`` wherever it is allowed."""
     _, info = envs.reset(seed=1000)
     total, over = np.zeros(envs.num_envs), np.zeros(envs.num_envs, bool)
+    hours = np.broadcast_to(envs.unwrapped.episode.state.dt_hours, envs.num_envs)
     while not over.all():
         action = np.where(info["action_mask"][:, entry] > 0, entry, 0)
         _, reward, terminated, truncated, info = envs.step(action)
-        total += np.where(over, 0.0, reward)
+        total += np.where(over, 0.0, reward * hours)
         over |= terminated | truncated
     return float(total.mean())
