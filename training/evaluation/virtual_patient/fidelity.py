@@ -121,7 +121,7 @@ def _trimmed(x: np.ndarray) -> np.ndarray:
 
 
 def policy_returns(size: Size, progress: Callable[[], None]) -> list[dict[str, Any]]:
-    """Mean returns of fixed policies, with strips and without, the same patients in both [risk-hours, less is worse]."""
+    """Mean returns of fixed policies, with strips and without, the same patients in both [-risk-hours]."""
     import gymnasium as gym
 
     from ecg_gym.envs.scenarios import load_scenarios
