@@ -62,6 +62,7 @@ def prepare(
     given_words: Sequence[str] = (),
     drugs_words: str | None = None,
     model_path: Path | None = None,
+    world_name: str = "model",
     allow_missing_leads: bool = False,
     preset: str = "default",
     all_drugs: bool = False,
@@ -75,12 +76,14 @@ def prepare(
 
     ``scenario`` lends conditions, doses already given and the drugs on offer; explicit words win over it, and both
     win over the record's header. Drugs in ``drugs_words``, or the whole menu with ``all_drugs``, are candidates even
-    without an indication. ``fix_leads``, ``rate_hz`` [Hz] and ``leads`` are ``read_record``'s. ``preset="paper"``
+    without an indication. ``world_name`` is one of ``ecg_gym.envs.loading``; ``model_path`` and ``preset`` are for
+    ``"model"`` only. ``fix_leads``, ``rate_hz`` [Hz] and ``leads`` are ``read_record``'s. ``preset="paper"``
     samples as the paper does: 1,000 ancestral steps. ``judge_name`` is an imported network that gives a second opinion.
     With ``proposing`` the candidates are what a proposer proposes and the rules let through.
 
     Raises ValueError or FileNotFoundError with a three-part message for everything a user can get wrong.
     """
+    from ecg_gym.envs.loading import load_world
     from ecg_gym.envs.scenarios import scenario_named
     from ecg_gym.foreign.judges import judge_named
     from ecg_gym.risk import RiskModel
@@ -91,6 +94,10 @@ def prepare(
         raise ValueError("--all-drugs and --drugs were both given; expected one of them; leave one out")
     if proposing is not None and (all_drugs or drugs_words is not None):
         raise ValueError("--proposer was given with --drugs or --all-drugs; expected one of them; leave one out")
+    if world_name != "model" and (model_path is not None or preset != "default"):
+        raise ValueError(
+            f"--world {world_name} was given with --model or --paper; expected --world model with them; leave one out"
+        )
     if proposing is not None:
         check_name(proposing.words, proposing.client is not None)
     judge = None if judge_name is None else judge_named(judge_name)
@@ -106,7 +113,8 @@ def prepare(
         patient = parse_patient(patient_words, patient)
     given = tuple(sorted((*given, *parse_given(given_words, patient))))
     candidates = parse_candidates(drugs, patient)
-    world = WorldModel.load(model_path, sampler="ddpm" if preset == "paper" else None)
+    sampler = "ddpm" if preset == "paper" else None
+    world = load_world(world_name) if world_name != "model" else WorldModel.load(model_path, sampler=sampler)
     risk = RiskModel.load()
     state = world.observe(record.ecg, patient, given)
     facts = facts_of_record(record.ecg, patient, state, risk, world)

@@ -27,7 +27,6 @@ from ecg_gym.tissue.model import (
 )
 from ecg_gym.tissue.reactions import REACTIONS, reaction
 from ecg_gym.tissue.recording import STIMULUS_MS, STIMULUS_PER_MS
-from ecg_gym.tissue.scalars import tanh
 
 LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 NEURAL = REACTIONS.index("neural")
@@ -115,6 +114,21 @@ def _layers(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @compiled_exact
+def _bend(x: np.ndarray) -> None:
+    """tanh of every element, in place, right to 1e-9: the fraction of Lambert on an eighth of x, doubled three times.
+
+    Nothing but arithmetic, so that several elements are worked out at once.
+    """
+    for j in range(len(x)):
+        t = min(max(x[j], -12.0), 12.0) * 0.125
+        q = t * t
+        t *= (135135.0 + q * (17325.0 + q * (378.0 + q))) / (135135.0 + q * (62370.0 + q * (3150.0 + q * 28.0)))
+        t = 2.0 * t / (1.0 + t * t)
+        t = 2.0 * t / (1.0 + t * t)
+        x[j] = 2.0 * t / (1.0 + t * t)
+
+
+@compiled_exact
 def _network(
     x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray, w3: np.ndarray, b3: np.ndarray,
     first: np.ndarray, second: np.ndarray, out: np.ndarray,
@@ -127,41 +141,47 @@ def _network(
     for k in range(len(x)):
         for j in range(width):
             first[j] += x[k] * w1[k, j]
+    _bend(first)
     for k in range(width):
-        first[k] = tanh(first[k])
         for j in range(width):
             second[j] += first[k] * w2[k, j]
+    _bend(second)
     for m in range(len(out)):
         out[m] = b3[m]
     for k in range(width):
-        second[k] = tanh(second[k])
         for m in range(len(out)):
             out[m] += second[k] * w3[k, m]
 
 
 @compiled_exact
 def _network_back(
-    x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray, first: np.ndarray, second: np.ndarray,
+    x: np.ndarray, w1: np.ndarray, w2t: np.ndarray, w3: np.ndarray, first: np.ndarray, second: np.ndarray,
     slope: np.ndarray, dx: np.ndarray, d1: np.ndarray, d2: np.ndarray, g1: np.ndarray, h1: np.ndarray, g2: np.ndarray,
     h2: np.ndarray, g3: np.ndarray, h3: np.ndarray,
 ) -> None:  # fmt: skip
-    """Gradient to the inputs into ``dx``, to the weights added to ``g``, to the biases added to ``h``."""
+    """Gradient to the inputs into ``dx``, to the weights added to ``g``, to the biases added to ``h``.
+
+    ``w2t`` is the second matrix transposed: every inner loop then runs along memory and adds to different numbers.
+    """
     width = len(d1)
+    for j in range(width):
+        d1[j] = d2[j] = 0.0
     for m in range(len(slope)):
         h3[m] += slope[m]
-    for j in range(width):
-        total = 0.0
-        for m in range(len(slope)):
+        for j in range(width):
             g3[j, m] += second[j] * slope[m]
-            total += w3[j, m] * slope[m]
-        d2[j] = total * (1.0 - second[j] * second[j])
+            d2[j] += w3[j, m] * slope[m]
+    for j in range(width):
+        d2[j] *= 1.0 - second[j] * second[j]
         h2[j] += d2[j]
+    for j in range(width):
+        for k in range(width):
+            d1[k] += w2t[j, k] * d2[j]
     for k in range(width):
-        total = 0.0
         for j in range(width):
             g2[k, j] += first[k] * d2[j]
-            total += w2[k, j] * d2[j]
-        d1[k] = total * (1.0 - first[k] * first[k])
+    for k in range(width):
+        d1[k] *= 1.0 - first[k] * first[k]
         h1[k] += d1[k]
     for k in range(len(x)):
         total = 0.0
@@ -254,7 +274,7 @@ def _backward(
     base, moved, local = np.empty(size), np.empty(size), np.empty((size, size + kr))
     f, h, zero = np.zeros(n), np.empty(size - 1), np.zeros(outputs)
     sub, flow = np.empty((parts, n)), np.empty(n)
-    to_u, to_h = np.empty(n), np.empty((n, size - 1))
+    to_u, to_h, w2t = np.empty(n), np.empty((n, size - 1)), np.ascontiguousarray(w2.T)
     for b in range(beats):
         to_u[:], to_h[:] = 0.0, 0.0
         for step in range(steps - 2, -1, -1):
@@ -295,7 +315,7 @@ def _backward(
                     zero[1] -= pull[1]
                 else:
                     pull[0] = RESIDUAL_SCALE * (f[i] + 2.0 * share * RESIDUAL_SCALE * out[0] / (n * beats))
-                _network_back(x, w1, w2, w3, first, second, pull, dx, d1, d2, g1, h1, g2, h2, g3, h3)
+                _network_back(x, w1, w2t, w3, first, second, pull, dx, d1, d2, g1, h1, g2, h2, g3, h3)
                 for k in range(code.shape[1]):
                     to_code[i, k] += dx[2 + k]
                 if which == NEURAL:
@@ -326,4 +346,4 @@ def _backward(
     if which == NEURAL:  # what the network gives at rest is taken off everywhere
         x[:] = 0.0
         _network(x, w1, b1, w2, b2, w3, b3, first, second, out)
-        _network_back(x, w1, w2, w3, first, second, zero, dx, d1, d2, g1, h1, g2, h2, g3, h3)
+        _network_back(x, w1, w2t, w3, first, second, zero, dx, d1, d2, g1, h1, g2, h2, g3, h3)

@@ -44,8 +44,8 @@ class Protocol:
     split: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((0, 1), (2,), (3,))
 
 
-VENTRICLES = Protocol(duration_ms=960.0, latest_s2_ms=520.0, disc=2.5)  # for the biventricular graph, which takes
-# 100 to 220 ms to activate from one site
+# for the biventricular graph, which takes 100 to 220 ms to activate from one site; one protocol of it is long to fit
+VENTRICLES = Protocol(duration_ms=960.0, latest_s2_ms=520.0, disc=2.5, split=((0,), (1,), (2,)))
 
 
 def hearts(
@@ -97,9 +97,10 @@ def draw(name: str, graph: Graph, generators: Sequence[np.random.Generator], pro
 def _pacing(
     graph: Graph, rng: np.random.Generator, protocol: Protocol
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Four protocols: the nodes of S1 and of S2, each a small disc somewhere."""
+    """For every protocol the nodes of S1 and of S2, each a small disc somewhere."""
+    count = sum(map(len, protocol.split))
     gap = protocol.disc * float(np.median(np.sort(_distances(graph), axis=1)[:, 1]))
-    return [tuple(_disc(graph, int(rng.integers(len(graph))), gap) for _ in range(2)) for _ in range(4)]  # type: ignore[misc]
+    return [tuple(_disc(graph, int(rng.integers(len(graph))), gap) for _ in range(2)) for _ in range(count)]  # type: ignore[misc]
 
 
 def _distances(graph: Graph) -> np.ndarray:

@@ -37,8 +37,8 @@ def test_voltages_and_gradients_are_those_of_tensors(spec: Spec, more: float) ->
         outcomes.append((u.detach(), share.detach(), {name: leaf.grad for name, leaf in leaves.items()}))
     (u, share, slow), (v, ratio, fast) = outcomes
     assert float(u.max()) > 0.5  # a wave
-    torch.testing.assert_close(v, u, atol=1e-9, rtol=0)
-    torch.testing.assert_close(ratio.double(), share.double(), atol=1e-9, rtol=1e-6)
+    torch.testing.assert_close(v, u, atol=1e-8, rtol=0)
+    torch.testing.assert_close(ratio.double(), share.double(), atol=1e-9, rtol=1e-5)
     for name, gradient in slow.items():
         if gradient is not None:
             assert float((fast[name] - gradient).abs().max()) < 1e-3 * float(gradient.abs().max().clamp(min=1e-9)), name

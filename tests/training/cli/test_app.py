@@ -81,6 +81,18 @@ def test_a_record_becomes_a_ranked_plan_and_a_picture(tmp_path: Path) -> None:
     assert json.loads(again.stdout) == document
 
 
+def test_a_plan_in_the_world_of_a_fitted_tissue(tmp_path: Path) -> None:
+    words = ("plan", DEMO, "--scenario", SCENARIO, "--drugs", "diltiazem", "--world", "tissue")
+    result = run(*words, "--samples", 2, "--out", tmp_path / "plan", "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    document = json.loads(result.stdout)
+    assert document["model_sha256"] == ""  # no weights imagined it
+    names = [row["treatment"] for row in document["candidates"]]
+    assert "watch and wait" in names
+    assert any(name.startswith("diltiazem") for name in names)
+    refused(run(*words, "--model", tmp_path, "--out", tmp_path / "no"), tmp_path / "no", "--world tissue", "--model")
+
+
 def test_a_proposer_a_second_opinion_and_a_choice_go_into_the_plan(tmp_path: Path) -> None:
     judge, out = tmp_path / "judge.safetensors", tmp_path / "plan"
     network = FounderNet(FounderConfig(widths=(8, 12), blocks=(1, 1), group_width=4))
