@@ -46,6 +46,7 @@ from ecg_gym.virtual_patient.columns import (
     modulation_row,
 )
 from ecg_gym.virtual_patient.columns import words as known_words
+from ecg_gym.virtual_patient.decided import decide
 from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
 from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation, slot_of
 from ecg_gym.virtual_patient.heart import Heart, draw_heart, poses
@@ -182,6 +183,8 @@ class VirtualPatient:
             errors(), cuff(), hearts, state.inner["now"], state.inner["strip"], state.alive, view, findings,
             look.intervals, look.probabilities,
         )  # fmt: skip
+        if findings:
+            decide(look)
         return look
 
     def pressure(self, state: State) -> np.ndarray:

@@ -17,8 +17,11 @@ import numpy as np
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State
 from ecg_gym.envs.observability import Tier, seen, tier_named
 from ecg_gym.io import atomic_write
+from ecg_gym.look import READ
 from ecg_gym.pharmacology import FORMULARY
+from ecg_gym.risk.aggregate import ROWS
 from ecg_gym.risk.classifier import Findings
+from ecg_gym.risk.margins import LARGEST, STEEPNESS
 from ecg_gym.virtual_patient import VirtualPatient, columns
 from ecg_gym.virtual_patient.columns import FIRST_MINUTE, FIRST_SHOWN, FIRST_USUAL, NOISE, R_GAIN
 from ecg_gym.virtual_patient.kernel import _ATRIAL, minute_of, rhythm_table
@@ -42,6 +45,7 @@ FEWEST = 12  # strips of a group that has errors of its own; smaller ones share 
 TRIM = 0.01  # share of errors at either end that is left out: wild ones
 RIDGE = 1.0
 LARGEST_LOGIT = 8.0
+N_RHYTHMS = 24  # features of the head: one for each rhythm first
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,14 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
             features_of(hearts[b], now[b], x[b])
             rows["group"].append(group_of(hearts[b], now[b]))
         rows["person"].append(1000 * (k // 2) + np.arange(len(state)))
-        rows["shown"].append(now[:, FIRST_SHOWN:FIRST_USUAL])
+        rows["truth"].append(now[:, FIRST_SHOWN:FIRST_USUAL])
         rows["gain"].append(hearts[:, R_GAIN])
         rows["poor"].append(hearts[:, NOISE] > POOR_NOISE)
         rows["features"].append(x)
         rows["logits"].append(np.clip(np.log(odds / (1 - odds)), -LARGEST_LOGIT, LARGEST_LOGIT))
         progress()
     table = Intervals.from_rows([row for row, _ in measured], [why for _, why in measured])
-    whole = {name: np.concatenate(rows[name]) for name in ("person", "shown", "gain", "poor", "features", "logits")}
+    whole = {name: np.concatenate(rows[name]) for name in ("person", "truth", "gain", "poor", "features", "logits")}
     return Sample(group=np.array(rows["group"]), measured=table, **whole)
 
 
@@ -164,12 +168,20 @@ def fit(size: Size | None = None, progress: Callable[[], None] = lambda: None) -
     out = {name: np.zeros(shape) for name in ("bias", "person", "strip")}
     out |= {"chance": np.zeros((len(VIEWS), groups, len(CHANCES)))}
     out |= {"head": np.zeros((len(VIEWS), N_FEATURES, 17)), "scatter": np.zeros((len(VIEWS), 17))}
+    out["decided"] = decided()
     pairs = states(size)
     for view in range(len(VIEWS)):
         one = sample(pairs, view, classifier, size.seed, progress)
         _fit_errors(one, view, out)
         _fit_head(one, view, out)
     return out
+
+
+def decided() -> np.ndarray:
+    """The findings that an interval alone decides, rows of ``virtual_patient.decided``."""
+    rows = [(i, row.margin) for i, row in enumerate(ROWS) if row.margin is not None and row.margin.defines]
+    return np.array([[i, READ.index(m.quantity), 1 if m.side == "high" else -1, m.at, m.per, LARGEST, STEEPNESS]
+                     for i, m in rows], float)  # fmt: skip
 
 
 def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
@@ -224,7 +236,29 @@ def components(error: np.ndarray, person: np.ndarray) -> tuple[float, float, flo
 def _fit_head(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
     x, y = one.features, one.logits
     head = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
-    out["head"][view], out["scatter"][view] = head, (y - x @ head).std(axis=0)
+    scatter = (y - x @ head).std(axis=0)
+    for rhythm in range(N_RHYTHMS):  # probabilities of each rhythm are right on average, not only their logits
+        rows = np.flatnonzero(x[:, rhythm] > 0)
+        if len(rows) >= FEWEST:
+            head[rhythm] += _shift(x[rows] @ head, scatter, _sigmoid(y[rows]).mean(axis=0))
+    out["head"][view], out["scatter"][view] = head, scatter
+
+
+def _shift(logits: np.ndarray, scatter: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """What to add to ``logits (N, F)`` that scatter by ``(F,)`` so that their probabilities have this mean ``(F,)``."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(11)
+    weights = weights / weights.sum()
+    low, high = np.full(len(mean), -2 * LARGEST_LOGIT), np.full(len(mean), 2 * LARGEST_LOGIT)
+    for _ in range(40):
+        middle = (low + high) / 2
+        spread = logits[..., None] + middle[:, None] + scatter[:, None] * nodes
+        above = (_sigmoid(spread) @ weights).mean(axis=0) > mean
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return (low + high) / 2
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
 
 def save(arrays: dict[str, np.ndarray], path: Path = TABLE) -> None:
