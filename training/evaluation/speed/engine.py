@@ -70,7 +70,7 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
     few = Size(size.turns, max(1, size.calls // 9))
     strips = {}
     for world, id in WORLDS.items():
-        strips[world] = _native(id, 64)
+        strips[world] = _native(id, 64, fidelity="strip")
         name = "native_vs_sync_64" + ("" if world == "oracle" else "_learned")
         add(name, _ratio(strips[world], 64, _single(id), 1, few))
     if size.neurokit:
@@ -123,7 +123,8 @@ def _native(id: str, n: int, **arguments: Any) -> Callable[[], None]:
 
 
 def _single(id: str) -> Callable[[], None]:
-    envs: Any = gym.make_vec(id, num_envs=1, vectorization_mode="sync", vector_kwargs={}, scenario=SCENARIO)
+    how: dict[str, Any] = {"scenario": SCENARIO, "fidelity": "strip"}
+    envs: Any = gym.make_vec(id, num_envs=1, vectorization_mode="sync", vector_kwargs={}, **how)
     return _stepper(envs, lambda: np.stack(envs.call("action_masks")))
 
 
