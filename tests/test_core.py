@@ -167,7 +167,7 @@ def test_rows_are_chosen_in_every_way_numpy_knows(index: object) -> None:
     assert rows.hours.tolist() == expected.tolist()
     assert [patient.age_years for patient in rows.patients] == [20 + i for i in expected]
     assert rows.ecg[:, 0, 0].tolist() == rows.inner["latent"][:, 0].tolist() == expected.tolist()
-    assert a_state(4)[-1].hours.tolist() == [3]
+    assert a_state(4)[-1].hours.tolist() == a_state(4)[np.array(3)].hours.tolist() == [3]
 
 
 def test_parts_take_the_places_they_are_given() -> None:
@@ -214,6 +214,8 @@ def test_strips_of_two_makers_are_drawn_before_they_are_joined() -> None:
     joined = concatenate([one, a_state(2), other])
     assert joined.ecg[:, 0, 0].tolist() == [0, 1, 0, 1, 7, 8]
     assert calls == [2, 2]
+    doubled = a_state(2).replaced(ecg=lambda state: 2 * a_lazy_state(2, calls).replaced(hours=state.hours).ecg)
+    assert concatenate([one, doubled]).ecg[:, 0, 0].tolist() == [0, 1, 0, 2]
     mixed = one.placed([(np.array([0]), a_state(2)[[1]])])
     assert mixed.ecg[:, 0, 0].tolist() == [1, 1]
 
