@@ -123,15 +123,15 @@ def advance(
 
     Raises ``ValueError`` for an entry that is not allowed when ``task.invalid`` is "raise".
     """
-    wanted, streams = np.asarray(entries), row_streams(rngs, len(episode))
-    refused = ~episode.allowed[np.arange(len(episode)), wanted]
+    entry, streams = np.asarray(entries), row_streams(rngs, len(episode))
+    refused = ~episode.allowed[np.arange(len(episode)), entry]
     if task.invalid == "raise" and refused.any():
         row = int(np.flatnonzero(refused)[0])
         raise ValueError(
-            f"action means {task.menu[wanted[row]]}, which is not allowed now; expected an action whose mask is true; "
+            f"action means {task.menu[entry[row]]}, which is not allowed now; expected an action whose mask is true; "
             "look at info['action_mask'] or env.action_masks(), or pass invalid_action='noop'"
         )
-    given, rows = Choice(task.menu, np.where(refused, 0, wanted)), np.arange(len(episode))
+    given, rows = Choice(task.menu, np.where(refused, 0, entry)), np.arange(len(episode))
     beside: Beside | None = None
     if task.samples == 1 and task.fidelity == "vitals" and task.cost:
         state, truths, looks, beside = _with_twins(task, episode, given, streams)
@@ -353,8 +353,8 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     dt = float(task.world.dt_hours) if state.dt_hours is None else state.dt_hours
     hours = np.asarray(state.hours, float)
     left = np.maximum(1 - episode.steps / episode.horizon, 0)
-    drawn = ~np.isnan(episode.blood).all(axis=1)
-    known = np.where(drawn, hours - episode.blood_hours, np.nan)
+    has_labs = ~np.isnan(episode.blood).all(axis=1)
+    known = np.where(has_labs, hours - episode.blood_hours, np.nan)
     blocks = (
         now.table[: len(_RULED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
         people.numbers.T[_PERSONAL], conditions_of(people, layout.conditions),

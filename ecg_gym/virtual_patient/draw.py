@@ -51,8 +51,8 @@ def draw_hearts(
     patients = _people(patients, u, z)
     female = patients.numbers[:, FEMALE] != 0
     table = _rhythm_figures()
-    drawn = np.searchsorted(table["upto"], u[:, 8] * table["upto"][-1], side="right")
-    rhythm = np.where(rhythm != DRAW, rhythm, np.where(healthy, table["sinus"], drawn)).astype(np.int64)
+    place = np.searchsorted(table["upto"], u[:, 8] * table["upto"][-1], side="right")
+    rhythm = np.where(rhythm != DRAW, rhythm, np.where(healthy, table["sinus"], place)).astype(np.int64)
     sinus = _within(usual["sinus_rate_bpm"], table["rate"][table["sinus"]] + table["sd"][table["sinus"]] * z[:, 9])
     path, scars, injured = (_kind(sick[name], u[:, 10 + i]) for i, name in enumerate(("conduction", "scar", "injury")))
     long_qt, patients = _long_qt_ms(sick["long_qt"], patients, z[:, 13], u[:, 14], healthy)
@@ -127,17 +127,17 @@ def _rhythm_figures() -> dict[str, Any]:
 
 def _people(known: Patients, u: np.ndarray, z: np.ndarray) -> Patients:
     """People whose unknown facts are drawn; known ones are kept."""
-    table, drawn = population()["patient"], np.empty_like(known.numbers)
+    table, numbers = population()["patient"], np.empty_like(known.numbers)
     woman = u[:, 1] < 0.5
     age = table["age_years"]
-    drawn[:, _AGE] = np.round(age["low"] + (age["high"] - age["low"]) * u[:, 0])
-    drawn[:, FEMALE] = woman
+    numbers[:, _AGE] = np.round(age["low"] + (age["high"] - age["low"]) * u[:, 0])
+    numbers[:, FEMALE] = woman
     for column, digits in ((_WEIGHT, 1), (_HEIGHT, 0), (_POTASSIUM, 2), (_MAGNESIUM, 2), (_CALCIUM, 2)):
-        drawn[:, column] = np.round(_normal(table[NUMBERS[column]], z[:, 1 + column], woman), digits)
+        numbers[:, column] = np.round(_normal(table[NUMBERS[column]], z[:, 1 + column], woman), digits)
     kidney = table["creatinine_clearance"]
-    mean = kidney["mean"] + kidney["per_year"] * np.maximum(0, drawn[:, _AGE] - kidney["from_years"])
-    drawn[:, _KIDNEY] = _within(kidney, mean + kidney["sd"] * z[:, 7])
-    return Patients(np.where(np.isnan(known.numbers), drawn, known.numbers), known.group)
+    mean = kidney["mean"] + kidney["per_year"] * np.maximum(0, numbers[:, _AGE] - kidney["from_years"])
+    numbers[:, _KIDNEY] = _within(kidney, mean + kidney["sd"] * z[:, 7])
+    return Patients(np.where(np.isnan(known.numbers), numbers, known.numbers), known.group)
 
 
 def _long_qt_ms(

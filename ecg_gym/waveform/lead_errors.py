@@ -100,17 +100,17 @@ def _explanation(signal: np.ndarray, limb: Sequence[str]) -> LeadError:
     if best <= OBEYS and best < RESTORES * now and second > max(OBEYS, 2 * best):
         done = f"{leads[0]} and {leads[1]} are exchanged" if kind == "exchanged" else f"{leads[0]} is upside down"
         return LeadError(kind, leads, f"limb leads contradict each other: {done} (Einthoven, Goldberger)", True)
-    said = f"limb leads contradict each other by {100 * now:.0f} % of their size, and no single exchange explains it"
-    return LeadError("contradiction", tuple(limb), said, False)
+    reason = f"limb leads contradict each other by {100 * now:.0f} % of their size, and no single exchange explains it"
+    return LeadError("contradiction", tuple(limb), reason, False)
 
 
 def _arms(beats: Mapping[str, np.ndarray]) -> list[LeadError]:
     """Reversed arm electrodes: lead I upside down against V6, while aVR points with it."""
     if _alike(beats["I"], beats["V6"]) < REVERSED and _alike(-(beats["I"] + beats["II"]), beats["V6"]) > 0:
-        said = (
+        reason = (
             "lead I is upside down against V6 and aVR is not: are the arm electrodes reversed (or is it dextrocardia)?"
         )
-        return [LeadError("arms", ("I", "II", "III", "aVR", "aVL"), said, False)]
+        return [LeadError("arms", ("I", "II", "III", "aVR", "aVL"), reason, False)]
     return []
 
 
@@ -138,8 +138,8 @@ def _chest(beats: Mapping[str, np.ndarray]) -> list[LeadError]:
         trials.append((_way([beats[lead] for lead in order]), (CHEST[i], CHEST[j])))
     shortest, pair = min(trials)
     if shortest < SHORTER * usual:
-        said = f"the chest leads change from V1 to V6 in leaps; are {pair[0]} and {pair[1]} exchanged?"
-        return [LeadError("exchanged", pair, said, False)]
+        reason = f"the chest leads change from V1 to V6 in leaps; are {pair[0]} and {pair[1]} exchanged?"
+        return [LeadError("exchanged", pair, reason, False)]
     return []
 
 

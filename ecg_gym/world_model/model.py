@@ -305,7 +305,7 @@ class WorldModel:
         add to a clean reading of the virtual patient. Without ``findings`` nobody judges them. Weights whose interval
         model has no head for findings say those of the strip that was recorded last.
         """
-        look = _said(state.inner["observed"], state.inner["findings"] if findings else None, state.inner["pressure"])
+        look = _look_of(state.inner["observed"], state.inner["findings"] if findings else None, state.inner["pressure"])
         if seen is None or seen[0].clear:
             return look
         from ecg_gym.virtual_patient.blurred import blurred
@@ -315,7 +315,7 @@ class WorldModel:
 
     def first_look(self, state: State) -> reading.Look:
         """What was read off each person's first strip."""
-        return _said(state.inner["home_observed"], state.inner["home_findings"], state.inner["home_pressure"])
+        return _look_of(state.inner["home_observed"], state.inner["home_findings"], state.inner["home_pressure"])
 
     def latents(self, state: State) -> np.ndarray:
         """The latents ``(B, C, 128)`` of the strips of a state."""
@@ -325,20 +325,20 @@ class WorldModel:
         """The living rows of a step, with the inner values that change."""
         board, ending = average_people.follow(doses, before.patients, before.hours, hours)
         last, chance = _last(before), Chance.of(streams)
-        told = board if self.believed is None else self.believed(last.board, board)
+        exposure = board if self.believed is None else self.believed(last.board, board)
         later = before.replaced(ecg=self.drawing, taken=doses, hours=hours)
         inner = {**later.inner, "board": board, "hours": hours, "key": chance.key}
         inner["record"] = np.full(len(hours), None, object)
         if self.forecaster.prognosis is not None:
-            said = self._foretell(before, told, hours, ending * can_end(last.observed), chance)
-            inner["observed"] = np.where(said.survives[:, None], said.observed, np.nan).astype(np.float32)
-            inner["findings"] = np.where(said.survives[:, None], said.findings, np.nan).astype(np.float32)
-            inner["pressure"] = np.where(said.survives, said.pressure, np.nan)
-            later = later.replaced(alive=said.survives, inner=inner)
+            forecast = self._foretell(before, exposure, hours, ending * can_end(last.observed), chance)
+            inner["observed"] = np.where(forecast.survives[:, None], forecast.observed, np.nan).astype(np.float32)
+            inner["findings"] = np.where(forecast.survives[:, None], forecast.findings, np.nan).astype(np.float32)
+            inner["pressure"] = np.where(forecast.survives, forecast.pressure, np.nan)
+            later = later.replaced(alive=forecast.survives, inner=inner)
             if self.reference == "last":
                 later = self._chained(before, later)
         else:
-            later = self._papers(before, later.replaced(inner=inner), told)
+            later = self._papers(before, later.replaced(inner=inner), exposure)
         now = _look(later.inner)
         return later.replaced(
             inner={**later.inner, "memory": remembered(before.inner["memory"], _home(before), last, now)}
@@ -400,10 +400,10 @@ class WorldModel:
         columns = (reference, condition, epk.trace_mv, strength)
         known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
         latent = drawing.sample(known, [np.random.default_rng(int(key)) for key in later.inner["key"]])
-        drawn = drawing.decode(latent)
+        decoded = drawing.decode(latent)
         inner = dict(later.inner)
-        inner["record"] = _records(drawn, latent.numpy())
-        inner["observed"], inner["findings"] = observe_strips(drawn).astype(np.float32), self._findings(drawn)
+        inner["record"] = _records(decoded, latent.numpy())
+        inner["observed"], inner["findings"] = observe_strips(decoded).astype(np.float32), self._findings(decoded)
         inner["pressure"] = np.full(n, np.nan)
         return later.replaced(inner=inner, alive=np.ones(n, bool))
 
@@ -479,9 +479,9 @@ class WorldModel:
         """The state of people who have been seen once."""
         home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "board", "hours", "pressure")}
         inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(who))}
-        shown: Any = self.drawing
+        draw: Any = self.drawing
         return State(
-            shown, Patients.of(who.patients), Doses.of(who.taken), seen["hours"].copy(), np.array(who.alive, bool),
+            draw, Patients.of(who.patients), Doses.of(who.taken), seen["hours"].copy(), np.array(who.alive, bool),
             inner, who.dt_hours,
         )  # fmt: skip
 
@@ -507,7 +507,7 @@ def _records(strips: np.ndarray, latents: np.ndarray) -> np.ndarray:
     return records
 
 
-def _said(observed: np.ndarray, findings: np.ndarray | None, pressure: np.ndarray) -> reading.Look:
+def _look_of(observed: np.ndarray, findings: np.ndarray | None, pressure: np.ndarray) -> reading.Look:
     """Measurements ``(B, len(OBSERVED))``, findings ``(B, 17)`` and pressure ``(B,)`` [mmHg] as a reading."""
     look = reading.Look.empty(len(observed))
     for i, name in enumerate(READ):

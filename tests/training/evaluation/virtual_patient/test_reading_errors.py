@@ -30,8 +30,8 @@ def test_a_shift_makes_probabilities_right_on_average():
     rng = np.random.default_rng(0)
     logits, scatter, mean = rng.normal(size=(200, 2)), np.array([0.5, 2.0]), np.array([0.01, 0.7])
     shifted = logits + reading_errors._shift(logits, scatter, mean)
-    drawn = shifted[..., None] + scatter[:, None] * rng.standard_normal((200, 2, 4000))
-    np.testing.assert_allclose(reading_errors._sigmoid(drawn).mean(axis=(0, 2)), mean, atol=0.005)
+    logits = shifted[..., None] + scatter[:, None] * rng.standard_normal((200, 2, 4000))
+    np.testing.assert_allclose(reading_errors._sigmoid(logits).mean(axis=(0, 2)), mean, atol=0.005)
 
 
 def test_components_of_an_error():
