@@ -48,6 +48,7 @@ class LeadFit:
     gain_mv: np.ndarray  # (B, 8, W) [mV]
     residual_mv: np.ndarray  # (B, 8, n) float32 [mV] at TIME_S, what the waves leave over of the typical beat
     baseline_mv: np.ndarray  # (B, 8) [mV] isoelectric level of the strip
+    noise_mv: np.ndarray  # (B, 8, 1024) float32 [mV] what its beats leave over of the strip, without outliers
     landmarks_s: np.ndarray  # (B, 8) [s after R] columns LANDMARKS
     measured: np.ndarray  # (B, 7) columns ASKED, of the reference; NaN where not measured
     rr_s: np.ndarray  # (B,) [s] mean of the reference
@@ -194,6 +195,7 @@ def _fit_chunk(
         gain_mv=shared.gain_mv,
         residual_mv=residual,
         baseline_mv=np.zeros(ecg.shape[:1] + residual.shape[1:2]),
+        noise_mv=np.zeros((len(ecg), residual.shape[1], MODEL_SAMPLES), np.float32),
         landmarks_s=_landmarks(result, shared, waves),
         measured=measured,
         rr_s=rr_s,
@@ -207,8 +209,21 @@ def _fit_chunk(
     )
     fit = _completed(fit, result)
     own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first, abstain=False)
-    level = np.median(independent_from_leads(ecg) - own_strip, axis=-1)
-    return replace(fit, baseline_mv=np.where(fit.drawable[:, None], level, 0.0))
+    rest = independent_from_leads(ecg) - own_strip
+    level = np.where(fit.drawable[:, None], np.median(rest, axis=-1), 0.0)
+    noise = np.where(fit.drawable[:, None, None], rest - level[..., None], 0.0)
+    most = parameters.value("leads", "noise_outlier") * np.median(np.abs(noise), axis=-1, keepdims=True)
+    return replace(fit, baseline_mv=level, noise_mv=np.clip(noise, -most, most).astype(np.float32))
+
+
+def fresh_noise(noise_mv: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Noise ``(8, T)`` [mV] with the spectra of another and the coherence of its leads: the same turn of the phase of each
+    frequency in all leads.
+    """
+    spectrum = np.fft.rfft(noise_mv, axis=-1)
+    turn = np.exp(2j * np.pi * rng.random(spectrum.shape[-1]))
+    turn[[0, -1]] = 1  # level and fastest have no phase
+    return np.fft.irfft(spectrum * turn, noise_mv.shape[-1], axis=-1)
 
 
 def _completed(fit: LeadFit, landmarks: np.ndarray) -> LeadFit:

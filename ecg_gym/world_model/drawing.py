@@ -30,7 +30,7 @@ from ecg_gym.physiology import (
     overlay,
     with_episodes,
 )
-from ecg_gym.physiology.multilead import join
+from ecg_gym.physiology.multilead import fresh_noise, join
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.backends import accelerated
@@ -239,6 +239,9 @@ class Drawing:
         """
         records, observed = state.inner["home"], state.inner["home_observed"]
         traces, there = self.traces(records, observed, target, generators, Frequency.of(state))
+        rows = np.flatnonzero(there)
+        for i, noise in enumerate(self.fits(records, observed)[rows].noise_mv):
+            traces[i] += fresh_noise(noise, generators[rows[i]])
         moved = zip(np.flatnonzero(there).tolist(), limb_from_independent(traces))
         return {**self.stretched(state, target), **dict(moved)}
 

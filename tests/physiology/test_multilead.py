@@ -181,6 +181,22 @@ def test_where_no_p_wave_is_asked_for_nothing_is_left_before_the_qrs() -> None:
     np.testing.assert_allclose(np.abs(drawn).max(-1), np.abs(with_qrs).max(-1), rtol=0.15, atol=0.1)
 
 
+def test_noise_is_what_beats_leave_over_and_fresh_noise_is_like_it() -> None:
+    ecg = strip(even(0.9))
+    rng = np.random.default_rng(2)
+    common, own = rng.normal(size=(1, 1, MODEL_SAMPLES)), rng.normal(size=(1, 12, MODEL_SAMPLES))
+    noisy = ecg + 0.02 * (common + 0.2 * own)
+    fit = fit_leads(noisy.astype(np.float32), seen(noisy))
+    noise = fit.noise_mv[0]
+    assert np.corrcoef(noise[1], common[0, 0])[0, 1] > 0.9
+    assert noise.std() == pytest.approx(0.02, rel=0.15)
+    fresh = multilead.fresh_noise(noise, np.random.default_rng(0))
+    np.testing.assert_allclose(np.abs(np.fft.rfft(fresh)), np.abs(np.fft.rfft(noise)), atol=1e-6)
+    np.testing.assert_allclose(np.corrcoef(fresh), np.corrcoef(noise), atol=1e-6)  # the leads go together as before
+    assert abs(np.corrcoef(fresh[1], noise[1])[0, 1]) < 0.2
+    assert (fit_leads(ecg, seen(ecg)).noise_mv.std() < 0.25 * noise.std()).all()
+
+
 def test_beats_come_when_they_are_asked_for(person) -> None:
     *_, fit = person
     beats = draw_beats(np.random.default_rng(1), np.array([72.0]), 60.0)
