@@ -2,6 +2,7 @@
 
     pip install 'ecg-gym[rl]'
     python examples/train_without_strips.py hyperkalaemia 1000000 curve.csv
+    python examples/train_without_strips.py picture curves.png curve.csv      # one panel for each curve
 
 Training steps the virtual patient with ``fidelity="vitals"``, which tells what a measurement of each strip would say
 without drawing it. The same patients, never trained on, are then played with ``fidelity="strip"``: a policy that only
@@ -59,6 +60,20 @@ def main(
     return rows
 
 
+def picture(out: str, *curves: str) -> None:
+    """Returns judged with strips over the steps that were learned from, beside watching and random choice."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
+    for panel, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves):
+        rows = np.genfromtxt(curve, delimiter=",", names=True)
+        for name, words in (("strip", "learned"), ("watch_strip", "watching"), ("random_strip", "random")):
+            panel.plot(rows["steps"], rows[name], "o-" if name == "strip" else "--", label=words)
+        panel.set(title=Path(curve).stem, xlabel="env steps", ylabel="return, judged with strips")
+    panel.legend()
+    figure.savefig(out, dpi=100)
+
+
 def mean_return(envs: gym.vector.VectorEnv, choose) -> float:  # type: ignore[no-untyped-def]
     """Mean undiscounted return of one episode in every row."""
     seen, info = envs.reset(seed=50_000)
@@ -71,4 +86,7 @@ def mean_return(envs: gym.vector.VectorEnv, choose) -> float:  # type: ignore[no
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["picture"]:
+        picture(*sys.argv[2:])
+        sys.exit()
     main(*sys.argv[1:2], *map(int, sys.argv[2:3]), *sys.argv[3:4])

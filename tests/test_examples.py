@@ -100,6 +100,8 @@ def test_train_without_strips(tmp_path: Path) -> None:
     assert [row["steps"] for row in rows] == [0, 1024]
     assert all(-24 <= row[name] <= 0 for row in rows for name in ("vitals", "strip", "watch_strip", "random_strip"))
     assert len(curve.read_text().splitlines()) == 3
+    example("train_without_strips")["picture"](str(tmp_path / "curves.png"), str(curve))
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_your_own_reward() -> None:
