@@ -217,8 +217,8 @@ def _fit_chunk(
 
 
 def fresh_noise(noise_mv: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise ``(8, T)`` [mV] with the spectra of another and the coherence of its leads: each frequency has a new phase, the
-    same turn in all leads.
+    """Noise ``(8, T)`` [mV] with the spectra of another and the coherence of its leads: each frequency has a new phase,
+    turned alike in all leads.
     """
     spectrum = np.fft.rfft(noise_mv, axis=-1)
     turn = np.exp(2j * np.pi * rng.random(spectrum.shape[-1]))
