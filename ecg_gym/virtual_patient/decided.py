@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ecg_gym.look import READ, Look
 from ecg_gym.virtual_patient.readings import TABLE
 
-COLUMNS = ("finding", "quantity", "side", "at", "per", "largest", "steepness")  # of a row of ``decided`` in the table
+
+class Rule(NamedTuple):
+    """One such finding."""
+
+    finding: int  # its number
+    quantity: str  # the interval
+    side: float  # 1 above the limit, -1 below
+    at: float  # the limit
+    per: float  # unit of the margin
+    largest: float  # margin
+    steepness: float  # of the sigmoid
 
 
 @cache
-def rules() -> tuple[tuple[int, str, float, float, float, float, float], ...]:
-    """One row for each such finding: its number, the interval, the side (1 above, -1 below), limit, unit of the margin,
-    the largest margin and the steepness of the sigmoid."""
+def rules() -> tuple[Rule, ...]:
+    """The rules of the table of readings."""
     with np.load(TABLE, allow_pickle=False) as held:
-        return tuple((int(row[0]), READ[int(row[1])], *map(float, row[2:])) for row in held["decided"])
+        return tuple(Rule(int(row[0]), READ[int(row[1])], *map(float, row[2:])) for row in held["decided"])
 
 
 def decide(look: Look) -> None:
