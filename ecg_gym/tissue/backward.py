@@ -30,6 +30,7 @@ from ecg_gym.tissue.recording import STIMULUS_MS, STIMULUS_PER_MS
 
 LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 NEURAL = REACTIONS.index("neural")
+Layers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def applies(model: Model) -> bool:
@@ -84,7 +85,7 @@ class _Loop(torch.autograd.Function):
         return torch.as_tensor(u, dtype=flat.dtype).movedim(0, 3), torch.as_tensor(shares, dtype=flat.dtype)
 
     @staticmethod
-    def backward(ctx: Any, du: Tensor, dshares: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, du: Tensor, dshares: Tensor):
         slope, share = _numbers(du.movedim(3, 0)), _numbers(dshares)
         gradients = [np.zeros_like(x) for x in ctx.arrays]
         for s in range(len(slope)):
@@ -108,9 +109,10 @@ def _record(index: np.ndarray, logs: np.ndarray) -> np.ndarray:
     return values.view(RECORD)
 
 
-def _layers(arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _layers(arrays: list[np.ndarray]) -> Layers:
     """Biases as vectors; views, so that what is added to them is added to the arrays."""
-    return [x[0] if k % 2 else x for k, x in enumerate(arrays)]
+    w1, b1, w2, b2, w3, b3 = arrays
+    return w1, b1[0], w2, b2[0], w3, b3[0]
 
 
 @compiled_exact
