@@ -208,6 +208,17 @@ def pressure_of(state: State) -> np.ndarray:
     return VirtualPatient().pressure(state) if known else np.full(len(state), np.nan)
 
 
+def rr_sd_of(state: State) -> np.ndarray:
+    """SD of the RR intervals of each row's strip ``(B,)`` [ms], which is planned and not drawn; NaN below two beats."""
+    plan, out = _plan(state), np.full(len(state), np.nan)
+    at, number = plan.trains.qrs_s, np.arange(plan.trains.qrs_s.shape[1])
+    begin = plan.start_s[:, None]
+    within = (number < plan.trains.beats[:, None]) & (at >= begin) & (at < begin + plan.seconds)
+    for row in np.flatnonzero(within.sum(axis=1) >= 2):
+        out[row] = 1000 * np.diff(at[row, within[row]]).std()
+    return out
+
+
 def hearts_of(state: State) -> list[Heart]:
     """The hearts behind a state of the virtual patient; for studies and tests."""
     return [heart_of(row, patient) for row, patient in zip(seated(state.inner), state.patients)]

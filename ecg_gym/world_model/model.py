@@ -43,8 +43,9 @@ from ecg_gym.risk.classifier import PACKAGED as RISK
 from ecg_gym.risk.classifier import Findings
 from ecg_gym.risk.classifier import reader as classifier
 from ecg_gym.streams import Streams
-from ecg_gym.virtual_patient.world import pressure_of
+from ecg_gym.virtual_patient.world import pressure_of, rr_sd_of
 from ecg_gym.waveform import to_model_grid
+from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model import average_people
 from ecg_gym.world_model.backends import check_backend
 from ecg_gym.world_model.codecs import Codec, load_codec
@@ -445,10 +446,10 @@ class WorldModel:
         look = VirtualPatient().vitals(virtual, findings=self.reader is not None)
         records = np.empty(n, object)
         records[:] = [Recorded(None, EVERY_LEAD, origin=(virtual, row)) for row in range(n)]
-        observed = np.full((n, len(OBSERVED)), np.nan, np.float32)
-        for i, name in enumerate(OBSERVED):
-            if name in READ:
-                observed[:, i] = look[name]
+        level = {name: look[name] for name in READ}
+        level["rr_sd_ms"] = np.where(np.isfinite(look["hr_bpm"]), rr_sd_of(virtual), np.nan)
+        level["jtpeak_ms"] = look["jtpeakc_ms"] * (60 / look["hr_bpm"]) ** JTPEAK_EXPONENT
+        observed = np.stack([level[name] for name in OBSERVED], axis=1).astype(np.float32)
         seen = {
             "observed": observed,
             "findings": unread(n) if self.reader is None else look.probabilities.T.astype(np.float32),

@@ -151,8 +151,12 @@ def test_virtual_people_begin_without_a_strip_and_show_that_of_their_hearts(worl
     measured = world.start_from(hearts)
     np.testing.assert_allclose(begun.ecg, measured.ecg, atol=1e-4)
     np.testing.assert_array_equal(begun.inner["board"], measured.inner["board"])
-    rates = measured.inner["observed"][:, 0]
-    np.testing.assert_allclose(vitals["hr_bpm"], rates, atol=6)
+    observed, of_look = measured.inner["observed"], begun.inner["observed"]
+    known = np.isfinite(observed)
+    assert (np.isfinite(of_look) == known).mean() > 0.95, "nothing that strips tell is left out"
+    for name, near in (("hr_bpm", 6), ("rr_sd_ms", 12), ("jtpeak_ms", 30), ("qtcf_ms", 30), ("qrs_ms", 15)):
+        i = OBSERVED.index(name)
+        np.testing.assert_allclose(of_look[:, i], observed[:, i], atol=near)
 
 
 def test_where_strips_are_judged_the_first_is_measured(world):
