@@ -6,6 +6,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from conformance.mutants import imports
+
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 60  # lines
 REACHED = {  # module -> the tests that go through it, by way of what they import
@@ -78,14 +80,11 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 @cache
 def imported(path: Path, by_name: bool = False) -> frozenset[str]:
     """Dotted names of the modules that a file imports anywhere in it, or names in a table (studies, rivals)."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif by_name and isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names |= {f"training.evaluation.{node.value}", f"training.rivals.{node.value.partition(':')[0]}"}
+    names = set(imports(path))
+    if by_name:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names |= {f"training.evaluation.{node.value}", f"training.rivals.{node.value.partition(':')[0]}"}
     return frozenset(names & MODULES.keys())
 
 
