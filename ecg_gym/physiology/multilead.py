@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from ecg_gym.core import (
     ECG,
@@ -48,7 +49,7 @@ class LeadFit:
     gain_mv: np.ndarray  # (B, 8, W) [mV]
     residual_mv: np.ndarray  # (B, 8, n) float32 [mV] at TIME_S, what the waves leave over of the typical beat
     baseline_mv: np.ndarray  # (B, 8) [mV] isoelectric level of the strip
-    noise_mv: np.ndarray  # (B, 8, 1024) float32 [mV] what its beats leave over of the strip, without outliers
+    noise_mv: np.ndarray  # (B, 8, 1024) float32 [mV] what its beats leave over of the strip where they fit it
     landmarks_s: np.ndarray  # (B, 8) [s after R] columns LANDMARKS
     measured: np.ndarray  # (B, 7) columns ASKED, of the reference; NaN where not measured
     rr_s: np.ndarray  # (B,) [s] mean of the reference
@@ -212,8 +213,23 @@ def _fit_chunk(
     rest = independent_from_leads(ecg) - own_strip
     level = np.where(fit.drawable[:, None], np.median(rest, axis=-1), 0.0)
     noise = np.where(fit.drawable[:, None, None], rest - level[..., None], 0.0)
-    most = parameters.value("leads", "noise_outlier") * np.median(np.abs(noise), axis=-1, keepdims=True)
-    return replace(fit, baseline_mv=level, noise_mv=np.clip(noise, -most, most).astype(np.float32))
+    return replace(fit, baseline_mv=level, noise_mv=_as_quiet(noise).astype(np.float32))
+
+
+def _as_quiet(rest: np.ndarray) -> np.ndarray:
+    """What beats leave over ``(B, 8, T)`` [mV], made as quiet as its quiet stretches where it is louder: there the
+    waves have missed a beat. Wander is slower than a wave and stays.
+    """
+    most = parameters.value("noise", "outlier") * np.median(np.abs(rest), axis=-1, keepdims=True)
+    rest = np.clip(rest, -most, most)
+    spectrum = np.fft.rfft(rest, axis=-1)
+    spectrum[..., np.fft.rfftfreq(rest.shape[-1], 1 / MODEL_RATE_HZ) < parameters.value("noise", "wander")] = 0
+    fast = np.fft.irfft(spectrum, rest.shape[-1], axis=-1)
+    usual = np.maximum(np.median(np.abs(fast), axis=-1, keepdims=True), 1e-9)
+    window = round(1e-3 * parameters.value("noise", "window") * MODEL_RATE_HZ)
+    size = np.maximum(np.sqrt(uniform_filter1d(np.square(fast / usual).mean(axis=1), window, axis=-1)), 1e-9)
+    quiet = np.quantile(size, parameters.value("noise", "quiet"), axis=-1, keepdims=True)
+    return rest - fast * (1 - np.minimum(1, parameters.value("noise", "loud") * quiet / size))[:, None]
 
 
 def fresh_noise(noise_mv: np.ndarray, rng: np.random.Generator) -> np.ndarray:

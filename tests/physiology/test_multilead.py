@@ -197,6 +197,33 @@ def test_noise_is_what_beats_leave_over_and_fresh_noise_is_like_it() -> None:
     assert (fit_leads(ecg, seen(ecg)).noise_mv.std() < 0.25 * noise.std()).all()
 
 
+def test_noise_is_as_large_as_the_recording_has_it_where_waves_miss_beats() -> None:
+    """Known noise of virtual people; what is left of misfit QRS complexes and T waves made it 1.5 to 2.8 times."""
+    world = VirtualPatient()
+    noisy, clean = (
+        np.asarray(world.initial(8, np.random.default_rng(5), rhythm="sinus", noise=level).ecg) for level in (1.0, 0.0)
+    )
+    fit = fit_leads(noisy, seen(noisy))
+    assert fit.drawable.all()
+
+    def fast(signal: np.ndarray) -> np.ndarray:
+        spectrum = np.fft.rfft(signal, axis=-1)
+        spectrum[..., :11] = 0  # below 1 Hz
+        return np.fft.irfft(spectrum, axis=-1).std(-1).mean(-1)
+
+    ratio = fast(fit.noise_mv) / fast(independent_from_leads(noisy - clean))
+    assert 0.85 < np.median(ratio) < 1.2
+    assert ratio.max() < 1.5
+
+
+def test_a_beat_the_waves_miss_is_no_noise() -> None:
+    ecg = strip(even(0.9)) + 0.02 * np.random.default_rng(3).normal(size=(1, 12, MODEL_SAMPLES))
+    missed = ecg.copy()
+    missed[0, :, 500:520] += 0.8  # between two beats
+    usual, other = (fit_leads(x.astype(np.float32), seen(ecg)).noise_mv.std() for x in (ecg, missed))
+    assert other == pytest.approx(usual, rel=0.1)
+
+
 def test_beats_come_when_they_are_asked_for(person) -> None:
     *_, fit = person
     beats = draw_beats(np.random.default_rng(1), np.array([72.0]), 60.0)

@@ -63,7 +63,7 @@ def train_policy(
             f"algorithm and world are {algorithm!r} and {world!r}; expected one of {', '.join(SETTINGS)}, and "
             f"{' or '.join(IDS)}; check the spelling"
         )
-    arguments = {"fidelity": "vitals", **(env_arguments or {})}
+    arguments = {"fidelity": "vitals", "cost": False, **(env_arguments or {})}  # harm is for judges, who play again
     for seed in range(seeds):
         path, part = folder / f"{seed}.zip", folder / f"{seed}.part"
         if not path.is_file():
