@@ -177,7 +177,7 @@ def _fit_chunk(
             result[i] = _landmarks_of(beat)
     measured = np.array([[row.get(name, np.nan) for name in TARGET_INTERVALS] for row in rows], dtype=float)
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
-    own = _own(result[:, 0], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
+    own = _own(result[:, 0], result[:, 5], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
     if lead is None:
         shared = fit_shared(typical, TIME_S, own, waves, steps)
     else:
@@ -273,12 +273,20 @@ def _landmarks_of(beat: Beat) -> np.ndarray:
     return (np.array(columns, dtype=float) - beat.r) / RATE_HZ
 
 
-def _own(p_onset_s: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
-    """How much of the typical beat at TIME_S is this beat's and no neighbour's, ``(B, n)``; neighbours add up to 1."""
+def _own(p_onset_s: np.ndarray, t_end_s: np.ndarray, rr_s: np.ndarray) -> np.ndarray:
+    """How much of the typical beat at TIME_S is this beat's and no neighbour's, ``(B, n)``; neighbours add up to 1.
+
+    Where there is no P wave, a beat goes on to the end of its T wave, however close the next one is: RR intervals that
+    differ would smear a T wave that counts as the next beat's.
+    """
     reach = 1e-3 * parameters.value("leads", "p_reach")
     early = 1e-3 * parameters.value("leads", "p_apart") - p_onset_s
-    begin = -np.clip(np.fmax(early, reach), reach, -FIRST_S - 0.05)[:, None]
     fade = 1e-3 * parameters.value("leads", "fade")
+    behind_t = np.clip(
+        np.nan_to_num(rr_s - t_end_s - fade, nan=reach), 1e-3 * parameters.value("leads", "q_reach"), reach
+    )
+    least = np.where(np.isfinite(p_onset_s), reach, behind_t)
+    begin = -np.clip(np.fmax(early, least), least, -FIRST_S - 0.05)[:, None]
 
     def risen(at: np.ndarray) -> np.ndarray:
         return np.clip((TIME_S - at) / fade + 0.5, 0, 1)

@@ -197,6 +197,18 @@ def test_noise_is_what_beats_leave_over_and_fresh_noise_is_like_it() -> None:
     assert (fit_leads(ecg, seen(ecg)).noise_mv.std() < 0.25 * noise.std()).all()
 
 
+def test_fast_fibrillation_keeps_its_t_waves() -> None:
+    """Where RR intervals differ, a T wave close to the next beat is not that beat's: QT was 31 ms too short."""
+    ecg = np.asarray(VirtualPatient().initial(8, np.random.default_rng(5), rhythm="af_rapid").ecg)
+    before = seen(ecg)
+    fit = fit_leads(ecg, before)
+    assert fit.drawable.all()
+    beats = draw_beats([np.random.default_rng(0)] * 8, before.hr_bpm, 80.0, np.zeros(8, bool))
+    after = seen(limb_from_independent(anchor_traces(fit, {}, beats, abstain=False)))
+    assert abs(np.nanmedian(after.qt_ms - before.qt_ms)) < 6
+    assert np.nanquantile(after.t_amplitude_mv / before.t_amplitude_mv, 0.2) > 0.9
+
+
 def test_noise_is_as_large_as_the_recording_has_it_where_waves_miss_beats() -> None:
     """Known noise of virtual people; what is left of misfit QRS complexes and T waves made it 1.5 to 2.8 times."""
     world = VirtualPatient()
