@@ -204,6 +204,14 @@ def _flow(u: np.ndarray, edges: np.ndarray, conductance: np.ndarray, out: np.nda
 
 
 @compiled_exact
+def _inputs(state: np.ndarray, code: np.ndarray, x: np.ndarray) -> None:
+    """What the network sees of a node: u, the first hidden variable and the node's code."""
+    x[0], x[1] = state[0], state[1]
+    for k in range(len(code)):
+        x[2 + k] = code[k]
+
+
+@compiled_exact
 def _forward(
     which: int, p: np.ndarray, edges: np.ndarray, conductance: np.ndarray, code: np.ndarray, w1: np.ndarray,
     b1: np.ndarray, w2: np.ndarray, b2: np.ndarray, w3: np.ndarray, b3: np.ndarray, masks: np.ndarray,
@@ -223,9 +231,7 @@ def _forward(
             t = step * dt
             old, new = states[b, step], states[b, step + 1]
             for i in range(n):
-                x[0], x[1] = old[i, 0], old[i, 1]
-                for k in range(code.shape[1]):
-                    x[2 + k] = code[i, k]
+                _inputs(old[i], code[i], x)
                 _network(x, w1, b1, w2, b2, w3, b3, first, second, out)
                 if which == NEURAL:
                     base[0] = NEURAL_SCALE[0] * (out[0] - zero[0])
@@ -306,9 +312,7 @@ def _backward(
                 for i in range(n):
                     f[i] = dt * to_u[i]
             for i in range(n):
-                x[0], x[1] = old[i, 0], old[i, 1]
-                for k in range(code.shape[1]):
-                    x[2 + k] = code[i, k]
+                _inputs(old[i], code[i], x)
                 _network(x, w1, b1, w2, b2, w3, b3, first, second, out)
                 if which == NEURAL:
                     pull[0] = NEURAL_SCALE[0] * f[i]
