@@ -12,19 +12,18 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import ecg_gym
-from ecg_gym.io import atomic_write, write_text
 from training.cli.data import app as data_commands
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 from training.cli.evaluate import evaluate, leaderboard
 from training.cli.leads import app as leads
-from training.cli.options import Device, Run, Together, Training, spread
+from training.cli.options import Device, Json, Run, Together, Training, spread
 from training.cli.show import play, report
 from training.cli.study import app as studies
 from training.cli.weights import app as weights
@@ -39,7 +38,6 @@ from training.console import (
     results,
     writable,
 )
-from training.evaluation.result import Json
 
 if TYPE_CHECKING:
     from planners import Plan
@@ -50,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # as it is written: rich would take [s] and [ms] for styles
     pretty_exceptions_enable=False,
 )
-ASSETS = Path(ecg_gym.__file__).parent / "assets"
+ASSETS = Path(getattr(find_spec("ecg_gym"), "origin", "")).parent / "assets"  # loads nothing: --help needs none of it
 SHIPPED = "shipped"  # as --start: the package's weights
 
 
@@ -118,6 +116,8 @@ app.add_typer(weights, name="weights")
 
 def _version(value: bool) -> None:
     if value:
+        import ecg_gym
+
         sys.stdout.write(f"ecg-gym {ecg_gym.__version__}\n")
         raise typer.Exit
 
@@ -225,6 +225,7 @@ def _measure(words: str | None) -> None:
 
 
 def _save(result: Plan, folder: Path) -> tuple[Path, Path]:
+    from ecg_gym.io import atomic_write, write_text
     from planners.report.table import plan_figure
 
     figure_path, json_path = folder / "plan.png", folder / "plan.json"

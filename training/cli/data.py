@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from ecg_gym.io import write_text
+from training.cli.options import Json
 from training.console import SAY, counting, entrance
-from training.evaluation.result import Json
 
 app = typer.Typer(
     help="Real ECGs before and after a drug: check a release, make shards.",
@@ -58,6 +57,8 @@ def check(
         with counting("files") as advance:
             report = check_release(table, signals, hashes, advance)
     if out is not None:
+        from ecg_gym.io import write_text
+
         write_text(out, report.page())
     _print(report.to_json_dict(), as_json, report.page())
 

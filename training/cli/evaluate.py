@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from training.cli.options import Json
 from training.console import SAY, entrance, following, research_only, results
-from training.evaluation.result import Json
 
 QUICK = ("af_rapid_response", "svt")
 QUICK_PATIENTS = 20

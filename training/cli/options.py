@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
-from training.evaluation import result
 
 if TYPE_CHECKING:
     from ecg_gym.llm import ChatClient
+    from training.evaluation import result
+
+# The options every study has, so that all look alike.
+Model = Annotated[Path | None, typer.Option(help="Weights, or a folder of them; default the package's.")]
+Patients = Annotated[int | None, typer.Option(min=4, help="Held-out virtual patients; default the study's own.")]
+Samples = Annotated[int | None, typer.Option(min=2, help="Futures drawn per question; default the study's own.")]
+Seeds = Annotated[int, typer.Option(min=1, help="How many times everything is drawn anew: seeds 0, 1, ...")]
+Quick = Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients, wide intervals.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-NAME.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,12 +59,14 @@ def spread(function: Callable[..., None]) -> Callable[..., None]:
 class Sized:
     """How much a study draws, where the user says so."""
 
-    patients: result.Patients = None
-    samples: result.Samples = None
-    seeds: result.Seeds = 1
+    patients: Patients = None
+    samples: Samples = None
+    seeds: Seeds = 1
 
     def of(self, module: Any, quick: bool) -> result.Size:
         """The size of a study's module, the small one with ``quick``, changed by what the user said."""
+        from training.evaluation import result
+
         return result.size_of(module.USUAL, module.SMALL, quick, self.patients, self.samples, self.seeds)
 
 
@@ -63,9 +74,9 @@ class Sized:
 class Report:
     """The last options of a study: how long it takes, and where its document goes."""
 
-    quick: result.Quick = False
-    out: result.Out = None
-    as_json: result.Json = False
+    quick: Quick = False
+    out: Out = None
+    as_json: Json = False
 
     def of(self, module: Any) -> Any:
         """The usual size of a study's module, or with --quick the small one."""
@@ -75,6 +86,8 @@ class Report:
         self, document: dict[str, Any], figure: Any = None, rows: Any = None, folder: Path | None = None
     ) -> None:
         """Writes, draws and prints a document, in ``folder`` where there is no --out; see ``result.finish``."""
+        from training.evaluation import result
+
         result.finish(document, self.out or folder, self.as_json, figure, rows)
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from training.cli.options import Report, spread
-from training.console import counting, entrance
-from training.evaluation import result as common
+from training.cli.options import Json, Model, Out, Report, Samples, spread
+from training.console import SAY, counting, entrance
 
 Trials = Annotated[
     Path | None,
@@ -42,11 +41,11 @@ class RealPeople:
 def real_effects(
     *,
     trials: Needed,
-    model: common.Model = None,
+    model: Model = None,
     side: Side = "test",
     subjects: Subjects = None,
     hours: Hours = None,
-    samples: common.Samples = None,
+    samples: Samples = None,
     intervals_only: IntervalsOnly = False,
     report: Report,
 ) -> None:
@@ -58,19 +57,20 @@ def real_effects(
 
 def leave_one_out(
     trials: Needed,
-    model: common.Model = None,
+    model: Model = None,
     preset: Annotated[
         str, typer.Option(help="tiny (seconds) or default: how the interval model is tuned.")
     ] = "default",
     subjects: Annotated[int | None, typer.Option(min=1, help="Leave out only so many people.")] = None,
-    samples: common.Samples = None,
-    out: common.Out = None,
-    as_json: common.Json = False,
+    samples: Samples = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """The interval model, tuned on everybody else, foretells the one who was left out; beside trivial forecasts."""
     from ecg_gym.real_trials import read_manifest
     from ecg_gym.world_model import WorldModel
     from training.evaluation.real_trials import leave_one_out as module
+    from training.evaluation.result import finish
     from training.train_real_trials import preset_named
 
     with entrance():
@@ -78,7 +78,7 @@ def leave_one_out(
         people = len({trial.subject for trial in read_manifest(trials).trials})
         with counting("people", min(people, subjects or people)) as advance:
             document = module.study(world, trials, chosen, samples or 8, subjects, advance)
-    common.finish(document, out, as_json, module.figure, module.summary(document))
+    finish(document, out, as_json, module.figure, module.summary(document))
 
 
 def on_real(module: Any, model: Path | None, people: RealPeople, samples: int | None, report: Report) -> None:
@@ -91,7 +91,7 @@ def on_real(module: Any, model: Path | None, people: RealPeople, samples: int | 
     with entrance():
         hours = None if people.hours is None else [_hour(text) for text in people.hours.split(",")]
         for notice in read_manifest(trials).about.get("notices", []):
-            common.SAY.print(f"[yellow]note[/] {notice}")
+            SAY.print(f"[yellow]note[/] {notice}")
         world = WorldModel.load(model)
         with counting("questions") as advance:
             document = module.study(

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ecg_gym.io import write_text
 from training.console import SAY, entrance, progress_bar, refuse, research_only, writable
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
@@ -78,6 +77,7 @@ def report(
     seed: Seed = 0,
 ) -> None:
     """One HTML page, no network needed: strip, ranking with a lambda slider, futures, branches, and why masked."""
+    from ecg_gym.io import write_text
     from training.cli.report import Asked
     from training.cli.report import report as written
 

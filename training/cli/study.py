@@ -12,9 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from training.cli import real_trials as real
-from training.cli.options import Chat, Report, Sized, spread
+from training.cli.options import Chat, Json, Model, Out, Patients, Quick, Report, Seeds, Sized, spread
 from training.console import SAY, counting, entrance, following, progress_bar, results
-from training.evaluation import result
 from training.evaluation.registry import STUDIES, Study
 
 app = typer.Typer(
@@ -43,7 +42,7 @@ def delineation(
     quick: Annotated[
         bool, typer.Option("--quick", help="Within a minute: few records or strips, no slow peer.")
     ] = False,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """PR, QRS, QT and Tpeak-Tend against cardiologists' marks or virtual truth: bias, SD, MAE and failures [ms]."""
     from training.evaluation.virtual_patient import delineation as module
@@ -73,7 +72,7 @@ def codec(
     quick: Annotated[bool, typer.Option("--quick", help="Few strips: within a minute on two cores.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-codec.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """What the codec keeps of strips it was not trained on, beside trivial codes of the same size."""
     from ecg_gym.checkpoint import ASSETS
@@ -93,7 +92,7 @@ def codec(
 @spread
 def intervals(
     *,
-    model: result.Model = None,
+    model: Model = None,
     sized: Sized,
     report: Report,
     people: real.RealPeople,
@@ -113,7 +112,7 @@ def intervals(
 @spread
 def calibration(
     *,
-    model: result.Model = None,
+    model: Model = None,
     sized: Sized,
     report: Report,
     fit: Annotated[
@@ -140,7 +139,7 @@ def baselines(
     data: Annotated[
         Path | None, typer.Option(help="Shards that the rivals learned from, for the nearest training strip.")
     ] = None,
-    model: result.Model = None,
+    model: Model = None,
     sized: Sized,
     chat: Chat,
     report: Report,
@@ -172,14 +171,15 @@ def baselines(
 def realism(
     *,
     rivals: RivalFolders = None,
-    model: result.Model = None,
-    patients: result.Patients = None,
-    seeds: result.Seeds = 1,
+    model: Model = None,
+    patients: Patients = None,
+    seeds: Seeds = 1,
     report: Report,
 ) -> None:
     """Do drawn strips look real: a classifier that tells them apart, Fréchet distance, precision, recall."""
     from ecg_gym.virtual_patient import VirtualPatient
     from ecg_gym.world_model import WorldModel
+    from training.evaluation import result
     from training.evaluation.world_model import realism as module
     from training.evaluation.world_model.baselines import load_rivals
 
@@ -217,7 +217,7 @@ def ablate_epk(
 
 
 @app.command()
-def pharmacology(as_json: result.Json = False) -> None:
+def pharmacology(as_json: Json = False) -> None:
     """Published effects of drugs and pairs beside what the pharmacology says, typical person, no waveforms."""
     from training.evaluation.virtual_patient import pharmacology as module
 
@@ -240,7 +240,7 @@ def drug_effects(
     world: Annotated[str, typer.Option(help="Only `virtual` so far.")] = "virtual",
     seeds: Annotated[int, typer.Option(min=1, help="How often the trial's people are drawn.")] = 3,
     figure: Annotated[Path | None, typer.Option(help="PNG of real and virtual time courses side by side.")] = None,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """The virtual trial beside the real one, measured from waveforms: effects, levels, placebo drift, scatter."""
     from training.evaluation.virtual_patient import drug_effects as module
@@ -267,7 +267,7 @@ def plans(
     model: Annotated[Path | None, typer.Option(help="Folder of weights; default the package's.")] = None,
     samples: Annotated[int, typer.Option(min=2, help="Futures per candidate (K), in either world.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """One decision in the learned world, judged in the virtual patient, beside watching, chance and the oracle."""
     from ecg_gym.envs.scenarios import load_scenarios, scenario_named
@@ -292,7 +292,7 @@ def scenarios_(
     out: Annotated[Path, typer.Option(help="Folder of rows.")] = Path("out/scenarios"),
     page: Annotated[Path | None, typer.Option(help="The cards; default OUT/scenarios.md.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two scenarios, two patients each.")] = False,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """What watching, chance, the guideline, a constant and a search in the truth reach; and the cards."""
     import shlex
@@ -330,7 +330,7 @@ def anchor(
     records: Annotated[Path | None, typer.Option(help="Folder of WFDB records: what one strip alone tells.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-anchor.")] = None,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """What McSharry's model knows of the next strip once it is told the intervals and the beats; no network."""
     from ecg_gym.virtual_patient import VirtualPatient
@@ -354,7 +354,7 @@ def zero_dose(
     limit: Annotated[int, typer.Option(min=2, help="Records taken, at random.")] = 60,
     samples: Annotated[int, typer.Option(min=2, help="Futures per record.")] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: result.Json = False,
+    as_json: Json = False,
 ) -> None:
     """What the learned world does to real strips when nothing is given; a perfect one would do nothing."""
     from ecg_gym.world_model import WorldModel
@@ -460,14 +460,15 @@ def speed(report: Report) -> None:
 
 @app.command()
 def fidelity(
-    quick: result.Quick = False,
+    quick: Quick = False,
     fit: Annotated[
         bool, typer.Option("--fit", help="Measure the errors of readings anew and write their table.")
     ] = False,
-    out: result.Out = None,
-    as_json: result.Json = False,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Readings without strips beside those of strips: bias, SD, risk, and what policies earn in both."""
+    from training.evaluation.result import finish
     from training.evaluation.virtual_patient import fidelity as module
     from training.evaluation.virtual_patient import reading_errors
 
@@ -475,7 +476,7 @@ def fidelity(
         if fit:
             reading_errors.save(reading_errors.fit(progress=advance))
         document = module.study(module.SMALL if quick else module.USUAL, advance)
-    result.finish(document, out, as_json, None)
+    finish(document, out, as_json, None)
 
 
 @app.command()
@@ -599,7 +600,7 @@ def _register(study: Study) -> None:
     """The command of a study of the learned world; all of these have the same options."""
     run = {"world": _of_world, "truth": _beside_truth}[study.kind]
 
-    def command(*, model: result.Model = None, sized: Sized, report: Report) -> None:
+    def command(*, model: Model = None, sized: Sized, report: Report) -> None:
         run(study.module, model, sized, report)
 
     app.command(study.name, help=study.question)(spread(command))
@@ -615,4 +616,6 @@ def _show(document: dict[str, Any], rows: Sequence[dict[str, Any]], as_json: boo
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
+    from training.evaluation import result
+
     results(result.WIDTH, exact=True).print(result.rows_table(rows, f"study {document['study']}", digits=4))

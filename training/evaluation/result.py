@@ -15,10 +15,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 from rich.table import Table
 
 from ecg_gym.io import write_bytes
@@ -30,15 +29,6 @@ if TYPE_CHECKING:
 
 DRAWS = 1000  # of the bootstrap
 WIDTH = 160  # of the tables
-
-# The options every study has, so that all look alike.
-Model = Annotated[Path | None, typer.Option(help="Weights, or a folder of them; default the package's.")]
-Patients = Annotated[int | None, typer.Option(min=4, help="Held-out virtual patients; default the study's own.")]
-Samples = Annotated[int | None, typer.Option(min=2, help="Futures drawn per question; default the study's own.")]
-Seeds = Annotated[int, typer.Option(min=1, help="How many times everything is drawn anew: seeds 0, 1, ...")]
-Quick = Annotated[bool, typer.Option("--quick", help="Within a minute on two cores: few patients, wide intervals.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of JSON, CSV and figure; default out/study-NAME.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else there.")]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """``ecg-gym plan`` from file to ranked table; and every way it refuses: exit code 2, one message, nothing written."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -253,3 +255,9 @@ def test_the_version_is_that_of_the_package() -> None:
 
     result = run("--version")
     assert (result.exit_code, result.stdout) == (0, f"ecg-gym {ecg_gym.__version__}\n")
+
+
+def test_help_loads_nothing_that_computes() -> None:
+    code = "import sys, training.cli.app; print(*sorted({'numpy', 'gymnasium', 'ecg_gym'} & sys.modules.keys()))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
