@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from ecg_gym import checkpoint
 from training import loop, run_record
-from training.cli.app import _seeded, app
+from training.cli.app import app
+from training.cli.train import _seeded
 from training.loop import AnotherRun, Batch, LoopConfig
 from training.revision import git_revision
 from training.run_record import data_hash, read, recorded

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.util import find_spec
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -17,6 +18,11 @@ from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
 if TYPE_CHECKING:
     from ecg_gym.llm import ChatClient
     from training.evaluation import result
+
+ASSETS = Path(getattr(find_spec("ecg_gym"), "origin", "")).parent / "assets"  # loads nothing: --help needs none of it
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 is this one. The result does not depend on it.")]
+Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster to work on, or `local`; needs ecg-gym[ray].")]
 
 # The options every study has, so that all look alike.
 Model = Annotated[Path | None, typer.Option(help="Weights, or a folder of them; default the package's.")]
