@@ -71,7 +71,7 @@ def attempt(suite: Suite, trouble: str, first: Future[Result] | None) -> Result:
             code = done.returncode
         except subprocess.TimeoutExpired:
             code = None
-    verdict, remark = judged(code, log.read_text("utf-8", errors="replace"), suite.minutes)
+    verdict, remark = verdict_of(code, log.read_text("utf-8", errors="replace"), suite.minutes)
     if verdict == "failed":
         remark = f"{remark} (all of it: {log.relative_to(ROOT)})"
     result = Result(suite.name, suite.home.name, verdict, remark, round(time.monotonic() - start, 1))
@@ -79,7 +79,7 @@ def attempt(suite: Suite, trouble: str, first: Future[Result] | None) -> Result:
     return result
 
 
-def judged(code: int | None, written: str, minutes: float) -> tuple[str, str]:
+def verdict_of(code: int | None, written: str, minutes: float) -> tuple[str, str]:
     """The verdict on a check and its last words; ``code`` is None for one that was stopped."""
     last = next((line.strip() for line in reversed(written.splitlines()) if line.strip()), "")
     if code is None:

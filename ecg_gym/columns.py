@@ -163,7 +163,7 @@ class Doses(Rows):
         """Some of the rows."""
         return Doses(self.hours[rows], self.code[rows])
 
-    def given(self, hours: np.ndarray, code: np.ndarray) -> Doses:
+    def after(self, hours: np.ndarray, code: np.ndarray) -> Doses:
         """With doses ``code (B, k)`` (or ``NONE``) added at ``hours (B,)``."""
         rows, column = np.nonzero(code != NONE)
         if not len(rows):

@@ -86,12 +86,12 @@ def main(episodes: int = 64, steps: int = 2000, tested: int = 8, seed: int = 0) 
     env = data.recover_environment()
     returns = []
     for episode in range(tested):
-        seen, info = env.reset(seed=10_000 + seed + episode)
+        obs, info = env.reset(seed=10_000 + seed + episode)
         total, over = 0.0, False
         while not over:
-            value = learner.predict_value(np.repeat(seen[None], env.action_space.n, 0), np.arange(env.action_space.n))
+            value = learner.predict_value(np.repeat(obs[None], env.action_space.n, 0), np.arange(env.action_space.n))
             action = int(np.argmax(np.where(info["action_mask"] == 1, value, -np.inf)))  # best of what is allowed
-            seen, reward, terminated, truncated, info = env.step(action)
+            obs, reward, terminated, truncated, info = env.step(action)
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
     means = {

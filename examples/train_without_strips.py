@@ -76,10 +76,10 @@ def picture(out: str, *curves: str) -> None:
 
 def mean_return(envs: gym.vector.VectorEnv, choose) -> float:  # type: ignore[no-untyped-def]
     """Mean undiscounted return of one episode in every row."""
-    seen, info = envs.reset(seed=50_000)
+    obs, info = envs.reset(seed=50_000)
     total, over = np.zeros(envs.num_envs), np.zeros(envs.num_envs, bool)
     while not over.all():
-        seen, reward, terminated, truncated, info = envs.step(choose(seen, info["action_mask"].astype(bool)))
+        obs, reward, terminated, truncated, info = envs.step(choose(obs, info["action_mask"].astype(bool)))
         total += np.where(over, 0.0, reward)
         over |= terminated | truncated
     return float(total.mean())

@@ -10,7 +10,7 @@ import gymnasium as gym
 import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH
 from planners import PlanInfo, Planner, RandomPlanner, WatchAndWait, check_planner
-from planners.base import allowed
+from planners.base import allowed_treatments
 from planners.baselines import episode_return
 
 
@@ -20,7 +20,7 @@ class RateRule(Planner):
     def choose(self, env, state):
         rate = env.episode.now["hr_bpm"][0]  # what was measured on the strip; NaN compares as neither
         targets = {"metoprolol"} if rate > 110 else {"atropine"} if rate < 50 else set()
-        options = [t for t in allowed(env) if targets & {dose.drug for dose in t.doses}]
+        options = [t for t in allowed_treatments(env) if targets & {dose.drug for dose in t.doses}]
         return PlanInfo(max(options, key=lambda t: t.doses[0].amount, default=WATCH))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.rollout import RiskFunction
-from planners.base import PlanInfo, allowed
+from planners.base import PlanInfo, allowed_treatments
 from planners.baselines import already_masked
 from planners.measures import Measure, resolved
 from planners.model_based import ModelBasedPlanner
@@ -178,7 +178,7 @@ class AdaptivePlanner(ModelBasedPlanner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The best of the allowed, with its plan."""
-        believed, options = self.believed(env, state), allowed(env)
+        believed, options = self.believed(env, state), allowed_treatments(env)
         budget = max(self.budget - believed.model_calls, 3 * self.horizon * len(options))
         ranked = plan_adaptively(
             self.world_of(env), believed.state, options, self.risk_of(env), budget, self.measure, self.seed,

@@ -100,7 +100,7 @@ def at_hand(env: ECGInterventionEnv) -> np.ndarray:
     return np.flatnonzero(env.task.at_hand[env.episode.scenario[0]])
 
 
-def allowed(env: ECGInterventionEnv) -> tuple[Treatment, ...]:
+def allowed_treatments(env: ECGInterventionEnv) -> tuple[Treatment, ...]:
     """The treatments that the env's clinical rules allow now, in the order of its menu."""
     return tuple(t for t, yes in zip(env.menu, env.episode.allowed[0]) if yes)
 

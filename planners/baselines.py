@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_gym.core import WATCH, State, Treatment, World
 from ecg_gym.rollout import RiskFunction
-from planners.base import PlanInfo, Planner, allowed
+from planners.base import PlanInfo, Planner, allowed_treatments
 from planners.model_based import ModelBasedPlanner
 from planners.ranking import plan
 
@@ -39,7 +39,7 @@ class ExhaustivePlanner(ModelBasedPlanner):
         ranked = plan(
             self.world_of(env),
             believed.state,
-            allowed(env),
+            allowed_treatments(env),
             self.risk_of(env),
             k=self.k,
             risk_aversion=self.risk_aversion,
@@ -79,7 +79,7 @@ class RandomPlanner(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """One draw from the allowed treatments."""
-        options = allowed(env)
+        options = allowed_treatments(env)
         return PlanInfo(options[self.rng.integers(len(options))])
 
 
@@ -100,7 +100,7 @@ class KitchenSink(Planner):
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The first allowed treatment whose drugs are not on the chart."""
         given = {administration.dose.drug for administration in state.taken[0]}
-        new = (t for t in allowed(env) if t.doses and not any(dose.drug in given for dose in t.doses))
+        new = (t for t in allowed_treatments(env) if t.doses and not any(dose.drug in given for dose in t.doses))
         return PlanInfo(next(new, WATCH))
 
 
@@ -113,7 +113,7 @@ class BestConstant(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The treatment, if the mask allows it."""
-        return PlanInfo(self.treatment if self.treatment in allowed(env) else WATCH)
+        return PlanInfo(self.treatment if self.treatment in allowed_treatments(env) else WATCH)
 
     @classmethod
     def search(cls, env: Any, episodes: int = 4, seed: int = 0) -> BestConstant:

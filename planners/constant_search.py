@@ -9,7 +9,7 @@ import numpy as np
 from ecg_gym.core import WATCH, State, Treatment
 from ecg_gym.envs import dynamics
 from ecg_gym.streams import Streams
-from planners.base import PlanInfo, allowed, at_hand
+from planners.base import PlanInfo, allowed_treatments, at_hand
 from planners.tree_search import TreeSearchPlanner, root_of, task_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ConstantSearchPlanner(TreeSearchPlanner):
         if id(env) not in self._kept or not int(env.episode.steps[0]):
             self._kept[id(env)], calls = self._best(env, state)
         kept = self._kept[id(env)]
-        return PlanInfo(kept if kept in allowed(env) else WATCH, model_calls=calls)
+        return PlanInfo(kept if kept in allowed_treatments(env) else WATCH, model_calls=calls)
 
     def choose_rows(self, rows: Any) -> list[PlanInfo]:
         """The treatments of several patients, one after the other."""

@@ -18,7 +18,7 @@ import yaml
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from ecg_gym.risk.aggregate import LIKELY
-from planners.base import PlanInfo, Planner, allowed
+from planners.base import PlanInfo, Planner, allowed_treatments
 
 if TYPE_CHECKING:
     from ecg_gym.envs import ECGInterventionEnv
@@ -76,7 +76,7 @@ class GuidelinePlanner(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The first line of the first situation that holds. Reads the env's episode as it was seen, not ``state``."""
-        treatment, _ = decide(Seen.of(env.episode), allowed(env))
+        treatment, _ = decide(Seen.of(env.episode), allowed_treatments(env))
         return PlanInfo(treatment)
 
 
@@ -102,7 +102,7 @@ def _lines(situation: Situation, seen: Seen, options: Sequence[Treatment]) -> It
     """What is left of a situation's lines."""
     for line in situation.lines:
         treatment = _nearest(line.dose, options)
-        if treatment and _left(line, seen) and (line.when is None or holds(line.when, seen)):
+        if treatment and _remains(line, seen) and (line.when is None or holds(line.when, seen)):
             yield treatment
 
 
@@ -131,7 +131,7 @@ def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
     return bool(value > node.get("above", np.inf) or value < node.get("below", -np.inf))
 
 
-def _left(line: Line, seen: Seen) -> bool:
+def _remains(line: Line, seen: Seen) -> bool:
     """Whether the drug was not given too often or just before."""
     today = seen.doses(line.dose.drug, DAY_HOURS)
     recent = any(seen.hours - a.hours < line.every_hours - _ROUNDING for a in today)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import WATCH, State
-from planners.base import PlanInfo, Planner, allowed
+from planners.base import PlanInfo, Planner, allowed_treatments
 from planners.history import stands_for
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class PolicyPlanner(Planner):
         )
         self._memory[id(env)] = (first, steps, before, after)
         treatment = env.treatment(action)
-        return PlanInfo(treatment) if treatment in allowed(env) else PlanInfo(WATCH, abstained=REFUSED)
+        return PlanInfo(treatment) if treatment in allowed_treatments(env) else PlanInfo(WATCH, abstained=REFUSED)
 
 
 def _row(observation: Any, row: int) -> Any:

@@ -34,14 +34,14 @@ class Forest(NamedTuple):
     edge_node: np.ndarray  # (R, N) int
     edge_entry: np.ndarray  # (R, N) int
     edge_visits: np.ndarray  # (R, N) int simulations that went through it, those under way included
-    edge_drawn: np.ndarray  # (R, N) int outcomes asked for, those under way included
+    edge_requests: np.ndarray  # (R, N) int outcomes asked for, those under way included
     edge_value: np.ndarray  # (R, N)
     edge_child: np.ndarray  # (R, N) int its newest child
     older: np.ndarray  # (R, N) int the outcome before, of the same node
     nodes: np.ndarray  # (R,) int
     edges: np.ndarray  # (R,) int
     outcomes: np.ndarray  # (R,) int, the root's included
-    drawn: np.ndarray  # (R,) int outcomes that the world was asked for, those under way included
+    requests: np.ndarray  # (R,) int outcomes that the world was asked for, those under way included
     low: np.ndarray  # (R,) lowest value of an edge
     high: np.ndarray  # (R,) highest
 
@@ -64,13 +64,13 @@ def forest(trees: int, outcomes: int, entries: int, readings: int) -> Forest:
     """Empty trees for so many outcomes each, the root's among them."""
     size = (trees, outcomes)
     real = {name: np.zeros(size) for name in ("value", "guess", "reward", "edge_value")}
-    whole = {name: np.zeros(size, np.int64) for name in ("left", "visits", "like", "edge_visits", "edge_drawn")}
+    whole = {name: np.zeros(size, np.int64) for name in ("left", "visits", "like", "edge_visits", "edge_requests")}
     links = ("above", "beside", "sample", "edge_node", "edge_entry", "edge_child", "older")
     linked = {name: np.full(size, NONE) for name in links}
     return Forest(
         **real, **whole, **linked, seen=np.zeros((*size, readings)), allowed=np.zeros((*size, entries), bool),
         prior=np.zeros((*size, entries)), edge=np.full((*size, entries), NONE), nodes=np.zeros(trees, np.int64),
-        edges=np.zeros(trees, np.int64), outcomes=np.zeros(trees, np.int64), drawn=np.zeros(trees, np.int64),
+        edges=np.zeros(trees, np.int64), outcomes=np.zeros(trees, np.int64), requests=np.zeros(trees, np.int64),
         low=np.full(trees, np.inf), high=np.full(trees, -np.inf),
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def select(f: Forest, g: Growth, most: int, out: np.ndarray) -> int:
     n = 0
     for r in range(len(f.nodes)):
         start = n
-        while n - start < most and f.drawn[r] < g.budget:
+        while n - start < most and f.requests[r] < g.budget:
             at, entry = 0, _root_entry(f, g, r)
             while True:
                 e = f.edge[r, at, entry]
@@ -104,14 +104,14 @@ def select(f: Forest, g: Growth, most: int, out: np.ndarray) -> int:
                     f.edges[r] += 1
                     f.edge[r, at, entry], f.edge_node[r, e], f.edge_entry[r, e] = e, at, entry
                 f.edge_visits[r, e] += 1
-                drawn = f.edge_drawn[r, e]
+                requests = f.edge_requests[r, e]
                 child = _follow(f, r, e)
-                wide = drawn >= g.widening * f.edge_visits[r, e] ** g.exponent
+                wide = requests >= g.widening * f.edge_visits[r, e] ** g.exponent
                 if child == NONE or not wide or f.left[r, child] == 0:  # a way never ends in what is known
-                    out[0, n], out[1, n], out[2, n], out[4, n] = r, at, e, drawn
-                    out[3, n] = _sample(f, r, at, drawn)
-                    f.edge_drawn[r, e] += 1
-                    f.drawn[r] += 1
+                    out[0, n], out[1, n], out[2, n], out[4, n] = r, at, e, requests
+                    out[3, n] = _sample(f, r, at, requests)
+                    f.edge_requests[r, e] += 1
+                    f.requests[r] += 1
                     n += 1
                     break
                 at = child
@@ -205,7 +205,7 @@ def _root_entry(f, g, r):
     if untried != NONE or n == 0:
         return untried if untried != NONE else _first(f, r)
     rounds = max(1, int(np.ceil(np.log2(max(n, 2)))))
-    kept = max(1, int(np.ceil(n / 2.0 ** min(rounds - 1, f.drawn[r] * rounds // g.budget))))
+    kept = max(1, int(np.ceil(n / 2.0 ** min(rounds - 1, f.requests[r] * rounds // g.budget))))
     least = np.sort(values[:n])[n - kept]
     turn, fewest = NONE, 0
     for a in range(f.allowed.shape[2]):

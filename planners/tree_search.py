@@ -113,7 +113,7 @@ class TreeSearchPlanner(ModelBasedPlanner):
                 ess=root.ess,
             )
             for env, root, entry, value, calls, lost in zip(
-                envs, roots, entries, values, grown.forest.drawn, grown.nonfinite
+                envs, roots, entries, values, grown.forest.requests, grown.nonfinite
             )
         ]
 
@@ -186,7 +186,7 @@ class Search:
         entries = self.forest.edge_entry[tree, edge]
         after, outcome = dynamics.advance(self.task, before, entries, Streams.start(keys).after(before.steps + 1))
         after = _trimmed(after)
-        place = self.forest.outcomes[tree] + _counted(tree)
+        place = self.forest.outcomes[tree] + _count(tree)
         self.batch[tree, place], self.row[tree, place] = len(self.batches), np.arange(n)
         self.batches.append(after)
         np.add.at(self.nonfinite, tree, after.judged["finite"] == 0)
@@ -228,7 +228,7 @@ def _together(parts: Sequence[Episode]) -> Episode:
     return parts[0][np.zeros(stops[-1], int)].placed(list(zip(places, parts)))
 
 
-def _counted(groups: np.ndarray) -> np.ndarray:
+def _count(groups: np.ndarray) -> np.ndarray:
     """0, 1, 2, ... within each run of equal numbers."""
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     return np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))

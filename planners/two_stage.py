@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_gym.core import State, Treatment
 from planners import Believed, Plan, PlanInfo, plan
-from planners.base import allowed
+from planners.base import allowed_treatments
 from planners.model_based import ModelBasedPlanner, steps_left
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TwoStagePlanner(ModelBasedPlanner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The treatment with the lowest score, with the plan of the last round."""
-        believed, options = self.believed(env, state), allowed(env)
+        believed, options = self.believed(env, state), allowed_treatments(env)
         steps, calls = min(self.horizon, steps_left(env)), believed.model_calls
         if len(options) > self.keep:
             sifted = self._plan(env, believed, options, self.sift, steps, self.seed)

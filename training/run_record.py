@@ -77,7 +77,7 @@ def recorded(
 
     def finished(weights: Path) -> None:
         stamp(weights, folder)
-        _end(folder, "finished", began, {"metrics": metrics_of(weights), "weights": _named(weights)})
+        _end(folder, "finished", began, {"metrics": metrics_of(weights), "weights": _weights_by_name(weights)})
 
     try:
         yield finished
@@ -210,7 +210,7 @@ def _beginning(kind: str, preset_name: str, preset: Any, data: Path, inputs: Map
         "config": config,
         "seeds": _seeds(config),
         "precision": {"bf16": bf16, **({"remark": remark} if remark else {})},
-        "inputs": {name: _named(_weights_file(path)) for name, path in inputs.items()},
+        "inputs": {name: _weights_by_name(_weights_file(path)) for name, path in inputs.items()},
         "data": {"files_like": str(data)},
         "sessions": [session],
     }
@@ -290,7 +290,7 @@ def _weights_file(path: Path) -> Path:
     return path / "world_model.safetensors" if path.is_dir() else path
 
 
-def _named(weights: Path) -> dict[str, str]:
+def _weights_by_name(weights: Path) -> dict[str, str]:
     return {"file": weights.name, "sha256": checkpoint.sha256(weights)}
 
 

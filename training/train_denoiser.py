@@ -172,7 +172,7 @@ class WorldModelTrainer(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 30 at a random ``tau`` per row, plus the projection's own loss if there is one; and their parts."""
-        known, z0 = _known(batch), batch["after"]
+        known, z0 = _known_of(batch), batch["after"]
         schedule, row = self.forecaster.schedule, self.objective
         tau = torch.randint(1, schedule.n + 1, (len(z0),), generator=rng, device=z0.device)
         noise = torch.randn(z0.shape, generator=rng, device=z0.device)
@@ -526,7 +526,7 @@ def _write(
     )
 
 
-def _known(batch: Batch) -> Known:
+def _known_of(batch: Batch) -> Known:
     return Known(batch["before"], batch["condition"], batch["prior"], batch["strength"])
 
 

@@ -145,8 +145,8 @@ def network_for(preset: InversePreset, pairs: Pairs, codec_sha256: str, latents:
 
 def scatter(pairs: Pairs) -> np.ndarray:
     """The covariance ``(E, E)`` of measured changes about the mean of their drug; unknown ones are left out."""
-    known = np.isfinite(pairs.change).all(axis=1)
-    change, label = pairs.change[known], pairs.label[known]
+    finite = np.isfinite(pairs.change).all(axis=1)
+    change, label = pairs.change[finite], pairs.label[finite]
     rest = change - class_means(change, label)[label]
     return np.cov(rest, rowvar=False) + np.eye(len(EFFECTS)) if len(rest) > 2 * len(EFFECTS) else np.eye(len(EFFECTS))
 
@@ -210,8 +210,8 @@ def report(network: InverseNet, learned: Pairs, test: Pairs) -> dict[str, Any]:
 
 def nearest(learned: Pairs, test: Pairs) -> np.ndarray:
     """Distances ``(N, drugs)`` of each test pair's change to the mean change under each drug; unknown ones count 0."""
-    known = np.isfinite(learned.change).all(axis=1)
-    means, covariance = class_means(learned.change[known], learned.label[known]), scatter(learned)
+    finite = np.isfinite(learned.change).all(axis=1)
+    means, covariance = class_means(learned.change[finite], learned.label[finite]), scatter(learned)
     change = np.where(np.isfinite(test.change), test.change, 0.0)
     return np.stack([mahalanobis(change, mean, covariance) for mean in means[1:]], axis=1)
 

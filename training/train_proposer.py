@@ -145,11 +145,11 @@ def read_rankings(folder: Path) -> dict[str, Rankings]:
 
 def target_of(scores: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """The distribution ``(N, items)`` that the scores ask for, and which items are known."""
-    known = np.isfinite(scores)
-    logits = np.where(known, -np.where(known, scores, 0) / temperature, -np.inf)
-    highest = np.where(known.any(1), np.max(np.where(known, logits, -np.inf), axis=1, initial=-np.inf), 0)
+    finite = np.isfinite(scores)
+    logits = np.where(finite, -np.where(finite, scores, 0) / temperature, -np.inf)
+    highest = np.where(finite.any(1), np.max(np.where(finite, logits, -np.inf), axis=1, initial=-np.inf), 0)
     weights = np.exp(logits - highest[:, None])
-    return weights / np.maximum(weights.sum(1, keepdims=True), 1e-30), known
+    return weights / np.maximum(weights.sum(1, keepdims=True), 1e-30), finite
 
 
 class ProposerTrainer(nn.Module):

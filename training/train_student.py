@@ -246,7 +246,7 @@ def run(
     world, codec = WorldModel.load(teacher), _codec_of(teacher)
     forecaster = world.forecaster
     place = folder / f"paths_{digest(forecaster.denoiser)[:12]}"
-    result = list(_made(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
+    result = list(_make(world, preset, codec, trials, prepared or _prepared(teacher, codec, folder), place, show))
     held_out, rest = read_paths(result[:1]), read_paths(result[1:])
     averaged, logs = train(forecaster, rest, preset, folder, show)
     errors = endpoint_error(averaged.forecaster, averaged.taus, forecaster, held_out)
@@ -290,7 +290,9 @@ def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Pa
     data = train_denoiser.drawings(row, world.vae, codec, trials, "train", folder)
 
     def draw(rng: np.random.Generator, n: int) -> Known:
-        return train_denoiser._known(train_denoiser.draw_batch(rng, data, forecaster.features, replace(row, batch=n)))
+        return train_denoiser._known_of(
+            train_denoiser.draw_batch(rng, data, forecaster.features, replace(row, batch=n))
+        )
 
     return draw
 
@@ -314,7 +316,7 @@ def preset_named(name: str, device: str | None = None) -> StudentPreset:
     return preset if device is None else replace(preset, loop=replace(preset.loop, device=device))
 
 
-def _made(
+def _make(
     world: WorldModel, preset: StudentPreset, codec: Path, trials: Path, prepared: Path, place: Path, show: bool
 ) -> Iterator[Path]:
     """The files of the teacher's paths; those there are need no trials."""

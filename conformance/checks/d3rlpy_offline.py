@@ -31,10 +31,10 @@ def check() -> str:
     quiet = d3rlpy.logging.NoopAdapterFactory()
     learner.fit(value, n_steps=20, n_steps_per_epoch=10, logger_adapter=quiet, show_progress=False)
     env = gym.make(f"ecg_gym:{ORACLE}", **CHEAP)
-    seen, _ = env.reset(seed=0)
+    obs, _ = env.reset(seed=0)
     for _ in range(3):
-        action = int(learner.predict(seen[None])[0])
-        seen, *_ = env.step(action)
+        action = int(learner.predict(obs[None])[0])
+        obs, *_ = env.step(action)
     return f"d3rlpy {d3rlpy.__version__}: DiscreteCQL on {sum(len(e.actions) for e in episodes)} steps, and it acts"
 
 

@@ -29,7 +29,7 @@ def ours() -> list[str]:
     return sorted(name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ecg_gym."))
 
 
-def chosen(every: bool) -> list[str]:
+def env_ids(every: bool) -> list[str]:
     """The two plain ids and one scenario in all tiers, of each world that runs here; or every id of the oracle."""
     names = [name for name in ours() if name in (ORACLE, LEARNED) or SCENARIO in name or (every and is_oracle(name))]
     return [name for name in names if is_oracle(name) or has_torch()]
@@ -42,7 +42,7 @@ def is_oracle(name: str) -> bool:
 
 def check() -> str:
     checked = 0
-    ids = chosen(every="all" in sys.argv[1:])
+    ids = env_ids(every="all" in sys.argv[1:])
     jobs: list[tuple[str, dict[str, Any]]] = [(name, CHEAP if is_oracle(name) else {}) for name in ids]
     jobs += [(ORACLE, {**CHEAP, **mode}) for mode in MODES if mode.get("obs") != "latent"]
     jobs += [(LEARNED, mode) for mode in MODES if has_torch()]

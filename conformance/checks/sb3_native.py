@@ -42,8 +42,8 @@ def check() -> str:
         if isinstance(envs.observation_space, gym.spaces.Box) and name == ORACLE:
             normal = VecNormalize(sb3_vec_env(name, 2, **kwargs))
             normal.reset()
-            seen, *_ = normal.step(np.stack([envs.action_space.sample()] * 2))
-            assert np.isfinite(np.asarray(seen)).all()
+            obs, *_ = normal.step(np.stack([envs.action_space.sample()] * 2))
+            assert np.isfinite(np.asarray(obs)).all()
     return f"stable-baselines3 {__version__}: {len(RUNS)} trainings and evaluations on the batch"
 
 

@@ -54,11 +54,11 @@ def learns(kind: type[BaseAlgorithm], policy: str, env: gym.Env, settings: dict[
     model.learn(64)
     moved = any(not torch.equal(old, new) for old, new in zip(before, model.policy.parameters()))
     assert moved, f"{kind.__name__} learned nothing: no weight moved in 64 steps"
-    seen, _ = env.reset(seed=1)
+    obs, _ = env.reset(seed=1)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "policy")
         twin = kind.load(Path(folder) / "policy")
-    assert np.array_equal(model.predict(seen, deterministic=True)[0], twin.predict(seen, deterministic=True)[0])
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], twin.predict(obs, deterministic=True)[0])
     judge: Any = evaluate_masked if kind is MaskablePPO else evaluate_policy
     mean, _ = judge(model, env, n_eval_episodes=1, warn=False)
     assert np.isfinite(mean)
@@ -67,10 +67,10 @@ def learns(kind: type[BaseAlgorithm], policy: str, env: gym.Env, settings: dict[
 def stays_allowed(env: gym.Env) -> None:
     """A MaskablePPO asked with the mask chooses nothing that the clinical rules forbid; raises when it does."""
     model = MaskablePPO("MlpPolicy", env, seed=0, **ON_POLICY)
-    seen, info = env.reset(seed=2)
+    obs, info = env.reset(seed=2)
     for _ in range(8):
-        action, _ = model.predict(seen, action_masks=env.get_wrapper_attr("action_masks")())
-        seen, _, terminated, truncated, info = env.step(action)
+        action, _ = model.predict(obs, action_masks=env.get_wrapper_attr("action_masks")())
+        obs, _, terminated, truncated, info = env.step(action)
         assert not info["invalid_action"], f"{info['treatment']} was chosen and is not allowed"
         if terminated or truncated:
             break

@@ -42,11 +42,11 @@ VECTOR: dict[str, Callable[[Any], gym.vector.VectorEnv]] = {
 def walk(env: gym.Env, steps: int = 4) -> None:
     """A few steps; raises when an observation lies outside the wrapper's space."""
     env.action_space.seed(0)
-    seen, _ = env.reset(seed=0)
-    assert env.observation_space.contains(seen)
+    obs, _ = env.reset(seed=0)
+    assert env.observation_space.contains(obs)
     for _ in range(steps):
-        seen, earned, *_ = env.step(env.action_space.sample())
-        assert env.observation_space.contains(seen)
+        obs, earned, *_ = env.step(env.action_space.sample())
+        assert env.observation_space.contains(obs)
         assert math.isfinite(float(earned))
 
 

@@ -37,13 +37,13 @@ def soak(
 ) -> None:  # fmt: skip
     """Does it hold? Exit code 1 if a value was not finite, an input met a traceback or a result was lost."""
     from conformance.soak import report
-    from conformance.soak.run import Plan, left, run
+    from conformance.soak.run import Plan, remaining, run
 
     plan = Plan(steps, inputs, kills, seed, learned)
     folder = out or Path("out") / f"soak-{steps}-{inputs}"
     path, last = folder / "soak.json", time.monotonic()
     with progress_bar() as bar:
-        todo = left(plan, folder)
+        todo = remaining(plan, folder)
         tasks = {kind: bar.add_task(kind, total=todo[kind]) for kind in ("inputs", "steps", "kills")}
         with entrance():
             pieces = run(plan, folder, workers, minutes)

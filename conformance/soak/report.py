@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformance.soak.ledger import Ledger
-from conformance.soak.run import Plan, left
+from conformance.soak.run import Plan, remaining
 
 Row = Mapping[str, Any]
 FAULTS_SHOWN = 20
@@ -35,7 +35,7 @@ def document(plan: Plan, folder: Path, finished: bool = True) -> dict[str, Any]:
         "lost": sum(row["lost"] for row in killed),
         "global_random_touched": sum(row["touched"] for row in [*walked, *tried]),
         "asked": {"steps": plan.steps, "inputs": plan.inputs, "kills": plan.kills},
-        "complete": finished and not any(left(plan, folder).values()),
+        "complete": finished and not any(remaining(plan, folder).values()),
         "seed": plan.seed,
         "inputs_taken": sum(row["taken"] for row in tried),
         "inputs_refused": sum(row["refused"] for row in tried),

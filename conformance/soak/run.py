@@ -60,7 +60,7 @@ def run(plan: Plan, folder: Path, workers: int, minutes: float | None = None) ->
         yield "kills", row
 
 
-def left(plan: Plan, folder: Path) -> dict[str, int]:
+def remaining(plan: Plan, folder: Path) -> dict[str, int]:
     """How much there is to do, by kind, of everything planned."""
     ledger = Ledger(folder)
     done = {kind: {str(row["key"]) for row in ledger.rows(kind)} for kind in ("steps", "inputs")}

@@ -35,9 +35,9 @@ def number(value: Any) -> float:
 
 def mean_known(values: np.ndarray, axis: int | tuple[int, ...] = 0) -> np.ndarray:
     """Mean over an axis of what is finite; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(axis=axis)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=axis)
+    return np.where(count > 0, np.where(finite, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
 def cells(protocol: Protocol, rows: Sequence[Mapping[str, Any]], prefix: str = "") -> np.ndarray:
@@ -53,9 +53,9 @@ def cells(protocol: Protocol, rows: Sequence[Mapping[str, Any]], prefix: str = "
     counts = np.zeros(sums.shape)
     for row, value in zip(rows, values):
         at = people[str(row["RANDID"])], arms[row["ARM"]], hours[float(row["TPT"])]
-        known = np.isfinite(value)
-        sums[at] += np.where(known, value, 0.0)
-        counts[at] += known
+        finite = np.isfinite(value)
+        sums[at] += np.where(finite, value, 0.0)
+        counts[at] += finite
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -66,14 +66,14 @@ def changes(values: np.ndarray) -> np.ndarray:
 
 def interval(values: np.ndarray) -> dict[str, Any]:
     """n, mean, SD and 95 % t interval of finite values ``(n,)``; None where it cannot be said."""
-    known = values[np.isfinite(values)]
-    n = len(known)
+    finite = values[np.isfinite(values)]
+    n = len(finite)
     if n == 0:
         return {"n": 0, "mean": None, "sd": None, "ci_low": None, "ci_high": None}
-    mean = float(known.mean())
+    mean = float(finite.mean())
     if n == 1:
         return {"n": 1, "mean": mean, "sd": None, "ci_low": None, "ci_high": None}
-    sd = float(known.std(ddof=1))
+    sd = float(finite.std(ddof=1))
     half = sd / np.sqrt(n) * float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
     return {"n": n, "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half}
 

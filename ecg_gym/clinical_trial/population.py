@@ -156,7 +156,7 @@ def draw_person(people: Population, sex: str, rng: np.random.Generator, known: P
     return replace(heart, **own)
 
 
-def moved(heart: Heart, part: str, rng: np.random.Generator) -> Heart:
+def move(heart: Heart, part: str, rng: np.random.Generator) -> Heart:
     """The heart as it is on another day (``visit``), at another hour (``hour``) or a minute later (``replicate``).
 
     Rows of ``population.yaml``: SDs of the rate (a share), PR, QRS, J-Tpeak and Tpeak-Tend [ms], and of the share of a

@@ -184,7 +184,7 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
         raise place.error(f"code {code!r}", "letters and digits", "write one letter, such as A")
     given, remarks, last = [], [], float("-inf")
     for i in range(len(doses.value)):
-        dose, warnings = _given(doses.at(i))
+        dose, warnings = _read_given(doses.at(i))
         if dose.hours < last:
             raise doses.at(i).error(
                 f"time_h {dose.hours:g} after {last:g}", "doses in order of time", "move it up, or correct the hour"
@@ -196,7 +196,7 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
     return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(given)), remarks
 
 
-def _given(place: YamlPath) -> tuple[Given, list[str]]:
+def _read_given(place: YamlPath) -> tuple[Given, list[str]]:
     place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h", "confidence"}, needed=("drug", "dose"))
     drug = str(place.value["drug"]).strip().lower().replace(" ", "_").replace("-", "_")
     if drug not in FORMULARY:

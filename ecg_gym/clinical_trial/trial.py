@@ -20,7 +20,7 @@ import numpy as np
 
 from ecg_gym.clinical_trial import randomisation
 from ecg_gym.clinical_trial.effects import TRUTH, summarise
-from ecg_gym.clinical_trial.population import draw_person, moved
+from ecg_gym.clinical_trial.population import draw_person, move
 from ecg_gym.clinical_trial.protocol import CONCENTRATION_UNITS, Arm, Protocol
 from ecg_gym.clinical_trial.result import Row, TrialResult
 from ecg_gym.clinical_trial.table import csv_text
@@ -121,13 +121,13 @@ def _period(
     folder: Path | None,
 ) -> list[Row]:  # fmt: skip
     """The rows of one person in one arm."""
-    today = moved(heart, "visit", np.random.default_rng([seed, _VISIT, *stream]))
+    today = move(heart, "visit", np.random.default_rng([seed, _VISIT, *stream]))
     hours = np.array(protocol.all_hours)
     exposures = exposure_at(arm.administrations, heart.patient, hours, heart.sensitivity)
     strips, truths, ids, about = [], [], [], []
     for at, (hour, now) in enumerate(zip(hours, exposures)):
         rng = np.random.default_rng([seed, _HOUR, *stream, at])
-        current = moved(today, "hour", rng)
+        current = move(today, "hour", rng)
         change = modulate(now, heart.patient, today.sensitivity, float(hour), current.rate_bpm)
         for _ in range(protocol.replicates):
             signal, truth = _strip(current, change, now, rng)
@@ -154,7 +154,7 @@ def _period(
 
 def _strip(heart: Heart, change: Modulation, now: Exposure, rng: np.random.Generator) -> tuple[np.ndarray, Truth]:
     """One replicate."""
-    return synthesise(moved(heart, "replicate", rng), change, rng, RATE_HZ, SECONDS, now.potassium)
+    return synthesise(move(heart, "replicate", rng), change, rng, RATE_HZ, SECONDS, now.potassium)
 
 
 def _who(protocol: Protocol, arm: Arm, order: Sequence[str], period: int, heart: Heart, randid: int) -> Row:

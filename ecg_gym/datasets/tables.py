@@ -79,10 +79,10 @@ def _names(rows: list[list[str]], leads: Sequence[str] | None, path: Path) -> tu
     named = not all(_is_number(word) for word in first if word)
     if named:
         return first, rows[1:]
-    return _given(leads, len(first), path), rows
+    return _lead_names(leads, len(first), path), rows
 
 
-def _given(leads: Sequence[str] | None, count: int, path: Path) -> list[str]:
+def _lead_names(leads: Sequence[str] | None, count: int, path: Path) -> list[str]:
     if leads is None or len(leads) != count:
         count_names = "none" if leads is None else f"{len(leads)}"
         raise ValueError(
@@ -131,4 +131,4 @@ def _matrix(array: np.ndarray, leads: Sequence[str] | None, path: Path) -> Colum
     if array.ndim != 2:
         raise ValueError(f"{path} holds an array of shape {array.shape}; expected leads by samples; save one strip")
     rows = array if array.shape[0] <= array.shape[1] else array.T
-    return dict(zip(_given(leads, len(rows), path), rows))
+    return dict(zip(_lead_names(leads, len(rows), path), rows))

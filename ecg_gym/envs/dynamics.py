@@ -22,7 +22,7 @@ from ecg_gym.envs.episode import (
     Transition,
     most_doses,
 )
-from ecg_gym.envs.observability import USUAL, Tier, leads_off, seen, tier_named
+from ecg_gym.envs.observability import USUAL, Tier, as_seen, leads_off, tier_named
 from ecg_gym.envs.observations import (
     CHANGES,
     LATENT_LIMIT,
@@ -102,9 +102,9 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator], scenari
         start = baseline if task.tier.clear else read_vitals(task, state, None, missing)
     else:
         baseline = read(task, state.ecg, state.ecg, state)
-        strips = seen(task.tier, state.ecg, missing, streams.at(NOISE))
+        strips = as_seen(task.tier, state.ecg, missing, streams.at(NOISE))
         start = baseline if task.tier.clear else read(task, strips, strips, state)
-    moment = Moment(_kept(task, state), streams, missing, None, start["risk"])
+    moment = Moment(_without_strips(task, state), streams, missing, None, start["risk"])
     episode = Episode(
         state=state, origin=state, home=baseline, start=start, now=start, last=start, judged=baseline,
         allowed=np.empty((n, 0), bool), steps=np.zeros(n, int), horizon=horizon, missing=missing,
@@ -113,7 +113,7 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator], scenari
         blood=Patients.of(state.patients).numbers[:, BLOOD], blood_hours=np.asarray(state.hours, float).copy(),
         delayed=task.tier.delayed,
     )  # fmt: skip
-    return replace(episode, allowed=allowed(task, episode))
+    return replace(episode, allowed=allowed_mask(task, episode))
 
 
 def advance(
@@ -138,14 +138,14 @@ def advance(
         truth, last = truths, looks
     elif task.samples == 1:
         state = task.world.step(episode.state, given, streams)
-        truth = truths = _judged(task, episode, rows, state)
-        last = looks = truths if task.tier.clear else _seen(task, episode, rows, state, streams)
+        truth = truths = _read_true_strips(task, episode, rows, state)
+        last = looks = truths if task.tier.clear else _read_view(task, episode, rows, state, streams)
     else:
         every = np.repeat(rows, task.samples)
         many, draws = given.repeat(task.samples), streams.repeat(task.samples)
         crowd = task.world.step(episode.state.repeat(task.samples), many, draws)
-        truths = _judged(task, episode, every, crowd)
-        looks = truths if task.tier.clear else _seen(task, episode, every, crowd, draws)
+        truths = _read_true_strips(task, episode, every, crowd)
+        looks = truths if task.tier.clear else _read_view(task, episode, every, crowd, draws)
         real = np.arange(0, len(crowd), task.samples)
         state, truth, last = crowd[real], truths.take(real), looks.take(real)
     weighed = truths if task.reward_timing == consequences.END else looks
@@ -165,20 +165,20 @@ def _with_twins(
     rows, pair = np.arange(n), np.tile(np.arange(n), 2)
     if not (episode.treated | (given.entry != 0)).any():
         state = task.world.step(episode.state, given, streams)
-        truth = _judged(task, episode, rows, state)
-        last = truth if task.tier.clear else _seen(task, episode, rows, state, streams)
+        truth = _read_true_strips(task, episode, rows, state)
+        last = truth if task.tier.clear else _read_view(task, episode, rows, state, streams)
         return state, truth, last, (state, last)
     watching = Choice(task.menu, np.concatenate([given.entry, np.zeros(n, int)]))
     both = task.world.step(concatenate([episode.state, episode.twin]), watching, streams.take(pair))
     state, twin = both[rows], both[rows + n]
     if task.tier.clear:
-        truth, other = _judged(task, episode, pair, both).halves()
+        truth, other = _read_true_strips(task, episode, pair, both).halves()
         return state, truth, truth, (twin, other)
     if task.reward_timing == consequences.END:
-        truth, other = _judged(task, episode, pair, both).halves()
-        return state, truth, _seen(task, episode, rows, state, streams), (twin, other)
-    last, other = _seen(task, episode, pair, both, streams.take(pair)).halves()
-    return state, _judged(task, episode, rows, state), last, (twin, other)
+        truth, other = _read_true_strips(task, episode, pair, both).halves()
+        return state, truth, _read_view(task, episode, rows, state, streams), (twin, other)
+    last, other = _read_view(task, episode, pair, both, streams.take(pair)).halves()
+    return state, _read_true_strips(task, episode, rows, state), last, (twin, other)
 
 
 def _settle(
@@ -204,7 +204,7 @@ def _settle(
         def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
             if beside:
                 return beside[1]
-            return _judged(task, before, rows, state) if true or task.tier.clear else _seen(
+            return _read_true_strips(task, before, rows, state) if true or task.tier.clear else _read_view(
                 task, before, rows, state, row_streams
             )  # fmt: skip
 
@@ -225,16 +225,16 @@ def _settle(
         np.zeros_like(over) if task.clock else out_of_time, refused, given,
     )  # fmt: skip
     now = before.last if task.tier.delayed else last
-    moment = Moment(_kept(task, state), streams, before.missing, given, last["risk"])
+    moment = Moment(_without_strips(task, state), streams, before.missing, given, last["risk"])
     after = replace(
         before, state=state, now=now, last=last, judged=truth, steps=steps, history=before.history.later(moment),
-        allowed=_allowed(task, now, state, before.patients_of(state), before.scenario), treated=treated, twin=twin,
+        allowed=_mask(task, now, state, before.patients_of(state), before.scenario), treated=treated, twin=twin,
         pending=pending,
     )  # fmt: skip
     return after, outcome
 
 
-def _judged(task: Task, episode: Episode, rows: np.ndarray, state: State) -> Readings:
+def _read_true_strips(task: Task, episode: Episode, rows: np.ndarray, state: State) -> Readings:
     """What is read off the true strips of ``state``, whose rows belong to these of the episode."""
     every = _every(rows, episode)
     if task.fidelity == "vitals":
@@ -242,21 +242,21 @@ def _judged(task: Task, episode: Episode, rows: np.ndarray, state: State) -> Rea
     return read(task, episode.first if every else episode.first[rows], state.ecg, state)
 
 
-def _seen(task: Task, episode: Episode, rows: np.ndarray, state: State, streams: Streams) -> Readings:
+def _read_view(task: Task, episode: Episode, rows: np.ndarray, state: State, streams: Streams) -> Readings:
     """The same of the strips as they are seen."""
     every = _every(rows, episode)
     missing = episode.missing if every else tuple(episode.missing[row] for row in rows)
     if task.fidelity == "vitals":
         return read_vitals(task, state, episode.start if every else episode.start.take(rows), missing)
     first = episode.history.first_strips(rows, episode.origin)
-    return read(task, first, seen(task.tier, state.ecg, missing, streams.at(NOISE)), state)
+    return read(task, first, as_seen(task.tier, state.ecg, missing, streams.at(NOISE)), state)
 
 
 def _every(rows: np.ndarray, episode: Episode) -> bool:
     return len(rows) == len(episode) and np.array_equal(rows, np.arange(len(rows)))
 
 
-def _kept(task: Task, state: State) -> State:
+def _without_strips(task: Task, state: State) -> State:
     """The state as a history keeps it: without strips that can be drawn again, where there are many."""
     return state.undrawn() if task.fidelity == "vitals" or len(state) > 1 else state
 
@@ -318,12 +318,12 @@ def _reading_places(terms: tuple[str, ...]) -> dict[str, int]:
 _RULED = _READ[:-1]  # what clinical rules may ask for
 
 
-def allowed(task: Task, episode: Episode) -> np.ndarray:
+def allowed_mask(task: Task, episode: Episode) -> np.ndarray:
     """Menu entries at hand that ``task.mask`` allows by what is seen, ``(B, n)`` bool; watching always is."""
-    return _allowed(task, episode.now, episode.state, episode.patients, episode.scenario)
+    return _mask(task, episode.now, episode.state, episode.patients, episode.scenario)
 
 
-def _allowed(task: Task, reading: Readings, state: State, patients: Patients, scenario: np.ndarray) -> np.ndarray:
+def _mask(task: Task, reading: Readings, state: State, patients: Patients, scenario: np.ndarray) -> np.ndarray:
     masks = compile_masks(task.menu, _RULED, FINDINGS)
     unknown = unknown_conditions(len(WORDS))
     if unknown.any() and unknown[patients.group].any():

@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg_gym.columns import NUMBERS, Choice, Patients, once_per_object
 from ecg_gym.core import LEADS, MODEL_RATE_HZ, MODEL_SAMPLES, State, Treatment
-from ecg_gym.envs.observability import SeenStrip, Tier, seen
+from ecg_gym.envs.observability import SeenStrip, Tier, as_seen
 from ecg_gym.streams import NOISE, Streams
 from ecg_gym.svg import strip_svg
 
@@ -117,7 +117,7 @@ class History:
         """Every strip of a row, oldest first."""
         there = self._there(row)
         given = [m.before[i] if m.before is not None else None for m, i in there[1:]] + [None]
-        return tuple(self._seen(moment, i, treatment) for (moment, i), treatment in zip(there, given))
+        return tuple(self._strip_of(moment, i, treatment) for (moment, i), treatment in zip(there, given))
 
     def first_strips(self, rows: np.ndarray, origin: State) -> np.ndarray:
         """The oldest strips of rows as they were seen ``(len(rows), 12, 1024)`` [mV]; ``origin`` has the true ones."""
@@ -142,15 +142,15 @@ class History:
             moment, its = places[rows[0]][0], np.array([places[row][1] for row in rows])
             ecg = moment.state[its].ecg if true is None else true[rows]
             off = [moment.missing[i] for i in its]
-            strips[rows] = seen(self.tier, ecg, off, moment.streams.take(its).at(NOISE))
+            strips[rows] = as_seen(self.tier, ecg, off, moment.streams.take(its).at(NOISE))
         return strips
 
     def _there(self, row: int) -> list[tuple[Moment, int]]:
         return [(m, int(i)) for m, i in zip(self.moments, self.place[:, row]) if i >= 0]
 
-    def _seen(self, moment: Moment, row: int, treatment: Treatment | None) -> SeenStrip:
+    def _strip_of(self, moment: Moment, row: int, treatment: Treatment | None) -> SeenStrip:
         one, off = moment.state[row], moment.missing[row]
-        ecg = seen(self.tier, one.ecg, [off], moment.streams.take(np.array([row])).at(NOISE))[0]
+        ecg = as_seen(self.tier, one.ecg, [off], moment.streams.take(np.array([row])).at(NOISE))[0]
         return SeenStrip(float(one.hours[0]), ecg, off, treatment, float(moment.risk[row]))
 
 
@@ -187,10 +187,10 @@ class Episode:
 
     def _repr_html_(self) -> str:
         """The newest strip that was seen of the first row, and what was given, for notebooks."""
-        seen = self.sights[0]
-        given = [f"{look.hours:g} h: {look.given}" for look in seen if look.given is not None]
-        words = f"episode of {len(self)}, {seen[-1].hours:g} h" + (f"; {'; '.join(given)}" if given else "")
-        return strip_svg(seen[-1].ecg, MODEL_RATE_HZ, LEADS, words)
+        sights = self.sights[0]
+        given = [f"{look.hours:g} h: {look.given}" for look in sights if look.given is not None]
+        words = f"episode of {len(self)}, {sights[-1].hours:g} h" + (f"; {'; '.join(given)}" if given else "")
+        return strip_svg(sights[-1].ecg, MODEL_RATE_HZ, LEADS, words)
 
     def __len__(self) -> int:
         return len(self.steps)

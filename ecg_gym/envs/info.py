@@ -40,8 +40,8 @@ def columns(
     """
     n, state, place = len(episode), episode.state, episode.now.place
     none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(_READ)]
-    known = np.isfinite(seen)
-    seen = np.where(known, seen, 0.0)
+    finite = np.isfinite(seen)
+    seen = np.where(finite, seen, 0.0)
     hashes = _hashes(task.world, task.risk, n)
     value: Columns = {
         "action_mask": masks.astype(np.int8),
@@ -69,7 +69,7 @@ def columns(
     first, last = _risk_rows(place)
     value |= zip(list(place)[first:last], table[first:last])
     value |= zip(_READ, seen)
-    value |= zip(_KNOWN, known)
+    value |= zip(_KNOWN, finite)
     return value | (truth(task, episode) if privileged else {})
 
 

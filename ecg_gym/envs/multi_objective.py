@@ -43,6 +43,6 @@ class MultiObjective(gym.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the env's, with the vector ``(3,)`` of :data:`OBJECTIVES` in place of the reward."""
-        seen, reward, terminated, truncated, info = self.env.step(action)
+        obs, reward, terminated, truncated, info = self.env.step(action)
         vector = np.array([reward, -info["cost"], -self._doses[info["treatment"]]], np.float32)
-        return seen, vector, terminated, truncated, info
+        return obs, vector, terminated, truncated, info

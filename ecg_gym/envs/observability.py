@@ -74,7 +74,7 @@ def leads_off(tier: Tier, rngs: Sequence[np.random.Generator]) -> tuple[tuple[st
     return tuple(tuple(lead for lead in LEADS if lead not in there) for there in kept)
 
 
-def seen(
+def as_seen(
     tier: Tier, strips: np.ndarray, missing: Sequence[Sequence[str]], rngs: Sequence[np.random.Generator]
 ) -> np.ndarray:
     """Strips ``(B, 12, 1024)`` [mV] as they are seen: noise of the electrodes added, missing leads zero."""

@@ -53,7 +53,7 @@ def frame(
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     halves = figure.add_gridspec(2, 1, height_ratios=(SHEET_PIXELS, height - SHEET_PIXELS))
     sheet, chart = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-    strip = seen(episode, row)
+    strip = newest_strip(episode, row)
     tall = width * 0.984 * SHEET_MM[1] / SHEET_MM[0] / SHEET_PIXELS
     draw_sheet(sheet.add_axes((0.008, 0.005, 0.984, tall)), strip)
     above = (1 + tall) / 2 + 0.002
@@ -66,7 +66,7 @@ def frame(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def seen(episode: Episode, row: int = 0) -> ECG:
+def newest_strip(episode: Episode, row: int = 0) -> ECG:
     """The newest strip that was seen, with the leads that were off."""
     sight = episode.sights[row][-1]
     return ECG(np.nan_to_num(sight.ecg), MODEL_RATE_HZ, tuple(lead for lead in LEADS if lead in sight.missing))

@@ -49,7 +49,7 @@ def start(
     each = [scenario] * len(streams) if isinstance(scenario, Scenario) else list(scenario)
     patient = _patient(options.get("patient"))
     if options.get("ecg") is not None:
-        given = [_given(options.get("given", one.given), patient or Patient()) for one in each]
+        given = [_administrations(options.get("given", one.given), patient or Patient()) for one in each]
         ecg, patient = _record(options["ecg"], patient)
         known = {doses: world.observe(ecg, patient or Patient(), doses) for doses in dict.fromkeys(given)}
         return concatenate([known[doses] for doses in given]) if len(given) > 1 else known[given[0]]
@@ -134,7 +134,7 @@ def _person(
     known = {name: words.pop(name) for name in _FIELDS if name in words}
     known = {name: value for name, value in known.items() if getattr(inputs, name) is None}
     person = replace(inputs, **known, conditions=inputs.conditions | scenario.conditions)
-    if given := _given(options.get("given", scenario.given), person):
+    if given := _administrations(options.get("given", scenario.given), person):
         words["given"] = given
     return person, words
 
@@ -183,7 +183,7 @@ def _record(ecg: Any, patient: Patient | None) -> tuple[ECG, Patient | None]:
     return record.ecg, patient if patient is not None else record.patient
 
 
-def _given(value: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
+def _administrations(value: Sequence[Any], patient: Patient) -> tuple[Administration, ...]:
     """Doses already taken, in the formulary's own spelling."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"given is {value!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")

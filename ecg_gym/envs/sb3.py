@@ -58,11 +58,11 @@ class SB3VecEnv(VecEnv):
                 f"options differ between rows: {self._options}; expected the same for all, because the batch starts as "
                 "one; pass set_options({...})"
             )
-        seen, infos = self.envs.reset(seed=seeds, options=options or None)
+        obs, infos = self.envs.reset(seed=seeds, options=options or None)
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [row_of(infos, row) for row in range(self.num_envs)]
-        return seen
+        return obs
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions ``(num_envs, ...)`` for :meth:`step_wait`."""
@@ -70,7 +70,7 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Observations, rewards ``(num_envs,)`` float32, dones ``(num_envs,)`` bool, one info per row."""
-        seen, rewards, terminated, truncated, value = self.envs.step(self._actions)
+        obs, rewards, terminated, truncated, value = self.envs.step(self._actions)
         dones, infos = terminated | truncated, []
         final = {name: value.pop(name, None) for name in ("final_obs", "_final_obs", "final_info", "_final_info")}
         for row in range(self.num_envs):
@@ -80,7 +80,7 @@ class SB3VecEnv(VecEnv):
                 info["terminal_observation"] = final["final_obs"][row]
             info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
             infos.append(info)
-        return seen, np.asarray(rewards, dtype=np.float32), dones, infos
+        return obs, np.asarray(rewards, dtype=np.float32), dones, infos
 
     def close(self) -> None:
         """Close the batch."""

@@ -91,7 +91,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
         value = dict(options or {})
-        chosen = self._chosen(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
+        chosen = self._rows_of(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
         rows = np.flatnonzero(chosen)
         if self._episode is None and len(rows) < self.num_envs:
             raise ValueError(
@@ -239,7 +239,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             raise ValueError(f"{len(seed)} seeds for {self.num_envs} envs; expected one each; or pass one number")
         return list(seed)
 
-    def _chosen(self, mask: Any) -> np.ndarray:
+    def _rows_of(self, mask: Any) -> np.ndarray:
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
             raise ValueError(
                 f"reset_mask is {mask!r}; expected a bool array of shape ({self.num_envs},); "

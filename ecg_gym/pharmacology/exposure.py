@@ -110,7 +110,7 @@ def concentrations(
                 if a.dose.drug == name and a.dose.route == route
             ]
             own = personal(drug, route, weight_kg(patient), patient.creatinine_clearance, sensitivity)
-            systems = [(at, own.changed(*factors)) for at, *factors in changes(name, given, patient)]
+            systems = [(at, own.with_factors(*factors)) for at, *factors in changes(name, given, patient)]
             result[:, :, FORMULARY.index[name]] += outputs(systems, doses, hours)
     _neutralise(result)
     return result[:3]

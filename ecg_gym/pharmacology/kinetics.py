@@ -39,7 +39,7 @@ class Compartments:
     metabolite_volume: float = 1.0  # [L]
     presystemic: float = 0.0  # mg of metabolite formed on the way in, per mg of parent that is absorbed
 
-    def changed(self, clearance: float, absorption: float = 1.0) -> Compartments:
+    def with_factors(self, clearance: float, absorption: float = 1.0) -> Compartments:
         """The same person with clearance and rate of absorption times a factor (an inhibitor's is below one)."""
         if clearance == absorption == 1.0:
             return self

@@ -98,15 +98,15 @@ def compile_masks(menu: tuple[Treatment, ...], intervals: tuple[str, ...], findi
             for rule in rules_of(dose.drug):
                 if not rule.hard:
                     continue
-                said: list[tuple[int, int, float, float]] = []
-                _compile(rule.when, dose, treatment, intervals, findings, sets, said)
-                middle = len(said)
+                steps: list[tuple[int, int, float, float]] = []
+                _compile(rule.when, dose, treatment, intervals, findings, sets, steps)
+                middle = len(steps)
                 if rule.unless:
-                    _compile(rule.unless, dose, treatment, intervals, findings, sets, said)
-                key = (dose.drug, middle, tuple(said))
+                    _compile(rule.unless, dose, treatment, intervals, findings, sets, steps)
+                key = (dose.drug, middle, tuple(steps))
                 if key not in rules:
-                    rules[key] = len(ops), len(ops) + middle, len(ops) + len(said)
-                    ops += said
+                    rules[key] = len(ops), len(ops) + middle, len(ops) + len(steps)
+                    ops += steps
                 places.append(list(rules).index(key))
             own = [d for d in treatment.doses if d.drug == dose.drug]
             rows.append(

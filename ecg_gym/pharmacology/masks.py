@@ -49,7 +49,7 @@ def action_mask(
 
     Those without a hard one among ``violations``, whose arguments these are.
     """
-    known = _settled(tuple(menu), patient)
+    known = _resolve(tuple(menu), patient)
     past, seen = tuple(given), frozenset(findings)
     taken = {a.dose.drug for a in past if a.hours <= hours}
     against: dict[int, bool] = {}
@@ -76,7 +76,7 @@ def action_mask(
 
 
 @lru_cache(maxsize=1024)
-def _settled(menu: tuple[Treatment, ...], patient: Patient) -> _Menu:
+def _resolve(menu: tuple[Treatment, ...], patient: Patient) -> _Menu:
     """What the doses and the person alone decide, and what is left; raises ValueError where ``violations`` does."""
     entries = []
     questions: dict[str, tuple[int, tuple[Question, ...]]] = {}

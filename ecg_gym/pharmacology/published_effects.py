@@ -109,11 +109,11 @@ def compute(check: Check) -> float:
         elif kind == "shift":
             values.append(getattr(now, name) - getattr(before, name))
         else:
-            values.append(_measured(kind, modulate(now, patient)) - _measured(kind, modulate(before, patient)))
+            values.append(_effect_on(kind, modulate(now, patient)) - _effect_on(kind, modulate(before, patient)))
     return max(values, key=abs)
 
 
-def _measured(measure: str, m: Modulation) -> float:
+def _effect_on(measure: str, m: Modulation) -> float:
     """A measure of one ``Modulation``, relative to the typical heart at rest."""
     rest = {name: row["value"] for name, row in _table()["typical"]["heart"].items()}
     wider = rest["qrs_ms"] * (1 / m.conduction - 1)

@@ -113,11 +113,11 @@ def limits(case: Case) -> list[Violation]:
         say("max-single", f"more than {route.max_single:g} {route.unit} at once")
     today = [a.dose for a in before if case.hours - a.hours < 24] + beside
 
-    def allowed(form: Route) -> float:
+    def mass_in_24h(form: Route) -> float:
         return mass(Dose(name, form.max_24h, form.unit, form.name, 1.0))
 
-    widest = max((drug.routes[d.route].form(d.unit) for d in today), key=allowed)
-    if sum(map(mass, today)) > allowed(widest) * (1 + _TOLERANCE):
+    widest = max((drug.routes[d.route].form(d.unit) for d in today), key=mass_in_24h)
+    if sum(map(mass, today)) > mass_in_24h(widest) * (1 + _TOLERANCE):
         of_day = f"{widest.unit} x h" if widest.unit.endswith(RATES) else widest.unit
         say("max-24h", f"more than {widest.max_24h:g} {of_day} in 24 hours")
     hour = [a.dose for a in same_form if case.hours - a.hours < 1 - _TOLERANCE]

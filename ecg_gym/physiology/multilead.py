@@ -288,10 +288,10 @@ def _own(p_onset_s: np.ndarray, t_end_s: np.ndarray, rr_s: np.ndarray) -> np.nda
     least = np.where(np.isfinite(p_onset_s), reach, behind_t)
     begin = -np.clip(np.fmax(early, least), least, -FIRST_S - 0.05)[:, None]
 
-    def risen(at: np.ndarray) -> np.ndarray:
+    def ramp(at: np.ndarray) -> np.ndarray:
         return np.clip((TIME_S - at) / fade + 0.5, 0, 1)
 
-    own = risen(begin) - risen(begin + rr_s[:, None])
+    own = ramp(begin) - ramp(begin + rr_s[:, None])
     own[:, [0, -1]] = 0
     return own
 
@@ -364,7 +364,7 @@ def _without_p(fit: LeadFit, lost: np.ndarray) -> LeadFit:
     return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv), residual_mv=residual)
 
 
-def _moved(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _move(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Landmarks ``(B, 8)`` [s after R] where the asked intervals put them, and ratios ``(B,)`` of QRS and T heights."""
     change = np.nan_to_num(target_intervals - fit.measured)
     pr, qrs, jtpeak, tpeak_tend = 1e-3 * change[:, 1:5].T
@@ -394,7 +394,7 @@ def _moved(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.n
 def _draw(
     fit: LeadFit, target_intervals: np.ndarray, beats_s: np.ndarray, first_s: np.ndarray, residual: bool, kappa: float
 ) -> np.ndarray:
-    marks, r_ratio, t_ratio = _moved(fit, target_intervals)
+    marks, r_ratio, t_ratio = _move(fit, target_intervals)
     centre, width = _stretched(fit, marks)
     taller = np.where(fit.role == "P", 1.0, np.where(fit.role == "T", t_ratio[:, None], r_ratio[:, None]))
     gain = fit.gain_mv * taller[:, None]

@@ -68,7 +68,7 @@ def _emar(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[st
     for key, (cells, drug, control) in events_of_interest.items():
         for detail in details.get(key, [{}])[:1]:
             amount = (detail.get("dose_given"), detail.get("dose_given_unit"))
-            given = _given(
+            given = _dose(
                 cells, hours_of(cells["charttime"]), drug, control, detail.get("route"), amount, "emar", rule, losses
             )
             doses += [given] if given else []
@@ -87,7 +87,7 @@ def _infusions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Count
             losses["infusion rewritten or without times"] += 1
             continue
         amount = (cells["amount"], cells["amountuom"])
-        given = _given(cells, start, drug, False, "IV", amount, "infusion", rule, losses, max(end - start, 0.0))
+        given = _dose(cells, start, drug, False, "IV", amount, "infusion", rule, losses, max(end - start, 0.0))
         doses += [given] if given else []
     return doses
 
@@ -99,12 +99,12 @@ def _prescriptions(hospital: Hospital, rule: Rule, subjects: set[str], losses: C
             continue
         amount = (cells["dose_val_rx"], cells["dose_unit_rx"])
         start = hours_of(cells["starttime"])
-        given = _given(cells, start, *named, cells["route"], amount, "prescription", rule, losses)
+        given = _dose(cells, start, *named, cells["route"], amount, "prescription", rule, losses)
         doses += [given] if given else []
     return doses
 
 
-def _given(
+def _dose(
     cells: Mapping[str, str], hours: float | None, drug: str, control: bool, route: str | None,
     amount: tuple[str | None, str | None], source: str, rule: Rule, losses: Counter[str], duration: float = 0.0,
 ) -> HospitalDose | None:  # fmt: skip

@@ -86,7 +86,7 @@ def interval_terms(
             "of each; repeat the strip before for every sample"
         )
     female = np.array([_FEMALE.get(patient.sex or "", np.nan) for patient in patients])
-    return judged(vars(before), vars(after), female, paced)[0]
+    return judge(vars(before), vars(after), female, paced)[0]
 
 
 _FEMALE = {"F": 1.0, "M": 0.0}
@@ -110,7 +110,7 @@ def cost(terms: Mapping[str, np.ndarray]) -> np.ndarray:
     return together({name: term for name, term in terms.items() if name in harmful})
 
 
-def judged(
+def judge(
     home: Mapping[str, np.ndarray], look: Mapping[str, np.ndarray], female: np.ndarray, paced: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """``interval_terms``, ``cost`` and what all terms make ``together`` of readings by name, for people whose sex is

@@ -143,7 +143,7 @@ class RiskModel:
         cost = total = np.zeros(len(patients))
         if self.use_limits:
             paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
-            terms, cost, total = limits.judged(home, look, patients.numbers[:, FEMALE], paced)
+            terms, cost, total = limits.judge(home, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
             from_findings = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
             total = 1 - (1 - total) * (1 - from_findings)

@@ -50,9 +50,9 @@ def fit_to_maps(fire_ms: np.ndarray, apd_ms: np.ndarray, rounds: int = ROUNDS) -
     speed = edge_speeds(ventricles())
     base = graph.weight * (speed / speed.mean()) ** SPEED_POWER
     i, j = graph.edges.T
-    scale, factor, asked = DIFFUSION, np.zeros(len(graph)), np.asarray(apd_ms, float)
+    scale, factor, target_ms = DIFFUSION, np.zeros(len(graph)), np.asarray(apd_ms, float)
     for turn in range(rounds):
-        knob = np.exp(np.interp(asked, lengths, np.log(knobs)))
+        knob = np.exp(np.interp(target_ms, lengths, np.log(knobs)))
         tissue = FittedTissue("ms", values, knob, scale * base * np.exp((factor[i] + factor[j]) / 2))
         (fire,), (duration,) = simulate_beat(tissue, "normal", (1.0,))
         late = fire - fire.min() - fire_ms
@@ -60,7 +60,7 @@ def fit_to_maps(fire_ms: np.ndarray, apd_ms: np.ndarray, rounds: int = ROUNDS) -
             factor = np.clip(factor + _correction(late, fire_ms), -LARGEST_LOG, LARGEST_LOG)
             factor -= factor.mean()
             scale *= float(np.ptp(fire) / np.ptp(fire_ms))
-            asked = np.clip(asked + 0.8 * (apd_ms - duration), lengths[0], lengths[-1])
+            target_ms = np.clip(target_ms + 0.8 * (apd_ms - duration), lengths[0], lengths[-1])
     notes = {
         "made by": "ecg_gym.tissue.default.fit_to_maps", "diffusion_mm2_per_ms": scale,
         "activation_error_ms": float(np.abs(late - late.mean()).mean()),

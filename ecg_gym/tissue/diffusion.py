@@ -133,15 +133,15 @@ def initial(
     elif spec.diffusion == "gcn":
         out["log_hops"] = torch.log(torch.tensor([1.0, 0.05, 0.05])).repeat(rows, 1)
     elif spec.diffusion == "edge_mlp":
-        out |= _named(networks.perceptron(rows, edge_inputs, spec.width, 1, generator))
+        out |= _weights_by_name(networks.perceptron(rows, edge_inputs, spec.width, 1, generator))
     elif spec.diffusion == "flux_mlp":
-        out |= _named(networks.perceptron(rows, 3, spec.width, 1, generator))
+        out |= _weights_by_name(networks.perceptron(rows, 3, spec.width, 1, generator))
     elif spec.diffusion == "free":
-        out |= _named(networks.perceptron(rows, 3, spec.width, 1, generator, last=0.02))
+        out |= _weights_by_name(networks.perceptron(rows, 3, spec.width, 1, generator, last=0.02))
     return out
 
 
-def _named(weights: networks.Weights) -> dict[str, Tensor]:
+def _weights_by_name(weights: networks.Weights) -> dict[str, Tensor]:
     return {f"net.{name}": value for name, value in weights.items()}
 
 

@@ -69,7 +69,7 @@ def p_wave_marks(pose: np.ndarray, conduction: np.ndarray) -> np.ndarray:
     marks, known = _store()
     pose = pose % len(poses())
     for new in np.unique(pose[~known[pose]]):
-        marks[new], known[new] = _measured(int(new)), True
+        marks[new], known[new] = _measure(int(new)), True
     out = np.empty((len(pose), 3))
     _read_marks(marks, pose, np.asarray(conduction, float), 1 / _STOPS, out)
     return out
@@ -110,7 +110,7 @@ def _read_marks(
             out[b, k] = _mark(marks[pose[b]], stops, conduction[b], k)
 
 
-def _measured(pose: int) -> np.ndarray:
+def _measure(pose: int) -> np.ndarray:
     """``(stops, 3)`` [ms], read off noise-free P waves: where the vector magnitude exceeds a share of its peak."""
     lines, samples, period_s = 256, round(2 * PERIOD_S * _RATE_HZ), 2 * PERIOD_S
     of = atrial_spectra(np.full(len(_STOPS), pose), _STOPS, period_s, lines)

@@ -114,9 +114,9 @@ def turned(
     slow = max(1.0, np.rint(slow * _SPEEDS)) / _SPEEDS
     x = _between(tpeak_tend_ms + wider, tpte_shown, x_stops)
     target = qtcf_ms - qrs_ms - tpeak_tend_ms + later_jt
-    shown = _between(x, x_stops, jt_by_x)
-    shown += _between(slow, stops, jts) - _between(1.0, stops, jts)
-    return slow, x, reference_ms + target - shown
+    usual_ms = _between(x, x_stops, jt_by_x)
+    usual_ms += _between(slow, stops, jts) - _between(1.0, stops, jts)
+    return slow, x, reference_ms + target - usual_ms
 
 
 @compiled_exact
@@ -175,8 +175,8 @@ def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     qrs, jtpeak, known = _conduction_store()
     for new in np.unique(pose[~known[pose]]):
         slow = _stops()
-        shown = measured_beats(_normal_beats(int(new), 0, slow, np.zeros(len(slow)), 1.0), _reference(len(slow)))
-        qrs[new], jtpeak[new], known[new] = np.maximum.accumulate(shown.qrs_ms), shown.jtpeak_ms, True
+        beats = measured_beats(_normal_beats(int(new), 0, slow, np.zeros(len(slow)), 1.0), _reference(len(slow)))
+        qrs[new], jtpeak[new], known[new] = np.maximum.accumulate(beats.qrs_ms), beats.jtpeak_ms, True
     return qrs, jtpeak
 
 
@@ -226,9 +226,9 @@ def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndar
         for new in np.unique(np.stack([pose, scar, gain], axis=1)[lacking], axis=0):
             p, s, g = map(int, new)
             slow, x = np.ones(len(_x())), _x()
-            shown = measured_beats(_normal_beats(p, s, slow, x, g / GAINS_PER_UNIT), _reference(len(x)))
-            tpeak_tend[p, s, g] = np.maximum.accumulate(shown.tpeak_tend_ms)
-            jtpeak[p, s, g], known[p, s, g] = shown.jtpeak_ms, True
+            beats = measured_beats(_normal_beats(p, s, slow, x, g / GAINS_PER_UNIT), _reference(len(x)))
+            tpeak_tend[p, s, g] = np.maximum.accumulate(beats.tpeak_tend_ms)
+            jtpeak[p, s, g], known[p, s, g] = beats.jtpeak_ms, True
     return tpeak_tend, jtpeak
 
 

@@ -34,5 +34,5 @@ def decide(look: Look) -> None:
     """Write their probabilities into ``look`` where the interval was read; the others stay."""
     for finding, quantity, side, at, per, largest, steepness in rules():
         beyond = np.clip(side * (look[quantity] - at) / per, -largest, largest)
-        known = np.isfinite(beyond)
-        look.probabilities[finding, known] = 1 / (1 + np.exp(-steepness * beyond[known]))
+        finite = np.isfinite(beyond)
+        look.probabilities[finding, finite] = 1 / (1 + np.exp(-steepness * beyond[finite]))

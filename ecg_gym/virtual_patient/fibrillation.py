@@ -38,7 +38,7 @@ def add_waves(plan: StripPlan, rate_hz: float, strip: np.ndarray) -> None:
         return
     trains, hearts = plan.trains, plan.hearts
     seen = np.stack([
-        _seen(WAVES[trains.waves[i]], int(hearts.pose[i]) % len(poses()), TERRITORIES[hearts.scar[i]]) for i in rows
+        _waves(WAVES[trains.waves[i]], int(hearts.pose[i]) % len(poses()), TERRITORIES[hearts.scar[i]]) for i in rows
     ])  # fmt: skip
     figures, lags, harmonics = _figures()
     _add(rows, plan.keys, trains.waves, seen, figures, lags, harmonics, trains.cycles_s, trains.cycles, plan.start_s,
@@ -63,7 +63,7 @@ def _figures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=512)
-def _seen(kind: str, pose: int, scar: str) -> np.ndarray:
+def _waves(kind: str, pose: int, scar: str) -> np.ndarray:
     """``(8, 3)`` float32 [mV]: what the independent leads see of the three dipoles at their full size."""
     row = heart_table()["waves"][kind]
     if row["chamber"] == "ventricles":

@@ -29,7 +29,7 @@ def electrode_noise(
         return np.zeros((electrodes, samples), np.float32)
     bank = _bank(rate_hz)
     if samples > len(bank) // 8:
-        bank = _made(np.random.default_rng(int(rng.integers(1 << 62))), rate_hz, 8 * samples)
+        bank = _make(np.random.default_rng(int(rng.integers(1 << 62))), rate_hz, 8 * samples)
     starts = rng.integers(len(bank) - samples, size=electrodes)
     noise = np.stack([bank[start : start + samples] for start in starts])
     noise *= np.float32(level)
@@ -42,10 +42,10 @@ def electrode_noise(
 @lru_cache(maxsize=8)
 def _bank(rate_hz: float) -> np.ndarray:
     """Twenty minutes of one electrode's noise at level 1, ``(T,)`` float32 [mV]; always the same for a rate."""
-    return _made(np.random.default_rng(17), rate_hz, round(_BANK_S * rate_hz))
+    return _make(np.random.default_rng(17), rate_hz, round(_BANK_S * rate_hz))
 
 
-def _made(rng: np.random.Generator, rate_hz: float, samples: int) -> np.ndarray:
+def _make(rng: np.random.Generator, rate_hz: float, samples: int) -> np.ndarray:
     """Gaussian noise with the spectra of the table."""
     n = next_fast_len(samples, real=True)
     hz = np.fft.rfftfreq(n, 1 / rate_hz)

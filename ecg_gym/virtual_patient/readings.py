@@ -110,8 +110,8 @@ def features_of(heart, now, x):
 def cuff_reading(cuff, heart, now, strip):
     """What a cuff says of the mean arterial pressure [mmHg] at the time of a strip."""
     sd = cuff.reading * (cuff.irregular if heart[RHYTHM] in _IRREGULAR else 1.0)
-    said = now[MAP] + cuff.person * heart[CUFF] + sd * normal(stream(strip, _CUFF))
-    return max(said, 5.0)
+    reading = now[MAP] + cuff.person * heart[CUFF] + sd * normal(stream(strip, _CUFF))
+    return max(reading, 5.0)
 
 
 @compiled_exact
@@ -164,10 +164,10 @@ def read_vitals(table, cuff, hearts, now, strip, alive, view, judged, intervals,
             continue
         qrs = max(now[b, _QRS] + q[2], 30.0)
         intervals[2, b], intervals[7, b] = qrs, hearts[b, R_GAIN] * math.exp(q[5])
-        shown = not math.isnan(now[b, _PR])
-        if has_p < (chance[v, g, 1] if shown else chance[v, g, 2]):
+        has_pr = not math.isnan(now[b, _PR])
+        if has_p < (chance[v, g, 1] if has_pr else chance[v, g, 2]):
             intervals[9, b] = 1.0
-            intervals[1, b] = max((now[b, _PR] if shown else 160.0) + q[1], 60.0)
+            intervals[1, b] = max((now[b, _PR] if has_pr else 160.0) + q[1], 60.0)
         if math.isnan(now[b, _QT]) or lacks_t < chance[v, g, 0]:
             continue
         peak = now[b, _QRS] + now[b, _JT] + q[3]

@@ -63,7 +63,7 @@ def truths_of(
 ) -> list[Truth]:
     """The truth of every row of a plan, which was made of these hearts under these modulations."""
     intervals = true_intervals(plan)
-    named, findings = intervals.named(), true_findings(plan, intervals)
+    named, findings = intervals.by_name(), true_findings(plan, intervals)
     truths = []
     for i, (heart, change, serum) in enumerate(zip(hearts, changes, potassium)):
         beats, p = inside(plan, i)

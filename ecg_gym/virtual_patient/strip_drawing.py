@@ -44,11 +44,11 @@ def draw_strips(plan: StripPlan, rate_hz: float) -> np.ndarray:
     for start in range(0, len(plan), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(plan)))
         part = row_of(plan, rows)
-        out[rows] = _drawn(part, rate_hz, samples)
+        out[rows] = _draw(part, rate_hz, samples)
     return out
 
 
-def _drawn(plan: StripPlan, rate_hz: float, samples: int) -> np.ndarray:
+def _draw(plan: StripPlan, rate_hz: float, samples: int) -> np.ndarray:
     strip = np.zeros((len(plan), samples, LEADS), np.float32)
     doubled = _needs_long_period(plan)
     for twice in (False, True):

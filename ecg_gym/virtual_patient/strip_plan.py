@@ -68,7 +68,7 @@ class TrueIntervals:
         """``(B,)`` [ms], Fridericia."""
         return self.qt_ms / np.cbrt(self.rr_ms / 1000)
 
-    def named(self) -> dict[str, np.ndarray]:
+    def by_name(self) -> dict[str, np.ndarray]:
         """Each interval by its name, corrected ones included."""
         rr_s = self.rr_ms / 1000
         return {
@@ -110,8 +110,8 @@ def _begin_at_r(hearts: HeartArrays, targets: BeatTargets, trains: Trains, start
     at = (rows, first[rows])
     kind = trains.kind[at]
     known = kind != TORSADE
-    shown = _shown(hearts[rows], targets, rows, np.where(known, kind, 0), trains.fusion_ms[at], trains.mean_ms[at])
-    r_s = np.where(known, shown.onset_ms + shown.r_peak_ms, 50.0) / 1000
+    beats = _beats_of(hearts[rows], targets, rows, np.where(known, kind, 0), trains.fusion_ms[at], trains.mean_ms[at])
+    r_s = np.where(known, beats.onset_ms + beats.r_peak_ms, 50.0) / 1000
     start_s[rows] = trains.qrs_s[at] + r_s - R_PEAK_OFFSET_S
 
 
@@ -125,7 +125,7 @@ def _first_beats(qrs: np.ndarray, beats: np.ndarray, low: float, high: float, ou
                 break
 
 
-def _shown(
+def _beats_of(
     hearts: HeartArrays, targets: BeatTargets, rows: np.ndarray, kind: np.ndarray, fusion_ms: np.ndarray,
     mean_ms: np.ndarray,
 ) -> ShownIntervals:  # fmt: skip
@@ -149,9 +149,14 @@ def true_intervals(plan: StripPlan) -> TrueIntervals:
     rows = np.flatnonzero((beats > 1) & (usual != TORSADE))
     parts = np.full((4, b), np.nan)
     if len(rows):
-        shown = _shown(plan.hearts[rows], plan.targets, rows, usual[rows], fusion_ms[rows], mean_ms[rows])
+        shape = _beats_of(plan.hearts[rows], plan.targets, rows, usual[rows], fusion_ms[rows], mean_ms[rows])
         visible = p_wave_marks(plan.hearts.pose[rows], plan.atrial_conduction[rows])[:, 0]
-        parts[:, rows] = shown.qrs_ms, shown.qt_ms, shown.jtpeak_ms, 1000 * pr_s[rows] + shown.onset_ms - visible
+        parts[:, rows] = (
+            shape.qrs_ms,
+            shape.qt_ms,
+            shape.jtpeak_ms,
+            1000 * pr_s[rows] + shape.onset_ms - visible,
+        )
     qrs, qt, jtpeak, pr = parts
     return TrueIntervals(60 / rr_s, 1000 * rr_s, pr, qrs, qt, jtpeak, usual, fusion_ms, beats)
 
@@ -219,10 +224,10 @@ def row_of(plan: StripPlan, rows: Any) -> StripPlan:
     """The plan of some of the rows."""
     rows = np.atleast_1d(rows)
 
-    def chosen(of: Any) -> Any:
+    def pick(of: Any) -> Any:
         return type(of)(*(np.asarray(value)[rows] for value in vars(of).values()))
 
     return StripPlan(
-        plan.hearts[rows], plan.atrial_conduction[rows], plan.keys[rows], chosen(plan.targets), chosen(plan.trains),
+        plan.hearts[rows], plan.atrial_conduction[rows], plan.keys[rows], pick(plan.targets), pick(plan.trains),
         plan.start_s[rows], plan.seconds,
     )  # fmt: skip

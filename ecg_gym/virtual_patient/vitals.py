@@ -192,7 +192,7 @@ def replaced(**fields: np.ndarray) -> Modulation:
 @compiled_exact
 def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
     """Fill ``now[rows]`` and ``usual``, but for rows ``waiting`` for knobs; ``missing`` are knots to be measured."""
-    n, at, found, room, k = 0, np.empty(4), np.empty(6), np.empty((3, 6)), beat.knobs
+    n, at, coarse, room, k = 0, np.empty(4), np.empty(6), np.empty((3, 6)), beat.knobs
     for j in range(len(rows)):
         heart, hour, u = hearts[rows[j]], now[rows[j]], usual[j]
         u[:] = math.nan
@@ -211,9 +211,9 @@ def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
         waiting[j] = not (k.poses[pose] and k.known[pose, scar, gain] and beat.marks_known[atria])
         if waiting[j]:
             continue
-        shown = hour[FIRST_SHOWN : columns.FIRST_USUAL]
-        shown[:] = math.nan
-        shown[0] = u[HR]
+        intervals = hour[FIRST_SHOWN : columns.FIRST_USUAL]
+        intervals[:] = math.nan
+        intervals[0] = u[HR]
         hour[columns.FIRST_USUAL], hour[columns.FIRST_USUAL + 1] = u[KIND], u[ECTOPIC]
         hour[columns.FIRST_USUAL + 2] = u[COMPLETE]
         if math.isnan(u[KIND]):
@@ -232,12 +232,12 @@ def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
             fusion = np.rint((0.0 if math.isnan(u[FUSION_MS]) else u[FUSION_MS]) / slow)
             kind = len(KINDS) + int(min(max(np.rint(fusion / FUSION_STEP_MS), 0), LAST_FUSION))
         combination = ((pose * len(TERRITORIES) + scar) * len(TERRITORIES) + injury) * PATHS + kind
-        n = coarsely(combination, at, beat.axes, keys, values, found, room, missing, n)
+        n = coarsely(combination, at, beat.axes, keys, values, coarse, room, missing, n)
         visible = p_wave_onset(beat.marks[atria], beat.slow_stops, hour[ATRIAL_CONDUCTION])
-        onset, qrs, jtpeak, qt, t_mv = found[0], found[1], found[3], found[4], found[5]
-        shown[1], shown[2], shown[3], shown[4] = 1000 * u[PR_S] + onset - visible, qrs, qt, jtpeak
-        shown[5], shown[6] = qt - qrs - jtpeak, qt * np.cbrt(u[HR] / 60)
-        shown[7] = t_mv * heart[columns.R_GAIN]
+        onset, qrs, jtpeak, qt, t_mv = coarse[0], coarse[1], coarse[3], coarse[4], coarse[5]
+        intervals[1], intervals[2], intervals[3], intervals[4] = 1000 * u[PR_S] + onset - visible, qrs, qt, jtpeak
+        intervals[5], intervals[6] = qt - qrs - jtpeak, qt * np.cbrt(u[HR] / 60)
+        intervals[7] = t_mv * heart[columns.R_GAIN]
     return n
 
 

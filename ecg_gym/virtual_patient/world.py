@@ -66,7 +66,7 @@ class VirtualPatient:
     """A population of mechanistic hearts behind the World interface.
 
     Hour 0 of every patient is the start of a trial day: hearts drift with meals and the time of day after it. A state
-    knows what each heart shows (``shown``); its strips are drawn when somebody looks.
+    knows what each heart shows (``shown_intervals``); its strips are drawn when somebody looks.
     """
 
     tissue: Excitation = EIKONAL  # of the hearts it makes
@@ -115,7 +115,7 @@ class VirtualPatient:
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
         doses = Doses.of([each.get("given", ()) for each in kinds]).take(kind)
-        return _settled(patients, doses, hearts, np.zeros(n), streams.at(FIRST), self.tissue)
+        return _settle(patients, doses, hearts, np.zeros(n), streams.at(FIRST), self.tissue)
 
     def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
         """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
@@ -130,7 +130,7 @@ class VirtualPatient:
         heart = self._personal(_twin(measured, patient), measured)
         streams = Streams.start(np.zeros((1, 2), np.uint64))
         row = heart_row(replace(heart, tissue=EIKONAL))[None]
-        state = _settled(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), row, np.zeros(1), streams,
+        state = _settle(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), row, np.zeros(1), streams,
                          heart.tissue)  # fmt: skip
         return state.replaced(ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
@@ -148,7 +148,7 @@ class VirtualPatient:
             )
         streams, patients = row_streams(rng, len(state)), Patients.of(state.patients)
         codes = dose_codes(treatments)
-        doses = Doses.of(state.taken).given(state.hours, np.where(state.alive[:, None], codes, NONE))
+        doses = Doses.of(state.taken).after(state.hours, np.where(state.alive[:, None], codes, NONE))
         dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
         inner = {name: value.copy() for name, value in state.inner.items()}
         alive = state.alive.copy()
@@ -164,7 +164,7 @@ class VirtualPatient:
         strips: Any = draw_state  # drawn when somebody looks
         return State(strips, patients, doses, hours, alive, inner, state.dt_hours)
 
-    def shown(self, state: State) -> dict[str, np.ndarray]:
+    def shown_intervals(self, state: State) -> dict[str, np.ndarray]:
         """The intervals ``(B,)`` that each heart shows in this minute, free of noise; NaN where it has none."""
         return {name: state.inner["now"][:, FIRST_SHOWN + i] for i, name in enumerate(SHOWN)}
 
@@ -259,8 +259,8 @@ def _drawn_truths(state: State) -> list[Truth]:
         on_board = exposures(state.taken, state.patients, list(np.asarray(state.hours, float)[:, None]),
                              [heart.sensitivity for heart in hearts])  # fmt: skip
         changes, serum = [modulation_row(row) for row in now], now[:, FIRST_SERUM].tolist()
-        found = truths_of_plan(_plan(state), hearts, changes, serum)
-        kept = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(found)]
+        truths = truths_of_plan(_plan(state), hearts, changes, serum)
+        kept = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(truths)]
         state.__dict__["_truths"] = kept
     return kept
 
@@ -278,7 +278,7 @@ def seated(inner: Mapping[str, np.ndarray]) -> np.ndarray:
     return hearts
 
 
-def _settled(
+def _settle(
     patients: Patients, doses: Doses, hearts: np.ndarray, hours: np.ndarray, streams: Streams, tissue: Excitation
 ) -> State:
     """A state of these hearts of one tissue at these hours, with a fresh minute each."""
@@ -338,22 +338,22 @@ def _twin(measured: dict[str, float], patient: Patient) -> Heart:
 
     table = population()["twin"]
 
-    def known(name: str, measure: str = "") -> float:
+    def value_of(name: str, measure: str = "") -> float:
         value = measured[measure or name]
         return within(table[name], value) if np.isfinite(value) else float(table[name]["otherwise"])
 
-    rate = known("rate_bpm", "hr_bpm")
+    rate = value_of("rate_bpm", "hr_bpm")
     irregular = not bool(measured.get("p_present", True)) and not bool(measured.get("regular", True))
     wide = measured["qrs_ms"] > table["qrs_ms"]["high"]  # NaN is not wide
     return replace(
         average,
         rhythm=("af_rapid" if rate > table["af_rapid_bpm"]["value"] else "af") if irregular else "sinus",
         rate_bpm=rate,
-        pr_ms=known("pr_ms"),
-        qrs_ms=float(table["qrs_ms"]["otherwise"]) if wide else known("qrs_ms"),
+        pr_ms=value_of("pr_ms"),
+        qrs_ms=float(table["qrs_ms"]["otherwise"]) if wide else value_of("qrs_ms"),
         conduction="lbbb" if wide else "normal",
-        qtcf_ms=known("qtcf_ms") - (table["block_qtcf_ms"]["value"] if wide else 0.0),
-        tpeak_tend_ms=known("tpeak_tend_ms"),
+        qtcf_ms=value_of("qtcf_ms") - (table["block_qtcf_ms"]["value"] if wide else 0.0),
+        tpeak_tend_ms=value_of("tpeak_tend_ms"),
         sensitivity=Sensitivity.typical(),
         pose=0,
         r_gain=1.0,

@@ -293,17 +293,17 @@ def _remembered(column: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) ->
             then, expected, observed = (level(row[name]) for row in (home, last, {name: column[f"measured.{name}"]}))
             coming = level(inputs[f"expected_from_home.{name}"])
         e, r = expected - then, observed - expected
-        known = np.isfinite(e) & np.isfinite(r)
-        e, r = np.where(known, e, 0.0), np.where(known, r, 0.0)
+        finite = np.isfinite(e) & np.isfinite(r)
+        e, r = np.where(finite, e, 0.0), np.where(finite, r, 0.0)
         moved, answer, beyond, count = (column[f"memory.{of}.{name}"] for of in SUMS)
-        moved, answer, beyond, count = moved + e * e, answer + e * r, beyond + r, count + known
+        moved, answer, beyond, count = moved + e * e, answer + e * r, beyond + r, count + finite
         slope, mean = answer / (moved + 4 * noise), beyond / np.maximum(count, 1)
-        further = np.where(known, coming - expected, 0.0)
+        further = np.where(finite, coming - expected, 0.0)
         result |= {
             f"history.slope.{name}": slope,
             f"history.answer.{name}": slope * np.nan_to_num(further),
             f"history.mean.{name}": mean,
-            f"history.back.{name}": np.where(known, mean - r, 0.0),
+            f"history.back.{name}": np.where(finite, mean - r, 0.0),
             f"history.moved.{name}": np.log1p(moved / noise),
             f"history.count.{name}": count,
         }

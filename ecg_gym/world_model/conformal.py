@@ -106,9 +106,9 @@ def raw_band(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.
             f"samples have shape {samples.shape} and level is {level}; expected (K, N) with K of at least 2, and a "
             "level within (0, 1); draw more samples"
         )
-    known = np.isfinite(samples)
-    count = known.sum(axis=0)
-    ordered = np.sort(np.where(known, samples, np.inf), axis=0)
+    finite = np.isfinite(samples)
+    count = finite.sum(axis=0)
+    ordered = np.sort(np.where(finite, samples, np.inf), axis=0)
     low, high = (_order_statistic(ordered, count, p) for p in ((1 - level) / 2, (1 + level) / 2))
     enough = (count >= 2) & (count >= k / 2)
     return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
@@ -157,8 +157,8 @@ def apply_band(
 def covered(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """1 where the band holds the truth, 0 where it does not, NaN where either is unknown; shapes broadcast."""
     low, high, truth = np.broadcast_arrays(low, high, truth)
-    known = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
-    return np.where(known, (low <= truth) & (truth <= high), np.nan)
+    finite = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
+    return np.where(finite, (low <= truth) & (truth <= high), np.nan)
 
 
 def _order_statistic(ordered: np.ndarray, count: np.ndarray, p: float) -> np.ndarray:

@@ -75,9 +75,9 @@ class Frequency:
         """By what is on board now and was at the first strip, and whether they are among the findings that are said."""
         inner = state.inner
         now, home = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("board", "home_board"))
-        said, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "home_findings"))
-        ended = (said < 0.5) & (first >= 0.5)
-        return cls(np.where(ended, 0.0, now / np.maximum(home, 1e-6)), (said >= 0.5).astype(int))
+        likely, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "home_findings"))
+        ended = (likely < 0.5) & (first >= 0.5)
+        return cls(np.where(ended, 0.0, now / np.maximum(home, 1e-6)), (likely >= 0.5).astype(int))
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class Drawing:
         records, others = np.flatnonzero(recorded), np.flatnonzero(~recorded & beats)
         if len(records):
             there = state.inner["record"][records]
-            picture.latents[records], picture.strips[records] = self.encoded(there), self.seen(there)
+            picture.latents[records], picture.strips[records] = self.encode_records(there), self.reconstruct(there)
         if len(others):
             picture.put(others, self._closed_loop(state[others]))
         state.__dict__["_picture"] = picture
         return picture
 
-    def encoded(self, records: Records) -> np.ndarray:
+    def encode_records(self, records: Records) -> np.ndarray:
         """The latents ``(B, C, 128)`` of recorded strips; each is encoded once."""
         if todo := unfinished(records, "latent"):
             record(todo)
@@ -166,10 +166,10 @@ class Drawing:
                 one.latent = latent.astype(np.float32)
         return np.stack([one.latent for one in records])  # type: ignore[misc]
 
-    def seen(self, records: Records) -> np.ndarray:
+    def reconstruct(self, records: Records) -> np.ndarray:
         """Recorded strips as the codec sees them ``(B, 12, 1024)`` [mV], so that they compare with those drawn."""
         if todo := unfinished(records, "seen"):
-            for one, strip in zip(todo, self.decode(torch.from_numpy(self.encoded(todo)))):
+            for one, strip in zip(todo, self.decode(torch.from_numpy(self.encode_records(todo)))):
                 one.seen = strip
         return np.stack([one.seen for one in records])  # type: ignore[misc]
 
@@ -197,7 +197,7 @@ class Drawing:
         strips = np.stack([one.strip for one in records])
         lacking = [i for i, one in enumerate(records) if one.missing.any()]
         if lacking:
-            strips[lacking] = self.seen([records[i] for i in lacking])
+            strips[lacking] = self.reconstruct([records[i] for i in lacking])
         return strips
 
     def _closed_loop(self, state: State) -> Picture:
@@ -218,7 +218,7 @@ class Drawing:
     def once(self, state: State, target: np.ndarray) -> Picture:
         """Strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
         generators = [np.random.default_rng([DRAWING, int(key)]) for key in state.inner["key"]]
-        warped = self.warped(state, target, generators) if self.way == "warp" else self.stretched(state, target)
+        warped = self.warp(state, target, generators) if self.way == "warp" else self.stretch(state, target)
         picture = Picture.empty(len(state), self.vae.latent_shape)
         rows = np.array(sorted(warped), int)
         if len(rows):
@@ -227,11 +227,11 @@ class Drawing:
         rest = np.setdiff1d(np.arange(len(state)), rows)
         if len(rest):
             mine = [generators[i] for i in rest]
-            sampled = self.sample(self.known(state[rest], target[rest], mine), mine)
+            sampled = self.sample(self.knowledge(state[rest], target[rest], mine), mine)
             picture.latents[rest], picture.strips[rest] = sampled.numpy(), self.decode(sampled)
         return picture
 
-    def warped(
+    def warp(
         self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]
     ) -> dict[int, np.ndarray]:
         """Strips ``(12, 1024)`` [mV] by row without a network: own beats moved, or the own strip stretched. Rows that
@@ -243,9 +243,9 @@ class Drawing:
         for i, noise in enumerate(self.fits(records, observed)[rows].noise_mv):
             traces[i] += fresh_noise(noise, generators[rows[i]])
         moved = zip(np.flatnonzero(there).tolist(), limb_from_independent(traces))
-        return {**self.stretched(state, target), **dict(moved)}
+        return {**self.stretch(state, target), **dict(moved)}
 
-    def stretched(self, state: State, target: np.ndarray) -> dict[int, np.ndarray]:
+    def stretch(self, state: State, target: np.ndarray) -> dict[int, np.ndarray]:
         """The strips ``(12, 1024)`` [mV] of rhythms without a typical beat that go on: the first one, in the rate that
         is asked for and from another moment on. By row.
 
@@ -262,7 +262,7 @@ class Drawing:
         parts = zip(self.whole(home[rows]), faster, state.inner["key"][rows])
         return {int(i): stretch(strip, float(by), int(key)) for i, (strip, by, key) in zip(rows, parts)}
 
-    def known(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
+    def knowledge(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
         records, missing = inner["home"], np.stack([one.missing for one in inner["home"]])
@@ -272,7 +272,7 @@ class Drawing:
             people(state.patients), look, inner["board"], np.asarray(state.hours, float), missing, strength, target
         )
         condition = self.forecaster.features(raw, render_names())
-        columns = (self.encoded(records), condition, prior, strength)
+        columns = (self.encode_records(records), condition, prior, strength)
         return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
 
     def prior(
@@ -368,24 +368,24 @@ def missed(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
     """By how many ms or 1/min the levels of strips miss what was asked, added up ``(B,)``; rows as ``OBSERVED``."""
     total = np.zeros(len(goal))
     for name in LEVELS:
-        asked, there = goal[:, _AT[name]], read[:, _AT[name]]
-        known = np.isfinite(asked) & np.isfinite(there)
-        off = np.minimum(np.abs(np.where(known, asked - there, 0.0)), LOST_MS)
-        total += np.where(np.isfinite(asked) == np.isfinite(there), off, LOST_MS)
+        target, there = goal[:, _AT[name]], read[:, _AT[name]]
+        finite = np.isfinite(target) & np.isfinite(there)
+        off = np.minimum(np.abs(np.where(finite, target - there, 0.0)), LOST_MS)
+        total += np.where(np.isfinite(target) == np.isfinite(there), off, LOST_MS)
     return total
 
 
 def less_its_error(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
     """What to ask for ``(B, len(OBSERVED))`` so that what came out as ``read`` would have come out as ``goal``."""
-    asked = np.array(goal, float)
+    target = np.array(goal, float)
     for name in CORRECTED:
         i = _AT[name]
-        asked[:, i] += np.clip(np.nan_to_num(goal[:, i] - read[:, i]), -MOST_MS, MOST_MS)
-    rr_s = 60 / asked[:, _AT["hr_bpm"]]
-    qt = sum(asked[:, _AT[name]] for name in ("qrs_ms", "jtpeak_ms", "tpeak_tend_ms"))
-    asked[:, _AT["qt_ms"]], asked[:, _AT["qtcf_ms"]] = qt, qt / rr_s ** (1 / 3)
-    asked[:, _AT["jtpeakc_ms"]] = asked[:, _AT["jtpeak_ms"]] / rr_s**JTPEAK_EXPONENT
-    return asked
+        target[:, i] += np.clip(np.nan_to_num(goal[:, i] - read[:, i]), -MOST_MS, MOST_MS)
+    rr_s = 60 / target[:, _AT["hr_bpm"]]
+    qt = sum(target[:, _AT[name]] for name in ("qrs_ms", "jtpeak_ms", "tpeak_tend_ms"))
+    target[:, _AT["qt_ms"]], target[:, _AT["qtcf_ms"]] = qt, qt / rr_s ** (1 / 3)
+    target[:, _AT["jtpeakc_ms"]] = target[:, _AT["jtpeak_ms"]] / rr_s**JTPEAK_EXPONENT
+    return target
 
 
 def as_rows(observed: np.ndarray) -> list[dict[str, float]]:

@@ -153,17 +153,17 @@ class IntervalModel(nn.Module):
         """
         hidden = self(condition)
         surprise = (target - self.starting(base)) / self.scale
-        known = torch.isfinite(surprise) & (survived > 0)[:, None]
+        finite = torch.isfinite(surprise) & (survived > 0)[:, None]
         log_weight, mean, log_sd, lower = self._components(hidden, signs)
-        deviation = torch.where(known, surprise, 0.0)[:, None] - mean  # (B, K, 8)
-        deviation = torch.where(known[:, None], deviation, 0.0)
+        deviation = torch.where(finite, surprise, 0.0)[:, None] - mean  # (B, K, 8)
+        deviation = torch.where(finite[:, None], deviation, 0.0)
         surprise_given = deviation - torch.einsum("bkde,bke->bkd", lower, deviation)
         each = -0.5 * (surprise_given / log_sd.exp()).square() - log_sd - 0.5 * math.log(2 * math.pi)
-        likely = torch.logsumexp(log_weight + torch.where(known[:, None], each, 0.0).sum(-1), dim=1)
+        likely = torch.logsumexp(log_weight + torch.where(finite[:, None], each, 0.0).sum(-1), dim=1)
         alive = (survived > 0).float()
         more = {}
         if self.findings is not None and was is not None and findings is not None:
-            predicted = torch.sigmoid(self.findings(hidden, torch.where(known, surprise, 0.0), signs, was))
+            predicted = torch.sigmoid(self.findings(hidden, torch.where(finite, surprise, 0.0), signs, was))
             more["findings"] = (predicted - findings).square().sum(1) * alive
             more["judgement"] = (self.findings.adverse(predicted) - self.findings.adverse(findings)).square() * alive
         if self.pressure is not None and cuff is not None and next_cuff is not None:

@@ -34,9 +34,9 @@ def remembered(memory: np.ndarray, home: Look, last: Look, now: Look) -> np.ndar
     What was remembered is forgotten where ``now`` and ``last`` disagree about P waves.
     """
     e, r = beyond(home, last)
-    known = np.isfinite(e) & np.isfinite(r)
-    e, r = np.where(known, e, 0.0), np.where(known, r, 0.0)
-    more = np.stack([e * e, e * r, r, known.astype(float)], axis=1).reshape(len(memory), -1)
+    finite = np.isfinite(e) & np.isfinite(r)
+    e, r = np.where(finite, e, 0.0), np.where(finite, r, 0.0)
+    more = np.stack([e * e, e * r, r, finite.astype(float)], axis=1).reshape(len(memory), -1)
     with np.errstate(invalid="ignore"):
         same = last.observed[:, _P] == now.observed[:, _P]
     return np.where(same[:, None], memory + more, 0.0).astype(np.float32)

@@ -273,7 +273,7 @@ class WorldModel:
                 "world's knows() allows, train weights with this version, or use the virtual patient (world='oracle')"
             )
         streams, patients, codes = row_streams(rng, len(state)), Patients.of(state.patients), dose_codes(treatments)
-        doses = Doses.of(state.taken).given(state.hours, np.where(state.alive[:, None], codes, NONE))
+        doses = Doses.of(state.taken).after(state.hours, np.where(state.alive[:, None], codes, NONE))
         dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
         hours = np.where(state.alive, state.hours + dt, state.hours)
         inner = {name: value.copy() for name, value in state.inner.items()}
@@ -386,12 +386,16 @@ class WorldModel:
         """A step of the paper's form: a strip is drawn, and what it says is read off it."""
         drawing, records, n = self.drawing, before.inner["record"], len(before)
         look = _last(before)
-        reference, strips = (drawing.encoded(records), drawing.seen(records))
+        reference, strips = (drawing.encode_records(records), drawing.reconstruct(records))
         missing = np.stack([record.missing for record in records])
         home = _home(before)
         if self.reference == "first":
             first = before.inner["home"]
-            look, reference, missing = home, drawing.encoded(first), np.stack([record.missing for record in first])
+            look, reference, missing = (
+                home,
+                drawing.encode_records(first),
+                np.stack([r.missing for r in first]),
+            )
         epk = epk_traces(
             strips, as_rows(_last(before).observed), modulations_of(before.inner["board"]), modulations_of(board)
         )

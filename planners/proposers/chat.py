@@ -170,6 +170,6 @@ def strip_png(strip: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def counted(proposer: ChatProposer) -> Mapping[str, int]:
+def counts(proposer: ChatProposer) -> Mapping[str, int]:
     """What the client did so far: questions, requests and slips by word."""
     return {"questions": proposer.questions, "requests": proposer.requests, **proposer.slips}

@@ -43,7 +43,7 @@ def limit_risk(state: State, observed: np.ndarray, after: dict[str, np.ndarray])
     look = {**home, **{name: np.asarray(value, float) for name, value in after.items()}}
     for readings in (home, look):
         readings["n_beats"] = np.full(n, float(limits.FEWEST_BEATS))
-    terms, *_ = limits.judged(home, look, Patients.of(state.repeat(n).patients).numbers[:, FEMALE])
+    terms, *_ = limits.judge(home, look, Patients.of(state.repeat(n).patients).numbers[:, FEMALE])
     return 1 - np.prod([1 - term for term in terms.values()], axis=0)
 
 

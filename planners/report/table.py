@@ -23,7 +23,7 @@ def plan_table(plan: Plan) -> Table:
     from rich.table import Table
     from rich.text import Text  # plain text: a bracket in a record's name is no markup
 
-    notes = noted(plan)
+    notes = marked_notes(plan)
     table = Table(
         title=Text(title(plan)),
         caption=Text(footnotes(plan)),
@@ -70,7 +70,7 @@ def footnotes(plan: Plan) -> str:
     lines = [verdict(plan)] if plan.recommendation else []
     lines += [f"Before: {now}; risk {plan.risk_now:.3f}. HR, PR, QRS, QTcF: predicted changes over the futures."]
     lines += dict.fromkeys(f"Given for {sentence}" for row in plan.candidates for sentence in row.indications)
-    lines += [f"{i}: {sentence}" for i, sentence in enumerate(noted(plan), start=1)]
+    lines += [f"{i}: {sentence}" for i, sentence in enumerate(marked_notes(plan), start=1)]
     for reasons in dict.fromkeys(e.reasons for e in plan.excluded):
         alike = ", ".join(str(e.treatment) for e in plan.excluded if e.reasons == reasons)
         lines.append(f"Not allowed: {alike} ({'; '.join(reasons)})")
@@ -84,7 +84,7 @@ def footnotes(plan: Plan) -> str:
     return "\n".join([*lines, *plan.outside, *plan.warnings, NOTICE])
 
 
-def noted(plan: Plan) -> list[str]:
+def marked_notes(plan: Plan) -> list[str]:
     """Every remark once, in the order of the ranking; the table refers to them by number."""
     return list(dict.fromkeys(sentence for row in plan.candidates for sentence in remarks(row)))
 

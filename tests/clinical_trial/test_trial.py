@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from ecg_gym.clinical_trial import load_protocol, parse_protocol, run_trial, shipped_protocols, summarise
 from ecg_gym.clinical_trial.effects import difference, interval
-from ecg_gym.clinical_trial.population import moved
+from ecg_gym.clinical_trial.population import move
 from ecg_gym.clinical_trial.randomisation import assign, latin, williams
 from ecg_gym.clinical_trial.trial import subject_rows
 from ecg_gym.core import Patient
@@ -361,7 +361,7 @@ def test_people_are_as_the_protocol_says() -> None:
 def test_days_hours_and_minutes_move_a_heart_as_the_table_says() -> None:
     heart, rng = draw_heart(np.random.default_rng(0), Patient(sex="F"), healthy=True), np.random.default_rng(1)
     for part, same in (("visit", False), ("replicate", True)):
-        others = [moved(heart, part, rng) for _ in range(400)]
+        others = [move(heart, part, rng) for _ in range(400)]
         qrs = np.array([h.qrs_ms for h in others])
         assert qrs.mean() == pytest.approx(heart.qrs_ms, abs=1)
         assert (len({h.qtcf_ms for h in others}) == 1) is same

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance import script
-from conformance.__main__ import judged, main
+from conformance.__main__ import main, verdict_of
 from conformance.homes import HERE, OLDEST, TORCH
 from conformance.suites import SUITES
 
@@ -42,7 +42,7 @@ def test_every_home_is_pinned_and_its_torch_is_the_tested_one() -> None:
     ],
 )
 def test_a_check_passes_fails_or_is_skipped(code, written, verdict, remark) -> None:
-    assert judged(code, written, 3) == (verdict, remark)
+    assert verdict_of(code, written, 3) == (verdict, remark)
 
 
 @pytest.mark.parametrize(

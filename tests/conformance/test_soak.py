@@ -149,8 +149,8 @@ def test_a_soak_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest
     assert [next(pieces)[0], next(pieces)[0]] == ["inputs", "inputs"]
     pieces.close()
     assert (
-        run.left(plan, tmp_path) == {"steps": 48 + 16, "inputs": 0, "kills": 0}
-        or run.left(plan, tmp_path)["inputs"] == 0
+        run.remaining(plan, tmp_path) == {"steps": 48 + 16, "inputs": 0, "kills": 0}
+        or run.remaining(plan, tmp_path)["inputs"] == 0
     )
     rest = list(run.run(plan, tmp_path, workers=0))
     assert {kind for kind, _ in rest} == {"steps"}

@@ -164,7 +164,7 @@ def test_nothing_of_the_true_strip_is_in_observation_mask_or_info(spoilt) -> Non
     if task.tier.delayed:
         swapped = replace(swapped, last=other.episode.last)
     assert np.array_equal(dynamics.features(task, swapped), dynamics.features(task, episode))
-    assert np.array_equal(dynamics.allowed(task, swapped), episode.allowed)
+    assert np.array_equal(dynamics.allowed_mask(task, swapped), episode.allowed)
     before, after = (spoilt.setup.info(each, None) for each in (episode, swapped))
     for name in before.keys() - {"finite", "costs", "reward_terms"}:
         assert np.array_equal(before[name], after[name]), name
@@ -177,7 +177,7 @@ def test_what_is_seen_does_reach_observation_and_mask(spoilt) -> None:
     other.reset(seed=77)
     swapped = replace(episode, now=other.episode.now)
     assert not np.array_equal(dynamics.features(task, swapped), dynamics.features(task, episode))
-    assert not np.array_equal(dynamics.allowed(task, swapped), episode.allowed)
+    assert not np.array_equal(dynamics.allowed_mask(task, swapped), episode.allowed)
 
 
 def test_the_risk_feature_is_that_of_the_strip_that_is_seen(spoilt) -> None:

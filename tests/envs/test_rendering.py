@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import ECG, MODEL_RATE_HZ, Administration, Dose
 from ecg_gym.envs.chart import DRUGS_SHOWN, PANELS, Moment, draw_chart
-from ecg_gym.envs.rendering import FRAME, frame, history, seen
+from ecg_gym.envs.rendering import FRAME, frame, history, newest_strip
 from ecg_gym.waveform.plotting import draw_twelve_leads
 
 NAMED = {"world": "worlds:AnalyticWorld", "risk": "worlds:AnalyticRisk", "drugs": ["dofetilide", "metoprolol"],
@@ -111,7 +111,7 @@ def test_the_history_is_what_was_seen_not_what_is_true() -> None:
     assert [m.hours for m in moments] == [0.0, 1.0, 2.0], "the strip of hour 3 has not been seen yet"
     assert [m.values["risk"] for m in moments] == [s.risk for s in episode.sights[0]]
     assert moments[-1].values["risk"] == episode.now["risk"][0]
-    strip = seen(episode)
+    strip = newest_strip(episode)
     assert strip.missing == episode.missing[0]
     np.testing.assert_array_equal(strip.signal, episode.sights[0][-1].ecg)
     assert not np.array_equal(strip.signal, episode.state.ecg[0])

@@ -63,7 +63,7 @@ def test_agrees_with_an_integrator(system: Compartments, duration: float) -> Non
 
 
 def test_a_change_of_clearance_agrees_with_an_integrator() -> None:
-    systems = [(ALWAYS, FULL), (3.0, FULL.changed(0.4)), (9.0, FULL)]
+    systems = [(ALWAYS, FULL), (3.0, FULL.with_factors(0.4)), (9.0, FULL)]
     for duration in (0.0, 5.0):
         ours = outputs(systems, [(1.0, 100, duration)], HOURS)
         theirs = integrate(FULL, 1.0, 100, duration, lambda t: 0.4 if 3 <= t < 9 else 1.0)
@@ -71,7 +71,7 @@ def test_a_change_of_clearance_agrees_with_an_integrator() -> None:
 
 
 def test_a_change_before_or_after_everything_changes_nothing_else() -> None:
-    slow = FULL.changed(0.5)
+    slow = FULL.with_factors(0.5)
     doses = [(2.0, 100.0, 1.0)]
     np.testing.assert_allclose(
         outputs([(ALWAYS, FULL), (1.0, slow)], doses, HOURS), outputs([(ALWAYS, slow)], doses, HOURS)

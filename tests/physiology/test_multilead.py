@@ -102,7 +102,7 @@ def test_the_waves_stand_where_the_asked_intervals_put_them(change: dict[str, fl
     fit = fit_leads(ecg, seen(ecg), waves="five")
     target = fit.measured + np.array([[change.get(name, 0.0) for name in TARGET_INTERVALS]])
     rr_s = np.array([0.9])
-    marks, *_ = multilead._moved(fit, target)
+    marks, *_ = multilead._move(fit, target)
     old, new = (
         mcsharry.intervals_ms(mcsharry.from_times(centre, width, GAIN[[1]], rr_s), rr_s)
         for centre, width in ((fit.centre_s, fit.width_s), multilead._stretched(fit, marks))
@@ -148,7 +148,7 @@ def test_nothing_that_is_asked_breaks_a_beat(person) -> None:
     target = fit.measured * np.exp(1.5 * rng.normal(size=(64, len(TARGET_INTERVALS))))
     target[::7] *= -1
     rows = fit[np.zeros(64, dtype=int)]
-    marks, *_ = multilead._moved(rows, target)
+    marks, *_ = multilead._move(rows, target)
     assert (np.diff(marks, axis=1) > 0).all()
     trace = anchor_traces(rows, target, draw_beats(rng, np.full(64, 75.0)))
     assert np.isfinite(trace).all()
@@ -174,11 +174,11 @@ def test_where_no_p_wave_is_asked_for_nothing_is_left_before_the_qrs() -> None:
     assert len(rows) >= 8
     rng = np.random.default_rng(0)
     beats = draw_beats([rng] * len(rows), own.hr_bpm[rows], own.rr_sd_ms[rows], np.zeros(len(rows), bool))
-    drawn = anchor_traces(fit[rows], {}, beats, p_present=np.zeros(len(rows), bool), abstain=False)
-    shown = seen(limb_from_independent(drawn))
-    assert shown.p_present.mean() <= 0.1  # a quarter before what is left over went too
+    without_p = anchor_traces(fit[rows], {}, beats, p_present=np.zeros(len(rows), bool), abstain=False)
+    reading = seen(limb_from_independent(without_p))
+    assert reading.p_present.mean() <= 0.1  # a quarter before what is left over went too
     with_qrs = anchor_traces(fit[rows], {}, beats, abstain=False)
-    np.testing.assert_allclose(np.abs(drawn).max(-1), np.abs(with_qrs).max(-1), rtol=0.15, atol=0.1)
+    np.testing.assert_allclose(np.abs(without_p).max(-1), np.abs(with_qrs).max(-1), rtol=0.15, atol=0.1)
 
 
 def test_noise_is_what_beats_leave_over_and_fresh_noise_is_like_it() -> None:

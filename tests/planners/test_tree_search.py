@@ -34,8 +34,8 @@ def grown(rewards, growth=PLAIN, prior=(0.5, 0.5), steps=1, seen=None):
 def test_the_budget_is_spent_and_most_of_it_on_the_better_arms() -> None:
     arms = [lambda rng, mean=mean: mean + 0.3 * rng.normal() for mean in (0.0, 1.0, 0.1, 0.2, 0.9)]
     trees = grown(arms, prior=(0.2,) * 5)
-    assert trees.drawn[0] == PLAIN.budget
-    per_entry = {int(entry): int(n) for entry, n in zip(trees.edge_entry[0], trees.edge_drawn[0]) if entry != NONE}
+    assert trees.requests[0] == PLAIN.budget
+    per_entry = {int(entry): int(n) for entry, n in zip(trees.edge_entry[0], trees.edge_requests[0]) if entry != NONE}
     assert sum(per_entry.values()) == PLAIN.budget
     assert min(per_entry[1], per_entry[4]) > 1.5 * max(per_entry[0], per_entry[2])
     assert best_entries(trees)[0][0] == 1

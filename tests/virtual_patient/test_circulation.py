@@ -71,10 +71,10 @@ def test_pacing_lifts_a_slow_ventricle_while_it_is_on() -> None:
     world = VirtualPatient(0.5)
     state = world.initial(20, np.random.default_rng(0), rhythm="av_block_3")
     paced = world.step(state, [given("temporary_pacing 80 bpm EXT")] * 20, np.random.default_rng(1))
-    assert (np.abs(world.shown(paced)["hr_bpm"] - 80) < 15).all()
+    assert (np.abs(world.shown_intervals(paced)["hr_bpm"] - 80) < 15).all()
     assert (paced.inner["now"][:, columns.MAP] > state.inner["now"][:, columns.MAP]).mean() > 0.8
     assert all(set(truth.kinds) == {"paced"} for truth in world.truth(paced[:3]))
     later = paced
     for seed in (2, 3):
         later = world.step(later, [WATCH] * 20, np.random.default_rng(seed))
-    assert np.nanmedian(world.shown(later)["hr_bpm"]) < 50
+    assert np.nanmedian(world.shown_intervals(later)["hr_bpm"]) < 50

@@ -38,7 +38,7 @@ def train_of(plan: StripPlan, row: int) -> Train:
 
 def test_intervals_are_those_of_the_slow_truth(people: tuple[list, StripPlan]) -> None:
     hearts, plan = people
-    named = true_intervals(plan).named()
+    named = true_intervals(plan).by_name()
     slow = [_truth(heart, REST, train_of(plan, i), plan.trains.mean_ms[i, : plan.trains.beats[i]], 512.0, SECONDS, None)
             for i, heart in enumerate(hearts)]  # fmt: skip
     for name, usual, rare in (("hr_bpm", 1e-6, 1e-6), ("pr_ms", 0.5, 1), ("qrs_ms", 0.5, 2.5), ("qtcf_ms", 1.0, 3.0)):
@@ -51,7 +51,7 @@ def test_intervals_are_those_of_the_slow_truth(people: tuple[list, StripPlan]) -
 def test_findings_are_those_read_beat_by_beat(people: tuple[list, StripPlan]) -> None:
     hearts, plan = people
     intervals = true_intervals(plan)
-    named, together = intervals.named(), true_findings(plan, intervals)
+    named, together = intervals.by_name(), true_findings(plan, intervals)
     for i, heart in enumerate(hearts):
         train = train_of(plan, i)
         beats, p = inside(plan, i)

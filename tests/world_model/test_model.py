@@ -231,7 +231,7 @@ def test_chunks_change_nothing(world, state, monkeypatch):
 def test_the_anchor_can_be_turned_down(world, state):
     target = state.inner["observed"]
     full, weak, off = (
-        replace(world, epk_scale=scale).drawing.known(state, target, generators(4)) for scale in (1.0, 0.25, 0.0)
+        replace(world, epk_scale=scale).drawing.knowledge(state, target, generators(4)) for scale in (1.0, 0.25, 0.0)
     )
     assert full.strength.tolist() == [1, 1, 1, 1]
     assert weak.strength.tolist() == [0.25] * 4
@@ -246,7 +246,7 @@ def test_the_prior_abstains_without_beats(world):
     flat.inner["home"][0].fit = drawing.fit_leads(
         np.zeros((1, 12, 1024), np.float32), drawing.as_rows(flat.inner["observed"])
     )
-    known = world.drawing.known(flat, flat.inner["observed"], generators(1))
+    known = world.drawing.knowledge(flat, flat.inner["observed"], generators(1))
     assert known.strength.tolist() == [0]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import ecg_gym  # noqa: F401 - makes the ids known
 from ecg_gym.core import WATCH, Treatment
-from ecg_gym.envs.rendering import SHOWN, seen
+from ecg_gym.envs.rendering import SHOWN, newest_strip
 from ecg_gym.envs.scenarios import scenario_named
 from ecg_gym.io import atomic_write
 from ecg_gym.pharmacology import indications, violations
@@ -139,7 +139,7 @@ class Game:
         names = {name for name, *_ in SHOWN}
         read = {n: float(info[n]) if info[f"{n}_known"] else float("nan") for n in sorted(names)}
         read |= {"risk": self.inner.episode.sights[0][-1].risk, "cost": float(info["cost"])}
-        strip = seen(self.inner.episode)
+        strip = newest_strip(self.inner.episode)
         looked = Look(float(info["hours"]), strip.signal, strip.missing, read, forbidden(self.inner))
         self.looks.append(looked)
 
@@ -198,7 +198,7 @@ def screen(game: Game, columns: int = 100) -> list[str]:
     lines = ["", f"== {look.hours:g} h == {saved.scenario} == {person(saved.patient)}", f"goal: {saved.goal}"]
     if saved.taken:
         lines.append("given: " + "; ".join(f"{a.dose} at {a.hours:g} h" for a in saved.taken))
-    strip = seen(game.inner.episode)
+    strip = newest_strip(game.inner.episode)
     trace, height = braille(strip, columns=columns)
     if np.isfinite(height):
         lines += [f"II  {trace[0]}", *(f"    {row}" for row in trace[1:]), f"    5 s; a row is {height:.2f} mV"]

@@ -137,9 +137,9 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
     env.reset(seed=episode.seed, options=dict(episode.options))
     for action in episode.actions[:step]:
         env.step(env.unwrapped.action(env.unwrapped.menu[action]))
-    from ecg_gym.envs.rendering import seen
+    from ecg_gym.envs.rendering import newest_strip
 
-    rows, saved = seen(env.unwrapped.episode).signal, np.nan_to_num(episode.looks[step].ecg)
+    rows, saved = newest_strip(env.unwrapped.episode).signal, np.nan_to_num(episode.looks[step].ecg)
     if np.abs(np.clip(rows, -32, 32) - saved).max() <= SAME_MV:
         return env, ()
     return env, (

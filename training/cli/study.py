@@ -128,7 +128,7 @@ def calibration(
 
         return real.on_real(on_people, model, people, sized.samples, report)
 
-    _beside_truth(module, model, sized, report, lambda world: module.kept(world, model, fit))
+    _beside_truth(module, model, sized, report, lambda world: module.load_or_calibrate(world, model, fit))
 
 
 @app.command()

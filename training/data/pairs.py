@@ -63,7 +63,7 @@ def priors_of(path: Path, folder: Path, paper: bool = False) -> Priors:
         made = _priors(read_shard(path), _number(path), paper)
         return {f.name: getattr(made, f.name) for f in fields(made)}
 
-    return Priors(**kept(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
+    return Priors(**load_or_make(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
 
 
 def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
@@ -152,9 +152,11 @@ def drawings_of(
 def _encoded(path: Path, vae: Codec, folder: Path, priors: Priors, paper: bool) -> Drawings:
     """One shard, from the caches if they are there: its strips, and what EPK makes of its pairs."""
     trials = read_shard(path)
-    strips = kept(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
+    strips = load_or_make(folder / f"strips_{path.stem}.npz", lambda: _encode_strips(trials, vae, _number(path)))
     name = "paper" if paper else "epk"
-    prior = kept(folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)})
+    prior = load_or_make(
+        folder / f"{name}_{path.stem}.npz", lambda: {"prior": _encode_prior(vae, priors.strips, paper)}
+    )
     place = np.full(len(priors.before), -1)
     place[priors.has_prior] = np.arange(len(priors.has_prior))
     return Drawings(
@@ -183,7 +185,7 @@ def _encode_prior(vae: Codec, strips: np.ndarray, paper: bool) -> np.ndarray:
     return strips if paper else encode(vae, strips, np.zeros((len(strips), len(INDEPENDENT_LEADS)), bool))
 
 
-def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def load_or_make(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What is stored at ``path``; made and stored first where it is not."""
     if not path.is_file():
         write_npz(path, make())

@@ -15,7 +15,7 @@ from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient, limb_from_inde
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, find_ectopy, fit_leads, recorded_beats
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import OBSERVED, boards, observe_strips, people
-from training.data.pairs import Drawings, encode, kept, measured_after, rows_of, with_recorded_ectopy
+from training.data.pairs import Drawings, encode, load_or_make, measured_after, rows_of, with_recorded_ectopy
 from training.data.strips import Strips, replayed
 
 CHUNK = 256
@@ -24,10 +24,10 @@ CHUNK = 256
 def real_drawings(strips: Strips, vae: Codec, kept_at: Path, begun_again: int = 2, seed: int = 0) -> Drawings:
     """Each training strip as a reference, and as many times begun at another of its beats; kept in one file."""
     learned = strips.of("train")
-    return Drawings(**kept(kept_at, lambda: _made(learned, vae, begun_again, seed)))  # type: ignore[arg-type]
+    return Drawings(**load_or_make(kept_at, lambda: _make(learned, vae, begun_again, seed)))  # type: ignore[arg-type]
 
 
-def _made(strips: Strips, vae: Codec, begun_again: int, seed: int) -> dict[str, np.ndarray]:
+def _make(strips: Strips, vae: Codec, begun_again: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     signals: list[np.ndarray] = []
     before: list[int] = []

@@ -77,7 +77,7 @@ class Questions:
             None if self.looks is None else self.looks[rows],
         )
 
-    def given(self, treatments: Sequence[Treatment], arm: str | None = None) -> Questions:
+    def with_treatments(self, treatments: Sequence[Treatment], arm: str | None = None) -> Questions:
         """The same patients, given something else."""
         name = self.arm if arm is None else np.full(len(self), arm)
         return replace(self, treatments=tuple(treatments), arm=name)
@@ -85,7 +85,7 @@ class Questions:
     @property
     def placebo(self) -> Questions:
         """The same patients, watched."""
-        return self.given([WATCH] * len(self), "placebo")
+        return self.with_treatments([WATCH] * len(self), "placebo")
 
 
 def held_out_patients(
@@ -183,14 +183,14 @@ def seen_by(world: World, state: State) -> State:
     """
     if isinstance(world, StartsFrom):
         return world.start_from(state)
-    seen = [
+    observe_first = [
         world.observe(ECG(strip, MODEL_RATE_HZ), patient, taken)
         for strip, patient, taken in zip(state.ecg, state.patients, state.taken)
     ]
-    return replace(concatenate(seen), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
+    return replace(concatenate(observe_first), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
 
 
-def seen(world: World, queries: Questions) -> State:
+def observe_first(world: World, queries: Questions) -> State:
     """The patients of the questions as ``world`` sees them, every different one looked at once and remembered.
 
     A world that assimilates starts from each person's first strip and takes in every later one.
@@ -278,7 +278,7 @@ _KEPT: dict[tuple[Any, ...], tuple[tuple[Any, ...], dict[str, np.ndarray]]] = {}
 _SEEN: dict[tuple[int, int], tuple[tuple[World, State], State]] = {}
 
 
-def measured(before: State, after: State) -> dict[str, np.ndarray]:
+def measure_step(before: State, after: State) -> dict[str, np.ndarray]:
     """A look: the measured ``intervals (B, 6)``, columns ``INTERVALS``, NaN where they could not be; ``alive (B,)``."""
     return {"intervals": intervals_of(after.ecg), "alive": after.alive}
 
@@ -288,7 +288,7 @@ def intervals_of(ecg: np.ndarray) -> np.ndarray:
     return np.asarray(measure(ECG(ecg, MODEL_RATE_HZ)).as_array(INTERVALS))
 
 
-def judged(risk: Any) -> Look:
+def judge_by(risk: Any) -> Look:
     """A look: the ``risk (B,)`` of the strip after, given the one before; and what :func:`measured` keeps."""
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
@@ -307,7 +307,7 @@ def latents_in(world: Any) -> Look:
 def read_in(world: World) -> Look:
     """A look at futures of ``world``: as :func:`measured`, of what is said of strips where the world emits that."""
     if not _emits(world):
-        return measured
+        return measure_step
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
         values = world.vitals(after, None, False)  # type: ignore[attr-defined]
@@ -319,7 +319,7 @@ def read_in(world: World) -> Look:
 def judged_in(world: World, risk: Any) -> Look:
     """A look at futures of ``world``: as :func:`judged`, of what is said of strips where the world emits that."""
     if not (_emits(world) and hasattr(risk, "of_looks")):
-        return judged(risk)
+        return judge_by(risk)
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
         was, values = (world.vitals(state) for state in (before, after))  # type: ignore[attr-defined]
@@ -484,9 +484,9 @@ def generator(stream: str, seed: int, patient: int, sample: int) -> np.random.Ge
 
 def mean_known(values: np.ndarray, least: float = 0.5) -> np.ndarray:
     """Mean over samples ``(K, ...)`` of those that could be measured; NaN where fewer than ``least`` of them could."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0).sum(axis=0)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    total = np.where(finite, values, 0).sum(axis=0)
     return np.where(count >= max(1, least * len(values)), total / np.maximum(count, 1), np.nan)
 
 
@@ -505,9 +505,9 @@ def fair_crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     k, n = samples.shape
     if k == 1:
         return np.abs(samples[0] - truth)
-    known = np.isfinite(samples)
-    count = known.sum(axis=0)
-    error = np.where(known, np.abs(samples - truth), 0).sum(axis=0) / np.maximum(count, 1)
+    finite = np.isfinite(samples)
+    count = finite.sum(axis=0)
+    error = np.where(finite, np.abs(samples - truth), 0).sum(axis=0) / np.maximum(count, 1)
     ordered = np.sort(samples, axis=0)  # NaN last
     place = np.arange(1, k + 1)[:, None]
     weight = np.where(place <= count, 2 * place - count - 1, 0)

@@ -83,8 +83,8 @@ def estimates(
 
 def estimate_mean(values: np.ndarray, patients: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
     """``{value, ci95}`` of the mean of the finite ``values (N,)``: :func:`estimate` of :func:`mean_of`, much faster."""
-    known = np.isfinite(values)
-    return estimate_ratio(np.where(known, values, np.nan), known.astype(float), patients, draws)
+    finite = np.isfinite(values)
+    return estimate_ratio(np.where(finite, values, np.nan), finite.astype(float), patients, draws)
 
 
 def estimate_ratio(

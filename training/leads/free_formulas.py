@@ -124,10 +124,10 @@ def fit_free(reaction: FreeReaction, data: DataSet, stages: Sequence[tuple[float
             adam.step()
             with torch.no_grad():  # relative steps: the parameters of a formula have no common size
                 p.copy_(before + (p - before) * scale)
-    return _judged(reaction, best, data)
+    return _judge(reaction, best, data)
 
 
-def _judged(reaction: FreeReaction, values: tuple[Tensor, Tensor], data: DataSet) -> FreeFit:
+def _judge(reaction: FreeReaction, values: tuple[Tensor, Tensor], data: DataSet) -> FreeFit:
     errors, stable = [], True
     with torch.no_grad():
         for protocols in (data.train, data.validation):

@@ -29,8 +29,8 @@ def draw_maps(
     from matplotlib.figure import Figure
 
     values = np.concatenate([np.asarray(one, dtype=float) for one in maps.values()])
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     plane = flat(position)
     rows = 1 if plane is not None else len(VIEWS)
     figure = Figure(figsize=(3.1 * len(maps) + 1.0, 3.3 * rows), layout="constrained")
@@ -40,14 +40,14 @@ def draw_maps(
             place = (rows, len(maps), row * len(maps) + column + 1)
             if plane is not None:
                 ax = figure.add_subplot(*place)
-                shown = _draw_flat(ax, plane, np.asarray(times, float), triangles, low, high)
+                colours = _draw_flat(ax, plane, np.asarray(times, float), triangles, low, high)
             else:
                 ax = figure.add_subplot(*place, projection="3d")
-                shown = _draw_in_space(ax, position, np.asarray(times, float), triangles, low, high, VIEWS[row])
+                colours = _draw_in_space(ax, position, np.asarray(times, float), triangles, low, high, VIEWS[row])
             if row == 0:
                 ax.set_title(title, fontsize=9)
             axes.append(ax)
-    bar = figure.colorbar(shown, ax=axes, label=f"activation [{unit}]", shrink=0.85)
+    bar = figure.colorbar(colours, ax=axes, label=f"activation [{unit}]", shrink=0.85)
     bar.set_ticks(
         np.arange(STEP_MS * np.ceil(low / STEP_MS), high, STEP_MS * max(1, round((high - low) / 80))).tolist()
     )
@@ -75,23 +75,23 @@ def _draw_flat(
 ) -> Any:
     from matplotlib.tri import Triangulation
 
-    known = np.isfinite(times)
-    shown = ax.scatter(*plane[known].T, c=times[known], cmap=COLOURS, vmin=low, vmax=high, s=8)
-    if known.sum() >= 4:
-        nodes = plane if triangles is not None else plane[known]
+    finite = np.isfinite(times)
+    colours = ax.scatter(*plane[finite].T, c=times[finite], cmap=COLOURS, vmin=low, vmax=high, s=8)
+    if finite.sum() >= 4:
+        nodes = plane if triangles is not None else plane[finite]
         mesh = Triangulation(nodes[:, 0], nodes[:, 1], triangles)
-        values = np.nan_to_num(times) if triangles is not None else times[known]
+        values = np.nan_to_num(times) if triangles is not None else times[finite]
         if triangles is not None:
-            mesh.set_mask(~known[mesh.triangles].all(axis=1))
+            mesh.set_mask(~finite[mesh.triangles].all(axis=1))
         levels = np.arange(STEP_MS * np.floor(low / STEP_MS), high + STEP_MS, STEP_MS)
         if len(levels) > 1:
-            shown = ax.tricontourf(mesh, values, np.linspace(low, high + 1e-6, 60), cmap=COLOURS, vmin=low, vmax=high)
+            colours = ax.tricontourf(mesh, values, np.linspace(low, high + 1e-6, 60), cmap=COLOURS, vmin=low, vmax=high)
             ax.tricontour(mesh, values, levels, colors="k", linewidths=0.5)
-    ax.plot(*plane[~known].T, "x", color="0.5", markersize=4)
+    ax.plot(*plane[~finite].T, "x", color="0.5", markersize=4)
     ax.set(aspect="equal", xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
-    return shown
+    return colours
 
 
 def _draw_in_space(
@@ -108,16 +108,16 @@ def _draw_in_space(
     from matplotlib.colors import Normalize
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-    known = np.isfinite(times)
+    finite = np.isfinite(times)
     scale = ScalarMappable(Normalize(low, high), colormaps[COLOURS])
     if triangles is not None:
-        whole = triangles[known[triangles].all(axis=1)]
+        whole = triangles[finite[triangles].all(axis=1)]
         bands = STEP_MS * np.floor(times[whole].mean(axis=1) / STEP_MS) + STEP_MS / 2
         ax.add_collection3d(Poly3DCollection(position[whole], facecolors=scale.to_rgba(bands), edgecolors="none"))
     else:
-        bands = STEP_MS * np.floor(times[known] / STEP_MS) + STEP_MS / 2
-        ax.scatter(*position[known].T, c=scale.to_rgba(bands), s=14, depthshade=False)
-    ax.scatter(*position[~known].T, marker="x", color="0.6", s=8)
+        bands = STEP_MS * np.floor(times[finite] / STEP_MS) + STEP_MS / 2
+        ax.scatter(*position[finite].T, c=scale.to_rgba(bands), s=14, depthshade=False)
+    ax.scatter(*position[~finite].T, marker="x", color="0.6", s=8)
     centre, half = position.mean(axis=0), np.ptp(position, axis=0).max() / 2
     for axis, middle in zip("xyz", centre):
         getattr(ax, f"set_{axis}lim")(middle - half, middle + half)

@@ -269,8 +269,8 @@ def _split(protocols: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int,
 
 def _split_sites(times: np.ndarray, seed: int) -> np.ndarray:
     """``(3, N, beats, 2)``: one protocol thrice, each with its part of the nodes."""
-    known = np.flatnonzero(np.isfinite(times[0, :, 0, 0]))
-    order = np.random.default_rng(seed).permutation(known)
+    finite = np.flatnonzero(np.isfinite(times[0, :, 0, 0]))
+    order = np.random.default_rng(seed).permutation(finite)
     bounds = np.round(np.cumsum((0.0, *SITE_SPLIT)) * len(order)).astype(int)
     if len(order) < 10:
         raise ValueError(

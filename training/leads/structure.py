@@ -94,7 +94,7 @@ class Space:
 
     def apply(self, action: str, candidate: Candidate) -> Candidate:
         """The candidate that the action leads to; itself where there is nothing to change."""
-        spec = self._changed(action, candidate.spec)
+        spec = self._edit(action, candidate.spec)
         if spec != candidate.spec:
             return Candidate(spec, self.usual_effort, 0)
         if action == "more iterations":
@@ -103,7 +103,7 @@ class Space:
             return replace(candidate, restart=_step(self.restarts, candidate.restart, +1))
         return candidate
 
-    def _changed(self, action: str, spec: Spec) -> Spec:
+    def _edit(self, action: str, spec: Spec) -> Spec:
         kind, _, name = action.partition(" ")
         if kind == "reaction":
             return replace(spec, reaction=name)

@@ -105,7 +105,7 @@ class ChatWorld:
         for name in INTERVALS:
             low, middle, high = sorted(float(bands[name][end]) for end in ("low", "middle", "high"))
             value[name] = middle + (high - low) / (2 * HALF_BAND_SD) * normal[name]
-        return moved(home, value)
+        return move(home, value)
 
     def _bands(self, question: str) -> Bands | None:
         if question not in self.answers:
@@ -133,7 +133,7 @@ def schema() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def moved(home: np.ndarray, value: Mapping[str, float]) -> np.ndarray:
+def move(home: np.ndarray, value: Mapping[str, float]) -> np.ndarray:
     """Measurements ``(len(OBSERVED),)`` of a strip with these intervals, kept within what hearts have; what was not
     measured on the first strip stays unknown.
     """

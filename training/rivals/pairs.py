@@ -12,7 +12,7 @@ from ecg_gym.core import WATCH
 from ecg_gym.datasets.transitions import Trials, read_shard, shard_paths
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import FeatureScale, Look, unread
-from training.data.pairs import chosen_pairs, encode, kept, measured_after
+from training.data.pairs import chosen_pairs, encode, load_or_make, measured_after
 from training.loop import Batch, Draw
 from training.rivals.condition import fact_names, hashed, raw_facts, sentence
 
@@ -51,14 +51,14 @@ def read_pairs(folder: Path, codec: Codec, codec_sha256: str, split: str = "trai
     parts = []
     for path in shard_paths(folder, split):
         aside = folder / f"baselines_{codec_sha256[:12]}" / path.name
-        parts.append(Pairs(**kept(aside, lambda path=path: _made(read_shard(path), codec, path))))  # type: ignore[misc]
+        parts.append(Pairs(**load_or_make(aside, lambda path=path: _make(read_shard(path), codec, path))))  # type: ignore[misc]
     strips = np.cumsum([0, *[len(part.latent) for part in parts]])
     moved = {name: [getattr(p, name) + s for p, s in zip(parts, strips)] for name in ("before", "after")}
     return Pairs(**{f.name: np.concatenate(moved.get(f.name) or [getattr(p, f.name) for p in parts])
                     for f in fields(Pairs)})  # fmt: skip
 
 
-def _made(trials: Trials, codec: Codec, path: Path) -> dict[str, np.ndarray]:
+def _make(trials: Trials, codec: Codec, path: Path) -> dict[str, np.ndarray]:
     before, after = chosen_pairs(trials, np.random.default_rng(int(path.stem.split("_")[1])))
     latent = encode(codec, trials.strips, np.zeros((len(trials), 8), bool))
     text = np.array([hashed(sentence(trials.person[j], doses_between(trials, i, j))) for i, j in zip(before, after)])

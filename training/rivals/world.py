@@ -99,7 +99,7 @@ class RivalWorld:
         recorded = np.array([record is not None for record in state.inner["record"]], bool)
         records, rows = np.flatnonzero(recorded), np.flatnonzero(~recorded & self._beats(state))
         if len(records):
-            strips[records] = self.base.drawing.seen(state.inner["record"][records])
+            strips[records] = self.base.drawing.reconstruct(state.inner["record"][records])
         for some in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
             strips[some] = self.draw(state[some])
         return strips
@@ -130,7 +130,7 @@ class RivalWorld:
             [str(taken.dose) for taken in row if taken.hours >= start] for row, start in zip(state.taken, home.hours)
         ]
         text = np.stack([hashed(sentence(person, doses)) for person, doses in zip(who, since)])
-        return condition_of(self.base.drawing.encoded(inner["home"]), facts, text)
+        return condition_of(self.base.drawing.encode_records(inner["home"]), facts, text)
 
     @property
     def _paced(self) -> WorldModel:

@@ -81,8 +81,8 @@ def _pair(story: Story, course: tuple[Treatment, Treatment], least: float) -> Ma
 
 
 def _path(values: np.ndarray, key: str) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return "not measurable"
     digits = 2 if key == "risk" else 0
-    return f"from {known[0]:.{digits}f} to {known[-1]:.{digits}f}"
+    return f"from {finite[0]:.{digits}f} to {finite[-1]:.{digits}f}"

@@ -15,7 +15,7 @@ from ecg_gym.core import Administration, Patient, Treatment, parse_dose
 from ecg_gym.llm import ChatClient, Scripted, Transcript, connect
 from ecg_gym.pharmacology import FORMULARY
 from planners.proposers import proposed
-from planners.proposers.chat import ChatProposer, counted, schema
+from planners.proposers.chat import ChatProposer, counts, schema
 
 NORMAL = {"hr_bpm": 70.0, "pr_ms": 160.0, "qrs_ms": 92.0, "qtcf_ms": 410.0}
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_proposals_come_in_the_models_order_and_reasons_are_quoted() -> None:
     items = proposer.propose(state(), RNG)
     assert [str(item) for item in items] == ["metoprolol 50 mg PO", "atropine 1 mg IV"]
     assert [q.why for q in proposer.quotations] == ["slows the rate", "if it becomes slow"]
-    assert counted(proposer) == {"questions": 1, "requests": 1}
+    assert counts(proposer) == {"questions": 1, "requests": 1}
 
 
 def test_abstaining_proposes_nothing() -> None:

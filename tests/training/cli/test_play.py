@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from worlds import AnalyticWorld
 
 from ecg_gym.core import WATCH
-from ecg_gym.envs.rendering import FRAME, seen
+from ecg_gym.envs.rendering import FRAME, newest_strip
 from training.cli import episode_file
 from training.cli.app import app
 from training.cli.episode_file import packed, unpacked
@@ -76,7 +76,7 @@ def test_a_saved_episode_can_be_replayed_to_the_same_strips(tmp_path) -> None:
     for step, look in enumerate(game.looks):
         env, notes = replay(saved, step)
         assert notes == ()
-        np.testing.assert_array_equal(seen(env.unwrapped.episode).signal, look.ecg)
+        np.testing.assert_array_equal(newest_strip(env.unwrapped.episode).signal, look.ecg)
     _, notes = replay(episode_file.read(_other_strips(game.path)), 0)
     assert "another strip than the saved one" in notes[0]
 

@@ -95,10 +95,10 @@ def test_a_chat_model_on_this_machine_and_its_transcript(case: Path, tmp_path: P
 
     with chat_server.serve([say("reaction ms"), say("refine"), say("stop")]) as server:
         first = CliRunner().invoke(app, command(case, tmp_path / "a", "--agent", "llm", "--endpoint", server.url))
-        asked = len(server.bodies)
+        requests = len(server.bodies)
         again = CliRunner().invoke(app, command(case, tmp_path / "a", "--agent", "llm", "--endpoint", server.url))
     assert (first.exit_code, again.exit_code) == (0, 0), first.output
-    assert asked == len(server.bodies) == 3  # the second time the transcript answers
+    assert requests == len(server.bodies) == 3  # the second time the transcript answers
     prompts = json.dumps(server.bodies)
     assert str(case) not in prompts
     assert case.name not in prompts

@@ -14,7 +14,7 @@ from ecg_gym.llm import ChatClient, Reply, Scripted, connect
 from ecg_gym.world_model import WorldModel
 from ecg_gym.world_model.conditioning import OBSERVED, FeatureScale, observe_strips
 from training.rivals.catalogue import network
-from training.rivals.chat import INTERVALS, ChatWorld, moved
+from training.rivals.chat import INTERVALS, ChatWorld, move
 from training.rivals.condition import fact_names
 from training.rivals.layers import Shape
 from training.rivals.world import RivalWorld
@@ -97,10 +97,10 @@ def test_intervals_stay_within_what_hearts_have_and_unknown_ones_unknown() -> No
     home = np.full(len(OBSERVED), np.nan)
     for name, value in (("hr_bpm", 60.0), ("qrs_ms", 90.0), ("qtcf_ms", 400.0), ("tpeak_tend_ms", 90.0)):
         home[AT[name]] = value
-    row = moved(home, dict.fromkeys(INTERVALS, 1e6))
+    row = move(home, dict.fromkeys(INTERVALS, 1e6))
     assert row[AT["hr_bpm"]] == 300
     assert np.isnan(row[AT["pr_ms"]])
     assert row[AT["jtpeakc_ms"]] == 600
-    same = moved(home, {**dict.fromkeys(INTERVALS, 100.0), "hr_bpm": 60.0, "qrs_ms": 90.0, "qtcf_ms": 430.0})
+    same = move(home, {**dict.fromkeys(INTERVALS, 100.0), "hr_bpm": 60.0, "qrs_ms": 90.0, "qtcf_ms": 430.0})
     assert same[AT["qtcf_ms"]] == pytest.approx(430.0)
     assert same[AT["jtpeak_ms"]] == pytest.approx(430.0 - 90.0 - 100.0)

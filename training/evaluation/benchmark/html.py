@@ -41,7 +41,7 @@ def evaluation_page(document: Mapping[str, Any], name: str) -> str:
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> Markup:
     """One row per scenario and the mean, on an axis that holds all intervals and 0."""
-    numbers = {name: _known(row) for name, row in rows.items()}
+    numbers = {name: _interval(row) for name, row in rows.items()}
     ends = [x for known in numbers.values() for x in known if math.isfinite(x)]
     least, most = min([0.0, *ends]), max([1e-9, *ends])
     head: list[Piece] = [tag("th", "scenario", scope="col", class_="words"), tag("th", "difference, 95 %", scope="col"),
@@ -72,7 +72,7 @@ def _axis(value: float, low: float, high: float, least: float, most: float) -> M
     return tag("svg", *parts, viewBox=f"0 0 {PIXELS:g} 26", aria_hidden="true")
 
 
-def _known(row: Mapping[str, Any]) -> tuple[float, float, float]:
+def _interval(row: Mapping[str, Any]) -> tuple[float, float, float]:
     low, high = row.get("ci95") or (None, None)
     return _number(row["paired_difference"]), _number(low), _number(high)
 

@@ -119,7 +119,7 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
         settings = digest([words, vars(Search())])
         return Policy(words, settings, lambda envs, kinds, s: TruthSearch.of(envs, s))
     if name in TABLE:
-        return _named(words, TABLE[name], changes, model)
+        return _planner(words, TABLE[name], changes, model)
     if ":" in words:
         made = attribute_named(words)
         return Policy(policy, _source_hash(made), lambda envs, kinds, s: acting(made, envs, s))
@@ -190,7 +190,7 @@ class FunctionActor:
         return [self.function(one) for one in each], [0] * len(rows)
 
 
-def _named(words: str, row: Named, changes: str, model: str) -> Policy:
+def _planner(words: str, row: Named, changes: str, model: str) -> Policy:
     settings = dict(row.settings)
     for change in filter(None, changes.split(";")):
         key, _, value = change.partition("=")

@@ -90,11 +90,11 @@ def record_twins(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _twin_row(name: str, world: VirtualPatient, ecg: ECG) -> dict[str, float]:
     state = world.observe(ecg, Patient())
-    shown = world.truth(state)[0].intervals
+    intervals = world.truth(state)[0].intervals
     own = replace(state, hours=state.hours - world.dt_hours)  # a strip of the twin itself at hour 0, with nothing given
     strip = world.step(own, [WATCH], np.random.default_rng(1)).ecg[0]
     read = measure(ECG(strip, MODEL_RATE_HZ)).row(0)
-    out = {f"{name}_{key}_ms": float(shown[f"{key}_ms"]) for key in ("qrs", "qt")}
+    out = {f"{name}_{key}_ms": float(intervals[f"{key}_ms"]) for key in ("qrs", "qt")}
     return out | {f"{name}_strip_{key}_ms": float(read[f"{key}_ms"]) for key in ("qrs", "qt")}
 
 

@@ -97,33 +97,33 @@ def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
     times their own noise. Times say little of a voltage, so near relatives come close: ``RIVALS`` go on once more.
     """
     usual = PATIENT if heart.kind in SPARSE_KINDS else SHORT
-    found = {s: fit([s], [heart], FIRST_LOOK if s.reaction in LARGE else usual)[0][0] for s in specs}
-    order = sorted(specs, key=lambda s: found[s].train_error)
+    fits = {s: fit([s], [heart], FIRST_LOOK if s.reaction in LARGE else usual)[0][0] for s in specs}
+    order = sorted(specs, key=lambda s: fits[s].train_error)
     rounds = [(order[k : k + SURVIVORS], LONG) for k in range(0, LOOKS, SURVIVORS)]
     for chosen, options in rounds:
-        _improve(found, heart, chosen, options)
-        if _explained(heart, found.values()):
+        _improve(fits, heart, chosen, options)
+        if _explained(heart, fits.values()):
             break
     for turn in range(TURNS):
-        if _explained(heart, found.values()):
+        if _explained(heart, fits.values()):
             break
-        order = sorted((s for s in specs if s.reaction not in LARGE), key=lambda s: found[s].train_error)
-        _improve(found, heart, order[:CONTENDERS], replace(ANEW, seed=turn) if turn % 2 else LONG)
+        order = sorted((s for s in specs if s.reaction not in LARGE), key=lambda s: fits[s].train_error)
+        _improve(fits, heart, order[:CONTENDERS], replace(ANEW, seed=turn) if turn % 2 else LONG)
     if heart.kind == "times":
-        limit = RIVALS * min(f.train_error for f in found.values())
-        _improve(found, heart, [s for s in specs if found[s].train_error < limit], LONG)
-    return {spec.reaction: f for spec, f in found.items()}
+        limit = RIVALS * min(f.train_error for f in fits.values())
+        _improve(fits, heart, [s for s in specs if fits[s].train_error < limit], LONG)
+    return {spec.reaction: f for spec, f in fits.items()}
 
 
-def _improve(found: dict[Spec, Fit], heart: DataSet, chosen: Sequence[Spec], options: FitOptions) -> None:
+def _improve(fits: dict[Spec, Fit], heart: DataSet, chosen: Sequence[Spec], options: FitOptions) -> None:
     """The chosen fits go on (or begin anew, with restarts); the better of before and after stays."""
     for spec in chosen:
-        before = found[spec]
+        before = fits[spec]
         start = {(spec, heart.key): before} if options.restarts == 1 else None
         after = fit([spec], [heart], options, start)[0][0]
         if after.train_error < before.train_error:
             iterations, cpu = after.iterations + before.iterations, after.cpu_s + before.cpu_s
-            found[spec] = replace(after, iterations=iterations, cpu_s=cpu)
+            fits[spec] = replace(after, iterations=iterations, cpu_s=cpu)
 
 
 def _explained(data: DataSet, fits: Iterable[Fit]) -> bool:
@@ -173,10 +173,13 @@ def scores(f: Fit, heart: DataSet) -> dict[str, dict[str, float]]:
     """
     assert heart.truth is not None  # synthetic hearts have one
     pacing = protocol_stimuli([heart], heart.train)
-    found = estimate(model_of([f], [heart]), pacing, Target.of([heart], heart.train), LONG.dt_ms)
+    estimates = estimate(model_of([f], [heart]), pacing, Target.of([heart], heart.train), LONG.dt_ms)
     names = [name for name in f.values if name != "diffusion"]
-    gap = np.abs(found.log_value[0] - np.log([heart.truth.values[name] for name in names])) / Z90
-    both = {"scores": gap / np.maximum(found.deviation[0], 1e-9), "white": gap / np.maximum(found.white[0], 1e-9)}
+    gap = np.abs(estimates.log_value[0] - np.log([heart.truth.values[name] for name in names])) / Z90
+    both = {
+        "scores": gap / np.maximum(estimates.deviation[0], 1e-9),
+        "white": gap / np.maximum(estimates.white[0], 1e-9),
+    }
     return {key: dict(zip(names, value.tolist())) for key, value in both.items()}
 
 

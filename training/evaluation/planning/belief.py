@@ -53,8 +53,8 @@ def study(
     metrics = {}
     for measured in ("hr_bpm_error", "qtcf_ms_error", "regret"):
         column = {how: np.array([row[f"{measured}_{how}"] for row in rows]) for how in HOWS}
-        known = np.all([np.isfinite(values) for values in column.values()], axis=0)
-        column = {how: np.where(known, values, np.nan) for how, values in column.items()}
+        finite = np.all([np.isfinite(values) for values in column.values()], axis=0)
+        column = {how: np.where(finite, values, np.nan) for how, values in column.items()}
         record = {how: estimate_mean(values, who) for how, values in column.items()}
         for how in HOWS[1:]:
             record[f"{how} less last"] = estimate_mean(column[how] - column["last"], who)

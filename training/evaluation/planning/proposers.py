@@ -91,7 +91,7 @@ def study(
                 person = examined(truth, risk, scenario, size.samples, [seed, number])
                 key = f"{scenario} {number} {seed}"
                 rng = np.random.default_rng([seed, number, 7])
-                rows += [judged(name, proposer, person, risk, k, rng, key) for name, proposer in table.items()]
+                rows += [judge(name, proposer, person, risk, k, rng, key) for name, proposer in table.items()]
                 if client is not None:
                     rows.append(recommended(client, person, key))
                 progress()
@@ -113,7 +113,7 @@ def examined(truth: VirtualPatient, risk: RiskModel, scenario: str, futures: int
     return Person(scenario, state, ranked, {row.treatment: row.mean for row in judging.candidates})
 
 
-def judged(
+def judge(
     name: str, proposer: Proposer, person: Person, risk: RiskModel, k: int, rng: np.random.Generator, key: str
 ) -> dict[str, Any]:
     """One row: what came of one proposer's proposals for one person; enumeration is not limited to ``k``."""

@@ -78,10 +78,10 @@ def rivals(queries: RealQuestions, others: RealQuestions | None, i: int) -> dict
     if others is None:
         return samples
     happened = others.change[:, i]
-    known = np.isfinite(happened)
+    finite = np.isfinite(happened)
     mean, own = treatment_mean(others, queries)[:, i], treatment_mean(others, others)[:, i]
-    samples["climatology"] = np.repeat(happened[known][:, None], len(queries), axis=1)
-    samples["treatment mean, dressed"] = mean + (happened - own)[known][:, None]
+    samples["climatology"] = np.repeat(happened[finite][:, None], len(queries), axis=1)
+    samples["treatment mean, dressed"] = mean + (happened - own)[finite][:, None]
     return samples
 
 

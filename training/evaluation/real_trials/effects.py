@@ -46,9 +46,9 @@ def cells(queries: RealQuestions, change: np.ndarray) -> Cells:
     hours, hour = np.unique(queries.hours, return_inverse=True)
     shape = (len(people), len(arms), len(hours), len(INTERVALS))
     sums, counts = np.zeros(shape), np.zeros(shape)
-    known = np.isfinite(change)
-    np.add.at(sums, (who, arm, hour), np.where(known, change, 0.0) * queries.weight[:, None])
-    np.add.at(counts, (who, arm, hour), known * queries.weight[:, None])
+    finite = np.isfinite(change)
+    np.add.at(sums, (who, arm, hour), np.where(finite, change, 0.0) * queries.weight[:, None])
+    np.add.at(counts, (who, arm, hour), finite * queries.weight[:, None])
     with np.errstate(invalid="ignore"):
         mean = np.where(counts > 0, sums / counts, np.nan)
     controls = {str(s): int(a) for s, a, control in zip(queries.source, arm, queries.control) if control}
@@ -82,9 +82,9 @@ def effects(table: Cells, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean(often: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean over people ``(draws, hours, 6)`` of ``values (people, hours, 6)``, each as often as ``often`` says."""
-    known = np.isfinite(values)
-    total = np.tensordot(often, np.where(known, values, 0.0), axes=(1, 0))
-    count = np.tensordot(often, known.astype(float), axes=(1, 0))
+    finite = np.isfinite(values)
+    total = np.tensordot(often, np.where(finite, values, 0.0), axes=(1, 0))
+    count = np.tensordot(often, finite.astype(float), axes=(1, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count > 0, total / count, np.nan)
 

@@ -23,7 +23,7 @@ from ecg_gym.real_trials.manifest import RealTrial, read_real, row_weights
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import OBSERVED
 from training.evaluation import questions
-from training.evaluation.questions import INTERVALS, Questions, futures, measured
+from training.evaluation.questions import INTERVALS, Questions, futures, measure_step
 
 CHUNK = 512  # rows whose intervals are drawn at once
 RIVALS = ("no change", "pharmacology alone", "treatment mean", "nothing given", "wrong drug")
@@ -194,8 +194,8 @@ def _with_doses(queries: Questions, taken: Sequence[tuple[Administration, ...]])
 
 def _intervals_of_strips(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
     """Intervals ``(K, N, 6)`` measured on drawn strips."""
-    start = questions.seen(world, queries)
-    return futures(world, start, queries, k, measured, progress=progress, keep=False)["intervals"]
+    start = questions.observe_first(world, queries)
+    return futures(world, start, queries, k, measure_step, progress=progress, keep=False)["intervals"]
 
 
 def _intervals_only(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:
@@ -205,5 +205,5 @@ def _intervals_only(world: World, queries: Questions, k: int, progress: Progress
             f"{type(world).__name__} draws strips only; expected a world model with an interval model; leave "
             "--intervals-only out"
         )
-    start = questions.seen(world, queries)
+    start = questions.observe_first(world, queries)
     return futures(world, start, queries, k, questions.ordered, progress=progress, keep=False)["asked"]

@@ -61,8 +61,8 @@ def metrics(forecasts: Forecasts) -> dict[str, Any]:
 
 def _weighted(values: np.ndarray, weight: np.ndarray, subject: np.ndarray) -> dict[str, Any]:
     """Weighted mean of the finite values with its interval over subjects."""
-    known = np.isfinite(values)
-    return estimate_ratio(np.where(known, values * weight, np.nan), np.where(known, weight, np.nan), subject)
+    finite = np.isfinite(values)
+    return estimate_ratio(np.where(finite, values * weight, np.nan), np.where(finite, weight, np.nan), subject)
 
 
 def rows(forecasts: Forecasts) -> list[dict[str, Any]]:
@@ -78,8 +78,8 @@ def rows(forecasts: Forecasts) -> list[dict[str, Any]]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:

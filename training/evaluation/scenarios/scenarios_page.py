@@ -55,7 +55,7 @@ What watching, chance, constants, the guideline and a search in the truth reach 
 def page(document: Mapping[str, Any], command: str) -> str:
     """The page as Markdown: how to make one, tiers, the anchors' table, the worlds' signs, and a card per scenario."""
     names = list(document["scenarios"])
-    parts = [HEAD.format(command=command).strip(), _tiers(), *_measured(document)]
+    parts = [HEAD.format(command=command).strip(), _tiers(), *_measurements(document)]
     parts += [card(scenario_named(name), document["scenarios"][name]) for name in names]
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +76,7 @@ def _tiers() -> str:
     return "\n".join(lines)
 
 
-def _measured(document: Mapping[str, Any]) -> list[str]:
+def _measurements(document: Mapping[str, Any]) -> list[str]:
     episodes = max(
         (a["episodes"] for one in document["scenarios"].values() for a in one["anchors"].values()), default=0
     )

@@ -66,7 +66,7 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
         for risk in ("limits", "adverse"):
             name = "vitals_vs_cartpole" + ("" if (n, risk) == (64, "limits") else f"_{n}_{risk}")
             add(name, _ratio(_warm(_vitals("oracle", n, risk), size), n, cartpole, 64, size))
-    add("learned_vitals_vs_cartpole", _learned(size, cartpole))
+    add("learned_vitals_vs_cartpole", _learned_world(size, cartpole))
     few = Size(size.turns, max(1, size.calls // 9))
     strips = {}
     for world, id in WORLDS.items():
@@ -82,7 +82,7 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
             "rows": rows}  # fmt: skip
 
 
-def _learned(size: Size, cartpole: Callable[[], None]) -> dict[str, Any]:
+def _learned_world(size: Size, cartpole: Callable[[], None]) -> dict[str, Any]:
     try:
         side = _vitals("learned", 64, "limits")
     except ValueError as error:  # weights that say no readings without strips

@@ -278,7 +278,7 @@ def prices(
     queries = questions.joined([questions.transitions(truth, size.patients, seed) for seed in size.seeds])
     first = next(iter(worlds.values()))
     start = questions.seen_by(first, queries.start)
-    true = questions.futures(truth, queries.start, queries, 1, questions.measured)["intervals"][0]  # (N, 6)
+    true = questions.futures(truth, queries.start, queries, 1, questions.measure_step)["intervals"][0]  # (N, 6)
     samples: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     seconds = {}
     asks = getattr(first.forecaster, "prognosis", None) is not None
@@ -292,9 +292,9 @@ def prices(
     rows, lost = [], {}
     for solver, results in samples.items():
         each: dict[str, Any] = {
-            SHORT[name]: _lost(crps[solver][:, [i]], base[:, [i]])(slice(None)) for i, name in enumerate(INTERVALS)
+            SHORT[name]: _loss_of(crps[solver][:, [i]], base[:, [i]])(slice(None)) for i, name in enumerate(INTERVALS)
         }
-        lost[solver] = metric(estimate(_lost(crps[solver], base), queries.patient), **each)
+        lost[solver] = metric(estimate(_loss_of(crps[solver], base), queries.patient), **each)
         rows.append(
             {
                 "sampler": solver[0],
@@ -331,11 +331,11 @@ def _condition_errors(landmarks: Mapping[str, np.ndarray]) -> dict[str, float]:
     if "asked" not in landmarks:
         return {}
     error = np.abs(landmarks["intervals"] - landmarks["asked"])
-    known = np.isfinite(error)
+    finite = np.isfinite(error)
     return {
-        f"condition_{SHORT[name]}": float(error[:, :, i][known[:, :, i]].mean())
+        f"condition_{SHORT[name]}": float(error[:, :, i][finite[:, :, i]].mean())
         for i, name in enumerate(INTERVALS)
-        if known[:, :, i].any()
+        if finite[:, :, i].any()
     }
 
 
@@ -344,7 +344,7 @@ def _crps(samples: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.stack([questions.fair_crps(samples[:, :, i], true[:, i]) for i in range(true.shape[1])], axis=1)
 
 
-def _lost(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
+def _loss_of(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
     """Relative growth of the mean CRPS ``(N, V)`` over the reference's, mean over intervals, as a statistic of rows."""
     both = np.isfinite(crps) & np.isfinite(base)
 
@@ -421,8 +421,8 @@ def _word(solver: tuple[str, int]) -> str:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def study(size: Size = USUAL, scenario: str = SCENARIO, progress: StepInputs = l
     before = os.getloadavg()[0]
     for case in size.cases:
         for n in size.envs:
-            rates = measured(case, n, size, scenario, progress)
+            rates = measure(case, n, size, scenario, progress)
             ratios = {way: rates["native"] / rate for way, rate in rates.items()}
             rows += [_row(case, n, way, rates[way], ratios[way]) for way in rates]
             metrics[f"{case.name}, {n} envs"] = result.metric(
@@ -88,11 +88,11 @@ def study(size: Size = USUAL, scenario: str = SCENARIO, progress: StepInputs = l
     )  # fmt: skip
 
 
-def measured(
+def measure(
     case: Case, n: int, size: Size, scenario: str = SCENARIO, progress: StepInputs = lambda n: None
 ) -> dict[str, np.ndarray]:
     """Env steps per second of each turn ``(turns,)``, by way."""
-    envs = {way: _made(case, n, way, scenario) for way in _ways(n)}
+    envs = {way: _make(case, n, way, scenario) for way in _ways(n)}
     try:
         rates: dict[str, list[float]] = {way: [] for way in envs}
         for env in envs.values():
@@ -116,7 +116,7 @@ def _ways(n: int) -> tuple[str, ...]:
     return WAYS if n <= MOST_PROCESSES else WAYS[:2]
 
 
-def _made(case: Case, n: int, way: str, scenario: str) -> VectorEnv:
+def _make(case: Case, n: int, way: str, scenario: str) -> VectorEnv:
     assert ecg_gym  # its import makes the ids known, here and by their prefix in the processes
     arguments: dict[str, Any] = {"scenario": scenario, **case.arguments}
     if way == "native":

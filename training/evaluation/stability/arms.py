@@ -203,7 +203,7 @@ def run(
         given = [treatment for course in plan for treatment in [*course.given[step - 1]] * k]
         later = advance(world, crowd, given, [g for _ in plan for g in draws(noise, n, k, step)], progress)
         gone = np.flatnonzero(~crowd.alive)
-        rows, dead = rows + len(gone), dead + int(_changed(crowd, later)[gone].sum())
+        rows, dead = rows + len(gone), dead + int(_changes(crowd, later)[gone].sum())
         crowd = later
         looks.append(_look(crowd, like))
         for course in plan:
@@ -218,19 +218,19 @@ def run(
         return mine.reshape(k, n, *mine.shape[1:])
 
     sample = {course.name: ArmSamples(*(samples(part, course) for part in parts)) for course in plan}
-    return sample, Dead(rows + n, dead + int(_changed(killed, after).sum()))
+    return sample, Dead(rows + n, dead + int(_changes(killed, after).sum()))
 
 
 def _look(crowd: State, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Intervals, flaws, distance from the placebo [mV] and who is alive, of every row."""
-    intervals = np.where(crowd.alive[:, None], stability_flaws.measured(crowd.ecg), np.nan)
+    intervals = np.where(crowd.alive[:, None], stability_flaws.readings_of(crowd.ecg), np.nan)
     apart = np.sqrt(((crowd.ecg - crowd.ecg[like]) ** 2).mean(axis=(1, 2), dtype=float))
     both = crowd.alive & crowd.alive[like]
     flaws = stability_flaws.flaws(crowd, intervals)
     return intervals, flaws, np.where(both, apart, np.nan), crowd.alive
 
 
-def _changed(before: State, after: State) -> np.ndarray:
+def _changes(before: State, after: State) -> np.ndarray:
     """Rows ``(B,)`` whose strip, clock, doses or life have changed."""
     row = np.array([was != now for was, now in zip(before.taken, after.taken)])
     strips = (before.ecg != after.ecg).any(axis=(1, 2)) & np.isfinite(before.ecg).all(axis=(1, 2))

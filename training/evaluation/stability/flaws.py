@@ -27,7 +27,7 @@ def bounds() -> dict[str, dict[str, dict[str, Any]]]:
     return yaml.safe_load(BOUNDS.read_text(encoding="utf-8"))
 
 
-def measured(ecg: np.ndarray) -> np.ndarray:
+def readings_of(ecg: np.ndarray) -> np.ndarray:
     """Intervals ``(B, 8)``, columns ``MEASURED``, of strips ``(B, 12, 1024)`` [mV]; NaN where they cannot be read."""
     return np.asarray(measure(ECG(ecg, MODEL_RATE_HZ)).as_array(MEASURED))
 
@@ -61,5 +61,5 @@ def flaws(state: State, intervals: np.ndarray) -> np.ndarray:
 
 
 def _above(value: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    known = np.isfinite(value) & np.isfinite(limit)
-    return np.where(known, (value > limit).astype(float), np.nan)
+    finite = np.isfinite(value) & np.isfinite(limit)
+    return np.where(finite, (value > limit).astype(float), np.nan)

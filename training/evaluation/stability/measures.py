@@ -53,8 +53,8 @@ def _errors(document: Found) -> dict[str, np.ndarray]:
         f"virtual patient, {way}": crps(document.home[name].intervals[..., S], real) for way, name in ways.items()
     }
     errors["copy"] = np.abs(real[:, :1] - real)
-    known = np.all([np.isfinite(error) for error in errors.values()], axis=0)
-    return {way: np.where(known, error, np.nan) for way, error in errors.items()}
+    finite = np.all([np.isfinite(error) for error in errors.values()], axis=0)
+    return {way: np.where(finite, error, np.nan) for way, error in errors.items()}
 
 
 def _horizon(document: Found, steps: int) -> Metrics:
@@ -135,13 +135,13 @@ def _drift(document: Found, steps: int, dt_hours: float) -> Metrics:
 
 def _slopes(hours: np.ndarray, courses: np.ndarray) -> np.ndarray:
     """Slope per hour ``(N,)`` of each course ``(N, H + 1)`` by least squares; NaN where fewer than three are known."""
-    known = np.isfinite(courses)
-    count = known.sum(axis=1)
-    x = np.where(known, hours, 0.0)
+    finite = np.isfinite(courses)
+    count = finite.sum(axis=1)
+    x = np.where(finite, hours, 0.0)
     mean_x = x.sum(axis=1) / np.maximum(count, 1)
-    mean_y = np.where(known, courses, 0.0).sum(axis=1) / np.maximum(count, 1)
-    away = np.where(known, hours - mean_x[:, None], 0.0)
-    rise = (away * np.where(known, courses - mean_y[:, None], 0.0)).sum(axis=1)
+    mean_y = np.where(finite, courses, 0.0).sum(axis=1) / np.maximum(count, 1)
+    away = np.where(finite, hours - mean_x[:, None], 0.0)
+    rise = (away * np.where(finite, courses - mean_y[:, None], 0.0)).sum(axis=1)
     run = (away**2).sum(axis=1)
     return np.where((count > 2) & (run > 0), rise / np.maximum(run, 1e-12), np.nan)
 
@@ -244,8 +244,8 @@ def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _root(squares: np.ndarray) -> float:

@@ -99,9 +99,9 @@ def order_matters(document: Found, steps: int) -> Metrics:
     for i, name in enumerate(SCORED):
         at = {of: values[:, steps, i] for of, values in course.items()}
         wrong = np.abs(at["world"] - at["virtual patient"])
-        known = np.isfinite(wrong)
+        finite = np.isfinite(wrong)
         beside = {
-            "copy": estimate_mean(np.where(known, np.abs(at["virtual patient"]), np.nan), document.patient),
+            "copy": estimate_mean(np.where(finite, np.abs(at["virtual patient"]), np.nan), document.patient),
             "virtual patient": estimate_mean(np.abs(at["one half"] - at["other half"]), document.patient),
         }
         out[f"order_error_{steps}_{SHORT[name]}_{UNITS[name]}"] = metric(
@@ -118,9 +118,9 @@ def order_matters(document: Found, steps: int) -> Metrics:
 def _mean_square(values: np.ndarray) -> np.ndarray:
     """Mean square ``(N,)`` of the finite ``values (N, ...)``; NaN where there are none."""
     flat = values.reshape(len(values), -1)
-    known = np.isfinite(flat)
-    total = np.where(known, flat, 0.0)
-    return np.where(known.any(axis=1), (total**2).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
+    finite = np.isfinite(flat)
+    total = np.where(finite, flat, 0.0)
+    return np.where(finite.any(axis=1), (total**2).sum(axis=1) / np.maximum(finite.sum(axis=1), 1), np.nan)
 
 
 # --- 5. twins ---------------------------------------------------------------------------------------------------------
@@ -216,11 +216,11 @@ def _every(samples: Mapping[str, ArmSamples]) -> np.ndarray:
 
 
 def _any(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values).any(axis=-1)
-    return np.where(known, np.nan_to_num(values).max(axis=-1), np.nan)
+    finite = np.isfinite(values).any(axis=-1)
+    return np.where(finite, np.nan_to_num(values).max(axis=-1), np.nan)
 
 
 def _share(values: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
     """Per cent of the finite ``values (N, many)`` that are one, patients drawn whole."""
-    known = np.isfinite(values)
-    return estimate_ratio(100 * np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(float), patient)
+    finite = np.isfinite(values)
+    return estimate_ratio(100 * np.where(finite, values, 0.0).sum(axis=1), finite.sum(axis=1).astype(float), patient)

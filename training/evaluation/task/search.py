@@ -87,7 +87,7 @@ class Search:
         streams = Streams.start(seeds[plans.row])
         state = task.world.step(before.state, Choice(task.menu, plans.now), streams.after(np.ones(len(plans.row), int)))
         now = read_vitals(task, state, before.home, None)
-        return dynamics.allowed(task, replace(before, state=state, now=now))
+        return dynamics.allowed_mask(task, replace(before, state=state, now=now))
 
     def _values(self, task: Task, episode: Episode, plans: Plans, seeds: np.ndarray, futures: int) -> np.ndarray:
         """The mean return ``(C,)`` of plans, common random numbers for those of a row."""

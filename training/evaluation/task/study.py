@@ -60,7 +60,7 @@ def study(
     played = {name: _scenario(name, size, folder, progress) for name in scenarios}
     curve: list[list[float]] = []
     if size.ppo_steps:
-        curve = _learned(size, folder, played, progress)
+        curve = _learner(size, folder, played, progress)
     rows = [row for name, courses in played.items() for row in _rows(name, courses)]
     metrics = {
         f"{name}.{key}": value for name, courses in played.items() for key, value in _metrics(name, courses).items()
@@ -85,16 +85,16 @@ def _scenario(name: str, size: Size, folder: Path, progress: Callable[[str], Non
     """The courses of every policy in one scenario, by the names of rows."""
     setup, streams = setup_of(name, size.risk), patients_of(name, size.patients)
 
-    def kept(what: str, make: Callable[[], Any]) -> Any:
-        return _kept(folder, name, what, size, make, progress)
+    def load_or_play(what: str, make: Callable[[], Any]) -> Any:
+        return _load_or_play(folder, name, what, size, make, progress)
 
     courses: dict[str, Any] = {
-        what: kept(what, lambda policy=policy: play(setup, streams, policy, POLICY_SEED).to_json_dict())  # type: ignore[misc]
+        what: load_or_play(what, lambda policy=policy: play(setup, streams, policy, POLICY_SEED).to_json_dict())  # type: ignore[misc]
         for what, policy in POLICIES.items()
     }
-    courses["constant"] = kept("constant", lambda: _constants(setup, size, False, name))
-    courses["one dose"] = kept("one dose", lambda: _constants(setup, size, True, name))
-    courses[SEARCH] = kept(SEARCH, lambda: play(setup, streams, size.search, POLICY_SEED).to_json_dict())
+    courses["constant"] = load_or_play("constant", lambda: _constants(setup, size, False, name))
+    courses["one dose"] = load_or_play("one dose", lambda: _constants(setup, size, True, name))
+    courses[SEARCH] = load_or_play(SEARCH, lambda: play(setup, streams, size.search, POLICY_SEED).to_json_dict())
     return courses
 
 
@@ -107,15 +107,15 @@ def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, 
     elsewhere = [constants(quick, streams, once, luck) for luck in range(1, size.lucks + 1)]
     foreseen = np.sum(elsewhere, axis=0).argmax(axis=0)
 
-    def chosen(entries: np.ndarray) -> dict[str, list[float]]:
+    def returns_of(entries: np.ndarray) -> dict[str, list[float]]:
         return play(setup, streams, Constant(entries, once)).to_json_dict()
 
     means = {str(menu[i]): float(table[i].mean()) for i in np.argsort(-table.mean(axis=1))}
-    courses = {"fixed": chosen(np.full(n, fixed)), "own": chosen(own), "foreseen": chosen(foreseen)}
+    courses = {"fixed": returns_of(np.full(n, fixed)), "own": returns_of(own), "foreseen": returns_of(foreseen)}
     return {**courses, "words": str(menu[fixed]), "means": means}
 
 
-def _learned(size: Size, folder: Path, played: dict[str, Any], progress: Callable[[str], None]) -> list[list[float]]:
+def _learner(size: Size, folder: Path, played: dict[str, Any], progress: Callable[[str], None]) -> list[list[float]]:
     """MaskablePPO's curve; its courses join those that were played."""
     home = folder / "parts" / f"ppo-{_digest(size, 'ppo')[:12]}"
     done = 0
@@ -129,13 +129,13 @@ def _learned(size: Size, folder: Path, played: dict[str, Any], progress: Callabl
     policy = learner.Learned(model, size.risk)
     for name in played:
         setup, streams = setup_of(name, size.risk, "formulary"), patients_of(name, size.patients)
-        played[name][LEARNER] = _kept(
+        played[name][LEARNER] = _load_or_play(
             folder, name, LEARNER, size, lambda s=setup, t=streams: play(s, t, policy).to_json_dict(), progress  # type: ignore[misc]
         )  # fmt: skip
     return curve
 
 
-def _kept(
+def _load_or_play(
     folder: Path, name: str, what: str, size: Size, make: Callable[[], Any], progress: Callable[[str], None]
 ) -> Any:
     """What was played before under the same tables, or is played now and written."""

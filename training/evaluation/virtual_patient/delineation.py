@@ -93,7 +93,7 @@ def study(
     and scored on odd ones.
     """
     annotated = load(records, limit)
-    measured = _measured(annotated, methods, rates_hz)
+    measured = _measure(annotated, methods, rates_hz)
     members = groups(annotated.names, annotated.headers)
     return {
         "study": "delineation",
@@ -114,7 +114,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """The rows alone: bias, SD and failures [ms] of each method against the marks, per group of records."""
     annotated = load(records)
-    return _rows(annotated, _measured(annotated, methods, rates_hz), groups(annotated.names, annotated.headers))
+    return _rows(annotated, _measure(annotated, methods, rates_hz), groups(annotated.names, annotated.headers))
 
 
 def virtual_study(
@@ -159,7 +159,7 @@ def virtual_study(
     }
 
 
-def _measured(
+def _measure(
     annotated: Annotated, methods: Sequence[str], rates_hz: Sequence[float]
 ) -> dict[tuple[str, float], Intervals]:
     """What each method measures at each rate."""

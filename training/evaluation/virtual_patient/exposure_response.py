@@ -53,13 +53,13 @@ def corrected_and_levels(
 
 def line(effect: np.ndarray, level: np.ndarray) -> tuple[float, float]:
     """Slope and hysteresis of one person's ``(hours,)`` effects against levels; NaN with fewer than LEAST_HOURS."""
-    known = np.isfinite(effect) & np.isfinite(level)
-    if known.sum() < LEAST_HOURS or np.ptp(level[known]) <= 0:
+    finite = np.isfinite(effect) & np.isfinite(level)
+    if finite.sum() < LEAST_HOURS or np.ptp(level[finite]) <= 0:
         return float("nan"), float("nan")
-    slope, start = np.polyfit(level[known], effect[known], 1)
-    rest = np.where(known, effect - start - slope * level, np.nan)
-    peak = int(np.nanargmax(np.where(known, level, np.nan)))
-    if peak == 0 or not known[:peak].any():
+    slope, start = np.polyfit(level[finite], effect[finite], 1)
+    rest = np.where(finite, effect - start - slope * level, np.nan)
+    peak = int(np.nanargmax(np.where(finite, level, np.nan)))
+    if peak == 0 or not finite[:peak].any():
         return float(slope), float("nan")
     return float(slope), float(np.nanmean(rest[peak + 1 :]) - np.nanmean(rest[:peak]))
 
@@ -98,8 +98,8 @@ def correlations(
             theirs, ours = (
                 np.array([_around_peak(protocol, some, drug, e) for drug in (first, second)]) for some in (effect, own)
             )
-            known = np.isfinite(theirs).all(axis=0)
-            r, n = float(np.corrcoef(theirs[:, known])[0, 1]), int(known.sum())
+            finite = np.isfinite(theirs).all(axis=0)
+            r, n = float(np.corrcoef(theirs[:, finite])[0, 1]), int(finite.sum())
             low, high = np.tanh(np.arctanh(r) + np.array([-1.96, 1.96]) / np.sqrt(n - 3))
             mine = float(np.corrcoef(ours[:, np.isfinite(ours).all(axis=0)])[0, 1])
             result.append(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State
-from ecg_gym.envs.observability import Tier, seen, tier_named
+from ecg_gym.envs.observability import Tier, as_seen, tier_named
 from ecg_gym.io import atomic_write
 from ecg_gym.look import READ
 from ecg_gym.pharmacology import FORMULARY
@@ -110,7 +110,7 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
             hearts[:, NOISE] = 0.0
         now, strips = state.inner["now"], state.undrawn().replaced(inner={**state.inner, "heart": hearts}).ecg
         rngs = [np.random.default_rng([seed, view, k, b]) for b in range(len(state))]
-        strips = seen(tier, strips, [missing] * len(state), rngs)
+        strips = as_seen(tier, strips, [missing] * len(state), rngs)
         reading = measure(ECG(strips, MODEL_RATE_HZ))
         measured += [(reading.row(b), reading.reason[b]) for b in range(len(state))]
         odds = np.clip(classifier.probabilities(strips), 1e-6, 1 - 1e-6)
@@ -193,12 +193,12 @@ def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
     for group in range(out["bias"].shape[1]):
         near = [one.group == group, one.group // N_CLASSES == group // N_CLASSES, np.ones(len(one.group), bool)]
 
-        def chosen(there: np.ndarray, near: list[np.ndarray] = near) -> np.ndarray:
+        def nearest(there: np.ndarray, near: list[np.ndarray] = near) -> np.ndarray:
             """The nearest set of strips that is large enough."""
             return next((k & usable & there for k in near if (k & usable & there).sum() >= FEWEST), near[-1] & there)
 
         for i in range(errors.shape[1]):
-            rows = chosen(np.isfinite(errors[:, i]))
+            rows = nearest(np.isfinite(errors[:, i]))
             bias, person, strip = components(errors[rows, i], one.person[rows])
             out["bias"][view, group, i], out["person"][view, group, i], out["strip"][view, group, i] = (
                 bias,
@@ -215,7 +215,7 @@ def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
                 (np.ones(len(few), bool), few),
             )
         ):
-            rows = chosen(there)
+            rows = nearest(there)
             out["chance"][view, group, i] = event[rows].mean() if rows.any() else 0.0
 
 

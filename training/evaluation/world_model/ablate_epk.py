@@ -36,8 +36,8 @@ from training.evaluation.questions import (
     fair_crps,
     futures,
     mean_known,
-    measured,
-    seen,
+    measure_step,
+    observe_first,
 )
 from training.evaluation.result import Size, estimate, estimate_mean, estimate_ratio, metric
 from training.evaluation.world_model.calibration import baselines, numbered, variance_of
@@ -70,15 +70,16 @@ def study(
     other = questions.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
     pre = questions.intervals_of(queries.start.ecg)
     true = (
-        futures(truth, queries.start, queries, FUTURES, measured, stream="true", progress=progress)["intervals"] - pre
+        futures(truth, queries.start, queries, FUTURES, measure_step, stream="true", progress=progress)["intervals"]
+        - pre
     )
-    lost = questions.futures_of_other_patients(truth, queries, FUTURES, measured, progress=progress)
+    lost = questions.futures_of_other_patients(truth, queries, FUTURES, measure_step, progress=progress)
     strange = None if lost is None else lost["intervals"] - pre
     expected = questions.pharmacology_alone(queries) - pre
     scores = {}
     for name, world in variants(worlds).items():
-        look = both(measured, questions.ordered) if questions.draws_intervals_first(world) else measured
-        samples = futures(world, seen(world, queries), queries, size.samples, look, progress=progress)
+        look = both(measure_step, questions.ordered) if questions.draws_intervals_first(world) else measure_step
+        samples = futures(world, observe_first(world, queries), queries, size.samples, look, progress=progress)
         scores[name] = score(samples["intervals"] - pre, true, strange, expected, queries)
         if "asked" in samples:
             scores[name] |= rendered(samples["intervals"], samples["asked"], queries)

@@ -21,8 +21,8 @@ from training.evaluation.questions import (
     held_out_patients,
     intervals_of,
     mean_known,
+    observe_first,
     read_in,
-    seen,
     seen_by,
     truth_of,
 )
@@ -76,7 +76,7 @@ def of_world(
     progress: Progress,
 ) -> Answer:  # fmt: skip
     """The answers of a world, measured from the strips that it draws."""
-    look, start = StripLook(k, training), seen(world, queries)
+    look, start = StripLook(k, training), observe_first(world, queries)
     own = futures(world, start, queries, k, look, progress=progress, keep=False)
     other = futures(world, start, exchanged(queries), max(2, k // 2), StripLook(1, None), progress=progress, keep=False)
     people, true = drift
@@ -88,7 +88,7 @@ def of_world(
 
 def of_words(world: World, queries: Questions, k: int, progress: Progress) -> Answer:
     """The answers of our world by what it says of its futures, nothing drawn."""
-    look, start = read_in(world), seen(world, queries)
+    look, start = read_in(world), observe_first(world, queries)
     own = futures(world, start, queries, k, look, progress=progress, keep=False)
     other = futures(world, start, exchanged(queries), max(2, k // 2), look, progress=progress, keep=False)
     return Answer(own["intervals"], other["intervals"])
@@ -96,7 +96,7 @@ def of_words(world: World, queries: Questions, k: int, progress: Progress) -> An
 
 def exchanged(queries: Questions) -> Questions:
     """The same patients, each given what the patient before is given."""
-    return queries.given([queries.treatments[i - 1] for i in range(len(queries))])
+    return queries.with_treatments([queries.treatments[i - 1] for i in range(len(queries))])
 
 
 def trivial(truth: World, queries: Questions, other: Questions) -> dict[str, Answer]:

@@ -36,9 +36,9 @@ def scores(
     variance of the futures of other patients with the same heart.
     """
     who = queries.patient
-    known = np.isfinite(answer.samples)
-    enough = known.mean(axis=0) >= 0.5
-    samples = np.where(known | enough, answer.samples, before)
+    finite = np.isfinite(answer.samples)
+    enough = finite.mean(axis=0) >= 0.5
+    samples = np.where(finite | enough, answer.samples, before)
     mean = mean_known(samples)
     table = labels(mean, true[0], queries)
     table["unmeasured"] = estimate_mean(np.where(np.isfinite(true[0]), ~enough, np.nan)[:, _HEAD].mean(axis=1), who)

@@ -21,7 +21,7 @@ import numpy as np
 from ecg_gym.core import World
 from ecg_gym.datasets.transitions import read_shard, shard_paths
 from training.evaluation import questions, result
-from training.evaluation.questions import INTERVALS, SHORT, futures, intervals_of, measured
+from training.evaluation.questions import INTERVALS, SHORT, futures, intervals_of, measure_step
 from training.evaluation.result import Size, metric
 from training.evaluation.world_model.baseline_answers import (
     Answer,
@@ -102,8 +102,8 @@ def study(
     rivals = rivals or Rivals()
     queries = questions.joined([numbered(questions.transitions(truth, size.patients, s), s) for s in size.seeds])
     before = intervals_of(queries.start.ecg)
-    true = futures(truth, queries.start, queries, FUTURES, measured, stream="true", progress=progress)["intervals"]
-    lost = questions.futures_of_other_patients(truth, queries, FUTURES, measured, progress=progress)
+    true = futures(truth, queries.start, queries, FUTURES, measure_step, stream="true", progress=progress)["intervals"]
+    lost = questions.futures_of_other_patients(truth, queries, FUTURES, measure_step, progress=progress)
     spread = None if lost is None else np.stack([variance_of(lost["intervals"][..., i]) for i in _EVERY], axis=1)
     drift = drift_of_truth(truth, size.patients // 4 if quick else DRIFTED, size.seeds[0])
     other = questions.transitions(truth, 2 * SMALL.patients if quick else REFERENCE, 0, "validation")

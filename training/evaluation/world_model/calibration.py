@@ -33,7 +33,16 @@ from ecg_gym.risk import RiskModel
 from ecg_gym.world_model.conformal import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
 from training.console import SAY
 from training.evaluation import questions, result
-from training.evaluation.questions import INTERVALS, SHORT, Questions, fair_crps, futures, judged, measured, seen
+from training.evaluation.questions import (
+    INTERVALS,
+    SHORT,
+    Questions,
+    fair_crps,
+    futures,
+    judge_by,
+    measure_step,
+    observe_first,
+)
 from training.evaluation.result import Size, estimate_mean, estimate_ratio, metric
 
 if TYPE_CHECKING:
@@ -77,7 +86,7 @@ def study(
         [numbered(questions.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds]
     )
     results = forecasts(world, truth, queries, size.samples, FUTURES, risk, progress)
-    lost = questions.futures_of_other_patients(truth, queries, FUTURES, judged(risk), progress=progress)
+    lost = questions.futures_of_other_patients(truth, queries, FUTURES, judge_by(risk), progress=progress)
     pre = questions.intervals_of(queries.start.ecg)
     strange = None if lost is None else _quantities(lost, pre)
     other = questions.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
@@ -142,7 +151,7 @@ def stored(weights: Path, model_sha256: str) -> Calibration | None:
     return Calibration.load(path, model_sha256) if path.is_file() else None
 
 
-def kept(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, Any]:
+def load_or_calibrate(world: Any, model: Path | None, fit_anew: bool = False) -> dict[str, Any]:
     """Arguments of :func:`study` for weights at ``model`` (``None`` is the package's): their stored bands, if any.
 
     With ``fit_anew`` they are fitted now, on ``FITTED_ON`` validation patients, and stored.
@@ -169,8 +178,8 @@ def forecasts(
     """``k`` futures by the world and ``j`` by the truth, measured and judged."""
     pre = questions.intervals_of(queries.start.ecg)
     own = questions.judged_in(world, risk)
-    samples = futures(world, seen(world, queries), queries, k, own, progress=progress)
-    real = futures(truth, queries.start, queries, j, judged(risk), stream="true", progress=progress)
+    samples = futures(world, observe_first(world, queries), queries, k, own, progress=progress)
+    real = futures(truth, queries.start, queries, j, judge_by(risk), stream="true", progress=progress)
     return Forecasts(queries, _quantities(samples, pre), _quantities(real, pre))
 
 
@@ -188,7 +197,7 @@ def baselines(
 
     Of the risk only if there is a ``risk`` to judge by.
     """
-    look = measured if risk is None else judged(risk)
+    look = measure_step if risk is None else judge_by(risk)
     pre, their_pre = questions.intervals_of(queries.start.ecg), questions.intervals_of(other.start.ecg)
     theirs = _quantities(futures(truth, other.start, other, 1, look, stream="true", progress=progress), their_pre)
     nothing, nothing_there = np.zeros(len(queries)), np.zeros(len(other))
@@ -288,9 +297,9 @@ def _spreads(
     k = len(samples)
     variance, chance = variance_of(samples), variance_of(true)
     error = (questions.mean_known(samples) - true) ** 2  # (J, N)
-    known = np.isfinite(error)
+    finite = np.isfinite(error)
     skill = np.where(
-        known.any(axis=0), np.where(known, error, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
+        finite.any(axis=0), np.where(finite, error, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1), np.nan
     )
     results = {
         f"spread_skill_{short}": metric(
@@ -318,16 +327,16 @@ def _spreads(
 
 def variance_of(samples: np.ndarray) -> np.ndarray:
     """Unbiased variance ``(N,)`` of samples ``(K, N)``, where at least half of them are known."""
-    known = np.isfinite(samples)
-    count = known.sum(axis=0)
-    mean = np.where(known, samples, 0).sum(axis=0) / np.maximum(count, 1)
-    squares = np.where(known, (samples - mean) ** 2, 0).sum(axis=0)
+    finite = np.isfinite(samples)
+    count = finite.sum(axis=0)
+    mean = np.where(finite, samples, 0).sum(axis=0) / np.maximum(count, 1)
+    squares = np.where(finite, (samples - mean) ** 2, 0).sum(axis=0)
     return np.where((count >= 2) & (count >= len(samples) / 2), squares / np.maximum(count - 1, 1), np.nan)
 
 
 def _root(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.sqrt(known.mean())) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(finite.mean())) if len(finite) else None
 
 
 def _coverage(
@@ -361,8 +370,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _median(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
 
 
 def pit(samples: np.ndarray, true: np.ndarray, bins: int = 10) -> np.ndarray:
@@ -373,12 +382,12 @@ def pit(samples: np.ndarray, true: np.ndarray, bins: int = 10) -> np.ndarray:
     """
     share = np.zeros(bins)
     edges = np.linspace(0, 1, bins + 1)
-    known = np.isfinite(samples)
-    count = known.sum(axis=0)
+    finite = np.isfinite(samples)
+    count = finite.sum(axis=0)
     for t in true:
         ok = np.isfinite(t) & (count >= max(2, len(samples) / 2))
-        below = (known & (samples < t)).sum(axis=0)[ok]
-        through = (known & (samples <= t)).sum(axis=0)[ok]
+        below = (finite & (samples < t)).sum(axis=0)[ok]
+        through = (finite & (samples <= t)).sum(axis=0)[ok]
         start, end = below / (count[ok] + 1), (through + 1) / (count[ok] + 1)
         overlap = np.clip(np.minimum(edges[1:], end[:, None]) - np.maximum(edges[:-1], start[:, None]), 0, None)
         share += (overlap / (end - start)[:, None]).sum(axis=0)

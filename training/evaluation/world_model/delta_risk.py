@@ -31,7 +31,7 @@ from ecg_gym.waveform import Intervals
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import measure_strips
 from training.evaluation import questions, result
-from training.evaluation.questions import INTERVALS, Questions, futures, judged, mean_known, seen
+from training.evaluation.questions import INTERVALS, Questions, futures, judge_by, mean_known, observe_first
 from training.evaluation.result import Size, estimate, estimates, metric
 from training.evaluation.world_model.calibration import numbered, treatment_mean
 from training.evaluation.world_model.intervals import PAPER, pearson
@@ -113,9 +113,9 @@ def changes(
     progress: StepInputs = lambda n: None,
 ) -> Changes:  # fmt: skip
     """Everybody's changes of risk; ``other`` patients are those that the treatment means come from."""
-    look, own, watched = judged(risk), questions.judged_in(world, risk), queries.placebo
+    look, own, watched = judge_by(risk), questions.judged_in(world, risk), queries.placebo
     start = questions.risk_before(risk, queries.start)
-    rows = seen(world, queries)
+    rows = observe_first(world, queries)
     seen_start = questions.risk_before(risk, rows, world)
     real = futures(truth, queries.start, queries, j, look, stream="true", progress=progress)
     real_watched = futures(truth, queries.start, watched, j, look, stream="true", progress=progress)
@@ -132,7 +132,7 @@ def changes(
         "wrong drug": mean_known(wrong["risk"]) - seen_start,
         "truth again": again["risk"].mean(axis=0) - start,
         "EPK alone, limits": epk_limits(queries),
-        **_learned(truth, queries, other, start, risk, look, progress),
+        **_regression(truth, queries, other, start, risk, look, progress),
     }
     if lost is not None:
         predicted["strangers"] = lost["risk"].mean(axis=0) - start
@@ -158,10 +158,10 @@ def wrong_treatments(queries: Questions) -> Questions:
             chosen[i] = next(
                 (t for t in others if own.isdisjoint(d.drug for d in t.doses) and t != chosen[i]), chosen[i]
             )
-    return queries.given(chosen, "wrong drug")
+    return queries.with_treatments(chosen, "wrong drug")
 
 
-def _learned(
+def _regression(
     truth: World,
     queries: Questions,
     other: Questions,

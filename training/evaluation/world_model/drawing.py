@@ -18,7 +18,7 @@ from ecg_gym.core import LEADS, State, World, concatenate
 from ecg_gym.risk.classifier import reader
 from ecg_gym.world_model.conditioning import OBSERVED, observe_strips
 from training.evaluation import result
-from training.evaluation.questions import at_step, generator, held_out_patients, joined, seen, transitions
+from training.evaluation.questions import at_step, generator, held_out_patients, joined, observe_first, transitions
 from training.evaluation.result import Size, estimate_mean, estimate_ratio, metric
 from training.train_denoiser import scenario_starts
 
@@ -63,7 +63,7 @@ def study(
     first = np.asarray(start.inner["home_observed"], float)
     read = {name: observe_strips(strips).astype(float) for name, strips in strips_of.items()} | {COPY: first}
     error = {name: values - target for name, values in read.items()}
-    error[CODEC] = observe_strips(world.drawing.seen(start.inner["home"])).astype(float) - first
+    error[CODEC] = observe_strips(world.drawing.reconstruct(start.inner["home"])).astype(float) - first
     group = np.select([rhythm == "sinus", rhythm == "af"], ["sinus", "af"], "rare")
     metrics = _misses(error, group, patient)
     foretold = np.asarray(later.inner["findings"])
@@ -78,7 +78,7 @@ def study(
     )
     rows = [_row(str(name), rhythm == name, {k: v[rhythm == name] for k, v in error.items() if k != CODEC}, turned)
             for name in np.unique(rhythm)]  # fmt: skip
-    chosen = _chosen(rhythm)
+    chosen = _rows_to_show(rhythm)
     examples = [
         {"rhythm": str(rhythm[i]), "first": _lead(start.ecg[i]), "drawn": _lead(strips_of[SHIPPED][i]),
          "said": _levels(target[i]), "read": _levels(read[SHIPPED][i])}
@@ -101,7 +101,7 @@ def _futures(world: World, truth: World, patients: int, seed: int) -> tuple[Stat
     whole = joined([replace(part, earlier=(), looks=None) for part in parts])
     questions = replace(whole, patient=np.arange(len(whole)), looks=None)
     rhythm = np.array([str(row.rhythm) for row in truth.truth(questions.start)])  # type: ignore[attr-defined]
-    start = seen(world, questions)
+    start = observe_first(world, questions)
     stepped: list[State] = []
     order: list[np.ndarray] = []
     for hours in np.unique(questions.dt_hours):
@@ -161,7 +161,7 @@ def _row(rhythm: str, mine: np.ndarray, error: Mapping[str, np.ndarray], turned:
     return row
 
 
-def _chosen(rhythm: np.ndarray) -> list[int]:
+def _rows_to_show(rhythm: np.ndarray) -> list[int]:
     """Rows for a picture: one of each rhythm, the rarest first."""
     names, first, often = np.unique(rhythm, return_index=True, return_counts=True)
     return [int(i) for i in first[np.argsort(often)][:EXAMPLES]] if len(names) else []

@@ -27,7 +27,16 @@ import yaml
 from ecg_gym.core import MODEL_RATE_HZ, State, World
 from training.evaluation import questions as harness
 from training.evaluation import result
-from training.evaluation.questions import INTERVALS, SHORT, Questions, both, fair_crps, futures, measured, seen
+from training.evaluation.questions import (
+    INTERVALS,
+    SHORT,
+    Questions,
+    both,
+    fair_crps,
+    futures,
+    measure_step,
+    observe_first,
+)
 from training.evaluation.result import Size, estimate_mean, metric
 from training.evaluation.world_model.calibration import baselines, numbered
 from training.evaluation.world_model.delta_risk import wrong_treatments
@@ -58,7 +67,7 @@ def study(
     """The study's document. Latent errors need a world with ``vae``; without one they are left out."""
     queries = harness.joined([numbered(harness.transitions(truth, size.patients, s, draw=draw), s) for s in size.seeds])
     other = harness.transitions(truth, 3 * SMALL.patients if quick else REFERENCE, 0, "validation", draw=draw)
-    look = both(harness.strips, measured)
+    look = both(harness.strips, measure_step)
     real = futures(truth, queries.start, queries, FUTURES, look, stream="true", progress=progress, keep=False)
     coded = encode(world, real["ecg"][0])
     goal = (real["ecg"][0], coded, real["intervals"][0] - harness.intervals_of(queries.start.ecg))
@@ -94,7 +103,7 @@ def answers_of(size: Size, quick: bool = False) -> int:
 def variants(world: World, queries: Questions) -> list[tuple[str, World, Questions, State]]:
     """The model with something taken from it, and what it starts from; knobs it does not have are left out."""
     knobs: set[str] = {field.name for field in fields(world)} if is_dataclass(world) else set()
-    start = seen(world, queries)
+    start = observe_first(world, queries)
     results: list[tuple[str, World, Questions, State]] = []
     if "epk_scale" in knobs:
         results.append(("no EPK", replace(world, epk_scale=0.0), queries, start))  # type: ignore[type-var]
@@ -124,7 +133,9 @@ def shuffled(start: State, patient: np.ndarray) -> State:
 
 def prognosis_errors(world: World, queries: Questions, k: int, goal: np.ndarray, progress: StepInputs) -> Errors:
     """CRPS ``(N,)`` of the intervals that the model ordered before it drew."""
-    samples = futures(world, seen(world, queries), queries, k, harness.ordered, progress=progress, keep=False)["asked"]
+    samples = futures(world, observe_first(world, queries), queries, k, harness.ordered, progress=progress, keep=False)[
+        "asked"
+    ]
     change = samples - harness.intervals_of(queries.start.ecg)
     return {f"crps_{SHORT[q]}": fair_crps(change[..., i], goal[:, i]) for i, q in enumerate(INTERVALS)}
 
@@ -139,8 +150,8 @@ def model_errors(
 ) -> Errors:
     """Errors ``(N,)`` of a world's futures by metric."""
     latent = hasattr(world, "vae")
-    look = both(harness.strips, measured, *([harness.latents_in(world)] if latent else []))
-    samples = futures(world, start or seen(world, queries), queries, k, look, progress=progress, keep=False)
+    look = both(harness.strips, measure_step, *([harness.latents_in(world)] if latent else []))
+    samples = futures(world, start or observe_first(world, queries), queries, k, look, progress=progress, keep=False)
     errors = strip_errors(samples["ecg"], goal[0])
     if latent and goal[1] is not None:
         errors["latent_mse"] = ((samples["latent"] - goal[1]) ** 2).mean(axis=(0, 2, 3))
@@ -232,8 +243,8 @@ def metrics(errors: Mapping[str, Errors], patients: np.ndarray) -> dict[str, Any
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:

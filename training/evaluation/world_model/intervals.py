@@ -37,7 +37,16 @@ from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.powers import Truthful
 from ecg_gym.virtual_patient.rhythm_table import rhythms
 from training.evaluation import questions, result
-from training.evaluation.questions import INTERVALS, SHORT, Questions, both, futures, mean_known, measured, seen
+from training.evaluation.questions import (
+    INTERVALS,
+    SHORT,
+    Questions,
+    both,
+    futures,
+    mean_known,
+    measure_step,
+    observe_first,
+)
 from training.evaluation.result import Size, estimate_mean, estimates, metric
 
 if TYPE_CHECKING:
@@ -220,7 +229,7 @@ def answers(
     """All worlds' answers to the questions and to their placebo."""
     watched, of = placebo_of(queries)
     pre_true, pre = questions.truth_of(truth, queries.start), questions.intervals_of(queries.start.ecg)
-    look, own = both(measured, questions.truths(truth)), questions.read_in(world)
+    look, own = both(measure_step, questions.truths(truth)), questions.read_in(world)
 
     def pair(ask: Callable[[Questions], dict[str, np.ndarray]], what: str) -> tuple[np.ndarray, np.ndarray]:
         drug, placebo = mean_known(ask(queries)[what]), mean_known(ask(watched)[what])[of]
@@ -230,7 +239,7 @@ def answers(
         return lambda these: futures(truth, these.start, these, k, look, 0, stream, progress=progress)
 
     def of_model(these: Questions) -> dict[str, np.ndarray]:
-        return futures(world, seen(world, these), these, k, own, progress=progress)
+        return futures(world, observe_first(world, these), these, k, own, progress=progress)
 
     effect, change, level = {}, {}, {}
     level["true"], effect["true"] = pair(of_truth("true"), "truth")
@@ -241,8 +250,10 @@ def answers(
         "truth again": level["truth again"] - pre,
         "model": level["model"] - pre,
     }
-    row = queries.given([_wrong(queries, chosen)[name] for name in queries.arm])
-    wrong = mean_known(futures(world, seen(world, queries), row, max(2, k // 2), own, progress=progress)["intervals"])
+    row = queries.with_treatments([_wrong(queries, chosen)[name] for name in queries.arm])
+    wrong = mean_known(
+        futures(world, observe_first(world, queries), row, max(2, k // 2), own, progress=progress)["intervals"]
+    )
     placebo = mean_known(of_model(watched)["intervals"])[of]
     effect["wrong drug"], change["wrong drug"] = wrong - placebo, wrong - pre
     there = questions.pharmacology_alone(queries)

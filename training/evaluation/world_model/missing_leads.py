@@ -126,7 +126,7 @@ def _trial(
             samples = advance(
                 world, crowd_of(seen, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
-            result[name, way] = _judged(
+            result[name, way] = _judge(
                 name, way, gone, queries.start, later, true_latent, seen, samples, k, world, home
             )
     return result
@@ -149,7 +149,7 @@ def handed_over(strip: np.ndarray, missing: Sequence[str], way: str) -> np.ndarr
     return filled
 
 
-def _judged(
+def _judge(
     pattern: str,
     way: str,
     gone: Gone,

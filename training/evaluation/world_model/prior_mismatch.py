@@ -33,7 +33,7 @@ from training.evaluation.questions import (
     fair_crps,
     futures,
     mean_known,
-    measured,
+    measure_step,
     seen_by,
     transitions,
 )
@@ -86,7 +86,7 @@ def scaled(factor: float) -> Bend:
 
     def bend(given: History, patient: Patient, hours: float, now: Modulation) -> Modulation:
         free = _modulation((), patient, hours)
-        return moved(free, free, now, factor)
+        return move(free, free, now, factor)
 
     return bend
 
@@ -107,7 +107,7 @@ def _modulation(given: History, patient: Patient, hours: float) -> Modulation:
     return modulate(exposure(given, patient, hours), patient, clock_hours=hours)
 
 
-def moved(start: Modulation, free: Modulation, dosed: Modulation, factor: float) -> Modulation:
+def move(start: Modulation, free: Modulation, dosed: Modulation, factor: float) -> Modulation:
     """``start`` and ``factor`` times the way from ``free`` to ``dosed``; on a log scale for words that are factors.
 
     Hazards and blocks do not fall below 0, blocks do not rise above 1.
@@ -193,12 +193,14 @@ def _trial(
     design = TrialDesign(dt_hours=(float(world.dt_hours),), watch=(0.0,))
     queries = transitions(home, size.patients, seed, steps=0, design=design)
     watched, k = queries.placebo, size.samples
-    real = futures(home, queries.start, queries, 1, measured, seed, "true")["intervals"][0]
-    again = [futures(home, queries.start, arm, k, measured, seed, "again")["intervals"] for arm in (queries, watched)]
+    real = futures(home, queries.start, queries, 1, measure_step, seed, "true")["intervals"][0]
+    again = [
+        futures(home, queries.start, arm, k, measure_step, seed, "again")["intervals"] for arm in (queries, watched)
+    ]
     seen = seen_by(world, queries.start)
 
     def samples(place: World, arm: Questions) -> np.ndarray:
-        return futures(place, seen, arm, k, measured, seed, progress=lambda n: progress(n * k))["intervals"]
+        return futures(place, seen, arm, k, measure_step, seed, progress=lambda n: progress(n * k))["intervals"]
 
     def hidden(what: str, factor: float | str, dosed: np.ndarray, control: np.ndarray, bend: Bend) -> PriorResponse:
         with bent_pharmacology(bend):
@@ -254,8 +256,8 @@ def _together(parts: Sequence[PriorResponse]) -> PriorResponse:
 def trust(bent: PriorResponse, right: PriorResponse, column: int) -> Callable[[np.ndarray], float]:
     """How much of the change of the prior is passed on to the effect, as a statistic over patients."""
     e, p = (bent.effect - right.effect)[:, column], (bent.prior - right.prior)[:, column]
-    known = np.isfinite(e) & np.isfinite(p)
-    shared, square = np.where(known, e * p, 0), np.where(known, p**2, 0)
+    finite = np.isfinite(e) & np.isfinite(p)
+    shared, square = np.where(finite, e * p, 0), np.where(finite, p**2, 0)
 
     def statistic(rows: np.ndarray) -> float:
         bottom = square[rows].sum()
@@ -330,9 +332,9 @@ def _rows(responses: Sequence[PriorResponse], true: np.ndarray) -> list[dict[str
 
 def _slope(effect: np.ndarray, true: np.ndarray) -> float:
     """Of the effect on the true one, through the origin: 1 is right, 0 is none, -1 is reversed."""
-    known = np.isfinite(effect) & np.isfinite(true)
-    bottom = (true[known] ** 2).sum()
-    return float((effect[known] * true[known]).sum() / bottom) if bottom > 0 else np.nan
+    finite = np.isfinite(effect) & np.isfinite(true)
+    bottom = (true[finite] ** 2).sum()
+    return float((effect[finite] * true[finite]).sum() / bottom) if bottom > 0 else np.nan
 
 
 def summary(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ import torch
 from ecg_gym.core import State, World, independent_from_leads
 from ecg_gym.powers import Truthful
 from training.evaluation import questions, result
-from training.evaluation.questions import Questions, futures, seen, strips
+from training.evaluation.questions import Questions, futures, observe_first, strips
 from training.evaluation.result import Size, metric
 from training.evaluation.world_model.baselines import Rivals
 from training.evaluation.world_model.calibration import numbered
@@ -56,15 +56,15 @@ def study(
     parts = [numbered(questions.transitions(truth, size.patients, s).placebo, s) for s in size.seeds]
     queries = questions.joined(parts)
     real, again = (_strips(truth, queries.start, queries, stream, progress) for stream in ("true", "again"))
-    sets = {OURS: _strips(world, seen(world, queries), queries, "model", progress)}
+    sets = {OURS: _strips(world, observe_first(world, queries), queries, "model", progress)}
     if is_dataclass(world) and hasattr(world, "drawing"):
         diffusion = replace(world, draws="diffusion")
-        sets[DIFFUSION] = _strips(diffusion, seen(diffusion, queries), queries, "model", progress)
+        sets[DIFFUSION] = _strips(diffusion, observe_first(diffusion, queries), queries, "model", progress)
         sets[CODEC] = _round_trip(world, real)
     sets[AGAIN] = again
     for name, columns in (rivals or Rivals()).worlds.items():
         sets |= {
-            f"{name}, {column}": _strips(by, seen(by, queries), queries, "model", progress)
+            f"{name}, {column}": _strips(by, observe_first(by, queries), queries, "model", progress)
             for column, by in columns.items()
         }
     group, steps = rhythms(truth, queries), {"steps": QUICK_STEPS} if quick else {}

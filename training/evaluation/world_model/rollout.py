@@ -92,8 +92,8 @@ def crps(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 def excess(far: np.ndarray, near: np.ndarray) -> Callable[[np.ndarray], float]:
     """Mean over columns of mean(far) / mean(near) - 1 over rows ``(R, I)`` where both are known, as a statistic."""
-    known = np.isfinite(far) & np.isfinite(near)
-    far, near = np.where(known, far, 0), np.where(known, near, 0)
+    finite = np.isfinite(far) & np.isfinite(near)
+    far, near = np.where(finite, far, 0), np.where(finite, near, 0)
 
     def statistic(rows: np.ndarray) -> float:
         top, bottom = far[rows].sum(axis=0), near[rows].sum(axis=0)
@@ -138,7 +138,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         result[f"excess_error_{name}"] = metric(beyond("rollout", "one_step", **part), baselines=own(**part))
     who = np.tile(patient, len(JUDGED))
     lost = {
-        of: np.concatenate([_lost(getattr(arms[arm], of), arms[arm].real)[:, steps, 1] for arm in JUDGED])
+        of: np.concatenate([_loss_of(getattr(arms[arm], of), arms[arm].real)[:, steps, 1] for arm in JUDGED])
         for of in ("rollout", "one_step", "truth")
     }
     result[f"unmeasured_pr_{steps}"] = metric(
@@ -156,7 +156,7 @@ def _since_last(real: np.ndarray) -> np.ndarray:
     return np.abs(np.concatenate([real[:, :1], real[:, :-1]], axis=1) - real)
 
 
-def _lost(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
+def _loss_of(samples: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Share of samples that could not be measured ``(N, H + 1, I)`` where what happened could; NaN elsewhere."""
     return np.where(np.isfinite(real), (~np.isfinite(samples)).mean(axis=0), np.nan)
 
@@ -191,9 +191,9 @@ def literal(arms: Sequence[Arm]) -> tuple[dict[str, Any], dict[str, Any]]:
         spread = between_people(arm.real[:, 0, S])
         squares = ((arm.rollout[..., S] - arm.real[..., S]) / spread) ** 2  # (K, N, H + 1, 4)
         before, after = squares[:, :, 1:-1], squares[:, :, 2:]
-        known = np.isfinite(before) & np.isfinite(after)
-        x.append(np.where(known, before, 0).sum(axis=-1).transpose(1, 2, 0))  # (N, H - 1, K)
-        y.append(np.where(known, after, 0).sum(axis=-1).transpose(1, 2, 0))
+        finite = np.isfinite(before) & np.isfinite(after)
+        x.append(np.where(finite, before, 0).sum(axis=-1).transpose(1, 2, 0))  # (N, H - 1, K)
+        y.append(np.where(finite, after, 0).sum(axis=-1).transpose(1, 2, 0))
         who.append(np.arange(x[-1].shape[0]))
     far, then, patient = np.concatenate(x), np.concatenate(y), np.concatenate(who)
     own, own_then = far - far.mean(axis=-1, keepdims=True), then - then.mean(axis=-1, keepdims=True)
@@ -254,7 +254,7 @@ def _washout(arms: Mapping[str, Arm], patient: np.ndarray) -> dict[str, Any]:
             },
         )
         course = {"model": model, "virtual patient": true, "pharmacology": population}
-        left = {of: estimate(_left(_directed(e[..., i], true[..., i])), patient) for of, e in course.items()}
+        left = {of: estimate(_remainder(_directed(e[..., i], true[..., i])), patient) for of, e in course.items()}
         result[f"washout_left_{short}"] = metric(
             left["model"], baselines={of: left[of] for of in ("virtual patient", "pharmacology")}
         )
@@ -266,7 +266,7 @@ def _washout(arms: Mapping[str, Arm], patient: np.ndarray) -> dict[str, Any]:
     return result
 
 
-def _left(course: np.ndarray) -> Callable[[np.ndarray], float]:
+def _remainder(course: np.ndarray) -> Callable[[np.ndarray], float]:
     """Share of the largest mean effect that is left at the last step, of directed effects ``(N, H + 1)``."""
 
     def statistic(rows: np.ndarray) -> float:
@@ -287,10 +287,10 @@ def twin_distance(arms: Mapping[str, Arm], of: str) -> np.ndarray:
     """
     spread = between_people(arms["placebo"].real[:, 0, S])
     apart = (getattr(arms["washout"], of)[..., S] - getattr(arms["placebo"], of)[..., S]) / spread
-    known = np.isfinite(apart)
-    square = np.where(known, apart, 0) ** 2
+    finite = np.isfinite(apart)
+    square = np.where(finite, apart, 0) ** 2
     return mean_known(
-        np.sqrt(np.where(known.any(axis=-1), square.sum(axis=-1) / np.maximum(known.sum(axis=-1), 1), np.nan))
+        np.sqrt(np.where(finite.any(axis=-1), square.sum(axis=-1) / np.maximum(finite.sum(axis=-1), 1), np.nan))
     )
 
 
@@ -311,9 +311,9 @@ def _rows(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
         changes = {
             "change_rollout": mean_known(arm.rollout) - arm.rollout[0, :, :1],
             "change_truth": mean_known(arm.truth) - arm.real[:, :1],
-            "unmeasured_rollout": _lost(arm.rollout, arm.real),
-            "unmeasured_one_step": _lost(arm.one_step, arm.real),
-            "unmeasured_truth": _lost(arm.truth, arm.real),
+            "unmeasured_rollout": _loss_of(arm.rollout, arm.real),
+            "unmeasured_one_step": _loss_of(arm.one_step, arm.real),
+            "unmeasured_truth": _loss_of(arm.truth, arm.real),
         }
         if name not in JUDGED:
             errors = {key: value for key, value in errors.items() if key != "crps_one_step"}

@@ -170,19 +170,19 @@ def _pairs(
         noise = draws(("model", seed), n, 2 * half, PAIRED + step, shared=2)
         later = advance(world, now, [*schedule[step]] * (2 * half), noise, progress)
         apart = [_apart(measured_of(state, world)[:, S] / spread[S], half, n) for state in (now, later)]
-        known = np.isfinite(apart[0]) & np.isfinite(apart[1])
+        finite = np.isfinite(apart[0]) & np.isfinite(apart[1])
         for name, squares in zip(result, apart):
-            result[name].append(np.where(known, squares, 0).sum(axis=-1).ravel())
+            result[name].append(np.where(finite, squares, 0).sum(axis=-1).ravel())
     patient = np.tile(np.arange(n), half * len(followed.states))
     return Pairs(patient, np.concatenate(result["before"]), np.concatenate(result["after"]))
 
 
 def between_people(values: np.ndarray) -> np.ndarray:
     """SD ``(I,)`` of each interval over people ``(N, I)``; NaN where fewer than two are known or all are alike."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
-    variance = (np.where(known, values - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    mean = np.where(finite, values, 0).sum(axis=0) / np.maximum(count, 1)
+    variance = (np.where(finite, values - mean, 0) ** 2).sum(axis=0) / np.maximum(count, 1)
     return np.where((count > 1) & (variance > 0), np.sqrt(variance), np.nan)
 
 

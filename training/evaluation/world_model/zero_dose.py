@@ -76,9 +76,9 @@ def _changes(world: World, state: State, k: int, seed: int, progress: Callable[[
     change = np.stack(samples) - before  # (K, N, intervals)
     rng = np.random.default_rng(seed)
     for column, name in enumerate(INTERVALS):
-        known = np.isfinite(change[..., column])
-        person = np.array([c[m].mean() for c, m in zip(change[..., column].T, known.T) if m.any()])
-        spread = [c[m].std(ddof=1) for c, m in zip(change[..., column].T, known.T) if m.sum() > 1]
+        finite = np.isfinite(change[..., column])
+        person = np.array([c[m].mean() for c, m in zip(change[..., column].T, finite.T) if m.any()])
+        spread = [c[m].std(ddof=1) for c, m in zip(change[..., column].T, finite.T) if m.sum() > 1]
         if not len(person):  # nobody's could be measured: there is no mean to speak of
             yield {"interval": name, "n": 0, "unmeasured": 1.0}
             continue
@@ -90,5 +90,5 @@ def _changes(world: World, state: State, k: int, seed: int, progress: Callable[[
             "ci95": [round(float(x), 1) for x in np.quantile(means, [0.025, 0.975])],
             "median_absolute": round(float(np.median(np.abs(person))), 1),
             "sd_within_person": round(float(np.mean(spread)), 1) if spread else None,
-            "unmeasured": round(float(1 - known.mean()), 3),
+            "unmeasured": round(float(1 - finite.mean()), 3),
         }  # fmt: skip

@@ -31,8 +31,8 @@ def heart(number: int, truth: str, kind: str = "voltage", right: bool = True, sc
     for name in BASELINES:
         candidates[name] = candidates["ap"] | {"mae": 0.05, "validation": 0.0001, "train": 0.0001}
     row = {"heart": f"{truth}-{number}", "truth": truth, "kind": kind, "noise": 0.05, "graph": "sheet", "seed": number}
-    found = {"scores": {"a": score, "b": score}, "white": {"a": 2 * score, "b": 2 * score}}
-    return row | {"candidates": candidates} | (found if truth in TRUTHS else {})
+    scores = {"scores": {"a": score, "b": score}, "white": {"a": 2 * score, "b": 2 * score}}
+    return row | {"candidates": candidates} | (scores if truth in TRUTHS else {})
 
 
 ROWS = [heart(k, truth, score=0.1 * (k + 1)) for k in range(20) for truth in TRUTHS]
@@ -133,11 +133,11 @@ def test_hearts_on_disk_are_not_computed_again_and_none_is_begun_when_time_is_up
     turns = iter([True, True])
     first = list(run(tmp_path, cases(**size), executor(0), lambda: next(turns, False)))
     assert len(first) == len(calls) == 2
-    shown: list[tuple[int, int]] = []
-    whole = study(tmp_path, size, executor(0), lambda done, total: shown.append((done, total)))
+    steps: list[tuple[int, int]] = []
+    whole = study(tmp_path, size, executor(0), lambda done, total: steps.append((done, total)))
     assert len(calls) == len(set(calls)) == 9
     assert whole["n_patients"] == 9
-    assert shown[-1] == (9, 9)
+    assert steps[-1] == (9, 9)
 
 
 def test_a_signal_ends_a_study_with_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

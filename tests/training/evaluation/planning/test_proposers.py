@@ -14,7 +14,7 @@ from ecg_gym.core import WATCH, Treatment
 from ecg_gym.llm import ChatClient, Scripted
 from ecg_gym.risk import RiskModel
 from training.evaluation.planning import proposers as module
-from training.evaluation.planning.proposers import Person, judged, metrics_of, recommended, study, summary
+from training.evaluation.planning.proposers import Person, judge, metrics_of, recommended, study, summary
 from training.evaluation.result import Size
 
 PLAN = planned(candidates=(METOPROLOL, ATROPINE, DOFETILIDE))
@@ -33,7 +33,7 @@ def person(true: dict[Treatment, float]) -> Person:
 
 
 def row(items: list[Treatment], who: Person, name: str = "x", monkeypatch=None) -> dict:
-    return judged(name, Says(items), who, RiskModel.limits_only(), 2, np.random.default_rng(0), "p")
+    return judge(name, Says(items), who, RiskModel.limits_only(), 2, np.random.default_rng(0), "p")
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ torch.set_num_threads(1)
 def test_crps_lost_is_relative_to_the_reference_and_averaged_over_intervals():
     base = np.array([[1.0, 10.0], [3.0, 10.0]])
     every = np.arange(2)
-    assert module._lost(base, base)(every) == 0
-    assert module._lost(base * [1.1, 1.3], base)(every) == pytest.approx(0.2)
+    assert module._loss_of(base, base)(every) == 0
+    assert module._loss_of(base * [1.1, 1.3], base)(every) == pytest.approx(0.2)
     holes = np.array([[np.nan, 11.0], [3.3, 11.0]])  # a question that was not answered counts on neither side
-    assert module._lost(holes, base)(every) == pytest.approx(0.1)
-    assert np.isnan(module._lost(np.full((2, 2), np.nan), base)(every))
+    assert module._loss_of(holes, base)(every) == pytest.approx(0.1)
+    assert np.isnan(module._loss_of(np.full((2, 2), np.nan), base)(every))
 
 
 def test_condition_error_is_the_distance_of_what_came_to_what_was_asked():

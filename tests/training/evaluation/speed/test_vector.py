@@ -59,6 +59,6 @@ def test_ratios_are_of_neighbouring_turns(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_it_steps_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PROCESSES", 0)
-    rates = module.measured(CASES[0], 1, Size(calls=1, turns=1))
+    rates = module.measure(CASES[0], 1, Size(calls=1, turns=1))
     assert set(rates) == {"native", "sync"}
     assert all(rate.shape == (1,) and rate[0] > 0 for rate in rates.values())

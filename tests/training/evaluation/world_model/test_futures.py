@@ -393,7 +393,7 @@ def test_patients_are_held_out_repeatable_and_different_for_validation() -> None
 def test_futures_have_common_noise_and_do_not_depend_on_their_batch() -> None:
     truth = Gaussian()
     request = questions.transitions(truth, 12, 0)
-    look = questions.measured
+    look = questions.measure_step
     some = questions.futures(truth, request.start, request, 4, look)
     assert some["intervals"].shape == (4, len(request), 6)
     assert questions.futures(truth, request.start, request, 4, look) is some
