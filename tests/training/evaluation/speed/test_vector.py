@@ -40,7 +40,7 @@ def test_ratios_are_of_neighbouring_turns(monkeypatch: pytest.MonkeyPatch) -> No
         stands.append(Stand(n, {"native": 0.002, "sync": 0.02, "async": 0.01}[way], clock))
         return stands[-1]
 
-    monkeypatch.setattr(module, "_made", made)
+    monkeypatch.setattr(module, "_make", made)
     value: list[int] = []
     size = Size(envs=(1, 32), calls=3, turns=2, cases=CASES[:1])
     document = module.study(size, progress=value.append)

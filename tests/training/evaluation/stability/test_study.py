@@ -33,7 +33,7 @@ def read_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.concatenate([six, six[:, 3:4] * np.cbrt(rr / 1000), rr], axis=1)
 
     monkeypatch.setattr(questions, "intervals_of", lambda ecg: ecg[:, 0, :6].astype(float))
-    monkeypatch.setattr(flaws, "measured", measured)
+    monkeypatch.setattr(flaws, "readings_of", measured)
 
 
 @dataclass(frozen=True)
