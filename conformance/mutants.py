@@ -298,17 +298,18 @@ def pytest(tests: list[str], tree: Path, environment: dict[str, str], limit: flo
 
 
 def compiled_before(mutant: dict[str, Any], tree: Path, out: Path) -> Path:
-    """A folder for Numba: what the clone has compiled, but for modules that may hold the mutated code."""
+    """A folder for Numba: what the clone has compiled, but for modules that may hold a mutated constant; those that hold
+    mutated code have another folder there.
+    """
     folder = out / "numba"
     shutil.rmtree(folder, ignore_errors=True)
-    code = "from ecg_gym.compiled import _FOLDER; print(_FOLDER)"
+    code = "from ecg_gym.compiled import _home; print(_home())"
     result = subprocess.run([sys.executable, "-c", code], cwd=tree, check=False, capture_output=True, text=True,
                             env={**os.environ, "PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(folder)})  # fmt: skip
-    whole = max((tree / "ecg_gym" / "__pycache__").glob("ecg-gym-compiled-*"), key=lambda path: path.stat().st_mtime)
+    whole = tree / "ecg_gym" / "__pycache__" / "ecg-gym-compiled"
     if result.returncode:  # the mutated package cannot be imported
         return folder
-    text = (tree / mutant["module"]).read_text(encoding="utf-8")
-    changed = readers(mutant["module"], tree) if "compiled" in text or mutant["top"] else set()
+    changed = readers(mutant["module"], tree) if mutant["top"] else set()
     names = {(path.parent.name, path.stem) for path in changed}
     for path in whole.rglob("*.nb?"):
         if (path.parent.name.rpartition("_")[0], path.name.partition(".")[0]) not in names:

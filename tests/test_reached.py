@@ -14,7 +14,6 @@ REACHED = {  # module -> the tests that go through it, by way of what they impor
     "ecg_gym.clinical_trial.figure": "tests/clinical_trial/test_trial.py",
     "ecg_gym.clinical_trial.protocol": "tests/clinical_trial/test_trial.py",
     "ecg_gym.clinical_trial.yaml_path": "tests/clinical_trial/test_trial.py",
-    "ecg_gym.compiled": "tests/pharmacology/test_kernel.py",
     "ecg_gym.datasets.aecg": "tests/datasets/test_formats.py",
     "ecg_gym.datasets.annotations": "tests/training/evaluation/virtual_patient/test_delineation.py",
     "ecg_gym.datasets.channels": "tests/datasets/test_records.py",
