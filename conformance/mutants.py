@@ -298,8 +298,8 @@ def pytest(tests: list[str], tree: Path, environment: dict[str, str], limit: flo
 
 
 def compiled_before(mutant: dict[str, Any], tree: Path, out: Path) -> Path:
-    """A folder for Numba: what the clone has compiled, but for modules that may hold a mutated constant; those that hold
-    mutated code have another folder there.
+    """A folder for Numba: what the clone has compiled, but for modules that may hold a mutated constant; those that
+    hold mutated code have another folder there.
     """
     folder = out / "numba"
     shutil.rmtree(folder, ignore_errors=True)

@@ -68,10 +68,13 @@ def estimates(
     if len(who) > 1:
         order = np.argsort(belongs, kind="stable")
         rows_of = np.split(order, np.cumsum(np.bincount(belongs))[:-1])
+        alike = np.stack(rows_of) if len({len(rows) for rows in rows_of}) == 1 else None  # chosen at once: much faster
         rng = np.random.default_rng(0)
         with np.errstate(all="ignore"):
             for draw in samples:
-                draw[:] = statistics(np.concatenate([rows_of[i] for i in rng.integers(len(who), size=len(who))]))
+                chosen = rng.integers(len(who), size=len(who))
+                some = np.concatenate([rows_of[i] for i in chosen]) if alike is None else alike[chosen].ravel()
+                draw[:] = statistics(some)
     result = []
     for value, column in zip(values, samples.T):
         known = column[np.isfinite(column)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ CHANCE_SD = np.array([1.5, 3.0, 1.0, 4.0, 3.5, 3.0])
 HEART_SD = 0.4  # of the sensitivity, which is 1 in the middle
 
 
+@cache
 def effect_of(dose: Dose) -> np.ndarray:
     """What a usual dose does to a typical heart; some drugs do nothing."""
     number = FORMULARY.index[dose.drug]
