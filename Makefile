@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # one thread a test process: two of them on two cores are many times quicker so than with two threads each
 test test-slow test-all quick: export OMP_NUM_THREADS = 1
+# a process that may not keep bytecode parses torch and every other library anew: 12 s instead of 3
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+LOOPS := $(shell grep -rl --include="*.py" "compiled" ecg_gym)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test quick test-slow test-all check docs precompile package mutants conformance clean
@@ -20,14 +24,14 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/.demo  ## rank treatments for the default patient; prints a table, saves a picture
 	$(BIN)/ecg-gym demo --out out/demo
 
-test: .venv/.ready  ## the fast tests (under 2 minutes)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+test: .venv/.compiled  ## the fast tests (under 2 minutes)
+	$(PYTEST) -m "not slow"
 
-test-slow: .venv/.ready  ## the slow ones alone: envs and checks on the trained weights (half a minute)
-	$(BIN)/python -m pytest -n 2 -m slow
+test-slow: .venv/.compiled  ## the slow ones alone: envs and checks on the trained weights (half a minute)
+	$(PYTEST) -m slow
 
-test-all: .venv/.ready  ## everything, studies included
-	$(BIN)/python -m pytest -n 2
+test-all: .venv/.compiled  ## everything, studies included
+	$(PYTEST)
 
 quick: .venv/.ready  ## the fast tests of one package, such as `make quick PKG=planners`
 	$(BIN)/python -m pytest -m "not slow" tests/$(PKG)
@@ -36,8 +40,11 @@ mutants: .venv/.ready  ## do the tests bite? 100 small mutations, each met by th
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[mutants]"
 	$(BIN)/python -m conformance.mutants
 
-precompile: .venv/.ready  ## compile the loops once (3 minutes of one core), so that the first tests need not
+precompile: .venv/.compiled  ## compile the loops once, in two processes, where two test processes would both do it
+
+.venv/.compiled: .venv/.ready $(LOOPS)
 	$(BIN)/python -m ecg_gym.precompile
+	touch $@
 
 check: .venv/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
