@@ -2,9 +2,9 @@
 
 A state says what a look would read. Its strip is drawn from the patient's first one: McSharry's model of that strip
 moved to these intervals, as a strip (``"warp"``, where there is a beat to move) or as the anchor of latent diffusion
-(``"diffusion"``, the paper's way). The loop is closed: what was drawn is measured, asked for again less its own error
-with the same noise, and the better of the two is kept. All noise of a strip comes from its key, so that it looks the
-same whenever it is drawn.
+(``"diffusion"``, the paper's way). The loop is closed: what was drawn is measured; where it shows another rhythm it is
+drawn with other noise, a few times at most; it is asked for again less its own error with the same noise, and the
+better of the two is kept. All noise of a strip comes from its key, so that it looks the same whenever it is drawn.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from ecg_gym.world_model.conditioning import (
     BOARD,
     LEVELS,
     OBSERVED,
+    SIGNS,
     Look,
     observe_strips,
     people,
@@ -56,6 +57,8 @@ WAYS = ("diffusion", "warp")
 DRAWING = 7  # first word of the seed of a strip's noise
 NEAR_MS = 3.0  # a strip whose misses of PR, QRS, QTcF, J-Tpeak-c and Tpeak-Tend add up to less is not drawn again
 MOST_MS = 25.0  # by which one correction moves what is asked
+DRAWS = 4  # of a strip at most, while P waves or regularity come or go against what was said
+TURNED_MS = 1000.0  # what a strip counts that shows another rhythm than was said
 LOST_MS = 60.0  # what an interval counts that is asked for and cannot be measured, or the other way round
 CORRECTED = ("pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms")
 _AT = {name: i for i, name in enumerate(OBSERVED)}
@@ -203,21 +206,44 @@ class Drawing:
     def _closed_loop(self, state: State) -> Picture:
         """Strips that show what the state says."""
         goal = np.asarray(state.inner["observed"], float)
-        picture = self.once(state, goal)
+        picture, draw = self.once(state, goal), np.zeros(len(state), int)
+        if not self.corrections:
+            return picture
+        read = observe_strips(picture.strips)
+        miss = missed(goal, read)
+        for number in range(1, DRAWS):
+            turned = np.flatnonzero(miss >= TURNED_MS)
+            if not len(turned):
+                break
+            better = self._put_better(picture, miss, read, turned, goal, self.once(state[turned], goal[turned], number))
+            draw[better] = number
         for _ in range(self.corrections):
-            read = observe_strips(picture.strips)
-            miss = missed(goal, read)
             far = np.flatnonzero(miss > NEAR_MS)
             if not len(far):
                 break
-            again = self.once(state[far], less_its_error(goal[far], read[far]))
-            better = np.flatnonzero(missed(goal[far], observe_strips(again.strips)) < miss[far])
-            picture.put(far[better], again.take(better))
+            again = self.once(state[far], less_its_error(goal[far], read[far]), draw[far])
+            self._put_better(picture, miss, read, far, goal, again)
         return picture
 
-    def once(self, state: State, target: np.ndarray) -> Picture:
-        """Strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show."""
-        generators = [np.random.default_rng([DRAWING, int(key)]) for key in state.inner["key"]]
+    @staticmethod
+    def _put_better(
+        picture: Picture, miss: np.ndarray, read: np.ndarray, rows: np.ndarray, goal: np.ndarray, again: Picture
+    ) -> np.ndarray:
+        """Takes over those of ``again``, strips of ``rows``, that show better what is asked; which rows they are."""
+        reading = observe_strips(again.strips)
+        closer = missed(goal[rows], reading)
+        better = np.flatnonzero(closer < miss[rows])
+        picture.put(rows[better], again.take(better))
+        miss[rows[better]], read[rows[better]] = closer[better], reading[better]
+        return rows[better]
+
+    def once(self, state: State, target: np.ndarray, number: int | np.ndarray = 0) -> Picture:
+        """Strips drawn once for ``target (B, len(OBSERVED))``, whatever they come out to show; each ``number (B,)`` is
+        another draw of the same state.
+        """
+        keys, numbers = state.inner["key"], np.broadcast_to(number, len(state))
+        generators = [np.random.default_rng([DRAWING, int(key), *([int(n)] if n else [])])
+                      for key, n in zip(keys, numbers)]  # fmt: skip
         warped = self.warp(state, target, generators) if self.way == "warp" else self.stretch(state, target)
         picture = Picture.empty(len(state), self.vae.latent_shape)
         rows = np.array(sorted(warped), int)
@@ -252,7 +278,7 @@ class Drawing:
         No beat can be moved in torsade or pre-excited fibrillation; a network that has seen few of them draws others.
         """
         home, observed = state.inner["home"], np.asarray(state.inner["home_observed"], float)
-        signs = [_AT["p_present"], _AT["regular"]]
+        signs = [_AT[name] for name in SIGNS]
         goes_on = ((observed[:, signs] > 0.5) == (target[:, signs] > 0.5)).all(axis=1)
         beats = np.isfinite(target[:, 0]) & np.isfinite(observed[:, 0])
         rows = np.flatnonzero(goes_on & beats & ~np.asarray(self.fits(home, observed).drawable, bool))
@@ -365,8 +391,12 @@ def chunks(n: int, size: int, deterministic: str | None) -> Iterator[np.ndarray]
 
 
 def missed(goal: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """By how many ms or 1/min the levels of strips miss what was asked, added up ``(B,)``; rows as ``OBSERVED``."""
-    total = np.zeros(len(goal))
+    """By how many ms or 1/min the levels of strips miss what was asked, added up ``(B,)``; rows as ``OBSERVED``.
+
+    A strip that shows another rhythm counts ``TURNED_MS`` more.
+    """
+    signs = [_AT[name] for name in SIGNS]
+    total = TURNED_MS * ((goal[:, signs] > 0.5) != (read[:, signs] > 0.5)).any(axis=1)
     for name in LEVELS:
         target, there = goal[:, _AT[name]], read[:, _AT[name]]
         finite = np.isfinite(target) & np.isfinite(there)

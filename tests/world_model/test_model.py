@@ -519,6 +519,27 @@ def test_what_is_not_shown_is_asked_for_again_less_its_error():
     assert drawing.missed(goal, unmeasured)[1] == drawing.LOST_MS
 
 
+def test_a_strip_that_shows_another_rhythm_is_drawn_with_other_noise(world, state, monkeypatch):
+    later = replace(world, draws="warp").step(state, [WATCH] * 4, generators(4))
+    usual = later.ecg
+    readings = []
+
+    def turned_at_first(strips):
+        read = observe_strips(strips)
+        read[:, OBSERVED.index("regular")] = (
+            later.inner["observed"][:, OBSERVED.index("regular")]
+            if readings
+            else 1 - (later.inner["observed"][:, OBSERVED.index("regular")] > 0.5)
+        )
+        readings.append(len(strips))
+        return read
+
+    monkeypatch.setattr(drawing, "observe_strips", turned_at_first)
+    again = later.replaced(inner=dict(later.inner), ecg=replace(world, draws="warp").drawing).ecg
+    assert readings[:2] == [4, 4]
+    assert (np.abs(again - usual).max(axis=(1, 2)) > 1e-3).all()
+
+
 def test_a_warped_strip_shows_what_was_asked(world, state):
     warped = replace(world, draws="warp", corrections=2)
     target = state.inner["observed"].astype(float).copy()

@@ -1,7 +1,12 @@
-"""The leaderboard: submissions in a folder, and one page out of them, with nothing that is not in them."""
+"""The leaderboard: submissions in a folder, and one page out of them, with nothing that is not in them.
+
+Beside the page lie the results that it shows, as JSON: submissions hold every row and are large, so that a page goes on
+where those of its older entries are elsewhere.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,14 +38,22 @@ def add(path: Path, board: Path) -> Submission:
 
 
 def write_page(board: Path, page: Path) -> int:
-    """Writes the page of all submissions of the folder; how many there are. Remarks of an older page are kept."""
-    results = [read_submission(path).head["result"] for path in sorted(board.glob("*.jsonl"))]
-    if len({result["protocol_sha256"] for result in results}) > 1:
+    """Writes the page of all submissions of the folder and of the results beside an older page; how many there are.
+
+    A submission takes the place of an older result of the same policy; remarks of an older page are kept. Raises
+    ``ValueError`` for results under several protocols.
+    """
+    beside = page.with_suffix(".json")
+    old = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else []
+    new = [read_submission(path).head["result"] for path in sorted(board.glob("*.jsonl"))]
+    results = list({result["policy"]: result for result in [*old, *new]}.values())
+    if len(protocols := {result["protocol_sha256"] for result in results}) > 1:
         raise ValueError(
-            f"{board} holds submissions under {len({r['protocol_sha256'] for r in results})} protocols; expected one; "
-            "evaluate the older ones again"
+            f"{board} and {beside} hold results under {len(protocols)} protocols; expected one; evaluate the older "
+            f"ones again, or remove {beside}"
         )
     kept = REMARKS.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    write_text(beside, json.dumps(results, indent=1, sort_keys=True) + "\n")
     write_text(page, markdown(results, kept[1] if kept else ""))
     return len(results)
 

@@ -18,7 +18,8 @@ def number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
+        text = f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
+        return text if float(text) else "0.00"
     return str(value).replace("|", "/")
 
 

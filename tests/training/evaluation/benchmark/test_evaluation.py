@@ -265,6 +265,19 @@ def test_a_submission_is_verified_by_playing_it_again(submission, tmp_path) -> N
     assert "<!-- remarks -->\nBecause.\n<!-- end -->" in (tmp_path / "page.md").read_text()
 
 
+def test_a_page_goes_on_without_the_submissions_of_its_older_entries(submission, tmp_path) -> None:
+    page, result = tmp_path / "page.md", read_submission(submission).head["result"]
+    older = [{**result, "policy": "older"}, {**result, "policy": "watch", "mean": {**result["mean"], "iqm": 9.0}}]
+    (tmp_path / "page.json").write_text(json.dumps(older))
+    board.add(submission, tmp_path / "board")
+    assert board.write_page(tmp_path / "board", page) == 2
+    assert "| older |" in page.read_text()
+    assert json.loads((tmp_path / "page.json").read_text())[1] == json.loads(json.dumps(result))  # the newer is kept
+    (tmp_path / "page.json").write_text(json.dumps([{**older[0], "protocol_sha256": "other"}]))
+    with pytest.raises(ValueError, match="under 2 protocols"):
+        board.write_page(tmp_path / "board", page)
+
+
 @pytest.mark.parametrize(
     ("where", "change", "message"),
     [
