@@ -26,7 +26,9 @@ NEURAL = Spec("neural", "flux_mlp")  # nothing of a cell in it
 def discovered(data: DataSet, options: FitOptions) -> Fit:
     """The best structure of the shipped table for this heart, fitted again: the table keeps no parameters."""
     reaction, seed = data.name.split("-")[:2]
-    case = next(case for case in read_table() if (case.truth, case.seed) == (reaction, int(seed)))
+    case = next((case for case in read_table() if (case.truth, case.seed) == (reaction, int(seed))), None)
+    if case is None:
+        raise ValueError(f"the table has no heart {data.name}; expected one of its own; see read_table()")
     return fit([case.best().spec], [data], options)[0][0]
 
 
