@@ -229,9 +229,9 @@ def features_of(
 ) -> np.ndarray:
     """The denoiser's raw features ``(N, F)`` of these pairs."""
     i, j = data.before[rows], data.after[rows]
-    reference = Look(data.observed[i], data.board[i], data.hours[i], unread(len(i)))
+    reference = Look(data.observed[i], data.exposure[i], data.hours[i], unread(len(i)))
     targets = data.decoded_intervals[j] if has_targets else None
-    return render_features(data.person[j], reference, data.board[j], data.hours[j], missing, strength, targets)
+    return render_features(data.person[j], reference, data.exposure[j], data.hours[j], missing, strength, targets)
 
 
 def new_forecaster(

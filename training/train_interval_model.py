@@ -99,7 +99,13 @@ def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
 def look(trials: Trials, rows: np.ndarray) -> Look:
     """What there is to know of these strips."""
     return Look(
-        *(trials.observed[rows], trials.board[rows], trials.hours[rows], trials.findings[rows], trials.pressure[rows])
+        *(
+            trials.observed[rows],
+            trials.exposure[rows],
+            trials.hours[rows],
+            trials.findings[rows],
+            trials.pressure[rows],
+        )
     )
 
 
@@ -123,7 +129,7 @@ def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None, memory: np.
         look(trials, pairs.home),
         before or look(trials, pairs.before),
         memories(trials)[pairs.before] if memory is None else memory,
-        trials.board[pairs.after],
+        trials.exposure[pairs.after],
         trials.hours[pairs.after],
         trials.ended[pairs.after] - trials.ended[pairs.before],
     )
@@ -221,7 +227,7 @@ def draw_batch(
         observed, findings, memory = before.observed.copy(), before.findings.copy(), memory.copy()
         observed[rolled], findings[rolled], cuff = forecast.observed, forecast.findings, before.cuff.copy()
         cuff[rolled] = forecast.pressure
-        before = Look(observed, before.board, before.hours, findings, cuff)
+        before = Look(observed, before.exposure, before.hours, findings, cuff)
         memory[rolled] = remembered(
             memories(trials)[step.before], look(trials, step.home), look(trials, step.before), before[rolled]
         )

@@ -26,7 +26,7 @@ from ecg_gym.datasets.splits import shard_name
 from ecg_gym.datasets.transitions import TrialDesign, Trials, make_shards, read_trials
 from ecg_gym.executor import Executor
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model.conditioning import BOARD, OBSERVED, FeatureScale
+from ecg_gym.world_model.conditioning import EXPOSURE, OBSERVED, FeatureScale
 from ecg_gym.world_model.vae import VAE
 from planners.proposers.effects import EFFECTS, mahalanobis
 from planners.proposers.inverse import (
@@ -90,7 +90,7 @@ def pairs_of(trials: Trials, codec: VAE | None) -> Pairs:
     """Neighbouring strips of one living person, nothing or one drug given between them."""
     columns = {name: i for i, name in enumerate(trials.columns)}
     observed = trials.observed[:, : len(OBSERVED)]
-    if tuple(trials.columns[: len(OBSERVED)]) != OBSERVED or len(columns) < len(OBSERVED) + len(BOARD):
+    if tuple(trials.columns[: len(OBSERVED)]) != OBSERVED or len(columns) < len(OBSERVED) + len(EXPOSURE):
         raise ValueError(
             f"the shards' columns begin with {trials.columns[:3]}; expected {OBSERVED[:3]}; make them with this version"
         )

@@ -78,7 +78,7 @@ class Trials:
 
     strips: np.ndarray  # (S, 8, 1024) float16 [mV]; zero for a person who died in the step before. Or (S, 0): not kept
     observed: np.ndarray  # (S, O) float32, measured on the strip, columns conditioning.OBSERVED
-    board: np.ndarray  # (S, D) float32, what an average person has on board, columns conditioning.BOARD
+    exposure: np.ndarray  # (S, D) float32, what an average person has on board, columns conditioning.EXPOSURE
     ended: np.ndarray  # (S, 4) float32, integrated hazards of endings since the first strip, columns ENDINGS
     person: np.ndarray  # (S, P) float32, columns conditioning.PEOPLE; NaN is unknown
     truth: np.ndarray  # (S, 7) float32, columns TRUTHS, by the virtual patient; NaN where there is none
@@ -91,7 +91,7 @@ class Trials:
     rhythm: np.ndarray  # (S,) str
     patient: np.ndarray  # (S,) int64, different in every shard
     hours: np.ndarray  # (S,) float64 [h]
-    columns: tuple[str, ...]  # of observed, board, ended and person, in this order
+    columns: tuple[str, ...]  # of observed, exposure, ended and person, in this order
 
     def __len__(self) -> int:
         return len(self.patient)
@@ -282,7 +282,7 @@ def _look(
 ) -> Trials:  # fmt: skip
     from ecg_gym.risk.classifier import reader
     from ecg_gym.virtual_patient.truth import HAZARDS
-    from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, boards, observe_strips, people
+    from ecg_gym.world_model.conditioning import ENDINGS, EXPOSURE, OBSERVED, PEOPLE, exposures, observe_strips, people
 
     truths = world.truth(state)  # type: ignore[attr-defined]
     there = state.alive[:, None]
@@ -293,7 +293,7 @@ def _look(
         else np.zeros((len(state), 0), np.float16),
         findings=np.where(there, reader(design.classifier).probabilities(state.ecg), np.nan).astype(np.float32),
         observed=np.where(there, observe_strips(state.ecg), np.nan).astype(np.float32),
-        board=boards(state.taken, state.patients, state.hours).astype(np.float32),
+        exposure=exposures(state.taken, state.patients, state.hours).astype(np.float32),
         ended=ended.astype(np.float32),
         person=people(state.patients).astype(np.float32),
         truth=np.where(there, intervals, np.nan).astype(np.float32),
@@ -305,7 +305,7 @@ def _look(
         rhythm=np.array([str(truth.rhythm) for truth in truths]),
         patient=ids.astype(np.int64),
         hours=state.hours.astype(float),
-        columns=(*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
+        columns=(*OBSERVED, *EXPOSURE, *ENDINGS, *PEOPLE),
     )
 
 

@@ -167,8 +167,8 @@ def _expected(table: TrialTable, rows: list[dict[str, Any]], drug: str) -> np.nd
         known = people.get((patient, arm.name))
         if known is None:
             hours = np.array(sorted({float(other["TPT"]) for other in rows}))
-            board = exposure_at(arm.administrations, patient, hours)
-            known = {float(hour): board[i].of(drug) for i, hour in enumerate(hours)}
+            exposure = exposure_at(arm.administrations, patient, hours)
+            known = {float(hour): exposure[i].of(drug) for i, hour in enumerate(hours)}
             people[patient, arm.name] = known
         levels.append(known[float(row["TPT"])])
     return np.array(levels)

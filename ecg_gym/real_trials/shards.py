@@ -158,12 +158,12 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
     from ecg_gym.risk.classifier import reader
     from ecg_gym.virtual_patient.truth import HAZARDS
     from ecg_gym.world_model.conditioning import (
-        BOARD,
         ENDINGS,
+        EXPOSURE,
         OBSERVED,
         PEOPLE,
-        boards,
         endings,
+        exposures,
         observe_strips,
         people,
     )
@@ -176,7 +176,7 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
     return Trials(
         strips=independent_from_leads(whole).astype(np.float16),
         observed=observe_strips(whole).astype(np.float32),
-        board=boards(given, who, hours).astype(np.float32),
+        exposure=exposures(given, who, hours).astype(np.float32),
         ended=np.cumsum(spans, axis=0).astype(np.float32),
         person=people(who).astype(np.float32),
         truth=np.stack([_published(strip.intervals) for strip, _ in there]).astype(np.float32),
@@ -189,7 +189,7 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
         rhythm=np.full(n, "unknown"),
         patient=np.full(n, number, np.int64),
         hours=hours,
-        columns=(*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
+        columns=(*OBSERVED, *EXPOSURE, *ENDINGS, *PEOPLE),
     )
 
 

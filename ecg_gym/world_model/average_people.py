@@ -23,7 +23,7 @@ from ecg_gym.pharmacology.tables import pharmacology
 from ecg_gym.virtual_patient import kernel
 from ecg_gym.virtual_patient.kernel import doses_of
 
-N_BOARD = 3 + len(Modulation.__dataclass_fields__)
+N_EXPOSURE = 3 + len(Modulation.__dataclass_fields__)
 _ENDS = np.array([REENTRY_ENDS, AF_ENDS, VT_ENDS, TORSADE_ENDS])  # in the order of HAZARDS
 
 
@@ -37,16 +37,16 @@ def follow(
     clock = np.stack([np.asarray(start, float), np.asarray(end, float)], axis=1)
     first, place = _different(people, doses, clock)
     some, given, span = people.take(first), doses.take(first), clock[first]
-    board, ended = np.zeros((len(first), N_BOARD)), np.zeros((len(first), len(HAZARDS)))
+    exposure, ended = np.zeros((len(first), N_EXPOSURE)), np.zeros((len(first), len(HAZARDS)))
     own = kernel.People(
         weights_kg(some), clearances(some), own_serum(some, pharmacology().reference), medication_columns(len(WORDS)),
         some.group,
     )  # fmt: skip
     _follow(
         pharmacology(), own, kernel.Doses(given.hours, given.code, *known_doses(given)), span[:, 0].copy(),
-        span[:, 1].copy(), _typical(), _ENDS, board, ended,
+        span[:, 1].copy(), _typical(), _ENDS, exposure, ended,
     )  # fmt: skip
-    return board[place].astype(np.float32), ended[place].astype(np.float32)
+    return exposure[place].astype(np.float32), ended[place].astype(np.float32)
 
 
 def _different(people: Patients, doses: Doses, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ def _typical() -> np.ndarray:
 
 
 @compiled_exact
-def _follow(tables, people, doses, start, end, sensitivity, ends, board, ended):
+def _follow(tables, people, doses, start, end, sensitivity, ends, exposure, ended):
     q = max(doses.code.shape[1], 1)
     at, drug, route = np.empty(q), np.empty(q, np.int64), np.empty(q, np.int64)
     mg, duration = np.empty(q), np.empty(q)
@@ -82,8 +82,8 @@ def _follow(tables, people, doses, start, end, sensitivity, ends, board, ended):
             count = looks_of(start[b], end[b], at, route, n, tables.drugs.after_dose, _COARSE, looks)
         course(tables, at, drug, route, mg, duration, n, people.weight[b], people.creatinine_clearance[b],
                people.medication[people.group[b]], people.serum[b], sensitivity, count, True, room)  # fmt: skip
-        board[b, :3] = serum[count - 1]
-        board[b, 3:] = change[count - 1]
+        exposure[b, :3] = serum[count - 1]
+        exposure[b, 3:] = change[count - 1]
         for i in range(1, count):
             half = (looks[i] - looks[i - 1]) / 2
             for k in range(len(ends)):

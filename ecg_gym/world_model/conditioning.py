@@ -37,7 +37,7 @@ OBSERVED = (*MEASURED, *SIGNS)
 PERSON = ("age_years", "weight_kg", "height_cm", "potassium", "magnesium", "calcium", "creatinine_clearance")
 ELECTROLYTES = ("potassium", "magnesium", "calcium")
 MODULATION = tuple(f.name for f in fields(Modulation) if f.name not in CIRCULATION)
-BOARD = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in (*MODULATION, *CIRCULATION)])
+EXPOSURE = (*[f"serum.{ion}" for ion in ELECTROLYTES], *[f"modulation.{word}" for word in (*MODULATION, *CIRCULATION)])
 _PERSON = [*[NUMBERS.index(name) for name in PERSON], FEMALE]
 PEOPLE = (*[f"person.{name}" for name in PERSON], "person.female", *[f"condition.{name}" for name in CONDITIONS])
 ENDINGS = tuple(f"ending.{name.removesuffix('_per_hour')}" for name in HAZARDS)
@@ -60,7 +60,7 @@ class Look:
     """What there is to know of B strips and their hours, before anybody asks what comes next."""
 
     observed: np.ndarray  # (B, len(OBSERVED)) measured on the strip, in units; NaN where not measurable
-    board: np.ndarray  # (B, len(BOARD)) what an average person has on board and what it does
+    exposure: np.ndarray  # (B, len(EXPOSURE)) what an average person has on board and what it does
     hours: np.ndarray  # (B,) [h] on each patient's clock
     findings: np.ndarray  # (B, 17) probabilities; NaN where nobody judged them
     pressure: np.ndarray | None = None  # (B,) [mmHg] mean arterial pressure by a cuff; NaN, or None, where unknown
@@ -70,7 +70,7 @@ class Look:
 
     def __getitem__(self, rows: slice | np.ndarray) -> Look:
         cuff = None if self.pressure is None else self.pressure[rows]
-        return Look(self.observed[rows], self.board[rows], self.hours[rows], self.findings[rows], cuff)
+        return Look(self.observed[rows], self.exposure[rows], self.hours[rows], self.findings[rows], cuff)
 
     @property
     def cuff(self) -> np.ndarray:
@@ -86,7 +86,7 @@ def unread(n: int) -> np.ndarray:
 def feature_names() -> tuple[str, ...]:
     """The names of the columns of :func:`raw_features`, with today's table of conditions."""
     return (
-        *[f"{when}.{name}" for when in ("before", "after", "home") for name in BOARD],
+        *[f"{when}.{name}" for when in ("before", "after", "home") for name in EXPOSURE],
         *[f"measured.{name}" for name in MEASURED],
         *[f"known.{name}" for name in MEASURED],
         *[f"sign.{name}" for name in SIGNS],
@@ -104,7 +104,7 @@ def feature_names() -> tuple[str, ...]:
 
 
 def raw_features(
-    person: np.ndarray, home: Look, before: Look, memory: np.ndarray, after_board: np.ndarray,
+    person: np.ndarray, home: Look, before: Look, memory: np.ndarray, after_exposure: np.ndarray,
     after_hours: np.ndarray, ending: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """The condition ``(B, F)`` float32 in its own units, columns as in :func:`feature_names`; NaN is unknown.
@@ -118,9 +118,9 @@ def raw_features(
     inputs = person[:, : len(PERSON) + 1]
     angle = 2 * np.pi * after_hours / DAY_HOURS
     columns = [
-        before.board,
-        after_board,
-        home.board,
+        before.exposure,
+        after_exposure,
+        home.exposure,
         measured,
         np.isfinite(measured),
         before.observed[:, len(MEASURED) :],
@@ -140,7 +140,7 @@ def raw_features(
 def render_names(has_targets: bool = True) -> tuple[str, ...]:
     """The names of the columns of :func:`render_features`."""
     return (
-        *[f"{when}.{name}" for when in ("before", "after") for name in BOARD],
+        *[f"{when}.{name}" for when in ("before", "after") for name in EXPOSURE],
         *[f"measured.{name}" for name in OBSERVED],
         *([f"asked.{name}" for name in OBSERVED] if has_targets else []),
         *([f"known.asked.{name}" for name in MEASURED] if has_targets else []),
@@ -152,7 +152,7 @@ def render_names(has_targets: bool = True) -> tuple[str, ...]:
 
 
 def render_features(
-    person: np.ndarray, reference: Look, after_board: np.ndarray, after_hours: np.ndarray, missing: np.ndarray,
+    person: np.ndarray, reference: Look, after_exposure: np.ndarray, after_hours: np.ndarray, missing: np.ndarray,
     epk_strength: np.ndarray, target_intervals: np.ndarray | None,
 ) -> np.ndarray:  # fmt: skip
     """What the denoiser is told ``(B, F)`` float32 in its own units, columns as in :func:`render_names`.
@@ -162,7 +162,7 @@ def render_features(
     recorded, ``epk_strength (B,)`` the anchor's scale, 0 where it abstains.
     """
     angle = 2 * np.pi * after_hours / DAY_HOURS
-    columns = [reference.board, after_board, reference.observed]
+    columns = [reference.exposure, after_exposure, reference.observed]
     if target_intervals is not None:
         columns += [target_intervals, np.isfinite(target_intervals[:, : len(MEASURED)])]
     columns += [
@@ -173,18 +173,18 @@ def render_features(
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
 
-def boards(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
-    """Electrolytes [mmol/L] and modulation of average people ``(B, len(BOARD))`` float32 with these histories."""
+def exposures(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
+    """Electrolytes [mmol/L] and modulation of average people ``(B, len(EXPOSURE))`` float32 with these histories."""
     return average_people.follow(taken, patients, hours, hours)[0]
 
 
 def modulations(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> list[Modulation]:
     """What pharmacology says to average hearts with these histories; for the EPK prior of the paper."""
-    return modulations_of(boards(taken, patients, hours))
+    return modulations_of(exposures(taken, patients, hours))
 
 
 def modulations_of(exposure: np.ndarray) -> list[Modulation]:
-    """The modulations that stand in boards ``(B, len(BOARD))``."""
+    """The modulations that stand in exposures ``(B, len(EXPOSURE))``."""
     return [Modulation(*map(float, row)) for row in exposure[:, len(ELECTROLYTES) :]]
 
 

@@ -36,7 +36,7 @@ from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.backends import accelerated
 from ecg_gym.world_model.codecs import Codec
 from ecg_gym.world_model.conditioning import (
-    BOARD,
+    EXPOSURE,
     LEVELS,
     OBSERVED,
     SIGNS,
@@ -62,7 +62,7 @@ TURNED_MS = 1000.0  # what a strip counts that shows another rhythm than was sai
 LOST_MS = 60.0  # what an interval counts that is asked for and cannot be measured, or the other way round
 CORRECTED = ("pr_ms", "qrs_ms", "jtpeak_ms", "tpeak_tend_ms")
 _AT = {name: i for i, name in enumerate(OBSERVED)}
-_ECTOPY = BOARD.index("modulation.ectopy")
+_ECTOPY = EXPOSURE.index("modulation.ectopy")
 _PVC = FINDINGS.index("Premature ventricular contraction")
 
 
@@ -77,7 +77,7 @@ class Frequency:
     def of(cls, state: State) -> Frequency:
         """By what is on board now and was at the first strip, and whether they are among the findings that are said."""
         inner = state.inner
-        now, home = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("board", "home_board"))
+        now, home = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("exposure", "home_exposure"))
         likely, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "home_findings"))
         ended = (likely < 0.5) & (first >= 0.5)
         return cls(np.where(ended, 0.0, now / np.maximum(home, 1e-6)), (likely >= 0.5).astype(int))
@@ -292,10 +292,10 @@ class Drawing:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
         records, missing = inner["home"], np.stack([one.missing for one in inner["home"]])
-        look = Look(inner["home_observed"], inner["home_board"], inner["home_hours"], inner["home_findings"])
+        look = Look(inner["home_observed"], inner["home_exposure"], inner["home_hours"], inner["home_findings"])
         prior, strength = self.prior(records, look.observed, target, generators, Frequency.of(state))
         raw = render_features(
-            people(state.patients), look, inner["board"], np.asarray(state.hours, float), missing, strength, target
+            people(state.patients), look, inner["exposure"], np.asarray(state.hours, float), missing, strength, target
         )
         condition = self.forecaster.features(raw, render_names())
         columns = (self.encode_records(records), condition, prior, strength)

@@ -45,7 +45,7 @@ def remembered(memory: np.ndarray, home: Look, last: Look, now: Look) -> np.ndar
 def beyond(home: Look, look: Look) -> tuple[np.ndarray, np.ndarray]:
     """How far an average heart of the first look has moved by a later one, and the person beyond it: ``(B, 6)``."""
     there, then = levels(look.observed), levels(home.observed)
-    expected = levels_expected(home, look.board)
+    expected = levels_expected(home, look.exposure)
     return expected - then, there - expected
 
 
@@ -54,12 +54,12 @@ def levels(observed: np.ndarray) -> np.ndarray:
     return _logarithmic(observed[:, [OBSERVED.index(name) for name in LEVELS]])
 
 
-def levels_expected(home: Look, board: np.ndarray) -> np.ndarray:
-    """The levels ``(B, 6)`` of average hearts of the first look once they have ``board`` on board."""
+def levels_expected(home: Look, exposure: np.ndarray) -> np.ndarray:
+    """The levels ``(B, 6)`` of average hearts of the first look once they have ``exposure`` on board."""
     then = {name: home.observed[:, i].astype(float) for i, name in enumerate(MEASURED)}
     was, now = (
-        {word: exposure[:, len(ELECTROLYTES) + i].astype(float) for i, word in enumerate(MODULATION)}
-        for exposure in (home.board, board)
+        {word: each[:, len(ELECTROLYTES) + i].astype(float) for i, word in enumerate(MODULATION)}
+        for each in (home.exposure, exposure)
     )
     expected = expected_intervals(then, home.observed[:, _P], was, now)
     return _logarithmic(np.stack([expected[name] for name in LEVELS], axis=1))

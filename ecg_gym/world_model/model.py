@@ -80,7 +80,7 @@ TRAINED_HOURS = (1.0, 4.0)  # of weights that do not say [h]
 STRIP_S = 10.0
 KEY_SHIFT = np.uint64(11)  # a key is 53 bits, which any tool reads
 EVERY_LEAD = np.zeros(len(INDEPENDENT_LEADS), bool)  # none is missing
-Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # boards (B, D) before and after -> the one to be told
+Believed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # exposures (B, D) before and after -> the one to be told
 
 
 @dataclass(frozen=True)
@@ -324,14 +324,14 @@ class WorldModel:
 
     def _next(self, before: State, doses: Doses, hours: np.ndarray, streams: Streams) -> State:
         """The living rows of a step, with the inner values that change."""
-        board, ending = average_people.follow(doses, before.patients, before.hours, hours)
+        exposure, ending = average_people.follow(doses, before.patients, before.hours, hours)
         last, chance = _last(before), Chance.of(streams)
-        exposure = board if self.believed is None else self.believed(last.board, board)
+        believed = exposure if self.believed is None else self.believed(last.exposure, exposure)
         later = before.replaced(ecg=self.drawing, taken=doses, hours=hours)
-        inner = {**later.inner, "board": board, "hours": hours, "key": chance.key}
+        inner = {**later.inner, "exposure": exposure, "hours": hours, "key": chance.key}
         inner["record"] = np.full(len(hours), None, object)
         if self.forecaster.prognosis is not None:
-            forecast = self._foretell(before, exposure, hours, ending * can_end(last.observed), chance)
+            forecast = self._foretell(before, believed, hours, ending * can_end(last.observed), chance)
             inner["observed"] = np.where(forecast.survives[:, None], forecast.observed, np.nan).astype(np.float32)
             inner["findings"] = np.where(forecast.survives[:, None], forecast.findings, np.nan).astype(np.float32)
             inner["pressure"] = np.where(forecast.survives, forecast.pressure, np.nan)
@@ -339,21 +339,21 @@ class WorldModel:
             if self.reference == "last":
                 later = self._chained(before, later)
         else:
-            later = self._papers(before, later.replaced(inner=inner), exposure)
+            later = self._papers(before, later.replaced(inner=inner), believed)
         now = _look(later.inner)
         return later.replaced(
             inner={**later.inner, "memory": remembered(before.inner["memory"], _home(before), last, now)}
         )
 
     def _foretell(
-        self, before: State, board: np.ndarray, hours: np.ndarray, ending: np.ndarray, chance: Chance
+        self, before: State, exposure: np.ndarray, hours: np.ndarray, ending: np.ndarray, chance: Chance
     ) -> Emission:
         """What the next look says, one draw per row."""
         assert self.forecaster.prognosis is not None
         assert self.forecaster.outlook is not None
         last = _last(before)
         raw = raw_features(
-            people(before.patients), _home(before), last, before.inner["memory"], board, hours, ending
+            people(before.patients), _home(before), last, before.inner["memory"], exposure, hours, ending
         )  # fmt: skip
         raw, names = complete(raw, feature_names())
         condition = torch.from_numpy(self.forecaster.outlook(raw, names))
@@ -372,7 +372,7 @@ class WorldModel:
         strips = drawing.whole(last)
         observed = observe_strips(strips)
         inner = {
-            **later.inner, "home": last, "home_observed": observed, "home_board": before.inner["board"],
+            **later.inner, "home": last, "home_observed": observed, "home_exposure": before.inner["exposure"],
             "home_hours": before.inner["hours"],
         }  # fmt: skip
         beats = np.flatnonzero(later.alive)
@@ -382,7 +382,7 @@ class WorldModel:
         return later
 
     @torch.inference_mode()
-    def _papers(self, before: State, later: State, board: np.ndarray) -> State:
+    def _papers(self, before: State, later: State, exposure: np.ndarray) -> State:
         """A step of the paper's form: a strip is drawn, and what it says is read off it."""
         drawing, records, n = self.drawing, before.inner["record"], len(before)
         look = _last(before)
@@ -397,10 +397,10 @@ class WorldModel:
                 np.stack([r.missing for r in first]),
             )
         epk = epk_traces(
-            strips, as_rows(_last(before).observed), modulations_of(before.inner["board"]), modulations_of(board)
+            strips, as_rows(_last(before).observed), modulations_of(before.inner["exposure"]), modulations_of(exposure)
         )
         strength = (self.epk_scale * ~epk.abstained).astype(np.float32)
-        raw = render_features(people(before.patients), look, board, later.hours, missing, strength, None)
+        raw = render_features(people(before.patients), look, exposure, later.hours, missing, strength, None)
         condition = self.forecaster.features(raw, render_names(has_targets=False))
         columns = (reference, condition, epk.trace_mv, strength)
         known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
@@ -431,7 +431,7 @@ class WorldModel:
         return {
             "observed": observe_strips(whole).astype(np.float32),
             "findings": self._findings(whole),
-            "board": average_people.follow(taken, patients, hours, hours)[0],
+            "exposure": average_people.follow(taken, patients, hours, hours)[0],
             "hours": np.array(hours, dtype=float),
             "pressure": np.full(len(strips), np.nan) if pressure is None else np.array(pressure, float),
             "key": np.array([np.bitwise_xor.reduce(word) for word in words], np.uint64) >> KEY_SHIFT,
@@ -457,7 +457,7 @@ class WorldModel:
         seen = {
             "observed": observed,
             "findings": unread(n) if self.reader is None else look.probabilities.T.astype(np.float32),
-            "board": average_people.follow(virtual.taken, virtual.patients, hours, hours)[0],
+            "exposure": average_people.follow(virtual.taken, virtual.patients, hours, hours)[0],
             "hours": hours.copy(),
             "pressure": look["map_mmhg"].copy(),
             "key": virtual.inner["strip"] >> KEY_SHIFT,
@@ -482,7 +482,7 @@ class WorldModel:
 
     def _first(self, who: State, seen: Mapping[str, np.ndarray]) -> State:
         """The state of people who have been seen once."""
-        home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "board", "hours", "pressure")}
+        home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "exposure", "hours", "pressure")}
         inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(who))}
         draw: Any = self.drawing
         return State(
@@ -492,7 +492,7 @@ class WorldModel:
 
 
 def _look(inner: Mapping[str, np.ndarray], of: str = "") -> Look:
-    return Look(*(inner[f"{of}{name}"] for name in ("observed", "board", "hours", "findings", "pressure")))
+    return Look(*(inner[f"{of}{name}"] for name in ("observed", "exposure", "hours", "findings", "pressure")))
 
 
 def _home(state: State) -> Look:

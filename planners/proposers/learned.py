@@ -19,13 +19,13 @@ from torch.nn import functional
 from ecg_gym import checkpoint
 from ecg_gym.core import State, Treatment, independent_from_leads
 from ecg_gym.pharmacology import FORMULARY
-from ecg_gym.world_model.conditioning import BOARD, OBSERVED, PEOPLE, FeatureScale, boards, observe_strips, people
+from ecg_gym.world_model.conditioning import EXPOSURE, OBSERVED, PEOPLE, FeatureScale, exposures, observe_strips, people
 
 if TYPE_CHECKING:
     from ecg_gym.world_model.vae import VAE
 
 KIND = "ranking_proposer"
-CARD = (*OBSERVED, *BOARD, *PEOPLE)
+CARD = (*OBSERVED, *EXPOSURE, *PEOPLE)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RankingNet(nn.Module):
 
 def raw_card(state: State) -> np.ndarray:
     """What is measured, on board and known of each patient ``(B, len(CARD))``, in its own units; NaN is unknown."""
-    parts = (observe_strips(state.ecg), boards(state.taken, state.patients, state.hours), people(state.patients))
+    parts = (observe_strips(state.ecg), exposures(state.taken, state.patients, state.hours), people(state.patients))
     return np.concatenate(parts, axis=1).astype(float)
 
 

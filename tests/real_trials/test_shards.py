@@ -17,7 +17,7 @@ from ecg_gym.real_trials import is_real, read_manifest, read_real, read_trial, t
 from ecg_gym.real_trials import shards as shards_module
 from ecg_gym.real_trials.manifest import row_weights
 from ecg_gym.waveform import to_model_grid
-from ecg_gym.world_model.conditioning import BOARD, boards
+from ecg_gym.world_model.conditioning import EXPOSURE, exposures
 
 SIDES = {"ecgrdvq-1001": "train", "ecgrdvq-1002": "validation", "ecgrdvq-1003": "test"}
 
@@ -45,12 +45,12 @@ def test_strips_intervals_and_doses_are_the_trials(shards: Path, look_alike: Cal
             candidates = [row for row in own if row["TPT"] == trials.hours[at]]
             qt = trials.truth[at, TRUTHS.index("qt_ms")]
             assert any((row["QT"] is None and np.isnan(qt)) or row["QT"] == qt for row in candidates)
-        expected = boards((trial.administrations,) * len(rows), (trial.patient,) * len(rows), trials.hours[rows])
-        np.testing.assert_allclose(trials.board[rows], expected, rtol=1e-6)
+        expected = exposures((trial.administrations,) * len(rows), (trial.patient,) * len(rows), trials.hours[rows])
+        np.testing.assert_allclose(trials.exposure[rows], expected, rtol=1e-6)
     dofetilide = next(t for t in real.values() if t.arm == "dofetilide")
     rows = np.flatnonzero(trials.patient == dofetilide.number)
     assert trials.treatment[rows].tolist() == ["", "dofetilide 0.5 mg PO", "watch and wait"]
-    later = trials.board[rows][:, BOARD.index("modulation.jtpeak_ms")]
+    later = trials.exposure[rows][:, EXPOSURE.index("modulation.jtpeak_ms")]
     assert later[0] < later[1:].min(), "nothing was on board before the dose"
 
 

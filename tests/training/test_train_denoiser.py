@@ -10,7 +10,7 @@ from ecg_gym.checkpoint import ASSETS
 from ecg_gym.datasets.transitions import TRUTHS, Trials
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import VAE, WorldModel
-from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, FeatureScale, render_names
+from ecg_gym.world_model.conditioning import ENDINGS, EXPOSURE, OBSERVED, PEOPLE, FeatureScale, render_names
 from ecg_gym.world_model.interval_model import IntervalModel, PrognosisConfig
 from training import train_interval_model
 from training.data.pairs import Drawings, chosen_pairs, with_real
@@ -50,7 +50,7 @@ def made_up(prior_shape):
         missing=rng.random((S, 8)) < 0.3,
         decoded_intervals=observed + 1,
         observed=observed,
-        board=rng.standard_normal((S, len(BOARD))).astype(np.float32),
+        exposure=rng.standard_normal((S, len(EXPOSURE))).astype(np.float32),
         person=rng.standard_normal((S, len(PEOPLE))).astype(np.float32),
         hours=np.arange(S, dtype=float),
         prior=rng.standard_normal((N // 2, *prior_shape)).astype(np.float16),
@@ -235,13 +235,13 @@ def some_trials(people=12, strips=4):
     place = np.tile(np.arange(strips), people)
     alive = (place < strips - 1) | (np.arange(rows) // strips % 4 > 0)
     observed[~alive] = np.nan
-    exposure = np.zeros((rows, len(BOARD)), np.float32)
-    for i, name in enumerate(BOARD):
+    exposure = np.zeros((rows, len(EXPOSURE)), np.float32)
+    for i, name in enumerate(EXPOSURE):
         exposure[:, i] = name.endswith(("rate", "conduction", "amplitude", "contractility", "resistance"))
     return Trials(
         strips=np.zeros((rows, 0), np.float16),
         observed=observed,
-        board=exposure,
+        exposure=exposure,
         ended=np.zeros((rows, len(ENDINGS)), np.float32),
         person=np.zeros((rows, len(PEOPLE)), np.float32),
         truth=np.zeros((rows, len(TRUTHS)), np.float32),
@@ -254,7 +254,7 @@ def some_trials(people=12, strips=4):
         rhythm=np.full(rows, "sinus"),
         patient=np.repeat(np.arange(people), strips),
         hours=place.astype(float),
-        columns=(*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
+        columns=(*OBSERVED, *EXPOSURE, *ENDINGS, *PEOPLE),
     )
 
 

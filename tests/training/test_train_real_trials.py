@@ -15,7 +15,7 @@ from ecg_gym.datasets.transitions import Trials
 from ecg_gym.real_trials.manifest import RealTrial, Written
 from ecg_gym.virtual_patient.truth import HAZARDS
 from ecg_gym.world_model import WorldModel
-from ecg_gym.world_model.conditioning import BOARD, ENDINGS, OBSERVED, PEOPLE, boards, people
+from ecg_gym.world_model.conditioning import ENDINGS, EXPOSURE, OBSERVED, PEOPLE, exposures, people
 from training import train_real_trials as module
 from training.data.real_trials import real_pairs
 
@@ -40,12 +40,12 @@ def shard(subjects: int, seed: int) -> tuple[Trials, dict[int, RealTrial]]:
         observed[:, OBSERVED.index(name)] += 40 * (hours > 0)
     who, nothing = (Patient(sex="F"),) * n, ((),) * n
     trials = Trials(
-        np.zeros((n, 0), np.float16), observed.astype(np.float32), boards(nothing, who, hours),
+        np.zeros((n, 0), np.float16), observed.astype(np.float32), exposures(nothing, who, hours),
         np.zeros((n, len(ENDINGS)), np.float32), people(who), np.full((n, 7), np.nan, np.float32),
         np.full((n, len(HAZARDS)), np.nan, np.float32), np.ones(n, bool), np.full((n, 17), 0.05, np.float32),
         np.full(n, 93.0, np.float32), np.full(n, ""), np.zeros(n, bool),
         np.full(n, "unknown"), np.repeat(np.arange(subjects), len(HOURS)), hours,
-        (*OBSERVED, *BOARD, *ENDINGS, *PEOPLE),
+        (*OBSERVED, *EXPOSURE, *ENDINGS, *PEOPLE),
     )  # fmt: skip
     flags = (True, False, False)
     known = {

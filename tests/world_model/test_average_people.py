@@ -8,7 +8,7 @@ from ecg_gym.pharmacology.exposure import exposure
 from ecg_gym.pharmacology.hazards import HAZARDS, termination
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model.average_people import follow
-from ecg_gym.world_model.conditioning import BOARD
+from ecg_gym.world_model.conditioning import EXPOSURE
 
 
 def crowd(n=12, steps=2):
@@ -22,13 +22,13 @@ def crowd(n=12, steps=2):
 def test_it_says_what_the_slow_functions_say():
     state = crowd()
     end = np.full(len(state), 2.5)
-    board, ended = follow(state.taken, state.patients, end - 1.5, end)
+    columns, ended = follow(state.taken, state.patients, end - 1.5, end)
     for i, (taken, patient) in enumerate(zip(state.taken, state.patients)):
         there = exposure(taken, patient, 2.5)
         change = modulate(there, patient, clock_hours=2.5)
         parts = {"serum": there, "modulation": change}
-        expected = [getattr(parts[part], word) for part, word in (name.split(".") for name in BOARD)]
-        np.testing.assert_allclose(board[i], expected, rtol=1e-5, atol=1e-6)
+        expected = [getattr(parts[part], word) for part, word in (name.split(".") for name in EXPOSURE)]
+        np.testing.assert_allclose(columns[i], expected, rtol=1e-5, atol=1e-6)
         ends = termination(taken, patient, 1.0, 2.5)
         np.testing.assert_allclose(ended[i], [ends[name] for name in HAZARDS], rtol=1e-4, atol=1e-6)
 

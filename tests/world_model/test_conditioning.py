@@ -11,7 +11,7 @@ from ecg_gym.columns import Patients
 from ecg_gym.core import Administration, Patient
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate, termination
 from ecg_gym.pharmacology.hazards import HAZARDS
-from ecg_gym.world_model.conditioning import BOARD, PEOPLE, FeatureScale, boards, endings, modulations, people
+from ecg_gym.world_model.conditioning import EXPOSURE, PEOPLE, FeatureScale, endings, exposures, modulations, people
 
 PATIENTS = (Patient(weight_kg=60.0, potassium=3.1), Patient(creatinine_clearance=30.0), Patient(), Patient())
 
@@ -27,14 +27,14 @@ def histories(seed: int) -> tuple[tuple[Administration, ...], ...]:
 @pytest.mark.parametrize("seed", range(3))
 def test_boards_are_each_persons_own(seed: int) -> None:
     taken, hours = histories(seed), np.array([1.0, 2.0, 3.0, 1.5])
-    table, words = boards(taken, PATIENTS, hours), modulations(taken, PATIENTS, hours)
-    assert table.shape == (4, len(BOARD))
+    table, words = exposures(taken, PATIENTS, hours), modulations(taken, PATIENTS, hours)
+    assert table.shape == (4, len(EXPOSURE))
     for row, word, given, patient, hour in zip(table, words, taken, PATIENTS, map(float, hours)):
         now = exposure(given, patient, hour)
         change = modulate(now, patient, clock_hours=hour)
         assert astuple(word) == pytest.approx(astuple(change), rel=1e-5, abs=1e-5)  # float32, and the kernel's own sums
         parts = {"serum": now, "modulation": change}
-        numbers = [getattr(parts[part], name) for part, name in (column.split(".") for column in BOARD)]
+        numbers = [getattr(parts[part], name) for part, name in (column.split(".") for column in EXPOSURE)]
         np.testing.assert_allclose(row, numbers, rtol=1e-5, atol=1e-5)
 
 

@@ -12,9 +12,9 @@ from ecg_gym.world_model.conditioning import (
     OBSERVED,
     SUMS,
     Look,
-    boards,
     complete,
     endings,
+    exposures,
     feature_names,
     people,
     raw_features,
@@ -32,13 +32,13 @@ def look(hours, qtcf=400.0, p=1.0, given=DOFETILIDE):
            "qtcf_ms": qtcf, "jtpeak_ms": 220.0, "jtpeakc_ms": 220.0, "tpeak_tend_ms": qtcf - 310,
            "r_amplitude_mv": 1.0, "t_amplitude_mv": 0.3, "p_present": p, "regular": 1.0}  # fmt: skip
     observed = np.array([[row[name] for name in OBSERVED]])
-    return Look(observed, boards((given,), WHO, np.array([hours])), np.array([hours]), unread(1))
+    return Look(observed, exposures((given,), WHO, np.array([hours])), np.array([hours]), unread(1))
 
 
 def features(home, last, memory, hours=5.0):
-    board = boards((DOFETILIDE,), WHO, np.array([hours]))
+    exposure = exposures((DOFETILIDE,), WHO, np.array([hours]))
     ending = endings((DOFETILIDE,), WHO, last.hours, np.array([hours]))
-    raw = raw_features(people(WHO), home, last, memory, board, np.array([hours]), ending)
+    raw = raw_features(people(WHO), home, last, memory, exposure, np.array([hours]), ending)
     filled, names = complete(raw, feature_names())
     return dict(zip(names, filled[0]))
 
@@ -77,4 +77,4 @@ def test_what_was_not_measured_adds_nothing():
 def test_the_rate_is_a_logarithm_and_an_untreated_heart_stays():
     home = look(0.0, given=())
     assert levels(home.observed)[0, 0] == pytest.approx(np.log(60))
-    np.testing.assert_allclose(levels_expected(home, home.board), levels(home.observed))
+    np.testing.assert_allclose(levels_expected(home, home.exposure), levels(home.observed))

@@ -28,9 +28,9 @@ from ecg_gym.world_model.conditioning import (
     OBSERVED,
     FeatureScale,
     Look,
-    boards,
     complete,
     endings,
+    exposures,
     feature_names,
     observe_strips,
     people,
@@ -80,8 +80,8 @@ def some_features(n=4, patients=None):
     nothing, later = ((),) * n, ((Administration(0.0, DOFETILIDE.doses[0]),),) * n
     ecg = np.stack([strip(0.7 + 0.1 * i) for i in range(n)])
     start, end = np.zeros(n), np.arange(1.0, n + 1)
-    look = Look(observe_strips(ecg), boards(nothing, patients, start), start, unread(n))
-    exposure, ending = boards(later, patients, end), endings(later, patients, start, end)
+    look = Look(observe_strips(ecg), exposures(nothing, patients, start), start, unread(n))
+    exposure, ending = exposures(later, patients, end), endings(later, patients, start, end)
     return raw_features(people(patients), look, look, memory.nothing(n), exposure, end, ending)
 
 
@@ -150,7 +150,7 @@ def test_virtual_people_begin_without_a_strip_and_show_that_of_their_hearts(worl
     assert all(one.origin is not None for one in later.inner["home"])  # nothing was drawn on the way
     measured = world.start_from(hearts)
     np.testing.assert_allclose(begun.ecg, measured.ecg, atol=1e-4)
-    np.testing.assert_array_equal(begun.inner["board"], measured.inner["board"])
+    np.testing.assert_array_equal(begun.inner["exposure"], measured.inner["exposure"])
     observed, of_look = measured.inner["observed"], begun.inner["observed"]
     known = np.isfinite(observed)
     assert (np.isfinite(of_look) == known).mean() > 0.95, "nothing that strips tell is left out"
@@ -412,12 +412,12 @@ def test_what_is_unknown_is_flagged_and_stands_at_rest():
 
 def test_what_is_asked_is_told_in_units():
     raw, n = some_features(), 4
-    board = np.zeros((n, len(boards(((),), (SOMEONE,), np.zeros(1))[0])))
-    look = Look(raw[:, : len(OBSERVED)] * 0 + 1, board, np.zeros(n), unread(n))
+    exposure = np.zeros((n, len(exposures(((),), (SOMEONE,), np.zeros(1))[0])))
+    look = Look(raw[:, : len(OBSERVED)] * 0 + 1, exposure, np.zeros(n), unread(n))
     request = np.arange(n * len(OBSERVED), dtype=float).reshape(n, -1)
     request[0, OBSERVED.index("pr_ms")] = np.nan
     value = render_features(
-        people((SOMEONE,) * n), look, look.board, np.ones(n), np.zeros((n, 8), bool), np.full(n, 0.5), request
+        people((SOMEONE,) * n), look, look.exposure, np.ones(n), np.zeros((n, 8), bool), np.full(n, 0.5), request
     )
     column = dict(zip(render_names(), value.T))
     np.testing.assert_array_equal(column["asked.qt_ms"], request[:, OBSERVED.index("qt_ms")])

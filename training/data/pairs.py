@@ -72,7 +72,7 @@ def _priors(trials: Trials, seed: int, paper: bool) -> Priors:
     strips = limb_from_independent(trials.strips[references].astype(np.float32))
     rows = [rows_of(row) for row in trials.observed[references]]
     if paper:
-        exposures = trials.board
+        exposures = trials.exposure
         epk = epk_traces(
             strips[which], [rows[i] for i in which], modulations_of(exposures[before]), modulations_of(exposures[after])
         )
@@ -119,7 +119,7 @@ class Drawings:
     missing: np.ndarray  # (S, 8) bool
     decoded_intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
     observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
-    board: np.ndarray  # (S, len(BOARD)) float32
+    exposure: np.ndarray  # (S, len(EXPOSURE)) float32
     person: np.ndarray  # (S, len(PEOPLE)) float32
     hours: np.ndarray  # (S,) [h]
     prior: np.ndarray  # (M, C, 128) float16 EPK as a latent, or (M, 1024) its trace [mV]
@@ -163,7 +163,7 @@ def _encoded(path: Path, vae: Codec, folder: Path, priors: Priors, paper: bool) 
         **strips,  # type: ignore[arg-type]
         **prior,  # type: ignore[arg-type]
         observed=trials.observed,
-        board=trials.board,
+        exposure=trials.exposure,
         person=trials.person,
         hours=trials.hours,
         before=priors.before,

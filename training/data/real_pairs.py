@@ -14,7 +14,7 @@ import numpy as np
 from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient, limb_from_independent
 from ecg_gym.physiology import TARGET_INTERVALS, anchor_traces, find_ectopy, fit_leads, recorded_beats
 from ecg_gym.world_model.codecs import Codec
-from ecg_gym.world_model.conditioning import OBSERVED, boards, observe_strips, people
+from ecg_gym.world_model.conditioning import OBSERVED, exposures, observe_strips, people
 from training.data.pairs import Drawings, encode, load_or_make, measured_after, rows_of, with_recorded_ectopy
 from training.data.strips import Strips, replayed
 
@@ -72,7 +72,7 @@ def _encoded(
         "missing": missing,
         "decoded_intervals": measured_after(vae, latent),
         "observed": observed,
-        "board": boards(((),) * len(strips), anybody, hours),
+        "exposure": exposures(((),) * len(strips), anybody, hours),
         "person": people(anybody),
         "hours": hours,
         "prior": encode(vae, samples[drawable], everything[: int(drawable.sum())]),

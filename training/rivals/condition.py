@@ -17,7 +17,7 @@ from torch import Tensor
 from ecg_gym.core import INDEPENDENT_LEADS
 from ecg_gym.pharmacology import CONDITIONS
 from ecg_gym.world_model.conditioning import (
-    BOARD,
+    EXPOSURE,
     MODULATION,
     OBSERVED,
     PEOPLE,
@@ -61,25 +61,25 @@ def fact_names() -> tuple[str, ...]:
 
 
 def raw_facts(
-    person: np.ndarray, reference: Look, after_board: np.ndarray, after_hours: np.ndarray, targets: np.ndarray | None
+    person: np.ndarray, reference: Look, after_exposure: np.ndarray, after_hours: np.ndarray, targets: np.ndarray | None
 ) -> np.ndarray:
     """Numbers ``(B, F)`` float32 in their own units, columns :func:`fact_names`; NaN is unknown.
 
-    ``person (B, len(PEOPLE))``, ``reference`` the strip before, what is on board ``after_board (B, len(BOARD))`` at
+    ``person (B, len(PEOPLE))``, ``reference`` the strip before, what is on board ``after_board (B, len(EXPOSURE))`` at
     ``after_hours (B,)`` [h], and the intervals ``targets (B, len(OBSERVED))`` that the strip shall have, or None.
     """
     n = len(reference)
     intervals = np.full((n, len(OBSERVED)), np.nan) if targets is None else targets
     nothing = np.zeros((n, len(INDEPENDENT_LEADS)), bool)
-    usual = render_features(person, reference, after_board, after_hours, nothing, np.zeros(n), intervals)
+    usual = render_features(person, reference, after_exposure, after_hours, nothing, np.zeros(n), intervals)
     then = {name: reference.observed[:, i].astype(float) for i, name in enumerate(OBSERVED)}
-    was, now = (_words(board) for board in (reference.board, after_board))
+    was, now = (_words(exposure) for exposure in (reference.exposure, after_exposure))
     expected = expected_intervals(then, then["p_present"], was, now)
     return np.concatenate([usual, np.stack([expected[name] for name in EXPECTED], axis=1)], axis=1).astype(np.float32)
 
 
-def _words(board: np.ndarray) -> dict[str, np.ndarray]:
-    return {word: board[:, BOARD.index(f"modulation.{word}")].astype(float) for word in MODULATION}
+def _words(exposure: np.ndarray) -> dict[str, np.ndarray]:
+    return {word: exposure[:, EXPOSURE.index(f"modulation.{word}")].astype(float) for word in MODULATION}
 
 
 def sentence(person: np.ndarray, doses: Sequence[str]) -> str:

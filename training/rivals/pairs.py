@@ -28,7 +28,7 @@ class Pairs:
     strips: np.ndarray  # (S, 8, 1024) float16 [mV]
     intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the decoded strip
     observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
-    board: np.ndarray  # (S, len(BOARD)) float32
+    exposure: np.ndarray  # (S, len(EXPOSURE)) float32
     person: np.ndarray  # (S, len(PEOPLE)) float32
     hours: np.ndarray  # (S,) [h]
     text: np.ndarray  # (N, TEXT) float16
@@ -41,9 +41,9 @@ class Pairs:
     def facts(self, rows: np.ndarray, has_targets: np.ndarray) -> np.ndarray:
         """Raw numbers ``(n, F)`` of these pairs; the target intervals where ``told (n,)``."""
         i, j = self.before[rows], self.after[rows]
-        reference = Look(self.observed[i], self.board[i], self.hours[i], unread(len(i)))
+        reference = Look(self.observed[i], self.exposure[i], self.hours[i], unread(len(i)))
         targets = np.where(has_targets[:, None], self.intervals[j], np.nan)
-        return raw_facts(self.person[j], reference, self.board[j], self.hours[j], targets)
+        return raw_facts(self.person[j], reference, self.exposure[j], self.hours[j], targets)
 
 
 def read_pairs(folder: Path, codec: Codec, codec_sha256: str, split: str = "train") -> Pairs:
@@ -64,7 +64,7 @@ def _make(trials: Trials, codec: Codec, path: Path) -> dict[str, np.ndarray]:
     text = np.array([hashed(sentence(trials.person[j], doses_between(trials, i, j))) for i, j in zip(before, after)])
     return {
         "latent": latent, "strips": trials.strips, "intervals": measured_after(codec, latent),
-        "observed": trials.observed, "board": trials.board, "person": trials.person, "hours": trials.hours,
+        "observed": trials.observed, "exposure": trials.exposure, "person": trials.person, "hours": trials.hours,
         "text": text.astype(np.float16), "before": before, "after": after,
     }  # fmt: skip
 

@@ -123,9 +123,9 @@ class RivalWorld:
         """What the rival knows of each row."""
         inner = state.inner
         who, hours = people(state.patients), np.asarray(state.hours, float)
-        home = Look(inner["home_observed"], inner["home_board"], inner["home_hours"], inner["home_findings"])
+        home = Look(inner["home_observed"], inner["home_exposure"], inner["home_hours"], inner["home_findings"])
         targets = np.asarray(inner["observed"], float) if self.with_forecast else None
-        facts = self.scale(raw_facts(who, home, inner["board"], hours, targets), fact_names())
+        facts = self.scale(raw_facts(who, home, inner["exposure"], hours, targets), fact_names())
         since = [
             [str(taken.dose) for taken in row if taken.hours >= start] for row, start in zip(state.taken, home.hours)
         ]

@@ -60,19 +60,19 @@ def bent_pharmacology(bend: Bend) -> Iterator[None]:
     """Inside, the world model and its ``conditioning`` hear ``bend(given, patient, hours, modulation)`` of all.
 
     Electrolytes and the chance that a rhythm ends stay as they are. The virtual patient does not listen to
-    ``conditioning`` and is not touched. ``WorldModel.believed`` bends boards without knowing whose they are; here the
-    clock's part stays right, and any world that asks ``conditioning`` can be misled.
+    ``conditioning`` and is not touched. ``WorldModel.believed`` bends exposures without knowing whose they are; here
+    the clock's part stays right, and any world that asks ``conditioning`` can be misled.
     """
     original = average_people.follow
 
     def bent(
         taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        board, ended = original(taken, patients, start, end)
-        there = zip(taken, patients, map(float, end), conditioning.modulations_of(board))
+        exposure, ended = original(taken, patients, start, end)
+        there = zip(taken, patients, map(float, end), conditioning.modulations_of(exposure))
         bent_ones = [bend(*row) for row in there]
         words = [[getattr(one, word) for word in ALL_WORDS] for one in bent_ones]
-        return np.concatenate([board[:, : -len(ALL_WORDS)], np.array(words, np.float32)], axis=1), ended
+        return np.concatenate([exposure[:, : -len(ALL_WORDS)], np.array(words, np.float32)], axis=1), ended
 
     average_people.follow = bent  # type: ignore[assignment]
     try:

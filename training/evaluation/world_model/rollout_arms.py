@@ -35,7 +35,7 @@ PAIRED = 1000  # added to the step in the noise of pairs
 REMEMBERED = (
     "home",
     "home_observed",
-    "home_board",
+    "home_exposure",
     "home_hours",
     "home_findings",
     "home_pressure",
