@@ -66,14 +66,14 @@ class Belief:
 
     def _assimilated(self, chart: Chart) -> tuple[State, np.ndarray]:
         """The first strip observed, and every later one taken in at its hour; and the first as it is seen."""
-        home = chart.looks[0].hours
+        origin = chart.looks[0].hours
         if self._chain is None or self._chain[0] != [id(look) for look in chart.looks[: len(self._chain[0])]]:
             state, first = observed(self.world, chart, chart.looks[0])
             self._chain = [id(chart.looks[0])], state, first
         known, state, first = self._chain
         for look in chart.looks[len(known) :]:
             then = state.replaced(
-                hours=np.array([look.hours - home]), taken=(shifted(before(chart, look), home),), dt_hours=None
+                hours=np.array([look.hours - origin]), taken=(shifted(before(chart, look), origin),), dt_hours=None
             )
             state = self.world.assimilate(then, ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing)))  # type: ignore[attr-defined]
         self._chain = [id(look) for look in chart.looks], state, first

@@ -121,9 +121,9 @@ def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:
     return _without(until, [Administration(look.hours, dose) for dose in doses])
 
 
-def shifted(taken: Sequence[Administration], home: float) -> tuple[Administration, ...]:
-    """Doses on a clock that begins at ``home`` [h]."""
-    return tuple(Administration(a.hours - home, a.dose) for a in taken)
+def shifted(taken: Sequence[Administration], origin: float) -> tuple[Administration, ...]:
+    """Doses on a clock that begins at ``baseline`` [h]."""
+    return tuple(Administration(a.hours - origin, a.dose) for a in taken)
 
 
 def _without(taken: Sequence[Administration], gone: Sequence[Administration]) -> tuple[Administration, ...]:

@@ -29,9 +29,9 @@ class ParticleFilter:
 
     def __init__(self, world: World, chart: Chart, n: int, seed: int) -> None:
         self.world, self.n, self.seed = world, n, seed
-        self.home: Seen = chart.looks[0]
-        self.last, self.seen = self.home, 1
-        state, self.first = observed(world, chart, self.home)
+        self.baseline: Seen = chart.looks[0]
+        self.last, self.seen = self.baseline, 1
+        state, self.first = observed(world, chart, self.baseline)
         self.particles = state.repeat(n)
         self.log_weights = np.zeros(n)
         self.ess = float(n)  # effective number of particles at the last look, before resampling
@@ -40,8 +40,8 @@ class ParticleFilter:
 
     def continues(self, chart: Chart) -> bool:
         """Whether these looks go on where this filter stands."""
-        home = chart.looks[0]
-        same = home.hours == self.home.hours and np.array_equal(home.ecg, self.home.ecg)
+        baseline = chart.looks[0]
+        same = baseline.hours == self.baseline.hours and np.array_equal(baseline.ecg, self.baseline.ecg)
         return same and len(chart.looks) >= self.seen
 
     def see(self, chart: Chart) -> None:
@@ -79,8 +79,8 @@ class ParticleFilter:
 
     def _again(self, chart: Chart, look: Seen) -> State:
         state, _ = observed(self.world, chart, look)
-        taken = shifted(before(chart, look), self.home.hours)
-        return replace(state, hours=state.hours + look.hours - self.home.hours, taken=(taken,)).repeat(self.n)
+        taken = shifted(before(chart, look), self.baseline.hours)
+        return replace(state, hours=state.hours + look.hours - self.baseline.hours, taken=(taken,)).repeat(self.n)
 
 
 def log_likelihood(seen: np.ndarray, crowd: State) -> np.ndarray:

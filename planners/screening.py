@@ -51,7 +51,7 @@ def contenders(
     if not isinstance(world, ReadsVitals) or not hasattr(risk, "judge"):
         raise ValueError(
             f"{type(world).__name__} is judged by {type(risk).__name__}; expected a world with vitals(state, seen, "
-            "findings) and a risk with judge(home, look, patients, alive); rank all candidates by plan(...)"
+            "findings) and a risk with judge(baseline, look, patients, alive); rank all candidates by plan(...)"
         )
     if keep < 1:
         raise ValueError(f"keep is {keep}; expected at least 1; pass keep={KEPT}")
@@ -73,11 +73,11 @@ def screen(
     given = [treatment for treatment in treatments for _ in seeds]
     after = world.step(state.repeat(c * k), given, step_noise([(seed,) for seed in seeds], 0) * c)  # type: ignore[attr-defined]
     judged = getattr(risk, "classifier", None) is not None
-    home, look = world.vitals(state, None, judged), world.vitals(after, None, judged)
-    _, total, _ = risk.judge(_repeated(home, c * k), look, after.patients, after.alive)  # type: ignore[attr-defined]
+    baseline, look = world.vitals(state, None, judged), world.vitals(after, None, judged)
+    _, total, _ = risk.judge(_repeated(baseline, c * k), look, after.patients, after.alive)  # type: ignore[attr-defined]
     peaks = {name: values.reshape(c, k) for name, values in look.items()}
     return Screened(np.asarray(total).reshape(c, k), ~after.alive.reshape(c, k), peaks)
 
 
-def _repeated(home: Look, n: int) -> Look:
-    return home.take(np.zeros(n, int))
+def _repeated(baseline: Look, n: int) -> Look:
+    return baseline.take(np.zeros(n, int))

@@ -147,7 +147,7 @@ def root_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, state: State, f
     nobody = Streams.start(np.zeros((n, 2), np.uint64))
     scenario = np.repeat(env.episode.scenario, n)
     begun, now = (dynamics.begin(task, state, nobody, scenario) for state in (first, hearts))
-    readings = {name: getattr(begun, name) for name in ("home", "start")}
+    readings = {name: getattr(begun, name) for name in ("baseline", "start")}
     readings |= {name: getattr(now, name) for name in READINGS if name not in readings}
     episode = replace(
         now, origin=first, allowed=np.repeat(env.episode.allowed, n, axis=0), steps=np.full(n, steps),

@@ -73,13 +73,13 @@ class Pairs:
 
     before: np.ndarray  # (N,)
     after: np.ndarray  # (N,)
-    home: np.ndarray  # (N,)
+    baseline: np.ndarray  # (N,)
 
     def __len__(self) -> int:
         return len(self.before)
 
     def __getitem__(self, rows: np.ndarray) -> Pairs:
-        return Pairs(self.before[rows], self.after[rows], self.home[rows])
+        return Pairs(self.before[rows], self.after[rows], self.baseline[rows])
 
 
 def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
@@ -91,9 +91,9 @@ def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
     measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
     usable = trials.alive[before] & measured[before] & (measured[after] | ~trials.alive[after])
     usable &= trials.alive[after] | (after == before + 1)
-    home = trials.first()[before]
-    usable &= measured[home]
-    return Pairs(before[usable], after[usable], home[usable])
+    baseline = trials.first()[before]
+    usable &= measured[baseline]
+    return Pairs(before[usable], after[usable], baseline[usable])
 
 
 def look(trials: Trials, rows: np.ndarray) -> Look:
@@ -126,7 +126,7 @@ def raw_of(trials: Trials, pairs: Pairs, before: Look | None = None, memory: np.
     """
     return raw_features(
         trials.person[pairs.after],
-        look(trials, pairs.home),
+        look(trials, pairs.baseline),
         before or look(trials, pairs.before),
         memories(trials)[pairs.before] if memory is None else memory,
         trials.exposure[pairs.after],
@@ -220,16 +220,16 @@ def draw_batch(
     """A batch of pairs, something hidden here and there, some seen after a draw of the model's own."""
     chosen = pairs[rng.integers(len(pairs), size=preset.batch)]
     before, memory = look(trials, chosen.before), memories(trials)[chosen.before]
-    rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.home))
+    rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.baseline))
     if len(rolled):
-        step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.home[rolled])
+        step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.baseline[rolled])
         forecast = _draw(rng, trials, step, prognosis, features)
         observed, findings, memory = before.observed.copy(), before.findings.copy(), memory.copy()
         observed[rolled], findings[rolled], cuff = forecast.observed, forecast.findings, before.cuff.copy()
         cuff[rolled] = forecast.pressure
         before = Look(observed, before.exposure, before.hours, findings, cuff)
         memory[rolled] = remembered(
-            memories(trials)[step.before], look(trials, step.home), look(trials, step.before), before[rolled]
+            memories(trials)[step.before], look(trials, step.baseline), look(trials, step.before), before[rolled]
         )
     raw = raw_of(trials, chosen, before, memory)
     if hiding:

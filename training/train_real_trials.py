@@ -187,7 +187,7 @@ def drawings(trials: Path, side: str, vae: Codec, codec: Path, folder: Path) -> 
     data = drawings_of(shard_paths(trials, side), vae, cache, folder / "epk")
     weights = row_weights(*read_side(trials, side))[data.after]
     chosen = resample(Pairs(data.before, data.after, data.place), weights, np.random.default_rng(0))
-    return replace(data, before=chosen.before, after=chosen.after, place=chosen.home)
+    return replace(data, before=chosen.before, after=chosen.after, place=chosen.baseline)
 
 
 def sources(manifest: Written) -> list[dict[str, Any]]:

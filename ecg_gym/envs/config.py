@@ -282,7 +282,7 @@ def _check_fidelity(task: Task) -> None:
     if task.fidelity == "vitals" and not hasattr(task.risk, "judge"):
         raise ValueError(
             f"fidelity is 'vitals' and the risk {type(task.risk).__name__} judges strips only; expected a risk with "
-            "judge(home, look, patients, alive), such as RiskModel; pass fidelity='strip'"
+            "judge(baseline, look, patients, alive), such as RiskModel; pass fidelity='strip'"
         )
 
 

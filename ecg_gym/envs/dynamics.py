@@ -106,7 +106,7 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator], scenari
         start = baseline if task.tier.clear else read(task, strips, strips, state)
     moment = Moment(_without_strips(task, state), streams, missing, None, start["risk"])
     episode = Episode(
-        state=state, origin=state, home=baseline, start=start, now=start, last=start, judged=baseline,
+        state=state, origin=state, baseline=baseline, start=start, now=start, last=start, judged=baseline,
         allowed=np.empty((n, 0), bool), steps=np.zeros(n, int), horizon=horizon, missing=missing,
         history=History.start(task.tier, moment), scenario=scenario, treated=np.zeros(n, bool), twin=state,
         pending=np.zeros((n, len(consequences.names_of(task, start)))),
@@ -238,7 +238,7 @@ def _read_true_strips(task: Task, episode: Episode, rows: np.ndarray, state: Sta
     """What is read off the true strips of ``state``, whose rows belong to these of the episode."""
     every = _every(rows, episode)
     if task.fidelity == "vitals":
-        return read_vitals(task, state, episode.home if every else episode.home.take(rows), None)
+        return read_vitals(task, state, episode.baseline if every else episode.baseline.take(rows), None)
     return read(task, episode.first if every else episode.first[rows], state.ecg, state)
 
 
@@ -275,15 +275,19 @@ def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> Rea
                      np.nan_to_num(judgement.cost, nan=1.0), judgement.finite)  # fmt: skip
 
 
-def read_vitals(task: Task, state: State, home: Readings | None, missing: Sequence[tuple[str, ...]] | None) -> Readings:
-    """The same without strips: what the world says a measurement would say, judged against ``home``, or itself.
+def read_vitals(
+    task: Task, state: State, baseline: Readings | None, missing: Sequence[tuple[str, ...]] | None
+) -> Readings:
+    """The same without strips: what the world says a measurement would say, judged against ``baseline``, or itself.
 
     ``missing`` are the leads that are off, in tiers that spoil what is seen; ``None`` reads the true strips.
     """
     look: Look = task.world.vitals(  # type: ignore[attr-defined]
         state, None if missing is None else (task.tier, missing), getattr(task.risk, "classifier", None) is not None
     )
-    terms, total, cost = task.risk.judge(look if home is None else home, look, Patients.of(state.patients), state.alive)
+    terms, total, cost = task.risk.judge(
+        look if baseline is None else baseline, look, Patients.of(state.patients), state.alive
+    )
     return _readings(look.intervals[_MEASURED_ROWS], look.probabilities, terms, total, cost, 1.0)
 
 

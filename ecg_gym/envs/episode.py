@@ -167,7 +167,7 @@ class Episode:
 
     state: State
     origin: State  # the state that the episode began with: risk is judged against its strip
-    home: Readings  # read off that strip
+    baseline: Readings  # read off that strip
     start: Readings  # what was read off it, as it was seen
     now: Readings  # what can be read off the newest strip that was seen
     last: Readings  # read off the newest strip as it will be seen: `now`, unless strips are seen late
@@ -256,7 +256,7 @@ class Episode:
 
 
 STATES = ("state", "origin", "twin")
-READINGS = ("home", "start", "now", "last", "judged")
+READINGS = ("baseline", "start", "now", "last", "judged")
 ARRAYS = ("allowed", "steps", "horizon", "scenario", "treated", "pending", "blood", "blood_hours")
 FIELDS = (*STATES, *READINGS, *ARRAYS, "missing", "history")
 

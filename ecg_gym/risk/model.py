@@ -133,7 +133,7 @@ class RiskModel:
 
     def judge(
         self,
-        home: Mapping[str, np.ndarray],  # what was read off the first strips, (B,) by name
+        baseline: Mapping[str, np.ndarray],  # what was read off the first strips, (B,) by name
         look: Mapping[str, np.ndarray],  # what is read off those after; ``probabilities (17, B)`` if it is a Look
         patients: Patients,
         alive: np.ndarray,  # (B,) bool
@@ -143,7 +143,7 @@ class RiskModel:
         cost = total = np.zeros(len(patients))
         if self.use_limits:
             paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
-            terms, cost, total = limits.judge(home, look, patients.numbers[:, FEMALE], paced)
+            terms, cost, total = limits.judge(baseline, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
             from_findings = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
             total = 1 - (1 - total) * (1 - from_findings)

@@ -3,7 +3,7 @@
 Pharmacology contributes what it knows *without* knowing this person: the population's ``Modulation`` before and after,
 electrolytes, and the chance that a rhythm ends in between. No drug is named: what two drugs do together, or a drug that
 came after training, is heard through the same words. How this heart differs from the population is the model's to
-learn: from the first strip (``home``) and the last, and in the spread of its samples.
+learn: from the first strip (``baseline``) and the last, and in the spread of its samples.
 
 Raw features are in their own units, ``NaN`` where nothing is known; ``FeatureScale`` turns them into numbers a network
 likes and remembers each by name, so that a table that grew since training is met feature by feature.
@@ -104,15 +104,15 @@ def feature_names() -> tuple[str, ...]:
 
 
 def raw_features(
-    person: np.ndarray, home: Look, before: Look, memory: np.ndarray, after_exposure: np.ndarray,
+    person: np.ndarray, baseline: Look, before: Look, memory: np.ndarray, after_exposure: np.ndarray,
     after_hours: np.ndarray, ending: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """The condition ``(B, F)`` float32 in its own units, columns as in :func:`feature_names`; NaN is unknown.
 
-    ``person (B, len(PEOPLE))`` is from :func:`people`, ``home`` the first look at each patient and ``before`` the last,
-    ``memory (B, len(MEMORY))`` the sums of the looks between (:mod:`ecg_gym.world_model.memory`), ``after_board`` what
-    will be on board at ``after_hours (B,)`` [h], and ``ending (B, 4)`` the integrated hazards that a rhythm ends
-    between ``before`` and then (:func:`endings`).
+    ``person (B, len(PEOPLE))`` is from :func:`people`, ``baseline`` the first look at each patient, ``before`` the
+    last, ``memory (B, len(MEMORY))`` the sums of the looks between (:mod:`ecg_gym.world_model.memory`),
+    ``after_exposure`` what will be on board at ``after_hours (B,)`` [h], and ``ending (B, 4)`` the integrated hazards
+    that a rhythm ends between ``before`` and then (:func:`endings`).
     """
     measured = before.observed[:, : len(MEASURED)]
     inputs = person[:, : len(PERSON) + 1]
@@ -120,18 +120,18 @@ def raw_features(
     columns = [
         before.exposure,
         after_exposure,
-        home.exposure,
+        baseline.exposure,
         measured,
         np.isfinite(measured),
         before.observed[:, len(MEASURED) :],
-        home.observed,
+        baseline.observed,
         person,
         np.isfinite(inputs),
         ending,
-        np.stack([after_hours - before.hours, after_hours - home.hours, np.sin(angle), np.cos(angle)], axis=1),
+        np.stack([after_hours - before.hours, after_hours - baseline.hours, np.sin(angle), np.cos(angle)], axis=1),
         log_odds(before.findings),
-        log_odds(home.findings),
-        np.stack([before.cuff, home.cuff, np.isfinite(before.cuff)], axis=1),
+        log_odds(baseline.findings),
+        np.stack([before.cuff, baseline.cuff, np.isfinite(before.cuff)], axis=1),
         memory,
     ]
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
@@ -284,13 +284,15 @@ def _remembered(column: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) ->
     expected of the first look on average and at the last, and how strongly the person answers (ridge regression).
     """
     was, now = ({w: column[f"{when}.modulation.{w}"] for w in MODULATION} for when in ("home", "before"))
-    home = {name: column[f"home.{name}"] for name in MEASURED}
-    last = expected_intervals(home, column["home.p_present"], was, now)
+    baseline = {name: column[f"home.{name}"] for name in MEASURED}
+    last = expected_intervals(baseline, column["home.p_present"], was, now)
     result: dict[str, np.ndarray] = {}
     for name, noise in zip(LEVELS, NOISE):
         level = np.log if name == "hr_bpm" else np.asarray
         with np.errstate(invalid="ignore", divide="ignore"):
-            then, expected, observed = (level(row[name]) for row in (home, last, {name: column[f"measured.{name}"]}))
+            then, expected, observed = (
+                level(row[name]) for row in (baseline, last, {name: column[f"measured.{name}"]})
+            )
             coming = level(inputs[f"expected_from_home.{name}"])
         e, r = expected - then, observed - expected
         finite = np.isfinite(e) & np.isfinite(r)

@@ -77,10 +77,10 @@ class Frequency:
     def of(cls, state: State) -> Frequency:
         """By what is on board now and was at the first strip, and whether they are among the findings that are said."""
         inner = state.inner
-        now, home = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("exposure", "home_exposure"))
-        likely, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "home_findings"))
+        now, baseline = (np.asarray(inner[name], float)[:, _ECTOPY] for name in ("exposure", "baseline_exposure"))
+        likely, first = (np.asarray(inner[name], float)[:, _PVC] for name in ("findings", "baseline_findings"))
         ended = (likely < 0.5) & (first >= 0.5)
-        return cls(np.where(ended, 0.0, now / np.maximum(home, 1e-6)), (likely >= 0.5).astype(int))
+        return cls(np.where(ended, 0.0, now / np.maximum(baseline, 1e-6)), (likely >= 0.5).astype(int))
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Drawing:
         """Strips ``(12, 1024)`` [mV] by row without a network: own beats moved, or the own strip stretched. Rows that
         have no beat to move and whose rhythm changes are not among them.
         """
-        records, observed = state.inner["home"], state.inner["home_observed"]
+        records, observed = state.inner["baseline"], state.inner["baseline_observed"]
         traces, there = self.traces(records, observed, target, generators, Frequency.of(state))
         rows = np.flatnonzero(there)
         for i, noise in enumerate(self.fits(records, observed)[rows].noise_mv):
@@ -277,22 +277,24 @@ class Drawing:
 
         No beat can be moved in torsade or pre-excited fibrillation; a network that has seen few of them draws others.
         """
-        home, observed = state.inner["home"], np.asarray(state.inner["home_observed"], float)
+        baseline, observed = state.inner["baseline"], np.asarray(state.inner["baseline_observed"], float)
         signs = [_AT[name] for name in SIGNS]
         goes_on = ((observed[:, signs] > 0.5) == (target[:, signs] > 0.5)).all(axis=1)
         beats = np.isfinite(target[:, 0]) & np.isfinite(observed[:, 0])
-        rows = np.flatnonzero(goes_on & beats & ~np.asarray(self.fits(home, observed).drawable, bool))
+        rows = np.flatnonzero(goes_on & beats & ~np.asarray(self.fits(baseline, observed).drawable, bool))
         if not len(rows):
             return {}
         faster = np.clip(target[rows, 0] / observed[rows, 0], 1 / MOST_STRETCH, MOST_STRETCH)
-        parts = zip(self.whole(home[rows]), faster, state.inner["key"][rows])
+        parts = zip(self.whole(baseline[rows]), faster, state.inner["key"][rows])
         return {int(i): stretch(strip, float(by), int(key)) for i, (strip, by, key) in zip(rows, parts)}
 
     def knowledge(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
-        records, missing = inner["home"], np.stack([one.missing for one in inner["home"]])
-        look = Look(inner["home_observed"], inner["home_exposure"], inner["home_hours"], inner["home_findings"])
+        records, missing = inner["baseline"], np.stack([one.missing for one in inner["baseline"]])
+        look = Look(
+            inner["baseline_observed"], inner["baseline_exposure"], inner["baseline_hours"], inner["baseline_findings"]
+        )
         prior, strength = self.prior(records, look.observed, target, generators, Frequency.of(state))
         raw = render_features(
             people(state.patients), look, inner["exposure"], np.asarray(state.hours, float), missing, strength, target

@@ -28,12 +28,12 @@ def nothing(n: int) -> np.ndarray:
     return np.zeros((n, len(SUMS) * len(LEVELS)), np.float32)
 
 
-def remembered(memory: np.ndarray, home: Look, last: Look, now: Look) -> np.ndarray:
+def remembered(memory: np.ndarray, baseline: Look, last: Look, now: Look) -> np.ndarray:
     """``memory (B, ...)`` of what came before ``last``, with ``last`` taken in, for people whose next look is ``now``.
 
     What was remembered is forgotten where ``now`` and ``last`` disagree about P waves.
     """
-    e, r = beyond(home, last)
+    e, r = beyond(baseline, last)
     finite = np.isfinite(e) & np.isfinite(r)
     e, r = np.where(finite, e, 0.0), np.where(finite, r, 0.0)
     more = np.stack([e * e, e * r, r, finite.astype(float)], axis=1).reshape(len(memory), -1)
@@ -42,10 +42,10 @@ def remembered(memory: np.ndarray, home: Look, last: Look, now: Look) -> np.ndar
     return np.where(same[:, None], memory + more, 0.0).astype(np.float32)
 
 
-def beyond(home: Look, look: Look) -> tuple[np.ndarray, np.ndarray]:
+def beyond(baseline: Look, look: Look) -> tuple[np.ndarray, np.ndarray]:
     """How far an average heart of the first look has moved by a later one, and the person beyond it: ``(B, 6)``."""
-    there, then = levels(look.observed), levels(home.observed)
-    expected = levels_expected(home, look.exposure)
+    there, then = levels(look.observed), levels(baseline.observed)
+    expected = levels_expected(baseline, look.exposure)
     return expected - then, there - expected
 
 
@@ -54,14 +54,14 @@ def levels(observed: np.ndarray) -> np.ndarray:
     return _logarithmic(observed[:, [OBSERVED.index(name) for name in LEVELS]])
 
 
-def levels_expected(home: Look, exposure: np.ndarray) -> np.ndarray:
+def levels_expected(baseline: Look, exposure: np.ndarray) -> np.ndarray:
     """The levels ``(B, 6)`` of average hearts of the first look once they have ``exposure`` on board."""
-    then = {name: home.observed[:, i].astype(float) for i, name in enumerate(MEASURED)}
+    then = {name: baseline.observed[:, i].astype(float) for i, name in enumerate(MEASURED)}
     was, now = (
         {word: each[:, len(ELECTROLYTES) + i].astype(float) for i, word in enumerate(MODULATION)}
-        for each in (home.exposure, exposure)
+        for each in (baseline.exposure, exposure)
     )
-    expected = expected_intervals(then, home.observed[:, _P], was, now)
+    expected = expected_intervals(then, baseline.observed[:, _P], was, now)
     return _logarithmic(np.stack([expected[name] for name in LEVELS], axis=1))
 
 

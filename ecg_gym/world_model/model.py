@@ -255,7 +255,7 @@ class WorldModel:
         seen = self._read(strips, missing, state.patients, state.taken, np.asarray(state.hours, float), map_mmhg)
         now, last = _look(seen), _last(state)
         earlier = last.hours < now.hours
-        memory = remembered(state.inner["memory"], _home(state), last, now)
+        memory = remembered(state.inner["memory"], _baseline(state), last, now)
         inner = {**state.inner, **seen, "memory": np.where(earlier[:, None], memory, state.inner["memory"])}
         return state.replaced(ecg=self.drawing, inner=inner).where(state.alive, state)
 
@@ -316,7 +316,9 @@ class WorldModel:
 
     def first_look(self, state: State) -> reading.Look:
         """What was read off each person's first strip."""
-        return _look_of(state.inner["home_observed"], state.inner["home_findings"], state.inner["home_pressure"])
+        return _look_of(
+            state.inner["baseline_observed"], state.inner["baseline_findings"], state.inner["baseline_pressure"]
+        )
 
     def latents(self, state: State) -> np.ndarray:
         """The latents ``(B, C, 128)`` of the strips of a state."""
@@ -342,7 +344,7 @@ class WorldModel:
             later = self._papers(before, later.replaced(inner=inner), believed)
         now = _look(later.inner)
         return later.replaced(
-            inner={**later.inner, "memory": remembered(before.inner["memory"], _home(before), last, now)}
+            inner={**later.inner, "memory": remembered(before.inner["memory"], _baseline(before), last, now)}
         )
 
     def _foretell(
@@ -353,7 +355,7 @@ class WorldModel:
         assert self.forecaster.outlook is not None
         last = _last(before)
         raw = raw_features(
-            people(before.patients), _home(before), last, before.inner["memory"], exposure, hours, ending
+            people(before.patients), _baseline(before), last, before.inner["memory"], exposure, hours, ending
         )  # fmt: skip
         raw, names = complete(raw, feature_names())
         condition = torch.from_numpy(self.forecaster.outlook(raw, names))
@@ -372,8 +374,8 @@ class WorldModel:
         strips = drawing.whole(last)
         observed = observe_strips(strips)
         inner = {
-            **later.inner, "home": last, "home_observed": observed, "home_exposure": before.inner["exposure"],
-            "home_hours": before.inner["hours"],
+            **later.inner, "baseline": last, "baseline_observed": observed, "baseline_hours": before.inner["hours"],
+            "baseline_exposure": before.inner["exposure"],
         }  # fmt: skip
         beats = np.flatnonzero(later.alive)
         if len(beats):
@@ -388,11 +390,11 @@ class WorldModel:
         look = _last(before)
         reference, strips = (drawing.encode_records(records), drawing.reconstruct(records))
         missing = np.stack([record.missing for record in records])
-        home = _home(before)
+        baseline = _baseline(before)
         if self.reference == "first":
-            first = before.inner["home"]
+            first = before.inner["baseline"]
             look, reference, missing = (
-                home,
+                baseline,
                 drawing.encode_records(first),
                 np.stack([r.missing for r in first]),
             )
@@ -482,8 +484,10 @@ class WorldModel:
 
     def _first(self, who: State, seen: Mapping[str, np.ndarray]) -> State:
         """The state of people who have been seen once."""
-        home = {f"home_{name}": seen[name].copy() for name in ("observed", "findings", "exposure", "hours", "pressure")}
-        inner = {**seen, **home, "home": seen["record"].copy(), "memory": nothing(len(who))}
+        baseline = {
+            f"baseline_{name}": seen[name].copy() for name in ("observed", "findings", "exposure", "hours", "pressure")
+        }
+        inner = {**seen, **baseline, "baseline": seen["record"].copy(), "memory": nothing(len(who))}
         draw: Any = self.drawing
         return State(
             draw, Patients.of(who.patients), Doses.of(who.taken), seen["hours"].copy(), np.array(who.alive, bool),
@@ -495,8 +499,8 @@ def _look(inner: Mapping[str, np.ndarray], of: str = "") -> Look:
     return Look(*(inner[f"{of}{name}"] for name in ("observed", "exposure", "hours", "findings", "pressure")))
 
 
-def _home(state: State) -> Look:
-    return _look(state.inner, "home_")
+def _baseline(state: State) -> Look:
+    return _look(state.inner, "baseline_")
 
 
 def _last(state: State) -> Look:

@@ -39,11 +39,11 @@ def effects(after: dict[str, np.ndarray], observed: np.ndarray) -> np.ndarray:
 def limit_risk(state: State, observed: np.ndarray, after: dict[str, np.ndarray]) -> np.ndarray:
     """Risk ``(T,)`` in [0, 1] of the expected intervals by the interval limits alone."""
     n = len(after["hr_bpm"])
-    home = {name: np.full(n, observed[i], float) for i, name in enumerate(OBSERVED)}
-    look = {**home, **{name: np.asarray(value, float) for name, value in after.items()}}
-    for readings in (home, look):
+    baseline = {name: np.full(n, observed[i], float) for i, name in enumerate(OBSERVED)}
+    look = {**baseline, **{name: np.asarray(value, float) for name, value in after.items()}}
+    for readings in (baseline, look):
         readings["n_beats"] = np.full(n, float(limits.FEWEST_BEATS))
-    terms, *_ = limits.judge(home, look, Patients.of(state.repeat(n).patients).numbers[:, FEMALE])
+    terms, *_ = limits.judge(baseline, look, Patients.of(state.repeat(n).patients).numbers[:, FEMALE])
     return 1 - np.prod([1 - term for term in terms.values()], axis=0)
 
 

@@ -160,7 +160,7 @@ def test_nothing_of_the_true_strip_is_in_observation_mask_or_info(spoilt) -> Non
     episode, task = spoilt.episode, spoilt.task
     other = batch(60, tier="noisy", scenario="hyperkalaemia")
     other.reset(seed=77)
-    swapped = replace(episode, judged=other.episode.judged, home=other.episode.judged)
+    swapped = replace(episode, judged=other.episode.judged, baseline=other.episode.judged)
     if task.tier.delayed:
         swapped = replace(swapped, last=other.episode.last)
     assert np.array_equal(dynamics.features(task, swapped), dynamics.features(task, episode))
@@ -262,7 +262,7 @@ def test_a_step_beside_the_twins_is_what_each_is_alone(tier, timing) -> None:
         np.testing.assert_array_equal(after.state.inner["now"], state.inner["now"])
         np.testing.assert_array_equal(after.twin.inner["now"][treated], twin.inner["now"][treated])
         if timing == "seen":
-            first, missing = (episode.home, None) if task.tier.clear else (episode.start, episode.missing)
+            first, missing = (episode.baseline, None) if task.tier.clear else (episode.start, episode.missing)
             risen = (dynamics.read_vitals(task, each, first, missing)["cost"] for each in (state, twin))
             cost = np.clip(np.subtract(*risen), 0, 1) * treated
             alive = state.alive & twin.alive

@@ -190,7 +190,7 @@ def test_the_learned_world_is_told_the_last_strip_beside_the_first() -> None:
     other = truth.initial(1, np.random.default_rng(1), hr_bpm=60.0, qtcf_ms=430.0)
     value = world.assimilate(start.repeat(2), ECG(other.ecg[0], MODEL_RATE_HZ))
     assert value.inner["observed"][0, 0] == pytest.approx(60, abs=2)
-    for name in ("home", "home_observed", "home_exposure", "home_hours"):
+    for name in ("baseline", "baseline_observed", "baseline_exposure", "baseline_hours"):
         np.testing.assert_array_equal(value.inner[name], start.repeat(2).inner[name])
     dead = world.assimilate(replace(start, alive=np.zeros(1, bool)), ECG(other.ecg[0], MODEL_RATE_HZ))
     np.testing.assert_array_equal(dead.ecg, start.ecg)

@@ -147,7 +147,7 @@ def test_virtual_people_begin_without_a_strip_and_show_that_of_their_hearts(worl
     np.testing.assert_array_equal(vitals["qtcf_ms"], look["qtcf_ms"].astype(np.float32))
     np.testing.assert_array_equal(vitals["map_mmhg"], look["map_mmhg"])
     later = world.step(begun, [WATCH] * 5, rng(1))
-    assert all(one.origin is not None for one in later.inner["home"])  # nothing was drawn on the way
+    assert all(one.origin is not None for one in later.inner["baseline"])  # nothing was drawn on the way
     measured = world.start_from(hearts)
     np.testing.assert_allclose(begun.ecg, measured.ecg, atol=1e-4)
     np.testing.assert_array_equal(begun.inner["exposure"], measured.inner["exposure"])
@@ -171,7 +171,7 @@ def test_a_missing_lead_is_not_read(world):
     spoilt[LEADS.index("V2")] = 7.0
     seen = [world.observe(ECG(s, MODEL_RATE_HZ, missing=("V2",)), SOMEONE) for s in (clean, spoilt)]
     np.testing.assert_array_equal(world.latents(seen[0]), world.latents(seen[1]))
-    assert seen[0].inner["home"][0].missing.tolist() == [False, False, False, True, False, False, False, False]
+    assert seen[0].inner["baseline"][0].missing.tolist() == [False, False, False, True, False, False, False, False]
     whole = world.observe(ECG(clean, MODEL_RATE_HZ), SOMEONE)
     assert not np.array_equal(world.latents(whole), world.latents(seen[0]))
 
@@ -243,7 +243,7 @@ def test_the_anchor_can_be_turned_down(world, state):
 
 def test_the_prior_abstains_without_beats(world):
     flat = world.observe(ECG(strip() * 0 + 1e-4 * strip(), MODEL_RATE_HZ), SOMEONE)
-    flat.inner["home"][0].fit = drawing.fit_leads(
+    flat.inner["baseline"][0].fit = drawing.fit_leads(
         np.zeros((1, 12, 1024), np.float32), drawing.as_rows(flat.inner["observed"])
     )
     known = world.drawing.knowledge(flat, flat.inner["observed"], generators(1))
@@ -273,9 +273,9 @@ def test_the_dead_are_silent_and_stay_so(world, state):
 
 def test_strips_are_redrawn_from_the_first_one(world, state):
     once = world.step(state, [WATCH] * 4, generators(4))
-    assert all(a is b for a, b in zip(once.inner["home"], state.inner["home"]))
+    assert all(a is b for a, b in zip(once.inner["baseline"], state.inner["baseline"]))
     assert not np.array_equal(world.latents(once), world.latents(state))
-    np.testing.assert_array_equal(once.inner["home_observed"], state.inner["observed"])
+    np.testing.assert_array_equal(once.inner["baseline_observed"], state.inner["observed"])
     last = replace(world, reference="last")
     redrawn = last.step(state, [WATCH] * 4, generators(4))
     again = last.step(redrawn, [WATCH] * 4, generators(4))
@@ -458,7 +458,7 @@ def test_expected_intervals_follow_from_the_measured_ones():
         raw[:, names.index(f"after.modulation.{word}")] = after
     filled, all_names = complete(raw, names)
     value = dict(zip(all_names, filled.T))
-    for label, start in (("expected", "measured"), ("expected_from_home", "home")):
+    for label, start in (("expected", "measured"), ("expected_from_home", "baseline")):
         np.testing.assert_allclose(value[f"{label}.hr_bpm"], 1.25 * value[f"{start}.hr_bpm"], rtol=1e-6)
         np.testing.assert_allclose(value[f"{label}.pr_ms"], value[f"{start}.pr_ms"] + 12, rtol=1e-6)
         np.testing.assert_allclose(value[f"{label}.qrs_ms"], value[f"{start}.qrs_ms"] / 0.8, rtol=1e-6)
@@ -557,7 +557,7 @@ def test_every_strip_is_remembered_and_a_rollout_starts_from_the_first(world, st
     count = len(memory.SUMS) - 1
     sums = once.inner["memory"].reshape(4, len(memory.SUMS), -1)
     assert (sums[:, count] == 1).all(), "the first look is among those remembered"
-    np.testing.assert_array_equal(once.inner["home_observed"], state.inner["home_observed"])
+    np.testing.assert_array_equal(once.inner["baseline_observed"], state.inner["baseline_observed"])
     again = world.assimilate(once, other)  # the same hour: what was seen gives way, nothing is remembered twice
     np.testing.assert_array_equal(again.inner["memory"], once.inner["memory"])
     stepped = world.step(once, [WATCH] * 4, generators(4))

@@ -31,8 +31,8 @@ def read_side(folder: Path, side: str) -> tuple[Trials, dict[int, RealTrial]]:
 def real_pairs(trials: Trials, known: Mapping[int, RealTrial]) -> tuple[Pairs, np.ndarray]:
     """Every baseline with every later strip, and every strip with the next; and the weight ``(N,)`` of each pair.
 
-    The first strip of the trajectory is what the model calls home. Pairs of which either strip has no measurable heart
-    rate are left out. The weight is that of the later strip: one over the replicates of its hour.
+    The first strip of the trajectory is what the model calls baseline. Pairs of which either strip has no measurable
+    heart rate are left out. The weight is that of the later strip: one over the replicates of its hour.
     """
     first = trials.first()
     before, after = trials.pairs()

@@ -74,12 +74,12 @@ class ChatWorld:
 
     def question(self, state: State, row: int) -> str:
         """What the model is told of one row: intervals of the first strip, the person, the doses."""
-        patient, home = state.patients[row], np.asarray(state.inner["home_observed"][row], float)
-        known: dict[str, Any] = {name: float(home[_AT[name]]) for name in INTERVALS}
+        patient, baseline = state.patients[row], np.asarray(state.inner["baseline_observed"][row], float)
+        known: dict[str, Any] = {name: float(baseline[_AT[name]]) for name in INTERVALS}
         known |= {name: getattr(patient, name) for name in NUMBERS}
         known["sex"] = {"F": "female", "M": "male", None: None}[patient.sex]
         known["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
-        known["hours_since_the_strip"] = float(state.hours[row] - state.inner["home_hours"][row])
+        known["hours_since_the_strip"] = float(state.hours[row] - state.inner["baseline_hours"][row])
         lines = [render_facts(known, frozenset({*CONDITIONS, "female", "male"}))]
         for taken in state.taken[row]:
             dose = taken.dose
@@ -95,17 +95,17 @@ class ChatWorld:
 
     def _draw(self, state: State, row: int) -> np.ndarray:
         """The intervals ``(len(OBSERVED),)`` of one future; those of the first strip where there is no answer."""
-        home = np.array(state.inner["home_observed"][row], float)
+        baseline = np.array(state.inner["baseline_observed"][row], float)
         bands = self._bands(self.question(state, row))
         if bands is None:
-            return home
+            return baseline
         rng = np.random.default_rng([NOISE, int(state.inner["key"][row])])
         normal = dict(zip(INTERVALS, rng.standard_normal(len(INTERVALS))))
         value = {}
         for name in INTERVALS:
             low, middle, high = sorted(float(bands[name][end]) for end in ("low", "middle", "high"))
             value[name] = middle + (high - low) / (2 * HALF_BAND_SD) * normal[name]
-        return move(home, value)
+        return move(baseline, value)
 
     def _bands(self, question: str) -> Bands | None:
         if question not in self.answers:
@@ -133,19 +133,19 @@ def schema() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def move(home: np.ndarray, value: Mapping[str, float]) -> np.ndarray:
+def move(baseline: np.ndarray, value: Mapping[str, float]) -> np.ndarray:
     """Measurements ``(len(OBSERVED),)`` of a strip with these intervals, kept within what hearts have; what was not
     measured on the first strip stays unknown.
     """
     low, high = guards()["log_hr"]
     hr = float(np.clip(value["hr_bpm"], low, high))
-    result, rr_s = np.array(home, float), 60 / hr
+    result, rr_s = np.array(baseline, float), 60 / hr
     limits = {"pr_ms": "pr", "qrs_ms": "qrs", "tpeak_tend_ms": "tpeak_tend"}
     result[_AT["hr_bpm"]] = hr
     for name, target in limits.items():
-        if np.isfinite(home[_AT[name]]):
+        if np.isfinite(baseline[_AT[name]]):
             result[_AT[name]] = np.clip(value[name], *guards()[target])
-    if np.isfinite(home[_AT["qtcf_ms"]]):
+    if np.isfinite(baseline[_AT["qtcf_ms"]]):
         qt = value["qtcf_ms"] * rr_s ** (1 / 3)
         rest = qt - result[_AT["qrs_ms"]] - result[_AT["tpeak_tend_ms"]]
         jtpeakc = float(np.clip(rest / rr_s**JTPEAK_EXPONENT, *guards()["jtpeakc"]))

@@ -123,14 +123,17 @@ class RivalWorld:
         """What the rival knows of each row."""
         inner = state.inner
         who, hours = people(state.patients), np.asarray(state.hours, float)
-        home = Look(inner["home_observed"], inner["home_exposure"], inner["home_hours"], inner["home_findings"])
+        baseline = Look(
+            inner["baseline_observed"], inner["baseline_exposure"], inner["baseline_hours"], inner["baseline_findings"]
+        )
         targets = np.asarray(inner["observed"], float) if self.with_forecast else None
-        facts = self.scale(raw_facts(who, home, inner["exposure"], hours, targets), fact_names())
+        facts = self.scale(raw_facts(who, baseline, inner["exposure"], hours, targets), fact_names())
         since = [
-            [str(taken.dose) for taken in row if taken.hours >= start] for row, start in zip(state.taken, home.hours)
+            [str(taken.dose) for taken in row if taken.hours >= start]
+            for row, start in zip(state.taken, baseline.hours)
         ]
         text = np.stack([hashed(sentence(person, doses)) for person, doses in zip(who, since)])
-        return condition_of(self.base.drawing.encode_records(inner["home"]), facts, text)
+        return condition_of(self.base.drawing.encode_records(inner["baseline"]), facts, text)
 
     @property
     def _paced(self) -> WorldModel:

@@ -39,7 +39,7 @@ def test_baselines_pair_with_everything_later_and_neighbours_with_each_other() -
     own = [(b, a) for b, a in zip(pairs.before.tolist(), pairs.after.tolist()) if b < 4]
     assert own == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert len(pairs) == 2 * len(own), "and none leaves its trajectory"
-    assert set(pairs.home.tolist()) == {0, 4}
+    assert set(pairs.baseline.tolist()) == {0, 4}
     np.testing.assert_allclose(weights, [1.0] * 6 + [1 / 3] * 6)
 
 
@@ -47,7 +47,7 @@ def test_strips_without_a_heart_rate_are_no_pairs() -> None:
     trials, known = shard()
     observed = trials.observed.copy()
     observed[2, OBSERVED.index("hr_bpm")] = np.nan
-    observed[4, OBSERVED.index("hr_bpm")] = np.nan  # the home of the second trajectory
+    observed[4, OBSERVED.index("hr_bpm")] = np.nan  # the baseline of the second trajectory
     pairs, _ = real_pairs(replace(trials, observed=observed), known)
     assert list(zip(pairs.before.tolist(), pairs.after.tolist())) == [(0, 1), (0, 3), (1, 3)]
 

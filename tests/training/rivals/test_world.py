@@ -84,7 +84,7 @@ def test_a_server_that_is_of_no_use_changes_nothing(base: WorldModel) -> None:
         world = ChatWorld(base, client)
         state = world.initial(1, np.random.default_rng(3), healthy=True)
         later = world.step(state, [WATCH], np.random.default_rng(0))
-    np.testing.assert_array_equal(later.inner["observed"], state.inner["home_observed"])
+    np.testing.assert_array_equal(later.inner["observed"], state.inner["baseline_observed"])
     assert world.slips["no answer"] == 1
 
 

@@ -40,10 +40,10 @@ def study(
     progress: Progress = lambda rows: None,
 ) -> dict[str, Any]:
     """The study's document; ``risk`` chooses and judges, by default the packaged model."""
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    result = decisions(world, home, size, risk or packaged_risk(), progress=progress)
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
+    result = decisions(world, truth, size, risk or packaged_risk(), progress=progress)
     queries = [k for k in KS if k <= size.samples]
-    shape = _table_7(world, home, result, queries, size)
+    shape = _table_7(world, truth, result, queries, size)
     rows = [_row(result, k, queries[-1]) | {name: table[k] for name, table in shape.items()} for k in queries]
     patient = np.arange(len(result))
     return document(
@@ -131,14 +131,14 @@ def _sd_error(result: Sequence[Decision], k: int, most: int) -> float:
 
 
 def _table_7(
-    world: World, home: World, result: Sequence[Decision], counts: Sequence[int], size: Size
+    world: World, truth: World, result: Sequence[Decision], counts: Sequence[int], size: Size
 ) -> dict[str, dict[int, float]]:
     """Squared and absolute errors of the next strip and latent: the mean of K errors, the error of the mean of K."""
     k = counts[-1]
     tables: dict[str, dict[int, list[float]]] = {}
     for i, decision in enumerate(result):
         given = decision.treatments[-1]
-        later = advance(home, decision.before, [given], draws(("true", i), 1, 1, 7))
+        later = advance(truth, decision.before, [given], draws(("true", i), 1, 1, 7))
         sample = advance(world, crowd_of(seen_by(world, decision.before), k), [given] * k, draws(("model", i), 1, k, 7))
         pairs = [("signal", sample.ecg.reshape(k, -1), later.ecg.reshape(-1))]
         mine, true = latent_of(sample, world), latent_of(seen_by(world, later), world)

@@ -48,8 +48,8 @@ def study(
     progress: Progress = lambda rows: None,
 ) -> dict[str, Any]:
     """The study's document; ``risk`` chooses and judges, by default the packaged model."""
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    result = decisions(world, home, size, risk or packaged_risk(), progress=progress)
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
+    result = decisions(world, truth, size, risk or packaged_risk(), progress=progress)
     patient = np.arange(len(result))
     rows = [_row(result, value, patient) for value in LAMBDAS]
     return document(

@@ -58,10 +58,10 @@ def study(
     """The study's document; ``risk`` chooses and judges, by default the interval limits."""
     from ecg_gym.risk import RiskModel
 
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
     result = [
         d
-        for d in decisions(world, home, size, risk or RiskModel.limits_only(), progress=progress)
+        for d in decisions(world, truth, size, risk or RiskModel.limits_only(), progress=progress)
         if len(d.treatments) > 1
     ]
     curves, regret = sureness(result)

@@ -78,7 +78,7 @@ def rows_of(size: Size) -> int:
 
 def decisions(
     world: World,
-    home: World,
+    truth: World,
     size: Size,
     risk: RiskFunction,
     scenarios: Sequence[str] = (),
@@ -87,11 +87,11 @@ def decisions(
 ) -> list[Decision]:
     """One decision for each of ``size.patients`` people per seed, the scenarios in turn; ``judges`` futures judge.
 
-    ``home`` is the world the people live in. Those who do not live through the first strip are not among them.
+    ``truth`` is the world the people live in. Those who do not live through the first strip are not among them.
     """
     names = list(scenarios) or list(load_scenarios())
     return [
-        _decide(world, home, names[person % len(names)], size, risk, (seed, person), progress, judges)
+        _decide(world, truth, names[person % len(names)], size, risk, (seed, person), progress, judges)
         for seed in size.seeds
         for person in range(size.patients)
     ]
@@ -99,7 +99,7 @@ def decisions(
 
 def _decide(
     world: World,
-    home: World,
+    truth: World,
     scenario: str,
     size: Size,
     risk: RiskFunction,
@@ -109,9 +109,9 @@ def _decide(
 ) -> Decision:
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], *who, 4])
     row = scenario_named(scenario)
-    state = start(home, row, rng)
+    state = start(truth, row, rng)
     seen = seen_by(world, state)
-    here, there = judged_now(world, risk, seen), judged_now(home, risk, state)
+    here, there = judged_now(world, risk, seen), judged_now(truth, risk, state)
     intervals = {name: float(value) for name, value in there.intervals.row(0).items()}
     allowed = [t for t in admit(row.menu, state, intervals)[0] if t != WATCH]
     picked = rng.permutation(len(allowed))[: most_candidates(size) - 1]
@@ -123,7 +123,7 @@ def _decide(
 
     result = sampled(world, seen, size.samples, words[0])
     progress(result.size)
-    judged, oracle, spare = (sampled(home, state, judges, word) for word in words[1:])
+    judged, oracle, spare = (sampled(truth, state, judges, word) for word in words[1:])
     return Decision(
         scenario, offered, result, float(here.total[0]), judged, oracle, float(there.total[0]), state, spare
     )

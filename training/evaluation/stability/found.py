@@ -19,13 +19,13 @@ Metrics = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Found:
-    """Everything that was drawn for N patients; the virtual patient's own samples under ``home``."""
+    """Everything that was drawn for N patients; the virtual patient's own samples under ``truth``."""
 
     real: np.ndarray  # (N, H + 1, 6) what happened to the treated, columns harness.INTERVALS
     real_placebo: np.ndarray  # (N, H + 1, 6)
     real_once: np.ndarray  # (N, H + 1, 6)
     world: Mapping[str, ArmSamples]
-    home: Mapping[str, ArmSamples]
+    truth: Mapping[str, ArmSamples]
     pharmacology: np.ndarray  # (N, H + 1, 6) the first strip moved by population pharmacology, one fading dose
     untreated: np.ndarray  # (N, H + 1, 6) the same without it
     plasma: np.ndarray  # (N, H + 1) level of the fading dose over its largest
@@ -49,6 +49,8 @@ def together(parts: Sequence[Found]) -> Found:
         for f in fields(Found)
         if isinstance(getattr(parts[0], f.name), np.ndarray)
     }
-    joined["world"], joined["home"] = (arms.together([getattr(part, of) for part in parts]) for of in ("world", "home"))
+    joined["world"], joined["truth"] = (
+        arms.together([getattr(part, of) for part in parts]) for of in ("world", "truth")
+    )
     joined["dead"] = Dead(sum(part.dead.rows for part in parts), sum(part.dead.changed for part in parts))
     return Found(refused=sum(part.refused for part in parts), **joined)

@@ -50,7 +50,7 @@ def _errors(document: Found) -> dict[str, np.ndarray]:
     ways = {"open loop": "treated", **row}
     errors = {way: crps(document.world[name].intervals[..., S], real) for way, name in ways.items()}
     errors |= {
-        f"virtual patient, {way}": crps(document.home[name].intervals[..., S], real) for way, name in ways.items()
+        f"virtual patient, {way}": crps(document.truth[name].intervals[..., S], real) for way, name in ways.items()
     }
     errors["copy"] = np.abs(real[:, :1] - real)
     finite = np.all([np.isfinite(error) for error in errors.values()], axis=0)
@@ -109,10 +109,10 @@ def _negative(one: Mapping[str, Any]) -> dict[str, Any]:
 def _drift(document: Found, steps: int, dt_hours: float) -> Metrics:
     """Where the untreated go beyond where they go in truth, at the end and per hour."""
     hours = dt_hours * np.arange(steps + 1)
-    world, home = (mean_known(one["placebo"].intervals[..., S]) for one in (document.world, document.home))
+    world, truth = (mean_known(one["placebo"].intervals[..., S]) for one in (document.world, document.truth))
     out: Metrics = {}
     for i, name in enumerate(SCORED):
-        true = home[..., i] - document.real_placebo[:, :1, i]
+        true = truth[..., i] - document.real_placebo[:, :1, i]
         courses = {
             "world": world[..., i] - world[:, :1, i],
             "copy": np.zeros_like(true),
@@ -178,7 +178,7 @@ def _spread(document: Found, steps: int) -> Metrics:
         of: [np.concatenate([values[:, [1, steps]] for values in part]) for part in zip(*table)]
         for of, table in {
             of: [spread_and_error(getattr(document, of)[arm].intervals[..., S], real[arm]) for arm in real]
-            for of in ("world", "home")
+            for of in ("world", "truth")
         }.items()
     }
     for i, name in enumerate(SCORED):
@@ -187,10 +187,10 @@ def _spread(document: Found, steps: int) -> Metrics:
             ratio = {of: estimate_ratio(wide[of], error[of], who, root=True) for of in parts}
             cover = {of: estimate_mean(100 * inside[of], who) for of in parts}
             out[f"spread_over_error_{step}_{SHORT[name]}"] = metric(
-                ratio["world"], baselines={"copy": 0.0, "virtual patient": ratio["home"], "perfect": 1.0}
+                ratio["world"], baselines={"copy": 0.0, "virtual patient": ratio["truth"], "perfect": 1.0}
             )
             out[f"coverage_{step}_{SHORT[name]}_percent"] = metric(
-                cover["world"], baselines={"copy": 0.0, "virtual patient": cover["home"], "perfect": 100 * BAND}
+                cover["world"], baselines={"copy": 0.0, "virtual patient": cover["truth"], "perfect": 100 * BAND}
             )
     return out
 
@@ -202,13 +202,13 @@ def rows(document: Found, steps: int, dt_hours: float) -> list[dict[str, Any]]:
     """One row per step and interval: errors of every way to forecast, drift, order, spread; effects and twins too."""
     errors, table = _errors(document), []
     effect, apart, paired = effects(document), order(document), twin_courses(document)
-    drift = {of: mean_known(getattr(document, of)["placebo"].intervals[..., S]) for of in ("world", "home")}
+    drift = {of: mean_known(getattr(document, of)["placebo"].intervals[..., S]) for of in ("world", "truth")}
     spread = {
         of: spread_and_error(getattr(document, of)["treated"].intervals[..., S], document.real[..., S])
-        for of in ("world", "home")
+        for of in ("world", "truth")
     }
-    mean = {of: mean_known(getattr(document, of)["treated"].intervals[..., S]) for of in ("world", "home")}
-    names = {"world": "world", "home": "virtual patient"}
+    mean = {of: mean_known(getattr(document, of)["treated"].intervals[..., S]) for of in ("world", "truth")}
+    names = {"world": "world", "truth": "virtual patient"}
     for step in range(1, steps + 1):
         for i, interval in enumerate(SCORED):
             row: dict[str, Any] = {"step": step, "hours": step * dt_hours, "interval": interval}

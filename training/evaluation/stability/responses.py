@@ -26,7 +26,7 @@ def effects(document: Found) -> dict[str, np.ndarray]:
     courses = {
         "world": mean_known(document.world["once"].intervals[..., S] - document.world["placebo"].intervals[..., S]),
         "virtual patient": mean_known(
-            document.home["once"].intervals[..., S] - document.home["placebo"].intervals[..., S]
+            document.truth["once"].intervals[..., S] - document.truth["placebo"].intervals[..., S]
         ),
         "pharmacology": (document.pharmacology - document.untreated)[..., S],
     }
@@ -84,12 +84,12 @@ def order(document: Found) -> dict[str, np.ndarray]:
         first, second = (of[name].intervals[samples, ..., S] for name in ("a then b", "b then a"))
         return mean_known(first - second)
 
-    k = len(document.home["a then b"].intervals)
+    k = len(document.truth["a then b"].intervals)
     return {
         "world": apart(document.world),
-        "virtual patient": apart(document.home),
-        "one half": apart(document.home, slice(0, k // 2)),
-        "other half": apart(document.home, slice(k // 2, None)),
+        "virtual patient": apart(document.truth),
+        "one half": apart(document.truth, slice(0, k // 2)),
+        "other half": apart(document.truth, slice(k // 2, None)),
     }
 
 
@@ -193,15 +193,15 @@ def _apart_in_sd(document: Found, name: str, steps: int) -> dict[str, Any]:
 def violations(document: Found) -> Metrics:
     """Share of drawn strips [%] that break each bound, over all open courses."""
     out: Metrics = {}
-    samples = {of: _every(getattr(document, of)) for of in ("world", "home")}  # (N, many, flaws)
-    first = document.home["placebo"].flaws[0, :, :1]
+    samples = {of: _every(getattr(document, of)) for of in ("world", "truth")}  # (N, many, flaws)
+    first = document.truth["placebo"].flaws[0, :, :1]
     for i, name in enumerate((*FLAWS, "any")):
         shares = {
             of: _share(_any(values) if name == "any" else values[..., i], document.patient)
             for of, values in {**samples, "copy": first}.items()
         }
         out[f"violation_{name}_percent"] = metric(
-            shares["world"], baselines={"copy": shares["copy"], "virtual patient": shares["home"]}
+            shares["world"], baselines={"copy": shares["copy"], "virtual patient": shares["truth"]}
         )
     rate = 100 * document.dead.changed / max(1, document.dead.rows)
     out["violation_dead_percent"] = metric(rate, baselines={"copy": 0.0, "virtual patient": 0.0})

@@ -55,25 +55,25 @@ def study(
 
     Patients whose first strip the world refuses are left out and counted in ``settings["refused"]``.
     """
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    result = together([_one(world, home, size, seed, steps, progress) for seed in size.seeds])
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
+    result = together([_one(world, truth, size, seed, steps, progress) for seed in size.seeds])
     return document(
         "stability", world, result.real.shape[0], size.seeds, measures.metrics(result, steps, float(world.dt_hours)),
         measures.rows(result, steps, float(world.dt_hours)), samples=size.samples, steps=steps,
         dt_hours=float(world.dt_hours), world_name=_name(world), refused=result.refused, resynced=list(arms.RESYNCED),
         nudges_uv=[1000 * nudge for nudge in arms.NUDGES_MV], dead_rows=result.dead.rows,
-        died={"world": result.deaths("world"), "virtual patient": result.deaths("home")},
+        died={"world": result.deaths("world"), "virtual patient": result.deaths("truth")},
     )  # fmt: skip
 
 
-def _one(world: World, home: World, size: Size, seed: int, steps: int, progress: Progress) -> Found:
-    people = held_out_patients(home, size.patients, seed)
+def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress: Progress) -> Found:
+    people = held_out_patients(truth, size.patients, seed)
     view, seen = arms.sight(world, people)
     people, view = people[np.flatnonzero(seen)], view[np.flatnonzero(seen)]
     dt = float(world.dt_hours)
     given = arms.schedules(people, seed, steps, dt)
     happened = {
-        name: follow(home, people, given[name], 1, ("true", seed), keep=range(steps + 1))
+        name: follow(truth, people, given[name], 1, ("true", seed), keep=range(steps + 1))
         for name in ("treated", "placebo", "once")
     }
     treated = happened["treated"].states
@@ -89,7 +89,7 @@ def _one(world: World, home: World, size: Size, seed: int, steps: int, progress:
         ("model", seed), progress,
     )  # fmt: skip
     could, _ = arms.run(
-        home, lambda _: people, lambda step: treated[step], arms.courses(given, row=False), size.samples,
+        truth, lambda _: people, lambda step: treated[step], arms.courses(given, row=False), size.samples,
         ("again", seed),
     )  # fmt: skip
     return Found(
@@ -97,7 +97,7 @@ def _one(world: World, home: World, size: Size, seed: int, steps: int, progress:
         real_placebo=happened["placebo"].intervals[0],
         real_once=happened["once"].intervals[0],
         world=samples,
-        home=could,
+        truth=could,
         pharmacology=population_forecast(people, [happened["once"].states[step] for step in range(steps + 1)]),
         untreated=population_forecast(people, [happened["placebo"].states[step] for step in range(steps + 1)]),
         plasma=arms.plasma(people, given["once"][0], steps, dt),

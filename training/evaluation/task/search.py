@@ -86,7 +86,7 @@ class Search:
         before = episode[plans.row]
         streams = Streams.start(seeds[plans.row])
         state = task.world.step(before.state, Choice(task.menu, plans.now), streams.after(np.ones(len(plans.row), int)))
-        now = read_vitals(task, state, before.home, None)
+        now = read_vitals(task, state, before.baseline, None)
         return dynamics.allowed_mask(task, replace(before, state=state, now=now))
 
     def _values(self, task: Task, episode: Episode, plans: Plans, seeds: np.ndarray, futures: int) -> np.ndarray:
@@ -101,7 +101,7 @@ class Search:
 
     def _returns(self, task: Task, episode: Episode, plans: Plans, copy: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         rows, nothing = plans.row, np.zeros(len(plans.row), int)
-        state, baseline = episode.state[rows], episode.home.take(rows)
+        state, baseline = episode.state[rows], episode.baseline.take(rows)
         streams = Streams.start(seeds[rows] + copy[:, None].astype(np.uint64))
         horizon, left = episode.horizon[rows], (episode.horizon - episode.steps)[rows]
         total, living = np.zeros(len(rows)), np.ones(len(rows), bool)

@@ -117,7 +117,7 @@ def _constants(setup: EnvSetup, size: Size, once: bool, name: str) -> dict[str, 
 
 def _learner(size: Size, folder: Path, played: dict[str, Any], progress: Callable[[str], None]) -> list[list[float]]:
     """MaskablePPO's curve; its courses join those that were played."""
-    home = folder / "parts" / f"ppo-{_digest(size, 'ppo')[:12]}"
+    part = folder / "parts" / f"ppo-{_digest(size, 'ppo')[:12]}"
     done = 0
 
     def more(steps: int) -> None:
@@ -125,7 +125,7 @@ def _learner(size: Size, folder: Path, played: dict[str, Any], progress: Callabl
         done += steps
         progress(f"MaskablePPO {done}")
 
-    model, curve = learner.train(home, size.ppo_steps, size.risk, more)
+    model, curve = learner.train(part, size.ppo_steps, size.risk, more)
     policy = learner.Learned(model, size.risk)
     for name in played:
         setup, streams = setup_of(name, size.risk, "formulary"), patients_of(name, size.patients)

@@ -60,15 +60,15 @@ def study(
                                    (ONCE, "diffusion", 0)):  # fmt: skip
         strips_of[name] = replace(world, draws=way, corrections=corrections).drawing(later.replaced())
         progress(len(later))
-    first = np.asarray(start.inner["home_observed"], float)
+    first = np.asarray(start.inner["baseline_observed"], float)
     read = {name: observe_strips(strips).astype(float) for name, strips in strips_of.items()} | {COPY: first}
     error = {name: values - target for name, values in read.items()}
-    error[CODEC] = observe_strips(world.drawing.reconstruct(start.inner["home"])).astype(float) - first
+    error[CODEC] = observe_strips(world.drawing.reconstruct(start.inner["baseline"])).astype(float) - first
     group = np.select([rhythm == "sinus", rhythm == "af"], ["sinus", "af"], "rare")
     metrics = _misses(error, group, patient)
     foretold = np.asarray(later.inner["findings"])
     findings = {name: reader("").probabilities(strips) for name, strips in strips_of.items()}
-    findings[COPY] = np.asarray(start.inner["home_findings"])
+    findings[COPY] = np.asarray(start.inner["baseline_findings"])
     agreed = {name: _kappa(foretold, values, patient) for name, values in findings.items()}
     metrics["findings_kappa"] = metric(agreed.pop(SHIPPED), baselines=agreed)
     turned = {name: _turned(target, values) for name, values in read.items()}

@@ -99,11 +99,11 @@ def study(
     world: World, size: Size = USUAL, truth: World | None = None, progress: Progress = lambda rows: None
 ) -> dict[str, Any]:
     """The study's document; ``truth`` is where the patients live, by default the virtual patient."""
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
     parts: list[dict[tuple[str, str], Found]] = []
     for seed in size.seeds:
-        queries = transitions(home, size.patients, seed, design=TrialDesign(dt_hours=(float(world.dt_hours),)))
-        parts.append(_trial(world, home, queries, size.samples, seed, progress))
+        queries = transitions(truth, size.patients, seed, design=TrialDesign(dt_hours=(float(world.dt_hours),)))
+        parts.append(_trial(world, truth, queries, size.samples, seed, progress))
     result = {key: _together([part[key] for part in parts]) for key in parts[0]}
     patient = np.arange(len(result["none", "named"].signal))
     return document(
@@ -113,10 +113,10 @@ def study(
 
 
 def _trial(
-    world: World, home: World, queries: Questions, k: int, seed: int, progress: Progress
+    world: World, truth: World, queries: Questions, k: int, seed: int, progress: Progress
 ) -> dict[tuple[str, str], Found]:
     n = len(queries)
-    later = advance(home, queries.start, queries.treatments, draws(("true", seed), n, 1, 1))
+    later = advance(truth, queries.start, queries.treatments, draws(("true", seed), n, 1, 1))
     true_latent = latent_of(seen_by(world, later), world)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 3])
     result = {}
@@ -127,7 +127,7 @@ def _trial(
                 world, crowd_of(seen, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
             result[name, way] = _judge(
-                name, way, gone, queries.start, later, true_latent, seen, samples, k, world, home
+                name, way, gone, queries.start, later, true_latent, seen, samples, k, world, truth
             )
     return result
 
@@ -160,11 +160,11 @@ def _judge(
     state_drawn: State,
     k: int,
     world: World,
-    home: World,
+    truth: World,
 ) -> Found:
     n = len(start)
     samples = measured_of(state_drawn, world).reshape(k, n, -1)[..., : len(SCORED)]
-    real = measured_of(later, home)[:, : len(SCORED)]
+    real = measured_of(later, truth)[:, : len(SCORED)]
     crps = fair_crps(samples.reshape(k, -1), real.reshape(-1)).reshape(real.shape)
     lost = np.where(np.isfinite(real), (~np.isfinite(samples)).mean(axis=0), np.nan)
     calm = remove_baseline(start.ecg, MODEL_RATE_HZ)  # no world is asked for the wander of an electrode

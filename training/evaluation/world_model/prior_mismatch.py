@@ -175,8 +175,8 @@ def study(
 
     A world that does not ask ``world_model.conditioning`` what pharmacology says cannot be misled, and has no trust.
     """
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    trials = [_trial(world, home, size, seed, progress) for seed in size.seeds]
+    truth = truth or VirtualPatient(dt_hours=world.dt_hours)
+    trials = [_trial(world, truth, size, seed, progress) for seed in size.seeds]
     true = np.concatenate([result for result, _ in trials])
     hidden = [_together([parts[i] for _, parts in trials]) for i in range(len(trials[0][1]))]
     patient = np.arange(len(true))
@@ -187,15 +187,15 @@ def study(
 
 
 def _trial(
-    world: World, home: World, size: Size, seed: int, progress: Progress
+    world: World, truth: World, size: Size, seed: int, progress: Progress
 ) -> tuple[np.ndarray, list[PriorResponse]]:
     """True effects ``(N, 6)``, and what the world makes of them under each prior."""
     design = TrialDesign(dt_hours=(float(world.dt_hours),), watch=(0.0,))
-    queries = transitions(home, size.patients, seed, steps=0, design=design)
+    queries = transitions(truth, size.patients, seed, steps=0, design=design)
     watched, k = queries.placebo, size.samples
-    real = futures(home, queries.start, queries, 1, measure_step, seed, "true")["intervals"][0]
+    real = futures(truth, queries.start, queries, 1, measure_step, seed, "true")["intervals"][0]
     again = [
-        futures(home, queries.start, arm, k, measure_step, seed, "again")["intervals"] for arm in (queries, watched)
+        futures(truth, queries.start, arm, k, measure_step, seed, "again")["intervals"] for arm in (queries, watched)
     ]
     seen = seen_by(world, queries.start)
 

@@ -66,8 +66,8 @@ def study(
     progress: Progress = lambda rows: None,
 ) -> dict[str, Any]:
     """The study's document; ``truth`` is where the patients live, by default the virtual patient."""
-    home = truth or VirtualPatient(dt_hours=world.dt_hours)
-    trials = [run_trial(world, home, size, seed, steps, progress) for seed in size.seeds]
+    baseline = truth or VirtualPatient(dt_hours=world.dt_hours)
+    trials = [run_trial(world, baseline, size, seed, steps, progress) for seed in size.seeds]
     arms = {arm: together([arms[arm] for arms, *_ in trials]) for arm in ARMS}
     pairs = paired([own for _, own, _ in trials], size.patients)
     true_pairs = paired([true for _, _, true in trials], size.patients)

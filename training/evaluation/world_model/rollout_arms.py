@@ -33,12 +33,12 @@ JUDGED = ("treated", "placebo")  # arms in which single steps are told what happ
 SCORED = INTERVALS[:4]  # rate, PR, QRS, QTcF
 PAIRED = 1000  # added to the step in the noise of pairs
 REMEMBERED = (
-    "home",
-    "home_observed",
-    "home_exposure",
-    "home_hours",
-    "home_findings",
-    "home_pressure",
+    "baseline",
+    "baseline_observed",
+    "baseline_exposure",
+    "baseline_hours",
+    "baseline_findings",
+    "baseline_pressure",
 )  # of the first strip
 S = slice(0, len(SCORED))
 
@@ -68,10 +68,10 @@ class Pairs:
 
 
 def run_trial(
-    world: World, home: World, size: Size, seed: int, steps: int, progress: Progress
+    world: World, baseline: World, size: Size, seed: int, steps: int, progress: Progress
 ) -> tuple[dict[str, Arm], Pairs, Pairs]:
     """The arms of one seed by name, and pairs of samples one step apart, in the world and in the virtual patient."""
-    people = held_out_patients(home, size.patients, seed)
+    people = held_out_patients(baseline, size.patients, seed)
     seen = seen_by(world, people)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 2])
     given = [draw_treatment(person, rng, TrialDesign(watch=(0.0,)), "test")[0] for person in people.patients]
@@ -81,26 +81,26 @@ def run_trial(
         "washout": [given if step == 0 else watch for step in range(steps)],
         "placebo": [watch] * steps,
     }
-    spread = between_people(measured_of(people, home))
+    spread = between_people(measured_of(people, baseline))
     arms: dict[str, Arm] = {}
     pairs = []
     for name, schedule in schedules.items():
         keep = pair_steps(steps) if name == "treated" else ()
         every = range(1, steps + 1)
-        happened = follow(home, people, schedule, 1, ("true", seed), keep=range(steps + 1))
+        happened = follow(baseline, people, schedule, 1, ("true", seed), keep=range(steps + 1))
         before = [happened.states[step] for step in range(steps)]
-        could = follow(home, people, schedule, size.samples, ("again", seed), keep)
+        could = follow(baseline, people, schedule, size.samples, ("again", seed), keep)
         samples = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
         if name in JUDGED:
             sights = [seen, *(seen_by(world, state) for state in before[1:])]
             row = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
             sights_of_two = [remembering(seen, sight) for sight in sights]
             both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
-            one_step_true = single_steps(home, before, schedule, size.samples, ("again", seed), every)
+            one_step_true = single_steps(baseline, before, schedule, size.samples, ("again", seed), every)
             arms[name] = _arm(happened, could, one_step_true, samples, row, both, people)
         else:
             arms[name] = _arm(happened, could, could, samples, samples, samples, people)
-        for place, followed in ((world, samples), (home, could)):
+        for place, followed in ((world, samples), (baseline, could)):
             if keep:
                 pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
     return arms, pairs[0], pairs[1]

@@ -261,10 +261,10 @@ def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.Monkey
 def test_who_remembers_still_knows_the_first_strip() -> None:
     world = Linear(keep=1.0)
     first = world.initial(2, np.random.default_rng(0))
-    first = replace(first, inner={**first.inner, "home_hours": np.array([1.0, 2.0])})
+    first = replace(first, inner={**first.inner, "baseline_hours": np.array([1.0, 2.0])})
     later = world.step(first, [WATCH, WATCH], np.random.default_rng(1))
-    seen = rollout_arms.remembering(first, replace(later, inner={**later.inner, "home_hours": np.zeros(2)}))
-    assert seen.inner["home_hours"].tolist() == [1.0, 2.0]
+    seen = rollout_arms.remembering(first, replace(later, inner={**later.inner, "baseline_hours": np.zeros(2)}))
+    assert seen.inner["baseline_hours"].tolist() == [1.0, 2.0]
     assert np.array_equal(seen.inner["x"], later.inner["x"])
 
 
