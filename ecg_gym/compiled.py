@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import config as _config
-from numba import njit
+from numba import njit, types
 
 config: Any = _config  # its settings are made when it is loaded
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -49,9 +49,23 @@ def _with(function: _F, options: dict[str, Any]) -> _F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_folder(Path(function.__code__.co_filename).resolve()))
     try:
-        return njit(**options)(function)
+        return _plain(njit(**options)(function))
     finally:
         config.CACHE_DIR = before
+
+
+def _plain(dispatcher: Any) -> Any:
+    """The function, compiled once for all integers: left alone, a constant that a compiled caller hands over is a type
+    of its own, and the function and all below it are compiled anew for it.
+    """
+    template = dispatcher.get_call_template
+
+    def get_call_template(arguments: Any, names: Any) -> Any:
+        plain = {name: types.unliteral(each) for name, each in names.items()}
+        return template(tuple(types.unliteral(each) for each in arguments), plain)
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from numba import njit
 
 from ecg_gym import compiled
 
@@ -49,3 +50,19 @@ def test_only_the_newest_versions_stay(tmp_path: Path, monkeypatch: pytest.Monke
     other = compiled._folder(compiled._PACKAGE / "look.py")
     assert other.is_dir()
     assert len(list(tmp_path.iterdir())) == 2 + compiled._KEPT
+
+
+def test_every_constant_of_a_caller_meets_the_same_compiled_code() -> None:
+    @njit
+    def power(base: float, exponent: int, negative: bool = False) -> float:
+        return base ** (-exponent if negative else exponent)
+
+    compiled._plain(power)
+
+    @njit
+    def some(base: float) -> float:
+        return power(base, 2) + power(base, exponent=3, negative=True) + power(base, 4, False)
+
+    assert some(2.0) == 4 + 1 / 8 + 16
+    assert power(2.0, 5, True) == 1 / 32
+    assert len(power.signatures) == 2, "one with the default and one with all three"

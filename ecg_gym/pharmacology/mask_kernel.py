@@ -69,7 +69,7 @@ class Masks:
         """
         out = np.ones((len(hours), len(self.program.entry) - 1), bool) if at_hand is None else at_hand.copy()
         columns = dose_columns(len(DOSES))
-        _ask(self.program, readings, findings, patients.numbers, _condition_columns(len(WORDS)),
+        _ask(self.program, np.ascontiguousarray(readings), findings, patients.numbers, _condition_columns(len(WORDS)),
              medication_columns(len(WORDS)), patients.group, weights_kg(patients), doses.hours, doses.code, columns[0],
              columns[2], columns[3], _raw_durations(len(DOSES)), _form_columns(len(DOSES)), hours, out)  # fmt: skip
         return out

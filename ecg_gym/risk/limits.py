@@ -118,13 +118,13 @@ def judge(
     after, before = (_rows(reading, _QUANTITIES) for reading in (look, home))
     n = len(LIMITS) + 1
     terms, harm, total = np.empty((n, after.shape[1])), np.empty(after.shape[1]), np.empty(after.shape[1])
-    waves, waves_before = (np.asarray(reading["p_present"], float) for reading in (look, home))
+    waves, waves_before = (np.ascontiguousarray(reading["p_present"], float) for reading in (look, home))
     alike = (waves_before != 0) | ~(np.asarray(home["hr_bpm"], float) > COMPARABLE_BPM)
-    hr, n_beats, qrs = (np.asarray(look[name], float) for name in ("hr_bpm", "n_beats", "qrs_ms"))
+    hr, n_beats, qrs = (np.ascontiguousarray(look[name], float) for name in ("hr_bpm", "n_beats", "qrs_ms"))
     by_wire = np.zeros(after.shape[1], bool) if paced is None else np.asarray(paced, bool)
     _judge(
-        _figures(), after, before, alike, waves, waves_before, hr, n_beats, qrs, by_wire, female, float(FEWEST_BEATS),
-        terms, harm, total,
+        _figures(), after, before, alike, waves, waves_before, hr, n_beats, qrs, by_wire,
+        np.ascontiguousarray(female), float(FEWEST_BEATS), terms, harm, total,
     )  # fmt: skip
     return dict(zip(_NAMES, terms)), harm, total
 

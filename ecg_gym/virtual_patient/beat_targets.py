@@ -68,12 +68,15 @@ def beat_targets(
     reference = float(heart_table()["repolarisation_knob"]["reference_apd_ms"])
 
     def full(value: np.ndarray | float) -> np.ndarray:
-        return np.broadcast_to(np.asarray(value, float), (b,))
+        return np.broadcast_to(np.asarray(value, float), (b,)).copy()
 
+    numbers: tuple[np.ndarray | float, ...] = (
+        qrs_ms, qtcf_ms, tpeak_tend_ms, change.conduction, change.jtpeak_ms, change.tpeak_tend_ms,
+    )  # fmt: skip
+    qrs, qtcf, tpeak_tend, conduction, later_jt, wider = (full(value) for value in numbers)
     _turn_knobs(
-        np.asarray(pose), np.asarray(scar), gain.astype(np.int64), np.asarray(qrs_ms, float),
-        np.asarray(qtcf_ms, float), np.asarray(tpeak_tend_ms, float), full(change.conduction), full(change.jtpeak_ms),
-        full(change.tpeak_tend_ms), _stops(), *_conduction(np.asarray(pose)), _x(), *knob, reference, out,
+        np.ascontiguousarray(pose), np.ascontiguousarray(scar), gain.astype(np.int64), qrs, qtcf, tpeak_tend,
+        conduction, later_jt, wider, _stops(), *_conduction(np.asarray(pose)), _x(), *knob, reference, out,
     )  # fmt: skip
     return BeatTargets(out[0], out[1], gain / GAINS_PER_UNIT, out[2])
 

@@ -68,10 +68,11 @@ def beat_trains(hearts: HeartArrays, change: Modulation, keys: np.ndarray, secon
     floats, counts = np.full((4, b, most), np.nan), np.zeros((3, b), np.int64)
     kind, waves, p = np.zeros((b, most), np.int64), np.zeros(b, np.int64), np.empty((b, most))
     cycles, drift = np.empty((b, math.ceil((seconds + 2) * 7) + 8)), np.empty(b)
+    own = (hearts.rhythm, hearts.conduction, hearts.rate_bpm, hearts.pr_ms, hearts.sdnn_ms)
+    rhythm, conduction, rate_bpm, pr_ms, sdnn_ms = (np.ascontiguousarray(column) for column in own)
     _trains(
-        np.asarray(keys, np.uint64), hearts.rhythm, hearts.conduction, hearts.rate_bpm, hearts.pr_ms, hearts.sdnn_ms,
-        moved, spread, rhythm_table(), timing_row(), float(seconds), floats[0], kind, floats[1], floats[2], p, cycles,
-        counts, waves, drift,
+        np.asarray(keys, np.uint64), rhythm, conduction, rate_bpm, pr_ms, sdnn_ms, moved, spread, rhythm_table(),
+        timing_row(), float(seconds), floats[0], kind, floats[1], floats[2], p, cycles, counts, waves, drift,
     )  # fmt: skip
     paced = rhythm_table()[hearts.rhythm, _LEADER] == _PACED_LED
     return Trains(floats[0], kind, floats[1], floats[2], floats[3], counts[0], p, counts[1], cycles, counts[2], waves,
