@@ -458,7 +458,7 @@ def test_expected_intervals_follow_from_the_measured_ones():
         raw[:, names.index(f"after.modulation.{word}")] = after
     filled, all_names = complete(raw, names)
     value = dict(zip(all_names, filled.T))
-    for label, start in (("expected", "measured"), ("expected_from_home", "baseline")):
+    for label, start in (("expected", "measured"), ("expected_from_home", "home")):
         np.testing.assert_allclose(value[f"{label}.hr_bpm"], 1.25 * value[f"{start}.hr_bpm"], rtol=1e-6)
         np.testing.assert_allclose(value[f"{label}.pr_ms"], value[f"{start}.pr_ms"] + 12, rtol=1e-6)
         np.testing.assert_allclose(value[f"{label}.qrs_ms"], value[f"{start}.qrs_ms"] / 0.8, rtol=1e-6)
