@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
+from ecg_gym.yaml_files import read_yaml
 
 _QUANTITY = re.compile(r"^\s*(?P<value>[-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*(?P<unit>[A-Za-z/]*)\s*$")
 
@@ -20,7 +20,7 @@ _QUANTITY = re.compile(r"^\s*(?P<value>[-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*(?P<unit>
 @cache
 def table() -> Mapping[str, Any]:
     """The parsed table."""
-    return yaml.safe_load((files("ecg_gym") / "plausible.yaml").read_text(encoding="utf-8"))
+    return read_yaml(files("ecg_gym") / "plausible.yaml")
 
 
 @cache

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import ECG, Patient, State, World
 from ecg_gym.rollout import judged_now
 from ecg_gym.waveform import measure, to_model_grid
+from ecg_gym.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from ecg_gym.rollout import RiskFunction
@@ -101,7 +101,7 @@ def compared(measured: Mapping[str, float], probabilities: np.ndarray, reconstru
 @cache
 def tolerances() -> Mapping[str, tuple[float, str]]:
     """Interval -> how far two readings of one heart may lie apart, and the unit (``measurement.yaml``)."""
-    table = yaml.safe_load(Path(__file__).with_name("measurement.yaml").read_text(encoding="utf-8"))["intervals"]
+    table = read_yaml(Path(__file__).with_name("measurement.yaml"))["intervals"]
     return {
         name: (TOLERANCE_SDS * math.hypot(row["reading"], row["within"]), row["unit"]) for name, row in table.items()
     }

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
 from ecg_gym.risk.aggregate import LIKELY
+from ecg_gym.yaml_files import read_yaml
 from planners.base import PlanInfo, Planner, allowed_treatments
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _nearest(dose: Dose, options: Sequence[Treatment]) -> Treatment | None:
 @lru_cache(maxsize=1)
 def situations() -> tuple[Situation, ...]:
     """The shipped table, checked: known drugs, doses, findings, conditions, intervals and citations."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    table = read_yaml(TABLE)
     return tuple(parse(row, table["citations"]) for row in table["situations"])
 
 

@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.special import logsumexp
 from scipy.stats import t as student
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.waveform import measure
+from ecg_gym.yaml_files import read_yaml
 from planners.history import SOON, Chart, Seen, before, carry, observed, shifted
 
 TABLE = Path(__file__).with_name("measurement.yaml")
@@ -112,7 +112,7 @@ class Measurement:
 @cache
 def measurement() -> Measurement:
     """The SDs of the likelihood."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    table = read_yaml(TABLE)
     rows = table["intervals"]
     sd = np.array([np.hypot(row["reading"], row["within"]) for row in rows.values()])
     return Measurement(tuple(rows), sd, float(table["degrees_of_freedom"]), float(table["unmeasured_sds"]))

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from ecg_gym.pharmacology import Reasons
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("reserve.yaml")
 
@@ -16,7 +15,7 @@ TABLE = Path(__file__).with_name("reserve.yaml")
 @cache
 def table() -> Mapping[str, frozenset[str]]:
     """Drug -> the words of its indications that leave others the first place."""
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    rows = read_yaml(TABLE)
     return {drug: frozenset(words) for drug, words in rows.items()}
 
 

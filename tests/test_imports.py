@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A package may import from its own level and from those before it.
 PACKAGES = (("ecg_gym",), ("planners",), ("training",))
 INSIDE = (
-    ("compiled", "plausibility", "svg", "streams", "look"),
+    ("yaml_files", "compiled", "svg", "streams", "look"),
+    ("plausibility",),
     ("patient", "philox"),
     ("columns",),
     ("core", "executor", "io", "statistics"),

@@ -14,10 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ecg_gym import checkpoint
 from ecg_gym.io import write_text
+from ecg_gym.yaml_files import read_yaml
 
 WORDS = Path(__file__).with_name("model_card.yaml")
 LONG = 8  # entries; a list longer than this is not shown
@@ -208,7 +207,7 @@ def _short(value: Any) -> bool:
 
 @cache
 def _words() -> dict[str, Any]:
-    return yaml.safe_load(WORDS.read_text())
+    return read_yaml(WORDS)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import yaml
 
 import ecg_gym
 from conformance.soak.mutate import ODD, odd, some_bytes, some_text, some_tree
+from ecg_gym.yaml_files import read_yaml
 
 ASSETS = Path(ecg_gym.__file__).parent / "assets"
 WEIGHTS = ("vae", "risk", "world_model", "student")
@@ -87,7 +88,7 @@ def drug(rng: np.random.Generator, folder: Path) -> Attempt:
 def _scenarios() -> dict[str, Any]:
     from ecg_gym.envs import scenarios
 
-    return dict(yaml.safe_load(scenarios.TABLE.read_text(encoding="utf-8")))
+    return dict(read_yaml(scenarios.TABLE))
 
 
 def scenario(rng: np.random.Generator, folder: Path) -> Attempt:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import LEADS, MODEL_RATE_HZ, MODEL_SAMPLES
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("tiers.yaml")
 USUAL = "variation"
@@ -55,7 +55,7 @@ class SeenStrip:
 @lru_cache(maxsize=1)
 def load_tiers() -> Mapping[str, Tier]:
     """All tiers by name, easiest first."""
-    return {name: _tier(name, row) for name, row in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()}
+    return {name: _tier(name, row) for name, row in read_yaml(TABLE).items()}
 
 
 def tier_named(name: str) -> Tier:

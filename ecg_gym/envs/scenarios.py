@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import WATCH, Administration, Patient, Treatment, is_number, parse_dose
 from ecg_gym.pharmacology import CONDITIONS, FORMULARY
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("scenarios.yaml")
 _PEOPLE = ("population", "ranges", "conditions", "given")  # words that a row and each of its kinds may use
@@ -125,7 +125,7 @@ class Scenario:
 @lru_cache(maxsize=1)
 def load_scenarios() -> Mapping[str, Scenario]:
     """All scenarios by name, in the order of the table."""
-    return {name: parse(name, row) for name, row in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()}
+    return {name: parse(name, row) for name, row in read_yaml(TABLE).items()}
 
 
 def scenario_named(name: str) -> Scenario:

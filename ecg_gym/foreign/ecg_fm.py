@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from ecg_gym.core import LEADS
 from ecg_gym.foreign.preprocessing import fm_input
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform.intervals import Intervals
+from ecg_gym.yaml_files import read_yaml
 
 KIND = "ecg-fm"
 TABLE = Path(__file__).with_name("ecg_fm.yaml")
@@ -165,7 +165,7 @@ class FMNet(nn.Module):
 @cache
 def positive_weights() -> np.ndarray:
     """How often each positive case was counted in training, ``(17,)`` in the order of ``FINDINGS``."""
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))["positive_weight"]["value"]
+    rows = read_yaml(TABLE)["positive_weight"]["value"]
     return np.array([float(rows[finding]) for finding in FINDINGS])
 
 

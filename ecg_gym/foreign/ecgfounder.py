@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +23,7 @@ from ecg_gym.core import LEADS
 from ecg_gym.foreign.preprocessing import founder_input
 from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.waveform.intervals import Intervals
+from ecg_gym.yaml_files import read_yaml
 
 KIND = "ecgfounder"
 TABLE = Path(__file__).with_name("ecgfounder.yaml")
@@ -142,7 +142,7 @@ def _batch_norm(path: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]
 @cache
 def table() -> dict[str, Any]:
     """``ecgfounder.yaml``: the tasks in the order of the network's output, and which of them make a finding."""
-    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return read_yaml(TABLE)
 
 
 def tasks() -> tuple[str, ...]:

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 
 from ecg_gym import checkpoint
 from ecg_gym.foreign import ecg_fm, ecgfounder
 from ecg_gym.foreign.pickles import Archive, Stored
 from ecg_gym.world_model import diffusets_vae
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("models.yaml")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -179,4 +179,4 @@ def _matches(key: str, patterns: Sequence[str]) -> bool:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))["models"]
+    return read_yaml(TABLE)["models"]

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.ndimage import median_filter
 from scipy.signal import butter, filtfilt, iirnotch
 
 from ecg_gym.core import MODEL_RATE_HZ, as_twelve_leads
 from ecg_gym.waveform.filters import resample
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("preprocessing.yaml")
 SMALLEST_SD = 1e-8  # [mV] keeps a flat strip from dividing by zero, as published for ECGFounder
@@ -19,7 +19,7 @@ SMALLEST_SD = 1e-8  # [mV] keeps a flat strip from dividing by zero, as publishe
 
 @cache
 def _number(model: str, name: str) -> float:
-    return float(yaml.safe_load(TABLE.read_text(encoding="utf-8"))[model][name]["value"])
+    return float(read_yaml(TABLE)[model][name]["value"])
 
 
 def founder_input(strips: np.ndarray) -> np.ndarray:

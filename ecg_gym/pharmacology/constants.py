@@ -12,9 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from ecg_gym.pharmacology.user_drugs import SOURCES, with_own
+from ecg_gym.yaml_files import read_yaml
 
 CONFIDENCE = ("H", "M", "L")  # measured or read; standard figure recalled; approximate, a prior
 
@@ -35,7 +34,7 @@ class Figure:
 @cache
 def read_table(name: str) -> Any:
     """The parsed YAML file ``name`` of this package."""
-    return yaml.safe_load((files(__package__) / name).read_text(encoding="utf-8"))
+    return read_yaml(files(__package__) / name)
 
 
 @cache

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("theta.yaml")
 
 
 @cache
 def _table() -> dict[str, Any]:
-    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return read_yaml(TABLE)
 
 
 def row(section: str, name: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
+
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("findings.yaml")
 
@@ -40,7 +41,7 @@ class Finding:
     margin: Margin | None = None
 
 
-_table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+_table = read_yaml(TABLE)
 ROWS = tuple(
     Finding(**{**row, "margin": Margin(**row["margin"]) if "margin" in row else None}) for row in _table["findings"]
 )

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.compiled import compiled_exact
 from ecg_gym.core import Patient
 from ecg_gym.waveform.intervals import Intervals
+from ecg_gym.yaml_files import read_yaml
 
 TABLE = Path(__file__).with_name("limits.yaml")
 NO_BEATS = "no_beats"
@@ -52,7 +52,7 @@ def _by_sex(none: float | Mapping[str, float]) -> Mapping[str, float]:
     return none if isinstance(none, Mapping) else {"F": none, "M": none, "unknown": none}
 
 
-_table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+_table = read_yaml(TABLE)
 
 
 def _limit(name: str, row: Mapping[str, Any]) -> Limit:

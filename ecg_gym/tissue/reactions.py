@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from ecg_gym.yaml_files import read_yaml
 
 SLOPE = 50.0  # of the sigmoid that stands for a switch at a threshold of u [1]
 REACTIONS = ("fhn", "rm", "ap", "ms", "mms", "fk", "bocf", "neural")
@@ -75,7 +76,7 @@ def reaction(name: str) -> Reaction:
 
 @cache
 def _table() -> dict[str, Any]:
-    return yaml.safe_load(Path(__file__).with_name("reactions.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("reactions.yaml"))
 
 
 def _above(u: Any, threshold: Any, xp: Any, slope: float = SLOPE) -> Any:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numba import njit
 
 from ecg_gym.columns import WORDS
 from ecg_gym.core import Patient
 from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.yaml_files import read_yaml
 
 
 class PressureLaw(NamedTuple):
@@ -46,7 +46,7 @@ class Cuff(NamedTuple):
 @cache
 def circulation() -> Mapping[str, Any]:
     """The table."""
-    return yaml.safe_load(Path(__file__).with_name("circulation.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("circulation.yaml"))
 
 
 @cache

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from ecg_gym.yaml_files import read_yaml
 
 _MARKS = ("unit", "source", "confidence")
 
@@ -16,7 +17,7 @@ _MARKS = ("unit", "source", "confidence")
 @cache
 def population() -> dict[str, dict[str, Any]]:
     """The table, section by section; every row says its unit, source and confidence."""
-    return yaml.safe_load(Path(__file__).with_name("population.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("population.yaml"))
 
 
 def within(row: Mapping[str, Any], value: float) -> float:

@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ecg_gym.yaml_files import read_yaml
 
 
 @cache
 def rhythm_yaml() -> dict[str, dict[str, Any]]:
     """The whole table: ``rhythms`` and ``timing``."""
-    return yaml.safe_load(Path(__file__).with_name("rhythms.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("rhythms.yaml"))
 
 
 def rhythms() -> dict[str, dict[str, Any]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.yaml_files import read_yaml
 
 MOST_CHANGES = 4  # of the rhythm within one step
 NEVER = -1
@@ -38,7 +38,7 @@ class Transitions(NamedTuple):
 @cache
 def transition_yaml() -> Mapping[str, Any]:
     """The whole table."""
-    return yaml.safe_load(Path(__file__).with_name("transitions.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("transitions.yaml"))
 
 
 @cache

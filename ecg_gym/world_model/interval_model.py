@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,6 +32,7 @@ from ecg_gym.risk.aggregate import ROWS
 from ecg_gym.streams import Streams
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import OBSERVED
+from ecg_gym.yaml_files import read_yaml
 
 TARGETS = ("log_hr", "qrs", "jtpeakc", "tpeak_tend", "log_t", "log_r", "log_rr_sd", "pr")
 _BASES = (
@@ -326,7 +326,7 @@ def observed_of(y: np.ndarray, signs: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def guards() -> dict[str, tuple[float, float]]:
     """Lowest and highest value of each target, in its unit; ``guards.yaml``."""
-    table = yaml.safe_load(Path(__file__).with_name("guards.yaml").read_text(encoding="utf-8"))
+    table = read_yaml(Path(__file__).with_name("guards.yaml"))
     return {name: (float(row["low"]), float(row["high"])) for name, row in table.items()}
 
 

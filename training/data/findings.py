@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym import core
 from ecg_gym.core import MODEL_SAMPLES, independent_from_leads
 from ecg_gym.io import write_npz
 from ecg_gym.risk.aggregate import FINDINGS
+from ecg_gym.yaml_files import read_yaml
 
 UNKNOWN = -1
 CHUNK = 32  # virtual people made together
@@ -194,7 +194,7 @@ def _finding(codes: set[str], rule: dict[str, Any]) -> int:
 @cache
 def _table(name: str) -> dict[str, dict[str, Any]]:
     path = Path(__file__).with_name(f"{name}_findings.yaml")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def _labelled(ecg: np.ndarray, findings: np.ndarray, split: np.ndarray, site: str) -> Labelled:

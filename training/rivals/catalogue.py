@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from ecg_gym.yaml_files import read_yaml
 from training.loop import LoopConfig
 from training.rivals.adversary import Rival
 from training.rivals.convolutional import CECGGAN, WGAN, StyleGAN
@@ -95,7 +95,7 @@ def all_words() -> list[Words]:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    return yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("catalogue.yaml"))
 
 
 def described(name: str, shape: Shape) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import ecg_gym
 from ecg_gym.envs.loading import load_risk
+from ecg_gym.yaml_files import read_yaml
 
 TABLES = ("pharmacology", "risk", "virtual_patient")  # packages whose YAML and JSON tables judge and are the truth
 PROSE = ("description", "goal", "first_line", "pitfall", "sources", "helps")  # of a scenario; nothing is played by it
@@ -42,7 +41,7 @@ def tables_sha256() -> str:
     home = Path(ecg_gym.__file__).parent
     files = sorted(p for name in TABLES for p in (home / name).iterdir() if p.suffix in (".yaml", ".json"))
     tables = [[p.relative_to(home).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files]
-    scenarios = yaml.safe_load((home / "envs" / "scenarios.yaml").read_text(encoding="utf-8"))
+    scenarios = read_yaml(home / "envs" / "scenarios.yaml")
     return digest([*tables, scenarios_sha256(scenarios)])
 
 

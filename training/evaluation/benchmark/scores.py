@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.statistics import LEVEL, Anchor, gap_in_errors, holm, normalised, paired_difference
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation.benchmark.evaluation import Evaluation, Row
 
 ANCHORS = Path(__file__).with_name("anchors.yaml")
@@ -37,7 +37,7 @@ def load_anchors(evaluation: Evaluation, path: Path = ANCHORS) -> dict[str, Anch
     """The frozen anchors by scenario; empty where none were frozen, or where they were judged in another way."""
     if not path.is_file():
         return {}
-    document, protocol = yaml.safe_load(path.read_text(encoding="utf-8")), evaluation.to_json_dict()
+    document, protocol = read_yaml(path), evaluation.to_json_dict()
     if any(document["protocol"][key] != protocol[key] for key in JUDGED_BY):
         return {}
     return {name: _anchors(row) for name, row in document["scenarios"].items()}
@@ -45,7 +45,7 @@ def load_anchors(evaluation: Evaluation, path: Path = ANCHORS) -> dict[str, Anch
 
 def gaps(path: Path = ANCHORS) -> dict[str, float]:
     """How far the top anchor stands above random [risk-hours per episode], by scenario: a scale for differences."""
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["scenarios"] if path.is_file() else {}
+    rows = read_yaml(path)["scenarios"] if path.is_file() else {}
     ends = {name: _anchors(row) for name, row in rows.items()}
     return {name: row.high.mean - row.low.mean for name, row in ends.items()}
 

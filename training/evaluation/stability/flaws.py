@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, independent_from_leads, limb_from_independent
 from ecg_gym.waveform import measure
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation.questions import INTERVALS
 
 BOUNDS = Path(__file__).with_name("bounds.yaml")
@@ -24,7 +24,7 @@ FLAWS = (
 @lru_cache(maxsize=1)
 def bounds() -> dict[str, dict[str, dict[str, Any]]]:
     """The table: ``intervals`` and ``strip``, each a row with low, high, unit, source and confidence."""
-    return yaml.safe_load(BOUNDS.read_text(encoding="utf-8"))
+    return read_yaml(BOUNDS)
 
 
 def readings_of(ecg: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.world_model.conformal import LEVEL, covered, raw_band
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation.questions import INTERVALS, SHORT, Questions, fair_crps, mean_known
 from training.evaluation.result import estimate, estimate_mean, estimate_ratio
 from training.evaluation.world_model.baseline_answers import Answer
@@ -152,7 +152,7 @@ def _abnormal(values: np.ndarray, name: str, label: Mapping[str, Any], queries: 
 
 @cache
 def _ranges() -> Mapping[str, Any]:
-    return yaml.safe_load(PAPER.read_text(encoding="utf-8"))["normal_ranges"]
+    return read_yaml(PAPER)["normal_ranges"]
 
 
 _HEAD = [INTERVALS.index(name) for name in HEADLINE]

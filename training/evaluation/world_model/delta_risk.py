@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from scipy import stats
 
 from ecg_gym.core import World
@@ -30,6 +29,7 @@ from ecg_gym.risk import RiskModel, limits
 from ecg_gym.waveform import Intervals
 from ecg_gym.waveform.intervals import JTPEAK_EXPONENT
 from ecg_gym.world_model.conditioning import measure_strips
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, Questions, futures, judge_by, mean_known, observe_first
 from training.evaluation.result import Size, estimate, estimates, metric
@@ -84,7 +84,7 @@ def study(
     other = questions.transitions(truth, n_other, 0, "validation", draw=draw)
     results = changes(world, truth, queries, other, size.samples, j, risk, progress)
     threshold = noise_threshold(results.watched)
-    paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["delta_risk"]
+    paper = read_yaml(PAPER)["delta_risk"]
     return result.document(
         "delta-risk",
         world,
@@ -256,7 +256,7 @@ def metrics(changes: Changes, threshold: float) -> dict[str, Any]:
         beside = {name: _scored(score, effect, values, patients) for name, values in corrected.items()}
         return metric(_scored(score, effect, samples, patients), baselines=beside)
 
-    paper = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["delta_risk"]
+    paper = read_yaml(PAPER)["delta_risk"]
     placebo = estimate(lambda rows: pearson(changes.watched[rows], changes.watched_model[rows]), patients, 500)
     return {
         **{key: row | ({"paper": paper[key]} if key in paper else {}) for key, row in of.items()},

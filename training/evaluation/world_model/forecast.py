@@ -22,9 +22,9 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import MODEL_RATE_HZ, State, World
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation import questions as harness
 from training.evaluation import result
 from training.evaluation.questions import (
@@ -90,7 +90,7 @@ def study(
         samples=size.samples,
         n_questions=len(queries),
         n_held_out=int(queries.held_out.sum()),
-        paper={name: yaml.safe_load(PAPER.read_text(encoding="utf-8"))[name] for name in POINTS[:2]},
+        paper={name: read_yaml(PAPER)[name] for name in POINTS[:2]},
     )
 
 

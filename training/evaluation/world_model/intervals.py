@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from ecg_gym.core import WATCH, Administration, Dose, Patient, State, Treatment, World
 from ecg_gym.datasets.transitions import TrialDesign, is_held_out
 from ecg_gym.pharmacology import FORMULARY, exposure, modulate
 from ecg_gym.powers import Truthful
 from ecg_gym.virtual_patient.rhythm_table import rhythms
+from ecg_gym.yaml_files import read_yaml
 from training.evaluation import questions, result
 from training.evaluation.questions import (
     INTERVALS,
@@ -436,7 +436,7 @@ def pearson(true: np.ndarray, predicted: np.ndarray) -> float:
 
 def accuracies(table: Answers) -> dict[str, Any]:
     """Normal or abnormal, as the paper's Table 2 counts, of the mean of the drawn futures against one true future."""
-    ranges = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["normal_ranges"]
+    ranges = read_yaml(PAPER)["normal_ranges"]
     sex = np.array([patient.sex or "F" for patient in table.queries.start.patients])
     patients, results = table.queries.patient, {}
     for name, row in ranges.items():
