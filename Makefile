@@ -24,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/.demo  ## rank treatments for the default patient; prints a table, saves a picture
 	$(BIN)/ecg-gym demo --out out/demo
 
-test: .venv/.compiled  ## the fast tests (under 2 minutes)
+test: .venv/.compiled  ## the fast tests
 	$(PYTEST) -m "not slow"
 
 test-slow: .venv/.compiled  ## the slow ones alone: envs and checks on the trained weights (half a minute)
