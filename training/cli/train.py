@@ -95,8 +95,7 @@ def train_world_model(
         return train_denoiser.run(chosen, shards, folder, vae=codec, start=start, strips=strips)
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
-    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("world-model", train_denoiser, preset, training, pattern, inputs, work)
+    _train("world-model", train_denoiser, preset, training, _shards(trials), inputs, work)
 
 
 @app.command("policy")
@@ -171,8 +170,7 @@ def train_student(
         return student.run(chosen, teacher, shards, folder)
 
     inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
-    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("student", student, preset, training, pattern, inputs, work)
+    _train("student", student, preset, training, _shards(trials), inputs, work)
 
 
 @app.command("inverse")
@@ -193,8 +191,7 @@ def train_inverse(
         return inverse.run(chosen, trials or folder / "trials", folder, codec, executor(workers))
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
-    pattern = (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
-    _train("inverse", inverse, preset, training, pattern, inputs, work)
+    _train("inverse", inverse, preset, training, _shards(trials), inputs, work)
 
 
 @app.command("proposer")
@@ -322,6 +319,11 @@ def _there(name: str, path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"--{name} is {path}; expected a file or folder of weights; mend the path")
     return path
+
+
+def _shards(trials: Path | None) -> Path:
+    """The pattern of the shards that a run records: those of ``trials``, or those in the folder of the run."""
+    return (trials.absolute() if trials else Path("trials")) / "trials_*.npz"
 
 
 def _trials(preset: Any, folder: Path) -> Path:

@@ -183,11 +183,11 @@ def seen_by(world: World, state: State) -> State:
     """
     if isinstance(world, StartsFrom):
         return world.start_from(state)
-    observe_first = [
+    states = [
         world.observe(ECG(strip, MODEL_RATE_HZ), patient, taken)
         for strip, patient, taken in zip(state.ecg, state.patients, state.taken)
     ]
-    return replace(concatenate(observe_first), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
+    return replace(concatenate(states), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
 
 
 def observe_first(world: World, queries: Questions) -> State:
