@@ -50,6 +50,15 @@ def test_outcomes_that_look_alike_are_one_node_and_count_as_often_as_they_came()
     assert apart.nodes[0] > 12
 
 
+def test_entries_take_turns_until_the_first_outcome_has_come_back() -> None:
+    trees, allowed = forest(1, PLAIN.budget + 1, 4, 1), np.array([[True, True, False, True]])
+    plant(trees, 1, np.zeros((1, 1)), allowed, np.full((1, 4), 0.25), np.zeros(1), np.array([1]))
+    ways = np.zeros((5, 8), np.int64)
+    count = select(trees, PLAIN, 8, ways)
+    entries = trees.edge_entry[ways[0, :count], ways[2, :count]]
+    assert np.bincount(entries, minlength=4).tolist() == [3, 3, 0, 2]
+
+
 def test_a_value_is_the_mean_of_what_was_drawn() -> None:
     trees = grown([lambda rng: float(rng.random() < 0.25), lambda rng: -5.0])
     edge = trees.edge[0, 0, 0]

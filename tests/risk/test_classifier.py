@@ -12,7 +12,7 @@ import torch
 from ecg_gym import checkpoint
 from ecg_gym.core import ECG, limb_from_independent
 from ecg_gym.risk.aggregate import FINDINGS
-from ecg_gym.risk.classifier import KIND, Findings, FindingsConfig, FindingsNet
+from ecg_gym.risk.classifier import KIND, Findings, FindingsConfig, FindingsNet, reader
 from ecg_gym.risk.margins import margins
 from ecg_gym.waveform import measure
 from training import platt, train_findings
@@ -52,6 +52,15 @@ def test_twelve_leads_are_read_as_their_eight() -> None:
     assert ((p >= 0) & (p <= 1)).all()
     with pytest.raises(ValueError, match="to_model_grid"):
         door.probabilities(eight[:, :7])
+
+
+def test_a_reader_is_the_packaged_one_or_that_of_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = FindingsConfig(width=8, blocks=1)
+    path = tmp_path / "findings.safetensors"
+    checkpoint.save(path, KIND, FindingsNet(config).state_dict(), config, data={}, metrics={})
+    assert reader(str(path)).network.config == config
+    assert reader().sha256 == Findings.load().sha256 != reader(str(path)).sha256
 
 
 def test_unknown_labels_teach_nothing() -> None:
