@@ -27,7 +27,7 @@ from worlds import AnalyticRisk, AnalyticWorld
 from ecg_gym.core import WATCH
 from planners.measures import MeanVariance
 from planners.ranking import rank
-from planners.rollout import Futures, common_seeds
+from planners.rollout import Futures, Strips, common_seeds
 from planners.scoring import c4, interval, lambda_intervals, paired_bootstrap, score, ties
 
 
@@ -103,6 +103,17 @@ def test_one_future_that_is_not_finite_puts_the_best_score_last() -> None:
     assert ranked[1].score < ranked[0].score
     assert [row.n_nonfinite for row in ranked] == [0, 1]
     assert all(preference.treatment == WATCH for preference in preferences)
+
+
+def test_the_futures_of_one_treatment_are_a_row() -> None:
+    risks = np.arange(12.0).reshape(3, 4) / 12
+    sound, nothing = np.ones((3, 4), bool), {"hr_bpm": 60 + risks}
+    one = Futures(
+        risks, sound, sound, nothing, nothing, Strips((AnalyticWorld().initial(4, np.random.default_rng(0)),) * 3), 12
+    ).of(1)
+    assert one.risks.tolist() == risks[1:2].tolist()
+    assert one.intervals["hr_bpm"].shape == one.finite.shape == (1, 4)
+    assert one.model_calls == 4
 
 
 def test_a_risk_that_is_not_finite_counts_as_the_worst() -> None:

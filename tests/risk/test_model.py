@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_gym.core import MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient
+from ecg_gym.core import ECG, MODEL_RATE_HZ, R_PEAK_OFFSET_S, Patient
+from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology.modulation import REST, Modulation
 from ecg_gym.physiology import mcsharry, wave_modulation
 from ecg_gym.risk import FINDINGS, RiskModel, aggregate
 from ecg_gym.risk.classifier import Findings, FindingsConfig, FindingsNet
+from ecg_gym.waveform import measure
 
 GAINS = np.array([0.6, 1, 0.4, -0.8, 0.2, 0.7, -0.5, 0.3, 0.6, 1, 1, 0.8])
 MAN = Patient(sex="M")
@@ -112,6 +114,23 @@ def test_findings_and_limits_make_one_number() -> None:
     np.testing.assert_allclose(risk.total, 1 - np.prod(1 - terms, axis=0))
     np.testing.assert_allclose(risk.terms["findings"], aggregate.SHARE * aggregate.adverse(risk.probabilities))
     assert risk.probabilities.shape == (2, len(FINDINGS))
+
+
+def test_readings_without_strips_are_judged_as_readings_of_strips() -> None:
+    """Findings and limits are combined as independent chances of harm, ``1 - (1 - a)(1 - b)``."""
+    after, reading = batch(strip(), strip(Modulation(jtpeak_ms=80))), network()
+    intervals = Look.empty(2).intervals
+    for i, name in enumerate(READ[:-1]):
+        intervals[i] = getattr(measure(ECG(after, MODEL_RATE_HZ)), name)
+    look = Look(intervals, reading.probabilities(after).T)
+    risk = RiskModel(reading)(batch(after[0], after[0]), after, [MAN] * 2)
+    first = look.take([0, 0])
+    other = RiskModel(reading).of_looks(first, look, [MAN] * 2, np.ones(2, bool))
+    np.testing.assert_allclose(other.total, risk.total)
+    terms = np.stack(list(other.terms.values()))
+    np.testing.assert_allclose(other.total, 1 - np.prod(1 - terms, axis=0))
+    assert (other.total > other.terms["findings"]).any()
+    assert RiskModel(reading).of_looks(first, look, [MAN] * 2, np.array([True, False])).total[1] == 1
 
 
 def test_limits_alone_have_no_probabilities_and_load_no_torch() -> None:

@@ -21,6 +21,7 @@ from planners.report.html import Story, plan_page, tell
 from planners.report.html.drawing import _line
 from planners.report.html.markup import embedded, escape, page, tag
 from planners.report.html.pages import MOST_K, bootstrap_columns, script_data
+from planners.report.html.ranking import lambda_frame
 from planners.scoring import interval, paired_bootstrap, score
 
 WORLD, RISK = AnalyticWorld(), AnalyticRisk()
@@ -222,6 +223,19 @@ def expected(value) -> list[tuple[str, ...]]:
         rest = ("best", "") if c is best else (f"{c.difference:+.3f}", ends[1])
         rows.append((place, str(c.treatment), f"{c.score:.3f}", ends[0], *rest))
     return rows
+
+
+def test_lines_over_lambda_span_the_chart(tmp_path) -> None:
+    value = story()
+    frame = lambda_frame(value.plan)
+    chart = next(figure for figure in parsed(plan_page(value)).all("svg") if "against λ" in figure.text)
+    starts = {
+        tuple(map(float, re.match(r"M([\d.]+)[ ,]([\d.]+)", line.attributes["d"]).groups()))
+        for line in chart.all("path") if line.attributes.get("class", "").startswith("line")
+    }  # fmt: skip
+    assert {x for x, _ in starts} == {frame.left}
+    means = sorted(round(frame.at(0, c.mean)[1], 1) for c in value.plan.candidates)
+    assert sorted(y for _, y in starts) == pytest.approx(sorted({*means}), abs=0.11)
 
 
 @pytest.mark.slow
