@@ -184,7 +184,9 @@ def test_tuning_finds_in_strangers_what_pharmacology_does_not_know(tmp_path: Pat
         "--out",
         tmp_path / "s",
     )
-    preset = replace(PRESETS["default"], loop=replace(PRESETS["default"].loop, steps=0))  # the interval model alone
+    usual = PRESETS["default"]
+    small = replace(usual.interval_model, batch=64, loop=replace(usual.interval_model.loop, steps=200))
+    preset = replace(usual, interval_model=small, loop=replace(usual.loop, steps=0))  # the interval model alone
     tuned = train_real_trials(preset, tmp_path / "s", tmp_path / "run", show=False)
     errors = {}
     for name, world in (("shipped", WorldModel.load()), ("tuned", WorldModel.load(tuned))):
