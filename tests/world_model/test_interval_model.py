@@ -159,3 +159,14 @@ def test_what_the_risk_makes_of_findings_is_the_same_for_gradients():
     probabilities = np.random.default_rng(1).random((20, 17))
     made = net.findings.adverse(torch.tensor(probabilities, dtype=torch.float32))
     np.testing.assert_allclose(made.numpy(), adverse(probabilities), atol=1e-5)
+
+
+def test_what_findings_were_moves_the_next_ones_without_steps():
+    torch.manual_seed(0)
+    head = IntervalModel(PrognosisConfig(5, 16, 1, 2, findings=8)).findings
+    torch.nn.init.normal_(head.layers[2].weight)
+    was = torch.linspace(-6, 6, 49)[:, None].expand(49, 17).clone().requires_grad_()
+    added = head(torch.zeros(49, 16), torch.zeros(49, D), torch.zeros(49, dtype=torch.long), was) - was
+    (slope,) = torch.autograd.grad(added.sum(), was)
+    assert (slope != 0).any(dim=1).all(), "wherever the odds were"
+    assert added.diff(dim=0).abs().max() < 1
