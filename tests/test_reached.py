@@ -28,7 +28,6 @@ REACHED = {  # module -> the tests that go through it, by way of what they impor
     "ecg_gym.pharmacology.laws": "tests/pharmacology/test_effects.py",
     "ecg_gym.real_trials.mimic_people": "tests/real_trials/test_mimic_episodes.py",
     "ecg_gym.tissue.graph": "tests/tissue/test_kernel.py",
-    "ecg_gym.tissue.intervals": "tests/tissue/test_fitting.py",
     "ecg_gym.tissue.judging": "tests/tissue/test_fitting.py",
     "ecg_gym.virtual_patient.atrial_beats": "tests/virtual_patient/test_strip_plan.py",
     "ecg_gym.virtual_patient.draws": "tests/virtual_patient/test_kernel.py",

@@ -212,6 +212,15 @@ def _inputs(state: np.ndarray, code: np.ndarray, x: np.ndarray) -> None:
 
 
 @compiled_exact
+def _columns(state: np.ndarray, u: np.ndarray, hidden: np.ndarray) -> None:
+    """One state ``(N, 2 + hidden)`` as ``u (N,)`` and ``hidden (H, N)``, as the rates take it."""
+    for i in range(len(u)):
+        u[i] = state[i, 0]
+        for j in range(len(hidden)):
+            hidden[j, i] = state[i, 1 + j]
+
+
+@compiled_exact
 def _forward(
     which: int, p: np.ndarray, edges: np.ndarray, conductance: np.ndarray, code: np.ndarray, w1: np.ndarray,
     b1: np.ndarray, w2: np.ndarray, b2: np.ndarray, w3: np.ndarray, b3: np.ndarray, masks: np.ndarray,
@@ -226,10 +235,14 @@ def _forward(
     x[:] = 0.0
     _network(x, w1, b1, w2, b2, w3, b3, first, second, zero)
     f, flow, u = np.empty(n), np.empty(n), np.empty(n)
+    hidden, rates = np.empty((size - 1, n)), np.empty((size, n))
     for b in range(beats):
         for step in range(steps - 1):
             t = step * dt
             old, new = states[b, step], states[b, step + 1]
+            if which != NEURAL:
+                _columns(old, u, hidden)
+                _rates(which, u, hidden, p, rates)
             for i in range(n):
                 _inputs(old[i], code[i], x)
                 _network(x, w1, b1, w2, b2, w3, b3, first, second, out)
@@ -237,7 +250,7 @@ def _forward(
                     base[0] = NEURAL_SCALE[0] * (out[0] - zero[0])
                     base[1] = NEURAL_SCALE[1] * (out[1] - zero[1])
                 else:
-                    _rates(which, old[i, 0], old[i, 1:size], p, base)
+                    base[:] = rates[:, i]
                     extra = RESIDUAL_SCALE * out[0]
                     shares[0] += extra * extra / (n * beats)
                     shares[1] += base[0] * base[0] / (n * beats)
@@ -279,8 +292,9 @@ def _backward(
     width, outputs, kr = len(b1), len(b3), len(index)
     x, first, second, out = np.empty(len(w1)), np.empty(width), np.empty(width), np.empty(outputs)
     dx, d1, d2, pull = np.empty(len(w1)), np.empty(width), np.empty(width), np.empty(outputs)
-    base, moved, local = np.empty(size), np.empty(size), np.empty((size, size + kr))
-    f, h, zero = np.zeros(n), np.empty(size - 1), np.zeros(outputs)
+    base, moved, aside = np.empty((size, n)), np.empty((size, n)), np.empty((size, n))
+    local, u, hidden = np.empty((size, size + kr, n)), np.empty(n), np.empty((size - 1, n))
+    f, gain, zero = np.zeros(n), np.empty(size), np.zeros(outputs)
     sub, flow = np.empty((parts, n)), np.empty(n)
     to_u, to_h, w2t = np.empty(n), np.empty((n, size - 1)), np.ascontiguousarray(w2.T)
     for b in range(beats):
@@ -311,6 +325,10 @@ def _backward(
             if parts > 1:
                 for i in range(n):
                     f[i] = dt * to_u[i]
+            if which != NEURAL:
+                _columns(old, u, hidden)
+                _rates(which, u, hidden, p, base)
+                _derivatives(which, u, hidden, p, q, index, base, moved, aside, 1.0, local)
             for i in range(n):
                 _inputs(old[i], code[i], x)
                 _network(x, w1, b1, w2, b2, w3, b3, first, second, out)
@@ -328,25 +346,21 @@ def _backward(
                     to_u[i] += dx[0]
                     to_h[i, 0] += dx[1]
                     continue
+                up = local[0, 0, i] * f[i]
                 for j in range(size - 1):
-                    h[j] = old[i, 1 + j]
-                _rates(which, old[i, 0], h, p, base)
-                _derivatives(which, old[i, 0], h, p, q, index, base, moved, local)
-                up = local[0, 0] * f[i]
-                for j in range(size - 1):
-                    up += local[1 + j, 0] * dt * to_h[i, j]
+                    up += local[1 + j, 0, i] * dt * to_h[i, j]
                 for k in range(kr):
-                    total = local[0, size + k] * f[i]
+                    total = local[0, size + k, i] * f[i]
                     for j in range(size - 1):
-                        total += local[1 + j, size + k] * dt * to_h[i, j]
+                        total += local[1 + j, size + k, i] * dt * to_h[i, j]
                     to_flat[k] += total
                 for m in range(size - 1):
-                    total = local[0, 1 + m] * f[i]
+                    total = local[0, 1 + m, i] * f[i]
                     for j in range(size - 1):
-                        total += local[1 + j, 1 + m] * dt * to_h[i, j]
-                    moved[1 + m] = total
+                        total += local[1 + j, 1 + m, i] * dt * to_h[i, j]
+                    gain[m] = total
                 for m in range(size - 1):
-                    to_h[i, m] += moved[1 + m]
+                    to_h[i, m] += gain[m]
                 to_u[i] += up + dx[0]
                 to_h[i, 0] += dx[1]
     if which == NEURAL:  # what the network gives at rest is taken off everywhere

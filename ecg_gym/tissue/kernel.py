@@ -106,27 +106,8 @@ _fhn, _rm, _ms, _mms, _ap, _fk, _bocf = (
 
 
 @compiled_exact
-def _rates(which: int, u: float, h: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
-    """Rates of u and of the hidden variables of reaction number ``which`` into ``out``; ``p[0]`` is a record."""
-    if which == 0:
-        out[0], (out[1],) = _fhn(u, (h[0],), p[0], scalars)
-    elif which == 1:
-        out[0], (out[1],) = _rm(u, (h[0],), p[0], scalars)
-    elif which == 2:
-        out[0], (out[1],) = _ap(u, (h[0],), p[0], scalars)
-    elif which == 3:
-        out[0], (out[1],) = _ms(u, (h[0],), p[0], scalars)
-    elif which == 4:
-        out[0], (out[1],) = _mms(u, (h[0],), p[0], scalars)
-    elif which == 5:
-        out[0], (out[1], out[2]) = _fk(u, (h[0], h[1]), p[0], scalars)
-    else:
-        out[0], (out[1], out[2], out[3]) = _bocf(u, (h[0], h[1], h[2]), p[0], scalars)
-
-
-@compiled_exact
-def _rates_of_all(which: int, u: np.ndarray, h: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
-    """``_rates`` of all nodes ``u (N,)``, ``h (H, N)`` into ``out (1 + H, N)``, several times faster."""
+def _rates(which: int, u: np.ndarray, h: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
+    """Rates of reaction number ``which`` at ``u (N,)``, ``h (H, N)`` into ``out (1 + H, N)``; ``p[0]`` is a record."""
     r = p[0]
     if which == 0:
         for i in range(len(u)):
@@ -177,9 +158,9 @@ def _simulate(
             h[j] = rest[j]
         for step in range(samples * every):
             t = step * dt
-            _rates_of_all(which, u, h, p, base)
+            _rates(which, u, h, p, base)
             if columns:
-                _derivatives_of_all(which, u, h, p, q, index, base, moved, aside, dt, local)
+                _derivatives(which, u, h, p, q, index, base, moved, aside, dt, local)
                 _push(local, du, dh, kr, push)
             for j in range(hidden):
                 for i in range(n):
@@ -232,16 +213,19 @@ def _stimulate(masks: np.ndarray, onset_ms: np.ndarray, b: int, t: float, f: np.
 
 
 @compiled_exact
-def _derivatives_of_all(
+def _derivatives(
     which: int, u: np.ndarray, h: np.ndarray, p: np.ndarray, q: np.ndarray, index: np.ndarray, base: np.ndarray,
     moved: np.ndarray, aside: np.ndarray, dt: float, local: np.ndarray,
 ) -> None:  # fmt: skip
-    """``dt`` times ``_derivatives`` of all nodes into ``local (1 + H, 1 + H + parameters, N)``."""
+    """``dt`` times the derivatives of the rates ``base`` to u, the hidden variables and the log parameters.
+
+    By differences, into ``local (1 + H, 1 + H + parameters, N)``; ``moved`` and ``aside (1 + H, N)`` are scratch.
+    """
     size, n = base.shape
     up = dt / NUDGE
     for i in range(n):
         aside[0, i] = u[i] + NUDGE
-    _rates_of_all(which, aside[0], h, p, moved)
+    _rates(which, aside[0], h, p, moved)
     for j in range(size):
         for i in range(n):
             local[j, 0, i] = (moved[j, i] - base[j, i]) * up
@@ -250,7 +234,7 @@ def _derivatives_of_all(
     for m in range(size - 1):
         for i in range(n):
             aside[m, i] += NUDGE
-        _rates_of_all(which, u, aside, p, moved)
+        _rates(which, u, aside, p, moved)
         aside[m] = h[m]
         for j in range(size):
             for i in range(n):
@@ -258,7 +242,7 @@ def _derivatives_of_all(
     for m in range(len(index)):
         before = q[index[m]]
         q[index[m]] = before * (1 - NUDGE)  # downwards, so that a parameter at its upper bound has a derivative too
-        _rates_of_all(which, u, h, p, moved)
+        _rates(which, u, h, p, moved)
         q[index[m]] = before
         for j in range(size):
             for i in range(n):
@@ -292,32 +276,6 @@ def _push(local: np.ndarray, du: np.ndarray, dh: np.ndarray, kr: int, push: np.n
                     dh[j, i, k] += factor * before[m, k]
             for k in range(kr):
                 dh[j, i, k] += np.float32(local[1 + j, size + k, i])
-
-
-@compiled_exact
-def _derivatives(
-    which: int, u: float, h: np.ndarray, p: np.ndarray, q: np.ndarray, index: np.ndarray, base: np.ndarray,
-    moved: np.ndarray, local: np.ndarray,
-) -> None:  # fmt: skip
-    """Local derivatives of all rates to u, the hidden variables and the log parameters, by differences."""
-    size = len(base)
-    _rates(which, u + NUDGE, h, p, moved)
-    for j in range(size):
-        local[j, 0] = (moved[j] - base[j]) / NUDGE
-    for m in range(size - 1):
-        before = h[m]
-        h[m] = before + NUDGE
-        _rates(which, u, h, p, moved)
-        h[m] = before
-        for j in range(size):
-            local[j, 1 + m] = (moved[j] - base[j]) / NUDGE
-    for m in range(len(index)):
-        before = q[index[m]]
-        q[index[m]] = before * (1 - NUDGE)  # downwards, so that a parameter at its upper bound has a derivative too
-        _rates(which, u, h, p, moved)
-        q[index[m]] = before
-        for j in range(size):
-            local[j, size + m] = (base[j] - moved[j]) / NUDGE
 
 
 @compiled_exact

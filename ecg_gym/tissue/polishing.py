@@ -25,6 +25,7 @@ COLUMNS = 800  # tangents carried at once: models times parameters
 DAMPINGS = (0.1, 1.0, 10.0)  # times the present damping of a row
 LONGEST_STEP = 0.4  # of any log parameter at once
 START_DAMPING = 1e-2
+SETTLED = 1e-4  # share of the loss; two steps in a row that gain less end a stage
 
 
 def flatten(model: Model) -> Tensor:
@@ -98,16 +99,19 @@ def _duals(
 
 def levenberg_marquardt(
     model: Model, stimuli: Stimuli, target: Target, prior: tuple[Tensor, Tensor], steps: int, dt_ms: float,
-    share: float = 1.0,
+    share: float = 1.0, settled: float = SETTLED,
 ) -> tuple[Model, Tensor]:  # fmt: skip
-    """The improved model and its losses ``(S,)``; ``prior`` is mean and weight ``(K,)`` of a quadratic penalty."""
+    """The improved model and its losses ``(S,)``; ``prior`` is mean and weight ``(K,)`` of a quadratic penalty.
+
+    At most ``steps``; it ends when two steps in a row gain less than ``settled`` of the loss in every row.
+    """
     mean, weight = (x.double() for x in prior)
     low, high = bounds(model)
     flat = flatten(model).double()
     loss = _losses(model, flat, stimuli, target, mean, weight, dt_ms, share)
     damping = torch.full_like(loss, START_DAMPING)
     triple = torch.arange(len(flat)).repeat(len(DAMPINGS))
-    wide = target.rows(triple)
+    wide, idle = target.rows(triple), 0
     for _ in range(steps):
         r, j = jacobian(unflatten(model, flat.to(model.graph.dtype)), stimuli, target, dt_ms, share)
         j = j.nan_to_num(0.0, 0.0, 0.0)
@@ -123,7 +127,10 @@ def levenberg_marquardt(
         chosen = trials[which, torch.arange(len(flat))]
         flat = torch.where(better[:, None], chosen, flat)
         damping = torch.where(better, damping * torch.tensor(DAMPINGS).double()[which], damping * 30).clamp(1e-7, 1e5)
+        idle = idle + 1 if bool((best >= (1 - settled) * loss).all()) else 0
         loss = torch.where(better, best, loss)
+        if idle == 2:
+            break
     return unflatten(model, flat.to(model.graph.dtype)), loss
 
 

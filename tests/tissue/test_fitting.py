@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from ecg_gym.tissue import DataSet, Spec, fit, hearts, held_out_errors
+from ecg_gym.tissue import DataSet, Spec, fit, hearts, held_out_errors, polishing
 from ecg_gym.tissue.diagnostics import DIAGNOSTICS
 from ecg_gym.tissue.fitting import FitOptions, descend, protocol_stimuli
 from ecg_gym.tissue.model import Model
@@ -59,6 +61,27 @@ def test_a_row_that_is_not_finite_loses_its_gradient_and_not_the_batch(heart: Da
     assert not bool(torch.isfinite(best[1]))
     assert not torch.equal(model.parameters["reaction"][0], before)
     assert bool(torch.isfinite(model.parameters["reaction"]).all())
+
+
+def test_a_stage_ends_when_nothing_is_gained_any_more(heart: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [heart]
+    calls: list[int] = []
+    slopes = polishing.jacobian
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return slopes(*arguments)
+
+    monkeypatch.setattr(polishing, "jacobian", counted)
+    target, stimuli = Target.of(data, heart.train), protocol_stimuli(data, heart.train)
+    model = Model.nominal(Spec("ms", "iso"), heart.graph, 1)
+    prior = polishing.prior_of(model, 1e-3, 1e-5)
+    first, loss = polishing.levenberg_marquardt(model, stimuli, target, prior, 40, 0.5, 0.2)
+    assert 2 < len(calls) < 40
+    before = len(calls)
+    _, again = polishing.levenberg_marquardt(first, stimuli, target, prior, 40, 0.5, 0.2)
+    assert len(calls) - before < before
+    assert float(again[0]) == pytest.approx(float(loss[0]), rel=2e-3)
 
 
 def test_a_structure_with_networks_is_fitted_by_adam(heart: DataSet) -> None:

@@ -18,12 +18,12 @@ def test_compiled_rates_are_those_of_the_catalogue(name: str) -> None:
     values = np.zeros(len(kernel.NAMES))
     for parameter in row.parameters:
         values[kernel.NAMES.index(parameter.name)] = parameter.value
-    for u in (-0.2, 0.02, 0.4, 0.97):
-        hidden = 0.8 * np.array(row.rest) + 0.05
-        out = np.empty(1 + len(hidden))
-        kernel._rates(REACTIONS.index(name), u, hidden, values.view(kernel.RECORD), out)
-        du, others = row.rates(u, tuple(hidden), row.nominal)
-        np.testing.assert_allclose(out, [du, *others], rtol=1e-9, atol=1e-12)
+    u = np.array([-0.2, 0.02, 0.4, 0.97])
+    hidden = 0.8 * np.array(row.rest)[:, None] + np.array([0.05, 0.1, -0.02, 0.0])
+    out = np.empty((1 + len(hidden), len(u)))
+    kernel._rates(REACTIONS.index(name), u, hidden, values.view(kernel.RECORD), out)
+    du, others = row.rates(u, tuple(hidden), row.nominal)
+    np.testing.assert_allclose(out, [du, *others], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "diffusion"), [("ms", "spline"), ("ap", "edge_mlp"), ("bocf", "iso")])
