@@ -78,14 +78,39 @@ class Target:
         size = (self.mask.sum((0, 1)) * (u.shape[0] * u.shape[2])).sqrt()
         return gap.movedim(3, 0).reshape(s, -1) / size[:, None]
 
-    def slopes(self, du: Tensor) -> Tensor:
-        """``(S, R, K)`` derivatives of :meth:`residuals` of voltages or potentials, for ``du (T', N, B, K, S)``."""
+    def slopes(self, u: Tensor, du: Tensor) -> Tensor:
+        """``(S, R, K)`` derivatives of :meth:`residuals` at ``u (T', N, B, S)``, for ``du (T', N, B, K, S)``."""
         k, s = du.shape[3:]
+        if self.kind == "times":
+            return self._time_slopes(u, du)
         if self.kind == "electrodes":
             seen = torch.stack([torch.einsum("mn,tnbk->tmbk", self.mask[..., j], du[..., j]) for j in range(s)])
             return seen.reshape(s, -1, k) / (self.scale * (seen[0].numel() / k)).sqrt()[:, None, None]
         size = (self.mask.sum((0, 1)) * (du.shape[0] * du.shape[2])).sqrt()
         return (du * (self.mask / size)[:, :, None]).movedim(4, 0).reshape(s, -1, k)
+
+    def _time_slopes(self, u: Tensor, du: Tensor) -> Tensor:
+        """A crossing moves by what u gains there over how fast u goes through the threshold; the soft term with du."""
+        k, s = du.shape[3:]
+        gap, count = self._gaps(u)
+        when = crossings(u, self.sample_ms, len(self.values)) / self.sample_ms  # (beats, 2, N, B, S)
+        both = (gap != 0) & ~when.isnan()
+        place = when.nan_to_num(0.0)
+        after = place.long().clamp(max=len(u) - 1)
+        before, part = (after - 1).clamp(min=0), (place - after).clamp(0, 1)
+        n, b = (torch.arange(size).reshape(shape) for size, shape in zip(u.shape[1:3], ((-1, 1, 1), (-1, 1))))
+        row = torch.arange(s)
+        inside = (after > 0).to(u.dtype)  # u begins at 0, whatever the parameters
+        rise = u[after, n, b, row] - inside * u[before, n, b, row]
+        rise = torch.where(rise.abs() < 1e-6, torch.full_like(rise, 1e-6), rise)
+        own = du.movedim(3, 4)  # (T, N, B, S, K)
+        gain = ((1 - part) * inside)[..., None] * own[before, n, b, row] + part[..., None] * own[after, n, b, row]
+        bend = torch.where(gap.abs() < 3, 1.0, 3.0 / (6 * gap.abs() - 9).clamp(min=1e-6).sqrt())
+        factor = torch.where(both, -bend * self.sample_ms / (TIME_UNIT_MS * rise), 0.0) / count.sqrt()
+        active = torch.sigmoid(SOFT_SLOPE * (u - THRESHOLD))
+        steep = math.sqrt(SOFT_WEIGHT / (u.numel() / s)) * SOFT_SLOPE * active * (1 - active)
+        hard = (factor[..., None] * gain).movedim(4, 0).reshape(s, -1, k)
+        return torch.cat([hard, (steep[..., None, :] * du).movedim(4, 0).reshape(s, -1, k)], 1)
 
     def _voltage_errors(self, u: Tensor) -> Tensor:
         square = (u - self.values[: len(u)]) ** 2 * self.mask

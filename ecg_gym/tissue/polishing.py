@@ -72,14 +72,7 @@ def _tangents(
     every = round(target.sample_ms / dt_ms)
     with torch.no_grad():
         u, slope = tangents.simulate_with_tangents(part, stimuli.rows(rows), dt_ms, samples * every, every)
-        k = slope.shape[3]
-        if target.kind != "times":  # linear in u
-            return target.rows(rows).residuals(u), target.rows(rows).slopes(slope)
-        with forward_ad.dual_level():
-            owner = torch.arange(len(rows)).repeat(k)
-            dual = forward_ad.make_dual(u[..., owner], slope.flatten(3))
-            value, gradient = forward_ad.unpack_dual(target.rows(rows[owner]).residuals(dual))
-        return value[: len(rows)].clone(), gradient.reshape(k, len(rows), -1).permute(1, 2, 0).contiguous()
+        return target.rows(rows).residuals(u), target.rows(rows).slopes(u, slope)
 
 
 def _duals(

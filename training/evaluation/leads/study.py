@@ -19,7 +19,7 @@ import numpy as np
 from ecg_gym.executor import Executor, executor
 from ecg_gym.tissue import SPARSE_KINDS
 from training.evaluation import result
-from training.evaluation.leads.identification import BASELINES, EXPLAINED, HYBRIDS, OUTSIDE, TRUTHS, cases, run
+from training.evaluation.leads.identification import BASELINES, HYBRIDS, OUTSIDE, TRUTHS, cases, explained_error, run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,11 +146,14 @@ def _reduction(rows: Sequence[Row]) -> dict[str, Any]:
     """1 - the search's mean error over that of the better hybrid; baselines are the hybrids' and neural errors."""
     names = np.array([r["heart"] for r in rows])
     chosen = np.array([r["candidates"][choice(r)]["mae"] for r in rows])
-    errors = {name: np.array([r["candidates"][name]["mae"] for r in rows]) for name in (*HYBRIDS, "neural")}
+    errors = {name: np.array([r["candidates"][name]["mae"] for r in rows]) for name in HYBRIDS}
     value = result.estimate(
         lambda k: 1 - float(chosen[k].mean()) / min(float(errors[name][k].mean()) for name in HYBRIDS), names
     )
     baselines = {f"{name} (error)": result.estimate_mean(values, names) for name, values in errors.items()}
+    if some := [r for r in rows if "neural" in r["candidates"]]:
+        neural = np.array([r["candidates"]["neural"]["mae"] for r in some])
+        baselines["neural (error)"] = result.estimate_mean(neural, np.array([r["heart"] for r in some]))
     baselines["search (error)"] = result.estimate_mean(chosen, names)
     return result.metric(value, baselines=baselines, n=len(rows))
 
@@ -180,7 +183,7 @@ def _covered(scores: Mapping[str, float]) -> float:
 def beyond(outside: Sequence[Row], dense: Sequence[Row]) -> dict[str, Any]:
     """A truth that no candidate is: how often the misfit gives it away, and how well the nearest relative foretells.
 
-    Suspect is a heart whose best training error is above ``EXPLAINED`` times the variance of the noise; the baseline is
+    Suspect is a heart whose best training error is more than its noise explains (``explained_error``); the baseline is
     the share of hearts inside the catalogue of which the same is said.
     """
     names, inside = np.array([r["heart"] for r in outside]), np.array([r["heart"] for r in dense])
@@ -199,7 +202,7 @@ def beyond(outside: Sequence[Row], dense: Sequence[Row]) -> dict[str, Any]:
 def suspect(row: Row) -> float:
     """1.0 where no candidate explains the recordings of voltage up to their noise, else 0.0."""
     errors = [one["train"] for name, one in row["candidates"].items() if name not in BASELINES]
-    return float(min(errors) > EXPLAINED * row["noise"] ** 2)
+    return float(min(errors) > explained_error(row["noise"] ** 2, row["kind"]))
 
 
 def flat(row: Row) -> Row:

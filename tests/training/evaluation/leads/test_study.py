@@ -17,7 +17,16 @@ from ecg_gym.tissue.fitting import FitOptions
 from ecg_gym.tissue.objective import TIME_UNIT_MS
 from ecg_gym.tissue.synthetic import TIME_NOISE_MS
 from training.evaluation.leads import identification
-from training.evaluation.leads.identification import BASELINES, OUTSIDE, TRUTHS, Case, cases, noise_of, run
+from training.evaluation.leads.identification import (
+    BASELINES,
+    OUTSIDE,
+    TRUTHS,
+    Case,
+    cases,
+    explained_error,
+    noise_of,
+    run,
+)
 from training.evaluation.leads.study import choice, document, figure, size_of, study, summary, term_as_interrupt
 
 GOALS = {"identified_fraction", "identified_fraction_sparse", "mae_reduction_vs_hybrid", "coverage90_parameters"}
@@ -57,6 +66,22 @@ def test_one_wrong_of_ten_is_nine_tenths_and_baselines_are_never_named() -> None
 
 def test_the_reduction_is_against_the_better_hybrid() -> None:
     assert document(ROWS, {})["metrics"]["mae_reduction_vs_hybrid"]["value"] == pytest.approx(0.8)
+
+
+def test_the_neural_model_stands_beside_the_reduction_for_the_hearts_that_have_it() -> None:
+    rows = [heart(k, truth) for k in range(4) for truth in TRUTHS]
+    for row in rows[3:]:
+        del row["candidates"]["neural"]
+    rows[0]["candidates"]["neural"]["mae"] = 0.2
+    metric = document(rows, {})["metrics"]["mae_reduction_vs_hybrid"]
+    assert metric["n"] == 12
+    assert metric["baselines"]["neural (error)"] == pytest.approx(0.1)
+
+
+def test_noise_so_small_that_steps_of_the_simulation_hide_it_explains_more_than_its_own_size() -> None:
+    assert explained_error(0.02**2, "voltage") > 1.3 * 0.02**2
+    assert explained_error(0.1**2, "voltage") < 1.17 * 0.1**2
+    assert explained_error(0.02**2, "electrodes") == pytest.approx(1.15 * 0.02**2)
 
 
 def test_coverage_counts_scores_up_to_one_and_stands_beside_that_of_white_noise() -> None:
