@@ -22,7 +22,8 @@ from ecg_gym.checks import untouched_global_randomness
 ROWS = (4, 16, 64)  # envs side by side
 PLAIN = ("ECGIntervention-v0", "ECGInterventionOracle-v0")
 FAULTS_KEPT = 5  # of one walk
-STRIPS = 0.1  # share of walks whose readings are measured on strips; those with obs="waveform" draw them all
+STRIPS = 0.1  # share of walks whose readings are measured on strips
+FEATURES = 0.8  # share of walks that observe numbers; the others strips or latents, and draw them at every step
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _walk(number: int, name: str, seed: int, rows: int, steps: int) -> Walk:
     tiered = any(word in name for word in ("-Noisy", "-Missing", "-Delayed"))
     views = ["features", "waveform", *(["latent"] if "Oracle" not in name and not tiered else [])]
     arguments: dict[str, Any] = {
-        "obs": str(rng.choice(views)),
+        "obs": str(rng.choice(views, p=[FEATURES, *[(1 - FEATURES) / (len(views) - 1)] * (len(views) - 1)])),
         "actions": str(rng.choice(["discrete", "multidiscrete"])),
         "invalid_action": str(rng.choice(["noop", "terminate", "raise"])),
         "risk": str(rng.choice(["limits", "adverse", "max"], p=[0.6, 0.3, 0.1])),
@@ -139,7 +140,7 @@ def _take(walk: Walk, seed: int, row: dict[str, Any]) -> None:
             _refused(envs, row, rng)
         fresh = over if mode == AutoresetMode.NEXT_STEP else np.zeros(walk.rows, bool)
         obs, reward, terminated, truncated, info = envs.step(_actions(envs, rng, walk.masked))
-        _count(row, {"obs": obs, "reward": reward, "info": info, "strip": envs.unwrapped.episode.state.ecg})
+        _count(row, {"obs": obs, "reward": reward, "info": info})
         row["steps"] += int((~fresh).sum())
         over = terminated | truncated
         row["resets"] += int(fresh.sum())
@@ -148,6 +149,7 @@ def _take(walk: Walk, seed: int, row: dict[str, Any]) -> None:
         row["nonfinite"] += int((~np.asarray(info["finite"], bool)).sum())  # a strip that info hides behind 0
         _expect(envs.observation_space.contains(obs), "an observation is outside of its space")
         _expect(bool((reward <= 0).all()), f"a reward is above 0: {reward.max()}")
+    _count(row, {"strip": envs.unwrapped.episode.state.ecg})  # drawn for whoever looks, at the end
     envs.close()
 
 
