@@ -308,7 +308,7 @@ def losses(folder: str | Path) -> list[dict[str, float]]:
 
 def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
     """Every step that remains, on this process; all processes together when there are several."""
-    config, spent, began = state.config, state.elapsed, state.clock()
+    config, earlier, began = state.config, state.elapsed, state.clock()
     for batch in _batches(state, draw):
         if state.step >= config.steps:
             return
@@ -320,7 +320,7 @@ def _steps(state: TrainState, draw: Draw) -> Iterator[tuple[int, Logs]]:
                     f"lower learning_rate (now {config.learning_rate:g}) or look at the batch, then resume from the "
                     "last saved state"
                 )
-        state.elapsed = spent + state.clock() - began
+        state.elapsed = earlier + state.clock() - began
         due = 0 if config.seconds is None else int(config.steps * state.elapsed / config.seconds)
         state.step = min(max(state.step + 1, due), config.steps)
         yield state.step, logs
@@ -350,8 +350,8 @@ def _update(state: TrainState, batch: Batch) -> Logs:
     if math.isfinite(total) and math.isfinite(norm_found):
         state.optimizer.step()
         _average(state)
-    named = dict(zip(parts, scalars))
-    return {"loss": total, **named, "gradient_norm": norm_found, "learning_rate": learning_rate(config, step)}
+    logs = dict(zip(parts, scalars))
+    return {"loss": total, **logs, "gradient_norm": norm_found, "learning_rate": learning_rate(config, step)}
 
 
 def _random(seed: int, step: int, rank: int, what: int) -> np.random.Generator:
@@ -394,8 +394,8 @@ def _average(state: TrainState) -> None:
     decay = min(state.config.ema_decay, (1 + state.step) / (10 + state.step))
     for mean, value in zip(state.ema.parameters(), state.component.parameters()):
         mean.lerp_(value, 1 - decay)
-    for kept, buffer in zip(state.ema.buffers(), state.component.buffers()):
-        kept.copy_(buffer)
+    for average, buffer in zip(state.ema.buffers(), state.component.buffers()):
+        average.copy_(buffer)
 
 
 def _check_same_run(stored: dict[str, Any], config: LoopConfig, path: Path) -> None:

@@ -82,8 +82,8 @@ def write(folder: Path = checkpoint.ASSETS) -> list[Path]:
 
 def shipped(folder: Path = checkpoint.ASSETS) -> list[Path]:
     """The files of learned weights in a folder of assets, by name; a fitted tissue has no card."""
-    known = checkpoint.manifest()
-    return sorted(path for path in folder.glob("*.safetensors") if path.name in known or folder != checkpoint.ASSETS)
+    names = checkpoint.manifest()
+    return sorted(path for path in folder.glob("*.safetensors") if path.name in names or folder != checkpoint.ASSETS)
 
 
 def kinds() -> Mapping[str, Mapping[str, Any]]:
@@ -211,5 +211,5 @@ def _words() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for made in write():
-        print(made)
+    for page in write():
+        print(page)

@@ -25,13 +25,13 @@ def platt(
     if min(cases, len(labels) - cases) < FEWEST:
         return 1.0, 0.0, 0.0
     x = np.stack([logits, np.zeros(len(labels)) if margins is None else margins, np.ones(len(labels))])
-    counted = np.ones(len(labels)) if weights is None else weights
+    counts = np.ones(len(labels)) if weights is None else weights
     start, sign = np.array([1.0, 0.0, 0.0]), np.where(labels == 1, 1.0, -1.0)
 
     def cost(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
         right = sign * (coefficients @ x)
-        gradient = x @ (-counted * sign * expit(-right)) + PRIOR * (coefficients - start)
-        loss = counted @ np.logaddexp(0, -right) + PRIOR / 2 * np.sum((coefficients - start) ** 2)
+        gradient = x @ (-counts * sign * expit(-right)) + PRIOR * (coefficients - start)
+        loss = counts @ np.logaddexp(0, -right) + PRIOR / 2 * np.sum((coefficients - start) ** 2)
         return float(loss), gradient
 
     bounds = [(0.05, None), (0.0, None), (None, None)]

@@ -115,9 +115,9 @@ def preset_named(name: str, device: str | None = None) -> AllPreset:
     """The preset of that name, every network of it on ``device`` if one is given; ValueError for an unknown name."""
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'brief' takes ten minutes")
-    chosen = PRESETS[name]
+    config = PRESETS[name]
     device = device or ("cuda" if name == "gpu" else None)
-    return chosen if device is None else _timed(chosen, device=device)
+    return config if device is None else _timed(config, device=device)
 
 
 @dataclass
@@ -128,28 +128,28 @@ class Budget:
     minutes: float
     shares: Mapping[str, float]
     clock: Clock = time.monotonic
-    spent: dict[str, float] = field(default_factory=dict)  # [s] by stage, of this and earlier sessions
+    usage: dict[str, float] = field(default_factory=dict)  # [s] by stage, of this and earlier sessions
 
     def __post_init__(self) -> None:
         path = self.folder / CLOCK
         if path.is_file():
-            self.spent = json.loads(path.read_text(encoding="utf-8"))
+            self.usage = json.loads(path.read_text(encoding="utf-8"))
 
     def of(self, stage: str) -> float:
         """Seconds that a stage may take in all: its share of what the stages before it have left."""
         at = STAGES.index(stage)
-        before = sum(self.spent.get(name, 0.0) for name in STAGES[:at])
+        before = sum(self.usage.get(name, 0.0) for name in STAGES[:at])
         return max(1.0, (60 * self.minutes - before) * self.shares[stage] / sum(self.shares[s] for s in STAGES[at:]))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[], float]]:
         """Counts the time of a stage; what it yields says how much is left of its share [s], and keeps count."""
-        earlier, began, whole = self.spent.get(name, 0.0), self.clock(), self.of(name)
+        earlier, began, whole = self.usage.get(name, 0.0), self.clock(), self.of(name)
 
         def left() -> float:
-            self.spent[name] = earlier + self.clock() - began
-            write_json(self.folder / CLOCK, self.spent)
-            return max(0.0, whole - self.spent[name])
+            self.usage[name] = earlier + self.clock() - began
+            write_json(self.folder / CLOCK, self.usage)
+            return max(0.0, whole - self.usage[name])
 
         try:
             yield left
@@ -185,8 +185,8 @@ def run(
             continue
         with budget.stage(stage) as left:
             work[stage](left)
-        write_text(mark, f"{budget.spent[stage]:.0f} s\n")
-        SAY.print(f"{stage}: {budget.spent[stage]:.0f} s, {sum(budget.spent.values()) / 60:.1f} min so far")
+        write_text(mark, f"{budget.usage[stage]:.0f} s\n")
+        SAY.print(f"{stage}: {budget.usage[stage]:.0f} s, {sum(budget.usage.values()) / 60:.1f} min so far")
     check_sizes(list(weights.values()))
     return weights
 
@@ -222,9 +222,9 @@ def _seconds(preset: Any, seconds: float) -> Any:
 
 def _findings(preset: AllPreset, folder: Path, data: Path | None, seconds: float, show: bool) -> None:
     place = folder / "findings"
-    made = time.monotonic()
+    start = time.monotonic()
     train_findings.strips_for(preset.findings, data, place)
-    rest = seconds - (time.monotonic() - made)
+    rest = seconds - (time.monotonic() - start)
     shutil.copyfile(train_findings.run(_seconds(preset.findings, 0.9 * rest), data, place, show), folder / RISK)
 
 
@@ -243,15 +243,15 @@ def _trials(preset: AllPreset, folder: Path, left: Callable[[], float], workers:
     ]  # fmt: skip
     counts = {}
     for name, most, how, starts, until in parts:
-        made = 0
-        while made < most and (made < min(FEWEST_SHARDS, most) or left() > until):
-            batch = range(made, min(made + TOGETHER, most))
+        count = 0
+        while count < most and (count < min(FEWEST_SHARDS, most) or left() > until):
+            batch = range(count, min(count + TOGETHER, most))
             todo = [shard for shard in batch if not (folder / name / shard_name(shard)).is_file()]
             for _ in make_shards(folder / name, todo, how, starts, workers=hands):
                 left()
-            made = batch.stop
-        counts[name.rpartition("/")[2]] = made
-        train_denoiser.write_splits(folder / name, range(made), how)
+            count = batch.stop
+        counts[name.rpartition("/")[2]] = count
+        train_denoiser.write_splits(folder / name, range(count), how)
     write_json(folder / "shards.json", counts)
 
 
@@ -278,9 +278,9 @@ def _intervals(preset: AllPreset, folder: Path, trials: Path, seconds: float, sh
 
 
 def _drawing(preset: AllPreset, folder: Path, trials: Path, seconds: float, show: bool) -> None:
-    made, world = time.monotonic(), _world(preset, folder)
+    start, world = time.monotonic(), _world(preset, folder)
     train_denoiser.prepare(world, trials, folder / "world_model", folder / CODEC)
-    rest = seconds - (time.monotonic() - made)
+    rest = seconds - (time.monotonic() - start)
     world = _seconds(world, 0.85 * rest)
     real = folder / "codec" / REAL_STRIPS
     strips = real if real.is_file() else None
@@ -289,9 +289,9 @@ def _drawing(preset: AllPreset, folder: Path, trials: Path, seconds: float, show
 
 
 def _student(preset: AllPreset, folder: Path, trials: Path, seconds: float, show: bool) -> None:
-    chosen = replace(preset.student, shards=min(preset.student.shards, _world(preset, folder).denoiser_shards))
+    config = replace(preset.student, shards=min(preset.student.shards, _world(preset, folder).denoiser_shards))
     path = train_student.run(
-        _seconds(chosen, 0.6 * seconds), folder, trials, folder / "student", prepared=folder / "world_model", show=show
+        _seconds(config, 0.6 * seconds), folder, trials, folder / "student", prepared=folder / "world_model", show=show
     )
     shutil.copyfile(path, folder / STUDENT)
 
@@ -301,8 +301,8 @@ def _calibration(preset: AllPreset, folder: Path) -> None:
     from training.evaluation.world_model import calibration
 
     world, risk = WorldModel.load(folder), RiskModel.load(folder / RISK)
-    fitted = calibration.fit(world, VirtualPatient(), preset.calibrated_on, preset.samples, risk=risk)
-    fitted.save(beside(folder / WEIGHTS))
+    calibrator = calibration.fit(world, VirtualPatient(), preset.calibrated_on, preset.samples, risk=risk)
+    calibrator.save(beside(folder / WEIGHTS))
 
 
 def _evaluation(preset: AllPreset, folder: Path) -> None:

@@ -222,12 +222,12 @@ def widened(vae: VAE, channels: int, seed: int = 0) -> VAE:
     if channels == old:
         return vae
     result = VAE(replace(vae.config, latent_channels=channels))
-    new, given, rng = result.state_dict(), vae.state_dict(), torch.Generator().manual_seed(seed)
-    for name, value in given.items():
+    new, old_state, rng = result.state_dict(), vae.state_dict(), torch.Generator().manual_seed(seed)
+    for name, value in old_state.items():
         if new[name].shape == value.shape:
             new[name] = value.clone()
     for name in ("encoder.head.weight", "encoder.head.bias"):  # the means first, then the log-variances
-        head, row = torch.zeros_like(new[name]), given[name]
+        head, row = torch.zeros_like(new[name]), old_state[name]
         head[:old], head[channels : channels + old] = row[:old], row[old:]
         if name.endswith("weight"):
             head[old:channels] = 0.05 * torch.randn(head[old:channels].shape, generator=rng)
@@ -235,10 +235,10 @@ def widened(vae: VAE, channels: int, seed: int = 0) -> VAE:
             head[channels + old :] = -4.0
         new[name] = head
     stem = 0.02 * torch.randn(new["decoder.stem.weight"].shape, generator=rng)
-    stem[:, :old] = given["decoder.stem.weight"]
+    stem[:, :old] = old_state["decoder.stem.weight"]
     new["decoder.stem.weight"] = stem
     for name in ("latent_mean", "latent_std"):
-        new[name][:old] = given[name]
+        new[name][:old] = old_state[name]
     result.load_state_dict(new)
     return result.eval()
 

@@ -172,15 +172,15 @@ class WorldModelTrainer(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 30 at a random ``tau`` per row, plus the projection's own loss if there is one; and their parts."""
-        known, z0 = _known_of(batch), batch["after"]
+        inputs, z0 = _known_of(batch), batch["after"]
         schedule, row = self.forecaster.schedule, self.objective
         tau = torch.randint(1, schedule.n + 1, (len(z0),), generator=rng, device=z0.device)
         noise = torch.randn(z0.shape, generator=rng, device=z0.device)
         has_prior = batch["has_prior"]
-        anchor = self._anchor(known.prior, has_prior)
+        anchor = self._anchor(inputs.prior, has_prior)
         hidden = anchor if row.joint_projection else anchor.detach()
-        active = known.strength > 0
-        z0hat = self.forecaster.estimator(known, hidden * active[:, None, None])(
+        active = inputs.strength > 0
+        z0hat = self.forecaster.estimator(inputs, hidden * active[:, None, None])(
             add_noise(z0, noise, tau, schedule), tau
         )
         weight = prior_weight(tau, schedule, row.weighting).to(z0.device) * active
@@ -300,22 +300,22 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     """
     take = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int)
     forecaster = copy.deepcopy(forecaster).cpu()
-    known = known_of(forecaster, data, take)
-    before, z0 = known.before, torch.from_numpy(data.latent[data.after[take]].astype(np.float32))
+    inputs = known_of(forecaster, data, take)
+    before, z0 = inputs.before, torch.from_numpy(data.latent[data.after[take]].astype(np.float32))
     rng = torch.Generator().manual_seed(seed)
     schedule = forecaster.schedule
     tau = torch.randint(1, schedule.n + 1, (len(take),), generator=rng)
     noise = torch.randn(z0.shape, generator=rng)
-    z0hat = forecaster.estimator(known)(add_noise(z0, noise, tau, schedule), tau)
-    mean = forecaster.estimator(known)(noise, torch.full_like(tau, schedule.n))
-    has_prior = known.strength > 0
+    z0hat = forecaster.estimator(inputs)(add_noise(z0, noise, tau, schedule), tau)
+    mean = forecaster.estimator(inputs)(noise, torch.full_like(tau, schedule.n))
+    has_prior = inputs.strength > 0
     errors = {
         "estimate": z0hat - z0,
         "conditional_mean": mean - z0,
         "copy": before - z0,
         "zero": z0,
         "conditional_mean_where_prior": (mean - z0)[has_prior],
-        "anchor": (forecaster.anchor(known) - z0)[has_prior],
+        "anchor": (forecaster.anchor(inputs) - z0)[has_prior],
         "copy_where_prior": (before - z0)[has_prior],
     }
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
@@ -442,12 +442,12 @@ def _foretold_anew(
     assert old.prognosis is not None
     assert old.outlook is not None
     (learned, features), first = foretell(preset, trials, folder / "prognosis", show, (old.prognosis, old.outlook))
-    made = Forecaster(old.denoiser.config, old.features, learned.config, features)
-    made.denoiser.load_state_dict(old.denoiser.state_dict())
-    assert made.prognosis is not None
-    made.prognosis.load_state_dict(learned.state_dict())
+    forecaster = Forecaster(old.denoiser.config, old.features, learned.config, features)
+    forecaster.denoiser.load_state_dict(old.denoiser.state_dict())
+    assert forecaster.prognosis is not None
+    forecaster.prognosis.load_state_dict(learned.state_dict())
     origin = {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
-    _write(folder / WEIGHTS, made, codec, preset, {}, first, origin)
+    _write(folder / WEIGHTS, forecaster, codec, preset, {}, first, origin)
     return folder / WEIGHTS
 
 

@@ -78,9 +78,9 @@ class FindingsTrainer(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy averaged over the labels that are known; ``findings (B, 17)`` holds 1, 0 or -1 for unknown."""
         logits = self.network(batch["input"]).float()
-        known = (batch["findings"] >= 0).float()
+        is_labelled = (batch["findings"] >= 0).float()
         each = functional.binary_cross_entropy_with_logits(logits, batch["findings"].clamp(min=0), reduction="none")
-        return (each * known).sum() / known.sum().clamp(min=1), {}
+        return (each * is_labelled).sum() / is_labelled.sum().clamp(min=1), {}
 
 
 def draw_batch(rng: np.random.Generator, real: Labelled, virtual: Labelled, preset: RiskPreset) -> Batch:
@@ -134,8 +134,8 @@ def train(preset: RiskPreset, strips: Labelled, folder: Path, show: bool = True)
     yield from loop.report(steps, preset.loop, "risk", folder) if show else steps
     network: FindingsNet = state.ema.network.cpu().eval()  # type: ignore[assignment,union-attr]
     scored = Scored.of(network, strips)
-    for buffer, fitted in zip((network.slope, network.margin_weight, network.intercept), calibration(scored)):
-        buffer.copy_(torch.from_numpy(fitted))
+    for buffer, values in zip((network.slope, network.margin_weight, network.intercept), calibration(scored)):
+        buffer.copy_(torch.from_numpy(values))
     save(network, folder / PACKAGED, preset, strips, report(scored, strips))
 
 
@@ -169,9 +169,9 @@ class Scored:
         """The chosen rows."""
         return Scored(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
-    def probabilities(self, fitted: np.ndarray) -> np.ndarray:
-        """``(N, 17)`` under the calibration ``fitted (3, 17)``."""
-        slope, weight, intercept = fitted
+    def probabilities(self, parameters: np.ndarray) -> np.ndarray:
+        """``(N, 17)`` under the calibration ``parameters (3, 17)``."""
+        slope, weight, intercept = parameters
         weighed = slope * self.logits + weight * np.nan_to_num(self.margins) + intercept
         return expit(np.where(DEFINED & np.isfinite(self.margins), STEEPNESS * self.margins, weighed))
 
@@ -186,12 +186,12 @@ def calibration(scored: Scored, without: str | None = None) -> np.ndarray:
     weights = np.ones(len(real))
     if 0 < real.sum() < len(real):
         weights = np.where(real, len(real) / (2 * real.sum()), len(real) / (2 * (~real).sum()))
-    fitted = np.empty((3, len(FINDINGS)))
+    parameters = np.empty((3, len(FINDINGS)))
     for i in range(len(FINDINGS)):
-        known = usable.findings[:, i] >= 0
-        margin = None if DEFINED[i] else usable.margins[known, i]
-        fitted[:, i] = platt.platt(usable.logits[known, i], usable.findings[known, i], margin, weights[known])
-    return fitted
+        rows = usable.findings[:, i] >= 0
+        margin = None if DEFINED[i] else usable.margins[rows, i]
+        parameters[:, i] = platt.platt(usable.logits[rows, i], usable.findings[rows, i], margin, weights[rows])
+    return parameters
 
 
 def report(scored: Scored, strips: Labelled) -> dict[str, dict[str, dict[str, float]]]:
@@ -209,9 +209,9 @@ def report(scored: Scored, strips: Labelled) -> dict[str, dict[str, dict[str, fl
         train_set = strips.of("train", real=site != findings_data.VIRTUAL)
         result[site] = {}
         for i, name in enumerate(FINDINGS):
-            known, seen = test.findings[:, i] >= 0, train_set.findings[:, i]
-            prevalence = float((seen == 1).sum() / max(1, (seen >= 0).sum()))
-            result[site][name] = platt.scores(probabilities[known, i], test.findings[known, i], prevalence)
+            is_labelled, labels = test.findings[:, i] >= 0, train_set.findings[:, i]
+            prevalence = float((labels == 1).sum() / max(1, (labels >= 0).sum()))
+            result[site][name] = platt.scores(probabilities[is_labelled, i], test.findings[is_labelled, i], prevalence)
     return result
 
 
@@ -244,11 +244,11 @@ def report_table(document: Mapping[str, Mapping[str, Mapping[str, float]]]) -> T
 def save(network: FindingsNet, path: Path, preset: RiskPreset, strips: Labelled, document: Mapping[str, Any]) -> str:
     """Write the network with everything needed to know where it came from; returns the SHA-256."""
     sites = sorted(set(strips.site))
-    counted = {site: strips.where(strips.site == site).split for site in sites}
+    splits = {site: strips.where(strips.site == site).split for site in sites}
     sources = [
         {
             "source": findings_data.SOURCES.get(site, f"{site}: {findings_data.CHALLENGE_SOURCE}"),
-            "strips": {split: int((counted[site] == split).sum()) for split in np.unique(counted[site])},
+            "strips": {split: int((splits[site] == split).sum()) for split in np.unique(splits[site])},
         }
         for site in sites
     ]
@@ -271,12 +271,12 @@ def strips_for(preset: RiskPreset, data: Path | None, folder: Path) -> Labelled:
     if not path.is_file():
         parts = [findings_data.virtual(preset.virtual_strips, preset.loop.seed, preset.rare)]
         if data is not None:
-            known = {
+            readers = {
                 "ptbxl_100hz/labels.csv": findings_data.ptbxl,
                 "ludb/ludb.csv": findings_data.ludb,
                 "challenge_2020_2021/records": findings_data.challenge,
             }
-            parts += [read(data / Path(name).parts[0]) for name, read in known.items() if (data / name).exists()]
+            parts += [read(data / Path(name).parts[0]) for name, read in readers.items() if (data / name).exists()]
         findings_data.save(findings_data.concatenate(parts), path)
     return findings_data.load(path)
 

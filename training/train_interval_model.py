@@ -88,11 +88,11 @@ def pairs_of(trials: Trials, farthest: int = 4) -> Pairs:
     A death counts from the strip right before it only.
     """
     before, after = trials.pairs(farthest)
-    measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
-    usable = trials.alive[before] & measured[before] & (measured[after] | ~trials.alive[after])
+    measurable = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
+    usable = trials.alive[before] & measurable[before] & (measurable[after] | ~trials.alive[after])
     usable &= trials.alive[after] | (after == before + 1)
     baseline = trials.first()[before]
-    usable &= measured[baseline]
+    usable &= measurable[baseline]
     return Pairs(before[usable], after[usable], baseline[usable])
 
 
@@ -188,14 +188,14 @@ def new_prognosis(
 
 
 def continued(
-    old: IntervalModel, known: FeatureScale, features: FeatureScale, preset: IntervalModelPreset
+    old: IntervalModel, old_features: FeatureScale, features: FeatureScale, preset: IntervalModelPreset
 ) -> tuple[IntervalModel, FeatureScale]:
     """A prognosis with the features of a new table that answers as ``old`` does; its size is that of ``old``."""
-    place = {name: i for i, name in enumerate(known.names)}
+    place = {name: i for i, name in enumerate(old_features.names)}
     offset, scale = features.offset.copy(), features.scale.copy()
     for i, name in enumerate(features.names):
         if name in place:
-            offset[i], scale[i] = known.offset[place[name]], known.scale[place[name]]
+            offset[i], scale[i] = old_features.offset[place[name]], old_features.scale[place[name]]
     merged = FeatureScale(features.names, offset, scale)
     config = replace(
         old.config,
@@ -204,12 +204,12 @@ def continued(
         findings=old.config.findings or preset.findings,
         pressure=True,
     )
-    new, given = IntervalModel(config), old.state_dict()
+    new, old_state = IntervalModel(config), old.state_dict()
     column = torch.zeros(config.width, len(features.names))
     for i, name in enumerate(features.names):
         if name in place:
-            column[:, i] = given["enter.weight"][:, place[name]]
-    new.load_state_dict({**new.state_dict(), **given, "enter.weight": column})
+            column[:, i] = old_state["enter.weight"][:, place[name]]
+    new.load_state_dict({**new.state_dict(), **old_state, "enter.weight": column})
     return new, merged
 
 
@@ -218,11 +218,11 @@ def draw_batch(
     preset: IntervalModelPreset, own: float = 0.0, hiding: bool = True,
 ) -> Batch:  # fmt: skip
     """A batch of pairs, something hidden here and there, some seen after a draw of the model's own."""
-    chosen = pairs[rng.integers(len(pairs), size=preset.batch)]
-    before, memory = look(trials, chosen.before), memories(trials)[chosen.before]
-    rolled = np.flatnonzero((rng.random(len(chosen)) < own) & (chosen.before > chosen.baseline))
+    rows = pairs[rng.integers(len(pairs), size=preset.batch)]
+    before, memory = look(trials, rows.before), memories(trials)[rows.before]
+    rolled = np.flatnonzero((rng.random(len(rows)) < own) & (rows.before > rows.baseline))
     if len(rolled):
-        step = Pairs(chosen.before[rolled] - 1, chosen.before[rolled], chosen.baseline[rolled])
+        step = Pairs(rows.before[rolled] - 1, rows.before[rolled], rows.baseline[rolled])
         forecast = _draw(rng, trials, step, prognosis, features)
         observed, findings, memory = before.observed.copy(), before.findings.copy(), memory.copy()
         observed[rolled], findings[rolled], cuff = forecast.observed, forecast.findings, before.cuff.copy()
@@ -231,10 +231,10 @@ def draw_batch(
         memory[rolled] = remembered(
             memories(trials)[step.before], look(trials, step.baseline), look(trials, step.before), before[rolled]
         )
-    raw = raw_of(trials, chosen, before, memory)
+    raw = raw_of(trials, rows, before, memory)
     if hiding:
         _hide(rng, raw, preset.objective)
-    return _batch(raw, trials, chosen, features)
+    return _batch(raw, trials, rows, features)
 
 
 def _draw(

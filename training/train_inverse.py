@@ -198,13 +198,13 @@ def report(network: InverseNet, learned: Pairs, test: Pairs) -> dict[str, Any]:
     }
     drug = test.label > 0
     result: dict[str, Any] = {"chance": 1 / len(FORMULARY.names)}
-    for name, chosen in (("all doses", drug), ("held out", drug & test.held_out)):
+    for name, mask in (("all doses", drug), ("held out", drug & test.held_out)):
         rows = {
-            who: {f"top {k}": top_share(scores[chosen], test.label[chosen] - 1, k) for k in TOP}
-            | {"class": class_share(scores[chosen], test.label[chosen] - 1)}
+            who: {f"top {k}": top_share(scores[mask], test.label[mask] - 1, k) for k in TOP}
+            | {"class": class_share(scores[mask], test.label[mask] - 1)}
             for who, scores in ranked.items()
         }
-        result[name] = {"pairs": int(chosen.sum()), **rows}
+        result[name] = {"pairs": int(mask.sum()), **rows}
     return result
 
 

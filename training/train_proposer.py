@@ -113,12 +113,12 @@ def _make_shard(folder: Path, preset: ProposerPreset, shard: int) -> Path:
         if not state.alive[0]:
             continue
         few = rng.permutation(len(menu))[: preset.items or len(menu)]
-        made = plan(world, state, [menu[i] for i in few], risk, k=preset.futures, seed=int(rng.integers(2**31)))
+        ranking = plan(world, state, [menu[i] for i in few], risk, k=preset.futures, seed=int(rng.integers(2**31)))
         scores = np.full(len(menu), np.nan)
-        for row in made.candidates:
+        for row in ranking.candidates:
             if row.treatment != WATCH:
                 scores[place[row.treatment]] = row.score
-        watching = next(row.score for row in made.candidates if row.treatment == WATCH)
+        watching = next(row.score for row in ranking.candidates if row.treatment == WATCH)
         rows.append((state.ecg[0].astype(np.float16), raw_card(state)[0], scores, watching))
     path = path_of(folder, shard)
     write_npz(path, {name: np.array(part) for name, part in zip(COLUMNS, zip(*rows))})
@@ -180,12 +180,12 @@ def train(
     scale = FeatureScale.fit(CARD, rankings["train"].card)
     network.offset.copy_(torch.from_numpy(scale.offset))
     network.scale.copy_(torch.from_numpy(scale.scale))
-    target, known = target_of(rankings["train"].scores, preset.temperature)
+    target, finite = target_of(rankings["train"].scores, preset.temperature)
     tensors = {
         "latent": torch.from_numpy(latents["train"]),
         "card": torch.from_numpy(network.scaled(rankings["train"].card)),
         "target": torch.from_numpy(target.astype(np.float32)),
-        "known": torch.from_numpy(known.astype(np.float32)),
+        "known": torch.from_numpy(finite.astype(np.float32)),
     }
 
     state = run_record.resume(ProposerTrainer(network), preset.loop, folder)
@@ -221,13 +221,13 @@ def first_k(order: np.ndarray, scores: np.ndarray, k: int) -> dict[str, float | 
 
     Only items that the oracle has scored take part; lower is better in both arrays.
     """
-    known = np.isfinite(scores)
-    some = known.any(axis=1)
+    has_score = np.isfinite(scores)
+    some = has_score.any(axis=1)
     if not some.any():
         return {"recall": None, "regret": None}
     finite = np.nan_to_num(order, posinf=LAST)  # an item that training never met comes last of what is known
-    places = np.argsort(np.where(known, finite, np.inf)[some], axis=1, kind="stable")[:, :k]
-    filled = np.where(known, scores, np.inf)[some]
+    places = np.argsort(np.where(has_score, finite, np.inf)[some], axis=1, kind="stable")[:, :k]
+    filled = np.where(has_score, scores, np.inf)[some]
     best, reached = filled.min(axis=1), np.take_along_axis(filled, places, axis=1).min(axis=1)
     return {"recall": float((reached <= best).mean()), "regret": float((reached - best).mean())}
 

@@ -119,15 +119,15 @@ def tune_interval_model(
     train, validation = read_side(trials, "train"), read_side(trials, "validation")
     pairs, weights = real_pairs(*train)
     learned = resample(pairs, weights, np.random.default_rng(preset.interval_model.loop.seed))
-    held, held_weights = real_pairs(*validation)
+    validation_pairs, held_weights = real_pairs(*validation)
     return fit_interval_model(
-        forecaster, (train[0], learned), (validation[0], held, held_weights), folder, preset, show
+        forecaster, (train[0], learned), (validation[0], validation_pairs, held_weights), folder, preset, show
     )
 
 
 def fit_interval_model(
-    forecaster: Forecaster, learned: tuple[Trials, Pairs], held: tuple[Trials, Pairs, np.ndarray], folder: Path | None,
-    preset: RealPreset, show: bool = True,
+    forecaster: Forecaster, learned: tuple[Trials, Pairs], validation: tuple[Trials, Pairs, np.ndarray],
+    folder: Path | None, preset: RealPreset, show: bool = True,
 ) -> tuple[IntervalModel, Scores]:  # fmt: skip
     """As :func:`tune_interval_model`, from pairs in memory; nothing is written without a ``folder``."""
     if forecaster.prognosis is None or forecaster.outlook is None:
@@ -141,12 +141,13 @@ def fit_interval_model(
     def draw(rng: np.random.Generator) -> loop.Batch:
         return train_interval_model.draw_batch(rng, *learned, averaged, features, settings)
 
-    best = BestSoFar(folder, "interval_model", forecaster.prognosis, likelihood(forecaster.prognosis, features, *held))
+    score = likelihood(forecaster.prognosis, features, *validation)
+    best = BestSoFar(folder, "interval_model", forecaster.prognosis, score)
     every = max(1, settings.loop.steps // preset.looks)
     steps = loop.train(state, draw, folder)
     for step, _ in loop.report(steps, settings.loop, "interval model", folder) if show else steps:
         if step % every == 0 or step == settings.loop.steps:
-            best.look(step, averaged, likelihood(averaged, features, *held))
+            best.look(step, averaged, likelihood(averaged, features, *validation))
     return best.model.requires_grad_(False).eval(), best.scores
 
 
@@ -186,8 +187,8 @@ def drawings(trials: Path, side: str, vae: Codec, codec: Path, folder: Path) -> 
     cache = folder / f"drawings_{checkpoint.sha256(codec)[:12]}"
     data = drawings_of(shard_paths(trials, side), vae, cache, folder / "epk")
     weights = row_weights(*read_side(trials, side))[data.after]
-    chosen = resample(Pairs(data.before, data.after, data.place), weights, np.random.default_rng(0))
-    return replace(data, before=chosen.before, after=chosen.after, place=chosen.baseline)
+    rows = resample(Pairs(data.before, data.after, data.place), weights, np.random.default_rng(0))
+    return replace(data, before=rows.before, after=rows.after, place=rows.baseline)
 
 
 def sources(manifest: Written) -> list[dict[str, Any]]:

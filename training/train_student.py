@@ -98,12 +98,12 @@ class StudentTrainer(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance of the student's targets to those that lead onto the teacher's path, mean over elements."""
         preset, schedule = self.preset, self.forecaster.schedule
-        known, path = known_of(batch), batch["path"].float()  # (B, points, C, 128)
+        inputs, path = known_of(batch), batch["path"].float()  # (B, points, C, 128)
         walks = list(preset.strides)
         chances = torch.tensor([preset.share[steps] for steps in walks], device=path.device)
         steps = walks[int(torch.multinomial(chances, 1, generator=rng))]
         taus, begins = self.taus[steps], preset.strides[steps]
-        estimate = self.forecaster.estimator(known)
+        estimate = self.forecaster.estimator(inputs)
 
         rows = torch.arange(len(path), device=path.device)
         stride = torch.randint(steps, (len(path),), generator=rng, device=path.device)
@@ -111,7 +111,7 @@ class StudentTrainer(nn.Module):
         here, there = path[rows, points[stride]], path[rows, points[stride + 1]]
         n_own = round(preset.own * len(path))
         if n_own and steps > 1:
-            reached = self._reached(known[slice(0, n_own)], path[:n_own, 0], taus)
+            reached = self._reached(inputs[slice(0, n_own)], path[:n_own, 0], taus)
             here = torch.cat([reached[rows[:n_own], stride[:n_own]], here[n_own:]])
 
         level = torch.tensor(taus, device=path.device)
@@ -121,9 +121,9 @@ class StudentTrainer(nn.Module):
         return error.mean(), parts
 
     @torch.no_grad()
-    def _reached(self, known: Known, noise: Tensor, taus: tuple[int, ...]) -> Tensor:
+    def _reached(self, inputs: Known, noise: Tensor, taus: tuple[int, ...]) -> Tensor:
         """Where the student's own strides begin, ``(B, steps, C, 128)``."""
-        estimate = self.forecaster.estimator(known)
+        estimate = self.forecaster.estimator(inputs)
         walk = list(denoise(estimate, noise, self.forecaster.schedule, list(taus[:-1])))
         return torch.stack([noise, *walk], dim=1)
 
@@ -149,22 +149,22 @@ def make_paths(
         path = folder / f"paths_{number:05d}.npz"
         if not path.exists():
             rng = np.random.default_rng([preset.loop.seed, number])
-            known = source(rng, preset.per_file)
-            noise = torch.from_numpy(rng.standard_normal((len(known), *known.latent_shape), dtype=np.float32))
-            _write(path, known, walk(teacher.to(device), known, noise, levels, preset.loop.bf16, device))
+            inputs = source(rng, preset.per_file)
+            noise = torch.from_numpy(rng.standard_normal((len(inputs), *inputs.latent_shape), dtype=np.float32))
+            _write(path, inputs, walk(teacher.to(device), inputs, noise, levels, preset.loop.bf16, device))
         yield path
 
 
 @torch.inference_mode()
 def walk(
-    teacher: Forecaster, known: Known, noise: Tensor, levels: list[int], bf16: bool, device: str = "cpu",
+    teacher: Forecaster, inputs: Known, noise: Tensor, levels: list[int], bf16: bool, device: str = "cpu",
     chunk: int = 64,
 ) -> np.ndarray:  # fmt: skip
     """The teacher's paths ``(B, len(levels), C, 128)`` float16 from ``noise`` to a sample, by DPM-Solver++(2M)."""
     parts = []
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
-        row = known_of({f"known.{name}": value.to(device) for name, value in tensors_of(known[rows]).items()})
+        row = known_of({f"known.{name}": value.to(device) for name, value in tensors_of(inputs[rows]).items()})
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             begin = noise[rows].to(device)
             points = [begin, *denoise(teacher.estimator(row), begin, teacher.schedule, levels, order="2m")]
@@ -176,7 +176,7 @@ def walk(
 class Paths:
     """Stored paths of the teacher."""
 
-    known: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
     path: np.ndarray  # (N, points, C, 128) float16
 
     def __len__(self) -> int:
@@ -185,7 +185,7 @@ class Paths:
     def draw(self, rng: np.random.Generator, n: int) -> Batch:
         """``n`` random paths as a batch for the loop."""
         rows = rng.integers(len(self), size=n)
-        columns = {**{f"known.{name}": column for name, column in self.known.items()}, "path": self.path}
+        columns = {**{f"known.{name}": column for name, column in self.inputs.items()}, "path": self.path}
         return {name: torch.from_numpy(column[rows]) for name, column in columns.items()}
 
 
@@ -196,8 +196,8 @@ def read_paths(files: list[Path]) -> Paths:
         with np.load(path, allow_pickle=False) as file:
             parts.append({name: file[name] for name in file.files})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    known = {name.removeprefix("known."): column for name, column in joined.items() if name != "path"}
-    return Paths(known, joined["path"])
+    inputs = {name.removeprefix("known."): column for name, column in joined.items() if name != "path"}
+    return Paths(inputs, joined["path"])
 
 
 def train(
@@ -220,13 +220,13 @@ def endpoint_error(student: Forecaster, taus: Mapping[int, Sequence[int]], teach
     ``teacher_<steps>`` is the teacher's own sampler with as many network calls, which the student must beat.
     """
     rows = torch.from_numpy(paths.path[:, [0, -1]]).float()
-    known = known_of({f"known.{name}": torch.from_numpy(column) for name, column in paths.known.items()})
+    inputs = known_of({f"known.{name}": torch.from_numpy(column) for name, column in paths.inputs.items()})
     noise, end, schedule = rows[:, 0], rows[:, 1], teacher.schedule
     errors: Logs = {}
     for steps, levels in taus.items():
         samples = {
-            "student": sample(student.estimator(known), noise, schedule, "student", taus=list(levels)),
-            "teacher": sample(teacher.estimator(known), noise, schedule, "dpm++", steps),
+            "student": sample(student.estimator(inputs), noise, schedule, "student", taus=list(levels)),
+            "teacher": sample(teacher.estimator(inputs), noise, schedule, "dpm++", steps),
         }
         errors |= {f"{who}_{steps}": float((latent - end).square().mean()) for who, latent in samples.items()}
     return errors
@@ -302,9 +302,9 @@ def known_of(batch: Batch) -> Known:
     return Known(**{name.removeprefix("known."): value for name, value in batch.items() if name.startswith("known.")})
 
 
-def tensors_of(known: Known) -> dict[str, Tensor]:
+def tensors_of(inputs: Known) -> dict[str, Tensor]:
     """The columns of what is known, by name; those that are absent are left out."""
-    columns = {f.name: getattr(known, f.name) for f in fields(known)}
+    columns = {f.name: getattr(inputs, f.name) for f in fields(inputs)}
     return {name: value for name, value in columns.items() if isinstance(value, Tensor)}
 
 
@@ -349,6 +349,6 @@ def _codec_of(teacher: Path | None) -> Path:
     return beside if beside.is_file() else packaged
 
 
-def _write(path: Path, known: Known, points: np.ndarray) -> None:
-    columns = {f"known.{name}": value.numpy() for name, value in tensors_of(known).items()}
+def _write(path: Path, inputs: Known, points: np.ndarray) -> None:
+    columns = {f"known.{name}": value.numpy() for name, value in tensors_of(inputs).items()}
     write_npz(path, {"path": points, **columns})

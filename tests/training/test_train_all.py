@@ -38,11 +38,11 @@ def test_time_is_counted_over_sessions(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         killed()
     again = Budget(tmp_path, 10, PRESETS["brief"].shares, clock)
-    assert again.spent == {"trials": 30}
+    assert again.usage == {"trials": 30}
     with again.stage("trials") as left:
         clock.now += 10
         left()
-    assert again.spent["trials"] == 40
+    assert again.usage["trials"] == 40
 
 
 def test_a_late_stage_takes_from_those_behind_it_not_from_the_whole(tmp_path):

@@ -187,7 +187,7 @@ def test_paths_are_made_once_and_a_file_does_not_depend_on_the_others(tmp_path):
     assert stored.path.shape == (16, len(time_grid(SCHEDULE, PRESET.teacher_steps)), 4, 128)
     end = moved(
         torch.from_numpy(stored.path[:, 0]).float(), torch.full((16,), 1000), torch.zeros(16, dtype=torch.long),
-        torch.from_numpy(stored.known["mean"]),
+        torch.from_numpy(stored.inputs["mean"]),
     )  # fmt: skip
     assert np.abs(stored.path[:, -1] - end.numpy()).mean() < 0.05  # 16 steps of DPM-Solver++ against the exact path
 

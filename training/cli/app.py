@@ -105,8 +105,8 @@ def plan(
         str | None, typer.Option(help="Clinical situation that lends conditions, doses and drugs.")
     ] = None,
     patient: Annotated[str | None, typer.Option(help="age=71,sex=F,K=3.1,conditions=... or a YAML/JSON file.")] = None,
-    given: Annotated[
-        list[str] | None, typer.Option(help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
+    doses: Annotated[
+        list[str] | None, typer.Option("--given", help="Taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
     ] = None,
     drugs: Annotated[
         str | None, typer.Option(help="Candidates by name, comma separated; default what has an indication.")
@@ -149,7 +149,7 @@ def plan(
             record,
             scenario=scenario,
             patient_words=patient,
-            given_words=given or (),
+            given_words=doses or (),
             drugs_words=drugs,
             model_path=model,
             world_name=world,

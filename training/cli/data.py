@@ -107,14 +107,14 @@ def episodes(
     from ecg_gym.real_trials.mimic_tables import Hospital, load_rule
 
     with entrance():
-        chosen = load_rule(rule)
-        rows, attrition = find_episodes(Hospital(mimic, ecg), chosen)
+        rule_table = load_rule(rule)
+        rows, attrition = find_episodes(Hospital(mimic, ecg), rule_table)
         if not rows:
             raise ValueError(f"no episode is left ({attrition}); expected some; widen the windows with --rule")
-        write_episodes(rows, chosen, ecg, out)
+        write_episodes(rows, rule_table, ecg, out)
     lines = [f"{number:>10,}  {step}" for step, number in attrition.items()]
-    lines += [f"pairs    {out}", *(f"note     {notice}" for notice in chosen["notices"])]
-    _print({"file": str(out), "attrition": attrition, "notices": chosen["notices"]}, as_json, "\n".join(lines))
+    lines += [f"pairs    {out}", *(f"note     {notice}" for notice in rule_table["notices"])]
+    _print({"file": str(out), "attrition": attrition, "notices": rule_table["notices"]}, as_json, "\n".join(lines))
 
 
 @app.command()
@@ -136,11 +136,11 @@ def patients(
 
     with entrance(), counting("scenarios", len(load_scenarios())) as advance:
         if secret_file is not None:
-            made = private_twin(secret_file.read_bytes(), name, n)
+            patient_set = private_twin(secret_file.read_bytes(), name, n)
         else:
-            made = make_patients(name, n=n or PATIENTS, progress=lambda scenario: advance())
-        made.save(out)
-    SAY.print(f"patients {out}: {made.name}, sha256 {made.sha256}")
+            patient_set = make_patients(name, n=n or PATIENTS, progress=lambda scenario: advance())
+        patient_set.save(out)
+    SAY.print(f"patients {out}: {patient_set.name}, sha256 {patient_set.sha256}")
 
 
 @app.command()
@@ -174,7 +174,7 @@ def _gather(
     from ecg_gym.real_trials.profiles import by_hash, select
     from ecg_gym.real_trials.trajectories import count_pairs
 
-    chosen, trajectories = profile_named(profile), []
+    settings, trajectories = profile_named(profile), []
     left_out: Counter[str] = Counter()
     about: dict[str, Any] = {"profile": profile, "sources": [], "remarks": [], "notices": []}
     sides: dict[str, str] = {}
@@ -186,7 +186,7 @@ def _gather(
             about["sources"].append({"source": Path(name).name, "licence": LICENCE["pairs"]})
             about["notices"] += _notices(Path(name))
         else:
-            table = select(chosen, _table(name, data, protocols, alone=len(names) == 1))
+            table = select(settings, _table(name, data, protocols, alone=len(names) == 1))
             own, unconditioned = trajectories_of(table)
             left_out += unconditioned
             about["sources"].append(
@@ -194,7 +194,7 @@ def _gather(
                  "ecgs": len(table), "citation": releases()[name]["source"]}
             )  # fmt: skip
         trajectories += own
-    trial_sides, about["remarks"] = sides_of(chosen, trajectories)
+    trial_sides, about["remarks"] = sides_of(settings, trajectories)
     about["pairs"] = dict(count_pairs(trajectories))
     return trajectories, sides | trial_sides, about, left_out
 

@@ -33,8 +33,8 @@ def make(folder: Path = ASSETS) -> Path:
     signal, _ = synthesise(heart, rng=rng, rate_hz=RATE_HZ)
     path = folder / "default_patient"
     write_record(path, ECG(signal, RATE_HZ), ["virtual patient made by ecg-gym, Apache-2.0"], WHO)
-    known = {name: value for name, value in asdict(WHO).items() if value is not None and name not in _SETS}
-    path.with_suffix(".yaml").write_text(yaml.safe_dump(known, sort_keys=False), encoding="utf-8")
+    facts = {name: value for name, value in asdict(WHO).items() if value is not None and name not in _SETS}
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(facts, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -66,8 +66,8 @@ class SavedEpisode:
     @property
     def code(self) -> tuple[str, ...]:
         """Settings that name code: to make such an env again is to run it."""
-        named = [str(self.env["kwargs"].get(name, "")) for name in ("world", "risk")]
-        return tuple(name for name in named if ":" in name)
+        sources = [str(self.env["kwargs"].get(name, "")) for name in ("world", "risk")]
+        return tuple(name for name in sources if ":" in name)
 
     @property
     def total(self) -> float:

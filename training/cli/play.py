@@ -179,13 +179,13 @@ def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
         "from its own state (intervals: at the end, 5-95 %)"
     ]
     for row in sorted(ranked.candidates, key=lambda c: c.treatment == WATCH):
-        moved = []
+        changes = []
         for name, short, _ in SHOWN:
             change = row.changes.get(name)
             if change is not None and change.measured:
-                moved.append(f"{short} {change.mean:+.0f} ({change.low:+.0f} to {change.high:+.0f})")
+                changes.append(f"{short} {change.mean:+.0f} ({change.low:+.0f} to {change.high:+.0f})")
         lethal = f"  lethal in {row.n_lethal}" if row.n_lethal else ""
-        lines.append(f"  {row.treatment!s:32s} risk {row.mean:.3f} ± {row.sd:.3f}  {'  '.join(moved)}{lethal}")
+        lines.append(f"  {row.treatment!s:32s} risk {row.mean:.3f} ± {row.sd:.3f}  {'  '.join(changes)}{lethal}")
     other = next((c for c in ranked.candidates if c.tie == ranked.best.tie and c is not ranked.best), None)
     record = "cannot be told apart" if other is not None else f"better: {ranked.best.treatment}"
     return [*lines, f"  {record}" if treatment else "  watching is all there is to compare"]

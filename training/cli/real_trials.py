@@ -74,10 +74,10 @@ def leave_one_out(
     from training.train_real_trials import preset_named
 
     with entrance():
-        chosen, world = preset_named(preset), WorldModel.load(model)
+        tuning, world = preset_named(preset), WorldModel.load(model)
         people = len({trial.subject for trial in read_manifest(trials).trials})
         with counting("people", min(people, subjects or people)) as advance:
-            document = module.study(world, trials, chosen, samples or 8, subjects, advance)
+            document = module.study(world, trials, tuning, samples or 8, subjects, advance)
     finish(document, out, as_json, module.figure, module.summary(document))
 
 

@@ -19,7 +19,7 @@ from training.cli.play import make
 from training.evaluation.benchmark.html import evaluation_page, is_result
 
 Progress = Callable[[int, int], None]
-NAMES = {"steps": "hours"}  # options that are called otherwise than the fields of Asked
+NAMES = {"steps": "hours", "doses": "given"}  # options that are called otherwise than the fields of Asked
 PLAYED = (("played", "What was played"),)
 PEEK = (
     "The plan starts from the state of the env's own world, which is more than what was seen: its strip below is the "
@@ -39,7 +39,7 @@ class Asked:
     at: int = 0  # step of a saved episode to plan at
     scenario: str | None = None
     patient: str | None = None
-    given: Sequence[str] = ()
+    doses: Sequence[str] = ()
     drugs: str | None = None
     model: Path | None = None
     allow_missing_leads: bool = False
@@ -51,7 +51,7 @@ class Asked:
         for f in fields(self):
             value, option = getattr(self, f.name), "--" + NAMES.get(f.name, f.name).replace("_", "-")
             if value != f.default:
-                several = value if f.name == "given" else (value,)
+                several = value if f.name == "doses" else (value,)
                 words += [option] if value is True else [word for one in several for word in (option, str(one))]
         return shlex.join(words)
 
@@ -80,7 +80,7 @@ def of_record(path: Path, options: Asked, progress: Progress | None = None) -> s
         path,
         scenario=options.scenario,
         patient_words=options.patient,
-        given_words=options.given,
+        given_words=options.doses,
         drugs_words=options.drugs,
         model_path=options.model,
         allow_missing_leads=options.allow_missing_leads,

@@ -61,8 +61,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; default out/<name>.html.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Record: lends conditions, doses and drugs.")] = None,
     patient: Annotated[str | None, typer.Option(help="Record: age=71,sex=F,K=3.1,... or a YAML/JSON file.")] = None,
-    given: Annotated[
-        list[str] | None, typer.Option(help="Record: taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable.")
+    doses: Annotated[
+        list[str] | None,
+        typer.Option("--given", help="Record: taken before: 'dofetilide 0.5 mg PO @ -2h'; repeatable."),
     ] = None,
     drugs: Annotated[str | None, typer.Option(help="Record: candidates, comma separated; default all.")] = None,
     model: Annotated[Path | None, typer.Option(help="Record: folder of weights; default the packaged ones.")] = None,
@@ -81,7 +82,7 @@ def report(
     from training.cli.report import Asked
     from training.cli.report import report as written
 
-    row = tuple(given or ())
+    row = tuple(doses or ())
     request = Asked(
         samples, risk_aversion, seed, hours, at, scenario, patient, row, drugs, model, allow_missing_leads, trust_code
     )

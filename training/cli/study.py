@@ -49,14 +49,14 @@ def delineation(
 
     with entrance():
         usual = module.QUICK_METHODS if quick else module.METHODS
-        chosen = [module.method_named(name.strip()) for name in methods.split(",")] if methods else usual
+        delineators = [module.method_named(name.strip()) for name in methods.split(",")] if methods else usual
         rates_hz = [float(rate) for rate in rates.split(",")]
         if records is not None:
-            document = module.study(records, chosen, rates_hz, limit=module.QUICK_RECORDS if quick else None)
+            document = module.study(records, delineators, rates_hz, limit=module.QUICK_RECORDS if quick else None)
         else:
             each = min(strips, module.QUICK_STRIPS) if quick else strips
             with counting("strips", module.virtual_size(each)) as advance:
-                document = module.virtual_study(each, seed, chosen, rates_hz, advance)
+                document = module.virtual_study(each, seed, delineators, rates_hz, advance)
     _show(document, document["summary"], as_json)
     if not as_json:
         SAY.print("every rhythm, conduction, noise level or group of records: --json, under rows")
@@ -275,10 +275,10 @@ def plans(
     from training.evaluation.planning import plans as module
 
     with entrance():
-        chosen = [scenario_named(name).name for name in scenarios.split(",")] if scenarios else list(load_scenarios())
+        names = [scenario_named(name).name for name in scenarios.split(",")] if scenarios else list(load_scenarios())
         world = WorldModel.load(model)
-    with counting("people", patients * len(chosen)) as advance:
-        document = module.study(world, chosen, patients, samples, seed=seed, progress=advance)
+    with counting("people", patients * len(names)) as advance:
+        document = module.study(world, names, patients, samples, seed=seed, progress=advance)
     _show(document, document["rows"], as_json)
 
 
@@ -307,15 +307,15 @@ def scenarios_(
     stop = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     with entrance():
         names = [name.strip() for name in scenarios.split(",") if name.strip()] or list(load_scenarios())
-        chosen = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
-        evaluation = module.evaluation_of(chosen, 2 if quick else episodes)
+        some = [name for name in names if name in ("svt", "bradycardia")] or names[:2] if quick else names
+        evaluation = module.evaluation_of(some, 2 if quick else episodes)
     with following("episodes") as follow:
         rows = module.play(evaluation, out, lambda: executor(workers, None), follow, lambda: time.monotonic() < stop)
     request: list[dict[str, Any]] = []
     if people:
         from ecg_gym.world_model import WorldModel
 
-        request = module.signs(WorldModel.load(), chosen, 2 if quick else people)
+        request = module.signs(WorldModel.load(), some, 2 if quick else people)
     document = module.study(evaluation, rows, request)
     where = page or out / "scenarios.md"
     write(document, where, command)
@@ -385,9 +385,9 @@ def stability(
 
     size = sized.of(module, report.quick)
     with entrance():
-        chosen = load_world(world)
+        model = load_world(world)
     with counting("strips", module.rows_of(size, steps)) as advance:
-        document = module.study(chosen, size, steps=steps, progress=advance)
+        document = module.study(model, size, steps=steps, progress=advance)
     report.finish(document, figure, module.summary(document))
 
 

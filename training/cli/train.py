@@ -58,8 +58,8 @@ def train_vae(
 
     start = _shipped(start, vae.PACKAGED)
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return vae.run(chosen, data, folder, start=start)
+    def work(config: Any, folder: Path) -> Path:
+        return vae.run(config, data, folder, start=start)
 
     _train("vae", vae, preset, training, "strips*.npz", {"start": start}, work)
 
@@ -90,9 +90,9 @@ def train_world_model(
         return _train_on_real(preset, trials, codec, start, training)
     from training import train_denoiser
 
-    def work(chosen: Any, folder: Path) -> Path:
-        shards = _trials(chosen, trials or folder / "trials")
-        return train_denoiser.run(chosen, shards, folder, vae=codec, start=start, strips=strips)
+    def work(config: Any, folder: Path) -> Path:
+        shards = _trials(config, trials or folder / "trials")
+        return train_denoiser.run(config, shards, folder, vae=codec, start=start, strips=strips)
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start, "strips": strips}
     _train("world-model", train_denoiser, preset, training, _shards(trials), inputs, work)
@@ -124,8 +124,8 @@ def _train_on_real(preset: str, trials: Path, codec: Path | None, start: Path | 
     """Fine-tune the package's weights, or those of ``start``, on shards of real ECGs."""
     from training import train_real_trials
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return train_real_trials.run(chosen, trials, folder, start=start, vae=codec)
+    def work(config: Any, folder: Path) -> Path:
+        return train_real_trials.run(config, trials, folder, start=start, vae=codec)
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors", "start": start or ASSETS}
     training = replace(training, out=training.out or Path("runs") / f"real-trials-{preset}")
@@ -143,8 +143,8 @@ def train_risk(
     """The classifier of the 17 findings, calibrated on people it never saw."""
     from training import train_findings
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return train_findings.run(chosen, data, folder)
+    def work(config: Any, folder: Path) -> Path:
+        return train_findings.run(config, data, folder)
 
     _train("risk", train_findings, preset, training, "strips.npz", {}, work)
 
@@ -164,10 +164,10 @@ def train_student(
     from training import train_denoiser
     from training import train_student as student
 
-    def work(chosen: Any, folder: Path) -> Path:
-        described = replace(train_denoiser.preset_named(preset), shards=chosen.shards)
+    def work(config: Any, folder: Path) -> Path:
+        described = replace(train_denoiser.preset_named(preset), shards=config.shards)
         shards = _trials(described, trials or folder / "trials")
-        return student.run(chosen, teacher, shards, folder)
+        return student.run(config, teacher, shards, folder)
 
     inputs = {"teacher": teacher or ASSETS / "world_model.safetensors"}
     _train("student", student, preset, training, _shards(trials), inputs, work)
@@ -187,8 +187,8 @@ def train_inverse(
     from ecg_gym.executor import executor
     from training import train_inverse as inverse
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return inverse.run(chosen, trials or folder / "trials", folder, codec, executor(workers))
+    def work(config: Any, folder: Path) -> Path:
+        return inverse.run(config, trials or folder / "trials", folder, codec, executor(workers))
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
     _train("inverse", inverse, preset, training, _shards(trials), inputs, work)
@@ -209,8 +209,8 @@ def train_proposer(
     from ecg_gym.executor import executor
     from training import train_proposer as proposer
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return proposer.run(chosen, folder, codec, executor(workers))
+    def work(config: Any, folder: Path) -> Path:
+        return proposer.run(config, folder, codec, executor(workers))
 
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
     _train("proposer", proposer, preset, training, "rankings/rankings_*.npz", inputs, work)
@@ -237,8 +237,8 @@ def train_baseline(
     from training import train_baseline as module
     from training.rivals.catalogue import preset_named
 
-    def work(chosen: Any, folder: Path) -> Path:
-        return module.run(chosen, data, folder, codec)
+    def work(config: Any, folder: Path) -> Path:
+        return module.run(config, data, folder, codec)
 
     presets = SimpleNamespace(preset_named=partial(preset_named, steps=steps, minutes=minutes))
     inputs = {"codec": codec or ASSETS / "vae.safetensors"}
@@ -261,10 +261,10 @@ def train_everything(
     from training.run_lock import locked
 
     with entrance():
-        chosen = train_all.preset_named(preset, device)
+        config = train_all.preset_named(preset, device)
         folder = writable(out or Path("runs") / f"all-{preset}")
     with locked(folder):
-        paths = train_all.run(chosen, folder, minutes, data=data, workers=workers)
+        paths = train_all.run(config, folder, minutes, data=data, workers=workers)
     _SAY.print("\n".join(f"weights  {path}" for path in paths.values()))
 
 
@@ -283,19 +283,19 @@ def _train(
 
     devices = training.devices if isinstance(training, Together) else 1
     with entrance():
-        chosen = module.preset_named(preset, training.device)
-        distributed.check(chosen.loop.device, devices)
-        chosen = replace(chosen, loop=replace(chosen.loop, devices=devices))
-        chosen = chosen if training.seed is None else _seeded(chosen, training.seed)
+        config = module.preset_named(preset, training.device)
+        distributed.check(config.loop.device, devices)
+        config = replace(config, loop=replace(config.loop, devices=devices))
+        config = config if training.seed is None else _seeded(config, training.seed)
         folder = writable(training.out or Path("runs") / f"{kind}-{preset}")
         files = {name: _there(name, path) for name, path in inputs.items() if path is not None}
     only = locked(folder) if distributed.is_first() else nullcontext()
     try:
         with (
             only,
-            recorded(folder, kind, preset, chosen, data=folder / data, inputs=files, resume=training.resume) as done,
+            recorded(folder, kind, preset, config, data=folder / data, inputs=files, resume=training.resume) as done,
         ):
-            path = work(chosen, folder)
+            path = work(config, folder)
             done(path)
     except AnotherRun as error:
         refuse(error)

@@ -48,20 +48,20 @@ def chosen_pairs(trials: Trials, rng: np.random.Generator) -> tuple[np.ndarray, 
     """Each person's first strip with every later one, and one other strip of theirs with every one later still."""
     before, after = trials.pairs()
     first = trials.first()
-    measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
-    usable = trials.alive[before] & trials.alive[after] & measured[before]
+    measurable = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
+    usable = trials.alive[before] & trials.alive[after] & measurable[before]
     length = np.bincount(first, minlength=len(trials))[first]
     pick = first + 1 + (rng.random(len(trials))[first] * np.maximum(length - 2, 1)).astype(int)
-    chosen = usable & ((before == first[before]) | (before == pick[before]))
-    return before[chosen], after[chosen]
+    keep = usable & ((before == first[before]) | (before == pick[before]))
+    return before[keep], after[keep]
 
 
 def priors_of(path: Path, folder: Path, paper: bool = False) -> Priors:
     """The EPK of a shard's pairs, worked out once and kept in ``folder``."""
 
     def make() -> dict[str, np.ndarray]:
-        made = _priors(read_shard(path), _number(path), paper)
-        return {f.name: getattr(made, f.name) for f in fields(made)}
+        priors = _priors(read_shard(path), _number(path), paper)
+        return {f.name: getattr(priors, f.name) for f in fields(priors)}
 
     return Priors(**load_or_make(folder / f"{'paper' if paper else 'epk'}_{path.stem}.npz", make))
 

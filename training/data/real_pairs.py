@@ -35,12 +35,12 @@ def _make(strips: Strips, vae: Codec, begun_again: int, seed: int) -> dict[str, 
     for row in range(len(strips)):
         signal, peaks = strips.signal[row].astype(np.float32), strips.peaks[row]
         starts = peaks[(peaks >= 0) & (peaks < signal.shape[1] // 2)][1:] - round(R_PEAK_OFFSET_S * MODEL_RATE_HZ)
-        chosen = rng.permutation(starts[starts > 0])[:begun_again]
-        if not len(chosen):
+        places = rng.permutation(starts[starts > 0])[:begun_again]
+        if not len(places):
             continue
         first = len(signals)
-        signals += [signal, *[replayed(signal, peaks.astype(int), int(start)) for start in chosen]]
-        before += [first] * len(chosen)
+        signals += [signal, *[replayed(signal, peaks.astype(int), int(start)) for start in places]]
+        before += [first] * len(places)
         after += list(range(first + 1, len(signals)))
     whole = np.stack(signals).astype(np.float16)
     observed = np.concatenate(

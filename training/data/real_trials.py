@@ -19,16 +19,16 @@ RESAMPLED = 20  # times the number of pairs: how many are drawn by weight
 def read_side(folder: Path, side: str) -> tuple[Trials, dict[int, RealTrial]]:
     """The strips of a side without their waveforms, and the trajectories; ValueError where the side is empty."""
     try:
-        trials, known = read_real(folder, side)
+        trials, trajectories = read_real(folder, side)
     except ValueError as error:
         raise ValueError(
             f"{folder} holds nobody for {side} ({error}); expected at least one person on each side; make shards of "
             "more people, or name sides in the split column of a pairs.csv"
         ) from error
-    return replace(trials, strips=np.zeros((len(trials), 0), np.float16)), known
+    return replace(trials, strips=np.zeros((len(trials), 0), np.float16)), trajectories
 
 
-def real_pairs(trials: Trials, known: Mapping[int, RealTrial]) -> tuple[Pairs, np.ndarray]:
+def real_pairs(trials: Trials, trajectories: Mapping[int, RealTrial]) -> tuple[Pairs, np.ndarray]:
     """Every baseline with every later strip, and every strip with the next; and the weight ``(N,)`` of each pair.
 
     The first strip of the trajectory is what the model calls baseline. Pairs of which either strip has no measurable
@@ -36,13 +36,13 @@ def real_pairs(trials: Trials, known: Mapping[int, RealTrial]) -> tuple[Pairs, n
     """
     first = trials.first()
     before, after = trials.pairs()
-    baseline = {(n, hours): flag for n, t in known.items() for hours, flag in zip(t.hours, t.baseline)}
+    baseline = {(n, hours): flag for n, t in trajectories.items() for hours, flag in zip(t.hours, t.baseline)}
     is_baseline = np.array([baseline[int(n), float(h)] for n, h in zip(trials.patient, trials.hours)])
     chosen_kind = (is_baseline[before] & ~is_baseline[after]) | (after == before + 1)
-    measured = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
-    usable = chosen_kind & measured[before] & measured[after] & measured[first[before]]
+    measurable = np.isfinite(trials.observed[:, OBSERVED.index("hr_bpm")])
+    usable = chosen_kind & measurable[before] & measurable[after] & measurable[first[before]]
     pairs = Pairs(before[usable], after[usable], first[before[usable]])
-    return pairs, row_weights(trials, known)[pairs.after]
+    return pairs, row_weights(trials, trajectories)[pairs.after]
 
 
 def resample(pairs: Pairs, weights: np.ndarray, rng: np.random.Generator) -> Pairs:

@@ -77,8 +77,8 @@ def virtual_strips(n: int, seed: int, rare: float = 0.4) -> Strips:
         for before, place in zip(states, places):
             after = world.step(before, [menu[i] for i in rng.integers(len(menu), size=len(before))], rng)
             for state in (before, after):
-                seen = place[state.alive]
-                parts.append(strips_of(state.ecg[state.alive], names[seen], sides[seen], VIRTUAL_SOURCE))
+                people = place[state.alive]
+                parts.append(strips_of(state.ecg[state.alive], names[people], sides[people], VIRTUAL_SOURCE))
     return concatenate(parts)
 
 
@@ -99,8 +99,8 @@ def strips_of(leads: np.ndarray, records: np.ndarray, sides: np.ndarray, source:
     peaks = np.full((len(leads), MAX_PEAKS), -1, np.int16)
     if len(leads):
         for row, places in enumerate(find_r_peaks(ECG(leads, MODEL_RATE_HZ))):
-            kept = np.asarray(places)[:MAX_PEAKS]
-            peaks[row, : len(kept)] = kept
+            fitting = np.asarray(places)[:MAX_PEAKS]
+            peaks[row, : len(fitting)] = fitting
     signal = independent_from_leads(leads).astype(np.float16)
     return Strips(signal, peaks, records, sides, (source,))
 
@@ -127,8 +127,8 @@ def _limited(records: list[tuple[str, str, Path]], most_train: int | None) -> li
     learned = [i for i, (_, split, _) in enumerate(records) if split == "train"]
     if most_train is None or len(learned) <= most_train:
         return records
-    chosen = {learned[i] for i in np.linspace(0, len(learned) - 1, most_train).astype(int)}
-    return [record for i, record in enumerate(records) if record[1] != "train" or i in chosen]
+    sample = {learned[i] for i in np.linspace(0, len(learned) - 1, most_train).astype(int)}
+    return [record for i, record in enumerate(records) if record[1] != "train" or i in sample]
 
 
 def _on_grid(path: Path) -> np.ndarray | None:

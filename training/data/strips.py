@@ -120,9 +120,9 @@ def _replay(signal: np.ndarray, peaks: np.ndarray, start: float, pace: float) ->
     )
     played = sum(weight * loop[:, (low + tap) % MODEL_SAMPLES] for tap, weight in zip((-1, 0, 1, 2), weights))
     turns = np.arange(3)[:, None] * MODEL_SAMPLES
-    moved = np.round((peaks[peaks >= 0] + turns - start) / pace).astype(np.int64).ravel()
-    moved = moved[(moved >= 0) & (moved < MODEL_SAMPLES)][: len(peaks)]
-    return played, np.pad(moved, (0, len(peaks) - len(moved)), constant_values=-1)
+    positions = np.round((peaks[peaks >= 0] + turns - start) / pace).astype(np.int64).ravel()
+    positions = positions[(positions >= 0) & (positions < MODEL_SAMPLES)][: len(peaks)]
+    return played, np.pad(positions, (0, len(peaks) - len(positions)), constant_values=-1)
 
 
 def _reposition(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -91,12 +91,12 @@ def section(
 def summary(document: Document, rows: Mapping[str, str] | None = None, beside: Mapping[str, str] | None = None) -> str:
     """The chosen metrics with the chosen baselines as a Markdown table; KeyError for a metric that is not there."""
     metrics = document["metrics"]
-    chosen = dict(rows) if rows else {name: f"`{name}`" for name in list(metrics)[:FIRST]}
-    heads = {raw: words for raw, words in (beside or {}).items() if any(raw in metrics[m]["baselines"] for m in chosen)}
+    titles = dict(rows) if rows else {name: f"`{name}`" for name in list(metrics)[:FIRST]}
+    heads = {raw: words for raw, words in (beside or {}).items() if any(raw in metrics[m]["baselines"] for m in titles)}
     lines = [
         {"metric": words, "value": _interval(metrics[name])}
         | {head: metrics[name]["baselines"].get(raw) for raw, head in heads.items()}
-        for name, words in chosen.items()
+        for name, words in titles.items()
     ]
     return table(lines)
 
@@ -207,8 +207,8 @@ def main(
         read = {name: checked(_document(path) or {}) for name, path in paths.items()}
         results.mkdir(parents=True, exist_ok=True)
         for name, document in read.items():
-            kept = {key: value for key, value in document.items() if key != "rows"} | {"rows": []}
-            write_text(results / f"{name}.json", json.dumps(kept, indent=1, allow_nan=False) + "\n")
+            without_rows = {key: value for key, value in document.items() if key != "rows"} | {"rows": []}
+            write_text(results / f"{name}.json", json.dumps(without_rows, indent=1, allow_nan=False) + "\n")
             for suffix in (".png", ".csv"):
                 if paths[name].with_suffix(suffix).is_file():
                     shutil.copyfile(paths[name].with_suffix(suffix), results / f"{name}{suffix}")

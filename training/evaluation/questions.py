@@ -143,8 +143,8 @@ def transitions(
         earlier = []
         for step in range(steps):
             earlier.append(state)
-            given = [choose(patient, rng)[0] for patient in state.patients]
-            later = world.step(state, given, [generator("true", seed, int(i), 1000 + step) for i in rows])
+            treatments = [choose(patient, rng)[0] for patient in state.patients]
+            later = world.step(state, treatments, [generator("true", seed, int(i), 1000 + step) for i in rows])
             state = later.where(before[rows] > step, state)
         queries = [choose(patient, rng) for patient in state.patients]
         parts.append(
@@ -184,8 +184,8 @@ def seen_by(world: World, state: State) -> State:
     if isinstance(world, StartsFrom):
         return world.start_from(state)
     states = [
-        world.observe(ECG(strip, MODEL_RATE_HZ), patient, taken)
-        for strip, patient, taken in zip(state.ecg, state.patients, state.taken)
+        world.observe(ECG(strip, MODEL_RATE_HZ), patient, doses)
+        for strip, patient, doses in zip(state.ecg, state.patients, state.taken)
     ]
     return replace(concatenate(states), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
 
@@ -204,8 +204,8 @@ def observe_first(world: World, queries: Questions) -> State:
             _SEEN[key] = ((world, start), _followed(world, queries))
             return _SEEN[key][1]
         of = [
-            place.setdefault((strip.tobytes(), patient, taken, float(hours)), len(place))
-            for strip, patient, taken, hours in zip(start.ecg, start.patients, start.taken, start.hours)
+            place.setdefault((strip.tobytes(), patient, doses, float(hours)), len(place))
+            for strip, patient, doses, hours in zip(start.ecg, start.patients, start.taken, start.hours)
         ]
         _, first = np.unique(of, return_index=True)
         _SEEN[key] = ((world, start), seen_by(world, start[first])[np.array(of)])
@@ -219,8 +219,8 @@ def _followed(world: Any, queries: Questions) -> State:
     for number, then in enumerate([*queries.earlier[1:], queries.start], start=1):
         there = queries.looks >= number
         if there.any():
-            moved = state.replaced(hours=then.hours, taken=then.taken)
-            state = world.assimilate(moved, ECG(then.ecg, MODEL_RATE_HZ), pressure_of(then)).where(there, state)
+            current = state.replaced(hours=then.hours, taken=then.taken)
+            state = world.assimilate(current, ECG(then.ecg, MODEL_RATE_HZ), pressure_of(then)).where(there, state)
     return state
 
 
@@ -255,9 +255,9 @@ def futures(
         size = max(1, chunk // k)
         for rows in (mine[i : i + size] for i in range(0, len(mine), size)):
             before = start[rows].repeat(k)
-            given = [queries.treatments[i] for i in rows for _ in range(k)]
+            treatments = [queries.treatments[i] for i in rows for _ in range(k)]
             noise = [generator(stream, seed, int(queries.patient[i]), sample) for i in rows for sample in range(k)]
-            results = look(before, stepped.step(before, given, noise))
+            results = look(before, stepped.step(before, treatments, noise))
             for name, values in results.items():
                 shape = (len(rows), k, *np.shape(values)[1:])
                 answers.setdefault(name, []).append(np.asarray(values).reshape(shape))
@@ -293,8 +293,8 @@ def judge_by(risk: Any) -> Look:
 
     def look(before: State, after: State) -> dict[str, np.ndarray]:
         judgement = risk(before.ecg, after.ecg, after.patients, after.alive)
-        known = np.asarray(judgement.intervals.as_array(INTERVALS))
-        return {"risk": np.asarray(judgement.total), "intervals": known, "alive": after.alive}
+        intervals = np.asarray(judgement.intervals.as_array(INTERVALS))
+        return {"risk": np.asarray(judgement.total), "intervals": intervals, "alive": after.alive}
 
     return look
 
@@ -324,8 +324,8 @@ def judged_in(world: World, risk: Any) -> Look:
     def look(before: State, after: State) -> dict[str, np.ndarray]:
         was, values = (world.vitals(state) for state in (before, after))  # type: ignore[attr-defined]
         total = risk.of_looks(was, values, after.patients, after.alive).total
-        known = np.stack([values[name] for name in INTERVALS], axis=1)
-        return {"risk": np.asarray(total), "intervals": known, "alive": after.alive}
+        intervals = np.stack([values[name] for name in INTERVALS], axis=1)
+        return {"risk": np.asarray(total), "intervals": intervals, "alive": after.alive}
 
     return look
 
@@ -371,7 +371,7 @@ def truth_of(truth: World, state: State) -> np.ndarray:
     """What the truth knows of its own strips ``(B, 6)``, columns ``INTERVALS``; measured where it knows nothing."""
     if not isinstance(truth, Truthful):
         return intervals_of(state.ecg)
-    rows = [[float(known.intervals[name]) for name in INTERVALS] for known in truth.truth(state)]
+    rows = [[float(facts.intervals[name]) for name in INTERVALS] for facts in truth.truth(state)]
     return np.array(rows).reshape(len(state), len(INTERVALS))
 
 
@@ -490,9 +490,9 @@ def mean_known(values: np.ndarray, least: float = 0.5) -> np.ndarray:
     return np.where(count >= max(1, least * len(values)), total / np.maximum(count, 1), np.nan)
 
 
-def unmeasured(values: np.ndarray, known: np.ndarray) -> float:
+def unmeasured(values: np.ndarray, truth: np.ndarray) -> float:
     """Share of samples ``(K, N)`` that could not be measured where the truth ``(N,)`` could."""
-    queries = values[:, np.isfinite(known)]
+    queries = values[:, np.isfinite(truth)]
     return float(1 - np.isfinite(queries).mean()) if queries.size else float("nan")
 
 

@@ -44,9 +44,9 @@ def size_of(
     usual: Size, small: Size, quick: bool, patients: int | None, samples: int | None, seeds: int | None = None
 ) -> Size:
     """The usual size, or with ``--quick`` the small one, and what the user asked for in particular."""
-    chosen = small if quick else usual
-    sample = chosen.seeds if seeds is None else tuple(range(seeds))
-    return Size(patients or chosen.patients, samples or chosen.samples, sample)
+    base = small if quick else usual
+    sample = base.seeds if seeds is None else tuple(range(seeds))
+    return Size(patients or base.patients, samples or base.samples, sample)
 
 
 def estimate(statistic: Callable[[np.ndarray], float], patients: np.ndarray, draws: int = DRAWS) -> dict[str, Any]:
@@ -72,14 +72,14 @@ def estimates(
         rng = np.random.default_rng(0)
         with np.errstate(all="ignore"):
             for draw in samples:
-                chosen = rng.integers(len(who), size=len(who))
-                some = np.concatenate([rows_of[i] for i in chosen]) if alike is None else alike[chosen].ravel()
+                picks = rng.integers(len(who), size=len(who))
+                some = np.concatenate([rows_of[i] for i in picks]) if alike is None else alike[picks].ravel()
                 draw[:] = statistics(some)
     result = []
     for value, column in zip(values, samples.T):
-        known = column[np.isfinite(column)]
-        sure = np.isfinite(value) and len(known) > draws / 2
-        interval = [float(x) for x in np.quantile(known, [0.025, 0.975])] if sure else None
+        finite = column[np.isfinite(column)]
+        sure = np.isfinite(value) and len(finite) > draws / 2
+        interval = [float(x) for x in np.quantile(finite, [0.025, 0.975])] if sure else None
         result.append({"value": _finite(value), "ci95": interval})
     return result
 
@@ -112,9 +112,9 @@ def mean_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
     """The mean of the chosen rows' finite values, as a statistic for :func:`estimate`."""
 
     def statistic(rows: np.ndarray) -> float:
-        chosen = values[rows]
-        chosen = chosen[np.isfinite(chosen)]
-        return float(chosen.mean()) if len(chosen) else np.nan
+        sample = values[rows]
+        sample = sample[np.isfinite(sample)]
+        return float(sample.mean()) if len(sample) else np.nan
 
     return statistic
 

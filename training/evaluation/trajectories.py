@@ -45,8 +45,8 @@ def follow(
     crowd = crowd_of(start, k)
     intervals = [np.tile(measured_of(start, world), (k, 1))]
     states = {0: crowd} if 0 in keep else {}
-    for step, given in enumerate(schedule, start=1):
-        crowd = advance(world, crowd, [*given] * k, draws(noise, len(start), k, step), progress, CHUNK)
+    for step, treatments in enumerate(schedule, start=1):
+        crowd = advance(world, crowd, [*treatments] * k, draws(noise, len(start), k, step), progress, CHUNK)
         intervals.append(measured_of(crowd, world))
         if step in keep:
             states[step] = crowd
@@ -66,8 +66,8 @@ def single_steps(
     crowd = crowd_of(observed[0], k)
     intervals = [np.full((len(crowd), len(INTERVALS)), np.nan) for _ in range(len(schedule) + 1)]
     for step in sorted(steps):
-        before, given = crowd_of(observed[step - 1], k), [*schedule[step - 1]] * k
-        after = advance(world, before, given, draws(noise, len(observed[0]), k, step), progress, CHUNK)
+        before, treatments = crowd_of(observed[step - 1], k), [*schedule[step - 1]] * k
+        after = advance(world, before, treatments, draws(noise, len(observed[0]), k, step), progress, CHUNK)
         intervals[step] = measured_of(after, world)
     return Trajectories(_table(intervals, k), {})
 

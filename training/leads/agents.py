@@ -40,10 +40,10 @@ def rows_of(observation: Mapping[str, np.ndarray]) -> list[Seen]:
     """The candidates that are seen, newest first."""
     out = []
     for row in observation["candidates"]:
-        chosen = [choice for choice, on in zip(features(FULL), row[:CHOICES]) if on > 0.5]
-        if chosen:
+        choices = [choice for choice, on in zip(features(FULL), row[:CHOICES]) if on > 0.5]
+        if choices:
             numbers = {name: float(x) for name, x in zip(CANDIDATE_NUMBERS, row[CHOICES:])}
-            out.append(Seen(dict(chosen), numbers))
+            out.append(Seen(dict(choices), numbers))
     return out
 
 

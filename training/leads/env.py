@@ -86,9 +86,9 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         """
         mode = mode or ("table" if data is None else "live")
         if mode not in ("table", "live") or (mode == "live") != (data is not None):
-            given = "with" if data is not None else "without"
+            presence = "with" if data is not None else "without"
             raise ValueError(
-                f"mode is {mode!r} {given} data; expected 'table' without data or 'live' with data; leave mode out"
+                f"mode is {mode!r} {presence} data; expected 'table' without data or 'live' with data; leave mode out"
             )
         if isinstance(space, str) and space not in SPACES:
             raise ValueError(f"space is {space!r}; expected one of {tuple(SPACES)} or a Space; check the spelling")
@@ -262,8 +262,8 @@ class _Edits:
     def available(self, evaluator: Evaluator) -> np.ndarray:
         """``(candidates,)`` bool: what the evaluator knows."""
         if id(evaluator) not in self._available:
-            known = np.array([evaluator.available(candidate) for candidate in self.space.candidates])
-            self._available[id(evaluator)] = (evaluator, known)  # held, so that the id stays its own
+            mask = np.array([evaluator.available(candidate) for candidate in self.space.candidates])
+            self._available[id(evaluator)] = (evaluator, mask)  # held, so that the id stays its own
         return self._available[id(evaluator)][1]
 
 

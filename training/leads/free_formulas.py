@@ -60,8 +60,8 @@ class FreeReaction:
     def parse(cls, row: Mapping[str, Any]) -> FreeReaction:
         """From an answer that fits ``SCHEMA``; ``ValueError`` for what the grammar does not have."""
         du, dv, p = Formula.parse(row["du"]), Formula.parse(row["dv"]), tuple(map(float, row["p"]))
-        known = {f"p{k}" for k in range(len(p))}
-        if missing := sorted({*du.parameters, *dv.parameters} - known):
+        names = {f"p{k}" for k in range(len(p))}
+        if missing := sorted({*du.parameters, *dv.parameters} - names):
             raise ValueError(f"the formulas use {missing}; expected a start value for each in p; add them")
         return cls(du, dv, float(row["v_rest"]), p)
 

@@ -85,8 +85,8 @@ def tissue_graph(recording: EPRecording, max_nodes: int = MAX_NODES) -> tuple[Gr
     own_surface = recording.vertices is not None and recording.triangles is not None
     points = recording.vertices if own_surface else recording.position
     assert points is not None
-    chosen = _spread(points, max_nodes)
-    nodes = points[chosen]
+    indices = _spread(points, max_nodes)
+    nodes = points[indices]
     nearest = cKDTree(nodes).query(points)[1]
     triangles = _triangles(nodes) if recording.triangles is None else _whole(nearest[recording.triangles])
     if own_surface:
@@ -125,8 +125,8 @@ def _triangles(position: np.ndarray) -> np.ndarray | None:
 def _whole(triangles: np.ndarray) -> np.ndarray:
     """Triangles whose corners are still three different nodes, each once."""
     a, b, c = triangles.T
-    kept = triangles[(a != b) & (b != c) & (a != c)]
-    return np.unique(np.sort(kept, axis=1), axis=0)
+    faces = triangles[(a != b) & (b != c) & (a != c)]
+    return np.unique(np.sort(faces, axis=1), axis=0)
 
 
 def _cotangents(position: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,12 +182,12 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
     """Indices of at most ``count`` points, each next one the farthest from those before."""
     if len(points) <= count:
         return np.arange(len(points))
-    chosen = [0]
+    indices = [0]
     gap = np.linalg.norm(points - points[0], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(np.argmax(gap)))
-        gap = np.minimum(gap, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return np.sort(np.array(chosen))
+    while len(indices) < count:
+        indices.append(int(np.argmax(gap)))
+        gap = np.minimum(gap, np.linalg.norm(points - points[indices[-1]], axis=1))
+    return np.sort(np.array(indices))
 
 
 def _times_on_nodes(times: np.ndarray, node_of_site: np.ndarray, nodes: int) -> np.ndarray:

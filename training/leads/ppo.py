@@ -41,8 +41,8 @@ def train_ppo(
     venv.close()
 
     def choose(observation: Mapping[str, np.ndarray], mask: np.ndarray, rng: np.random.Generator) -> int:
-        given: Any = dict(observation)
-        action, _ = model.predict(given, deterministic=True, action_masks=mask)
+        inputs: Any = dict(observation)
+        action, _ = model.predict(inputs, deterministic=True, action_masks=mask)
         return int(action)
 
     return choose

@@ -44,26 +44,26 @@ class Run:
 
     def cost_until(self, error: float) -> float:
         """Fits until the best validation error was ``error`` or less; infinite if that never came."""
-        spent = 0.0
+        cost = 0.0
         for candidate, outcome in self.history:
-            spent += candidate.effort
+            cost += candidate.effort
             if outcome.stable and outcome.validation_error <= error:
-                return spent
+                return cost
         return math.inf
 
 
 def run(search: Search, evaluator: Evaluator, budget: float) -> Run:
     """The search within a budget of fits, each counted by its effort; a candidate that comes again costs nothing."""
-    out, known = Run(), dict[Candidate, Outcome]()
+    out, outcomes = Run(), dict[Candidate, Outcome]()
     try:
         candidate = next(search)
         while True:
-            if candidate not in known:
+            if candidate not in outcomes:
                 if out.cost + candidate.effort > budget + 1e-9:
                     break
-                known[candidate] = evaluator.evaluate(candidate)
-                out.history.append((candidate, known[candidate]))
-            candidate = search.send(known[candidate])
+                outcomes[candidate] = evaluator.evaluate(candidate)
+                out.history.append((candidate, outcomes[candidate]))
+            candidate = search.send(outcomes[candidate])
     except StopIteration:
         pass
     finally:
@@ -85,21 +85,21 @@ def random_order(space: Space, rng: np.random.Generator) -> Search:
 
 def beam(space: Space, rng: np.random.Generator, width: int = 2) -> Search:
     """From one structure of each reaction, all neighbours of the best ``width``, then of the best of those."""
-    known: dict[Candidate, float] = {}
+    scores: dict[Candidate, float] = {}
     start = space.start
     for name in space.reactions:
         candidate = replace(start, spec=replace(start.spec, reaction=name))
-        known[candidate] = _score((yield candidate))
+        scores[candidate] = _score((yield candidate))
     expanded: set[Candidate] = set()
     while True:
-        best = [c for c in sorted(known, key=lambda c: known[c]) if c not in expanded][:width]
+        best = [c for c in sorted(scores, key=lambda c: scores[c]) if c not in expanded][:width]
         if not best:
             return
         for candidate in best:
             expanded.add(candidate)
             for neighbour in _neighbours(space, candidate):
-                if neighbour not in known:
-                    known[neighbour] = _score((yield neighbour))
+                if neighbour not in scores:
+                    scores[neighbour] = _score((yield neighbour))
 
 
 def evolution(space: Space, rng: np.random.Generator, population: int = 6, sample: int = 3) -> Search:
@@ -111,20 +111,20 @@ def evolution(space: Space, rng: np.random.Generator, population: int = 6, sampl
     for number in rng.permutation(len(space.specs))[:population]:
         candidate = Candidate(space.specs[number], space.usual_effort)
         alive.append((candidate, _score((yield candidate))))
-    known = dict(alive)
-    while len(known) < len(space.specs):
+    scores = dict(alive)
+    while len(scores) < len(space.specs):
         some = [alive[k] for k in rng.choice(len(alive), min(sample, len(alive)), replace=False)]
         parent = min(some, key=lambda pair: pair[1])[0]
         neighbours = _neighbours(space, parent)
         child = neighbours[rng.integers(len(neighbours))]
-        if child in known:
-            if all(neighbour in known for neighbour in neighbours):  # nothing new here: somewhere else
-                unknown = [spec for spec in space.specs if Candidate(spec, space.usual_effort) not in known]
+        if child in scores:
+            if all(neighbour in scores for neighbour in neighbours):  # nothing new here: somewhere else
+                unknown = [spec for spec in space.specs if Candidate(spec, space.usual_effort) not in scores]
                 child = Candidate(unknown[rng.integers(len(unknown))], space.usual_effort)
             else:
                 continue
-        known[child] = _score((yield child))
-        alive = [*alive[-(population - 1) :], (child, known[child])]
+        scores[child] = _score((yield child))
+        alive = [*alive[-(population - 1) :], (child, scores[child])]
 
 
 def factor_bandit(space: Space, rng: np.random.Generator, batch: int = 4, bonus: float = 0.3) -> Search:
@@ -188,9 +188,9 @@ def _choices(candidate: Candidate) -> list[tuple[str, object]]:
 def _bound(candidate: Candidate, values: dict[tuple[str, object], list[float]], trials: int, bonus: float) -> float:
     total = 0.0
     for choice in _choices(candidate):
-        seen = values.get(choice, [])
-        total += max(seen) if seen else 3.0  # the best that a choice was part of; optimistic where it is new
-        total += bonus * math.sqrt(math.log(trials + 2) / (len(seen) + 1))
+        returns = values.get(choice, [])
+        total += max(returns) if returns else 3.0  # the best that a choice was part of; optimistic where it is new
+        total += bonus * math.sqrt(math.log(trials + 2) / (len(returns) + 1))
     return total
 
 

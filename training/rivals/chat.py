@@ -52,9 +52,9 @@ class ChatWorld:
         """``n`` virtual people, seen through the codec."""
         return self._mover.initial(n, rng, **who)
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip and the doses already taken."""
-        return self._mover.observe(ecg, patient, given)
+        return self._mover.observe(ecg, patient, doses)
 
     def start_from(self, state: State) -> State:
         """The same people at the same hour, out of the strips of another world's state."""
@@ -75,17 +75,17 @@ class ChatWorld:
     def question(self, state: State, row: int) -> str:
         """What the model is told of one row: intervals of the first strip, the person, the doses."""
         patient, baseline = state.patients[row], np.asarray(state.inner["baseline_observed"][row], float)
-        known: dict[str, Any] = {name: float(baseline[_AT[name]]) for name in INTERVALS}
-        known |= {name: getattr(patient, name) for name in NUMBERS}
-        known["sex"] = {"F": "female", "M": "male", None: None}[patient.sex]
-        known["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
-        known["hours_since_the_strip"] = float(state.hours[row] - state.inner["baseline_hours"][row])
-        lines = [render_facts(known, frozenset({*CONDITIONS, "female", "male"}))]
-        for taken in state.taken[row]:
-            dose = taken.dose
+        person: dict[str, Any] = {name: float(baseline[_AT[name]]) for name in INTERVALS}
+        person |= {name: getattr(patient, name) for name in NUMBERS}
+        person["sex"] = {"F": "female", "M": "male", None: None}[patient.sex]
+        person["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
+        person["hours_since_the_strip"] = float(state.hours[row] - state.inner["baseline_hours"][row])
+        lines = [render_facts(person, frozenset({*CONDITIONS, "female", "male"}))]
+        for administration in state.taken[row]:
+            dose = administration.dose
             spelt = f"{dose.amount:g} {dose.unit}"
             facts = {"dose": dose.drug, "amount": spelt, "route": dose.route,
-                     "hours_before": float(state.hours[row] - taken.hours)}  # fmt: skip
+                     "hours_before": float(state.hours[row] - administration.hours)}  # fmt: skip
             lines.append(render_facts(facts, frozenset({*FORMULARY.names, spelt, dose.route})))
         return "\n".join(lines)
 

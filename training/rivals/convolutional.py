@@ -35,9 +35,9 @@ class ConvGenerator(nn.Module):
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
         """Strips in the form of latents ``(B, C, columns)`` out of ``noise (B, Z)``."""
-        known = torch.cat([noise, functional.silu(self.listen(condition))], dim=1)
-        vector = functional.silu(self.vector(known))
-        x = self.enter(known).unflatten(1, (-1, FIRST))
+        joint = torch.cat([noise, functional.silu(self.listen(condition))], dim=1)
+        vector = functional.silu(self.vector(joint))
+        x = self.enter(joint).unflatten(1, (-1, FIRST))
         for block in self.grow:
             x = block(functional.interpolate(x, scale_factor=2.0), vector)
         x = x + self.before(condition.before)

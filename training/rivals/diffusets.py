@@ -50,13 +50,13 @@ class UNet(nn.Module):
         time = self.time(torch.cat([angle.sin(), angle.cos()], dim=1))
         vector = functional.silu(time + self.text(torch.cat([condition.text, numbers], dim=1)))
         inputs = torch.cat([z, condition.before], dim=1) if self.sees_before else z
-        x, kept = self.enter(inputs), []
+        x, skips = self.enter(inputs), []
         for i, block in enumerate(self.left):
             x = block(self.down[i - 1](x) if i else x, vector)
-            kept.append(x)
+            skips.append(x)
         x = self.middle(x, vector)
         for block, join in zip(self.right, self.join):
-            beside = kept.pop()
+            beside = skips.pop()
             x = functional.interpolate(x, size=beside.shape[2]) if x.shape[2] != beside.shape[2] else x
             x = block(join(torch.cat([x, beside], dim=1)), vector)
         return self.leave(functional.silu(x)) + self.skip(inputs)

@@ -53,8 +53,8 @@ def read_pairs(folder: Path, codec: Codec, codec_sha256: str, split: str = "trai
         aside = folder / f"baselines_{codec_sha256[:12]}" / path.name
         parts.append(Pairs(**load_or_make(aside, lambda path=path: _make(read_shard(path), codec, path))))  # type: ignore[misc]
     strips = np.cumsum([0, *[len(part.latent) for part in parts]])
-    moved = {name: [getattr(p, name) + s for p, s in zip(parts, strips)] for name in ("before", "after")}
-    return Pairs(**{f.name: np.concatenate(moved.get(f.name) or [getattr(p, f.name) for p in parts])
+    indices = {name: [getattr(p, name) + s for p, s in zip(parts, strips)] for name in ("before", "after")}
+    return Pairs(**{f.name: np.concatenate(indices.get(f.name) or [getattr(p, f.name) for p in parts])
                     for f in fields(Pairs)})  # fmt: skip
 
 

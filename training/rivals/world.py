@@ -72,9 +72,9 @@ class RivalWorld:
         """``n`` virtual people, seen through the codec."""
         return self._with_strips(self._paced.initial(n, rng, **who))
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip and the doses already taken."""
-        return self._with_strips(self._paced.observe(ecg, patient, given))
+        return self._with_strips(self._paced.observe(ecg, patient, doses))
 
     def start_from(self, state: State) -> State:
         """The same people at the same hour, out of the strips of another world's state."""
@@ -129,7 +129,7 @@ class RivalWorld:
         targets = np.asarray(inner["observed"], float) if self.with_forecast else None
         facts = self.scale(raw_facts(who, baseline, inner["exposure"], hours, targets), fact_names())
         since = [
-            [str(taken.dose) for taken in row if taken.hours >= start]
+            [str(administration.dose) for administration in row if administration.hours >= start]
             for row, start in zip(state.taken, baseline.hours)
         ]
         text = np.stack([hashed(sentence(person, doses)) for person, doses in zip(who, since)])

@@ -111,7 +111,7 @@ def test_other_weights_are_said_not_hidden(episode, tmp_path) -> None:
 
 def test_the_command_to_repeat_it_says_what_is_not_usual_and_no_more() -> None:
     request = Asked(
-        seed=3, given=("digoxin 0.5 mg IV @ -2h", "x @ 0h"), allow_missing_leads=True, patient="age=71,sex=F"
+        seed=3, doses=("digoxin 0.5 mg IV @ -2h", "x @ 0h"), allow_missing_leads=True, patient="age=71,sex=F"
     )
     assert request.command(Path("a b")) == (
         "ecg-gym report 'a b' --seed 3 --patient age=71,sex=F --given 'digoxin 0.5 mg IV @ -2h' --given 'x @ 0h' "

@@ -52,9 +52,9 @@ def write_page(board: Path, page: Path) -> int:
             f"{board} and {beside} hold results under {len(protocols)} protocols; expected one; evaluate the older "
             f"ones again, or remove {beside}"
         )
-    kept = REMARKS.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    remarks = REMARKS.search(page.read_text(encoding="utf-8")) if page.is_file() else None
     write_text(beside, json.dumps(results, indent=1, sort_keys=True) + "\n")
-    write_text(page, markdown(results, kept[1] if kept else ""))
+    write_text(page, markdown(results, remarks[1] if remarks else ""))
     return len(results)
 
 

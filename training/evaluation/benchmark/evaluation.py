@@ -93,8 +93,8 @@ class Evaluation:
     @property
     def rules_sha256(self) -> str:
         """The same but for how many patients of which scenarios: rows of one such hash go together."""
-        counted = ("scenarios", "episodes")
-        return digest({key: value for key, value in self.to_json_dict().items() if key not in counted})
+        sizes = ("scenarios", "episodes")
+        return digest({key: value for key, value in self.to_json_dict().items() if key not in sizes})
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def play(job: Job) -> list[dict[str, Any]]:
     going = np.ones(len(seeds), bool)
     while going.any():
         living = np.flatnonzero(going)
-        chosen, calls = actor.actions(living.tolist(), observations)
-        actions = np.array([np.zeros_like(chosen[0])] * len(seeds))
-        actions[living] = chosen
+        choices, calls = actor.actions(living.tolist(), observations)
+        actions = np.array([np.zeros_like(choices[0])] * len(seeds))
+        actions[living] = choices
         hours = np.full(len(seeds), float(inner.world.dt_hours))
         if inner.episode.state.dt_hours is not None:
             hours = np.asarray(inner.episode.state.dt_hours, float).copy()
@@ -247,9 +247,9 @@ def evaluate(
         if not staff.busy:
             break
         job, rows = staff.next()
-        known = owner[id(job)].read()
+        present = owner[id(job)].read()
         owner[id(job)].append(
-            [row for row in rows if (row["scenario"], row["training_seed"], row["patient"]) not in known]
+            [row for row in rows if (row["scenario"], row["training_seed"], row["patient"]) not in present]
         )
         done += len(rows)
         yield done, total

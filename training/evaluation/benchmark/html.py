@@ -42,7 +42,7 @@ def evaluation_page(document: Mapping[str, Any], name: str) -> str:
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> Markup:
     """One row per scenario and the mean, on an axis that holds all intervals and 0."""
     numbers = {name: _interval(row) for name, row in rows.items()}
-    ends = [x for known in numbers.values() for x in known if math.isfinite(x)]
+    ends = [x for values in numbers.values() for x in values if math.isfinite(x)]
     least, most = min([0.0, *ends]), max([1e-9, *ends])
     head: list[Piece] = [tag("th", "scenario", scope="col", class_="words"), tag("th", "difference, 95 %", scope="col"),
                          tag("th", f"{least:.2g} to {most:.2g}; line: the guideline", scope="col")]  # fmt: skip

@@ -24,7 +24,7 @@ START, PATIENTS = 700_000_000, 40  # of the validation stream, per scenario
 def constants(scenario: str, patients: int = PATIENTS, risk: str = "adverse") -> dict[str, int]:
     """The best menu entry of each kind of the scenario by mean return, and under "" the best of all patients."""
     seeds = stream("validation", START, patients)
-    named = np.array(kinds(scenario_named(scenario), seeds))
+    kind_of = np.array(kinds(scenario_named(scenario), seeds))
     row = {"risk": risk, "fidelity": "vitals", "autoreset_mode": "SameStep"}
     menu = len(gym.make(f"ECGOracle/{SCENARIOS[scenario]}-v0", risk="limits", fidelity="vitals").unwrapped.menu)  # type: ignore[attr-defined]
     envs = gym.make_vec(f"ECGOracle/{SCENARIOS[scenario]}-v0", num_envs=menu * patients, **row)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def constants(scenario: str, patients: int = PATIENTS, risk: str = "adverse") ->
         going &= ~(terminated | truncated)
     envs.close()
     returns = total.reshape(menu, patients)
-    parts = {"": np.ones(patients, bool)} | {kind: named == kind for kind in set(named)}
+    parts = {"": np.ones(patients, bool)} | {kind: kind_of == kind for kind in set(kind_of)}
     return {kind: int(returns[:, mine].mean(axis=1).argmax()) for kind, mine in parts.items()}
 
 

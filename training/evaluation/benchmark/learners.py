@@ -65,8 +65,8 @@ def _begin(
     if (folder / DIARY).is_file():
         diary = json.loads((folder / DIARY).read_text(encoding="utf-8"))
         model = kind.load(folder / f"{diary['steps']}.zip", env=venv, device="cpu")
-        if (kept := folder / f"{diary['steps']}.npz").is_file():
-            with np.load(kept) as arrays:
+        if (checkpoint := folder / f"{diary['steps']}.npz").is_file():
+            with np.load(checkpoint) as arrays:
                 for name in REPLAY:
                     getattr(model.replay_buffer, name)[:] = arrays[name]
                 model.replay_buffer.pos, model.replay_buffer.full = int(arrays["pos"]), bool(arrays["full"])

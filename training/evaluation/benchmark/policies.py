@@ -121,8 +121,8 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
     if name in TABLE:
         return _planner(words, TABLE[name], changes, model)
     if ":" in words:
-        made = attribute_named(words)
-        return Policy(policy, _source_hash(made), lambda envs, kinds, s: acting(made, envs, s))
+        factory = attribute_named(words)
+        return Policy(policy, _source_hash(factory), lambda envs, kinds, s: acting(factory, envs, s))
     raise ValueError(
         f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT, TRUTH_SEARCH))}, the path of a .zip "
         "of Stable-Baselines3, or 'package.module:name'; check the spelling"
@@ -194,10 +194,10 @@ def _planner(words: str, row: Named, changes: str, model: str) -> Policy:
     settings = dict(row.settings)
     for change in filter(None, changes.split(";")):
         key, _, value = change.partition("=")
-        known = {*settings, *inspect.signature(row.kind.__init__).parameters} - {"self", "env"}
-        if key not in known:
+        names = {*settings, *inspect.signature(row.kind.__init__).parameters} - {"self", "env"}
+        if key not in names:
             raise ValueError(
-                f"{words} has no setting {key!r}; expected one of {', '.join(sorted(known)) or 'none'}; write for "
+                f"{words} has no setting {key!r}; expected one of {', '.join(sorted(names)) or 'none'}; write for "
                 "example search:budget=200"
             )
         settings[key] = yaml.safe_load(value)

@@ -107,10 +107,10 @@ def scored(
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result as ``ecg-gym evaluate --json`` prints it."""
-    kept = ("paired_difference", "ci95", "normalised", "harm", "deaths", "n")
+    keys = ("paired_difference", "ci95", "normalised", "harm", "deaths", "n")
     return {
         **{key: result[key] for key in ("policy", "split", "protocol_sha256", "model_sha256")},
-        "scenarios": {name: {key: one[key] for key in kept} for name, one in result["scenarios"].items()},
+        "scenarios": {name: {key: one[key] for key in keys} for name, one in result["scenarios"].items()},
         "mean": {key: result["mean"][key] for key in ("paired_difference", "ci95", "normalised")},
     }
 

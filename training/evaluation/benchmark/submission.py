@@ -116,10 +116,10 @@ def verify(submission: Submission, policy: Any = None, blocks: int = 1) -> int:
 
 def _again(job: Job, rows: Sequence[Row]) -> int:
     """Plays a block again and compares; how many patients that were."""
-    known = {row["patient"]: row for row in rows}
-    fresh = [row for row in play(job) if row["patient"] in known]
+    by_patient = {row["patient"]: row for row in rows}
+    fresh = [row for row in play(job) if row["patient"] in by_patient]
     for row in fresh:
-        old = known[row["patient"]]
+        old = by_patient[row["patient"]]
         same = all(row[name] == old[name] for name in EXACT if name != "rewards")
         if not same or not np.allclose(row["rewards"], old["rewards"], atol=1e-4, rtol=0):
             raise ValueError(

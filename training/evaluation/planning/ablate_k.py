@@ -137,9 +137,11 @@ def _table_7(
     k = counts[-1]
     tables: dict[str, dict[int, list[float]]] = {}
     for i, decision in enumerate(result):
-        given = decision.treatments[-1]
-        later = advance(truth, decision.before, [given], draws(("true", i), 1, 1, 7))
-        sample = advance(world, crowd_of(seen_by(world, decision.before), k), [given] * k, draws(("model", i), 1, k, 7))
+        treatment = decision.treatments[-1]
+        later = advance(truth, decision.before, [treatment], draws(("true", i), 1, 1, 7))
+        sample = advance(
+            world, crowd_of(seen_by(world, decision.before), k), [treatment] * k, draws(("model", i), 1, k, 7)
+        )
         pairs = [("signal", sample.ecg.reshape(k, -1), later.ecg.reshape(-1))]
         mine, true = latent_of(sample, world), latent_of(seen_by(world, later), world)
         if mine is not None and true is not None:

@@ -79,8 +79,8 @@ def _metrics(result: Sequence[Decision], patient: np.ndarray) -> dict[str, Any]:
     metrics["tail_beyond_lambda_0"] = metric(
         estimate(mean_of(tail[PAPER] - tail[0.0]), patient), quantile_of_true_risk=TAIL
     )
-    moved = np.array([float(d.choice(PAPER) != d.choice(0.0)) for d in result])
-    metrics["decisions_moved"] = metric(estimate(mean_of(moved), patient))
+    differs = np.array([float(d.choice(PAPER) != d.choice(0.0)) for d in result])
+    metrics["decisions_moved"] = metric(estimate(mean_of(differs), patient))
     same = {v: np.array([agreement(d, _halves(d), v)[0] for d in result]) for v in (0.0, PAPER)}
     metrics["same_choice"] = metric(
         estimate(mean_of(same[PAPER]), patient),

@@ -51,17 +51,17 @@ def study(
         progress()
     who = np.array([row["patient"] for row in rows])
     metrics = {}
-    for measured in ("hr_bpm_error", "qtcf_ms_error", "regret"):
-        column = {how: np.array([row[f"{measured}_{how}"] for row in rows]) for how in HOWS}
+    for measure in ("hr_bpm_error", "qtcf_ms_error", "regret"):
+        column = {how: np.array([row[f"{measure}_{how}"] for row in rows]) for how in HOWS}
         finite = np.all([np.isfinite(values) for values in column.values()], axis=0)
         column = {how: np.where(finite, values, np.nan) for how, values in column.items()}
         record = {how: estimate_mean(values, who) for how, values in column.items()}
         for how in HOWS[1:]:
             record[f"{how} less last"] = estimate_mean(column[how] - column["last"], who)
-        metrics[measured] = metric(record.pop("history"), baselines=record)
+        metrics[measure] = metric(record.pop("history"), baselines=record)
         better = {how: _nearer(column[how], column["last"]) for how in HOWS[1:]}
         nearer = {how: estimate_mean(values, who) for how, values in better.items()}
-        metrics[f"{measured}_lower_than_last"] = metric(nearer.pop("history"), baselines=nearer)
+        metrics[f"{measure}_lower_than_last"] = metric(nearer.pop("history"), baselines=nearer)
     return {
         "study": "belief",
         "tier": tier,

@@ -97,11 +97,11 @@ def races(result: Sequence[Decision], share: int) -> list[dict[str, Any]]:
         race = Race(arms, measure.score, share * arms, start=min(4, share), batch=2)
         while race.running and race.columns.stop <= most:
             race.tell(decision.risks[np.ix_(race.left, race.columns)])
-        for name, choice, spent in (
+        for name, choice, cost in (
             ("equal shares", int(np.argmin(equal)), share * arms),
             ("race", race.leader, race.spent),
         ):
-            rows[name].append((float(choice == whole), decision.regret(choice), spent / arms))
+            rows[name].append((float(choice == whole), decision.regret(choice), cost / arms))
     who = np.arange(len(result))
     return [
         {
@@ -123,7 +123,7 @@ def synthetic(budgets: Sequence[int] = (160, 320, 640), repeats: int = 60, seed:
     means = np.array([0.30, 0.33, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70])
     rows = []
     for budget in budgets:
-        spent: list[float] = []
+        costs: list[float] = []
         right: list[bool] = []
         equal: list[bool] = []
         same: list[bool] = []
@@ -133,14 +133,14 @@ def synthetic(budgets: Sequence[int] = (160, 320, 640), repeats: int = 60, seed:
             race = Race(len(means), MeanVariance(0.0).score, budget, indifference=0.0)
             while race.running:
                 race.tell(table[np.ix_(race.left, race.columns)])
-            spent.append(race.spent)
+            costs.append(race.spent)
             right.append(race.leader == 0)
             for result, draws in ((equal, budget), (same, race.spent)):
                 shares = uniform(len(means), draws)
                 result.append(int(np.argmin([row[:n].mean() for row, n in zip(table, shares)])) == 0)
         record = {"race": right, "equal shares": equal, "equal shares of what the race spent": same}
         rows.append(
-            {"budget": budget, "spent": float(np.mean(spent))} | {k: float(np.mean(v)) for k, v in record.items()}
+            {"budget": budget, "spent": float(np.mean(costs))} | {k: float(np.mean(v)) for k, v in record.items()}
         )
     return rows
 

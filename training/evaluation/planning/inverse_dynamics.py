@@ -64,8 +64,8 @@ def _person(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each who guesses, or none where the person died or nothing could be measured."""
     state = truth.initial(1, rng)
-    given = items[int(rng.integers(len(items)))]
-    after = truth.step(state, [given], rng)
+    treatment = items[int(rng.integers(len(items)))]
+    after = truth.step(state, [treatment], rng)
     before, later = observe_strips(state.ecg)[0], observe_strips(after.ecg)[0]
     if not after.alive[0] or not np.isfinite(later[OBSERVED.index("hr_bpm")]):
         return []
@@ -79,7 +79,7 @@ def _person(
     }
     if model is not None:
         orders["model"] = model.likelihood(state, later, items, float(truth.dt_hours))
-    drug = given.doses[0].drug
+    drug = treatment.doses[0].drug
     return [{"by": name, "patient": key, "drug": drug, **places(scores, items, drugs, drug)}
             for name, scores in orders.items()]  # fmt: skip
 
@@ -90,8 +90,8 @@ def simulated_changes(
 ) -> np.ndarray:  # fmt: skip
     """Changes ``(items, futures, len(EFFECTS))`` measured after each treatment from one state; unknown ones count 0."""
     crowd = state.repeat(len(items) * futures)
-    given = [treatment for treatment in items for _ in range(futures)]
-    after = truth.step(crowd, given, row_generators(rng, len(crowd)))
+    treatments = [treatment for treatment in items for _ in range(futures)]
+    after = truth.step(crowd, treatments, row_generators(rng, len(crowd)))
     change = (observe_strips(after.ecg) - before)[:, _PLACES]
     return np.nan_to_num(change, nan=0.0).reshape(len(items), futures, len(EFFECTS))
 

@@ -66,14 +66,14 @@ def _decide(
     """True mean risk after each policy's choice for one person, and how well the model orders the candidates."""
     rng = np.random.default_rng(seed)
     state = start(truth, scenario, rng)
-    seen = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], state.taken[0])
+    view = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], state.taken[0])
     menu = scenario.menu
 
     def ranked(where: World, at: State, draw: int) -> Plan:
         return plan(where, at, menu, risk, k=k, risk_aversion=risk_aversion, seed=1000 * seed[1] + draw)
 
-    imagined, judged, oracle = ranked(world, seen, 0), ranked(truth, state, 1), ranked(truth, state, 2)
-    true = {str(row.treatment): row.mean for row in judged.candidates}
+    imagined, reference, oracle = ranked(world, view, 0), ranked(truth, state, 1), ranked(truth, state, 2)
+    true = {str(row.treatment): row.mean for row in reference.candidates}
     expected = {str(row.treatment): row.mean for row in imagined.candidates}
     common = [name for name in expected if name in true]  # the strips differ a little, so the rules may too
     choice = next(str(row.treatment) for row in imagined.candidates if str(row.treatment) in true)

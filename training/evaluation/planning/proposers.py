@@ -120,12 +120,12 @@ def judge(
     facts = facts_of_state(person.state, risk)
     limit = len(FORMULARY.menu()) if name == "enumeration" else k
     result = proposed(proposer, person.state, limit, rng, intervals=facts.intervals, findings=facts.findings)
-    known = [treatment for treatment in result.treatments if treatment in person.true]
-    chosen, menu = person.choice(known), len(person.ranked.candidates)
+    scored = [treatment for treatment in result.treatments if treatment in person.true]
+    choice, menu = person.choice(scored), len(person.ranked.candidates)
     return {
-        **_outcome(name, person, key, chosen),
-        "recall": float(person.best in known) if person.best != WATCH else np.nan,
-        "calls_saved": 1 - len(known) / menu,
+        **_outcome(name, person, key, choice),
+        "recall": float(person.best in scored) if person.best != WATCH else np.nan,
+        "calls_saved": 1 - len(scored) / menu,
         "refused": result.refused_share,
         "proposals": result.n,
     }
@@ -134,9 +134,9 @@ def judge(
 def recommended(client: ChatClient, person: Person, key: str) -> dict[str, Any]:
     """One row: what a language model chose among the ranked; where it gave no answer, the plain ranking stands."""
     choice = choose(client, person.ranked)
-    chosen = person.best if choice.treatment is None else choice.treatment
+    treatment = person.best if choice.treatment is None else choice.treatment
     return {
-        **_outcome(RECOMMENDATION, person, key, chosen),
+        **_outcome(RECOMMENDATION, person, key, treatment),
         "recall": float(choice.agrees),
         "calls_saved": 0.0,
         "refused": float(choice.treatment is None),
@@ -144,14 +144,14 @@ def recommended(client: ChatClient, person: Person, key: str) -> dict[str, Any]:
     }
 
 
-def _outcome(name: str, person: Person, key: str, chosen: Treatment) -> dict[str, Any]:
+def _outcome(name: str, person: Person, key: str, treatment: Treatment) -> dict[str, Any]:
     true = person.true
     return {
         "proposer": name,
         "scenario": person.scenario,
         "patient": key,
-        "choice": str(chosen),
-        "regret": true.get(chosen, np.nan) - true.get(person.best, np.nan),
+        "choice": str(treatment),
+        "regret": true.get(treatment, np.nan) - true.get(person.best, np.nan),
         "gap": true[WATCH] - true.get(person.best, np.nan),
     }
 

@@ -61,9 +61,9 @@ class Decision:
         """The candidate with the lowest S; of equals the first. One future has no spread, so lambda is left out."""
         return int(score(self.risks, risk_aversion).argmin())
 
-    def regret(self, chosen: int) -> float:
+    def regret(self, index: int) -> float:
         """True mean risk above that of the oracle's choice."""
-        return float(self.value[chosen] - self.value[self.best])
+        return float(self.value[index] - self.value[self.best])
 
 
 def most_candidates(size: Size) -> int:
@@ -110,8 +110,8 @@ def _decide(
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], *who, 4])
     row = scenario_named(scenario)
     state = start(truth, row, rng)
-    seen = seen_by(world, state)
-    here, there = judged_now(world, risk, seen), judged_now(truth, risk, state)
+    view = seen_by(world, state)
+    here, there = judged_now(world, risk, view), judged_now(truth, risk, state)
     intervals = {name: float(value) for name, value in there.intervals.row(0).items()}
     allowed = [t for t in admit(row.menu, state, intervals)[0] if t != WATCH]
     picked = rng.permutation(len(allowed))[: most_candidates(size) - 1]
@@ -121,11 +121,11 @@ def _decide(
     def sampled(place: World, at: State, k: int, word: int) -> np.ndarray:
         return futures(place, at, offered, common_seeds(int(word), k), risk).risks
 
-    result = sampled(world, seen, size.samples, words[0])
+    result = sampled(world, view, size.samples, words[0])
     progress(result.size)
-    judged, oracle, spare = (sampled(truth, state, judges, word) for word in words[1:])
+    reference, oracle, spare = (sampled(truth, state, judges, word) for word in words[1:])
     return Decision(
-        scenario, offered, result, float(here.total[0]), judged, oracle, float(there.total[0]), state, spare
+        scenario, offered, result, float(here.total[0]), reference, oracle, float(there.total[0]), state, spare
     )
 
 

@@ -99,8 +99,8 @@ def metrics(forecasts: Forecasts, others: RealQuestions | None, bands: Mapping[s
         )
         raw = estimate_mean(covered(*raw_band(samples), true), who)
         if name in bands:
-            held = estimate_mean(covered(*apply_band(bands[name], samples), true), who)
-            out[f"coverage90_{short}"] = metric(held, baselines={"raw": raw})
+            coverage = estimate_mean(covered(*apply_band(bands[name], samples), true), who)
+            out[f"coverage90_{short}"] = metric(coverage, baselines={"raw": raw})
         else:
             out[f"coverage90_{short}"] = metric(raw, corrected=False)
         beside = {rival: estimate_mean(fair_crps(own, true), who) for rival, own in rivals(queries, others, i).items()}

@@ -98,12 +98,12 @@ def study(
     others = None if side == "train" else _others(trials)
     forecasts = forecast(world, queries, others, samples, draw_strips, progress)
     groups = {name: cells(queries, change) for name, change in changes(forecasts).items()}
-    known = {name: effects(table) for name, table in groups.items()}
-    reference = "published" if np.isfinite(known["published"][0]).any() else "recorded"
-    rows = list(effect_rows(groups["recorded"], known, reference))
+    references = {name: effects(table) for name, table in groups.items()}
+    reference = "published" if np.isfinite(references["published"][0]).any() else "recorded"
+    rows = list(effect_rows(groups["recorded"], references, reference))
     return result.document(
         "real-effects", world, len(np.unique(queries.subject)), (0,),
-        {**effect_metrics(rows, known), **delineation_metrics(queries)}, rows,
+        {**effect_metrics(rows, references), **delineation_metrics(queries)}, rows,
         side=side, samples=samples, n_questions=len(queries), reference=reference, intervals_only=not draw_strips,
         arms=list(groups["recorded"].arms),
     )  # fmt: skip
@@ -127,21 +127,21 @@ def changes(forecasts: Forecasts) -> dict[str, np.ndarray]:
 
 
 def effect_rows(
-    table: Cells, known: Mapping[str, tuple[np.ndarray, np.ndarray]], reference: str
+    table: Cells, references: Mapping[str, tuple[np.ndarray, np.ndarray]], reference: str
 ) -> Iterator[dict[str, Any]]:
     """A row per arm, hour and interval: everybody's effect, and whether it lies in the reference's 95 % interval."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # cells that nobody contributes to
-        low, high = np.nanquantile(known[reference][1], [0.025, 0.975], axis=0)
+        low, high = np.nanquantile(references[reference][1], [0.025, 0.975], axis=0)
     for a, arm in enumerate(table.arms):
         corrected = a in table.placebo
         control = a in table.placebo.values()
         for h, hour in enumerate(table.hours):
             for i, name in enumerate(INTERVALS):
-                value = known[reference][0][a, h, i]
+                value = references[reference][0][a, h, i]
                 if not np.isfinite(value):
                     continue
-                levels = {who: float(effect[a, h, i]) for who, (effect, _) in known.items()}
+                levels = {who: float(effect[a, h, i]) for who, (effect, _) in references.items()}
                 lo, hi = float(low[a, h, i]), float(high[a, h, i])
                 ends = [lo, hi] if np.isfinite(lo) else None
                 yield {
@@ -153,14 +153,14 @@ def effect_rows(
                 }  # fmt: skip
 
 
-def effect_metrics(rows: list[dict[str, Any]], known: Mapping[str, Any]) -> dict[str, Any]:
+def effect_metrics(rows: list[dict[str, Any]], references: Mapping[str, Any]) -> dict[str, Any]:
     """Share of effects inside the reference's interval and mean error, by interval; of treated arms and of placebo."""
-    others = [name for name in known if f"{name}_inside" in rows[0]]
+    others = [name for name in references if f"{name}_inside" in rows[0]]
     out: dict[str, Any] = {}
     groups = {"": [row for row in rows if not row["control"]], "placebo_": [row for row in rows if row["control"]]}
-    for prefix, chosen in groups.items():
+    for prefix, members in groups.items():
         for name in INTERVALS:
-            mine = [row for row in chosen if row["interval"] == name]
+            mine = [row for row in members if row["interval"] == name]
             if not mine:
                 continue
             inside = {who: _share([row[f"{who}_inside"] for row in mine]) for who in others}
@@ -172,8 +172,8 @@ def effect_metrics(rows: list[dict[str, Any]], known: Mapping[str, Any]) -> dict
 
 
 def _share(inside: Sequence[bool | None]) -> float:
-    known = [value for value in inside if value is not None]
-    return float(np.mean(known)) if known else float("nan")
+    flags = [value for value in inside if value is not None]
+    return float(np.mean(flags)) if flags else float("nan")
 
 
 def _mean_error(rows: list[dict[str, Any]], who: str) -> float:

@@ -82,18 +82,21 @@ def ask(folder: Path, side: str, subjects: int | None = None, hours: Sequence[fl
 
     ValueError if there is none.
     """
-    trials, known = read_real(folder, side)
-    return questions_of(trials, known, subjects, hours)
+    trials, trajectories = read_real(folder, side)
+    return questions_of(trials, trajectories, subjects, hours)
 
 
 def questions_of(
-    trials: Trials, known: Mapping[int, RealTrial], subjects: int | None = None, hours: Sequence[float] | None = None
+    trials: Trials,
+    trajectories: Mapping[int, RealTrial],
+    subjects: int | None = None,
+    hours: Sequence[float] | None = None,
 ) -> RealQuestions:
     """As :func:`ask`, of strips in memory."""
-    people = list(dict.fromkeys(trial.subject for trial in known.values()))[:subjects]
+    people = list(dict.fromkeys(trial.subject for trial in trajectories.values()))[:subjects]
     before: list[int] = []
     after: list[int] = []
-    for number, trial in known.items():
+    for number, trial in trajectories.items():
         rows = np.flatnonzero(trials.patient == number)
         baseline = rows[np.array(trial.baseline, dtype=bool)]
         if trial.subject not in people or not len(baseline):
@@ -103,10 +106,11 @@ def questions_of(
         after += [int(row) for row in later]
     if not after:
         raise ValueError(
-            f"{len(known)} trajectories hold no baseline strip with a later one; expected some; look at trials.json"
+            f"{len(trajectories)} trajectories hold no baseline strip with a later one; expected some; "
+            "look at trials.json"
         )
     i, j = np.array(before), np.array(after)
-    own = [known[int(number)] for number in trials.patient[j]]
+    own = [trajectories[int(number)] for number in trials.patient[j]]
     start = State(
         limb_from_independent(trials.strips[i].astype(np.float32)),
         tuple(trial.patient for trial in own),
@@ -115,14 +119,14 @@ def questions_of(
         np.ones(len(i), bool),
     )
     arms = np.array([f"{trial.source}: {trial.arm}" for trial in own])
-    number_of = {name: n for n, name in enumerate(sorted({trial.subject for trial in known.values()}))}
+    number_of = {name: n for n, name in enumerate(sorted({trial.subject for trial in trajectories.values()}))}
     queries = Questions(
         start, (WATCH,) * len(i), np.array([number_of[trial.subject] for trial in own]), arms,
         (trials.hours[j] - trials.hours[i]).round(6), np.zeros(len(i), bool),
     )  # fmt: skip
     return RealQuestions(
         queries, our_intervals(trials, i), our_intervals(trials, j), published_intervals(trials, i),
-        published_intervals(trials, j), trials.hours[j], row_weights(trials, known)[j],
+        published_intervals(trials, j), trials.hours[j], row_weights(trials, trajectories)[j],
         np.array([trial.control for trial in own]), np.array([trial.source for trial in own]),
     )  # fmt: skip
 
@@ -167,11 +171,11 @@ def forecast(
 def wrong_doses(queries: RealQuestions) -> list[tuple[Administration, ...]]:
     """For each question the doses of another arm of its trial that shares no drug with its own, if there is one."""
     schedules: dict[str, dict[str, tuple[Administration, ...]]] = {}
-    for source, arm, taken in zip(queries.source, queries.questions.arm, queries.questions.start.taken):
-        schedules.setdefault(str(source), {})[str(arm)] = taken
+    for source, arm, doses in zip(queries.source, queries.questions.arm, queries.questions.start.taken):
+        schedules.setdefault(str(source), {})[str(arm)] = doses
     wrong = []
-    for source, taken in zip(queries.source, queries.questions.start.taken):
-        mine = {a.dose.drug for a in taken}
+    for source, doses in zip(queries.source, queries.questions.start.taken):
+        mine = {a.dose.drug for a in doses}
         arms = sorted(schedules[str(source)].items())
         wrong.append(next((t for _, t in arms if t and mine.isdisjoint(a.dose.drug for a in t)), ()))
     return wrong
@@ -188,8 +192,8 @@ def treatment_mean(others: RealQuestions, queries: RealQuestions) -> np.ndarray:
     return np.nan_to_num(np.array(changes))
 
 
-def _with_doses(queries: Questions, taken: Sequence[tuple[Administration, ...]]) -> Questions:
-    return replace(queries, start=replace(queries.start, taken=tuple(taken)))
+def _with_doses(queries: Questions, doses: Sequence[tuple[Administration, ...]]) -> Questions:
+    return replace(queries, start=replace(queries.start, taken=tuple(doses)))
 
 
 def _intervals_of_strips(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:

@@ -38,13 +38,13 @@ def study(
     progress: Progress = lambda people: None,
 ) -> dict[str, Any]:  # fmt: skip
     """The study's document; ``subjects`` leaves out only so many. ValueError with fewer than three people."""
-    everything, known = read_real(trials)
-    people = sorted({trial.subject for trial in known.values()}, key=hash_of)
+    everything, trajectories = read_real(trials)
+    people = sorted({trial.subject for trial in trajectories.values()}, key=hash_of)
     if len(people) < LEAST:
         raise ValueError(f"{trials} holds {len(people)} people; expected at least {LEAST}; make shards of more")
     rows: list[dict[str, Any]] = []
     for out in people[:subjects]:
-        rows += one_out(world, everything, known, out, [name for name in people if name != out], preset, samples)
+        rows += one_out(world, everything, trajectories, out, [name for name in people if name != out], preset, samples)
         progress(1)
     return result.document(
         "leave-one-out", world, len(people[:subjects]), (preset.interval_model.loop.seed,), metrics(rows), rows,
@@ -53,14 +53,14 @@ def study(
 
 
 def one_out(
-    world: WorldModel, everything: Trials, known: Mapping[int, RealTrial], out: str, others: Sequence[str],
+    world: WorldModel, everything: Trials, trajectories: Mapping[int, RealTrial], out: str, others: Sequence[str],
     preset: RealPreset, samples: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row per arm and interval of the one who is left out: errors by everybody."""
-    held = set(others[: max(1, len(others) // HELD)])
+    validation = set(others[: max(1, len(others) // HELD)])
     learned, decided = (
-        _of(everything, known, lambda name: name in others and name not in held),
-        _of(everything, known, lambda name: name in held),
+        _of(everything, trajectories, lambda name: name in others and name not in validation),
+        _of(everything, trajectories, lambda name: name in validation),
     )
     pairs, weights = real_pairs(*learned)
     draws = resample(pairs, weights, np.random.default_rng(preset.interval_model.loop.seed))
@@ -68,7 +68,7 @@ def one_out(
         world.forecaster, (learned[0], draws), (decided[0], *real_pairs(*decided)), None, preset, show=False
     )
     forecaster = with_interval_model(world.forecaster, tuned)
-    queries = questions_of(*_of(everything, known, lambda name: name == out))
+    queries = questions_of(*_of(everything, trajectories, lambda name: name == out))
     rest = questions_of(*learned)
     forecasts = forecast(replace(world, forecaster=forecaster), queries, rest, samples, draw_strips=False)
     before = forecast(world, queries, None, samples, draw_strips=False)
@@ -76,9 +76,11 @@ def one_out(
     return [{"subject": out, **row} for row in intervals.rows(forecasts)]
 
 
-def _of(everything: Trials, known: Mapping[int, RealTrial], condition: Any) -> tuple[Trials, dict[int, RealTrial]]:
-    chosen = {number: trial for number, trial in known.items() if condition(trial.subject)}
-    return everything[np.isin(everything.patient, list(chosen))], chosen
+def _of(
+    everything: Trials, trajectories: Mapping[int, RealTrial], condition: Any
+) -> tuple[Trials, dict[int, RealTrial]]:
+    some = {number: trial for number, trial in trajectories.items() if condition(trial.subject)}
+    return everything[np.isin(everything.patient, list(some))], some
 
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def _anchor(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _gap(anchors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """How far the best that know the truth are ahead of random, and the share of it that the guideline covers."""
-    known = [anchors[name]["return"] for name in TOP if name in anchors]
-    if not known or "random" not in anchors:
+    values = [anchors[name]["return"] for name in TOP if name in anchors]
+    if not values or "random" not in anchors:
         return {"value": None, "guideline": None}
-    value = max(known) - anchors["random"]["return"]
+    value = max(values) - anchors["random"]["return"]
     ahead = anchors["guideline"]["return"] - anchors["random"]["return"] if "guideline" in anchors else np.nan
     return {"value": value, "guideline": float(ahead / value) if value > 0 and np.isfinite(ahead) else None}
 
@@ -114,9 +114,9 @@ def signs(world: World, scenarios: Sequence[str], people: int = 6, seed: int = 0
             continue
         treatment, moves = scenario.helps
         state = start(truth, scenario, [np.random.default_rng([seed, 17, i]) for i in range(people)])
-        seen = world.start_from(state)  # type: ignore[attr-defined]
+        view = world.start_from(state)  # type: ignore[attr-defined]
         row: dict[str, Any] = {"scenario": scenario.name, "treatment": str(treatment), "moves": moves}
-        for name, place, here in (("true", truth, state), ("model", world, seen)):
+        for name, place, here in (("true", truth, state), ("model", world, view)):
             change, riskier = _change(place, here, treatment, moves, risk, seed)
             row |= {f"{name}_change": change, f"{name}_risk": riskier}
         rows.append(row)
@@ -127,9 +127,9 @@ def _change(
     world: World, state: State, treatment: Treatment, moves: str, risk: RiskModel, seed: int
 ) -> tuple[float, float]:
     crowd, after = state.repeat(FUTURES), []
-    for given in (treatment, WATCH):
+    for arm in (treatment, WATCH):
         rngs = step_noise([(seed, 18, row) for row in range(len(crowd))], 0)
-        later = advance(world, crowd, [given] * len(crowd), rngs)
+        later = advance(world, crowd, [arm] * len(crowd), rngs)
         after.append(risk(crowd.ecg, later.ecg, later.patients, later.alive))
-    moved = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
-    return float(np.nanmean(moved)), float(np.nanmean(after[0].total - after[1].total))
+    change = getattr(after[0].intervals, moves) - getattr(after[1].intervals, moves)
+    return float(np.nanmean(change)), float(np.nanmean(after[0].total - after[1].total))

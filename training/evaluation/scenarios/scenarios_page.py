@@ -103,7 +103,7 @@ def _measurements(document: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
+def card(scenario: Scenario, results: Mapping[str, Any]) -> str:
     """One scenario for a reader who wants to use it: who comes, what is on offer, the pitfall, ids, anchors."""
     ids = ", ".join(f"`{space}/{scenario.id}-v0`" for space in NAMESPACES)
     lines = [f"## {scenario.name.replace('_', ' ')}", "", scenario.description, ""]
@@ -112,7 +112,7 @@ def card(scenario: Scenario, measured: Mapping[str, Any]) -> str:
     lines += [f"- **What is wrong**: {_lower(scenario.pitfall)}"]
     lines += [f"- **Who comes**: {_people(scenario)}."]
     lines += [f"- **On offer**, besides watching: {', '.join(scenario.offers)} ({len(scenario.menu) - 1} treatments)."]
-    row = [f"{name} {_sure(one)}, deaths {one['deaths']:.0f} in 1,000" for name, one in measured["anchors"].items()]
+    row = [f"{name} {_sure(one)}, deaths {one['deaths']:.0f} in 1,000" for name, one in results["anchors"].items()]
     lines += [f"- **Returns**: {'; '.join(row)}."] if row else []
     lines += [f"- **Sources**: {'; '.join(scenario.sources)}."]
     return "\n".join(lines)

@@ -179,22 +179,22 @@ def _plans(patients: int, progress: Callable[[], None]) -> dict[str, Any]:
     times, agree, shares = [], [], []
     for row in range(patients + 1):
         state = everybody[[row]]
-        made: list[Any] = []
+        plans: list[Any] = []
         state.ecg  # noqa: B018 - the record that a plan starts from is there
 
-        def screened(state: Any = state, made: list[Any] = made) -> None:
-            kept = contenders(world, state, risk, menu, k=FUTURES)
-            made.append(plan(world, state, kept, risk, k=FUTURES, rules=rules))
+        def screened(state: Any = state, plans: list[Any] = plans) -> None:
+            candidates = contenders(world, state, risk, menu, k=FUTURES)
+            plans.append(plan(world, state, candidates, risk, k=FUTURES, rules=rules))
 
-        def by_strips(state: Any = state, made: list[Any] = made) -> None:
-            made.append(plan(world, state, menu, risk, k=FUTURES, rules=rules))
+        def by_strips(state: Any = state, plans: list[Any] = plans) -> None:
+            plans.append(plan(world, state, menu, risk, k=FUTURES, rules=rules))
 
         both = [_cpu(screened), _cpu(by_strips)]
         if row == 0:  # tables fill
             continue
         times.append(both)
-        best = {one.treatment for one in made[1].candidates if one.tie == 1}
-        agree.append(made[0].best.treatment in best)
+        best = {one.treatment for one in plans[1].candidates if one.tie == 1}
+        agree.append(plans[0].best.treatment in best)
         shares.append(len(best))
         progress()
     ours, theirs = np.array(times).T

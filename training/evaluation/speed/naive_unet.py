@@ -34,15 +34,15 @@ class PeerUNet(nn.Module):
 
     def forward(self, z: Tensor, tau: Tensor, token: Tensor) -> Tensor:
         """The noise in ``z``."""
-        x, kept = self.enter(z), []
+        x, skips = self.enter(z), []
         for block in self.down:
             x = block(x, tau, token)
-            kept.append(x)
+            skips.append(x)
             x = functional.avg_pool1d(x, 2)
         x = self.middle(x, tau, token)
         for block in self.up:
             x = functional.interpolate(x, scale_factor=2)
-            x = block(torch.cat([x, kept.pop()], dim=1), tau, token)
+            x = block(torch.cat([x, skips.pop()], dim=1), tau, token)
         return self.leave(x)
 
 

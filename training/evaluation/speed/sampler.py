@@ -114,8 +114,8 @@ def _study(world: WorldModel, truth: World, size: Size, progress: StepInputs) ->
         return metric(over[_word(best)], baselines={**beside(over), "naive": 1.0}, peer_seconds=naive[peer])
 
     def seconds(clock: str) -> dict[str, Any]:
-        spent = {name: results[clock] for name, results in queries.items()}
-        return metric(spent[_word(best)], baselines=beside(spent))
+        times = {name: results[clock] for name, results in queries.items()}
+        return metric(times[_word(best)], baselines=beside(times))
 
     metrics = {
         "ratio_vs_naive": ratios("unet"),
@@ -164,22 +164,22 @@ def query(world: WorldModel, patient: State, risk: RiskModel) -> dict[str, Any]:
     """Processor and clock seconds of one plan, and the processor seconds of its parts."""
     candidates = candidates_for(CANDIDATES)
     plan(world, patient, candidates[:3], risk, k=2, rules=no_rules)  # what is only slow the first time
-    with watching(world, risk) as spent:
+    with watching(world, risk) as watch:
         wall, cpu = time.perf_counter(), time.process_time()
         results = plan(
-            _Timed(world, spent), patient, candidates, partial(_timed, spent, risk), k=FUTURES, rules=no_rules
+            _Timed(world, watch), patient, candidates, partial(_timed, watch, risk), k=FUTURES, rules=no_rules
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert len(results.candidates) == CANDIDATES
-    inside = spent.parts
-    step, judged = inside.pop("step"), inside.pop("risk")
+    inside = watch.parts
+    step, judging = inside.pop("step"), inside.pop("risk")
     parts = {
         "denoiser": inside.get("denoiser", 0.0),
         "codec": inside.get("codec", 0.0),
         "conditioning": step - inside.get("denoiser", 0.0) - inside.get("codec", 0.0),
         "findings": inside.get("findings", 0.0),
-        "measurement": judged - inside.get("findings", 0.0),
-        "ranking": cpu - step - judged,
+        "measurement": judging - inside.get("findings", 0.0),
+        "ranking": cpu - step - judging,
     }
     return {"cpu_seconds": cpu, "wall_seconds": wall, "parts": parts}
 
@@ -227,11 +227,11 @@ def naive_seconds(world: WorldModel, patient: State, risk: RiskModel) -> dict[st
 
 def denoiser_flops(world: WorldModel, patient: State, rows: int) -> float:
     """Floating-point operations a second of one denoiser call on ``rows`` rows, as the world asks it."""
-    seen: list[tuple[Tensor, ...]] = []
+    calls: list[tuple[Tensor, ...]] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(module, Denoiser) and not seen:
-            seen.append(inputs)
+        if isinstance(module, Denoiser) and not calls:
+            calls.append(inputs)
 
     crowd = patient.repeat(rows)
     hook = register_module_forward_pre_hook(look)
@@ -239,12 +239,12 @@ def denoiser_flops(world: WorldModel, patient: State, rows: int) -> float:
         replace(world, sampler="ddim", steps=1).step(crowd, [WATCH] * rows, np.random.default_rng(0))
     finally:
         hook.remove()
-    inputs, denoiser = seen[0], world.forecaster.denoiser
+    inputs, denoiser = calls[0], world.forecaster.denoiser
     with torch.inference_mode():
         packed = {torch.ops.mkldnn._linear_pointwise: _packed_linear_flops}
-        with FlopCounterMode(display=False, custom_mapping=packed) as counted:
+        with FlopCounterMode(display=False, custom_mapping=packed) as counter:
             denoiser(*inputs)
-        return counted.get_total_flops() / least(lambda: denoiser(*inputs), 7)
+        return counter.get_total_flops() / least(lambda: denoiser(*inputs), 7)
 
 
 def gemm_flops() -> float:
@@ -282,11 +282,11 @@ def prices(
     samples: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     seconds = {}
     asks = getattr(first.forecaster, "prognosis", None) is not None
-    seen = questions.both(look, look_at_asked) if asks else look
+    measure = questions.both(look, look_at_asked) if asks else look
     for solver, world in worlds.items():
-        with watching(world) as spent:
-            samples[solver] = questions.futures(world, start, queries, size.samples, seen, progress=progress)
-        seconds[solver] = spent.parts.get("denoiser", np.nan) / (len(queries) * size.samples)
+        with watching(world) as watch:
+            samples[solver] = questions.futures(world, start, queries, size.samples, measure, progress=progress)
+        seconds[solver] = watch.parts.get("denoiser", np.nan) / (len(queries) * size.samples)
     crps = {solver: _crps(results["intervals"], true) for solver, results in samples.items()}
     base = crps[REFERENCE]
     rows, lost = [], {}
@@ -349,10 +349,10 @@ def _loss_of(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
     both = np.isfinite(crps) & np.isfinite(base)
 
     def statistic(rows: Any) -> float:
-        known = both[rows]
-        sums = [np.where(known, values[rows], 0).sum(axis=0) for values in (crps, base)]
+        mask = both[rows]
+        sums = [np.where(mask, values[rows], 0).sum(axis=0) for values in (crps, base)]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return float(np.nanmean(sums[0] / sums[1] - 1)) if known.any() else np.nan
+            return float(np.nanmean(sums[0] / sums[1] - 1)) if mask.any() else np.nan
 
     return statistic
 
@@ -360,7 +360,7 @@ def _loss_of(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
 @contextmanager
 def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent]:
     """Processor seconds of every call of a denoiser, of the codec and of the findings' classifier, by part."""
-    spent, began = Spent(), {}
+    parts, began = Spent(), {}
     codec = {id(getattr(world.vae, name, None)) for name in ("encoder", "decoder")}
     findings = (
         id(getattr(risk.classifier, "network", None)) if risk is not None and risk.classifier is not None else None
@@ -379,11 +379,11 @@ def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent
 
     def after(module: nn.Module, row: Any, answer: Any) -> None:
         if name := part(module):
-            spent.add(name, time.process_time() - began[id(module)])
+            parts.add(name, time.process_time() - began[id(module)])
 
     hooks = [register_module_forward_pre_hook(before), register_module_forward_hook(after)]
     try:
-        yield spent
+        yield parts
     finally:
         for hook in hooks:
             hook.remove()
@@ -392,8 +392,8 @@ def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent
 class _Timed:
     """A world whose steps are timed."""
 
-    def __init__(self, world: WorldModel, spent: Spent) -> None:
-        self.world, self.spent = world, spent
+    def __init__(self, world: WorldModel, parts: Spent) -> None:
+        self.world, self.parts = world, parts
         self.dt_hours, self.sha256 = world.dt_hours, world.sha256
 
     def initial(self, n: int, rng: Any, **who: Any) -> State:
@@ -405,14 +405,14 @@ class _Timed:
     def step(self, state: State, treatments: Sequence[Treatment], rng: Any) -> State:
         start = time.process_time()
         later = self.world.step(state, treatments, rng)
-        self.spent.add("step", time.process_time() - start)
+        self.parts.add("step", time.process_time() - start)
         return later
 
 
-def _timed(spent: Spent, risk: RiskModel, *arguments: Any) -> Any:
+def _timed(parts: Spent, risk: RiskModel, *arguments: Any) -> Any:
     start = time.process_time()
     judgement = risk(*arguments)
-    spent.add("risk", time.process_time() - start)
+    parts.add("risk", time.process_time() - start)
     return judgement
 
 
@@ -459,7 +459,7 @@ def figure(document: Mapping[str, Any]) -> Figure:
     queries = document["settings"]["query_parts"]
     left = np.zeros(len(queries))
     for part in next(iter(queries.values())):
-        seconds = np.array([spent[part] for spent in queries.values()])
+        seconds = np.array([costs[part] for costs in queries.values()])
         parts.barh(list(queries), seconds, 0.5, left=left, label=part)
         left += seconds
     ratio = document["metrics"]["ratio_vs_naive"]

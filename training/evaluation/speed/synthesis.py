@@ -57,10 +57,10 @@ def ratios() -> dict[str, Any]:
         for name, way in ways.items():
             ours[name].append(_ms(way, PEOPLE * REPLICATES))
     rows = []
-    for name, spent in ours.items():
-        times = np.array(theirs) / spent
+    for name, seconds in ours.items():
+        times = np.array(theirs) / seconds
         rows.append({
-            "what": name, "ms": round(float(np.median(spent)), 3), "peer_ms": round(float(np.median(theirs)), 1),
+            "what": name, "ms": round(float(np.median(seconds)), 3), "peer_ms": round(float(np.median(theirs)), 1),
             "times_faster": round(float(np.median(times))), "lowest": round(float(times.min())),
             "highest": round(float(times.max())),
         })  # fmt: skip
@@ -69,12 +69,12 @@ def ratios() -> dict[str, Any]:
 
 def _ms(work: Callable[[], None], times: int) -> float:
     """Median CPU milliseconds of one call."""
-    spent = []
+    seconds = []
     for _ in range(times):
         start = time.process_time()
         work()
-        spent.append(time.process_time() - start)
-    return 1000 * float(np.median(spent))
+        seconds.append(time.process_time() - start)
+    return 1000 * float(np.median(seconds))
 
 
 if __name__ == "__main__":

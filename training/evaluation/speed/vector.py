@@ -133,11 +133,11 @@ def _turn(env: VectorEnv, calls: int) -> float:
     """Env steps per second of ``calls`` steps from a reset on."""
     rng = np.random.default_rng(0)
     _, info = env.reset(seed=0)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(calls):
         action = np.array([rng.choice(np.flatnonzero(mask)) for mask in info["action_mask"]])
         *_, info = env.step(action)
-    return env.num_envs * calls / (time.perf_counter() - begun)
+    return env.num_envs * calls / (time.perf_counter() - start)
 
 
 def _row(case: Case, n: int, way: str, rates: np.ndarray, ratios: np.ndarray) -> dict[str, Any]:

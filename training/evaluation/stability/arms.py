@@ -45,7 +45,7 @@ class Course:
     """One schedule, and what the world is told of the people in it."""
 
     name: str
-    given: Schedule  # per step, one treatment per patient
+    schedule: Schedule  # per step, one treatment per patient
     every: int = 0  # [steps] after which it is told the true strip again; 0 is never (open loop)
     nudge_mv: float | None = None  # noise on its first strip; 0.0 is an identical twin of the placebo
 
@@ -75,10 +75,10 @@ def schedules(people: State, seed: int, steps: int, dt_hours: float) -> dict[str
 
     def samples(patient: Patient, other: Treatment = WATCH) -> Treatment:
         """A treatment that is not a placebo and shares no drug with ``other``."""
-        taken = {"placebo", *(dose.drug for dose in other.doses)}
+        drugs = {"placebo", *(dose.drug for dose in other.doses)}
         while True:
             treatment = draw_treatment(patient, rng, design, "test")[0]
-            if not taken & {dose.drug for dose in treatment.doses}:
+            if not drugs & {dose.drug for dose in treatment.doses}:
                 return treatment
 
     watch = [WATCH] * len(people)
@@ -109,35 +109,35 @@ def fading(steps: int, dt_hours: float) -> list[Treatment]:
     menu = [treatment for treatment in FORMULARY.menu() if treatment]
     course = np.zeros((len(menu), steps))
     for step, hour in enumerate(hours):
-        given = [tuple(Administration(0.0, dose) for dose in treatment.doses) for treatment in [WATCH, *menu]]
-        acting = modulations(given, [typical] * len(given), np.full(len(given), hour))
+        histories = [tuple(Administration(0.0, dose) for dose in treatment.doses) for treatment in [WATCH, *menu]]
+        acting = modulations(histories, [typical] * len(histories), np.full(len(histories), hour))
         size = np.array([[m.pr_ms, m.jtpeak_ms + m.tpeak_tend_ms, 100 * np.log(m.sinus_rate)] for m in acting])
         course[:, step] = np.abs(size[1:] - size[0]).sum(axis=1)
     peak = course.max(axis=1)
     left = np.where(peak >= SEEN_PEAK, course[:, -1] / np.maximum(peak, 1e-9), np.inf)
-    chosen = np.flatnonzero(left <= FADED) if (left <= FADED).any() else np.argsort(left)[:4]
-    return [menu[i] for i in chosen]
+    picks = np.flatnonzero(left <= FADED) if (left <= FADED).any() else np.argsort(left)[:4]
+    return [menu[i] for i in picks]
 
 
-def plasma(people: State, given: Sequence[Treatment], steps: int, dt_hours: float) -> np.ndarray:
+def plasma(people: State, treatments: Sequence[Treatment], steps: int, dt_hours: float) -> np.ndarray:
     """Plasma concentration of the dose at each step ``(N, H + 1)``, over its largest; 0 at the start."""
     course = np.zeros((len(people), steps + 1))
-    for row, (patient, treatment) in enumerate(zip(people.patients, given)):
+    for row, (patient, treatment) in enumerate(zip(people.patients, treatments)):
         dose = treatment.doses[0]
-        taken = (Administration(float(people.hours[row]), dose),)
+        history = (Administration(float(people.hours[row]), dose),)
         for step in range(1, steps + 1):
-            level = population_exposure(taken, patient, float(people.hours[row]) + step * dt_hours).plasma
+            level = population_exposure(history, patient, float(people.hours[row]) + step * dt_hours).plasma
             course[row, step] = level[FORMULARY.index[dose.drug]]
     return course / np.maximum(course.max(axis=1, keepdims=True), 1e-12)
 
 
-def courses(given: Mapping[str, Schedule], row: bool = True) -> list[Course]:
+def courses(plans: Mapping[str, Schedule], row: bool = True) -> list[Course]:
     """All courses of the study; without ``told`` only those that do not hang on what is seen of the first strip."""
-    listed = [Course(name, schedule) for name, schedule in given.items()]
-    listed += [Course(f"treated, told every {k}", given["treated"], every=k) for k in RESYNCED]
+    listed = [Course(name, schedule) for name, schedule in plans.items()]
+    listed += [Course(f"treated, told every {k}", plans["treated"], every=k) for k in RESYNCED]
     if row:
         twins = {"identical twin": 0.0, **{f"twin {1000 * nudge:g} uV": nudge for nudge in NUDGES_MV}}
-        listed += [Course(name, given["placebo"], nudge_mv=nudge) for name, nudge in twins.items()]
+        listed += [Course(name, plans["placebo"], nudge_mv=nudge) for name, nudge in twins.items()]
     return listed
 
 
@@ -163,21 +163,21 @@ def sight(world: World, state: State) -> tuple[State, np.ndarray]:
     views: list[State | None] = []
     for row in range(len(state)):
         shift = float(state.hours[row])
-        given = tuple(Administration(a.hours - shift, a.dose) for a in state.taken[row])
+        history = tuple(Administration(a.hours - shift, a.dose) for a in state.taken[row])
         try:
-            rows = world.observe(ECG(state.ecg[row], MODEL_RATE_HZ), state.patients[row], given)
+            rows = world.observe(ECG(state.ecg[row], MODEL_RATE_HZ), state.patients[row], history)
         except ValueError:
             rows = None
         views.append(rows if state.alive[row] else None)
-    known = [view for view in views if view is not None]
-    if not known:
+    visible = [view for view in views if view is not None]
+    if not visible:
         raise ValueError(
             f"{type(world).__name__} refused all {len(state)} strips; expected observe(ecg, patient, given) to return "
             "a state; try ecg_gym.checks.check_world on it"
         )
-    blank = replace(known[0], alive=np.zeros(1, bool))
-    seen = np.array([view is not None for view in views])
-    return concatenate([blank if view is None else view for view in views]), seen
+    blank = replace(visible[0], alive=np.zeros(1, bool))
+    mask = np.array([view is not None for view in views])
+    return concatenate([blank if view is None else view for view in views]), mask
 
 
 def run(
@@ -199,18 +199,18 @@ def run(
     like = np.tile(np.arange(k * n) + block["placebo"].start, len(plan))  # each row's placebo
     looks = [_look(crowd, like)]
     dead = rows = 0
-    for step in range(1, len(plan[0].given) + 1):
-        given = [treatment for course in plan for treatment in [*course.given[step - 1]] * k]
-        later = advance(world, crowd, given, [g for _ in plan for g in draws(noise, n, k, step)], progress)
-        gone = np.flatnonzero(~crowd.alive)
-        rows, dead = rows + len(gone), dead + int(_changes(crowd, later)[gone].sum())
+    for step in range(1, len(plan[0].schedule) + 1):
+        treatments = [treatment for course in plan for treatment in [*course.schedule[step - 1]] * k]
+        later = advance(world, crowd, treatments, [g for _ in plan for g in draws(noise, n, k, step)], progress)
+        dead_rows = np.flatnonzero(~crowd.alive)
+        rows, dead = rows + len(dead_rows), dead + int(_changes(crowd, later)[dead_rows].sum())
         crowd = later
         looks.append(_look(crowd, like))
         for course in plan:
-            if course.every and step % course.every == 0 and step < len(course.given):
+            if course.every and step % course.every == 0 and step < len(course.schedule):
                 crowd = _replaced(crowd, block[course.name], crowd_of(row(step), k))
     killed = replace(crowd[:n], alive=np.zeros(n, bool))
-    after = advance(world, killed, plan[0].given[0][:n], draws(noise, n, 1, len(plan[0].given) + 1), progress)
+    after = advance(world, killed, plan[0].schedule[0][:n], draws(noise, n, 1, len(plan[0].schedule) + 1), progress)
     parts = [np.stack(part, axis=1) for part in zip(*looks)]  # (rows, H + 1, ...)
 
     def samples(values: np.ndarray, course: Course) -> np.ndarray:

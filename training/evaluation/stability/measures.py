@@ -156,7 +156,7 @@ def spread_and_error(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray,
     truth that is one more sample equals the expected squared error, whatever K.
     """
     count = np.isfinite(samples).sum(axis=0)
-    known = (count >= 2) & np.isfinite(real)
+    usable = (count >= 2) & np.isfinite(real)
     filled = np.where(np.isfinite(samples), samples, 0.0)
     mean = filled.sum(axis=0) / np.maximum(count, 1)
     variance = np.where(np.isfinite(samples), (samples - mean) ** 2, 0.0).sum(axis=0) / np.maximum(count - 1, 1)
@@ -164,9 +164,9 @@ def spread_and_error(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray,
     error = (real - mean) ** 2
     reach = student.ppf(0.5 + BAND / 2, np.maximum(count - 1, 1)) ** 2 * wide
     return (
-        np.where(known, wide, np.nan),
-        np.where(known, error, np.nan),
-        np.where(known, (error <= reach).astype(float), np.nan),
+        np.where(usable, wide, np.nan),
+        np.where(usable, error, np.nan),
+        np.where(usable, (error <= reach).astype(float), np.nan),
     )
 
 

@@ -139,12 +139,12 @@ def growth(hours: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], flo
     """
 
     def statistic(rows: np.ndarray) -> float:
-        chosen = squares[rows][:, 1:]
-        mean = np.where(np.isfinite(chosen), chosen, 0.0).sum(axis=0) / np.maximum(np.isfinite(chosen).sum(axis=0), 1)
+        sample = squares[rows][:, 1:]
+        mean = np.where(np.isfinite(sample), sample, 0.0).sum(axis=0) / np.maximum(np.isfinite(sample).sum(axis=0), 1)
         if not (mean > 0).any():
             return 0.0
-        known = mean > 0
-        return float(np.polyfit(hours[1:][known], 0.5 * np.log(mean[known]), 1)[0]) if known.sum() > 1 else np.nan
+        above = mean > 0
+        return float(np.polyfit(hours[1:][above], 0.5 * np.log(mean[above]), 1)[0]) if above.sum() > 1 else np.nan
 
     return statistic
 
@@ -210,8 +210,8 @@ def violations(document: Found) -> Metrics:
 
 def _every(samples: Mapping[str, ArmSamples]) -> np.ndarray:
     """Flaws ``(N, samples x steps x courses, V)`` of everything drawn but the twins, who are the placebo again."""
-    chosen = [one.flaws[:, :, 1:] for name, one in samples.items() if "twin" not in name]
-    rows = [np.moveaxis(part, 1, 0).reshape(part.shape[1], -1, part.shape[-1]) for part in chosen]
+    parts = [one.flaws[:, :, 1:] for name, one in samples.items() if "twin" not in name]
+    rows = [np.moveaxis(part, 1, 0).reshape(part.shape[1], -1, part.shape[-1]) for part in parts]
     return np.concatenate(rows, axis=1)
 
 

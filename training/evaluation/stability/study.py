@@ -68,12 +68,12 @@ def study(
 
 def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress: Progress) -> Found:
     people = held_out_patients(truth, size.patients, seed)
-    view, seen = arms.sight(world, people)
-    people, view = people[np.flatnonzero(seen)], view[np.flatnonzero(seen)]
+    view, visible = arms.sight(world, people)
+    people, view = people[np.flatnonzero(visible)], view[np.flatnonzero(visible)]
     dt = float(world.dt_hours)
-    given = arms.schedules(people, seed, steps, dt)
+    schedules = arms.schedules(people, seed, steps, dt)
     happened = {
-        name: follow(truth, people, given[name], 1, ("true", seed), keep=range(steps + 1))
+        name: follow(truth, people, schedules[name], 1, ("true", seed), keep=range(steps + 1))
         for name in ("treated", "placebo", "once")
     }
     treated = happened["treated"].states
@@ -81,15 +81,15 @@ def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress
     def start(course: arms.Course) -> State:
         if not course.nudge_mv:
             return view
-        moved, kept = arms.sight(world, arms.nudged(people, course.nudge_mv, seed))
-        return moved.where(kept, view)  # a twin who is refused is no twin: it stands where the other stands
+        twin, visible = arms.sight(world, arms.nudged(people, course.nudge_mv, seed))
+        return twin.where(visible, view)  # a twin who is refused is no twin: it stands where the other stands
 
     samples, dead = arms.run(
-        world, start, lambda step: arms.sight(world, treated[step])[0], arms.courses(given), size.samples,
+        world, start, lambda step: arms.sight(world, treated[step])[0], arms.courses(schedules), size.samples,
         ("model", seed), progress,
     )  # fmt: skip
     could, _ = arms.run(
-        truth, lambda _: people, lambda step: treated[step], arms.courses(given, row=False), size.samples,
+        truth, lambda _: people, lambda step: treated[step], arms.courses(schedules, row=False), size.samples,
         ("again", seed),
     )  # fmt: skip
     return Found(
@@ -100,7 +100,7 @@ def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress
         truth=could,
         pharmacology=population_forecast(people, [happened["once"].states[step] for step in range(steps + 1)]),
         untreated=population_forecast(people, [happened["placebo"].states[step] for step in range(steps + 1)]),
-        plasma=arms.plasma(people, given["once"][0], steps, dt),
+        plasma=arms.plasma(people, schedules["once"][0], steps, dt),
         dead=dead,
         refused=size.patients - len(people),
     )

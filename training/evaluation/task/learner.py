@@ -43,6 +43,6 @@ class Learned:
 
     def __call__(self, task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:
         """The entries ``(B,)``; the episode must be of the whole menu."""
-        seen = self.whole.observation(episode)
-        action, _ = self.model.predict(seen, deterministic=True, action_masks=episode.allowed)
+        observation = self.whole.observation(episode)
+        action, _ = self.model.predict(observation, deterministic=True, action_masks=episode.allowed)
         return np.asarray(action, int)

@@ -100,10 +100,10 @@ def random(task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray
 def kitchen_sink(task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:
     """Always another treatment that is allowed, of those not given yet if there is one; watching if none is."""
     drugs = [treatment.doses[0].drug if treatment else "" for treatment in task.menu]
-    given = np.array(
-        [[any(a.dose.drug == drug and a.hours >= 0 for a in taken) for drug in drugs] for taken in episode.state.taken]
+    has_had = np.array(
+        [[any(a.dose.drug == drug and a.hours >= 0 for a in doses) for drug in drugs] for doses in episode.state.taken]
     )
-    wish = np.where(episode.allowed, rng.random(episode.allowed.shape) + 1.0 * ~given, -1.0)
+    wish = np.where(episode.allowed, rng.random(episode.allowed.shape) + 1.0 * ~has_had, -1.0)
     wish[:, 0] = 0.0
     return wish.argmax(axis=1)
 
@@ -111,11 +111,11 @@ def kitchen_sink(task: Task, episode: Episode, rng: np.random.Generator) -> np.n
 def guideline(task: Task, episode: Episode, rng: np.random.Generator) -> np.ndarray:
     """What ``planners.guideline`` says of what is seen of each."""
     place = {treatment: i for i, treatment in enumerate(task.menu)}
-    chosen = []
+    choices = []
     for row, allowed in enumerate(episode.allowed):
         options = tuple(task.menu[i] for i in np.flatnonzero(allowed))
-        chosen.append(place[decide(Seen.of(episode, row), options)[0]])
-    return np.array(chosen, int)
+        choices.append(place[decide(Seen.of(episode, row), options)[0]])
+    return np.array(choices, int)
 
 
 @dataclass(frozen=True)

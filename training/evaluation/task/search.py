@@ -59,11 +59,11 @@ class Search:
         fresh = self._values(task, episode, few, seeds[1], self.again)
         final = (self.futures * first + self.again * fresh) / (self.futures + self.again)
         order = np.lexsort((-final, few.row))
-        chosen = few.now[order[np.searchsorted(few.row[order], np.arange(len(episode)))]]
+        choice = few.now[order[np.searchsorted(few.row[order], np.arange(len(episode)))]]
         size = len(episode)
         ahead = np.minimum(self.ahead, episode.horizon - episode.steps)
-        tried, met = (np.bincount(some.row, minlength=size) for some in (plans, few))
-        return chosen, episode.allowed.sum(axis=1) + ahead * (self.futures * tried + self.again * met)
+        first_plans, second_plans = (np.bincount(some.row, minlength=size) for some in (plans, few))
+        return choice, episode.allowed.sum(axis=1) + ahead * (self.futures * first_plans + self.again * second_plans)
 
     def _plans(self, task: Task, episode: Episode, seeds: np.ndarray) -> Plans:
         """Every allowed treatment alone, and before each one that is allowed after it and not after watching."""
@@ -105,11 +105,11 @@ class Search:
         streams = Streams.start(seeds[rows] + copy[:, None].astype(np.uint64))
         horizon, left = episode.horizon[rows], (episode.horizon - episode.steps)[rows]
         total, living = np.zeros(len(rows)), np.ones(len(rows), bool)
-        for step, given in enumerate((plans.now, plans.later, *[nothing] * self.ahead)[: self.ahead]):
+        for step, entries in enumerate((plans.now, plans.later, *[nothing] * self.ahead)[: self.ahead]):
             counts = living & (step < left)
             if not counts.any():
                 break
-            state = task.world.step(state, Choice(task.menu, given), streams.after(np.full(len(rows), step + 1)))
+            state = task.world.step(state, Choice(task.menu, entries), streams.after(np.full(len(rows), step + 1)))
             risk = read_vitals(task, state, baseline, None)["risk"]
             died = counts & ~state.alive
             total[died] -= (horizon + left - step)[died]

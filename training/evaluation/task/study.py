@@ -193,9 +193,9 @@ def _metrics(name: str, courses: Mapping[str, Any]) -> dict[str, Any]:
         others = {"fixed": row.removesuffix(" of each patient"), "foreseen": f"{row}, foreseen"}
         beside = {word: result.estimate_ratio(course[other].returns - low, high - low, n)["value"]
                   for word, other in others.items()}  # fmt: skip
-        known = gap["value"] is not None and gap["value"] >= LEAST_GAP
+        sure = gap["value"] is not None and gap["value"] >= LEAST_GAP
         nothing = dict.fromkeys(beside)
-        shares[key] = result.metric(share, None, beside) if known else result.metric(
+        shares[key] = result.metric(share, None, beside) if sure else result.metric(
             {"value": None, "ci95": None}, None, nothing
         )  # fmt: skip
     sink = result.estimate_mean(course["kitchen sink"].returns - course["guideline"].returns, n)

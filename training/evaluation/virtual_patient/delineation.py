@@ -93,7 +93,7 @@ def study(
     and scored on odd ones.
     """
     annotated = load(records, limit)
-    measured = _measure(annotated, methods, rates_hz)
+    results = _measure(annotated, methods, rates_hz)
     members = groups(annotated.names, annotated.headers)
     return {
         "study": "delineation",
@@ -103,9 +103,9 @@ def study(
         "skipped": list(annotated.skipped),
         "reference": "lower quartile of onsets and upper quartile of ends over the leads; median over beats",
         "t_end": CONVENTIONS,
-        "summary": _summary(annotated, measured, members["all but paced"]),
+        "summary": _summary(annotated, results, members["all but paced"]),
         "cross_check": _cross_check(annotated, members),
-        "rows": _rows(annotated, measured, members),
+        "rows": _rows(annotated, results, members),
     }
 
 
@@ -134,9 +134,9 @@ def virtual_study(
     for rate in rates_hz:
         at_rate = ECG(resample(samples.signal, delineation_virtual.RATE_HZ, rate), rate)
         for method in (name for name in methods if name not in (MANUAL_T_END, LEAD_II)):
-            measured = _intervals([at_rate.signal], [rate], method)
+            reading = _intervals([at_rate.signal], [rate], method)
             for interval in delineation_virtual.INTERVALS:
-                values, truth = getattr(measured, interval), samples.truth[interval]
+                values, truth = getattr(reading, interval), samples.truth[interval]
                 for group in dict.fromkeys(samples.group):
                     mine = (samples.group == group) & samples.analysable
                     hidden = int((mine & samples.hidden).sum()) if interval in ("qt_ms", "tpeak_tend_ms") else 0
@@ -144,9 +144,9 @@ def virtual_study(
                     rows.append({"interval": interval, "strips": group, "method": method, "rate_hz": rate,
                                  **_error(values, truth, unseen), "hidden": hidden})  # fmt: skip
                 mine = (samples.group == "population") & samples.analysable
-                for name, chosen in (("population", mine), ("population without flutter", mine & ~samples.flutter)):
+                for name, mask in (("population", mine), ("population without flutter", mine & ~samples.flutter)):
                     summary.append({"interval": interval, "strips": name, "method": method, "rate_hz": rate,
-                                    **_headline(values, truth, chosen)})  # fmt: skip
+                                    **_headline(values, truth, mask)})  # fmt: skip
     return {
         "study": "delineation",
         "truth": "virtual",
@@ -180,34 +180,34 @@ def _intervals(signals: Sequence[np.ndarray], rates_hz: Sequence[float], method:
             batch = signal if signal.ndim == 3 else signal[None]
             rows += [neurokit_row(strip, rate, how or "dwt")[0] for strip in batch]
         elif method in (GLOBAL, MANUAL_T_END, LEAD_II):
-            seen = signal * ONLY_II if method == LEAD_II else signal
-            measured = measure(ECG(seen, rate), rules=RULES if method == GLOBAL else MANUAL)
-            rows += [measured.row(i) for i in range(len(measured))]
+            strip = signal * ONLY_II if method == LEAD_II else signal
+            reading = measure(ECG(strip, rate), rules=RULES if method == GLOBAL else MANUAL)
+            rows += [reading.row(i) for i in range(len(reading))]
         else:
             raise ValueError(f"method is {method!r}; expected some of {METHODS}; check the spelling")
     return Intervals.from_rows(rows, [""] * len(rows))
 
 
 def _rows(
-    annotated: Annotated, measured: Mapping[tuple[str, float], Intervals], members: Mapping[str, np.ndarray]
+    annotated: Annotated, results: Mapping[tuple[str, float], Intervals], members: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     return [
         {"interval": interval, "records": group, "method": method, "reference": reference, "rate_hz": rate,
-         **_error(getattr(values, interval), annotated.truths[reference][interval], chosen)}
-        for (method, rate), values in measured.items()
+         **_error(getattr(values, interval), annotated.truths[reference][interval], mask)}
+        for (method, rate), values in results.items()
         for reference in REFERENCES
-        for group, chosen in members.items()
+        for group, mask in members.items()
         for interval in INTERVALS
     ]  # fmt: skip
 
 
 def _summary(
-    annotated: Annotated, measured: Mapping[tuple[str, float], Intervals], chosen: np.ndarray
+    annotated: Annotated, results: Mapping[tuple[str, float], Intervals], mask: np.ndarray
 ) -> list[dict[str, Any]]:
     return [
         {"interval": interval, "records": "all but paced", "method": method, "reference": reference, "rate_hz": rate,
-         **_headline(getattr(values, interval), annotated.truths[reference][interval], chosen)}
-        for (method, rate), values in measured.items()
+         **_headline(getattr(values, interval), annotated.truths[reference][interval], mask)}
+        for (method, rate), values in results.items()
         for reference in REFERENCES
         for interval in INTERVALS
     ]  # fmt: skip
@@ -222,17 +222,17 @@ def _cross_check(annotated: Annotated, members: Mapping[str, np.ndarray]) -> dic
     if not even.any() or not odd.any():
         return {"chosen_on": "even", "rules": {}, "rows": []}
     candidates = [dict(zip(GRID, values)) for values in product(*GRID.values())]
-    measured = [_by_rules(annotated, replace(RULES, **candidate)) for candidate in candidates]  # type: ignore[arg-type]
+    results = [_by_rules(annotated, replace(RULES, **candidate)) for candidate in candidates]  # type: ignore[arg-type]
     truths = annotated.truths["global"]
     cost = [
         sum(_mean_square(getattr(values, interval), truths[interval], even) for interval in INTERVALS)
-        for values in measured
+        for values in results
     ]
     best = int(np.argmin(cost))
     rows = [
         {"interval": interval, "records": "odd, not paced", "rules": name,
          **_headline(getattr(values, interval), truths[interval], odd)}
-        for name, values in (("chosen on even", measured[best]), ("shipped", _by_rules(annotated, MANUAL)))
+        for name, values in (("chosen on even", results[best]), ("shipped", _by_rules(annotated, MANUAL)))
         for interval in INTERVALS
     ]  # fmt: skip
     shipped = {name: asdict(MANUAL)[name] for name in GRID}
@@ -244,21 +244,21 @@ def _by_rules(annotated: Annotated, rules: Rules) -> Intervals:
     return Intervals.from_rows(rows, [""] * len(rows))
 
 
-def _mean_square(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> float:
-    error = (measured - truth)[members]
+def _mean_square(values: np.ndarray, truth: np.ndarray, members: np.ndarray) -> float:
+    error = (values - truth)[members]
     return float(np.nanmean(error**2)) if np.isfinite(error).any() else 0.0
 
 
-def _error(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, float | None]:
+def _error(values: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, float | None]:
     """Bias, SD, robust SD (interquartile range / 1.349), failures and false finds of one column [ms]."""
-    known = members & np.isfinite(truth)
-    error = (measured - truth)[known & np.isfinite(measured)]
+    has_truth = members & np.isfinite(truth)
+    error = (values - truth)[has_truth & np.isfinite(values)]
     spread = np.subtract(*np.percentile(error, [75, 25])) / 1.349 if len(error) else float("nan")
     return {
-        "n": int(known.sum()),
-        "failures": int((known & ~np.isfinite(measured)).sum()),
+        "n": int(has_truth.sum()),
+        "failures": int((has_truth & ~np.isfinite(values)).sum()),
         "without_truth": int((members & ~np.isfinite(truth)).sum()),
-        "found_without_marks": int((members & ~np.isfinite(truth) & np.isfinite(measured)).sum()),
+        "found_without_marks": int((members & ~np.isfinite(truth) & np.isfinite(values)).sum()),
         "bias_ms": _rounded(error.mean() if len(error) else np.nan),
         "sd_ms": _rounded(error.std() if len(error) else np.nan),
         "robust_sd_ms": _rounded(spread),
@@ -266,13 +266,13 @@ def _error(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict
     }
 
 
-def _headline(measured: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, Any]:
+def _headline(values: np.ndarray, truth: np.ndarray, members: np.ndarray) -> dict[str, Any]:
     """Bias, SD, MAE [ms] and failure rate with 95 % bootstrap intervals over records."""
-    known = members & np.isfinite(truth)
-    failed = ~np.isfinite(measured[known])
-    error = (measured - truth)[known]
-    document: dict[str, Any] = {"n": int(known.sum())}
-    if not known.any():
+    has_truth = members & np.isfinite(truth)
+    failed = ~np.isfinite(values[has_truth])
+    error = (values - truth)[has_truth]
+    document: dict[str, Any] = {"n": int(has_truth.sum())}
+    if not has_truth.any():
         return document
     rng = np.random.default_rng(0)
     samples = rng.integers(len(error), size=(RESAMPLES, len(error)))

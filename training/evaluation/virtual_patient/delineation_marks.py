@@ -62,8 +62,8 @@ def load(records: Path, limit: int | None = None) -> Annotated:
         names.append(header.stem)
         headers.append(header.read_text(encoding="utf-8", errors="replace"))
         strips.append(strip)
-        for reference, chosen in (("global", marks), ("lead II", {"II": marks["II"]} if "II" in marks else {})):
-            for interval, value in reference_intervals(chosen).items():
+        for reference, leads in (("global", marks), ("lead II", {"II": marks["II"]} if "II" in marks else {})):
+            for interval, value in reference_intervals(leads).items():
                 truths[reference][interval].append(value)
     if not names:
         result = f"only annotators without wave boundaries ({', '.join(sorted(others))})" if others else "none"

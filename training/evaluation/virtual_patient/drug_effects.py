@@ -46,9 +46,9 @@ class Study:
 
 def default_data() -> Path:
     """Where the tables may lie: $ECG_GYM_DATA, ``data`` or ``../shared/data`` here or beside the repository."""
-    named = os.environ.get("ECG_GYM_DATA")
+    folder = os.environ.get("ECG_GYM_DATA")
     around = [base / part for base in (Path.cwd(), _ROOT) for part in ("data", "../shared/data")]
-    folders = [*([Path(named)] if named else []), *around]
+    folders = [*([Path(folder)] if folder else []), *around]
     result = [folder / FOLDER for folder in folders if (folder / FOLDER).is_dir()]
     return result[0].resolve() if result else Path("data") / FOLDER
 

@@ -78,19 +78,19 @@ def readings(size: Size, progress: Callable[[], None]) -> dict[str, Any]:
             continue
         strips = [risk(s.ecg, s.ecg, s.patients, s.alive) for s in (before, state)]
         looks = [world.vitals(s) for s in (before, state)]
-        judged = [
+        totals = [
             risk.judge(look, look, Patients.of(s.patients), s.alive)[1] for look, s in zip(looks, (before, state))
         ]
         rhythm = world.truth(state[:1])[0].rhythm
-        kept = table.setdefault(rhythm, {})
+        columns = table.setdefault(rhythm, {})
         for name in READ:
             first, second = (np.asarray(getattr(r.intervals, name), float) for r in strips)
-            kept.setdefault(name, []).append(np.stack([looks[1][name], second, first]))
-        kept.setdefault("risk", []).append(np.stack([judged[1], strips[1].total, strips[0].total]))
-        risks.append((judged[1], strips[1].total))
+            columns.setdefault(name, []).append(np.stack([looks[1][name], second, first]))
+        columns.setdefault("risk", []).append(np.stack([totals[1], strips[1].total, strips[0].total]))
+        risks.append((totals[1], strips[1].total))
         progress()
-    rows = [_row(rhythm, name, np.concatenate(parts, axis=1)) for rhythm, kept in table.items()
-            for name, parts in kept.items()]  # fmt: skip
+    rows = [_row(rhythm, name, np.concatenate(parts, axis=1)) for rhythm, columns in table.items()
+            for name, parts in columns.items()]  # fmt: skip
     both = np.concatenate([np.stack(pair) for pair in risks], axis=1)
     return {"readings": rows, "n": both.shape[1], "risk_correlation": float(np.corrcoef(both)[0, 1])}
 

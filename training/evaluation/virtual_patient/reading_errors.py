@@ -67,7 +67,7 @@ class Sample:
     gain: np.ndarray  # (N,)
     poor: np.ndarray  # (N,) bool
     features: np.ndarray  # (N, N_FEATURES)
-    measured: Intervals
+    reading: Intervals
     logits: np.ndarray  # (N, 17)
 
 
@@ -81,8 +81,8 @@ def states(size: Size) -> list[State]:
             state = world.initial(n, rng, rhythm=rhythm, conduction=path)
             for _ in range(2):
                 half = rng.random(n) < 0.5
-                given = [menu[rng.integers(len(menu))] if treat else menu[0] for treat in half]
-                state = world.step(state, given, rng)
+                treatments = [menu[rng.integers(len(menu))] if treat else menu[0] for treat in half]
+                state = world.step(state, treatments, rng)
             state = state[state.alive]
             out += [state, _another_minute(state, rng)]
     return out
@@ -103,7 +103,7 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
     """Every state's strips, seen, measured and judged."""
     tier, missing = tier_of(view)
     rows: dict[str, list[Any]] = {name: [] for name in Sample.__dataclass_fields__}
-    measured: list[tuple[dict[str, float], str]] = []
+    readings: list[tuple[dict[str, float], str]] = []
     for k, state in enumerate(pairs):
         hearts = state.inner["heart"].copy()
         if VIEWS[view] == "silent":
@@ -112,7 +112,7 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
         rngs = [np.random.default_rng([seed, view, k, b]) for b in range(len(state))]
         strips = as_seen(tier, strips, [missing] * len(state), rngs)
         reading = measure(ECG(strips, MODEL_RATE_HZ))
-        measured += [(reading.row(b), reading.reason[b]) for b in range(len(state))]
+        readings += [(reading.row(b), reading.reason[b]) for b in range(len(state))]
         odds = np.clip(classifier.probabilities(strips), 1e-6, 1 - 1e-6)
         x = np.empty((len(state), N_FEATURES))
         for b in range(len(state)):
@@ -125,9 +125,9 @@ def sample(pairs: list[State], view: int, classifier: Findings, seed: int, progr
         rows["features"].append(x)
         rows["logits"].append(np.clip(np.log(odds / (1 - odds)), -LARGEST_LOGIT, LARGEST_LOGIT))
         progress()
-    table = Intervals.from_rows([row for row, _ in measured], [why for _, why in measured])
+    table = Intervals.from_rows([row for row, _ in readings], [why for _, why in readings])
     whole = {name: np.concatenate(rows[name]) for name in ("person", "truth", "gain", "poor", "features", "logits")}
-    return Sample(group=np.array(rows["group"]), measured=table, **whole)
+    return Sample(group=np.array(rows["group"]), reading=table, **whole)
 
 
 def tier_of(view: int) -> tuple[Tier, tuple[str, ...]]:
@@ -144,7 +144,7 @@ def tier_of(view: int) -> tuple[Tier, tuple[str, ...]]:
 
 def errors_of(one: Sample) -> np.ndarray:
     """``(N, 7)`` errors of QUANTITIES; NaN where there is nothing shown or measured."""
-    m, truth = one.measured, dict(zip(columns.SHOWN, one.truth.T))
+    m, truth = one.reading, dict(zip(columns.SHOWN, one.truth.T))
     with np.errstate(all="ignore"):
         peak = m.qt_ms - m.tpeak_tend_ms
         rows = [
@@ -185,7 +185,7 @@ def decided() -> np.ndarray:
 
 
 def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
-    errors, truth, m = errors_of(one), one.truth, one.measured
+    errors, truth, m = errors_of(one), one.truth, one.reading
     usable = ~one.poor if VIEWS[view] == "clean" else np.ones(len(one.group), bool)
     has_pr = np.isfinite(truth[:, columns.SHOWN.index("pr_ms")])
     has_t = np.isfinite(truth[:, columns.SHOWN.index("qt_ms")])
@@ -222,8 +222,8 @@ def _fit_errors(one: Sample, view: int, out: dict[str, np.ndarray]) -> None:
 def components(error: np.ndarray, person: np.ndarray) -> tuple[float, float, float]:
     """Mean, SD between people and SD between strips of a person, without the wildest errors."""
     low, high = np.quantile(error, [TRIM, 1 - TRIM])
-    kept = (error >= low) & (error <= high)
-    error, person = error[kept], person[kept]
+    inliers = (error >= low) & (error <= high)
+    error, person = error[inliers], person[inliers]
     bias, total = float(error.mean()), float(error.var())
     order = np.argsort(person, kind="stable")
     error, person = error[order] - bias, person[order]

@@ -47,7 +47,7 @@ class _Pairs:
 
     before: np.ndarray  # (N, 12, 1024) [mV]
     after: np.ndarray
-    seen: Intervals  # of before
+    intervals: Intervals  # of before
     then: Intervals  # of after
     beats_s: np.ndarray  # (N, K) [s] of after
     first_s: np.ndarray  # (N,) [s] its first R peak
@@ -60,24 +60,24 @@ def study(
     """The study's document; the medians over strips of RMSE and correlation, both means over the eight leads."""
     pairs = _pairs(truth, patients, seeds)
     progress()
-    fit, fit_ms = _timed(lambda: fit_leads(pairs.before, pairs.seen), patients=len(pairs.before))
+    fit, fit_ms = _timed(lambda: fit_leads(pairs.before, pairs.intervals), patients=len(pairs.before))
     sinus = ~fit.abstained & pairs.then.p_present & pairs.then.regular & np.isfinite(pairs.beats_s).all(axis=1)
     others = fit.drawable & fit.abstained & np.isfinite(pairs.beats_s).all(axis=1)
     traces, draw_ms = _variants(pairs, fit)
     progress()
     true = independent_from_leads(pairs.after)
     metrics, rows = {}, []
-    for group, chosen in (("sinus", np.flatnonzero(sinus)), ("other_rhythms", np.flatnonzero(others))):
-        table = {name: _scores(trace[chosen], true[chosen]) for name, trace in traces.items()}
+    for group, members in (("sinus", np.flatnonzero(sinus)), ("other_rhythms", np.flatnonzero(others))):
+        table = {name: _scores(trace[members], true[members]) for name, trace in traces.items()}
         for k, score in enumerate(("rmse_uv", "correlation")):
-            values = {name: _median(scores[k].mean(axis=1), pairs.patient[chosen]) for name, scores in table.items()}
+            values = {name: _median(scores[k].mean(axis=1), pairs.patient[members]) for name, scores in table.items()}
             metrics[f"{group}_{score}"] = metric(values.pop(SHIPPED), baselines=values)
         for name, (rmse, correlation) in table.items():
             by_lead = dict(zip(INDEPENDENT_LEADS, np.median(correlation, axis=0).round(3).tolist()))
             rows.append(
                 {
                     "strips": group,
-                    "n": len(chosen),
+                    "n": len(members),
                     "drawn by": name,
                     "rmse [uV]": float(np.median(rmse.mean(axis=1))),
                     **by_lead,
@@ -108,11 +108,11 @@ def real(folder: Path, limit: int, seed: int = 0) -> dict[str, Any]:
         if len(strips) == limit:
             break
     ecg = np.stack(strips)
-    seen, (beats, first) = measure(ECG(ecg, MODEL_RATE_HZ)), recorded_rhythm(ecg)
-    fit = fit_leads(ecg, seen)
-    five = fit_leads(ecg, seen, waves="five")
+    intervals, (beats, first) = measure(ECG(ecg, MODEL_RATE_HZ)), recorded_rhythm(ecg)
+    fit = fit_leads(ecg, intervals)
+    five = fit_leads(ecg, intervals, waves="five")
     samples = fit.drawable & np.isfinite(beats).all(axis=1)
-    who, true, queries = np.arange(len(ecg)), independent_from_leads(ecg), seen.as_array(TARGET_INTERVALS)
+    who, true, queries = np.arange(len(ecg)), independent_from_leads(ecg), intervals.as_array(TARGET_INTERVALS)
     metrics = _coverage(fit, who)
     rows = []
     for name, own, residual in (("five waves", five, False), ("nine waves", fit, False), (SHIPPED, fit, True)):
@@ -139,25 +139,25 @@ def figure(truth: World, seed: int = 0, lead: str = "II") -> Figure:
     import matplotlib.pyplot as plt
 
     pairs = _pairs(truth, 40, [seed])
-    fit = fit_leads(pairs.before, pairs.seen)
+    fit = fit_leads(pairs.before, pairs.intervals)
     samples = anchor_traces(
         fit, pairs.then.as_array(TARGET_INTERVALS), pairs.beats_s, first_s=pairs.first_s, abstain=False
     )
-    moved = np.abs(pairs.then.qt_ms - pairs.seen.qt_ms)
-    chosen = np.argsort(-np.where(fit.abstained, 0, np.nan_to_num(moved)))[:4]
-    chosen = np.concatenate(
-        [chosen, np.flatnonzero(fit.abstained & fit.drawable & np.isfinite(pairs.beats_s).all(axis=1))[:2]]
+    change = np.abs(pairs.then.qt_ms - pairs.intervals.qt_ms)
+    rows = np.argsort(-np.where(fit.abstained, 0, np.nan_to_num(change)))[:4]
+    rows = np.concatenate(
+        [rows, np.flatnonzero(fit.abstained & fit.drawable & np.isfinite(pairs.beats_s).all(axis=1))[:2]]
     )
-    drawing, axes = plt.subplots(len(chosen), 1, figsize=(11, 1.7 * len(chosen)), sharex=True)
+    drawing, axes = plt.subplots(len(rows), 1, figsize=(11, 1.7 * len(rows)), sharex=True)
     row, seconds = INDEPENDENT_LEADS.index(lead), np.arange(samples.shape[-1]) / MODEL_RATE_HZ
-    for axis, i in zip(axes, chosen):
+    for axis, i in zip(axes, rows):
         axis.plot(seconds, independent_from_leads(pairs.before)[i, row], color="0.8", lw=0.8, label="before")
         axis.plot(seconds, independent_from_leads(pairs.after)[i, row], color="0.2", lw=0.9, label="after")
         axis.plot(seconds, samples[i, row], color="tab:red", lw=0.9, label="anchor")
         axis.set_ylabel(f"{lead} [mV]")
         axis.set_xlim(0, 5)
         axis.set_title(
-            f"{fit.reason[i] or 'sinus rhythm'}; QT {pairs.seen.qt_ms[i]:.0f} to {pairs.then.qt_ms[i]:.0f} ms",
+            f"{fit.reason[i] or 'sinus rhythm'}; QT {pairs.intervals.qt_ms[i]:.0f} to {pairs.then.qt_ms[i]:.0f} ms",
             fontsize=8,
             loc="left",
         )
@@ -175,8 +175,8 @@ def _pairs(truth: World, patients: int, seeds: Sequence[int]) -> _Pairs:
         alive = result["alive"][0].astype(bool)
         parts.append((queries.start.ecg[alive], result["ecg"][0][alive], 10_000 * seed + queries.patient[alive]))
     before, after, patient = (np.concatenate(column) for column in zip(*parts))
-    seen, then = (measure(ECG(strips, MODEL_RATE_HZ)) for strips in (before, after))
-    return _Pairs(before, after, seen, then, *recorded_rhythm(after), patient)
+    intervals, then = (measure(ECG(strips, MODEL_RATE_HZ)) for strips in (before, after))
+    return _Pairs(before, after, intervals, then, *recorded_rhythm(after), patient)
 
 
 def _strip(before: Any, after: Any) -> Mapping[str, np.ndarray]:
@@ -186,8 +186,8 @@ def _strip(before: Any, after: Any) -> Mapping[str, np.ndarray]:
 def _variants(pairs: _Pairs, fit: LeadFit) -> tuple[dict[str, np.ndarray], float]:
     """The strip after by every way of drawing it ``(N, 8, 1024)``, and milliseconds per strip of the shipped one."""
     queries, beats = pairs.then.as_array(TARGET_INTERVALS), pairs.beats_s
-    five = fit_leads(pairs.before, pairs.seen, waves="five")
-    alone = fit_leads(pairs.before, pairs.seen, waves="five", lead="II")
+    five = fit_leads(pairs.before, pairs.intervals, waves="five")
+    alone = fit_leads(pairs.before, pairs.intervals, waves="five", lead="II")
     again = fit_leads(pairs.after, pairs.then)
 
     def draw(of: LeadFit, asks: np.ndarray = queries, series: np.ndarray | None = beats, **how: Any) -> np.ndarray:
@@ -235,9 +235,9 @@ def _median(values: np.ndarray, patient: np.ndarray) -> dict[str, Any]:
     return estimate(lambda rows: float(np.median(values[rows])), patient)
 
 
-def _read_back(pairs: _Pairs, traces: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
+def _read_back(pairs: _Pairs, traces: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
     """What the delineator finds on the drawn strips minus what was asked: median, and share within 10 ms (2 /min)."""
-    rows = np.flatnonzero(chosen)
+    rows = np.flatnonzero(mask)
     queries, patient, result = pairs.then.as_array(READ_BACK)[rows], pairs.patient[rows], {}
     error = {
         name: measure(ECG(limb_from_independent(trace[rows]), MODEL_RATE_HZ)).as_array(READ_BACK) - queries

@@ -101,8 +101,8 @@ def verdict(table: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     if (table["unmeasured"]["value"] or 0) > MOST_UNMEASURED:
         return "not measurable"
-    known = [one["value"] for one in spreads if one is not None and one["value"] is not None]
-    if known and float(np.median(known)) < LEAST_SPREAD:
+    values = [one["value"] for one in spreads if one is not None and one["value"] is not None]
+    if values and float(np.median(values)) < LEAST_SPREAD:
         return "collapsed"
     return "yes" if gap["ci95"] is not None and gap["ci95"][0] > 0 else "does not listen"
 

@@ -152,10 +152,10 @@ def rows(tables: Mapping[str, Estimates]) -> list[dict[str, Any]]:
 
 def reported(title: str) -> dict[str, float]:
     """Accuracy and recall [%] of a method in the paper's Table 2; empty for a row that is not in it."""
-    known = {words.title: words.paper for words in all_words()}.get(title, {})
+    row = {words.title: words.paper for words in all_words()}.get(title, {})
     return {
         f"paper_{what}_{interval}": value
-        for interval, pair in known.items()
+        for interval, pair in row.items()
         for what, value in zip(("accuracy", "recall"), pair)
     }
 
@@ -174,11 +174,11 @@ def winners(tables: Mapping[str, Estimates]) -> dict[str, str]:
 def origin(rivals: Rivals, best: Mapping[str, str]) -> str:
     """A sentence on the rivals' budget and one on who wins, for the page."""
     minutes = [settings_of(columns[ALONE]).get("cpu_minutes") for columns in rivals.worlds.values() if ALONE in columns]
-    given = sorted({f"{value:g}" for value in minutes if value is not None})
+    budgets = sorted({f"{value:g}" for value in minutes if value is not None})
     lost = [f"{interval}: {row}" for interval, row in best.items() if not row.startswith(OURS)]
     words = "Ours has the lowest CRPS of every interval" if not lost else f"Where ours is not best: {', '.join(lost)}"
     budget = (
-        f"{len(minutes)} rivals, {' or '.join(given) or 'no stated number of'} CPU minutes of training each; "
+        f"{len(minutes)} rivals, {' or '.join(budgets) or 'no stated number of'} CPU minutes of training each; "
         if minutes
         else ""
     )

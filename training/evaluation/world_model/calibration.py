@@ -208,12 +208,12 @@ def baselines(
         start = questions.risk_before(risk, queries.start) if judging else nothing
         happened = theirs[name][0] - (questions.risk_before(risk, other.start) if judging else nothing_there)
         ok = np.isfinite(happened)
-        treated, fitted = treatment_mean(other.treatments, happened, queries.treatments)
+        treated, elsewhere = treatment_mean(other.treatments, happened, queries.treatments)
         rivals = {
             "no change": start[None],
             "climatology": start + happened[ok][:, None],
             "treatment mean": (start + treated)[None],
-            "treatment mean, dressed": start + treated + (happened - fitted)[ok][:, None],
+            "treatment mean, dressed": start + treated + (happened - elsewhere)[ok][:, None],
         }
         if not judging:
             point = np.where(np.isfinite(epk[:, i]), epk[:, i], 0.0)
@@ -256,7 +256,7 @@ def measures(
     calibration: Calibration,
 ) -> dict[str, Any]:
     """The study's metrics."""
-    patients, fresh = forecast.queries.patient, np.array([not taken for taken in forecast.queries.start.taken])
+    patients, fresh = forecast.queries.patient, np.array([not doses for doses in forecast.queries.start.taken])
     out: dict[str, Any] = {}
     shorts = {**SHORT, RISK: "risk"}
     for name in QUANTITIES:

@@ -169,16 +169,16 @@ def interval_change(
 
 def _sd_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
     def statistic(rows: np.ndarray) -> float:
-        chosen = values[rows][np.isfinite(values[rows])]
-        return float(chosen.std(ddof=1)) if len(chosen) > 1 else np.nan
+        finite = values[rows][np.isfinite(values[rows])]
+        return float(finite.std(ddof=1)) if len(finite) > 1 else np.nan
 
     return statistic
 
 
 def _median_absolute_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
     def statistic(rows: np.ndarray) -> float:
-        chosen = values[rows][np.isfinite(values[rows])]
-        return float(np.median(np.abs(chosen))) if len(chosen) else np.nan
+        finite = values[rows][np.isfinite(values[rows])]
+        return float(np.median(np.abs(finite))) if len(finite) else np.nan
 
     return statistic
 
@@ -206,9 +206,9 @@ def gallery_strips(names: Sequence[str] | None = None) -> tuple[np.ndarray, list
     from ecg_gym.virtual_patient.gallery import CASES, RATE_HZ, example
     from ecg_gym.waveform import to_model_grid
 
-    chosen = list(CASES if names is None else names)
-    leads = [to_model_grid(ECG(example(name)[0], RATE_HZ)).signal.reshape(12, MODEL_SAMPLES) for name in chosen]
-    return independent_from_leads(np.stack(leads)).astype(np.float32), chosen
+    cases = list(CASES if names is None else names)
+    leads = [to_model_grid(ECG(example(name)[0], RATE_HZ)).signal.reshape(12, MODEL_SAMPLES) for name in cases]
+    return independent_from_leads(np.stack(leads)).astype(np.float32), cases
 
 
 @torch.no_grad()

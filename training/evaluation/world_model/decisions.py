@@ -49,7 +49,7 @@ def study(
     """The study's document."""
     risk = risk or RiskModel.load()
     people = decisions(world, truth, size, risk, progress=progress, judges=JUDGES)
-    chosen: dict[str, np.ndarray] = {
+    regrets: dict[str, np.ndarray] = {
         "model": np.array([d.regret(int(d.risks.mean(axis=1).argmin())) for d in people]),
         PHARMACOLOGY: np.array([d.regret(int(_pharmacology(d, truth).argmin())) for d in people]),
         "watch and wait": np.array([d.regret(0) for d in people]),
@@ -59,10 +59,10 @@ def study(
     who = np.arange(len(people))
     metrics = {
         "regret": metric(
-            estimate_mean(chosen["model"], who),
-            baselines={name: estimate_mean(values, who) for name, values in chosen.items() if name != "model"},
+            estimate_mean(regrets["model"], who),
+            baselines={name: estimate_mean(values, who) for name, values in regrets.items() if name != "model"},
         ),
-        "regret_less_pharmacologys": metric(estimate_mean(chosen["model"] - chosen[PHARMACOLOGY], who)),
+        "regret_less_pharmacologys": metric(estimate_mean(regrets["model"] - regrets[PHARMACOLOGY], who)),
         "correlation_within_people": metric(estimate_mean(np.array([_within(d) for d in people]), who)),
     }
     some, k = QUICK_DRAWN if quick else DRAWN
@@ -77,7 +77,7 @@ def study(
         metrics["regret_said_less_drawn"] = metric(estimate_mean(same - from_strips, who[: len(from_strips)]))
     rows = [
         {"person": i, "scenario": d.scenario, "candidates": len(d.treatments),
-         **{name: float(values[i]) for name, values in chosen.items()}}
+         **{name: float(values[i]) for name, values in regrets.items()}}
         for i, d in enumerate(people)
     ]  # fmt: skip
     return result.document(
@@ -113,8 +113,8 @@ def _pharmacology(decision: Decision, truth: World) -> np.ndarray:
 
 def _risks_of_strips(world: World, decision: Decision, k: int, risk: Any) -> np.ndarray:
     """Mean risk ``(C,)`` read off strips that the world draws."""
-    seen: State = seen_by(world, decision.before)
-    return futures(world, seen, decision.treatments, common_seeds(0, k), risk).risks.mean(axis=1)
+    view: State = seen_by(world, decision.before)
+    return futures(world, view, decision.treatments, common_seeds(0, k), risk).risks.mean(axis=1)
 
 
 def summary(document: Mapping[str, Any]) -> list[dict[str, Any]]:

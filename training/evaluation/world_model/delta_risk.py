@@ -149,16 +149,16 @@ def changes(
 
 def wrong_treatments(queries: Questions) -> Questions:
     """The same patients, each given what another one was given for as long, of other drugs where there are any."""
-    chosen = list(queries.treatments)
+    treatments = list(queries.treatments)
     for hours in np.unique(queries.dt_hours):
         mine = np.flatnonzero(queries.dt_hours == hours)
         for place, i in enumerate(mine):
             own = {dose.drug for dose in queries.treatments[i].doses}
             others = [queries.treatments[mine[(place + step) % len(mine)]] for step in range(1, len(mine))]
-            chosen[i] = next(
-                (t for t in others if own.isdisjoint(d.drug for d in t.doses) and t != chosen[i]), chosen[i]
+            treatments[i] = next(
+                (t for t in others if own.isdisjoint(d.drug for d in t.doses) and t != treatments[i]), treatments[i]
             )
-    return queries.with_treatments(chosen, "wrong drug")
+    return queries.with_treatments(treatments, "wrong drug")
 
 
 def _regression(
@@ -185,13 +185,13 @@ def epk_limits(queries: Questions) -> np.ndarray:
     """Change of the limits' share of the risk ``(N,)`` that population pharmacology expects: no network, no strip."""
     before = measure_strips(queries.start.ecg)
     expected = questions.pharmacology_alone(queries)
-    moved = []
+    rows = []
     for i, values in enumerate(expected):
         row = before.row(i) | dict(zip(INTERVALS, values))
         rr_s = 60 / row["hr_bpm"]
         row["jtpeak_ms"] = row["jtpeakc_ms"] * rr_s**JTPEAK_EXPONENT
-        moved.append(row)
-    after = Intervals.from_rows(moved, before.reason)
+        rows.append(row)
+    after = Intervals.from_rows(rows, before.reason)
     people = queries.start.patients
     return limits.together(limits.interval_terms(before, after, people)) - limits.together(
         limits.interval_terms(before, before, people)

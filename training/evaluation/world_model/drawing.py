@@ -78,11 +78,11 @@ def study(
     )
     rows = [_row(str(name), rhythm == name, {k: v[rhythm == name] for k, v in error.items() if k != CODEC}, turned)
             for name in np.unique(rhythm)]  # fmt: skip
-    chosen = _rows_to_show(rhythm)
+    indices = _rows_to_show(rhythm)
     examples = [
         {"rhythm": str(rhythm[i]), "first": _lead(start.ecg[i]), "drawn": _lead(strips_of[SHIPPED][i]),
          "said": _levels(target[i]), "read": _levels(read[SHIPPED][i])}
-        for i in chosen
+        for i in indices
     ]  # fmt: skip
     document = result.document("drawing", world, len(np.unique(patient)), size.seeds, metrics, rows, draws=own)
     return {**document, "examples": examples}
@@ -107,8 +107,8 @@ def _futures(world: World, truth: World, patients: int, seed: int) -> tuple[Stat
     for hours in np.unique(questions.dt_hours):
         rows = np.flatnonzero(questions.dt_hours == hours)
         noise = [generator("model", seed, int(i), 0) for i in questions.patient[rows]]
-        given = [questions.treatments[i] for i in rows]
-        stepped.append(at_step(world, float(hours)).step(start[rows], given, noise))
+        treatments = [questions.treatments[i] for i in rows]
+        stepped.append(at_step(world, float(hours)).step(start[rows], treatments, noise))
         order.append(rows)
     back = np.argsort(np.concatenate(order))
     later = concatenate(stepped)[back]

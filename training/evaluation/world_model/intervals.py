@@ -83,10 +83,10 @@ def study(
     world: World, truth: World, size: Size = USUAL, quick: bool = False, progress: StepInputs = lambda n: None
 ) -> dict:
     """The study's document. ``truth`` answers as the virtual patient does; ``world`` is judged by what it draws."""
-    chosen = arms()[:: len(arms()) // QUICK_ARMS][:QUICK_ARMS] if quick else arms()
-    queries = questions.joined([ask(truth, chosen, size.patients, seed) for seed in size.seeds])
-    table = answers(world, truth, queries, chosen, size.samples, progress)
-    rows = effect_rows(table, chosen)
+    selection = arms()[:: len(arms()) // QUICK_ARMS][:QUICK_ARMS] if quick else arms()
+    queries = questions.joined([ask(truth, selection, size.patients, seed) for seed in size.seeds])
+    table = answers(world, truth, queries, selection, size.samples, progress)
+    rows = effect_rows(table, selection)
     return result.document(
         "intervals",
         world,
@@ -96,7 +96,7 @@ def study(
         rows,
         samples=size.samples,
         n_questions=len(queries),
-        n_arms=len(chosen),
+        n_arms=len(selection),
         tolerance=TOLERANCE,
         figure_points={
             "true": table.change["true"][:, INTERVALS.index("qtcf_ms")],
@@ -124,11 +124,11 @@ def arms(pairs: int = PAIRS) -> tuple[Arm, ...]:
         results += [_arm((dose,), KINDS[0]), _arm((less,), KINDS[1])]
     held_out = [pair for pair in combinations(FORMULARY.medicines, 2) if is_held_out(pair, design)]
     rng = np.random.default_rng(questions.HELD_OUT)
-    met: set[str] = set()
+    drugs: set[str] = set()
     for place in rng.permutation(len(held_out)):
         pair = held_out[int(place)]
-        if met.isdisjoint(pair) and pairs > 0:  # as many different drugs as there can be
-            met.update(pair)
+        if drugs.isdisjoint(pair) and pairs > 0:  # as many different drugs as there can be
+            drugs.update(pair)
             pairs -= 1
             results.append(_arm(tuple(usual_dose(drug) for drug in pair), KINDS[2]))
     return tuple(results[int(i)] for i in rng.permutation(len(results)))
@@ -147,14 +147,14 @@ def _arm(doses: tuple[Dose, ...], kind: str) -> Arm:
 
 def best_hours(treatment: Treatment) -> float:
     """The step length [h] after which an average person has most at the effect site, drugs relative to their peak."""
-    given = tuple(Administration(0.0, dose) for dose in treatment.doses)
-    levels = np.array([exposure(given, Patient(), hours).effect for hours in questions.STEPS_HOURS])
+    history = tuple(Administration(0.0, dose) for dose in treatment.doses)
+    levels = np.array([exposure(history, Patient(), hours).effect for hours in questions.STEPS_HOURS])
     peak = levels.max(axis=0)
     relative = np.divide(levels, peak, out=np.zeros_like(levels), where=peak > 0).sum(axis=1)
     return float(questions.STEPS_HOURS[int(np.argmax(relative))])
 
 
-def ask(truth: World, chosen: Sequence[Arm], patients: int, seed: int) -> Questions:
+def ask(truth: World, arms: Sequence[Arm], patients: int, seed: int) -> Questions:
     """Every arm for one in ``SHARE`` of the patients it can act on, in turn, so that everybody is asked as often."""
     people = questions.held_out_patients(truth, patients, seed, keep=lambda state: _leader(truth, state) != "")
     leader = _leader(truth, people)
@@ -162,7 +162,7 @@ def ask(truth: World, chosen: Sequence[Arm], patients: int, seed: int) -> Questi
     asked_often = np.zeros(len(people), int)
     rows: list[int] = []
     arm_of: list[Arm] = []
-    for arm in chosen:
+    for arm in arms:
         can = np.array([acts_on(arm, patient, kind) for patient, kind in zip(people.patients, leader)])
         if not can.any():  # gone within the step: the right answer is that nothing happens
             can[:] = True
@@ -183,8 +183,8 @@ def ask(truth: World, chosen: Sequence[Arm], patients: int, seed: int) -> Questi
 
 def acts_on(arm: Arm, patient: Patient, leader: str) -> bool:
     """Whether an average heart of this rhythm would show the arm in its intervals."""
-    given = tuple(Administration(0.0, dose) for dose in arm.treatment.doses)
-    there = modulate(exposure(given, patient, arm.dt_hours), patient, clock_hours=arm.dt_hours)
+    history = tuple(Administration(0.0, dose) for dose in arm.treatment.doses)
+    there = modulate(exposure(history, patient, arm.dt_hours), patient, clock_hours=arm.dt_hours)
     without = modulate(exposure((), patient, arm.dt_hours), patient, clock_hours=arm.dt_hours)
     return any(
         abs(getattr(there, word) - getattr(without, word)) > LEAST.get(word, 0.002)
@@ -196,7 +196,7 @@ def _leader(truth: World, state: State) -> np.ndarray:
     """What leads each heart that can take part, "" for the others; a truth without rhythms is all sinus."""
     if not isinstance(truth, Truthful):
         return np.full(len(state), "sinus")
-    return np.array([_taking_part().get(str(known.rhythm), "") for known in truth.truth(state)])
+    return np.array([_taking_part().get(str(facts.rhythm), "") for facts in truth.truth(state)])
 
 
 @cache
@@ -224,7 +224,7 @@ class Answers:
 
 
 def answers(
-    world: World, truth: World, queries: Questions, chosen: Sequence[Arm], k: int, progress: StepInputs = lambda n: None
+    world: World, truth: World, queries: Questions, arms: Sequence[Arm], k: int, progress: StepInputs = lambda n: None
 ) -> Answers:
     """All worlds' answers to the questions and to their placebo."""
     watched, of = placebo_of(queries)
@@ -250,7 +250,7 @@ def answers(
         "truth again": level["truth again"] - pre,
         "model": level["model"] - pre,
     }
-    row = queries.with_treatments([_wrong(queries, chosen)[name] for name in queries.arm])
+    row = queries.with_treatments([_wrong(queries, arms)[name] for name in queries.arm])
     wrong = mean_known(
         futures(world, observe_first(world, queries), row, max(2, k // 2), own, progress=progress)["intervals"]
     )
@@ -260,7 +260,7 @@ def answers(
     effect["EPK alone"], change["EPK alone"] = there - questions.pharmacology_alone(watched)[of], there - pre
     effect["no effect"] = np.zeros_like(pre)
     change["no effect"] = np.zeros_like(pre)
-    effect["treatment mean"], change["treatment mean"] = elsewhere(truth, queries, chosen, progress)
+    effect["treatment mean"], change["treatment mean"] = elsewhere(truth, queries, arms, progress)
     lost = questions.futures_of_other_patients(truth, queries, k, look, progress=progress)
     if lost is not None:
         alone = questions.futures_of_other_patients(truth, watched, k, look, progress=progress)
@@ -269,7 +269,7 @@ def answers(
         effect["strangers"] = strange - mean_known(alone["intervals"])[of]
         change["strangers"] = strange - pre
     one, samples = of_truth("true")(queries)["intervals"][0], of_model(queries)["intervals"]
-    kinds = {arm.name: arm.kind for arm in chosen}
+    kinds = {arm.name: arm.kind for arm in arms}
     return Answers(
         queries,
         np.array([kinds[str(name)] for name in queries.arm]),
@@ -292,18 +292,18 @@ def placebo_of(queries: Questions) -> tuple[Questions, np.ndarray]:
     return queries[np.array(list(first.values()))].placebo, np.array([place[key] for key in keys])
 
 
-def _wrong(queries: Questions, chosen: Sequence[Arm]) -> dict[str, Treatment]:
+def _wrong(queries: Questions, arms: Sequence[Arm]) -> dict[str, Treatment]:
     """For every arm the treatment of the arm before it in the list that shares no drug with it."""
     wrong = {}
-    for i, arm in enumerate(chosen):
+    for i, arm in enumerate(arms):
         drugs = {dose.drug for dose in arm.treatment.doses}
-        others = [chosen[i - j].treatment for j in range(1, len(chosen))]
+        others = [arms[i - j].treatment for j in range(1, len(arms))]
         wrong[arm.name] = next((t for t in others if drugs.isdisjoint(dose.drug for dose in t.doses)), WATCH)
     return wrong
 
 
 def elsewhere(
-    truth: World, queries: Questions, chosen: Sequence[Arm], progress: StepInputs = lambda n: None, k: int = 2
+    truth: World, queries: Questions, arms: Sequence[Arm], progress: StepInputs = lambda n: None, k: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean effect and mean change ``(N, 6)`` of the same drug in other patients, as training's patients may know them.
 
@@ -311,8 +311,8 @@ def elsewhere(
     """
     n = max(8, len(np.unique(queries.patient)) // SHARE)
     people = questions.held_out_patients(truth, n, 0, "validation", keep=lambda state: _leader(truth, state) != "")
-    targets = {(dose.drug, arm.dt_hours) for arm in chosen for dose in arm.treatment.doses}
-    keys = [*sorted(targets), *(("", hours) for hours in sorted({arm.dt_hours for arm in chosen}))]
+    targets = {(dose.drug, arm.dt_hours) for arm in arms for dose in arm.treatment.doses}
+    keys = [*sorted(targets), *(("", hours) for hours in sorted({arm.dt_hours for arm in arms}))]
     parts = [
         Questions(
             people,
@@ -334,7 +334,7 @@ def elsewhere(
             for i, key in enumerate(keys)
         }
     by_arm = {}
-    for arm in chosen:
+    for arm in arms:
         total = np.zeros(len(INTERVALS))
         for dose in arm.treatment.doses:
             total = total + effect[dose.drug, arm.dt_hours] * dose.amount / usual_dose(dose.drug).amount
@@ -361,11 +361,11 @@ def group_effects(
         np.add.at(out, arm, values)
         return out
 
-    queries, known, shared = (summed(mask.astype(float)) for mask in (np.ones_like(real), real, both_known))
-    counts = (known >= 3) & (known >= queries / 2)
+    queries, real_count, shared = (summed(mask.astype(float)) for mask in (np.ones_like(real), real, both_known))
+    counts = (real_count >= 3) & (real_count >= queries / 2)
     with np.errstate(all="ignore"):
         mean_true = summed(np.where(both_known, true, 0)) / shared
-        mean = np.where(shared >= known / 2, summed(np.where(both_known, predicted, 0)) / shared, np.nan)
+        mean = np.where(shared >= real_count / 2, summed(np.where(both_known, predicted, 0)) / shared, np.nan)
     return mean_true, mean, counts
 
 
@@ -479,10 +479,10 @@ def column_of(values: np.ndarray, name: str) -> np.ndarray:
     return values[:, INTERVALS.index("qtcf_ms")] * rr_s ** (-1 / 6)
 
 
-def effect_rows(table: Answers, chosen: Sequence[Arm]) -> list[dict[str, Any]]:
+def effect_rows(table: Answers, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """One row per arm and interval: the true group effect and everybody's, and whether the model's is right."""
     names, arm = np.unique(table.queries.arm, return_inverse=True)
-    known = {a.name: a for a in chosen}
+    by_name = {a.name: a for a in arms}
     results = {
         predictor: group_effects(arm, len(names), table.effect["true"], table.effect[predictor])
         for predictor in PREDICTORS
@@ -490,7 +490,7 @@ def effect_rows(table: Answers, chosen: Sequence[Arm]) -> list[dict[str, Any]]:
     }
     rows = []
     for a, name in enumerate(names):
-        of = known[str(name)]
+        of = by_name[str(name)]
         for i, interval in enumerate(INTERVALS):
             true, model, counts = (part[a, i] for part in results["model"])
             rows.append(

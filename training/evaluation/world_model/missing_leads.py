@@ -63,16 +63,16 @@ class Found:
     missing: int  # leads
     crps: np.ndarray  # (N, 4) of the forecast
     lost: np.ndarray  # (N, 4) share of samples that could not be measured where the truth could
-    gone: np.ndarray  # (N, 12) bool, the missing leads
-    seen: np.ndarray  # (N, 12) mean absolute error [mV] of the strip believed to be seen, by lead
+    absent: np.ndarray  # (N, 12) bool, the missing leads
+    error_mv: np.ndarray  # (N, 12) mean absolute error [mV] of the strip believed to be seen, by lead
     flat: np.ndarray  # (N, 12) [mV] the same of a flat line
     signal: np.ndarray  # (N, 2) mean squared [mV^2] and absolute [mV] error of the forecast strip
     latent: np.ndarray  # (N, 2) the same of latents; NaN where the world has none
 
     def in_missing(self, error: np.ndarray) -> np.ndarray:
         """The mean ``(N,)`` over each patient's missing leads of an error by lead ``(N, 12)``; NaN without any."""
-        count = self.gone.sum(axis=1)
-        return np.where(count > 0, (error * self.gone).sum(axis=1) / np.maximum(count, 1), np.nan)
+        count = self.absent.sum(axis=1)
+        return np.where(count > 0, (error * self.absent).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def patterns(n: int, rng: np.random.Generator) -> dict[str, Gone]:
@@ -120,43 +120,43 @@ def _trial(
     true_latent = latent_of(seen_by(world, later), world)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 3])
     result = {}
-    for name, gone in patterns(n, rng).items():
+    for name, absent in patterns(n, rng).items():
         for way in WAYS[:1] if name == "none" else WAYS:
-            seen = observed(world, queries.start, gone, way)
+            view = observed(world, queries.start, absent, way)
             samples = advance(
-                world, crowd_of(seen, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
+                world, crowd_of(view, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
             result[name, way] = _judge(
-                name, way, gone, queries.start, later, true_latent, seen, samples, k, world, truth
+                name, way, absent, queries.start, later, true_latent, view, samples, k, world, truth
             )
     return result
 
 
-def observed(world: World, start: State, gone: Gone, way: str) -> State:
-    """The patients as ``world`` sees them when each strip comes without the leads ``gone``."""
-    seen = []
-    for strip, missing, patient, taken in zip(start.ecg, gone, start.patients, start.taken):
+def observed(world: World, start: State, absent: Gone, way: str) -> State:
+    """The patients as ``world`` sees them when each strip comes without the leads ``absent``."""
+    views = []
+    for strip, missing, patient, doses in zip(start.ecg, absent, start.patients, start.taken):
         handed = handed_over(strip, missing, way)
-        seen.append(world.observe(ECG(handed, MODEL_RATE_HZ, missing if way == "named" else ()), patient, taken))
-    return replace(concatenate(seen), taken=start.taken, hours=start.hours.copy(), alive=start.alive.copy())
+        views.append(world.observe(ECG(handed, MODEL_RATE_HZ, missing if way == "named" else ()), patient, doses))
+    return replace(concatenate(views), taken=start.taken, hours=start.hours.copy(), alive=start.alive.copy())
 
 
 def handed_over(strip: np.ndarray, missing: Sequence[str], way: str) -> np.ndarray:
     """The strip ``(12, T)`` [mV] with its missing leads at zero, or at the mean of the others."""
-    gone = [LEADS.index(lead) for lead in missing]
+    rows = [LEADS.index(lead) for lead in missing]
     filled = strip.copy()
-    filled[gone] = np.delete(strip, gone, axis=0).mean(axis=0) if way == "mean" else 0.0
+    filled[rows] = np.delete(strip, rows, axis=0).mean(axis=0) if way == "mean" else 0.0
     return filled
 
 
 def _judge(
     pattern: str,
     way: str,
-    gone: Gone,
+    absent: Gone,
     start: State,
     later: State,
     true_latent: np.ndarray | None,
-    seen: State,
+    view: State,
     state_drawn: State,
     k: int,
     world: World,
@@ -168,15 +168,15 @@ def _judge(
     crps = fair_crps(samples.reshape(k, -1), real.reshape(-1)).reshape(real.shape)
     lost = np.where(np.isfinite(real), (~np.isfinite(samples)).mean(axis=0), np.nan)
     calm = remove_baseline(start.ecg, MODEL_RATE_HZ)  # no world is asked for the wander of an electrode
-    mask = np.array([[lead in missing for lead in LEADS] for missing in gone])
-    by_lead = np.array([_seen_errors(*row) for row in zip(seen.ecg, calm, mask)])
+    mask = np.array([[lead in missing for lead in LEADS] for missing in absent])
+    by_lead = np.array([_seen_errors(*row) for row in zip(view.ecg, calm, mask)])
     off = state_drawn.ecg.reshape(k, n, len(LEADS), MODEL_SAMPLES) - later.ecg
     latent = np.full((n, 2), np.nan)
     mine = latent_of(state_drawn, world)
     if mine is not None and true_latent is not None:
         latent = _sizes(mine.reshape(k, n, -1) - true_latent)
     signal = _sizes(off.reshape(k, n, -1))
-    return Found(pattern, way, len(gone[0]), crps, lost, mask, by_lead[:, 0], by_lead[:, 1], signal, latent)
+    return Found(pattern, way, len(absent[0]), crps, lost, mask, by_lead[:, 0], by_lead[:, 1], signal, latent)
 
 
 def _sizes(off: np.ndarray) -> np.ndarray:
@@ -184,31 +184,31 @@ def _sizes(off: np.ndarray) -> np.ndarray:
     return np.stack([(off**2).mean(axis=(0, 2)), np.abs(off).mean(axis=(0, 2))], axis=1)
 
 
-def _seen_errors(seen: np.ndarray, real: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _seen_errors(view: np.ndarray, real: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean absolute error ``(12,)`` [mV] of the strip ``(12, T)`` believed to be seen, and of a flat line."""
-    mine, true = _overlap(seen, real, lag(seen[~gone], real[~gone]))
+    mine, true = _overlap(view, real, lag(view[~absent], real[~absent]))
     return np.abs(mine - true).mean(axis=1), np.abs(true).mean(axis=1)
 
 
-def lag(seen: np.ndarray, real: np.ndarray) -> int:
-    """How many columns later ``seen`` begins in ``real`` (both ``(L, T)``), by the least mean absolute difference."""
+def lag(view: np.ndarray, real: np.ndarray) -> int:
+    """How many columns later ``view`` begins in ``real`` (both ``(L, T)``), by the least mean absolute difference."""
     error = {}
     for shift in range(-FURTHEST, FURTHEST + 1):
-        mine, true = _overlap(seen, real, shift)
+        mine, true = _overlap(view, real, shift)
         error[shift] = np.abs(mine - true).mean()
     return min(error, key=lambda shift: (error[shift], abs(shift)))
 
 
-def _overlap(seen: np.ndarray, real: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    length = seen.shape[1]
+def _overlap(view: np.ndarray, real: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    length = view.shape[1]
     if shift >= 0:
-        return seen[:, : length - shift], real[:, shift:]
-    return seen[:, -shift:], real[:, : length + shift]
+        return view[:, : length - shift], real[:, shift:]
+    return view[:, -shift:], real[:, : length + shift]
 
 
 def _together(parts: Sequence[Found]) -> Found:
     first = parts[0]
-    names = ("crps", "lost", "gone", "seen", "flat", "signal", "latent")
+    names = ("crps", "lost", "absent", "error_mv", "flat", "signal", "latent")
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **joined)
 
@@ -227,14 +227,14 @@ def _metrics(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict
 
         who, whole = np.tile(patient, len(names)), np.tile(full.crps, (len(names), 1))
         cost = {way: estimate(excess(stacked(lambda one: one.crps, way), whole), who) for way in WAYS}
-        seen = {way: estimate(mean_of(stacked(lambda one: one.in_missing(one.seen), way)), who) for way in WAYS}
+        errors = {way: estimate(mean_of(stacked(lambda one: one.in_missing(one.error_mv), way)), who) for way in WAYS}
         beside = {
-            "all leads, same leads": estimate(mean_of(stacked(lambda one: one.in_missing(full.seen))), who),
-            **_beside(seen),
+            "all leads, same leads": estimate(mean_of(stacked(lambda one: one.in_missing(full.error_mv))), who),
+            **_beside(errors),
             "flat line": estimate(mean_of(stacked(lambda one: one.in_missing(one.flat))), who),
         }
         metrics[f"excess_{count}"] = metric(cost["named"], baselines={"all leads": 0.0, **_beside(cost)})
-        metrics[f"missing_mae_mv_{count}"] = metric(seen["named"], baselines=beside)
+        metrics[f"missing_mae_mv_{count}"] = metric(errors["named"], baselines=beside)
     singles = {
         name: excess(runs[name, "named"].crps, full.crps)(patient) for name, _ in runs if name.startswith("miss-")
     }
@@ -247,7 +247,7 @@ def _metrics(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict
     for name in GROUPS:
         cost = {way: estimate(excess(runs[name, way].crps, full.crps), patient) for way in WAYS}
         metrics[f"excess_{name.replace(' ', '_')}"] = metric(cost["named"], baselines=_beside(cost))
-    metrics["full_mae_mv"] = metric(estimate(mean_of(full.seen.mean(axis=1)), patient))
+    metrics["full_mae_mv"] = metric(estimate(mean_of(full.error_mv.mean(axis=1)), patient))
     return metrics
 
 
@@ -273,9 +273,9 @@ def _rows(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> list[di
                 **{f"crps_{SHORT[name]}": _mean(one.crps[:, i]) for i, name in enumerate(SCORED)},
                 "excess": excess(one.crps, full.crps)(patient),
                 "unmeasured_pr": _mean(one.lost[:, 1]),
-                "seen_mae": _mean(one.seen.mean(axis=1)),
-                "missing_mae": _mean(one.in_missing(one.seen)),
-                "missing_mae_all_leads": _mean(one.in_missing(full.seen)),
+                "seen_mae": _mean(one.error_mv.mean(axis=1)),
+                "missing_mae": _mean(one.in_missing(one.error_mv)),
+                "missing_mae_all_leads": _mean(one.in_missing(full.error_mv)),
             }
         )
     return rows

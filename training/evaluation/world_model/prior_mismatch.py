@@ -57,7 +57,7 @@ Bend = Callable[[History, Patient, float, Modulation], Modulation]
 
 @contextmanager
 def bent_pharmacology(bend: Bend) -> Iterator[None]:
-    """Inside, the world model and its ``conditioning`` hear ``bend(given, patient, hours, modulation)`` of all.
+    """Inside, the world model and its ``conditioning`` hear ``bend(history, patient, hours, modulation)`` of all.
 
     Electrolytes and the chance that a rhythm ends stay as they are. The virtual patient does not listen to
     ``conditioning`` and is not touched. ``WorldModel.believed`` bends exposures without knowing whose they are; here
@@ -65,16 +65,16 @@ def bent_pharmacology(bend: Bend) -> Iterator[None]:
     """
     original = average_people.follow
 
-    def bent(
-        taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
+    def follow(
+        histories: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        exposure, ended = original(taken, patients, start, end)
-        there = zip(taken, patients, map(float, end), conditioning.modulations_of(exposure))
+        exposure, ended = original(histories, patients, start, end)
+        there = zip(histories, patients, map(float, end), conditioning.modulations_of(exposure))
         bent_ones = [bend(*row) for row in there]
         words = [[getattr(one, word) for word in ALL_WORDS] for one in bent_ones]
         return np.concatenate([exposure[:, : -len(ALL_WORDS)], np.array(words, np.float32)], axis=1), ended
 
-    average_people.follow = bent  # type: ignore[assignment]
+    average_people.follow = follow  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ def bent_pharmacology(bend: Bend) -> Iterator[None]:
 def scaled(factor: float) -> Bend:
     """What the doses change, times ``factor``: -1 says the opposite, 0 that they do nothing. The clock stays right."""
 
-    def bend(given: History, patient: Patient, hours: float, now: Modulation) -> Modulation:
+    def bend(history: History, patient: Patient, hours: float, now: Modulation) -> Modulation:
         free = _modulation((), patient, hours)
         return move(free, free, now, factor)
 
@@ -92,19 +92,19 @@ def scaled(factor: float) -> Bend:
 
 
 def exchanged(instead: Mapping[History, History]) -> Bend:
-    """What the doses of ``instead[given]`` change in this patient, where there is such an entry."""
+    """What the doses of ``instead[history]`` change in this patient, where there is such an entry."""
 
-    def bend(given: History, patient: Patient, hours: float, now: Modulation) -> Modulation:
-        return _modulation(instead.get(given, given), patient, hours)
+    def bend(history: History, patient: Patient, hours: float, now: Modulation) -> Modulation:
+        return _modulation(instead.get(history, history), patient, hours)
 
     return bend
 
 
 @lru_cache(maxsize=4096)
-def _modulation(given: History, patient: Patient, hours: float) -> Modulation:
+def _modulation(history: History, patient: Patient, hours: float) -> Modulation:
     from ecg_gym.pharmacology import exposure, modulate
 
-    return modulate(exposure(given, patient, hours), patient, clock_hours=hours)
+    return modulate(exposure(history, patient, hours), patient, clock_hours=hours)
 
 
 def move(start: Modulation, free: Modulation, dosed: Modulation, factor: float) -> Modulation:
@@ -141,9 +141,9 @@ class Misled:
         """Of the world; nobody has been given anything."""
         return self.world.initial(n, rng, **who)
 
-    def observe(self, ecg: Any, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: Any, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """Of the world."""
-        return self.world.observe(ecg, patient, given)
+        return self.world.observe(ecg, patient, doses)
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         """A step of the world under bent pharmacology."""
@@ -197,10 +197,10 @@ def _trial(
     again = [
         futures(truth, queries.start, arm, k, measure_step, seed, "again")["intervals"] for arm in (queries, watched)
     ]
-    seen = seen_by(world, queries.start)
+    view = seen_by(world, queries.start)
 
     def samples(place: World, arm: Questions) -> np.ndarray:
-        return futures(place, seen, arm, k, measure_step, seed, progress=lambda n: progress(n * k))["intervals"]
+        return futures(place, view, arm, k, measure_step, seed, progress=lambda n: progress(n * k))["intervals"]
 
     def hidden(what: str, factor: float | str, dosed: np.ndarray, control: np.ndarray, bend: Bend) -> PriorResponse:
         with bent_pharmacology(bend):
@@ -233,8 +233,8 @@ def _prior(queries: Questions) -> np.ndarray:
     """The effect of each treatment ``(N, 6)`` by pharmacology, with the distortion that is in force."""
     start, dt = queries.start, queries.dt_hours
     later = [
-        replace(start, taken=taken, hours=start.hours + dt)
-        for taken in (
+        replace(start, taken=histories, hours=start.hours + dt)
+        for histories in (
             tuple(
                 (*past, *(Administration(float(hour), dose) for dose in t.doses))
                 for past, hour, t in zip(start.taken, start.hours, queries.treatments)
@@ -253,9 +253,9 @@ def _together(parts: Sequence[PriorResponse]) -> PriorResponse:
     return replace(parts[0], **joined)
 
 
-def trust(bent: PriorResponse, right: PriorResponse, column: int) -> Callable[[np.ndarray], float]:
+def trust(wrong: PriorResponse, right: PriorResponse, column: int) -> Callable[[np.ndarray], float]:
     """How much of the change of the prior is passed on to the effect, as a statistic over patients."""
-    e, p = (bent.effect - right.effect)[:, column], (bent.prior - right.prior)[:, column]
+    e, p = (wrong.effect - right.effect)[:, column], (wrong.prior - right.prior)[:, column]
     finite = np.isfinite(e) & np.isfinite(p)
     shared, square = np.where(finite, e * p, 0), np.where(finite, p**2, 0)
 

@@ -87,7 +87,7 @@ def rhythms(truth: World, queries: Questions) -> np.ndarray:
     """ "sinus", "af" or "other" ``(N,)``, by the truth; all sinus where it says nothing."""
     if not isinstance(truth, Truthful):
         return np.full(len(queries), "sinus")
-    names = np.array([str(known.rhythm) for known in truth.truth(queries.start)])
+    names = np.array([str(facts.rhythm) for facts in truth.truth(queries.start)])
     return np.where(np.isin(names, list(GROUPS)), names, "other")
 
 

@@ -101,9 +101,9 @@ def projection(real: np.ndarray, components: int = COMPONENTS) -> Callable[[np.n
     """Onto the first principal components of features ``(N, F)``, each scaled to an SD of 1 there."""
     mean = real.mean(axis=0)
     _, size, axes = np.linalg.svd(real - mean, full_matrices=False)
-    kept = max(1, min(components, len(real) // 8))
-    scale = np.maximum(size[:kept], 1e-9) / np.sqrt(max(1, len(real) - 1))
-    return lambda features: (features - mean) @ axes[:kept].T / scale
+    rank = max(1, min(components, len(real) // 8))
+    scale = np.maximum(size[:rank], 1e-9) / np.sqrt(max(1, len(real) - 1))
+    return lambda features: (features - mean) @ axes[:rank].T / scale
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:

@@ -122,19 +122,19 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         rows = [[errors[of][arm][:, step, columns] for arm in which for step in at] for of in (far, near)]
         return estimate(excess(*map(np.concatenate, rows)), np.tile(patient, len(which) * len(at)))
 
-    def own(**chosen: Any) -> dict[str, Any]:
-        return {"virtual patient": beyond("virtual patient", "virtual patient, one step", **chosen)}
+    def own(**selection: Any) -> dict[str, Any]:
+        return {"virtual patient": beyond("virtual patient", "virtual patient, one step", **selection)}
 
     beside = {name: beyond(name, "one_step") for name in ("copy", "last strip", "pharmacology")}
     result = {f"excess_error_{steps}": metric(beyond("rollout", "one_step"), baselines={**own(), **beside})}
     result[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=own())
     late = range(steps // 2 + 1, steps + 1)
-    chosen: dict[str, dict[str, Any]] = {
+    slices: dict[str, dict[str, Any]] = {
         f"{late[0]}_to_{steps}": {"at": late},
         **{f"{steps}_{arm}": {"which": (arm,)} for arm in JUDGED},
         **{f"{steps}_{SHORT[name]}": {"columns": slice(i, i + 1)} for i, name in enumerate(SCORED)},
     }
-    for name, part in chosen.items():
+    for name, part in slices.items():
         result[f"excess_error_{name}"] = metric(beyond("rollout", "one_step", **part), baselines=own(**part))
     who = np.tile(patient, len(JUDGED))
     lost = {
@@ -270,11 +270,11 @@ def _remainder(course: np.ndarray) -> Callable[[np.ndarray], float]:
     """Share of the largest mean effect that is left at the last step, of directed effects ``(N, H + 1)``."""
 
     def statistic(rows: np.ndarray) -> float:
-        chosen = course[rows]
-        chosen = chosen[np.isfinite(chosen).all(axis=1)]
-        if not len(chosen):
+        values = course[rows]
+        values = values[np.isfinite(values).all(axis=1)]
+        if not len(values):
             return np.nan
-        mean = chosen.mean(axis=0)
+        mean = values.mean(axis=0)
         return float(mean[-1] / mean[1:].max()) if mean[1:].max() > 0 else np.nan
 
     return statistic

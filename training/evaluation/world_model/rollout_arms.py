@@ -72,13 +72,13 @@ def run_trial(
 ) -> tuple[dict[str, Arm], Pairs, Pairs]:
     """The arms of one seed by name, and pairs of samples one step apart, in the world and in the virtual patient."""
     people = held_out_patients(baseline, size.patients, seed)
-    seen = seen_by(world, people)
+    view = seen_by(world, people)
     rng = np.random.default_rng([HELD_OUT, PURPOSES["test"], seed, 2])
-    given = [draw_treatment(person, rng, TrialDesign(watch=(0.0,)), "test")[0] for person in people.patients]
+    treatments = [draw_treatment(person, rng, TrialDesign(watch=(0.0,)), "test")[0] for person in people.patients]
     watch = [WATCH] * len(people)
     schedules: dict[str, Schedule] = {
-        "treated": [given if step % AGAIN == 0 else watch for step in range(steps)],
-        "washout": [given if step == 0 else watch for step in range(steps)],
+        "treated": [treatments if step % AGAIN == 0 else watch for step in range(steps)],
+        "washout": [treatments if step == 0 else watch for step in range(steps)],
         "placebo": [watch] * steps,
     }
     spread = between_people(measured_of(people, baseline))
@@ -90,11 +90,11 @@ def run_trial(
         happened = follow(baseline, people, schedule, 1, ("true", seed), keep=range(steps + 1))
         before = [happened.states[step] for step in range(steps)]
         could = follow(baseline, people, schedule, size.samples, ("again", seed), keep)
-        samples = follow(world, seen, schedule, size.samples, ("model", seed), keep, progress)
+        samples = follow(world, view, schedule, size.samples, ("model", seed), keep, progress)
         if name in JUDGED:
-            sights = [seen, *(seen_by(world, state) for state in before[1:])]
+            sights = [view, *(seen_by(world, state) for state in before[1:])]
             row = single_steps(world, sights, schedule, size.samples, ("model", seed), every, progress)
-            sights_of_two = [remembering(seen, sight) for sight in sights]
+            sights_of_two = [remembering(view, sight) for sight in sights]
             both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
             one_step_true = single_steps(baseline, before, schedule, size.samples, ("again", seed), every)
             arms[name] = _arm(happened, could, one_step_true, samples, row, both, people)
@@ -108,8 +108,8 @@ def run_trial(
 
 def remembering(first: State, now: State) -> State:
     """``now``, knowing still what its world kept of the ``first`` strip."""
-    kept = {name: value for name, value in first.inner.items() if name in REMEMBERED}
-    return now.replaced(inner={**now.inner, **kept})
+    memory = {name: value for name, value in first.inner.items() if name in REMEMBERED}
+    return now.replaced(inner={**now.inner, **memory})
 
 
 def _arm(
@@ -137,11 +137,11 @@ def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     """The first strip's intervals ``(N, H + 1, 6)``, moved by what doses and clock do to an average heart."""
     from ecg_gym.world_model import conditioning
 
-    measured = conditioning.observe_strips(people.ecg)
+    intervals = conditioning.observe_strips(people.ecg)
     tables = []
     for state in states:
         expected = conditioning.population_forecast(
-            measured, people.patients, people.taken, state.taken, people.hours, state.hours
+            intervals, people.patients, people.taken, state.taken, people.hours, state.hours
         )
         tables.append(np.stack([expected[name] for name in INTERVALS], axis=1))
     return np.stack(tables, axis=1)

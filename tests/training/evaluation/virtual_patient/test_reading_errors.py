@@ -20,8 +20,8 @@ def sample():
 
 def test_a_sample_holds_what_was_true_and_what_was_measured(sample):
     n = len(sample.group)
-    assert len(sample.measured.hr_bpm) == len(sample.person) == len(sample.truth) == len(sample.logits) == n > 20
-    close = np.abs(sample.measured.qrs_ms - sample.truth[:, 2])
+    assert len(sample.reading.hr_bpm) == len(sample.person) == len(sample.truth) == len(sample.logits) == n > 20
+    close = np.abs(sample.reading.qrs_ms - sample.truth[:, 2])
     assert np.nanmedian(close) < 10
     assert np.nanmedian(np.abs(reading_errors.errors_of(sample)[:, 0])) < 0.05  # of the rate
 
