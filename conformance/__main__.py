@@ -95,16 +95,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--strict", action="store_true", help="a skipped suite counts as failed")
     options = parser.parse_args(words)
     targets = [w.lower() for w in options.only]
-    chosen = [
+    suites = [
         s for s in SUITES if not targets or any(w in f"{s.name} {s.check} {s.home.name}".lower() for w in targets)
     ]
-    if not chosen:
+    if not suites:
         parser.error(f"no suite has one of {options.only}; expected words out of {', '.join(s.check for s in SUITES)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    troubles = furnish(list(dict.fromkeys(s.home for s in chosen)))
+    troubles = furnish(list(dict.fromkeys(s.home for s in suites)))
     started: dict[str, Future[Result]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
-        for suite in chosen:
+        for suite in suites:
             trouble = troubles.get(suite.home.name, "")
             started[suite.name] = pool.submit(attempt, suite, trouble, started.get(suite.after))
     results = [future.result() for future in started.values()]

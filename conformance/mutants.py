@@ -76,26 +76,26 @@ def main() -> int:
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     tree = clone(out / "tree")
-    chosen = kept_sample(tree, out, options.sample, options.seed)
+    mutants = kept_sample(tree, out, options.sample, options.seed)
     rows = {key(row): row for row in read(out / "rows.jsonl")}
     if options.again:
         rows = {place: row for place, row in rows.items() if row["outcome"] != "survived"}
-    tests = {test for mutant in chosen for test in nearest(mutant["module"], tree)}
+    tests = {test for mutant in mutants for test in nearest(mutant["module"], tree)}
     seconds = baseline(tree, out, sorted(tests))
     with progress_bar() as progress:
-        for mutant in progress.track(chosen, description="mutants"):
+        for mutant in progress.track(mutants, description="mutants"):
             if key(mutant) in rows:
                 continue
             row = rows[key(mutant)] = meet(mutant, tree, out, seconds, options.budget)
             with open(out / "rows.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{row['outcome']:9s} {row['seconds']:5.0f} s  {row['module']}:{row['line']}", flush=True)
-    met = [rows[key(mutant)] for mutant in chosen]
-    survivors = [row for row in met if row["outcome"] == "survived"]
+    results = [rows[key(mutant)] for mutant in mutants]
+    survivors = [row for row in results if row["outcome"] == "survived"]
     for row in survivors:
         print(f"survived: {row['module']}:{row['line']} {row['operator']}\n{row['diff']}")
-    share = 1 - len(survivors) / max(1, len(met))
-    print(f"{len(met)} mutants, {len(survivors)} survived, {100 * share:.0f} % killed (goal {100 * GOAL:.0f} %)")
+    share = 1 - len(survivors) / max(1, len(results))
+    print(f"{len(results)} mutants, {len(survivors)} survived, {100 * share:.0f} % killed (goal {100 * GOAL:.0f} %)")
     return int(share < GOAL)
 
 
@@ -130,11 +130,11 @@ def revision(tree: Path) -> str:
 def kept_sample(tree: Path, out: Path, number: int, seed: int) -> list[dict[str, Any]]:
     """:func:`sample`, which takes a minute, kept for the commit."""
     path = out / f"sample-{revision(tree)}-{seed}.json"
-    chosen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    if len(chosen) < number:
-        chosen = sample(tree, number, seed)
-        path.write_text(json.dumps(chosen), encoding="utf-8")
-    return chosen[:number]
+    mutants = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if len(mutants) < number:
+        mutants = sample(tree, number, seed)
+        path.write_text(json.dumps(mutants), encoding="utf-8")
+    return mutants[:number]
 
 
 def sample(tree: Path, number: int, seed: int) -> list[dict[str, Any]]:
@@ -146,11 +146,11 @@ def sample(tree: Path, number: int, seed: int) -> list[dict[str, Any]]:
         for mutant in mutations(tree, part):
             positions.setdefault((mutant["module"], mutant["line"], mutant["column"]), []).append(mutant)
         queues.append([positions[place] for place in rng.sample(sorted(positions), len(positions))])
-    chosen: list[dict[str, Any]] = []
+    mutants: list[dict[str, Any]] = []
     for turn in range(number):
         queue = queues[turn % len(queues)]
-        chosen.append(rng.choice(queue[turn // len(queues) % len(queue)]))
-    return chosen
+        mutants.append(rng.choice(queue[turn // len(queues) % len(queue)]))
+    return mutants
 
 
 def mutations(tree: Path, part: str) -> Iterator[dict[str, Any]]:

@@ -122,7 +122,7 @@ def _area(key: np.ndarray, regret: np.ndarray) -> float:
     sums, before, total, area = mean * counts, 0, 0.0, 0.0
     for end, whole in zip(counts, sums):
         each = (whole - total) / (end - before)
-        made = np.arange(before + 1, end + 1)
-        area += float(((total + each * (made - before)) / made).sum())
+        sizes = np.arange(before + 1, end + 1)
+        area += float(((total + each * (sizes - before)) / sizes).sum())
         before, total = int(end), float(whole)
     return area / len(key)

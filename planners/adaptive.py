@@ -82,7 +82,7 @@ def plan_adaptively(
         seed=seed,
         seeds=seeds[:k],
         horizon=horizon,
-        model_calls=race.spent * horizon,
+        model_calls=race.usage * horizon,
         measure=str(measure),
         separation=race.certainty(),
         warnings=_remarks(race, ranked),
@@ -144,7 +144,7 @@ def _better(race: Race, arm: int, watching: int) -> float:
 def _remarks(race: Race, ranked: Sequence[Candidate]) -> tuple[str, ...]:
     """How it ended."""
     sizes = [len(losses) for losses in race.losses]
-    remarks = [f"Sampled adaptively: {min(sizes)} to {max(sizes)} futures each, {race.spent} of {race.budget}."]
+    remarks = [f"Sampled adaptively: {min(sizes)} to {max(sizes)} futures each, {race.usage} of {race.budget}."]
     if len(race.left) > 1:
         remarks.append(f"The budget was spent before {len(race.left)} candidates could be told apart.")
     if lost := sum(row.n_nonfinite for row in ranked):

@@ -42,7 +42,7 @@ def advise(
     risk: RiskFunction | None = None,
     *,
     facts: Facts | None = None,
-    named: bool = False,
+    by_name: bool = False,
     k: int = 16,
     extra: int = 320,
     risk_aversion: float = 0.6,
@@ -59,7 +59,7 @@ def advise(
 ) -> Plan:
     """Watching and the indicated of ``candidates`` (default: the formulary's menu), best first; see the module.
 
-    ``facts`` are those of the measured record, by default of the state's own strip. With ``named`` every candidate was
+    ``facts`` are those of the measured record, by default of the state's own strip. ``by_name``: every candidate was
     asked for by name: it stays, and one without an indication says so and is never recommended. Each candidate has
     ``k`` futures; those that might be better than watching, and watching, share ``extra`` more. ``remarks`` of the
     record's reader go into ``Plan.warnings``. A ``judge`` from outside scores the leading candidates once more.
@@ -71,15 +71,15 @@ def advise(
     facts = facts_of_state(state, risk, world) if facts is None else facts
     offered = tuple(FORMULARY.menu() if candidates is None else candidates)
     reasons = {treatment: _reasons(treatment, state, facts) for treatment in offered}
-    kept = [t for t in offered if named or t == WATCH or reasons[t].indicated]
-    allowed, excluded = admit(kept, state, facts.intervals, rules, facts.findings)
+    menu = [t for t in offered if by_name or t == WATCH or reasons[t].indicated]
+    allowed, excluded = admit(menu, state, facts.intervals, rules, facts.findings)
     sampling = _Sampling(world, state, risk, measure, seed, horizon, particles, first)
     treatments = list(allowed)
     sampling.draw(treatments, k, progress)
     eligible = [t for t in treatments if t != WATCH and reasons.get(t, _none(t)).indicated]
     settled, better = _settle(sampling, eligible, k, extra)
     rows = _rows(sampling, treatments, allowed, reasons, facts, better)
-    dropped = tuple(Unindicated(t, reasons[t].sentence) for t in offered if t not in kept)
+    dropped = tuple(Unindicated(t, reasons[t].sentence) for t in offered if t not in menu)
     recommendation = _recommendation(rows, settled, facts, len(eligible))
     best = sampling.futures[rows[0].treatment]
     order = [row.treatment for row in rows]
@@ -122,8 +122,8 @@ def _default_risk() -> RiskFunction:
 
 def _reasons(treatment: Treatment, state: State, facts: Facts) -> Reasons:
     """Why a treatment would be given, by the measured record."""
-    patient, given, now = state.patients[0], tuple(state.taken[0]), float(state.hours[0])
-    return indications(treatment, patient, facts.intervals, given, now, facts.findings)
+    patient, doses, now = state.patients[0], tuple(state.taken[0]), float(state.hours[0])
+    return indications(treatment, patient, facts.intervals, doses, now, facts.findings)
 
 
 def _none(treatment: Treatment) -> Reasons:
@@ -189,10 +189,10 @@ def _settle(
     level = 1 - (1 - CONFIDENCE) / max(1, len(possible) * rounds)
     verdicts = {t: _verdict(sampling, t, level) for t in possible}
     contenders = sorted((t for t in possible if verdicts[t] is None), key=lambda t: (sampling.score(t), str(t)))
-    contenders, spent = contenders[:MOST_CONTENDERS], 0
-    while any(verdicts[t] is None for t in contenders) and spent + (len(contenders) + 1) * k <= extra:
+    contenders, cost = contenders[:MOST_CONTENDERS], 0
+    while any(verdicts[t] is None for t in contenders) and cost + (len(contenders) + 1) * k <= extra:
         sampling.draw([WATCH, *contenders], k)  # together, so that every column stays paired
-        spent += (len(contenders) + 1) * k
+        cost += (len(contenders) + 1) * k
         verdicts |= {t: _verdict(sampling, t, level) for t in contenders}
     return {t: v is not None for t, v in verdicts.items()}, frozenset(t for t, v in verdicts.items() if v)
 
@@ -230,9 +230,9 @@ def _rows(
     if in_reserve(reasons.get(order[0])):
         alike = (t for t in order if t in better and not in_reserve(reasons.get(t))
                  and _holds_zero(sampling.losses(t), leader, score))  # fmt: skip
-        if chosen := next(alike, None):
-            order.insert(0, order.pop(order.index(chosen)))
-            leader = sampling.losses(chosen)
+        if best := next(alike, None):
+            order.insert(0, order.pop(order.index(best)))
+            leader = sampling.losses(best)
     rows = []
     for treatment in order:
         sample, losses = sampling.futures[treatment], sampling.losses(treatment)
@@ -309,13 +309,13 @@ def _recommendation(
             why += f"; {lowest.treatment} scores {-lowest.difference:.3f} lower, cannot be told from it and is kept in "
             why += "reserve"
         return Recommendation(first.treatment, True, why, True, confidence)
-    named = [row for row in rows if row.treatment != WATCH]
-    if not indicated and not named:
+    active = [row for row in rows if row.treatment != WATCH]
+    if not indicated and not active:
         why = "no treatment has an indication in this record and this patient"
     elif not indicated:
         why = "no treatment that was asked for has an indication in this record and this patient"
     else:
-        open_ones = [str(t) for t, known in settled.items() if not known]
+        open_ones = [str(t) for t, sure in settled.items() if not sure]
         why = f"none of {indicated} indicated treatments is better than watching by a paired interval that excludes 0"
         if open_ones:
             why += f"; not settled within the budget for {', '.join(open_ones)}"
@@ -336,6 +336,6 @@ def _warnings(
         warnings.append("One future per candidate: no spread, no intervals, nothing can be told apart.")
     if lost := sum(row.n_nonfinite for row in rows):
         warnings.append(f"{lost} futures were not finite; they count as risk 1 and rank last.")
-    if open_ones := [str(treatment) for treatment, known in settled.items() if not known]:
+    if open_ones := [str(treatment) for treatment, sure in settled.items() if not sure]:
         warnings.append(f"Whether {', '.join(open_ones)} beats watching was not settled within the budget.")
     return tuple(dict.fromkeys(warnings))

@@ -99,8 +99,8 @@ class KitchenSink(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The first allowed treatment whose drugs are not on the chart."""
-        given = {administration.dose.drug for administration in state.taken[0]}
-        new = (t for t in allowed_treatments(env) if t.doses and not any(dose.drug in given for dose in t.doses))
+        drugs = {administration.dose.drug for administration in state.taken[0]}
+        new = (t for t in allowed_treatments(env) if t.doses and not any(dose.drug in drugs for dose in t.doses))
         return PlanInfo(next(new, WATCH))
 
 

@@ -70,8 +70,8 @@ class Belief:
         if self._chain is None or self._chain[0] != [id(look) for look in chart.looks[: len(self._chain[0])]]:
             state, first = observed(self.world, chart, chart.looks[0])
             self._chain = [id(chart.looks[0])], state, first
-        known, state, first = self._chain
-        for look in chart.looks[len(known) :]:
+        looks, state, first = self._chain
+        for look in chart.looks[len(looks) :]:
             then = state.replaced(
                 hours=np.array([look.hours - origin]), taken=(shifted(before(chart, look), origin),), dt_hours=None
             )

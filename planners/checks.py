@@ -53,17 +53,19 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     rows, _ = planner.predict(batch)
     _expect(np.array_equal(rows, np.asarray([action])), f"predict of a batch of one says {rows}; expected {[action]}")
     planner.reset(seed)
-    begun, _ = planner.predict(batch, episode_start=np.array([True]))
-    _expect(np.array_equal(begun, rows), f"told that an episode begins, predict says {begun} after a reset; not {rows}")
+    answers, _ = planner.predict(batch, episode_start=np.array([True]))
+    _expect(
+        np.array_equal(answers, rows), f"told that an episode begins, predict says {answers} after a reset; not {rows}"
+    )
     after = (inner.state, inner.np_random.bit_generator.state)
     _expect(equal(before, after), "thinking changed the env: its state or its randomness")
 
 
 def _check_info(planner: Planner, decided: PlanInfo) -> None:
     """What a decision says of itself."""
-    spent, budget = decided.model_calls, getattr(planner, "budget", None)
-    _expect(spent >= 0 and decided.n_nonfinite >= 0, "model_calls and n_nonfinite are counts; one is below 0")
-    _expect(budget is None or spent <= budget, f"{spent} row-steps were asked of the world; the budget is {budget}")
+    calls, budget = decided.model_calls, getattr(planner, "budget", None)
+    _expect(calls >= 0 and decided.n_nonfinite >= 0, "model_calls and n_nonfinite are counts; one is below 0")
+    _expect(budget is None or calls <= budget, f"{calls} row-steps were asked of the world; the budget is {budget}")
     _expect(not decided.sequence or decided.sequence[0] == decided.treatment, "the sequence begins otherwise than told")
     _expect(
         not (decided.abstained and decided.treatment), f"it abstained ({decided.abstained}), and treats all the same"
@@ -79,13 +81,13 @@ def _check_blindness(planner: Planner, env: Any, seed: int) -> None:
     world = getattr(planner, "world", None)
     if world is None or world is inner.world:
         return
-    kept = inner.episode
+    original = inner.episode
     planner.reset(seed)
     seeing, _ = planner.act()
-    inner.episode = replace(kept, state=replace(kept.state, ecg=kept.state.ecg + np.float32(0.5)))
+    inner.episode = replace(original, state=replace(original.state, ecg=original.state.ecg + np.float32(0.5)))
     planner.reset(seed)
     blind, _ = planner.act()
-    inner.episode = kept
+    inner.episode = original
     _expect(np.array_equal(seeing, blind), f"it looks at the true strip: {seeing}, and {blind} with another one")
 
 
@@ -107,6 +109,6 @@ def _native(action: Any) -> Any:
     return action if isinstance(action, np.ndarray) else int(action)
 
 
-def _expect(kept: bool, sentence: str) -> None:
-    if not kept:
+def _expect(promise: bool, sentence: str) -> None:
+    if not promise:
         raise AssertionError(sentence)

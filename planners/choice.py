@@ -26,5 +26,5 @@ class Choice:
 
     def to_json_dict(self) -> dict[str, Any]:
         """For ``json.dumps``."""
-        chosen = None if self.treatment is None else str(self.treatment)
-        return {"treatment": chosen, "reason": self.reason, "agrees": self.agrees, "slips": list(self.slips)}
+        name = None if self.treatment is None else str(self.treatment)
+        return {"treatment": name, "reason": self.reason, "agrees": self.agrees, "slips": list(self.slips)}

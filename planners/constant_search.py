@@ -46,8 +46,8 @@ class ConstantSearchPlanner(TreeSearchPlanner):
         calls = 0
         if id(env) not in self._kept or not int(env.episode.steps[0]):
             self._kept[id(env)], calls = self._best(env, state)
-        kept = self._kept[id(env)]
-        return PlanInfo(kept if kept in allowed_treatments(env) else WATCH, model_calls=calls)
+        constant = self._kept[id(env)]
+        return PlanInfo(constant if constant in allowed_treatments(env) else WATCH, model_calls=calls)
 
     def choose_rows(self, rows: Any) -> list[PlanInfo]:
         """The treatments of several patients, one after the other."""

@@ -38,8 +38,8 @@ class EnvRow:
 
     def observation(self) -> Any:
         """What an agent in this row sees now."""
-        seen = self._env.setup.observation(self.episode)
-        return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
+        batch = self._env.setup.observation(self.episode)
+        return {name: part[0] for name, part in batch.items()} if isinstance(batch, dict) else batch[0]
 
     def action_masks(self) -> np.ndarray:
         """The row's mask."""
@@ -52,10 +52,10 @@ def seats(env: Any) -> list[ECGInterventionEnv]:
     while layer is not None:
         if isinstance(layer, VectorEnv) and hasattr(layer, "menu") and not isinstance(layer, VectorWrapper):
             return [EnvRow(layer, row) for row in range(layer.num_envs)]  # type: ignore[misc]
-        held = vars(layer)
-        if isinstance(held.get("envs"), list | tuple):
-            return [single.unwrapped for single in held["envs"]]
-        inner = next((held[name] for name in ("env", "venv", "envs") if name in held), None)
+        attributes = vars(layer)
+        if isinstance(attributes.get("envs"), list | tuple):
+            return [single.unwrapped for single in attributes["envs"]]
+        inner = next((attributes[name] for name in ("env", "venv", "envs") if name in attributes), None)
         if inner is None:
             break
         layer = inner

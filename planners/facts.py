@@ -55,20 +55,20 @@ class Facts:
 def facts_of_record(ecg: ECG, patient: Patient, state: State, risk: RiskFunction, world: World | None = None) -> Facts:
     """What ``ecg (12, T)`` [mV] shows at its own rate, beside what ``state``, the world's view of it, shows."""
     strip = to_model_grid(ecg).signal.reshape(1, 12, -1)
-    judged = risk(strip, strip, (patient,), np.ones(1, bool))
-    measured = {name: float(value) for name, value in measure(ecg).row(0).items()}
-    return compared(measured, np.asarray(judged.probabilities[0]), facts_of_state(state, risk, world))
+    assessment = risk(strip, strip, (patient,), np.ones(1, bool))
+    intervals = {name: float(value) for name, value in measure(ecg).row(0).items()}
+    return compared(intervals, np.asarray(assessment.probabilities[0]), facts_of_state(state, risk, world))
 
 
 def facts_of_state(state: State, risk: RiskFunction, world: World | None = None) -> Facts:
     """What the strip of a state of one patient shows: the facts where there is no record behind it."""
-    judged = judged_now(world, risk, state)
-    intervals = {name: float(value) for name, value in judged.intervals.row(0).items()}
-    probabilities = np.asarray(judged.probabilities[0])
+    assessment = judged_now(world, risk, state)
+    intervals = {name: float(value) for name, value in assessment.intervals.row(0).items()}
+    probabilities = np.asarray(assessment.probabilities[0])
     return Facts(intervals, probabilities, _likely(probabilities), intervals)
 
 
-def compared(measured: Mapping[str, float], probabilities: np.ndarray, reconstruction: Facts) -> Facts:
+def compared(intervals: Mapping[str, float], probabilities: np.ndarray, reconstruction: Facts) -> Facts:
     """The facts of a record, with what its reconstruction reads otherwise.
 
     A predicted change is a future's reading minus the reconstruction's, so that the codec's own error cancels; where
@@ -76,26 +76,26 @@ def compared(measured: Mapping[str, float], probabilities: np.ndarray, reconstru
     """
     differences, reference = [], dict(reconstruction.intervals)
     for name, (tolerance, unit) in tolerances().items():
-        record, seen = measured.get(name, math.nan), reconstruction.intervals.get(name, math.nan)
-        if math.isfinite(record) and math.isfinite(seen) and abs(seen - record) <= tolerance:
+        record, reading = intervals.get(name, math.nan), reconstruction.intervals.get(name, math.nan)
+        if math.isfinite(record) and math.isfinite(reading) and abs(reading - record) <= tolerance:
             continue
         reference[name] = record
-        if math.isfinite(record) or math.isfinite(seen):
+        if math.isfinite(record) or math.isfinite(reading):
             differences.append(
-                f"{name} is {_number(record)} on the record and {_number(seen)} {unit} in its reconstruction"
+                f"{name} is {_number(record)} on the record and {_number(reading)} {unit} in its reconstruction"
             )
     for name, words in SIGNS.items():
-        if measured.get(name, math.nan) != reconstruction.intervals.get(name, math.nan):
-            there, other = ("record", "reconstruction") if measured.get(name) else ("reconstruction", "record")
+        if intervals.get(name, math.nan) != reconstruction.intervals.get(name, math.nan):
+            there, other = ("record", "reconstruction") if intervals.get(name) else ("reconstruction", "record")
             differences.append(f"the {there} shows {words}, the {other} does not")
     findings = _likely(probabilities)
     for name in WATCHED:
         i = _finding_names().index(name)
-        moved = abs(float(probabilities[i]) - float(reconstruction.probabilities[i]))
-        if (name in findings) != (name in reconstruction.findings) and moved > SURE:
+        change = abs(float(probabilities[i]) - float(reconstruction.probabilities[i]))
+        if (name in findings) != (name in reconstruction.findings) and change > SURE:
             there, other = ("record", "reconstruction") if name in findings else ("reconstruction", "record")
             differences.append(f"the {there} shows {name.lower()}, the {other} does not")
-    return Facts(measured, probabilities, findings, reference, tuple(differences))
+    return Facts(intervals, probabilities, findings, reference, tuple(differences))
 
 
 @cache

@@ -32,13 +32,13 @@ class Prepared:
 
     record: Record
     patient: Patient
-    given: tuple[Administration, ...]
+    doses: tuple[Administration, ...]
     candidates: tuple[Treatment, ...]
     world: World
     risk: RiskModel
     state: State  # a batch of one, as the world sees the record
     facts: Facts  # what was measured on the record itself
-    named: bool  # whether the candidates were asked for by name
+    by_name: bool  # whether the candidates were asked for by name
     judge: Judge | None = None  # who gives a second opinion
     notes: tuple[str, ...] = ()  # of the proposer: what it proposed, what was refused, what it said
 
@@ -105,24 +105,24 @@ def prepare(
         path, allow_missing_leads=allow_missing_leads, fix_leads=fix_leads, rate_hz=rate_hz, leads=leads
     )
     patient, drugs = record.patient, drugs_words
-    given: tuple[Administration, ...] = ()
+    doses: tuple[Administration, ...] = ()
     if scenario is not None:
-        patient, given, offered = scenario_named(scenario).lend(patient)
+        patient, doses, offered = scenario_named(scenario).lend(patient)
         drugs = drugs if drugs is not None or all_drugs else offered
     if patient_words is not None:
         patient = parse_patient(patient_words, patient)
-    given = tuple(sorted((*given, *parse_given(given_words, patient))))
+    doses = tuple(sorted((*doses, *parse_given(given_words, patient))))
     candidates = parse_candidates(drugs, patient)
     sampler = "ddpm" if preset == "paper" else None
     world = load_world(world_name) if world_name != "model" else WorldModel.load(model_path, sampler=sampler)
     risk = RiskModel.load()
-    state = world.observe(record.ecg, patient, given)
+    state = world.observe(record.ecg, patient, doses)
     facts = facts_of_record(record.ecg, patient, state, risk, world)
     notes: tuple[str, ...] = ()
-    named = all_drugs or drugs_words is not None
+    by_name = all_drugs or drugs_words is not None
     if proposing is not None:
         candidates, notes = propose(proposing, world, risk, state, facts)
-    return Prepared(record, patient, given, candidates, world, risk, state, facts, named, judge, notes)
+    return Prepared(record, patient, doses, candidates, world, risk, state, facts, by_name, judge, notes)
 
 
 def propose(
@@ -164,7 +164,7 @@ def run(
         prepared.candidates,
         prepared.risk,
         facts=prepared.facts,
-        named=prepared.named,
+        by_name=prepared.by_name,
         remarks=(*prepared.record.remarks, *prepared.notes),
         k=k,
         risk_aversion=risk_aversion,

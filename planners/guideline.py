@@ -80,49 +80,49 @@ class GuidelinePlanner(Planner):
         return PlanInfo(treatment)
 
 
-def decide(seen: Seen, options: Sequence[Treatment]) -> tuple[Treatment, Situation | None]:
+def decide(view: Seen, options: Sequence[Treatment]) -> tuple[Treatment, Situation | None]:
     """The treatment out of the allowed ``options``, and the situation that called for it (None: none holds)."""
-    situation = next((s for s in situations() if holds(s.when, seen)), None)
+    situation = next((s for s in situations() if holds(s.when, view)), None)
     if situation is None:
         return WATCH, None
-    return next((treatment for treatment in _lines(situation, seen, options)), WATCH), situation
+    return next((treatment for treatment in _lines(situation, view, options)), WATCH), situation
 
 
-def suggestions(seen: Seen, options: Sequence[Treatment]) -> list[tuple[Treatment, Situation]]:
+def suggestions(view: Seen, options: Sequence[Treatment]) -> list[tuple[Treatment, Situation]]:
     """Every treatment out of ``options`` that a situation calls for, in the order of the table, with the situation."""
     return [
         (treatment, situation)
         for situation in situations()
-        if holds(situation.when, seen)
-        for treatment in _lines(situation, seen, options)
+        if holds(situation.when, view)
+        for treatment in _lines(situation, view, options)
     ]
 
 
-def _lines(situation: Situation, seen: Seen, options: Sequence[Treatment]) -> Iterator[Treatment]:
+def _lines(situation: Situation, view: Seen, options: Sequence[Treatment]) -> Iterator[Treatment]:
     """What is left of a situation's lines."""
     for line in situation.lines:
         treatment = _nearest(line.dose, options)
-        if treatment and _remains(line, seen) and (line.when is None or holds(line.when, seen)):
+        if treatment and _remains(line, view) and (line.when is None or holds(line.when, view)):
             yield treatment
 
 
-def holds(node: Mapping[str, Any], seen: Seen) -> bool:
+def holds(node: Mapping[str, Any], view: Seen) -> bool:
     """Whether a condition of the table is true of what is seen; what is unknown never holds."""
     if "all" in node:
-        return all(holds(child, seen) for child in node["all"])
+        return all(holds(child, view) for child in node["all"])
     if "any" in node:
-        return any(holds(child, seen) for child in node["any"])
+        return any(holds(child, view) for child in node["any"])
     if "not" in node:
-        return not holds(node["not"], seen)
+        return not holds(node["not"], view)
     if "interval" in node:
-        return _beyond(seen.readings.get(node["interval"]), node)
+        return _beyond(view.readings.get(node["interval"]), node)
     if "patient" in node:
-        return _beyond(getattr(seen.patient, node["patient"]), node)
+        return _beyond(getattr(view.patient, node["patient"]), node)
     if "condition" in node:
-        return node["condition"] in seen.patient.conditions
+        return node["condition"] in view.patient.conditions
     if "finding" in node:
-        return seen.readings.get(finding_column(node["finding"]), np.nan) >= LIKELY
-    return len(seen.doses(node["taken"], float(node["within"]))) >= int(node.get("count", 1))
+        return view.readings.get(finding_column(node["finding"]), np.nan) >= LIKELY
+    return len(view.doses(node["taken"], float(node["within"]))) >= int(node.get("count", 1))
 
 
 def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
@@ -131,10 +131,10 @@ def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
     return bool(value > node.get("above", np.inf) or value < node.get("below", -np.inf))
 
 
-def _remains(line: Line, seen: Seen) -> bool:
+def _remains(line: Line, view: Seen) -> bool:
     """Whether the drug was not given too often or just before."""
-    today = seen.doses(line.dose.drug, DAY_HOURS)
-    recent = any(seen.hours - a.hours < line.every_hours - _ROUNDING for a in today)
+    today = view.doses(line.dose.drug, DAY_HOURS)
+    recent = any(view.hours - a.hours < line.every_hours - _ROUNDING for a in today)
     return len(today) < line.times and not recent
 
 
@@ -186,7 +186,7 @@ def _check(node: Mapping[str, Any], name: str) -> None:
             return
     if "not" in node:
         return _check(node["not"], name)
-    known = {
+    names = {
         "interval": {*(f.name for f in MEASURED), "map_mmhg"},
         "patient": {f.name for f in fields(Patient)},
         "condition": set(CONDITIONS),
@@ -194,17 +194,17 @@ def _check(node: Mapping[str, Any], name: str) -> None:
         "taken": set(FORMULARY),
     }
     leaf = next(iter(_LEAVES & set(node)), None)
-    if leaf is None or node[leaf] not in known[leaf]:
+    if leaf is None or node[leaf] not in names[leaf]:
         raise ValueError(
             f"situation {name} asks for {dict(node)}; expected all, any, not or one of {sorted(_LEAVES)} with a known "
             "name; check the spelling"
         )
 
 
-def _expect(what: str, row: Mapping[str, Any], needed: set[str], optional: set[str]) -> None:
-    if not needed <= set(row) <= needed | optional:
+def _expect(what: str, row: Mapping[str, Any], required: set[str], optional: set[str]) -> None:
+    if not required <= set(row) <= required | optional:
         raise ValueError(
-            f"{what} has the keys {sorted(row)}; expected {sorted(needed)} and perhaps {sorted(optional)}; "
+            f"{what} has the keys {sorted(row)}; expected {sorted(required)} and perhaps {sorted(optional)}; "
             "check the spelling"
         )
 

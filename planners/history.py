@@ -103,9 +103,9 @@ def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, se
     after = _without(chart.taken, before(chart, look))
     for step in range(steps):
         start = look.hours + step * dt
-        given = Treatment(tuple(a.dose for a in after if start - SOON <= a.hours < start + dt - SOON))
+        treatment = Treatment(tuple(a.dose for a in after if start - SOON <= a.hours < start + dt - SOON))
         rngs = step_noise([(*seed, row) for row in range(len(crowd))], step)
-        crowd = advance(world, crowd, [given] * len(crowd), rngs, batch_rows=len(crowd))
+        crowd = advance(world, crowd, [treatment] * len(crowd), rngs, batch_rows=len(crowd))
     return crowd, steps * len(crowd)
 
 
@@ -121,15 +121,15 @@ def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:
     return _without(until, [Administration(look.hours, dose) for dose in doses])
 
 
-def shifted(taken: Sequence[Administration], origin: float) -> tuple[Administration, ...]:
+def shifted(doses: Sequence[Administration], origin: float) -> tuple[Administration, ...]:
     """Doses on a clock that begins at ``baseline`` [h]."""
-    return tuple(Administration(a.hours - origin, a.dose) for a in taken)
+    return tuple(Administration(a.hours - origin, a.dose) for a in doses)
 
 
-def _without(taken: Sequence[Administration], gone: Sequence[Administration]) -> tuple[Administration, ...]:
+def _without(doses: Sequence[Administration], others: Sequence[Administration]) -> tuple[Administration, ...]:
     """Doses less others, each as often as it is named, the last ones first."""
-    left = list(taken)
-    for each in gone:
+    left = list(doses)
+    for each in others:
         places = [i for i, a in enumerate(left) if a.dose == each.dose and abs(a.hours - each.hours) <= SOON]
         if places:
             left.pop(places[-1])

@@ -98,7 +98,7 @@ class MDPWorld:
         """``n`` times state 0."""
         return self._state(np.zeros(n, int), np.zeros(n), np.ones(n, bool))
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """The state that the strip tells."""
         return self._state(place_of(ecg.signal.reshape(-1, *ecg.signal.shape[-2:])), np.zeros(1), np.ones(1, bool))
 

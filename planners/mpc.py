@@ -101,8 +101,8 @@ class SequencePlanner(ModelBasedPlanner):
         calls, lost = searching.calls, searching.n_nonfinite
         if fresh and len(leaders) > 1:
             again = self._imagination(env, believed, rows[self.k :], seeds[self.k :], horizon, budget - calls)
-            met = again.walk([paths.entries for paths in leaders])
-            leaders = ordered([joined(old, new) for old, new in zip(leaders, met)], self.measure)
+            more = again.walk([paths.entries for paths in leaders])
+            leaders = ordered([joined(old, new) for old, new in zip(leaders, more)], self.measure)
             calls, lost = calls + again.calls, lost + again.n_nonfinite
         best = leaders[0]
         self._memory[id(env)] = Memory(env.episode.first, int(env.episode.steps[0]), warm, best.entries)
@@ -181,13 +181,13 @@ class RecedingHorizonPlanner(SequencePlanner):
 
 def leading(result: list[Paths], imagination: RolloutTree) -> list[Paths]:
     """The best sequence of each of the best first treatments, and of watching first, if that can still be paid for."""
-    kept: dict[int, Paths] = {}
+    best: dict[int, Paths] = {}
     for paths in result:
-        kept.setdefault(paths.entries[0], paths)
-    if 0 not in kept and (idle := imagination.affordable([(0,) * imagination.horizon])):
-        kept[0] = imagination.walk(idle)[0]
-    first = list(kept.values())[:LEADERS]
-    return first if 0 not in kept or any(paths is kept[0] for paths in first) else [*first[: LEADERS - 1], kept[0]]
+        best.setdefault(paths.entries[0], paths)
+    if 0 not in best and (idle := imagination.affordable([(0,) * imagination.horizon])):
+        best[0] = imagination.walk(idle)[0]
+    first = list(best.values())[:LEADERS]
+    return first if 0 not in best or any(paths is best[0] for paths in first) else [*first[: LEADERS - 1], best[0]]
 
 
 def joined(old: Paths, new: Paths) -> Paths:

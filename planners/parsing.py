@@ -33,7 +33,7 @@ def parse_patient(text: str, start: Patient | None = None) -> Patient:
     ``start`` holds what the record already says; the words override it. Unknown keys are errors.
     """
     values = _read_mapping(text)
-    known: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for key, value in values:
         name = _SHORT.get(key.lower(), key.lower())
         if name not in _NAMES:
@@ -41,10 +41,10 @@ def parse_patient(text: str, start: Patient | None = None) -> Patient:
                 f"patient has the key {key!r}; expected one of {', '.join(sorted({*_NAMES, *_SHORT}))}; "
                 "write for example --patient age=71,sex=F,K=3.1"
             )
-        if name in known:
+        if name in facts:
             raise ValueError(f"patient has {name} twice; expected each key once; leave one out")
-        known[name] = _patient_value(name, value)
-    return replace(start or Patient(), **known)
+        facts[name] = _patient_value(name, value)
+    return replace(start or Patient(), **facts)
 
 
 def _read_mapping(text: str) -> list[tuple[str, Any]]:
@@ -92,7 +92,7 @@ def _patient_value(name: str, value: Any) -> Any:
 
 def parse_given(texts: Sequence[str], patient: Patient) -> tuple[Administration, ...]:
     """Doses already taken, from words such as ``"dofetilide 0.5 mg PO @ -2h"`` (hours before the record, so <= 0)."""
-    given = []
+    doses = []
     for text in texts:
         match = _GIVEN.match(text.strip())
         if match is None:
@@ -102,8 +102,8 @@ def parse_given(texts: Sequence[str], patient: Patient) -> tuple[Administration,
         hours = float(match["hours"])
         if hours > 0:
             raise ValueError(f"given is {text!r}, in the future; expected hours <= 0; write @ -{hours:g}h")
-        given.append(Administration(hours, FORMULARY.check(parse_dose(match["dose"]), patient)))
-    return tuple(sorted(given))
+        doses.append(Administration(hours, FORMULARY.check(parse_dose(match["dose"]), patient)))
+    return tuple(sorted(doses))
 
 
 def parse_candidates(text: str | None, patient: Patient) -> tuple[Treatment, ...]:

@@ -30,7 +30,7 @@ class ParticleFilter:
     def __init__(self, world: World, chart: Chart, n: int, seed: int) -> None:
         self.world, self.n, self.seed = world, n, seed
         self.baseline: Seen = chart.looks[0]
-        self.last, self.seen = self.baseline, 1
+        self.last, self.n_looks = self.baseline, 1
         state, self.first = observed(world, chart, self.baseline)
         self.particles = state.repeat(n)
         self.log_weights = np.zeros(n)
@@ -42,12 +42,12 @@ class ParticleFilter:
         """Whether these looks go on where this filter stands."""
         baseline = chart.looks[0]
         same = baseline.hours == self.baseline.hours and np.array_equal(baseline.ecg, self.baseline.ecg)
-        return same and len(chart.looks) >= self.seen
+        return same and len(chart.looks) >= self.n_looks
 
     def see(self, chart: Chart) -> None:
         """Take in the looks that are new."""
-        for look in chart.looks[self.seen :]:
-            at = [self.seed, STEP, self.seen]
+        for look in chart.looks[self.n_looks :]:
+            at = [self.seed, STEP, self.n_looks]
             self.particles, calls = carry(self.world, self.particles, chart, self.last, look.hours, at)
             self.calls += calls
             self.log_weights = self.log_weights + log_likelihood(look.ecg, self.particles)
@@ -57,9 +57,9 @@ class ParticleFilter:
             weights = self.weights
             self.ess = float(1 / np.sum(weights**2))
             if self.ess < self.n / 2:
-                rows = systematic(weights, self.n, np.random.default_rng([self.seed, RESAMPLE, self.seen]))
+                rows = systematic(weights, self.n, np.random.default_rng([self.seed, RESAMPLE, self.n_looks]))
                 self.particles, self.log_weights = self.particles[rows], np.zeros(self.n)
-            self.last, self.seen = look, self.seen + 1
+            self.last, self.n_looks = look, self.n_looks + 1
 
     @property
     def weights(self) -> np.ndarray:
@@ -69,7 +69,7 @@ class ParticleFilter:
     def at(self, chart: Chart) -> tuple[State, State]:
         """The likeliest heart, and equally likely ones, at the hour of the chart; the filter stays where it is."""
         weights = self.weights
-        samples = self.particles[systematic(weights, self.n, np.random.default_rng([self.seed, DRAW, self.seen]))]
+        samples = self.particles[systematic(weights, self.n, np.random.default_rng([self.seed, DRAW, self.n_looks]))]
         if chart.hours <= self.last.hours + SOON:
             return self.particles[int(np.argmax(weights))], samples
         later, calls = carry(self.world, samples, chart, self.last, chart.hours, [self.seed, LATE])
@@ -79,11 +79,11 @@ class ParticleFilter:
 
     def _again(self, chart: Chart, look: Seen) -> State:
         state, _ = observed(self.world, chart, look)
-        taken = shifted(before(chart, look), self.baseline.hours)
-        return replace(state, hours=state.hours + look.hours - self.baseline.hours, taken=(taken,)).repeat(self.n)
+        doses = shifted(before(chart, look), self.baseline.hours)
+        return replace(state, hours=state.hours + look.hours - self.baseline.hours, taken=(doses,)).repeat(self.n)
 
 
-def log_likelihood(seen: np.ndarray, crowd: State) -> np.ndarray:
+def log_likelihood(strip: np.ndarray, crowd: State) -> np.ndarray:
     """Log likelihood ``(B,)`` of what is measured on a strip ``(12, 1024)`` [mV], were each row the patient.
 
     Student's t around each imagined interval. One that cannot be measured on the real strip says nothing; one that
@@ -91,7 +91,7 @@ def log_likelihood(seen: np.ndarray, crowd: State) -> np.ndarray:
     """
     table = measurement()
     sound = crowd.alive & np.isfinite(crowd.ecg).all(axis=(1, 2))
-    real = measure(ECG(seen, MODEL_RATE_HZ)).as_array(table.names)[0]
+    real = measure(ECG(strip, MODEL_RATE_HZ)).as_array(table.names)[0]
     imagined = measure(ECG(crowd.ecg, MODEL_RATE_HZ)).as_array(table.names)
     away = np.abs(imagined - real) / table.sd
     away = np.where(np.isnan(imagined), table.unmeasured_sds, away)

@@ -25,16 +25,16 @@ class Change:
     mean: float  # mean change
     low: float  # 5 % of the futures change less
     high: float  # 95 % of the futures change less
-    measured: int  # futures in which it could be measured
+    n: int  # futures in which it could be measured
 
     @classmethod
     def between(cls, before: float, after: np.ndarray) -> Change:
         """The change from one value to the K values of the futures."""
-        moved = (after - before)[np.isfinite(after - before)]
-        if not len(moved):
+        changes = (after - before)[np.isfinite(after - before)]
+        if not len(changes):
             return cls(before, math.nan, math.nan, math.nan, 0)
-        low, high = np.quantile(moved, [0.05, 0.95])
-        return cls(before, float(moved.mean()), float(low), float(high), len(moved))
+        low, high = np.quantile(changes, [0.05, 0.95])
+        return cls(before, float(changes.mean()), float(low), float(high), len(changes))
 
 
 @dataclass(frozen=True)

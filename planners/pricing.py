@@ -27,14 +27,14 @@ class EnvPrice:
     steps: int = 0
 
     def __call__(
-        self, step: int | np.ndarray, before: State, after: State, given: Sequence[Treatment], judgement: Judgement
+        self, step: int | np.ndarray, before: State, after: State, treatments: Sequence[Treatment], judgement: Judgement
     ) -> np.ndarray:
         """Minus the reward ``(B,)``; ValueError where the reward does not keep its promises."""
         transition = Transition(
             steps=np.broadcast_to(self.steps + np.asarray(step), len(after)),
             before=before,
             after=after,
-            given=tuple(given),
+            given=tuple(treatments),
             refused=np.zeros(len(after), bool),
             lost=~(after.alive & judgement.finite),
             risk=judgement.risk,

@@ -32,7 +32,7 @@ class Race:
     indifference: float = 0.01  # difference of scores that does not matter
     losses: list[np.ndarray] = field(init=False)  # (k_i,) each
     left: list[int] = field(init=False)  # arms that may still be the best
-    spent: int = field(init=False, default=0)
+    usage: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         if self.start < 3 or self.batch < 1 or not 0.5 < self.confidence < 1 or self.indifference < 0:
@@ -57,29 +57,29 @@ class Race:
     @property
     def running(self) -> bool:
         """Whether anything is left to find out, and to spend."""
-        return not len(self.losses[0]) or (len(self.left) > 1 and self.spent + len(self.left) <= self.budget)
+        return not len(self.losses[0]) or (len(self.left) > 1 and self.usage + len(self.left) <= self.budget)
 
     @property
     def columns(self) -> range:
         """Which draws come next: the same numbers, so the same noise, for every arm."""
         done = len(self.losses[self.left[0]])
-        more = self.start if done == 0 else min(self.batch, (self.budget - self.spent) // len(self.left))
+        more = self.start if done == 0 else min(self.batch, (self.budget - self.usage) // len(self.left))
         return range(done, done + more)
 
     def tell(self, samples: np.ndarray) -> None:
         """Take in the losses ``(len(left), len(columns))`` of the arms that are left; the surely worse leave."""
-        self.spent += samples.size
+        self.usage += samples.size
         for arm, row in zip(self.left, samples):
             self.losses[arm] = np.concatenate([self.losses[arm], row])
         leader = self.leader
         quantile = 1 - (1 - self.confidence) / (max(1, self.n - 1) * self.rounds)
-        kept = []
+        survivors = []
         for arm in self.left:
             difference, error = paired(self.losses[arm], self.losses[leader], self.score)
             low = difference - error * student.ppf(quantile, len(self.losses[leader]) - 1)
             if arm == leader or low <= -self.indifference:
-                kept.append(arm)
-        self.left = kept
+                survivors.append(arm)
+        self.left = survivors
 
     @property
     def leader(self) -> int:

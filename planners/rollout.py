@@ -22,7 +22,7 @@ class Price(Protocol):
     """What a step costs; :class:`planners.pricing.EnvPrice` is minus the reward of an env."""
 
     def __call__(
-        self, step: int | np.ndarray, before: State, after: State, given: Sequence[Treatment], judgement: Judgement
+        self, step: int | np.ndarray, before: State, after: State, treatments: Sequence[Treatment], judgement: Judgement
     ) -> np.ndarray:
         """Costs ``(B,)`` of step ``step`` (0 is the next one; one for all rows, or ``(B,)``) of each row."""
         ...
@@ -132,10 +132,10 @@ def futures(
             progress(min(start + batch_rows, len(rows)), len(rows))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     grid = {name: x.reshape(len(treatments), len(seeds), *x.shape[1:]) for name, x in joined.items()}
-    measured, peaks = {name: grid[name] for name in names}, {name: grid[f"peak {name}"] for name in names}
+    readings, peaks = {name: grid[name] for name in names}, {name: grid[f"peak {name}"] for name in names}
     whole, k = concatenate(ends), len(seeds)
     strips = Strips(tuple(whole[i * k : (i + 1) * k] for i in range(len(treatments))))
-    return Futures(grid["risk"], grid["finite"], grid["alive"], measured, peaks, strips, len(rows) * horizon)
+    return Futures(grid["risk"], grid["finite"], grid["alive"], readings, peaks, strips, len(rows) * horizon)
 
 
 def _roll(
@@ -149,20 +149,20 @@ def _roll(
     price: Price | None,
 ) -> tuple[State, dict[str, np.ndarray]]:
     """One batch of futures: hearts at the end, and an array (rows, ...) per quantity."""
-    seeds, given = [(seed,) for _, seed in rows], [treatment for treatment, _ in rows]
+    seeds, treatments = [(seed,) for _, seed in rows], [treatment for treatment, _ in rows]
     total, finite = np.zeros(len(rows)), np.ones(len(rows), bool)
     peaks = {name: np.full(len(rows), -np.inf) for name in names}
     for step in range(horizon):
         before_step = crowd
-        crowd = world.step(crowd, given, step_noise(seeds, step))
+        crowd = world.step(crowd, treatments, step_noise(seeds, step))
         judgement = Judgement.of(risk, before, crowd, names, world)
         if price is None:
             total += judgement.risk
         else:  # the episode of a row that is lost is over: nothing more is paid
-            total += np.where(before_step.alive & finite, price(step, before_step, crowd, given, judgement), 0.0)
+            total += np.where(before_step.alive & finite, price(step, before_step, crowd, treatments, judgement), 0.0)
         finite &= judgement.finite
         peaks = {name: np.maximum(peaks[name], judgement.intervals[name]) for name in names}
-        given = [WATCH] * len(rows)
+        treatments = [WATCH] * len(rows)
     risks = np.where(finite, total / horizon, 1.0) if price is None else total / horizon
     highest = {f"peak {name}": values for name, values in peaks.items()}
     return crowd, {"risk": risks, "finite": finite, "alive": crowd.alive, **judgement.intervals, **highest}

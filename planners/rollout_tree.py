@@ -28,10 +28,10 @@ Mask = Callable[..., np.ndarray]  # the shape of ecg_gym.pharmacology.action_mas
 
 @dataclass(frozen=True)
 class Node:
-    """One imagined heart after the doses of ``given``."""
+    """One imagined heart after the treatments of ``entries``."""
 
     sample: int
-    given: tuple[int, ...]  # menu entries really given
+    entries: tuple[int, ...]  # menu entries really given
     state: State  # a batch of one
     loss: float  # discounted sum so far of minus the reward
     peaks: Mapping[str, float]
@@ -119,15 +119,15 @@ class RolloutTree:
         """The first of these sequences that ``most`` (default: what is left) row-steps pay for; also all free ones."""
         purse = self.left if most is None else min(most, self.left)
         targets: set[tuple[int, tuple[int, ...]]] = set()
-        taken = []
+        result = []
         for entries in sequences:
             more = set(targets)
             for root in self._roots:
                 self._want(root, entries, more)
             if len(more) <= purse:
                 targets = more
-                taken.append(tuple(entries))
-        return taken
+                result.append(tuple(entries))
+        return result
 
     def walk(self, sequences: Sequence[Sequence[int]]) -> list[Paths]:
         """What becomes of the patient under each sequence of menu entries (no longer than the horizon); asks the world.
@@ -150,23 +150,23 @@ class RolloutTree:
             missing: dict[tuple[int, tuple[int, ...]], tuple[Node, int]] = {}
             for i in walking:
                 for node, entry in zip(fronts[i], steps[i]):
-                    key = (node.sample, (*node.given, entry))
+                    key = (node.sample, (*node.entries, entry))
                     if not node.over and key not in self._children:
                         missing.setdefault(key, (node, entry))
             self._grow(list(missing.values()))
             for i in walking:
                 refused[i] += sum(entry != sequences[i][depth] and not n.over for n, entry in zip(fronts[i], steps[i]))
                 fronts[i] = [
-                    node if node.over else self._children[node.sample, (*node.given, entry)]
+                    node if node.over else self._children[node.sample, (*node.entries, entry)]
                     for node, entry in zip(fronts[i], steps[i])
                 ]
         return [self._paths(tuple(entries), nodes, no) for entries, nodes, no in zip(sequences, fronts, refused)]
 
     def permitted(self, node: Node, entry: int) -> bool:
         """Whether the clinical rules allow a menu entry at an imagined heart: the env's mask at the root."""
-        if not node.given:
+        if not node.entries:
             return bool(self.allowed[entry])
-        key = (node.sample, node.given, entry)
+        key = (node.sample, node.entries, entry)
         if key not in self._permitted:
             state = node.state
             value = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
@@ -179,43 +179,43 @@ class RolloutTree:
 
     def _want(self, node: Node, entries: Sequence[int], targets: set[tuple[int, tuple[int, ...]]]) -> None:
         """Add the nodes below a root that this sequence would need; refusals that are not known yet count as none."""
-        given: tuple[int, ...] = ()
-        known: Node | None = node
+        path: tuple[int, ...] = ()
+        child: Node | None = node
         for entry in entries:
-            if known is not None:
-                if known.over:
+            if child is not None:
+                if child.over:
                     return
-                entry = self._step(known, entry)
-            given = (*given, entry)
-            known = self._children.get((node.sample, given))
-            if known is None:
-                targets.add((node.sample, given))
+                entry = self._step(child, entry)
+            path = (*path, entry)
+            child = self._children.get((node.sample, path))
+            if child is None:
+                targets.add((node.sample, path))
 
     def _grow(self, pairs: Sequence[tuple[Node, int]]) -> None:
         """Ask the world for the children of these nodes, in batches."""
         for start in range(0, len(pairs), self.batch_rows):
             part = pairs[start : start + self.batch_rows]
             crowd = concatenate([node.state for node, _ in part])
-            generators = [noise(self.seeds[node.sample], len(node.given)) for node, _ in part]
-            given = [self.menu[entry] for _, entry in part]
-            later = self.world.step(crowd, given, generators)
+            generators = [noise(self.seeds[node.sample], len(node.entries)) for node, _ in part]
+            treatments = [self.menu[entry] for _, entry in part]
+            later = self.world.step(crowd, treatments, generators)
             judgement = Judgement.of(self.risk, self.first, later, NUMERIC, self.world)
-            depth = np.array([len(node.given) for node, _ in part])
-            costs = self.price(depth, crowd, later, given, judgement)
+            depth = np.array([len(node.entries) for node, _ in part])
+            costs = self.price(depth, crowd, later, treatments, judgement)
             self.calls += len(part)
             self.n_nonfinite += int((~judgement.finite).sum())
             for row, (node, entry) in enumerate(part):
                 child = self._child(node, entry, later[row], judgement, row, float(costs[row]))
-                self._children[child.sample, child.given] = child
+                self._children[child.sample, child.entries] = child
 
     def _child(self, node: Node, entry: int, state: State, judgement: Judgement, row: int, cost: float) -> Node:
         intervals = judgement.assessment.intervals.row(row)
         intervals["map_mmhg"] = float(judgement.intervals["map_mmhg"][row])
         return Node(
             sample=node.sample,
-            given=(*node.given, entry),
+            entries=(*node.entries, entry),
             state=state,
-            loss=node.loss + cost * self.discount ** len(node.given),
+            loss=node.loss + cost * self.discount ** len(node.entries),
             peaks={name: float(np.maximum(high, intervals.get(name, np.nan))) for name, high in node.peaks.items()},
             finite=bool(judgement.finite[row]),
             alive=bool(state.alive[0]),

@@ -73,9 +73,9 @@ class PolicyPlanner(Planner):
 
     def _decide(self, env: ECGInterventionEnv, observation: Any) -> PlanInfo:
         steps, first = int(env.episode.steps[0]), env.episode.first
-        known, before = self._memory.get(id(env)), None
-        if known is not None and np.array_equal(known[0], first):
-            before = {steps: known[2], steps - 1: known[3]}.get(known[1])
+        entry, before = self._memory.get(id(env)), None
+        if entry is not None and np.array_equal(entry[0], first):
+            before = {steps: entry[2], steps - 1: entry[3]}.get(entry[1])
         masks: dict[str, Any] = {"action_masks": env.action_masks()} if self.takes_masks else {}
         begins = np.array([before is None])
         action, after = self.model.predict(
@@ -105,13 +105,13 @@ def prior_and_value(model: Any) -> tuple[Any, Any]:
         )
 
     def prior(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        seen, _ = policy.obs_to_tensor(observations)
-        chances = policy.get_distribution(seen).distribution.probs.detach().cpu().numpy()
+        inputs, _ = policy.obs_to_tensor(observations)
+        chances = policy.get_distribution(inputs).distribution.probs.detach().cpu().numpy()
         allowed_chances = np.where(masks, chances + 1e-9, 0.0)
         return allowed_chances / np.maximum(allowed_chances.sum(axis=1, keepdims=True), 1e-12)
 
     def value(observations: np.ndarray) -> np.ndarray:
-        seen, _ = policy.obs_to_tensor(observations)
-        return policy.predict_values(seen).detach().cpu().numpy()[:, 0]
+        inputs, _ = policy.obs_to_tensor(observations)
+        return policy.predict_values(inputs).detach().cpu().numpy()[:, 0]
 
     return prior, value

@@ -70,10 +70,10 @@ def screen(
 ) -> Screened:
     """One step of each treatment under each seed, judged by readings against those of ``state``; nothing is drawn."""
     c, k = len(treatments), len(seeds)
-    given = [treatment for treatment in treatments for _ in seeds]
-    after = world.step(state.repeat(c * k), given, step_noise([(seed,) for seed in seeds], 0) * c)  # type: ignore[attr-defined]
-    judged = getattr(risk, "classifier", None) is not None
-    baseline, look = world.vitals(state, None, judged), world.vitals(after, None, judged)
+    arms = [treatment for treatment in treatments for _ in seeds]
+    after = world.step(state.repeat(c * k), arms, step_noise([(seed,) for seed in seeds], 0) * c)  # type: ignore[attr-defined]
+    classify = getattr(risk, "classifier", None) is not None
+    baseline, look = world.vitals(state, None, classify), world.vitals(after, None, classify)
     _, total, _ = risk.judge(_repeated(baseline, c * k), look, after.patients, after.alive)  # type: ignore[attr-defined]
     peaks = {name: values.reshape(c, k) for name, values in look.items()}
     return Screened(np.asarray(total).reshape(c, k), ~after.alive.reshape(c, k), peaks)

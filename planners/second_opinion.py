@@ -76,8 +76,8 @@ class SecondOpinion:
             if row.differences
         ]
         for name in dict.fromkeys(name for row in self.rows for name in row.beyond):
-            seen = ", ".join(f"{row.treatment} {row.beyond[name]:.2f}" for row in self.rows if name in row.beyond)
-            lines.append(f"{self.judge}, {name.lower()}: {seen}.")
+            parts = ", ".join(f"{row.treatment} {row.beyond[name]:.2f}" for row in self.rows if name in row.beyond)
+            lines.append(f"{self.judge}, {name.lower()}: {parts}.")
         return lines
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -111,18 +111,18 @@ def second_opinion(
         strips, alive = part.ecg[0], part.alive[0]
         before = np.repeat(state.ecg if first is None else first, len(strips), axis=0)
         patients = state.repeat(len(strips)).patients
-        judged = theirs(before, strips, patients, alive)
+        assessment = theirs(before, strips, patients, alive)
         own = ours(before, strips, patients, alive)
-        losses = measure.losses(replace(part, risks=judged.total[None]))[0]
-        living = strips[alive & judged.finite]
+        losses = measure.losses(replace(part, risks=assessment.total[None]))[0]
+        living = strips[alive & assessment.finite]
         beyond = {name: float(p.mean()) for name, p in judge.beyond_findings(living).items()} if len(living) else {}
         rows.append(
             Opinion(
                 treatment=treatment,
-                mean=float(judged.total.mean()),
+                mean=float(assessment.total.mean()),
                 score=float(measure.score(losses)),
                 rank=0,
-                differences=_differences(own.probabilities, judged.probabilities),
+                differences=_differences(own.probabilities, assessment.probabilities),
                 beyond=beyond,
             )
         )

@@ -22,7 +22,7 @@ class Forest(NamedTuple):
     guess: np.ndarray  # (R, N) the same before anything was tried there
     left: np.ndarray  # (R, N) int steps that may still follow; 0 where the episode is over
     visits: np.ndarray  # (R, N) int simulations that ended below it
-    seen: np.ndarray  # (R, N, K) readings, in units of what can be told apart
+    readings: np.ndarray  # (R, N, K) readings, in units of what can be told apart
     allowed: np.ndarray  # (R, N, A) bool
     prior: np.ndarray  # (R, N, A) probabilities
     like: np.ndarray  # (R, N) int outcomes that look like this node
@@ -68,7 +68,7 @@ def forest(trees: int, outcomes: int, entries: int, readings: int) -> Forest:
     links = ("above", "beside", "sample", "edge_node", "edge_entry", "edge_child", "older")
     linked = {name: np.full(size, NONE) for name in links}
     return Forest(
-        **real, **whole, **linked, seen=np.zeros((*size, readings)), allowed=np.zeros((*size, entries), bool),
+        **real, **whole, **linked, readings=np.zeros((*size, readings)), allowed=np.zeros((*size, entries), bool),
         prior=np.zeros((*size, entries)), edge=np.full((*size, entries), NONE), nodes=np.zeros(trees, np.int64),
         edges=np.zeros(trees, np.int64), outcomes=np.zeros(trees, np.int64), requests=np.zeros(trees, np.int64),
         low=np.full(trees, np.inf), high=np.full(trees, -np.inf),
@@ -76,11 +76,11 @@ def forest(trees: int, outcomes: int, entries: int, readings: int) -> Forest:
 
 
 @compiled_exact
-def plant(f: Forest, samples: int, seen: np.ndarray, allowed: np.ndarray, prior: np.ndarray, guess: np.ndarray,
+def plant(f: Forest, samples: int, readings: np.ndarray, allowed: np.ndarray, prior: np.ndarray, guess: np.ndarray,
           left: np.ndarray) -> None:  # fmt: skip
     """The root of every tree, of ``samples`` outcomes each: hearts that the patient may have."""
     for r in range(len(left)):
-        _add(f, r, NONE, 0.0, seen[r], allowed[r], prior[r], guess[r], left[r])
+        _add(f, r, NONE, 0.0, readings[r], allowed[r], prior[r], guess[r], left[r])
         for _ in range(samples - 1):
             _again(f, r, 0)
 
@@ -120,16 +120,18 @@ def select(f: Forest, g: Growth, most: int, out: np.ndarray) -> int:
 
 
 @compiled_exact
-def put(f: Forest, g: Growth, tree: np.ndarray, edge: np.ndarray, reward: np.ndarray, seen: np.ndarray,
+def put(f: Forest, g: Growth, tree: np.ndarray, edge: np.ndarray, reward: np.ndarray, readings: np.ndarray,
         allowed: np.ndarray, prior: np.ndarray, guess: np.ndarray, left: np.ndarray) -> None:  # fmt: skip
     """The outcomes that were drawn, in the order in which they were selected."""
     for i in range(len(tree)):
         r, e = tree[i], edge[i]
         child = f.edge_child[r, e]
-        while child != NONE and not (f.left[r, child] == left[i] and _alike(f.seen[r, child], seen[i], g.apart)):
+        while child != NONE and not (
+            f.left[r, child] == left[i] and _alike(f.readings[r, child], readings[i], g.apart)
+        ):
             child = f.beside[r, child]
         if child == NONE:
-            child = _add(f, r, e, reward[i], seen[i], allowed[i], prior[i], guess[i], left[i])
+            child = _add(f, r, e, reward[i], readings[i], allowed[i], prior[i], guess[i], left[i])
         else:
             f.reward[r, child] += (reward[i] - f.reward[r, child]) / (f.like[r, child] + 1)
             _again(f, r, child)
@@ -138,11 +140,11 @@ def put(f: Forest, g: Growth, tree: np.ndarray, edge: np.ndarray, reward: np.nda
 
 
 @compiled_exact
-def _add(f, r, e, reward, seen, allowed, prior, guess, left):
+def _add(f, r, e, reward, readings, allowed, prior, guess, left):
     child = f.nodes[r]
     f.nodes[r] += 1
     f.value[r, child], f.guess[r, child], f.left[r, child] = guess, guess, left
-    f.seen[r, child], f.allowed[r, child], f.prior[r, child] = seen, allowed, prior
+    f.readings[r, child], f.allowed[r, child], f.prior[r, child] = readings, allowed, prior
     f.like[r, child], f.reward[r, child], f.above[r, child] = 1, reward, e
     f.sample[r, child] = f.outcomes[r]
     f.outcomes[r] += 1
@@ -205,8 +207,8 @@ def _root_entry(f, g, r):
     if untried != NONE or n == 0:
         return untried if untried != NONE else _first(f, r)
     rounds = max(1, int(np.ceil(np.log2(max(n, 2)))))
-    kept = max(1, int(np.ceil(n / 2.0 ** min(rounds - 1, f.requests[r] * rounds // g.budget))))
-    least = np.sort(values[:n])[n - kept]
+    survivors = max(1, int(np.ceil(n / 2.0 ** min(rounds - 1, f.requests[r] * rounds // g.budget))))
+    least = np.sort(values[:n])[n - survivors]
     turn, fewest = NONE, 0
     for a in range(f.allowed.shape[2]):
         e = f.edge[r, 0, a]
@@ -290,7 +292,7 @@ def best_entries(f: Forest) -> tuple[np.ndarray, np.ndarray]:
     """The root entry with the highest value in each tree ``(R,)``, and that value."""
     rows = np.arange(len(f.edge))[:, None]
     edges = f.edge[:, 0]
-    tried = (edges != NONE) & (f.edge_child[rows, edges] != NONE)
-    values = np.where(tried, f.edge_value[rows, edges], -np.inf)
+    mask = (edges != NONE) & (f.edge_child[rows, edges] != NONE)
+    values = np.where(mask, f.edge_value[rows, edges], -np.inf)
     entry = values.argmax(axis=1)
     return entry, values[rows[:, 0], entry]

@@ -97,8 +97,8 @@ class TreeSearchPlanner(ModelBasedPlanner):
         task = task_of(self, envs[0], self.fidelity)
         samples = len(roots[0].episode)
         start = _together([root.episode for root in roots])
-        spent = max(root.model_calls for root in roots)
-        growth = self.growth._replace(budget=max(self.budget - spent, 1))
+        cost = max(root.model_calls for root in roots)
+        growth = self.growth._replace(budget=max(self.budget - cost, 1))
         grown = Search(task, start, samples, self, growth)
         while grown.grow():
             pass
@@ -146,8 +146,8 @@ def root_of(planner: ModelBasedPlanner, env: ECGInterventionEnv, state: State, f
     first = env.episode.origin if own else hearts.replaced(ecg=np.repeat(believed.first, n, axis=0))
     nobody = Streams.start(np.zeros((n, 2), np.uint64))
     scenario = np.repeat(env.episode.scenario, n)
-    begun, now = (dynamics.begin(task, state, nobody, scenario) for state in (first, hearts))
-    readings = {name: getattr(begun, name) for name in ("baseline", "start")}
+    origin, now = (dynamics.begin(task, state, nobody, scenario) for state in (first, hearts))
+    readings = {name: getattr(origin, name) for name in ("baseline", "start")}
     readings |= {name: getattr(now, name) for name in READINGS if name not in readings}
     episode = replace(
         now, origin=first, allowed=np.repeat(env.episode.allowed, n, axis=0), steps=np.full(n, steps),
@@ -201,7 +201,7 @@ class Search:
         """Readings, mask, prior and guess of the nodes of these episodes."""
         table = measurement()
         readings = np.stack([np.asarray(episode.now[name], float) for name in table.names], axis=1) / table.sd
-        seen = np.where(np.isnan(readings), UNMEASURED, readings)
+        finite = np.where(np.isnan(readings), UNMEASURED, readings)
         prior = episode.allowed / np.maximum(episode.allowed.sum(axis=1, keepdims=True), 1)
         guess = reward * left
         if self.planner.prior is not None or self.planner.value is not None:
@@ -210,7 +210,7 @@ class Search:
                 prior = np.asarray(self.planner.prior(observations, episode.allowed), float)
             if self.planner.value is not None:
                 guess = np.where(left > 0, np.asarray(self.planner.value(observations), float), 0.0)
-        return seen, episode.allowed, prior, guess
+        return finite, episode.allowed, prior, guess
 
     def _episodes(self, batch: np.ndarray, row: np.ndarray) -> Episode:
         """The chosen episodes out of those drawn so far, in this order."""

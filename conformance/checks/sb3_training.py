@@ -52,8 +52,8 @@ def learns(kind: type[BaseAlgorithm], policy: str, env: gym.Env, settings: dict[
     model = kind(policy, env, seed=0, **settings)
     before = [w.detach().clone() for w in model.policy.parameters()]
     model.learn(64)
-    moved = any(not torch.equal(old, new) for old, new in zip(before, model.policy.parameters()))
-    assert moved, f"{kind.__name__} learned nothing: no weight moved in 64 steps"
+    differs = any(not torch.equal(old, new) for old, new in zip(before, model.policy.parameters()))
+    assert differs, f"{kind.__name__} learned nothing: no weight moved in 64 steps"
     obs, _ = env.reset(seed=1)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "policy")

@@ -51,14 +51,14 @@ def walk(env: gym.Env, steps: int = 4) -> None:
 
 
 def check() -> str:
-    tried = 0
+    count = 0
     for obs in ("features", "waveform"):
         for name, wrap in (SINGLE | (FLAT if obs == "features" else {})).items():
             if (obs, name) == ("waveform", "MaxAndSkipObservation"):
                 continue  # takes the maximum of two arrays; a Dict has none
             print(obs, name, flush=True)
             walk(wrap(gym.make(f"ecg_gym:{ORACLE}", obs=obs, **CHEAP)))
-            tried += 1
+            count += 1
     for name, put_on in VECTOR.items():
         print("vector", name, flush=True)
         envs = put_on(gym.make_vec(ORACLE, num_envs=2, **CHEAP))
@@ -68,8 +68,8 @@ def check() -> str:
             _, earned, *_ = envs.step(envs.action_space.sample())
             assert np.isfinite(np.asarray(earned)).all()
         envs.close()
-        tried += 1
-    return f"Gymnasium {gym.__version__}: {tried} wrappers"
+        count += 1
+    return f"Gymnasium {gym.__version__}: {count} wrappers"
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def try_one(seed: int, number: int) -> dict[str, Any]:
     name = family_of(number)
     rng = np.random.default_rng([seed, number])
     result: dict[str, Any] = {"n": number, "family": name, "harmed": 0, "touched": 0}
-    with tempfile.TemporaryDirectory(prefix="soak-") as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+        folder = Path(place)
         attempt = FAMILIES[name](rng, folder)
         before = _hash_folder(folder)
         try:
@@ -97,8 +97,8 @@ def verdict(error: Exception) -> str:
 def _place(error: Exception) -> str:
     """The innermost frames of this package, outermost first."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/site-packages/" not in f.filename]
-    named = [f"{Path(f.filename).parent.name}/{Path(f.filename).name}:{f.lineno}" for f in frames]
-    return " > ".join([place for place in named if "soak/" not in place][-3:])
+    places = [f"{Path(f.filename).parent.name}/{Path(f.filename).name}:{f.lineno}" for f in frames]
+    return " > ".join([place for place in places if "soak/" not in place][-3:])
 
 
 def _hash_folder(folder: Path) -> dict[str, str]:

@@ -70,8 +70,8 @@ def some_text(text: str, rng: np.random.Generator) -> tuple[bytes, str]:
         sign = str(rng.choice(list(":{}[],-#'\"\t\\%&*!|>@`?/0=~\u00e4\u2028")))
         return (text[:place] + sign + text[place + 1 :]).encode(), f"{sign!r} at {place}"
     words = lines[at].split(" ")
-    chosen = [i for i, word in enumerate(words) if kind == "word" or any(c.isdigit() for c in word)] or [0]
-    i = int(rng.choice(chosen))
+    indices = [i for i, word in enumerate(words) if kind == "word" or any(c.isdigit() for c in word)] or [0]
+    i = int(rng.choice(indices))
     was, value = words[i].strip(), odd(rng)
     now = (
         str(rng.choice(["-1", "0", "1e9", "nan", "99999999999", "3.7", "-0.0", "1/0"]))

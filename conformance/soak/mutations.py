@@ -204,13 +204,13 @@ def action(rng: np.random.Generator, folder: Path) -> Attempt:
         np.array([0.5, 1.0]), np.int64(-7), np.int64(10_000), np.array(["a"]), np.array([]), np.bool_(True), 1 + 2j,
     )  # fmt: skip
     every = (*ODD, *odder)
-    chosen = every[int(rng.integers(len(every)))]
+    choice = every[int(rng.integers(len(every)))]
 
     def use() -> None:
         env.reset(seed=2)
-        env.step(chosen)
+        env.step(choice)
 
-    return Attempt(f"{kind}: {type(chosen).__name__} {chosen!r}"[:120], use)
+    return Attempt(f"{kind}: {type(choice).__name__} {choice!r}"[:120], use)
 
 
 @lru_cache(maxsize=2)
@@ -227,24 +227,24 @@ def vector_action(rng: np.random.Generator, folder: Path) -> Attempt:
     kind = str(rng.choice(["discrete", "multidiscrete"]))
     envs = _envs(kind)
     good = envs.action_space.sample() * 0
-    chosen: Any = np.array(good, dtype=object)
+    choice: Any = np.array(good, dtype=object)
     how = int(rng.integers(4))
     if how == 0:
-        chosen = odd(rng)
+        choice = odd(rng)
     elif how == 1:
-        chosen.flat[int(rng.integers(chosen.size))] = odd(rng)
-        chosen = chosen.tolist()
+        choice.flat[int(rng.integers(choice.size))] = odd(rng)
+        choice = choice.tolist()
     elif how == 2:
-        chosen = np.resize(good, tuple(int(n) for n in rng.integers(0, 4, size=int(rng.integers(0, 4)))))
+        choice = np.resize(good, tuple(int(n) for n in rng.integers(0, 4, size=int(rng.integers(0, 4)))))
     else:
-        chosen = good.astype(str(rng.choice(["float64", "int8", "uint64", "bool", "complex128", "U3"])))
-        chosen.flat[0] = rng.choice([0, 1])
+        choice = good.astype(str(rng.choice(["float64", "int8", "uint64", "bool", "complex128", "U3"])))
+        choice.flat[0] = rng.choice([0, 1])
 
     def use() -> None:
         envs.reset(seed=2)
-        envs.step(chosen)
+        envs.step(choice)
 
-    return Attempt(f"{kind}: {chosen!r}"[:120], use)
+    return Attempt(f"{kind}: {choice!r}"[:120], use)
 
 
 def env_arguments(rng: np.random.Generator, folder: Path) -> Attempt:
@@ -389,10 +389,10 @@ def strips(rng: np.random.Generator, folder: Path) -> Attempt:
     rate = odd(rng) if rng.random() < 0.3 else float(rng.choice([1e-3, 50, 100, 102.4, 500, 1000, 1e9]))
     kind = str(rng.choice(["float64", "int16", "object", "str", "complex128"], p=[0.7, 0.1, 0.1, 0.05, 0.05]))
     with np.errstate(all="ignore"):
-        given = np.nan_to_num(signal).astype(kind) if kind in ("int16", "complex128") else signal.astype(kind)
+        array = np.nan_to_num(signal).astype(kind) if kind in ("int16", "complex128") else signal.astype(kind)
 
     def use() -> None:
-        strip = ECG(given, rate)
+        strip = ECG(array, rate)
         measure(strip)
         to_model_grid(strip)
 
@@ -406,12 +406,12 @@ def _run_files() -> dict[str, bytes]:
 
     from training import loop
 
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as folder:
         config = loop.LoopConfig(steps=4, warmup=1, save_every=2)
         state = loop.start(_small(), config)
-        loop.save_state(state, made)
-        (Path(made) / loop.LOSSES).write_text("".join(json.dumps({"step": i, "loss": 0.5}) + "\n" for i in range(4)))
-        return {path.name: path.read_bytes() for path in Path(made).iterdir()}
+        loop.save_state(state, folder)
+        (Path(folder) / loop.LOSSES).write_text("".join(json.dumps({"step": i, "loss": 0.5}) + "\n" for i in range(4)))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def run_folder(rng: np.random.Generator, folder: Path) -> Attempt:

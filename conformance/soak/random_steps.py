@@ -213,6 +213,6 @@ def megabytes() -> float:
         return round(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
-def _expect(kept: bool, sentence: str) -> None:
-    if not kept:
+def _expect(promise: bool, sentence: str) -> None:
+    if not promise:
         raise AssertionError(sentence)

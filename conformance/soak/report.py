@@ -22,30 +22,30 @@ def document(plan: Plan, folder: Path, finished: bool = True) -> dict[str, Any]:
     ``tracebacks`` counts inputs that were answered with anything but a sentence, and walks that broke.
     """
     ledger = Ledger(folder)
-    walked, tried, killed = (ledger.rows(kind) for kind in ("steps", "inputs", "kills"))
+    walked, attempts, killed = (ledger.rows(kind) for kind in ("steps", "inputs", "kills"))
     faults = [fault for row in walked for fault in row["faults"]]
-    bad = [fault for row in tried for fault in row["faults"]]
+    bad = [fault for row in attempts for fault in row["faults"]]
     return {
         "steps": sum(row["steps"] for row in walked),
         "nonfinite": sum(row["nonfinite"] for row in walked if "nonfinite" in row),
-        "inputs": sum(row["inputs"] for row in tried),
+        "inputs": sum(row["inputs"] for row in attempts),
         "tracebacks": len(bad) + len(faults),
-        "files_harmed": sum(row["harmed"] for row in tried),
+        "files_harmed": sum(row["harmed"] for row in attempts),
         "kills": sum(row["kills"] for row in killed),
         "lost": sum(row["lost"] for row in killed),
-        "global_random_touched": sum(row["touched"] for row in [*walked, *tried]),
+        "global_random_touched": sum(row["touched"] for row in [*walked, *attempts]),
         "asked": {"steps": plan.steps, "inputs": plan.inputs, "kills": plan.kills},
         "complete": finished and not any(remaining(plan, folder).values()),
         "seed": plan.seed,
-        "inputs_taken": sum(row["taken"] for row in tried),
-        "inputs_refused": sum(row["refused"] for row in tried),
+        "inputs_taken": sum(row["taken"] for row in attempts),
+        "inputs_refused": sum(row["refused"] for row in attempts),
         "episodes": sum(row.get("episodes", 0) for row in walked),
         "deaths": sum(row.get("deaths", 0) for row in walked),
         "refusals": sum(row.get("refusals", 0) for row in walked),
         "cpu_hours_of_walks": round(sum(row.get("seconds", 0.0) for row in walked) / 3600, 3),
         "memory": memory(walked),
         "ids": by_id(walked),
-        "families": by_family(tried),
+        "families": by_family(attempts),
         "jobs": by_job(killed),
         "faults": [*({"walk": str(fault)} for fault in faults), *bad][:FAULTS_SHOWN],
     }
@@ -90,10 +90,10 @@ def by_id(walked: Sequence[Row]) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in sorted(result.items())}
 
 
-def by_family(tried: Sequence[Row]) -> dict[str, dict[str, int]]:
+def by_family(attempts: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Inputs tried, taken, refused and answered with a traceback, for each kind."""
     result: dict[str, Counter[str]] = {}
-    for row in tried:
+    for row in attempts:
         for family, counts in row["families"].items():
             result.setdefault(family, Counter()).update(counts)
     return {name: dict(counts) for name, counts in result.items()}

@@ -126,16 +126,16 @@ def question(state: State, facts: Facts) -> str:
 def patient_facts(state: State, facts: Facts) -> str:
     """Intervals, likely findings, the person and the doses taken, rendered."""
     patient, now = state.patients[0], float(state.hours[0])
-    known: dict[str, Any] = {name: facts.intervals.get(name, math.nan) for name in INTERVALS}
-    known["findings"] = sorted(facts.findings)
-    known |= {name: getattr(patient, name) for name in NUMBERS}
-    known["sex"] = {"F": "female", "M": "male", None: None}[patient.sex]
-    known["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
-    known["medication"] = sorted(word for word in resolve_medications(patient.medication)[0] if word in FORMULARY)
-    lines = [render_facts(known, _words())]
-    for taken in state.taken[0]:
-        dose = taken.dose
-        row = {"taken": dose.drug, "amount": _spelt(dose), "route": dose.route, "hours_ago": now - taken.hours}
+    person: dict[str, Any] = {name: facts.intervals.get(name, math.nan) for name in INTERVALS}
+    person["findings"] = sorted(facts.findings)
+    person |= {name: getattr(patient, name) for name in NUMBERS}
+    person["sex"] = {"F": "female", "M": "male", None: None}[patient.sex]
+    person["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
+    person["medication"] = sorted(word for word in resolve_medications(patient.medication)[0] if word in FORMULARY)
+    lines = [render_facts(person, _words())]
+    for administration in state.taken[0]:
+        dose = administration.dose
+        row = {"taken": dose.drug, "amount": _spelt(dose), "route": dose.route, "hours_ago": now - administration.hours}
         lines.append(render_facts(row, {*_words(), _spelt(dose), dose.route}))
     return "\n".join(lines)
 

@@ -74,11 +74,11 @@ def proposed(
     """
     if len(state) != 1 or k < 1:
         raise ValueError(f"{len(state)} patients and k = {k}; expected one patient and at least 1; pass state[i], k=8")
-    kept: dict[Treatment, None] = {}
+    proposals: dict[Treatment, None] = {}
     refusals: list[Refusal] = []
     n = 0
     for item in islice(proposer.propose(state, rng or np.random.default_rng(0)), MOST):
-        if len(kept.keys() - {WATCH}) >= k:
+        if len(proposals.keys() - {WATCH}) >= k:
             break
         n += 1
         treatment, reasons = _spelt(item, state.patients[0])
@@ -88,9 +88,9 @@ def proposed(
         if reasons or treatment is None:
             refusals.append(Refusal(str(item)[:80], reasons))
         else:
-            kept.setdefault(treatment)
-    kept.setdefault(WATCH)
-    return Proposals(tuple(kept), tuple(refusals), n)
+            proposals.setdefault(treatment)
+    proposals.setdefault(WATCH)
+    return Proposals(tuple(proposals), tuple(refusals), n)
 
 
 def _spelt(item: Any, patient: Patient) -> tuple[Treatment | None, tuple[str, ...]]:

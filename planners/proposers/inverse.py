@@ -88,9 +88,9 @@ class InverseNet(nn.Module):
         """Cross-entropy of ``label (B,)`` (0 is watching) plus the Huber loss of the log dose ``ratio (B,)``."""
         logits, doses = self(features)
         which = functional.cross_entropy(logits, label)
-        given = label > 0
+        is_dose = label > 0
         own = doses.gather(1, (label - 1).clamp(min=0)[:, None])[:, 0]
-        how_much = (functional.huber_loss(own, ratio, reduction="none") * given).sum() / given.sum().clamp(min=1)
+        how_much = (functional.huber_loss(own, ratio, reduction="none") * is_dose).sum() / is_dose.sum().clamp(min=1)
         return which + how_much, {"drug": which.detach(), "dose": how_much.detach()}
 
 

@@ -91,9 +91,9 @@ class RankingNet(nn.Module):
             queries = layer(queries, tokens)
         return self.head(queries.flatten(1))
 
-    def loss(self, latent: Tensor, card: Tensor, target: Tensor, known: Tensor) -> Tensor:
-        """Cross-entropy to ``target (B, items)``, a distribution over the items that are ``known (B, items)``."""
-        scores = self(latent, card).masked_fill(~known, -1e9)
+    def loss(self, latent: Tensor, card: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Cross-entropy to ``target (B, items)``, a distribution over the items that ``mask (B, items)`` holds."""
+        scores = self(latent, card).masked_fill(~mask, -1e9)
         return -(target * functional.log_softmax(scores, dim=1)).sum(1).mean()
 
     def scaled(self, raw: np.ndarray) -> np.ndarray:
@@ -142,9 +142,9 @@ class LearnedProposer:
         """The menu, best score first, watching left out; draws nothing from ``rng``."""
         card = torch.from_numpy(self.network.scaled(raw_card(state)))
         scores = self.network(torch.from_numpy(latents_of(self.codec, state.ecg)), card)[0].numpy()
-        known = {str(treatment): treatment for treatment in FORMULARY.menu() if treatment}
+        by_name = {str(treatment): treatment for treatment in FORMULARY.menu() if treatment}
         names = [self.network.config.menu[i] for i in np.argsort(-scores, kind="stable")]
-        return [known[name] for name in names if name in known]
+        return [by_name[name] for name in names if name in by_name]
 
 
 def config_of(values: dict) -> RankingConfig:

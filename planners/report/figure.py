@@ -100,16 +100,16 @@ def person(plan: Plan) -> str:
     """The patient in a few words."""
     patient = plan.patient
     age = f"{patient.age_years:.0f} years" if patient.age_years is not None else ""
-    known = [f"{name} {value:g}" for name, value in (("K", patient.potassium), ("Mg", patient.magnesium)) if value]
-    words = [age, {"F": "woman", "M": "man"}.get(patient.sex or "", ""), *known]
+    levels = [f"{name} {value:g}" for name, value in (("K", patient.potassium), ("Mg", patient.magnesium)) if value]
+    words = [age, {"F": "woman", "M": "man"}.get(patient.sex or "", ""), *levels]
     return ", ".join(filter(None, [*words, *(c.replace("_", " ") for c in sorted(patient.conditions))]))
 
 
 def rhythm(plan: Plan) -> str:
     """The rhythm by its finding, and the other findings; "" where none is likely."""
-    named = [name for name in RHYTHMS if name in plan.findings][:1]
+    rhythms = [name for name in RHYTHMS if name in plan.findings][:1]
     others = [name for name in plan.findings if name not in RHYTHMS]
-    return ", ".join([*named, *others]).lower()
+    return ", ".join([*rhythms, *others]).lower()
 
 
 def _draw_ranking(figure: Any, rows: list[Candidate], plan: Plan, box: tuple[float, float, float, float]) -> None:
@@ -170,13 +170,13 @@ def _draw_score(ax: Axes, y: float, row: Candidate, colour: str) -> None:
     ax.plot(row.score, y, "o", color=colour, ms=5)
 
 
-def _draw_change(ax: Axes, y: float, moved: Change | None, colour: str) -> None:
-    if moved is None or not moved.measured:
+def _draw_change(ax: Axes, y: float, change: Change | None, colour: str) -> None:
+    if change is None or not change.n:
         ax.text(0.5, y, "not measurable", fontsize=7, color="0.5", va="center", ha="center",
                 transform=ax.get_yaxis_transform())  # fmt: skip
         return
-    ax.plot([moved.low, moved.high], [y, y], color=colour, lw=1.4)
-    ax.plot(moved.mean, y, "o", color=colour, ms=4)
+    ax.plot([change.low, change.high], [y, y], color=colour, lw=1.4)
+    ax.plot(change.mean, y, "o", color=colour, ms=4)
 
 
 def _rhythm_mm(strip: np.ndarray) -> float:

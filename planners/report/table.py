@@ -107,11 +107,11 @@ def remarks(row: Candidate) -> list[str]:
     return sentences
 
 
-def change(moved: Change | None) -> str:
+def change(shift: Change | None) -> str:
     """A predicted change and below it where 90 % of the futures lie, or a dash."""
-    if moved is None or not moved.measured:
+    if shift is None or not shift.n:
         return "-"
-    return f"{moved.mean:+.0f}\n{moved.low:+.0f} to {moved.high:+.0f}"
+    return f"{shift.mean:+.0f}\n{shift.low:+.0f} to {shift.high:+.0f}"
 
 
 def number(value: float, form: str) -> str:

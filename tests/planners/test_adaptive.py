@@ -56,18 +56,18 @@ def test_jackknifed_intervals_of_other_measures_cover(measure) -> None:
 def test_a_clear_race_is_over_after_the_first_round() -> None:
     race = run(Race(4, MEAN.score, budget=400), correlated_risks([0.1, 0.6, 0.7, 0.8], 0, 100))
     assert race.left == [0]
-    assert race.spent == 4 * race.start
+    assert race.usage == 4 * race.start
     assert race.certainty() > 0.99
 
 
 def test_what_is_the_same_leaves_and_what_cannot_be_told_goes_on_to_the_last_draw() -> None:
     table = correlated_risks([0.3, 0.3], 1, 60, own=0.0)
     same = run(Race(2, MEAN.score, budget=60), table)
-    assert same.spent == 12, "identical arms are within any indifference"
+    assert same.usage == 12, "identical arms are within any indifference"
     assert same.certainty() == 0.5
     close = run(Race(2, MEAN.score, budget=60, indifference=0.0), correlated_risks([0.3, 0.301], 2, 60))
     assert len(close.left) == 2
-    assert 56 < close.spent <= 60
+    assert 56 < close.usage <= 60
 
 
 def test_the_promise_is_kept() -> None:
@@ -90,7 +90,7 @@ def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(b
     for seed in range(races):
         table = correlated_risks(means, seed, budget, own=0.08)
         race = run(Race(8, MEAN.score, budget=budget, indifference=0.0), table)
-        spent += race.spent
+        spent += race.usage
         right += race.leader == 0
         equally_right += int(np.argmin([row[:n].mean() for row, n in zip(table, uniform(8, budget))])) == 0
     if budget == 160:
@@ -103,7 +103,7 @@ def test_it_is_right_more_often_than_equal_shares_or_as_often_with_fewer_draws(b
 @pytest.mark.parametrize("budget", [15, 16, 23, 40])
 def test_a_race_never_overspends(budget: int) -> None:
     race = run(Race(5, MEAN.score, budget=budget, indifference=0.0), correlated_risks([0.3] * 5, 3, budget))
-    assert race.spent <= budget
+    assert race.usage <= budget
 
 
 def test_bad_races_are_refused() -> None:

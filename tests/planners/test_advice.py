@@ -57,7 +57,7 @@ def test_what_helps_and_is_indicated_is_recommended_with_its_reason() -> None:
 def test_what_is_asked_for_by_name_stays_and_is_never_recommended_without_an_indication() -> None:
     slow = {**NORMAL, "hr_bpm": 45.0}
     made = advised(
-        hr=45.0, facts=facts(slow, ("Sinus rhythm", "Bradycardia")), candidates=(WATCH, ATROPINE), named=True
+        hr=45.0, facts=facts(slow, ("Sinus rhythm", "Bradycardia")), candidates=(WATCH, ATROPINE), by_name=True
     )
     row = next(row for row in made.candidates if row.treatment == ATROPINE)
     assert row.from_watching_ci[1] < 0, "in this world it lowers the score"
@@ -140,7 +140,7 @@ def test_rules_and_indications_read_the_record_not_its_reconstruction() -> None:
     assert "qtcf_ms is 560 on the record and 42" in differing.disagreements[0]
     assert differing.reference["qtcf_ms"] == 560  # changes are counted from the record where the two disagree
     assert differing.reference["hr_bpm"] == seen.intervals["hr_bpm"]  # and from the reconstruction where they agree
-    made = advise(AnalyticWorld(), state, (WATCH, MOXIFLOXACIN), AnalyticRisk(), facts=differing, named=True, k=4)
+    made = advise(AnalyticWorld(), state, (WATCH, MOXIFLOXACIN), AnalyticRisk(), facts=differing, by_name=True, k=4)
     assert [str(e.treatment) for e in made.excluded] == [str(MOXIFLOXACIN)]
     assert made.recommendation is not None
     assert made.recommendation.confidence.startswith("low")

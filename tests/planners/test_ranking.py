@@ -45,7 +45,7 @@ def test_predicted_changes_are_the_known_responses() -> None:
     assert rows[METOPROLOL].changes["hr_bpm"].mean == pytest.approx(-10, abs=1.0)
     assert rows[WATCH].changes["qtcf_ms"].mean == pytest.approx(0, abs=spread + 3)
     assert rows[WATCH].changes["qtcf_ms"].low < rows[WATCH].changes["qtcf_ms"].high
-    assert rows[WATCH].changes["pr_ms"].measured == 0
+    assert rows[WATCH].changes["pr_ms"].n == 0
     assert math.isnan(rows[WATCH].changes["pr_ms"].mean)
 
 

@@ -51,7 +51,7 @@ def plan(judge, ours=None):
     state = start(world)
     risk = ours or RiskModel(Constant([0.0]), use_limits=False)
     facts = facts_of_state(state, AnalyticRisk())
-    return advise(world, state, MENU, risk, facts=facts, named=True, rules=no_rules, k=4, extra=0, judge=judge)
+    return advise(world, state, MENU, risk, facts=facts, by_name=True, rules=no_rules, k=4, extra=0, judge=judge)
 
 
 def test_the_five_that_lead_are_judged_in_the_order_of_the_plan_and_no_other() -> None:

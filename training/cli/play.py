@@ -182,7 +182,7 @@ def what_if(env: Any, treatment: Treatment, seed: int) -> list[str]:
         changes = []
         for name, short, _ in SHOWN:
             change = row.changes.get(name)
-            if change is not None and change.measured:
+            if change is not None and change.n:
                 changes.append(f"{short} {change.mean:+.0f} ({change.low:+.0f} to {change.high:+.0f})")
         lethal = f"  lethal in {row.n_lethal}" if row.n_lethal else ""
         lines.append(f"  {row.treatment!s:32s} risk {row.mean:.3f} ± {row.sd:.3f}  {'  '.join(changes)}{lethal}")

@@ -90,7 +90,7 @@ def of_record(path: Path, options: Asked, progress: Progress | None = None) -> s
         prepared.world, prepared.state, prepared.candidates, prepared.risk,
         k=options.samples, risk_aversion=options.risk_aversion, seed=options.seed, steps=options.steps,
         record=record.name, missing=record.ecg.missing, facts=_facts(options, path, prepared.state),
-        measured=prepared.facts, named=prepared.named, remarks=record.remarks, progress=progress,
+        record_facts=prepared.facts, by_name=prepared.by_name, remarks=record.remarks, progress=progress,
     )  # fmt: skip
     return plan_page(story, notes=record.remarks)
 

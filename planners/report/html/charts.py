@@ -53,8 +53,8 @@ def chart(frame: Frame, title: str, x_label: str, lines: Sequence[Line], alt: st
           sex: str | None = None, over: Sequence[Piece] = (), **attributes: str) -> Markup:  # fmt: skip
     """Lines in a frame with ticks; ``quantity`` draws its limits of ``risk/limits.yaml``; ``over`` goes on top."""
     parts: list[Piece] = [tag("title", alt), tag("text", title, x=frame.left, y=14, class_="heading")]
-    known = any(np.isfinite(line.y).any() for line in lines)
-    for y in ticks(*frame.y) if known else ():
+    has_data = any(np.isfinite(line.y).any() for line in lines)
+    for y in ticks(*frame.y) if has_data else ():
         (x0, v), (x1, _) = frame.at(frame.x[0], y), frame.at(frame.x[1], y)
         parts += [tag("path", d=f"M{x0:.1f} {v:.1f}H{x1:.1f}", class_="rule"),
                   tag("text", f"{y:g}", x=f"{x0 - 5:.1f}", y=f"{v + 3.5:.1f}", class_="tick end")]  # fmt: skip
@@ -67,7 +67,7 @@ def chart(frame: Frame, title: str, x_label: str, lines: Sequence[Line], alt: st
             if frame.y[0] < value < frame.y[1]:
                 (x0, v), (x1, _) = frame.at(frame.x[0], value), frame.at(frame.x[1], value)
                 parts.append(tag("path", d=f"M{x0:.1f} {v:.1f}H{x1:.1f}", class_=kind))
-    if not known:
+    if not has_data:
         middle = frame.left + (frame.width - frame.left - frame.right) / 2
         parts.append(tag("text", "not measurable", x=f"{middle:g}", y=frame.height / 2, class_="tick middle"))
     parts += [_draw(frame, line) for line in lines]
@@ -96,11 +96,11 @@ def legend(names: Sequence[str]) -> Markup:
 
 def span(values: Sequence[np.ndarray], least: float) -> tuple[float, float]:
     """A range that holds all finite values, at least ``least`` wide, with some air."""
-    seen = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
-    seen = seen[np.isfinite(seen)]
-    if not len(seen):
+    finite = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
         return 0.0, least
-    low, high = float(seen.min()), float(seen.max())
+    low, high = float(finite.min()), float(finite.max())
     air = max(0.06 * (high - low), (least - (high - low)) / 2)
     return low - air, high + air
 

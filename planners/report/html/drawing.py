@@ -22,8 +22,8 @@ EVERY = 4  # samples of a typical beat (500 Hz) to one point of the drawing
 def sheet(strip: np.ndarray, alt: str, missing: Sequence[str] = (), rhythm_lead: str = "II") -> Markup:
     """The standard sheet of one strip ``(12, 1024)`` [mV]: three rows of four leads over a rhythm strip."""
     width, height = SHEET_MM
-    known = np.nan_to_num(strip)
-    offset = known - np.median(known, axis=-1, keepdims=True)
+    signal = np.nan_to_num(strip)
+    offset = signal - np.median(signal, axis=-1, keepdims=True)
     parts: list[Piece] = [_paper(width, height)]
     for row, names in enumerate((*STANDARD_LAYOUT, (rhythm_lead,))):
         level = ROW_MM * (row + 0.55)

@@ -107,8 +107,8 @@ def _bar(row: Candidate, plan: Plan, most: float) -> Markup:
 def _lambda_chart(plan: Plan) -> Markup:
     """S of every candidate against lambda: straight lines, whose lower envelope is the ranking's first place."""
     frame = lambda_frame(plan)
-    chosen = list(dict.fromkeys([p.treatment for p in plan.preferences] + [c.treatment for c in plan.candidates]))
-    coloured = chosen[:HIGHLIGHTED]
+    treatments = list(dict.fromkeys([p.treatment for p in plan.preferences] + [c.treatment for c in plan.candidates]))
+    coloured = treatments[:HIGHLIGHTED]
     by_name = {c.treatment: c for c in plan.candidates}
     x = np.array([0.0, LAMBDA_MOST])
     lines = [
@@ -130,10 +130,10 @@ def _lambda_chart(plan: Plan) -> Markup:
     )
 
 
-def _change(moved: Change | None) -> Markup:
-    if moved is None or not moved.measured:
+def _change(change: Change | None) -> Markup:
+    if change is None or not change.n:
         return tag("td", "-")
-    return tag("td", f"{moved.mean:+.0f}", tag("small", f"{moved.low:+.0f} to {moved.high:+.0f}"))
+    return tag("td", f"{change.mean:+.0f}", tag("small", f"{change.low:+.0f} to {change.high:+.0f}"))
 
 
 def _span(pair: tuple[float, float]) -> str:

@@ -159,11 +159,11 @@ def _rules(masked: Sequence[Masked], title: str, hard: bool) -> Markup:
     return tag("div", table, class_="scroll")
 
 
-def _interval_row(key: str, name: str, unit: str, moved: Change | None) -> Markup:
-    start = math.nan if moved is None else moved.before
+def _interval_row(key: str, name: str, unit: str, change: Change | None) -> Markup:
+    start = math.nan if change is None else change.before
     cells = [tag("th", f"{name} [{unit}]", scope="row"), tag("td", number(start, ".0f"))]
-    if moved is None or not moved.measured:
+    if change is None or not change.n:
         cells.append(tag("td", "not measurable", colspan=2))
     else:
-        cells += [tag("td", f"{moved.mean:+.0f}"), tag("td", f"{moved.low:+.0f} to {moved.high:+.0f}")]
+        cells += [tag("td", f"{change.mean:+.0f}"), tag("td", f"{change.low:+.0f} to {change.high:+.0f}")]
     return tag("tr", *cells)

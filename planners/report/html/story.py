@@ -68,20 +68,20 @@ def tell(
     first: np.ndarray | None = None,
     missing: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
-    measured: Facts | None = None,
-    named: bool = False,
+    record_facts: Facts | None = None,
+    by_name: bool = False,
     remarks: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Story:
     """Plan for a state of one patient, then follow the best over ``steps``; ``steps=1`` looks at the next strip only.
 
     Risk is judged against ``first (1, 12, 1024)`` [mV], by default the state's own strip; ``missing`` names leads of it
-    that were off; ``measured``, ``named`` and ``remarks`` are those of :func:`planners.advice.advise`.
+    that were off; ``record_facts``, ``by_name`` and ``remarks`` are what :func:`planners.advice.advise` takes.
     ``progress(done, total)`` is told about the rows of each part in turn.
     """
     candidates = tuple(candidates)
     witness = _Witness(world)
-    ranked = advise(witness, state, candidates, risk, facts=measured, named=named, k=k, extra=0, seed=seed,
+    ranked = advise(witness, state, candidates, risk, facts=record_facts, by_name=by_name, k=k, extra=0, seed=seed,
                     risk_aversion=risk_aversion, record=record, remarks=remarks, first=first,
                     progress=progress)  # fmt: skip
     futures = {c.treatment: concatenate(witness.hearts[c.treatment]) for c in ranked.candidates}
@@ -135,24 +135,24 @@ def _pairs(
 
 def _forbidden(treatment: Treatment, first: State, crowd: State, world: World, risk: RiskFunction) -> Barred:
     """In how many futures the rules forbid it, and why; the dead are not asked."""
-    judged = Judgement.of(risk, first_of(world, risk, first), crowd, world=world).assessment
+    assessment = Judgement.of(risk, first_of(world, risk, first), crowd, world=world).assessment
     living = [i for i in range(len(crowd)) if crowd.alive[i]]
-    hard = [[v.sentence for v in _violations(treatment, crowd[i], judged, i) if v.hard] for i in living]
+    hard = [[v.sentence for v in _violations(treatment, crowd[i], assessment, i) if v.hard] for i in living]
     reasons = tuple(dict.fromkeys(sentence for sentences in hard for sentence in sentences))
     return Barred(sum(map(bool, hard)), reasons)
 
 
 def _objections(treatment: Treatment, state: State, world: World, risk: RiskFunction) -> tuple[Violation, ...]:
-    judged = judged_now(world, risk, state)
-    return _violations(treatment, state, judged, 0)
+    assessment = judged_now(world, risk, state)
+    return _violations(treatment, state, assessment, 0)
 
 
-def _violations(treatment: Treatment, state: State, judged: Any, row: int) -> tuple[Violation, ...]:
+def _violations(treatment: Treatment, state: State, assessment: Any, row: int) -> tuple[Violation, ...]:
     """What the rules say of a treatment for a state of one, judged as ``row`` of a batch."""
     from ecg_gym.envs.dynamics import likely
 
-    intervals = {name: float(value) for name, value in judged.intervals.row(row).items()}
-    findings = likely(judged.probabilities[row])
+    intervals = {name: float(value) for name, value in assessment.intervals.row(row).items()}
+    findings = likely(assessment.probabilities[row])
     return violations(treatment, state.patients[0], intervals, state.taken[0], float(state.hours[0]), findings)
 
 

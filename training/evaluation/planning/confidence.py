@@ -99,7 +99,7 @@ def races(result: Sequence[Decision], share: int) -> list[dict[str, Any]]:
             race.tell(decision.risks[np.ix_(race.left, race.columns)])
         for name, choice, cost in (
             ("equal shares", int(np.argmin(equal)), share * arms),
-            ("race", race.leader, race.spent),
+            ("race", race.leader, race.usage),
         ):
             rows[name].append((float(choice == whole), decision.regret(choice), cost / arms))
     who = np.arange(len(result))
@@ -133,9 +133,9 @@ def synthetic(budgets: Sequence[int] = (160, 320, 640), repeats: int = 60, seed:
             race = Race(len(means), MeanVariance(0.0).score, budget, indifference=0.0)
             while race.running:
                 race.tell(table[np.ix_(race.left, race.columns)])
-            costs.append(race.spent)
+            costs.append(race.usage)
             right.append(race.leader == 0)
-            for result, draws in ((equal, budget), (same, race.spent)):
+            for result, draws in ((equal, budget), (same, race.usage)):
                 shares = uniform(len(means), draws)
                 result.append(int(np.argmin([row[:n].mean() for row, n in zip(table, shares)])) == 0)
         record = {"race": right, "equal shares": equal, "equal shares of what the race spent": same}

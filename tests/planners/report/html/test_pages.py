@@ -36,7 +36,7 @@ def start(**who):
 @lru_cache(maxsize=8)
 def story(record: str = "somebody", k: int = 6, qtcf_ms: float = 425.0, steps: int = 3, noise: float = 0.005) -> Story:
     return tell(AnalyticWorld(noise_mv=noise), start(qtcf_ms=qtcf_ms), MENU, RISK, k=k, record=record, steps=steps,
-                named=True, facts={"command": "ecg-gym report somebody"})  # fmt: skip
+                by_name=True, facts={"command": "ecg-gym report somebody"})  # fmt: skip
 
 
 # --- markup ---------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_second_treatment_that_the_first_one_forbids_is_not_followed_and_it_sa
 
 
 def test_futures_that_are_no_ecg_are_drawn_in_another_colour_and_break_nothing() -> None:
-    broken = tell(AnalyticWorld(broken=("atropine",)), start(), MENU, RISK, k=3, steps=1, named=True)
+    broken = tell(AnalyticWorld(broken=("atropine",)), start(), MENU, RISK, k=3, steps=1, by_name=True)
     document = parsed(plan_page(broken))
     card = next(c for c in document.all("li", class_="card") if "atropine" in c.all("h3")[0].text)
     assert len(card.all("path", class_="raw")) == 3 * 3
