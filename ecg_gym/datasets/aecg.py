@@ -69,12 +69,12 @@ def _age(root: ET.Element) -> str:
     """Years between the birth and the recording, or ""."""
     birth = _attribute(root, "birthTime", "value")
     effective = next(_all(root, "effectiveTime"), None)
-    begun = _attribute(effective, "low", "value") if effective is not None else ""
-    begun = begun or (effective.attrib.get("value", "") if effective is not None else "")
-    if not (birth[:8].isdigit() and begun[:8].isdigit() and len(birth) >= 4 and len(begun) >= 8):
+    start = _attribute(effective, "low", "value") if effective is not None else ""
+    start = start or (effective.attrib.get("value", "") if effective is not None else "")
+    if not (birth[:8].isdigit() and start[:8].isdigit() and len(birth) >= 4 and len(start) >= 8):
         return ""
-    years = int(begun[:4]) - int(birth[:4])
-    return str(years - (len(birth) >= 8 and begun[4:8] < birth[4:8]))
+    years = int(start[:4]) - int(birth[:4])
+    return str(years - (len(birth) >= 8 and start[4:8] < birth[4:8]))
 
 
 def _name(element: ET.Element) -> str:

@@ -73,11 +73,11 @@ def _read(base: Path, file: Path, header: Any) -> tuple[list[str], np.ndarray, n
 
 def _by_channel(symbols: Sequence[str], seconds: np.ndarray, channel: np.ndarray, header: Any) -> dict[str, list[Wave]]:
     """Waves by the lead of their channel, or of all leads where only one channel is named."""
-    named = np.unique(channel)
-    if len(named) < 2:
+    numbers = np.unique(channel)
+    if len(numbers) < 2:
         return {ALL_LEADS: _waves(symbols, seconds)}
     marks = {}
-    for number in named:
+    for number in numbers:
         mine = np.flatnonzero(channel == number)
         label = header.sig_name[number] if number < len(header.sig_name) else str(number)
         marks[lead_of(label) or label] = _waves([symbols[int(i)] for i in mine], seconds[mine])

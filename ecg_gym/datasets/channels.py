@@ -91,7 +91,7 @@ def assemble(
     for lead in inverted:
         signals[lead] = -signals[lead]
         remarks.append(f"channel -{lead} was turned round to {lead}")
-    signals, start_s, total_s, cut = _best_window(signals, rate_hz, source.path, start_s)
+    signals, start_s, total_s, crop = _best_window(signals, rate_hz, source.path, start_s)
     ecg, repairs = _complete(signals, rate_hz, source.path, allow_missing_leads)
     check_amplitude(ecg.signal, ecg.rate_hz, f"record {source.path}")
     ecg, doubts = _consistent(ecg, fix_leads)
@@ -101,7 +101,7 @@ def assemble(
             "look at the tracing, and check gain and unit in its header"
         )
     patient, unclear = patient_of(source.age, source.sex)
-    notes = (*source.remarks, *remarks, *resampled, *cut, *repairs, *doubts, *unclear)
+    notes = (*source.remarks, *remarks, *resampled, *crop, *repairs, *doubts, *unclear)
     return Record(source.name, ecg, start_s, total_s, patient, notes)
 
 
@@ -209,8 +209,8 @@ def _best_window(signals: dict[str, np.ndarray], rate_hz: float, path: object, s
         start = max(0, round(start_s * rate_hz))
     start = min(start, total - length)
     how = "best 10 s" if start_s is None else "10 s"
-    cut = [f"{how} of {total / rate_hz:.1f} s taken: {start / rate_hz:.2f} to {(start + length) / rate_hz:.2f} s"]
-    return {k: s[start : start + length] for k, s in signals.items()}, start / rate_hz, total / rate_hz, cut
+    crop = [f"{how} of {total / rate_hz:.1f} s taken: {start / rate_hz:.2f} to {(start + length) / rate_hz:.2f} s"]
+    return {k: s[start : start + length] for k, s in signals.items()}, start / rate_hz, total / rate_hz, crop
 
 
 def _longest_finite(signals: dict[str, np.ndarray], length: int) -> tuple[int, int]:

@@ -51,8 +51,8 @@ def _label(definition: Any) -> str:
     meaning = re.sub(r"\(.*?\)", "", str(source.get("CodeMeaning", ""))).strip() if source is not None else ""
     label = str(definition.get("ChannelLabel", "")).strip()
     code = re.split(r"[:\-]", str(source.get("CodeValue", "")))[-1] if source is not None else ""
-    named = [name for name in (meaning, label, _CODES.get(code, "")) if name and lead_of(name)]
-    return named[0] if named else meaning or label or code or "?"
+    names = [name for name in (meaning, label, _CODES.get(code, "")) if name and lead_of(name)]
+    return names[0] if names else meaning or label or code or "?"
 
 
 def _unit(definition: Any) -> str | None:

@@ -30,7 +30,7 @@ def read_edf(path: Path) -> Source:
                 )
                 for i in range(file.signals_in_file)
             )
-            sex, birth, begun = file.getSex(), file.getBirthdate(string=False), file.getStartdatetime()
+            sex, birth, start = file.getSex(), file.getBirthdate(string=False), file.getStartdatetime()
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}); expected an EDF or BDF file; copy it again or "
@@ -38,5 +38,5 @@ def read_edf(path: Path) -> Source:
         ) from error
     age = ""
     if isinstance(birth, datetime):
-        age = str(begun.year - birth.year - ((begun.month, begun.day) < (birth.month, birth.day)))
+        age = str(start.year - birth.year - ((start.month, start.day) < (birth.month, birth.day)))
     return Source(path.stem, str(path), channels, age, sex or "")

@@ -68,7 +68,7 @@ class Simulated:
     concentration: np.ndarray  # (N, n_drugs) float32 plasma [ng/mL], columns FORMULARY.names
     rhythm: np.ndarray  # (N,) str
     conduction: np.ndarray  # (N,) str
-    given: np.ndarray  # (N,) str, what was given and when [h before the strip]
+    doses: np.ndarray  # (N,) str, what was given and when [h before the strip]
     beats: np.ndarray  # (sum of M,) kinds of all beats, strip after strip
     n_beats: np.ndarray  # (N,) M
     n_p: np.ndarray  # (N,) P waves
@@ -117,7 +117,7 @@ def read_simulated(folder: Path, shards: Sequence[int] | None = None) -> Simulat
         name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("rate_hz", "person")
     }
     marks = {name: columns.pop(f"mark.{name}") for name in FIDUCIALS}
-    return Simulated(**columns, marks=marks, rate_hz=float(parts[0]["rate_hz"]))
+    return Simulated(doses=columns.pop("given"), **columns, marks=marks, rate_hz=float(parts[0]["rate_hz"]))
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -130,18 +130,18 @@ def one(number: int, settings: Simulation) -> tuple[np.ndarray, Truth, dict[str,
     rng = np.random.default_rng([settings.seed, number])
     heart = draw_heart(rng, rhythm=settings.rhythm, healthy=settings.healthy)
     hours = 0.0
-    given: tuple[Administration, ...] = ()
+    doses: tuple[Administration, ...] = ()
     if rng.random() < settings.treated:
         treatment, _ = draw_treatment(heart.patient, rng, TrialDesign(watch=(0.0,)), "train")
         hours = float(rng.uniform(0, settings.longest_hours))
-        given = tuple(Administration(0.0, dose) for dose in treatment.doses)
-    now = exposure(given, heart.patient, hours, heart.sensitivity)
+        doses = tuple(Administration(0.0, dose) for dose in treatment.doses)
+    now = exposure(doses, heart.patient, hours, heart.sensitivity)
     change = modulate(now, heart.patient, heart.sensitivity, clock_hours=hours)
     signal, truth = synthesise(heart, change, rng, settings.rate_hz, settings.seconds, float(now.potassium))
     on_board = {FORMULARY.names[i]: float(now.plasma[i]) for i in np.flatnonzero(now.plasma > 0)}
     person = {name: getattr(heart.patient, name) for name in _PEOPLE} | {
         "conduction": heart.conduction, "scar": heart.scar, "injury": heart.injury, "noise": heart.noise,
-        "given": "; ".join(f"{a.dose} {hours:.2f} h before" for a in given),
+        "given": "; ".join(f"{a.dose} {hours:.2f} h before" for a in doses),
     }  # fmt: skip
     return signal, replace(truth, concentrations=on_board), person
 

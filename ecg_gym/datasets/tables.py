@@ -76,8 +76,8 @@ def _from_text(path: Path, leads: Sequence[str] | None) -> tuple[Columns, float 
 def _names(rows: list[list[str]], leads: Sequence[str] | None, path: Path) -> tuple[list[str], list[list[str]]]:
     """The names of the columns, and the rows of numbers."""
     first = [word.strip() for word in rows[0]]
-    named = not all(_is_number(word) for word in first if word)
-    if named:
+    has_header = not all(_is_number(word) for word in first if word)
+    if has_header:
         return first, rows[1:]
     return _lead_names(leads, len(first), path), rows
 
@@ -108,22 +108,22 @@ def _number(word: str, comma: bool) -> float:
 def _from_numpy(path: Path, leads: Sequence[str] | None) -> tuple[Columns, float | None]:
     """Columns of a NumPy file by name, and the rate [Hz] if it holds one."""
     try:
-        held = np.load(path, allow_pickle=False)
+        file = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}); expected a NumPy file of numbers without pickled objects; "
             "save it with np.savez(path, rate_hz=500, I=..., II=...)"
         ) from error
-    if isinstance(held, np.lib.npyio.NpzFile):
-        with held:
-            arrays = {name: held[name] for name in held.files}
+    if isinstance(file, np.lib.npyio.NpzFile):
+        with file:
+            arrays = {name: file[name] for name in file.files}
         rate = next((float(arrays.pop(name)) for name in ("rate_hz", "fs", "rate") if name in arrays), None)
         if len(arrays) == 1 and next(iter(arrays.values())).ndim == 2:
             return _matrix(next(iter(arrays.values())), leads, path), rate
         return {name: array for name, array in arrays.items() if array.ndim == 1}, rate
-    if held.dtype.names:
-        return {name: held[name] for name in held.dtype.names}, None
-    return _matrix(held, leads, path), None
+    if file.dtype.names:
+        return {name: file[name] for name in file.dtype.names}, None
+    return _matrix(file, leads, path), None
 
 
 def _matrix(array: np.ndarray, leads: Sequence[str] | None, path: Path) -> Columns:

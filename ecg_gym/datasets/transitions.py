@@ -97,8 +97,8 @@ class Trials:
         return len(self.patient)
 
     def __getitem__(self, rows: np.ndarray) -> Trials:
-        chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "columns"}
-        return Trials(**chosen, columns=self.columns)
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "columns"}
+        return Trials(**arrays, columns=self.columns)
 
     def first(self) -> np.ndarray:
         """The row ``(S,)`` of each strip's own person's first strip."""
@@ -167,18 +167,18 @@ def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) ->
         there = np.flatnonzero(state.alive)
         state, ids, held_out, watch, ended = state[there], ids[there], held_out[there], watch[there], ended[there]
         drugs = [drugs[i] for i in there]
-        given, unusual = zip(
+        treatments, unusual = zip(
             *[
                 draw_treatment(p, rng, replace(design, watch=(w,)), split, own)
                 for p, w, own in zip(state.patients, watch, drugs)
             ]
         )
-        was, state = state.hours, world.step(state, given, rng)
+        was, state = state.hours, world.step(state, treatments, rng)
         held_out = held_out | np.array(unusual)
         ended = ended + endings(state.taken, state.patients, was, state.hours)
-        looks.append(_look(world, state, ids, np.array([str(g) for g in given]), held_out, ended, design))
-    made = concatenate(looks)
-    return made[np.lexsort((made.hours, made.patient))]
+        looks.append(_look(world, state, ids, np.array([str(g) for g in treatments]), held_out, ended, design))
+    trials = concatenate(looks)
+    return trials[np.lexsort((trials.hours, trials.patient))]
 
 
 def draw_treatment(
@@ -218,13 +218,13 @@ def shard_paths(folder: Path, split: str | None = None) -> list[Path]:
     if split is not None and split not in SPLITS:
         raise ValueError(f"split is {split!r}; expected one of {SPLITS}; check the spelling")
     paths = sorted(folder.glob("trials_*.npz"))
-    chosen = [path for path in paths if split in (None, split_of(int(path.stem.split("_")[1])))]
-    if not chosen:
+    some = [path for path in paths if split in (None, split_of(int(path.stem.split("_")[1])))]
+    if not some:
         raise ValueError(
             f"{folder} holds no {split or 'trial'} shards; expected files trials_00000.npz and so on; "
             "make them with `ecg-gym train world-model`, or make_shards(folder, range(100))"
         )
-    return chosen
+    return some
 
 
 def read_shard(path: Path) -> Trials:
@@ -277,7 +277,7 @@ def _draw_dose(drug: str, patient: Patient, rng: np.random.Generator, levels: Se
 
 
 def _look(
-    world: World, state: State, ids: np.ndarray, given: np.ndarray, held_out: np.ndarray, ended: np.ndarray,
+    world: World, state: State, ids: np.ndarray, treatment: np.ndarray, held_out: np.ndarray, ended: np.ndarray,
     design: TrialDesign,
 ) -> Trials:  # fmt: skip
     from ecg_gym.risk.classifier import reader
@@ -300,7 +300,7 @@ def _look(
         hazard=np.array([[t.hazard_per_hour[name] for name in HAZARDS] for t in truths], dtype=np.float32),
         pressure=np.where(state.alive, measured_pressure(world, state), np.nan).astype(np.float32),
         alive=state.alive.copy(),
-        treatment=given,
+        treatment=treatment,
         held_out=held_out.copy(),
         rhythm=np.array([str(truth.rhythm) for truth in truths]),
         patient=ids.astype(np.int64),

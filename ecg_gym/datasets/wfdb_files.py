@@ -29,10 +29,10 @@ def read_wfdb(path: str | os.PathLike[str]) -> Source:
     header, base = record_header(path)
     lines, rate_is_there = _raw_lines(base)
     leads, _, _ = leads_among(header.sig_name or (), base)
-    chosen = sorted(leads.values())
+    numbers = sorted(leads.values())
     _check_gains(lines, {number: lead for lead, number in leads.items()}, base)
-    _check_files(header, base, chosen)
-    signals = _signals(header, base, chosen)
+    _check_files(header, base, numbers)
+    signals = _signals(header, base, numbers)
     frames, labels = header.samps_per_frame or [1] * header.n_sig, header.sig_name
     channels = tuple(
         Channel(labels[n], signals[n], lines[n][1], float(header.fs) * frames[n]) if n in signals
@@ -48,8 +48,8 @@ def record_header(path: str | os.PathLike[str]) -> tuple[Any, Path]:
     """The wfdb header and the path without suffix."""
     import wfdb
 
-    given = Path(path).expanduser()
-    base = given.with_suffix("") if given.suffix.lower() in SUFFIXES else given
+    place = Path(path).expanduser()
+    base = place.with_suffix("") if place.suffix.lower() in SUFFIXES else place
     file = base.parent / (base.name + ".hea")
     try:
         there = file.is_file()
@@ -115,12 +115,12 @@ def _check_gains(lines: Sequence[tuple[float | None, str | None]], leads: dict[i
             )
 
 
-def _signals(header: Any, base: Path, chosen: Sequence[int]) -> dict[int, np.ndarray]:
+def _signals(header: Any, base: Path, numbers: Sequence[int]) -> dict[int, np.ndarray]:
     """Each chosen channel ``(T,)`` float64 in its own unit, unskewed; raises ValueError where a checksum differs."""
     import wfdb
 
     try:
-        record = wfdb.rdrecord(str(base), channels=list(chosen), physical=False, smooth_frames=False, ignore_skew=True)
+        record = wfdb.rdrecord(str(base), channels=list(numbers), physical=False, smooth_frames=False, ignore_skew=True)
         digital, physical = record.e_d_signal, record.dac(expanded=True)
     except Exception as error:
         raise ValueError(
@@ -128,7 +128,7 @@ def _signals(header: Any, base: Path, chosen: Sequence[int]) -> dict[int, np.nda
             "describes; copy the record again from its source"
         ) from error
     signals = {}
-    for place, number in enumerate(chosen):
+    for place, number in enumerate(numbers):
         written = (header.checksum or [None] * header.n_sig)[number]
         if written is not None and (int(digital[place].astype(np.int64).sum()) - written) % 65536:
             raise ValueError(
@@ -141,9 +141,9 @@ def _signals(header: Any, base: Path, chosen: Sequence[int]) -> dict[int, np.nda
     return signals
 
 
-def _check_files(header: Any, base: Path, chosen: Sequence[int]) -> None:
+def _check_files(header: Any, base: Path, numbers: Sequence[int]) -> None:
     """Every signal file that is needed must be there and as long as the header says."""
-    for name in sorted({header.file_name[number] for number in chosen}):
+    for name in sorted({header.file_name[number] for number in numbers}):
         file = base.parent / name
         if not file.is_file():
             raise FileNotFoundError(

@@ -76,7 +76,7 @@ def _of(strip: np.ndarray, leads: np.ndarray, peaks: np.ndarray) -> Ectopy:
     beat = typical_beat(leads, peaks) if len(peaks) > 2 else None
     if beat is None:
         return NONE
-    other = _unlike(leads, peaks, beat.kept)
+    other = _unlike(leads, peaks, beat.members)
     usual = _usual_interval_s(peaks, other)
     if not other.any() or not np.isfinite(usual):
         return NONE
@@ -98,16 +98,16 @@ def _of(strip: np.ndarray, leads: np.ndarray, peaks: np.ndarray) -> Ectopy:
     return Ectopy(tuple(episodes), tuple(starts), len(episodes) / max(1, int((~other).sum())))
 
 
-def _unlike(leads: np.ndarray, peaks: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _unlike(leads: np.ndarray, peaks: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Which of the beats ``(N,)`` have a QRS of another shape than the typical one."""
     begin, end = _QRS
     whole = (peaks + begin + _LAGS[0] >= 0) & (peaks + end + _LAGS[-1] <= leads.shape[1])
-    typical = _unit(np.mean([leads[:, p + begin : p + end] for p in peaks[kept & whole]], axis=0)) if (
-        kept & whole).any() else None  # fmt: skip
+    typical = _unit(np.mean([leads[:, p + begin : p + end] for p in peaks[members & whole]], axis=0)) if (
+        members & whole).any() else None  # fmt: skip
     result = np.zeros(len(peaks), bool)
     if typical is None:
         return result
-    for i in np.flatnonzero(~kept & whole):
+    for i in np.flatnonzero(~members & whole):
         shapes = [_unit(leads[:, peaks[i] + lag + begin : peaks[i] + lag + end]) for lag in _LAGS]
         result[i] = max(float((shape * typical).sum()) for shape in shapes) < parameters.value("ectopy", "alike")
     return result

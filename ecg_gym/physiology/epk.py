@@ -79,8 +79,8 @@ def _chunk(
     fit, n_beats = fit_strips(ecg, rr_s)
     silent = _abstains(fit, n_beats, rr_s, intervals, after)
     rr_s = np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0)
-    given = np.array([np.nan if beats is None or len(beats) == 0 else np.mean(beats) for beats in series])
-    waves, new_rr_s = wave_modulation.apply(fit.waves(rr_s), rr_s, after, before, rr_after_s=given)
+    rr_after_s = np.array([np.nan if beats is None or len(beats) == 0 else np.mean(beats) for beats in series])
+    waves, new_rr_s = wave_modulation.apply(fit.waves(rr_s), rr_s, after, before, rr_after_s=rr_after_s)
     beats_s = _padded(series, new_rr_s)
     trace = mcsharry.solve_exact(
         mcsharry.at_each_beat(waves, new_rr_s, beats_s),

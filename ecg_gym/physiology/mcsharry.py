@@ -127,10 +127,10 @@ def turn(beats_s: np.ndarray, theta_start: np.ndarray, samples: int, rate_hz: fl
     time = np.arange(samples) / rate_hz
     first = -np.asarray(theta_start, dtype=float) / _TURN * beats_s[:, 0]
     r_peaks = first[:, None] + np.concatenate([np.zeros((len(beats_s), 1)), np.cumsum(beats_s, axis=1)], axis=1)
-    begun = np.zeros((len(beats_s), samples + 1), dtype=int)
+    starts = np.zeros((len(beats_s), samples + 1), dtype=int)
     column = np.clip(np.ceil(r_peaks * rate_hz), 0, samples).astype(int)
-    np.add.at(begun, (np.arange(len(beats_s))[:, None], column), 1)
-    since = np.clip(np.cumsum(begun[:, :samples], axis=1) - 1, 0, beats_s.shape[1])
+    np.add.at(starts, (np.arange(len(beats_s))[:, None], column), 1)
+    since = np.clip(np.cumsum(starts[:, :samples], axis=1) - 1, 0, beats_s.shape[1])
     beat = np.minimum(since, beats_s.shape[1] - 1)
     omega = _TURN / np.take_along_axis(beats_s, beat, axis=1)
     return Phase((time - np.take_along_axis(r_peaks, since, axis=1)) * omega, omega, beat)

@@ -51,7 +51,7 @@ class LeadFit:
     baseline_mv: np.ndarray  # (B, 8) [mV] isoelectric level of the strip
     noise_mv: np.ndarray  # (B, 8, 1024) float32 [mV] what its beats leave over of the strip where they fit it
     landmarks_s: np.ndarray  # (B, 8) [s after R] columns LANDMARKS
-    measured: np.ndarray  # (B, 7) columns ASKED, of the reference; NaN where not measured
+    intervals: np.ndarray  # (B, 7) columns TARGET_INTERVALS, of the reference; NaN where not measured
     rr_s: np.ndarray  # (B,) [s] mean of the reference
     rr_sd_ms: np.ndarray  # (B,) [ms] SD of its RR; NaN below three intervals
     first_s: np.ndarray  # (B,) [s] where its grid puts the first R peak, within milliseconds of R_PEAK_OFFSET_S
@@ -66,8 +66,8 @@ class LeadFit:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> LeadFit:
         """The chosen rows, always still a batch."""
-        chosen = np.atleast_1d(np.arange(len(self))[rows])
-        return LeadFit(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        indices = np.atleast_1d(np.arange(len(self))[rows])
+        return LeadFit(*(getattr(self, f.name)[indices] for f in fields(self)))
 
 
 def fit_leads(
@@ -100,7 +100,7 @@ def join(fits: Sequence[LeadFit]) -> LeadFit:
 
 def anchor_traces(
     fit: LeadFit,
-    target_intervals: np.ndarray | Mapping[str, np.ndarray],  # (B, 7) columns ASKED, or some of them by name (B,)
+    target_intervals: np.ndarray | Mapping[str, np.ndarray],  # (B, 7), or some of them by name (B,)
     beats_s: np.ndarray | None = None,  # (B, K) [s]; even beats at the asked rate if not given
     *,
     first_s: np.ndarray | float | None = None,  # scalar or (B,) [s] of the first R peak; the reference's if not given
@@ -112,8 +112,8 @@ def anchor_traces(
     """The strips ``(B, 8, 1024)`` float32 [mV] that the model expects; zero where it abstains and where
     ``beats_s`` is not finite.
 
-    ``asked`` are the intervals the delineator should find; their difference from the reference's own is applied, NaN is
-    no change. R peaks lie at ``first_s + [0, cumsum(beats_s)]``, and the beats alone make the rate. Without
+    ``target_intervals`` are what the delineator should find; their difference from the reference's own is applied, NaN
+    is no change. R peaks lie at ``first_s + [0, cumsum(beats_s)]``, and the beats alone make the rate. Without
     ``residual`` only the waves are drawn; without ``abstain`` every row that has a typical beat (``drawable``) is: QRS
     and T of fibrillating atria, of ventricular rhythms, and what goes before their QRS on average.
     """
@@ -137,12 +137,12 @@ def anchor_traces(
 
 
 def target_after(fit: LeadFit, before: wave_modulation.Modulations, after: wave_modulation.Modulations) -> np.ndarray:
-    """What to ask ``(B, 7)``, columns ASKED, once ``before`` has given way to ``after``: pharmacology alone.
+    """What to ask ``(B, 7)``, columns TARGET_INTERVALS, once ``before`` has given way to ``after``: pharmacology alone.
 
     The same laws and gains as ``modulation.apply``: the reference's own intervals, moved by the difference of the two.
     """
     change = wave_modulation.Change(before, after, len(fit))
-    hr, pr, qrs, jtpeak, tpeak_tend, t_mv, r_mv = fit.measured.T
+    hr, pr, qrs, jtpeak, tpeak_tend, t_mv, r_mv = fit.intervals.T
     p_ms = 1e3 * (fit.landmarks_s[:, 1] - fit.landmarks_s[:, 0])
     wider = p_ms * (1 / change.factor("atrial_conduction") - 1)
     pr = pr + 1e3 * change.seconds("pr_ms") + parameters.value("gains", "pr_per_p_width") * wider
@@ -175,7 +175,7 @@ def _fit_chunk(
             begin = beat.r + round(FIRST_S * RATE_HZ)
             typical[i] = beat.signal[:, begin : begin + EVERY * len(TIME_S) : EVERY]
             result[i] = _landmarks_of(beat)
-    measured = np.array([[row.get(name, np.nan) for name in TARGET_INTERVALS] for row in rows], dtype=float)
+    intervals = np.array([[row.get(name, np.nan) for name in TARGET_INTERVALS] for row in rows], dtype=float)
     rr_s = np.array([row.get("rr_ms", np.nan) for row in rows], dtype=float) / 1000
     own = _own(result[:, 0], result[:, 5], np.where(np.isfinite(rr_s) & (rr_s > 0), rr_s, 1.0))
     if lead is None:
@@ -186,7 +186,7 @@ def _fit_chunk(
     whole = np.nan_to_num((typical - shared.offset_mv[:, :, None]) * own[:, None])
     residual = (whole - shared.gain_mv @ _bells(shared)).astype(np.float32)
     residual[:, :, [0, -1]] = 0
-    enough = [0 if beat is None else int(beat.kept.sum()) for beat in beats]
+    enough = [0 if beat is None else int(beat.members.sum()) for beat in beats]
     reason = [_why(shared, i, row, enough[i], bool(finite[i]), waves) for i, row in enumerate(rows)]
     seconds = [refined(row, p) / RATE_HZ for row, p in zip(leads, peaks)]
     first, near = first_of(seconds), parameters.value("beats", "grid_within")
@@ -198,7 +198,7 @@ def _fit_chunk(
         baseline_mv=np.zeros(ecg.shape[:1] + residual.shape[1:2]),
         noise_mv=np.zeros((len(ecg), residual.shape[1], MODEL_SAMPLES), np.float32),
         landmarks_s=_landmarks(result, shared, waves),
-        measured=measured,
+        intervals=intervals,
         rr_s=rr_s,
         rr_sd_ms=np.array([1e3 * np.std(np.diff(r)) if len(r) > 3 else np.nan for r in seconds]),
         first_s=np.where(np.abs(first - R_PEAK_OFFSET_S) <= near, first, R_PEAK_OFFSET_S),
@@ -209,7 +209,7 @@ def _fit_chunk(
         role=np.tile(roles(waves), (len(ecg), 1)),
     )
     fit = _completed(fit, result)
-    own_strip = anchor_traces(fit, measured, beats_of(seconds, 1.0), first_s=first, abstain=False)
+    own_strip = anchor_traces(fit, intervals, beats_of(seconds, 1.0), first_s=first, abstain=False)
     rest = independent_from_leads(ecg) - own_strip
     level = np.where(fit.drawable[:, None], np.median(rest, axis=-1), 0.0)
     noise = np.where(fit.drawable[:, None, None], rest - level[..., None], 0.0)
@@ -247,7 +247,7 @@ def _completed(fit: LeadFit, landmarks: np.ndarray) -> LeadFit:
     lost = np.flatnonzero(fit.drawable & ~np.isfinite(landmarks[:, 4:]).all(axis=1))
     if not len(lost):
         return fit
-    marks, measured = fit.landmarks_s.copy(), fit.measured.copy()
+    marks, intervals = fit.landmarks_s.copy(), fit.intervals.copy()
     columns = [TARGET_INTERVALS.index(name) for name in ("jtpeak_ms", "tpeak_tend_ms", "t_amplitude_mv")]
     for i in lost:
         t = fit.role[i] == "T"
@@ -262,8 +262,8 @@ def _completed(fit: LeadFit, landmarks: np.ndarray) -> LeadFit:
         rise = min(parameters.value("leads", "t_rise") * (end_s - peak_s), 0.75 * (peak_s - marks[i, 4]))
         marks[i, 5:] = peak_s - rise, peak_s, end_s
         own = [1e3 * (peak_s - marks[i, 4]), 1e3 * (end_s - peak_s), magnitude[peak]]
-        measured[i, columns] = np.where(np.isfinite(measured[i, columns]), measured[i, columns], own)
-    return replace(fit, landmarks_s=marks, measured=measured)
+        intervals[i, columns] = np.where(np.isfinite(intervals[i, columns]), intervals[i, columns], own)
+    return replace(fit, landmarks_s=marks, intervals=intervals)
 
 
 def _landmarks_of(beat: Beat) -> np.ndarray:
@@ -358,15 +358,15 @@ def _without_p(fit: LeadFit, lost: np.ndarray) -> LeadFit:
     """The fit without P waves in the rows ``lost (B,)``: what the waves leave over before the QRS goes too, for it is
     the same at every beat, as a P wave is.
     """
-    gone = lost[:, None] & (fit.role == "P")
+    p_waves = lost[:, None] & (fit.role == "P")
     stays = np.clip((TIME_S - fit.landmarks_s[:, [2]]) / BEFORE_QRS_S + 1, 0, 1)
     residual = fit.residual_mv * np.where(lost[:, None], stays, 1.0)[:, None].astype(np.float32)
-    return replace(fit, gain_mv=np.where(gone[:, None], 0.0, fit.gain_mv), residual_mv=residual)
+    return replace(fit, gain_mv=np.where(p_waves[:, None], 0.0, fit.gain_mv), residual_mv=residual)
 
 
 def _move(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Landmarks ``(B, 8)`` [s after R] where the asked intervals put them, and ratios ``(B,)`` of QRS and T heights."""
-    change = np.nan_to_num(target_intervals - fit.measured)
+    change = np.nan_to_num(target_intervals - fit.intervals)
     pr, qrs, jtpeak, tpeak_tend = 1e-3 * change[:, 1:5].T
     p_onset, p_end, onset, r, end, t_onset, peak, t_end = fit.landmarks_s.T
     least = parameters.value("leads", "smallest_slope")
@@ -387,7 +387,7 @@ def _move(fit: LeadFit, target_intervals: np.ndarray) -> tuple[np.ndarray, np.nd
     t_onset_2 = np.minimum(t_onset_2, peak_2 - least * (peak - t_onset))
     marks = np.stack([p_onset_2, p_end_2, onset_2, r, end_2, t_onset_2, peak_2, t_end_2], axis=1)
     tallest = parameters.value("leads", "tallest")
-    t_ratio, r_ratio = np.clip(np.nan_to_num(target_intervals[:, 5:7] / fit.measured[:, 5:7], nan=1.0), 0, tallest).T
+    t_ratio, r_ratio = np.clip(np.nan_to_num(target_intervals[:, 5:7] / fit.intervals[:, 5:7], nan=1.0), 0, tallest).T
     return np.maximum.accumulate(marks, axis=1), r_ratio, t_ratio
 
 
@@ -409,8 +409,8 @@ def _draw(
 def _stretched(fit: LeadFit, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres and widths ``(B, W)`` [s] of the waves on the stretched clock."""
     edges = fit.centre_s[:, None] + fit.width_s[:, None] * np.array([-1, 0, 1])[:, None]
-    moved = np.stack([np.interp(x, *_knots(a, b)) for x, a, b in zip(edges, fit.landmarks_s, marks)])
-    left, centre, right = moved.transpose(1, 0, 2)
+    edges_s = np.stack([np.interp(x, *_knots(a, b)) for x, a, b in zip(edges, fit.landmarks_s, marks)])
+    left, centre, right = edges_s.transpose(1, 0, 2)
     return centre, (right - left) / 2
 
 

@@ -59,11 +59,11 @@ def usual_sd_ms(
     hr_bpm: np.ndarray, reference_sd_ms: np.ndarray | float = np.nan, reference_hr_bpm: float = 60.0
 ) -> np.ndarray:
     """SD of RR ``(B,)`` [ms] to expect at a rate: the one seen at ``reference_hr_bpm``, smaller in faster hearts."""
-    seen = np.asarray(reference_sd_ms, dtype=float)
-    unseen = ~np.isfinite(seen)
-    seen = np.where(unseen, parameters.value("beats", "sd"), seen)
+    sd_ms = np.asarray(reference_sd_ms, dtype=float)
+    unseen = ~np.isfinite(sd_ms)
+    sd_ms = np.where(unseen, parameters.value("beats", "sd"), sd_ms)
     at = np.where(unseen, 60.0, reference_hr_bpm)
-    return seen * (at / np.asarray(hr_bpm, dtype=float)) ** parameters.value("beats", "sd_rr_exponent")
+    return sd_ms * (at / np.asarray(hr_bpm, dtype=float)) ** parameters.value("beats", "sd_rr_exponent")
 
 
 def beats_of(peaks: Sequence[np.ndarray], rate_hz: float = MODEL_RATE_HZ) -> np.ndarray:

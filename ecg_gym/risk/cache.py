@@ -45,10 +45,10 @@ class MeasuredStrips:
 
     def _recalled(self, keys: list[bytes]) -> dict[bytes, Row]:
         with self._lock:
-            known = {key: self._kept[key] for key in keys if key in self._kept}
-            for key in known:
+            rows = {key: self._kept[key] for key in keys if key in self._kept}
+            for key in rows:
                 self._kept.move_to_end(key)
-        return known
+        return rows
 
     def _remember(self, rows: dict[bytes, Row]) -> None:
         with self._lock:

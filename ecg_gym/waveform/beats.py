@@ -50,18 +50,18 @@ class Beat:
     singles: np.ndarray  # (n, 8, W) [mV] the aligned beats it was made of
     r: int  # column of the R peak
     peaks: np.ndarray  # (N,) [samples at RATE_HZ] every R peak of the strip, whatever its kind
-    kept: np.ndarray  # (N,) bool: which of them went into it
+    members: np.ndarray  # (N,) bool: which of them went into it
 
     @property
     def next_rr_ms(self) -> float:
         """Median RR [ms] behind the kept beats: in bigeminy much shorter than the one before them."""
-        rr = np.diff(self.peaks)[self.kept[:-1]]
+        rr = np.diff(self.peaks)[self.members[:-1]]
         return median(rr if len(rr) else np.diff(self.peaks)) * 1000 / RATE_HZ
 
     @property
     def previous_rr_ms(self) -> float:
         """Median RR [ms] before the kept beats."""
-        rr = np.diff(self.peaks)[self.kept[1:]]
+        rr = np.diff(self.peaks)[self.members[1:]]
         return median(rr if len(rr) else np.diff(self.peaks)) * 1000 / RATE_HZ
 
 
@@ -133,11 +133,11 @@ def _peaks_of(leads: np.ndarray, band: np.ndarray) -> list[np.ndarray]:
 def typical_beat(leads: np.ndarray, peaks: np.ndarray, most: int = MOST_BEATS) -> Beat | None:
     """The median over the largest family of look-alike beats in ``(8, T)`` [mV], or ``None`` if there is no family."""
     leads, peaks = np.ascontiguousarray(leads, np.float32), np.ascontiguousarray(peaks, np.int64)
-    kept = np.zeros(len(peaks), bool)
+    members = np.zeros(len(peaks), bool)
     singles = np.empty((min(len(peaks), most), len(leads), WIDTH), np.float32)
-    n = family_beats(leads, peaks, len(peaks), most, kept, singles)
+    n = family_beats(leads, peaks, len(peaks), most, members, singles)
     if n == 0:
         return None
     signal = np.empty((len(leads), WIDTH), np.float32)
     middle_beat(singles, n, signal)
-    return Beat(signal, singles[:n], BEFORE, peaks, kept)
+    return Beat(signal, singles[:n], BEFORE, peaks, members)

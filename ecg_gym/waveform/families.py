@@ -24,18 +24,20 @@ _AROUND = 60  # samples to either side of R within which the width of a QRS is r
 
 
 @compiled
-def family_beats(leads: np.ndarray, peaks: np.ndarray, n: int, most: int, kept: np.ndarray, singles: np.ndarray) -> int:
+def family_beats(
+    leads: np.ndarray, peaks: np.ndarray, n: int, most: int, members: np.ndarray, singles: np.ndarray
+) -> int:
     """Fills ``singles (m, 8, WIDTH)`` with the aligned beats of the largest family of look-alike ones; how many.
 
     Two beats look alike if their QRS correlate above 0.9 over all leads at the best lag (within 24 ms). The beat with
     the best company leads the family; the others are shifted to fit it. Where a second family is almost as large and
     its QRS clearly narrower, that one is taken: in bigeminy the conducted beat is measured, not the ectopic one.
-    ``kept`` says which of the ``n`` peaks are in. Zero where there is no family.
+    ``members`` says which of the ``n`` peaks are in. Zero where there is no family.
     """
     samples, whole = leads.shape[1], np.empty(n, np.int64)
     count = 0
     for i in range(n):
-        kept[i] = False
+        members[i] = False
         if _FIRST <= peaks[i] <= samples - _LAST:
             whole[count] = i
             count += 1
@@ -59,7 +61,7 @@ def family_beats(leads: np.ndarray, peaks: np.ndarray, n: int, most: int, kept: 
     for k in range(count):
         if not member[k]:
             continue
-        kept[whole[k]] = True
+        members[whole[k]] = True
         begin = at[k] + lag[k, leader] - BEFORE
         for lead in range(leads.shape[0]):
             # wander that the filter left must not blur the median: every beat starts from its own level before the QRS
@@ -128,12 +130,12 @@ def alikeness(leads: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndar
     alike, lag = np.empty((n, n), np.float32), np.empty((n, n), np.int64)
     for i in range(n):
         for j in range(n):
-            best, chosen = np.float32(-9), 0
+            best, shift = np.float32(-9), 0
             for k in range(_LAGS):
                 value = match[i * _LAGS + k, j] / size[i * _LAGS + k]
                 if value > best:
-                    best, chosen = value, k
-            alike[i, j], lag[i, j] = best, chosen - _REACH
+                    best, shift = value, k
+            alike[i, j], lag[i, j] = best, shift - _REACH
     return alike, lag
 
 
@@ -204,8 +206,8 @@ def middle_beat(singles: np.ndarray, n: int, out: np.ndarray) -> None:
     flat = singles.reshape(singles.shape[0], -1)[:n].copy()
     target = out.reshape(-1)
     _sort_columns(flat, n)
-    cut = n // 4
-    first, last = (cut, n - cut) if cut > 0 else ((n - 1) // 2, n // 2 + 1)
+    quarter = n // 4
+    first, last = (quarter, n - quarter) if quarter > 0 else ((n - 1) // 2, n // 2 + 1)
     for c in range(len(target)):
         target[c] = 0
     for i in range(first, last):

@@ -44,8 +44,8 @@ class Intervals:
             "regular": readings["regular"] > 0.5, "n_beats": np.nan_to_num(readings["n_beats"]).astype(int),
             "reason": ("",) * n,
         }  # fmt: skip
-        held: dict[str, Any] = {f.name: readings[f.name] for f in fields(cls) if f.name not in worked_out}
-        return cls(**held, **worked_out)
+        columns: dict[str, Any] = {f.name: readings[f.name] for f in fields(cls) if f.name not in worked_out}
+        return cls(**columns, **worked_out)
 
     def __len__(self) -> int:
         return len(self.reason)

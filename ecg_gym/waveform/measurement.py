@@ -54,9 +54,9 @@ def measure(ecg: ECG, method: str = "global", rules: Rules = RULES) -> Intervals
     if method == "neurokit":
         from ecg_gym.waveform.neurokit import neurokit_row
 
-        measured = [neurokit_row(row, ecg.rate_hz) for row in batch]
-        measured = [({}, TOO_LARGE) if no else row for row, no in zip(measured, _too_large(batch, ecg.rate_hz))]
-        return Intervals.from_rows([row for row, _ in measured], [reason for _, reason in measured])
+        rows = [neurokit_row(row, ecg.rate_hz) for row in batch]
+        rows = [({}, TOO_LARGE) if no else row for row, no in zip(rows, _too_large(batch, ecg.rate_hz))]
+        return Intervals.from_rows([row for row, _ in rows], [reason for _, reason in rows])
     if ecg.seconds < SHORTEST_S:
         return Intervals.from_rows([{"n_beats": 0}] * len(batch), [TOO_SHORT] * len(batch))
     parts = [_measure_chunk(ECG(batch[i : i + CHUNK], ecg.rate_hz), rules) for i in range(0, len(batch), CHUNK)]
@@ -86,7 +86,7 @@ def _measure_rows(
     leads: np.ndarray, band: np.ndarray, window: np.ndarray, rules: Numbers, rhythm: np.ndarray, marks: np.ndarray
 ) -> None:
     peaks, rr = np.empty(band.shape[2] // 2 + 1, np.int64), np.empty(band.shape[2] // 2 + 1)
-    kept = np.empty(len(peaks), np.bool_)
+    members = np.empty(len(peaks), np.bool_)
     singles = np.empty((MOST_BEATS, leads.shape[1], WIDTH), np.float32)
     signal = np.empty((leads.shape[1], WIDTH), np.float32)
     for b in range(len(leads)):
@@ -95,13 +95,13 @@ def _measure_rows(
         if n < 2:
             continue
         usual = _read_rhythm(peaks, n, rr, rhythm[b])
-        m = family_beats(leads[b], peaks, n, MOST_BEATS, kept, singles)
+        m = family_beats(leads[b], peaks, n, MOST_BEATS, members, singles)
         rhythm[b, _STAGE] = _NO_FAMILY
         if m == 0:
             continue
         rhythm[b, _STAGE] = _MARKED
         middle_beat(singles, m, signal)
-        behind, before = _beside(peaks, n, kept, rr, 0), _beside(peaks, n, kept, rr, 1)
+        behind, before = _beside(peaks, n, members, rr, 0), _beside(peaks, n, members, rr, 1)
         spread = rhythm[b, _RR], rhythm[b, _RR_SD]
         mark_beat(signal, singles, m, BEFORE, usual, behind, before, spread[0], spread[1], rules, marks[b])
 
@@ -122,11 +122,11 @@ def _read_rhythm(peaks: np.ndarray, n: int, rr: np.ndarray, out: np.ndarray) -> 
 
 
 @compiled
-def _beside(peaks: np.ndarray, n: int, kept: np.ndarray, rr: np.ndarray, late: int) -> float:
+def _beside(peaks: np.ndarray, n: int, members: np.ndarray, rr: np.ndarray, late: int) -> float:
     """Median RR [ms] behind (``late`` 0) or before (1) the kept beats; of all where they have none."""
     count = 0
     for i in range(n - 1):
-        if kept[i + late]:
+        if members[i + late]:
             rr[count] = (peaks[i + 1] - peaks[i]) * _MS
             count += 1
     if count == 0:

@@ -73,7 +73,7 @@ def _peak(
     tops = np.empty((last - first) // 2 + 1, np.int64)
     n = local_maxima(size, first, last, tops)
     waves, order = np.zeros(n, np.bool_), np.argsort(-size[tops[:n]])
-    best, chosen = -1.0, -1
+    best, peak = -1.0, -1
     for k in range(n):
         i = order[k]
         at = tops[i]
@@ -83,8 +83,8 @@ def _peak(
         ahead_ms = (qrs_onset - at) / MS
         usual = math.exp(-0.5 * ((ahead_ms - rules.usual_p_peak_ms) / rules.p_peak_spread_ms) ** 2)
         if size[at] * usual > best:
-            best, chosen = size[at] * usual, at
-    return chosen
+            best, peak = size[at] * usual, at
+    return peak
 
 
 @compiled

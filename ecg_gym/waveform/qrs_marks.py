@@ -58,7 +58,7 @@ def _calm(velocity: np.ndarray, start: int, way: int, level: float, rules: Numbe
         run = run + 1 if velocity[start + way * i] < level else 0
         if run == quiet:
             return i - quiet + 1
-    best, chosen, n = np.float32(1e30), 0, reach - _NEAREST
+    best, index, n = np.float32(1e30), 0, reach - _NEAREST
     for i in range(n):
         total = np.float32(0)
         for k in range(-(quiet // 2), quiet - quiet // 2):
@@ -66,5 +66,5 @@ def _calm(velocity: np.ndarray, start: int, way: int, level: float, rules: Numbe
             j = -1 - j if j < 0 else 2 * n - 1 - j if j >= n else j
             total += velocity[start + way * (_NEAREST + j)]
         if total < best:
-            best, chosen = total, i
-    return _NEAREST + chosen
+            best, index = total, i
+    return _NEAREST + index

@@ -67,14 +67,14 @@ def _beats_on(envelope: np.ndarray, beats: np.ndarray) -> int:
     typical = -median_of(height, most)
     if typical < LEAST_ENVELOPE_MV or typical < LEAST_CONTRAST * _quarter(envelope):
         return 0
-    kept = 0
+    count = 0
     for i in range(n):
         at = beats[i]
         if envelope[at] > 0.3 * typical and _EDGE <= at < len(envelope) - _EDGE:
-            beats[kept] = at
-            kept += 1
-    kept = _without_t_waves(beats, kept, envelope)
-    return _without_tall_t_waves(beats, kept, envelope)
+            beats[count] = at
+            count += 1
+    count = _without_t_waves(beats, count, envelope)
+    return _without_tall_t_waves(beats, count, envelope)
 
 
 @compiled
@@ -98,12 +98,12 @@ def _apart(envelope: np.ndarray, out: np.ndarray) -> int:
         while j < n and tops[j] - tops[i] < _DISTANCE:
             keep[j] = False
             j += 1
-    kept = 0
+    count = 0
     for i in range(n):
         if keep[i]:
-            out[kept] = tops[i]
-            kept += 1
-    return kept
+            out[count] = tops[i]
+            count += 1
+    return count
 
 
 @compiled
@@ -122,15 +122,15 @@ def _quarter(x: np.ndarray) -> float:
 @compiled
 def _without_t_waves(peaks: np.ndarray, n: int, envelope: np.ndarray) -> int:
     """Drops the peaks that follow a more than twice as tall one within ``T_WAVE_S``."""
-    kept = 0
+    count = 0
     for i in range(n):
-        if kept > 0:
-            near = peaks[i] - peaks[kept - 1] < T_WAVE_S * ENVELOPE_HZ
-            if near and envelope[peaks[i]] < 0.5 * envelope[peaks[kept - 1]]:
+        if count > 0:
+            near = peaks[i] - peaks[count - 1] < T_WAVE_S * ENVELOPE_HZ
+            if near and envelope[peaks[i]] < 0.5 * envelope[peaks[count - 1]]:
                 continue
-        peaks[kept] = peaks[i]
-        kept += 1
-    return kept
+        peaks[count] = peaks[i]
+        count += 1
+    return count
 
 
 @compiled
@@ -155,13 +155,13 @@ def _without_tall_t_waves(peaks: np.ndarray, n: int, envelope: np.ndarray) -> in
     usual = median_of(coupling, count)
     if not spread < 0.1 * usual or median_of(short, count) >= median_of(tall, count):
         return n
-    kept, before = 1, peaks[0]
+    size, before = 1, peaks[0]
     for i in range(1, n):
         gap, before = peaks[i] - before, peaks[i]
         if not abs(gap - usual) < 0.15 * usual:
-            peaks[kept] = before
-            kept += 1
-    return kept
+            peaks[size] = before
+            size += 1
+    return size
 
 
 @compiled

@@ -52,8 +52,8 @@ def _bridged(leads: np.ndarray, at: np.ndarray, aside: int) -> np.ndarray:
     """``(L, T)`` with straight lines over the columns ``at`` and ``aside`` columns around them."""
     columns = np.arange(leads.shape[-1])
     bad = np.isin(columns, (at[:, None] + np.arange(-aside, aside + 1)).ravel())
-    kept = columns[~bad]
+    good = columns[~bad]
     bridged = leads.copy()
     for lead in bridged:
-        lead[bad] = np.interp(columns[bad], kept, lead[kept])
+        lead[bad] = np.interp(columns[bad], good, lead[good])
     return bridged

@@ -61,13 +61,13 @@ def _top(size: np.ndarray, r: int, rr_ms: float, first: int, last: int, rules: N
     if last - first <= round(60 * MS):
         return -1
     tops = np.empty((last - first) // 2 + 1, np.int64)
-    best, chosen = -1.0, -1
+    best, peak = -1.0, -1
     for k in range(local_maxima(size, first, last, tops)):
         seconds = (tops[k] - r) / RATE_HZ / math.sqrt(rr_ms / 1000)
         weight = math.exp(-0.5 * ((seconds - rules.usual_t_peak_s) / rules.t_peak_spread_s) ** 2)
         if size[tops[k]] * weight > best:
-            best, chosen = size[tops[k]] * weight, tops[k]
-    return chosen
+            best, peak = size[tops[k]] * weight, tops[k]
+    return peak
 
 
 @compiled

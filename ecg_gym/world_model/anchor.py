@@ -54,11 +54,11 @@ class Projection(nn.Module):
         ]
         self.layers = nn.Sequential(*resample, *mix, nn.Conv1d(config.width, config.latent_channels, 1))
 
-    def forward(self, trace: Tensor, known: Tensor) -> Tensor:
-        """z_EPK ``(B, C, 128)`` of traces ``(B, 1024)`` [mV]; 0 in rows that are not ``known (B,)``."""
+    def forward(self, trace: Tensor, mask: Tensor) -> Tensor:
+        """z_EPK ``(B, C, 128)`` of traces ``(B, 1024)`` [mV]; 0 in rows that ``mask (B,)`` leaves out."""
         e = trace if self.config.kind == "mlp" else trace[:, None]
         latent = self.layers(e).reshape(-1, self.config.latent_channels, LATENT_LENGTH).float()
-        return latent * known.to(latent.dtype)[:, None, None]
+        return latent * mask.to(latent.dtype)[:, None, None]
 
 
 class _Residual(nn.Module):
@@ -70,8 +70,8 @@ class _Residual(nn.Module):
         return x + self.layer(functional.gelu(x))
 
 
-def alignment_loss(anchor: Tensor, z0: Tensor, known: Tensor) -> Tensor:
+def alignment_loss(anchor: Tensor, z0: Tensor, mask: Tensor) -> Tensor:
     """Mean squared distance between anchors and the true next latents ``(B, C, 128)``, over rows with an anchor."""
-    weight = known.to(z0.dtype)
+    weight = mask.to(z0.dtype)
     error = (anchor - z0).square().flatten(1).mean(1)
     return (weight * error).sum() / weight.sum().clamp(min=1.0)

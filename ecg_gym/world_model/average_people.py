@@ -28,22 +28,22 @@ _ENDS = np.array([REENTRY_ENDS, AF_ENDS, VT_ENDS, TORSADE_ENDS])  # in the order
 
 
 def follow(
-    taken: Sequence[Sequence[Administration]], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
+    histories: Sequence[Sequence[Administration]], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Serum [mmol/L] and modulation at ``end (B,)`` [h] ``(B, 27)`` float32, and the integrals ``(B, 4)`` of HAZARDS
     from ``start (B,)`` on, of average people with these doses. Rows that agree are worked out once.
     """
-    people, doses = Patients.of(patients), Doses.of(taken)
+    people, doses = Patients.of(patients), Doses.of(histories)
     clock = np.stack([np.asarray(start, float), np.asarray(end, float)], axis=1)
     first, place = _different(people, doses, clock)
-    some, given, span = people.take(first), doses.take(first), clock[first]
+    some, group, span = people.take(first), doses.take(first), clock[first]
     exposure, ended = np.zeros((len(first), N_EXPOSURE)), np.zeros((len(first), len(HAZARDS)))
     own = kernel.People(
         weights_kg(some), clearances(some), own_serum(some, pharmacology().reference), medication_columns(len(WORDS)),
         some.group,
     )  # fmt: skip
     _follow(
-        pharmacology(), own, kernel.Doses(given.hours, given.code, *known_doses(given)), span[:, 0].copy(),
+        pharmacology(), own, kernel.Doses(group.hours, group.code, *known_doses(group)), span[:, 0].copy(),
         span[:, 1].copy(), _typical(), _ENDS, exposure, ended,
     )  # fmt: skip
     return exposure[place].astype(np.float32), ended[place].astype(np.float32)

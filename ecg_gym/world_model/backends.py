@@ -30,7 +30,7 @@ ROWS = 64  # a compiled network takes batches of one size only; smaller ones are
 FEW = 8  # rows: fewer are faster uncompiled, by plain bf16
 
 Forecaster = TypeVar("Forecaster", bound=nn.Module)
-_made: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
+_variants: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
 
 
 def accelerated(forecaster: Forecaster, backend: str) -> Forecaster:
@@ -43,12 +43,12 @@ def accelerated(forecaster: Forecaster, backend: str) -> Forecaster:
     check_backend(backend)
     if backend == "eager":
         return forecaster
-    kept = _made.setdefault(forecaster, {})
-    if backend not in kept:
+    variants = _variants.setdefault(forecaster, {})
+    if backend not in variants:
         other = copy.copy(forecaster)
         other._modules = {**forecaster._modules, "denoiser": _WRAPPERS[backend](forecaster.denoiser)}  # type: ignore[arg-type]
-        kept[backend] = other
-    return kept[backend]  # type: ignore[return-value]
+        variants[backend] = other
+    return variants[backend]  # type: ignore[return-value]
 
 
 def check_backend(backend: str) -> None:

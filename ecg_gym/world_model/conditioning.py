@@ -114,15 +114,15 @@ def raw_features(
     ``after_exposure`` what will be on board at ``after_hours (B,)`` [h], and ``ending (B, 4)`` the integrated hazards
     that a rhythm ends between ``before`` and then (:func:`endings`).
     """
-    measured = before.observed[:, : len(MEASURED)]
+    intervals = before.observed[:, : len(MEASURED)]
     inputs = person[:, : len(PERSON) + 1]
     angle = 2 * np.pi * after_hours / DAY_HOURS
     columns = [
         before.exposure,
         after_exposure,
         baseline.exposure,
-        measured,
-        np.isfinite(measured),
+        intervals,
+        np.isfinite(intervals),
         before.observed[:, len(MEASURED) :],
         baseline.observed,
         person,
@@ -173,14 +173,14 @@ def render_features(
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
 
-def exposures(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
+def exposures(histories: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> np.ndarray:
     """Electrolytes [mmol/L] and modulation of average people ``(B, len(EXPOSURE))`` float32 with these histories."""
-    return average_people.follow(taken, patients, hours, hours)[0]
+    return average_people.follow(histories, patients, hours, hours)[0]
 
 
-def modulations(taken: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> list[Modulation]:
+def modulations(histories: Sequence[History], patients: Sequence[Patient], hours: np.ndarray) -> list[Modulation]:
     """What pharmacology says to average hearts with these histories; for the EPK prior of the paper."""
-    return modulations_of(exposures(taken, patients, hours))
+    return modulations_of(exposures(histories, patients, hours))
 
 
 def modulations_of(exposure: np.ndarray) -> list[Modulation]:
@@ -188,9 +188,11 @@ def modulations_of(exposure: np.ndarray) -> list[Modulation]:
     return [Modulation(*map(float, row)) for row in exposure[:, len(ELECTROLYTES) :]]
 
 
-def endings(taken: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def endings(
+    histories: Sequence[History], patients: Sequence[Patient], start: np.ndarray, end: np.ndarray
+) -> np.ndarray:
     """Integrated hazards ``(B, 4)`` that re-entry, AF, VT, torsade end between two hours, in average people."""
-    return average_people.follow(taken, patients, start, end)[1]
+    return average_people.follow(histories, patients, start, end)[1]
 
 
 def can_end(observed: np.ndarray) -> np.ndarray:
@@ -231,15 +233,15 @@ def observe_strips(ecg: np.ndarray) -> np.ndarray:
 
 
 def population_forecast(
-    observed: np.ndarray, patients: Sequence[Patient], taken: Sequence[History], then: Sequence[History],
+    observed: np.ndarray, patients: Sequence[Patient], histories: Sequence[History], then: Sequence[History],
     start: np.ndarray, end: np.ndarray,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """The intervals that average hearts would have: measured at ``start`` [h] with doses ``taken``, moved by what
+    """The intervals that average hearts would have: measured at ``start`` [h] with ``histories``, moved by what
     the doses of ``then`` and the clock have changed by ``end`` [h]. Each ``(B,)``; pharmacology alone, nothing learned.
 
     ``observed (B, len(OBSERVED))`` is from :func:`observe_strips`; NaN where it could not be measured.
     """
-    was, now = modulations(taken, patients, start), modulations(then, patients, end)
+    was, now = modulations(histories, patients, start), modulations(then, patients, end)
     words = [{word: np.array([getattr(m, word) for m in exposure]) for word in MODULATION} for exposure in (was, now)]
     column = {name: observed[:, i].astype(float) for i, name in enumerate(OBSERVED)}
     return expected_intervals(column, column["p_present"], *words)
@@ -274,9 +276,9 @@ def complete(raw: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[s
             axis=0,
         )
     inputs |= _remembered(column, inputs)
-    kept = [i for i, name in enumerate(names) if name not in MEMORY]  # the sums say it better together
-    whole = np.concatenate([raw[:, kept], np.stack(list(inputs.values()), axis=1)], axis=1)
-    return whole, (*(names[i] for i in kept), *inputs)
+    columns = [i for i, name in enumerate(names) if name not in MEMORY]  # the sums say it better together
+    whole = np.concatenate([raw[:, columns], np.stack(list(inputs.values()), axis=1)], axis=1)
+    return whole, (*(names[i] for i in columns), *inputs)
 
 
 def _remembered(column: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -297,16 +299,16 @@ def _remembered(column: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) ->
         e, r = expected - then, observed - expected
         finite = np.isfinite(e) & np.isfinite(r)
         e, r = np.where(finite, e, 0.0), np.where(finite, r, 0.0)
-        moved, answer, beyond, count = (column[f"memory.{of}.{name}"] for of in SUMS)
-        moved, answer, beyond, count = moved + e * e, answer + e * r, beyond + r, count + finite
-        slope, mean = answer / (moved + 4 * noise), beyond / np.maximum(count, 1)
+        spread, answer, beyond, count = (column[f"memory.{of}.{name}"] for of in SUMS)
+        spread, answer, beyond, count = spread + e * e, answer + e * r, beyond + r, count + finite
+        slope, mean = answer / (spread + 4 * noise), beyond / np.maximum(count, 1)
         further = np.where(finite, coming - expected, 0.0)
         result |= {
             f"history.slope.{name}": slope,
             f"history.answer.{name}": slope * np.nan_to_num(further),
             f"history.mean.{name}": mean,
             f"history.back.{name}": np.where(finite, mean - r, 0.0),
-            f"history.moved.{name}": np.log1p(moved / noise),
+            f"history.moved.{name}": np.log1p(spread / noise),
             f"history.count.{name}": count,
         }
     return result
@@ -351,8 +353,8 @@ class FeatureScale:
         finite = np.isfinite(raw)
         offset = np.array([np.median(column[ok]) if ok.any() else 0.0 for column, ok in zip(raw.T, finite.T)])
         difference = np.where(finite, raw - offset, 0.0).astype(float)
-        moved = (difference != 0).sum(axis=0)
-        size = np.sqrt((difference**2).sum(axis=0) / np.maximum(moved, 1))
+        changes = (difference != 0).sum(axis=0)
+        size = np.sqrt((difference**2).sum(axis=0) / np.maximum(changes, 1))
         return cls(tuple(names), offset, np.where(size > 0, size, 1.0))
 
     def __call__(self, raw: np.ndarray, names: Sequence[str]) -> np.ndarray:

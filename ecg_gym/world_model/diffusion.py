@@ -208,11 +208,11 @@ def sample(
     ``noise``: the caller owns the randomness. ``taus`` replaces the time grid; the student has no other.
     """
     _check("sampler", sampler, tuple(SAMPLERS))
-    chosen = SAMPLERS[sampler]
-    eta = chosen.eta if eta is None else eta
+    defaults = SAMPLERS[sampler]
+    eta = defaults.eta if eta is None else eta
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; expected 0 (deterministic) to 1 (ancestral); leave it out for the usual one")
-    if eta and chosen.order != "1":
+    if eta and defaults.order != "1":
         raise ValueError(f"eta is {eta} with {sampler}; expected 0 for second-order samplers; use sampler='ddim'")
     if eta and fresh is None:
         raise ValueError(
@@ -223,9 +223,9 @@ def sample(
             "taus is None with the student; expected the noise levels it was distilled for; pass "
             "taus=student.levels(4), or take WorldModel.load(sampler='student'), which does"
         )
-    taus = time_grid(schedule, chosen.steps if steps is None else steps, chosen.rho) if taus is None else taus
+    taus = time_grid(schedule, defaults.steps if steps is None else steps, defaults.rho) if taus is None else taus
     latent = noise
-    for latent in denoise(model, noise, schedule, taus, chosen.order, eta, fresh):  # noqa: B007
+    for latent in denoise(model, noise, schedule, taus, defaults.order, eta, fresh):  # noqa: B007
         pass
     return latent
 
@@ -255,6 +255,6 @@ def _estimate(model: Model, x: Tensor, tau: int, schedule: Schedule) -> Tensor:
     return model(x * schedule.at(taus, x).sqrt(), taus)
 
 
-def _check(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ValueError(f"{what} is {name!r}; expected one of {known}; check the spelling")
+def _check(what: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise ValueError(f"{what} is {name!r}; expected one of {names}; check the spelling")

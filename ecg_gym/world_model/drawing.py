@@ -145,9 +145,9 @@ class Drawing:
 
     def _picture(self, state: State) -> Picture:
         """Strips and latents; kept with the state, because whoever asks for one may ask for the other."""
-        kept = state.__dict__.get("_picture")
-        if kept is not None:
-            return kept
+        cache = state.__dict__.get("_picture")
+        if cache is not None:
+            return cache
         picture = Picture.empty(len(state), self.vae.latent_shape)
         recorded = np.array([one is not None for one in state.inner["record"]], bool)
         beats = np.isfinite(state.inner["observed"][:, _AT["hr_bpm"]])
@@ -171,10 +171,10 @@ class Drawing:
 
     def reconstruct(self, records: Records) -> np.ndarray:
         """Recorded strips as the codec sees them ``(B, 12, 1024)`` [mV], so that they compare with those drawn."""
-        if todo := unfinished(records, "seen"):
+        if todo := unfinished(records, "view"):
             for one, strip in zip(todo, self.decode(torch.from_numpy(self.encode_records(todo)))):
-                one.seen = strip
-        return np.stack([one.seen for one in records])  # type: ignore[misc]
+                one.view = strip
+        return np.stack([one.view for one in records])  # type: ignore[misc]
 
     def fits(self, records: Records, observed: np.ndarray) -> LeadFit:
         """McSharry's model of each strip as it was recorded, or as the codec sees it where leads are missing."""
@@ -268,8 +268,8 @@ class Drawing:
         rows = np.flatnonzero(there)
         for i, noise in enumerate(self.fits(records, observed)[rows].noise_mv):
             traces[i] += fresh_noise(noise, generators[rows[i]])
-        moved = zip(np.flatnonzero(there).tolist(), limb_from_independent(traces))
-        return {**self.stretch(state, target), **dict(moved)}
+        pairs = zip(np.flatnonzero(there).tolist(), limb_from_independent(traces))
+        return {**self.stretch(state, target), **dict(pairs)}
 
     def stretch(self, state: State, target: np.ndarray) -> dict[int, np.ndarray]:
         """The strips ``(12, 1024)`` [mV] of rhythms without a typical beat that go on: the first one, in the rate that
@@ -335,27 +335,27 @@ class Drawing:
         p, regular = (column[name][rows] > 0 for name in ("p_present", "regular"))
         mine = [generators[int(i)] for i in rows]
         beats = draw_beats(mine, targets[:, 0], column["rr_sd_ms"][rows], regular)
-        chosen, own = fits[rows], self.ectopy([records[int(i)] for i in rows])
-        columns = (mine, beats, chosen.first_s, own, ectopic.often[rows], ectopic.least[rows])
+        fit, own = fits[rows], self.ectopy([records[int(i)] for i in rows])
+        columns = (mine, beats, fit.first_s, own, ectopic.often[rows], ectopic.least[rows])
         series = [with_episodes(*row) for row in zip(*columns)]
-        traces = anchor_traces(chosen, targets, np.stack([row for row, _ in series]), p_present=p, abstain=False)
+        traces = anchor_traces(fit, targets, np.stack([row for row, _ in series]), p_present=p, abstain=False)
         for i, (_, places) in enumerate(series):
             if places:
-                traces[i] = overlay(traces[i], places, chosen.baseline_mv[i])
+                traces[i] = overlay(traces[i], places, fit.baseline_mv[i])
         return traces, there
 
     @torch.inference_mode()
-    def sample(self, known: Known, generators: Sequence[np.random.Generator]) -> Tensor:
+    def sample(self, inputs: Known, generators: Sequence[np.random.Generator]) -> Tensor:
         """Latents ``(B, C, 128)`` out of each row's own noise, in chunks."""
         draw, parts, shape = self._sampler(), [], self.vae.latent_shape
-        for rows in self._chunks(len(known)):
+        for rows in self._chunks(len(inputs)):
             mine = [generators[i] for i in np.unique(rows)]
 
             def fresh(mine: list[np.random.Generator] = mine, row: np.ndarray = rows - rows[0]) -> Tensor:
                 return torch.from_numpy(np.stack([g.standard_normal(shape, dtype=np.float32) for g in mine])[row])
 
-            parts.append(draw(known[rows], fresh(), fresh))
-        return torch.cat(parts)[: len(known)].float()
+            parts.append(draw(inputs[rows], fresh(), fresh))
+        return torch.cat(parts)[: len(inputs)].float()
 
     def _sampler(self) -> Callable[[Known, Tensor, Noise], Tensor]:
         """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
@@ -436,5 +436,5 @@ def _unique(keys: Sequence[Any]) -> tuple[list[int], list[int]]:
     return first, [place[key] for key in keys]
 
 
-def _draw(forecaster: Forecaster, known: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
-    return forecaster.draw(known, noise, fresh=fresh, guidance_scale=gamma, **how)
+def _draw(forecaster: Forecaster, inputs: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
+    return forecaster.draw(inputs, noise, fresh=fresh, guidance_scale=gamma, **how)

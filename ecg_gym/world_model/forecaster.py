@@ -67,26 +67,26 @@ class Forecaster(nn.Module):
         """The noise schedule the denoiser was built for."""
         return self.denoiser.schedule
 
-    def anchor(self, known: Known) -> Tensor:
+    def anchor(self, inputs: Known) -> Tensor:
         """z_EPK ``(B, C, 128)``, 0 in rows without an anchor; not yet scaled by its strength."""
-        there = known.strength > 0
+        there = inputs.strength > 0
         if self.projection is not None:
-            return self.projection(known.prior, there)
-        return known.prior * there.to(known.prior.dtype)[:, None, None]
+            return self.projection(inputs.prior, there)
+        return inputs.prior * there.to(inputs.prior.dtype)[:, None, None]
 
-    def estimator(self, known: Known, anchor: Tensor | None = None) -> Model:
+    def estimator(self, inputs: Known, anchor: Tensor | None = None) -> Model:
         """The function ``(z, tau) -> z0hat`` for these rows, which samplers ask."""
-        scaled = (self.anchor(known) if anchor is None else anchor) * known.strength[:, None, None]
-        return lambda z, tau: self.denoiser(z, tau, known.before, scaled, known.condition)
+        scaled = (self.anchor(inputs) if anchor is None else anchor) * inputs.strength[:, None, None]
+        return lambda z, tau: self.denoiser(z, tau, inputs.before, scaled, inputs.condition)
 
     @torch.inference_mode()
     def draw(
-        self, known: Known, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
+        self, inputs: Known, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
         fresh: Noise | None = None, guidance_scale: float = 0.0, taus: list[int] | None = None,
     ) -> Tensor:  # fmt: skip
         """One next latent ``(B, C, 128)`` per row out of its own ``noise (B, C, 128)``; see ``diffusion.sample``."""
-        anchor = self.anchor(known)
-        model = guided(self.estimator(known, anchor), anchor, guidance_scale, self.schedule, known.strength > 0)
+        anchor = self.anchor(inputs)
+        model = guided(self.estimator(inputs, anchor), anchor, guidance_scale, self.schedule, inputs.strength > 0)
         return sample(model, noise, self.schedule, sampler, steps, fresh=fresh, taus=taus)
 
     def describe(self) -> dict[str, Any]:

@@ -194,8 +194,8 @@ class IntervalModel(nn.Module):
         hidden = self(condition)
         signs = _pick(functional.softmax(self.signs(hidden), dim=1), chance.sign)
         log_weight, mean, log_sd, lower = self._components(hidden, signs)
-        rows, chosen = torch.arange(len(signs), device=device), _pick(log_weight.exp(), chance.component)
-        mean, sd, lower = mean[rows, chosen], log_sd[rows, chosen].exp(), lower[rows, chosen]
+        rows, component = torch.arange(len(signs), device=device), _pick(log_weight.exp(), chance.component)
+        mean, sd, lower = mean[rows, component], log_sd[rows, component].exp(), lower[rows, component]
         noise = torch.as_tensor(chance.normal, dtype=torch.float32, device=device)
         deviation = torch.zeros_like(mean)
         for d in range(_D):
@@ -274,8 +274,8 @@ class _FindingsHead(nn.Module):
 
     def forward(self, hidden: Tensor, surprise: Tensor, signs: Tensor, was: Tensor) -> Tensor:
         """Log odds ``(B, 17)``; ``surprise (B, 8)`` in its scales, ``was (B, 17)`` the log odds before."""
-        given = [hidden, surprise.clamp(-6, 6), functional.one_hot(signs, CLASSES).to(hidden.dtype), was / 4]
-        return was + self.layers(torch.cat(given, dim=1))
+        inputs = [hidden, surprise.clamp(-6, 6), functional.one_hot(signs, CLASSES).to(hidden.dtype), was / 4]
+        return was + self.layers(torch.cat(inputs, dim=1))
 
     def adverse(self, probabilities: Tensor) -> Tensor:
         """What the risk makes of findings ``(B, 17)``: ``risk.aggregate.adverse`` for gradients, ``(B,)``."""
@@ -318,7 +318,7 @@ def observed_of(y: np.ndarray, signs: np.ndarray) -> np.ndarray:
     inputs = {
         "hr_bpm": value["log_hr"], "rr_sd_ms": value["log_rr_sd"], "qrs_ms": value["qrs"],
         "r_amplitude_mv": value["log_r"], "pr_ms": np.where(p, value["pr"], np.nan), "p_present": p, "regular": regular,
-        **{name: np.where(t, known, np.nan) for name, known in repolarisation.items()},
+        **{name: np.where(t, value, np.nan) for name, value in repolarisation.items()},
     }  # fmt: skip
     return np.stack([inputs[name] for name in OBSERVED], axis=1).astype(np.float32)
 

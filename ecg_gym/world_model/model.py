@@ -114,9 +114,9 @@ class WorldModel:
             ("fidelity", self.fidelity, FIDELITIES),
             ("draws", self.draws, WAYS),
         )
-        for what, value, known in choices:
-            if value not in known:
-                raise ValueError(f"{what} is {value!r}; expected one of {known}; check the spelling")
+        for what, value, names in choices:
+            if value not in names:
+                raise ValueError(f"{what} is {value!r}; expected one of {names}; check the spelling")
         check_backend(self.backend)
         shortest, longest = self.trained_hours
         if self.dt_hours > 0 and not shortest <= self.dt_hours <= longest:
@@ -222,7 +222,7 @@ class WorldModel:
 
         return self._begin_unseen(VirtualPatient(dt_hours=self.dt_hours).begin(people, words, streams))
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip (at any rate; the best 10 s are taken) and the doses already taken.
 
         Leads that are ``ecg.missing`` are not read; the codec fills them in from the others. The strip of the state has
@@ -230,7 +230,7 @@ class WorldModel:
         """
         strip = to_model_grid(ecg).signal.reshape(1, len(LEADS), MODEL_SAMPLES)
         missing = np.array([[lead in ecg.missing for lead in INDEPENDENT_LEADS]])
-        return self._begin(strip, (patient,), (tuple(given),), np.zeros(1), np.ones(1, bool), missing)
+        return self._begin(strip, (patient,), (tuple(doses),), np.zeros(1), np.ones(1, bool), missing)
 
     def start_from(self, state: State) -> State:
         """The same people at the same hour, out of the strips of another world's state, each seen through the codec."""
@@ -252,11 +252,11 @@ class WorldModel:
             raise ValueError(f"{len(strips)} strips for {len(state)} rows; expected one each, or one for all")
         strips = np.broadcast_to(strips, (len(state), *strips.shape[1:]))
         missing = np.tile([lead in ecg.missing for lead in INDEPENDENT_LEADS], (len(state), 1))
-        seen = self._read(strips, missing, state.patients, state.taken, np.asarray(state.hours, float), map_mmhg)
-        now, last = _look(seen), _last(state)
+        view = self._read(strips, missing, state.patients, state.taken, np.asarray(state.hours, float), map_mmhg)
+        now, last = _look(view), _last(state)
         earlier = last.hours < now.hours
         memory = remembered(state.inner["memory"], _baseline(state), last, now)
-        inner = {**state.inner, **seen, "memory": np.where(earlier[:, None], memory, state.inner["memory"])}
+        inner = {**state.inner, **view, "memory": np.where(earlier[:, None], memory, state.inner["memory"])}
         return state.replaced(ecg=self.drawing, inner=inner).where(state.alive, state)
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
@@ -405,8 +405,8 @@ class WorldModel:
         raw = render_features(people(before.patients), look, exposure, later.hours, missing, strength, None)
         condition = self.forecaster.features(raw, render_names(has_targets=False))
         columns = (reference, condition, epk.trace_mv, strength)
-        known = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
-        latent = drawing.sample(known, [np.random.default_rng(int(key)) for key in later.inner["key"]])
+        inputs = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+        latent = drawing.sample(inputs, [np.random.default_rng(int(key)) for key in later.inner["key"]])
         decoded = drawing.decode(latent)
         inner = dict(later.inner)
         inner["record"] = _records(decoded, latent.numpy())
@@ -422,7 +422,7 @@ class WorldModel:
 
     def _read(
         self, strips: np.ndarray, missing: np.ndarray, patients: Sequence[Patient],
-        taken: Sequence[tuple[Administration, ...]], hours: np.ndarray, pressure: np.ndarray | None = None,
+        histories: Sequence[tuple[Administration, ...]], hours: np.ndarray, pressure: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:  # fmt: skip
         """What is kept of strips that were recorded, ``(B, 12, 1024)`` [mV] with ``missing (B, 8)`` leads."""
         records = np.empty(len(strips), object)
@@ -433,7 +433,7 @@ class WorldModel:
         return {
             "observed": observe_strips(whole).astype(np.float32),
             "findings": self._findings(whole),
-            "exposure": average_people.follow(taken, patients, hours, hours)[0],
+            "exposure": average_people.follow(histories, patients, hours, hours)[0],
             "hours": np.array(hours, dtype=float),
             "pressure": np.full(len(strips), np.nan) if pressure is None else np.array(pressure, float),
             "key": np.array([np.bitwise_xor.reduce(word) for word in words], np.uint64) >> KEY_SHIFT,
@@ -456,7 +456,7 @@ class WorldModel:
         level["rr_sd_ms"] = np.where(np.isfinite(look["hr_bpm"]), rr_sd_of(virtual), np.nan)
         level["jtpeak_ms"] = look["jtpeakc_ms"] * (60 / look["hr_bpm"]) ** JTPEAK_EXPONENT
         observed = np.stack([level[name] for name in OBSERVED], axis=1).astype(np.float32)
-        seen = {
+        view = {
             "observed": observed,
             "findings": unread(n) if self.reader is None else look.probabilities.T.astype(np.float32),
             "exposure": average_people.follow(virtual.taken, virtual.patients, hours, hours)[0],
@@ -465,32 +465,32 @@ class WorldModel:
             "key": virtual.inner["strip"] >> KEY_SHIFT,
             "record": records,
         }
-        return self._first(virtual, seen)
+        return self._first(virtual, view)
 
     def _begin(
         self,
         strips: np.ndarray,  # (B, 12, 1024) [mV]
         patients: Sequence[Patient],
-        taken: Sequence[tuple[Administration, ...]],
+        histories: Sequence[tuple[Administration, ...]],
         hours: np.ndarray,
         alive: np.ndarray,
         missing: np.ndarray,  # (B, 8) bool
         pressure: np.ndarray | None = None,  # (B,) [mmHg]
     ) -> State:
         """People first seen on these strips: measured as they are, shown through the codec when somebody looks."""
-        seen = self._read(strips, missing, patients, taken, np.asarray(hours, float), pressure)
-        who = State(strips, Patients.of(patients), Doses.of(taken), seen["hours"], np.array(alive, bool), {})
-        return self._first(who, seen)
+        view = self._read(strips, missing, patients, histories, np.asarray(hours, float), pressure)
+        who = State(strips, Patients.of(patients), Doses.of(histories), view["hours"], np.array(alive, bool), {})
+        return self._first(who, view)
 
-    def _first(self, who: State, seen: Mapping[str, np.ndarray]) -> State:
+    def _first(self, who: State, view: Mapping[str, np.ndarray]) -> State:
         """The state of people who have been seen once."""
         baseline = {
-            f"baseline_{name}": seen[name].copy() for name in ("observed", "findings", "exposure", "hours", "pressure")
+            f"baseline_{name}": view[name].copy() for name in ("observed", "findings", "exposure", "hours", "pressure")
         }
-        inner = {**seen, **baseline, "baseline": seen["record"].copy(), "memory": nothing(len(who))}
+        inner = {**view, **baseline, "baseline": view["record"].copy(), "memory": nothing(len(who))}
         draw: Any = self.drawing
         return State(
-            draw, Patients.of(who.patients), Doses.of(who.taken), seen["hours"].copy(), np.array(who.alive, bool),
+            draw, Patients.of(who.patients), Doses.of(who.taken), view["hours"].copy(), np.array(who.alive, bool),
             inner, who.dt_hours,
         )  # fmt: skip
 
@@ -512,7 +512,7 @@ def _records(strips: np.ndarray, latents: np.ndarray) -> np.ndarray:
     records = np.empty(len(strips), object)
     for i, (strip, latent) in enumerate(zip(strips, latents)):
         records[i] = Recorded(strip, np.zeros(len(INDEPENDENT_LEADS), bool), np.asarray(latent, np.float32))
-        records[i].seen = strip
+        records[i].view = strip
     return records
 
 

@@ -32,12 +32,12 @@ class Dense(nn.Linear):
 
     def _through(self, x: Tensor, then: str) -> Tensor:
         written = (self.weight.data_ptr(), self.weight._version)
-        known = _packed.get(self)
-        if known is None or known[0] != written:
-            known = written, torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), None)
-            _packed[self] = known
+        entry = _packed.get(self)
+        if entry is None or entry[0] != written:
+            entry = written, torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), None)
+            _packed[self] = entry
         algorithm = "none" if then == "gelu" else ""  # of GELU: the exact one
-        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), known[1], self.bias, then, [], algorithm)
+        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), entry[1], self.bias, then, [], algorithm)
 
 
 def _quick(x: Tensor) -> bool:

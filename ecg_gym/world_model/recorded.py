@@ -20,7 +20,7 @@ class Recorded:
     looks at it.
     """
 
-    __slots__ = ("_strip", "ectopy", "fit", "latent", "missing", "origin", "seen")
+    __slots__ = ("_strip", "ectopy", "fit", "latent", "missing", "origin", "view")
 
     def __init__(
         self, strip: np.ndarray | None, missing: np.ndarray, latent: np.ndarray | None = None,
@@ -30,7 +30,7 @@ class Recorded:
         self.origin = origin
         self.missing = missing  # (8,) bool: independent leads that were not recorded
         self.latent = latent  # (C, 128) float32
-        self.seen: np.ndarray | None = None  # (12, 1024) as the codec sees it
+        self.view: np.ndarray | None = None  # (12, 1024) as the codec sees it
         self.fit: LeadFit | None = None  # of one
         self.ectopy: Ectopy | None = None
 

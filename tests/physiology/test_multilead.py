@@ -100,7 +100,7 @@ def test_the_waves_stand_where_the_asked_intervals_put_them(change: dict[str, fl
     """By the tangents of the five waves, whose QRS is narrower than the delineator's."""
     ecg = strip(even(0.9))
     fit = fit_leads(ecg, seen(ecg), waves="five")
-    target = fit.measured + np.array([[change.get(name, 0.0) for name in TARGET_INTERVALS]])
+    target = fit.intervals + np.array([[change.get(name, 0.0) for name in TARGET_INTERVALS]])
     rr_s = np.array([0.9])
     marks, *_ = multilead._move(fit, target)
     old, new = (
@@ -130,9 +130,9 @@ def test_the_delineator_reads_what_was_asked(person, rr_s: float) -> None:
 
 def test_pharmacology_asks_as_it_moves_the_five_waves(person) -> None:
     _, own, fit = person
-    np.testing.assert_allclose(target_after(fit, REST, REST), fit.measured)
+    np.testing.assert_allclose(target_after(fit, REST, REST), fit.intervals)
     drug = Modulation(sinus_rate=1.2, jtpeak_ms=20, tpeak_tend_ms=10, conduction=0.8, pr_ms=15)
-    target = dict(zip(TARGET_INTERVALS, target_after(fit, REST, drug)[0] - fit.measured[0]))
+    target = dict(zip(TARGET_INTERVALS, target_after(fit, REST, drug)[0] - fit.intervals[0]))
     assert target["hr_bpm"] == pytest.approx(0.2 * own.hr_bpm[0])
     assert target["pr_ms"] == pytest.approx(15)
     assert target["qrs_ms"] == pytest.approx(own.qrs_ms[0] / 4)
@@ -145,7 +145,7 @@ def test_pharmacology_asks_as_it_moves_the_five_waves(person) -> None:
 def test_nothing_that_is_asked_breaks_a_beat(person) -> None:
     _, _, fit = person
     rng = np.random.default_rng(0)
-    target = fit.measured * np.exp(1.5 * rng.normal(size=(64, len(TARGET_INTERVALS))))
+    target = fit.intervals * np.exp(1.5 * rng.normal(size=(64, len(TARGET_INTERVALS))))
     target[::7] *= -1
     rows = fit[np.zeros(64, dtype=int)]
     marks, *_ = multilead._move(rows, target)

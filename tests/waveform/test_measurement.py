@@ -117,7 +117,7 @@ def test_an_extrasystole_does_not_move_the_typical_beat() -> None:
     assert intervals.n_beats[0] == len(find_r_peaks(ecg)[0])
     beat = median_beat(ECG(signal, 500.0))[0]
     assert beat is not None
-    assert not beat.kept[np.argmin(np.abs(beat.peaks * 2 - at))]
+    assert not beat.members[np.argmin(np.abs(beat.peaks * 2 - at))]
     assert intervals.qt_ms[0] == pytest.approx(measure(plain).qt_ms[0], abs=6)
     assert intervals.regular[0]
 

@@ -298,7 +298,7 @@ def test_another_worlds_people_are_seen_through_the_codec(world):
 def test_the_papers_form_steps_too(papers):
     state = concatenate([papers.observe(ECG(strip(rr), MODEL_RATE_HZ), SOMEONE) for rr in (0.8, 1.0)])
     for record, rr in zip(state.inner["record"], (0.8, 1.0)):
-        record.seen = strip(rr)  # the untrained codec shows noise
+        record.view = strip(rr)  # the untrained codec shows noise
     later = papers.step(state, [DOFETILIDE, WATCH], generators(2))
     assert later.alive.all()
     assert np.isfinite(later.ecg).all()

@@ -28,8 +28,8 @@ def test_no_edge_shows_where_it_ends_and_keys_begin_elsewhere():
 
 def test_what_lacks_something_is_listed_once():
     a, b = (Recorded(STRIP, np.zeros(8, bool)) for _ in range(2))
-    b.seen = STRIP
-    assert unfinished([a, b, a], "seen") == [a]
+    b.view = STRIP
+    assert unfinished([a, b, a], "view") == [a]
     assert a == b
 
 

@@ -99,8 +99,8 @@ def _mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"{path.name} has triangles beyond its {len(vertices)} vertices; expected indices from 0; export it again"
         )
-    used, inverse = np.unique(corners, return_inverse=True)
-    return vertices[used, :3], inverse.reshape(corners.shape)
+    indices, inverse = np.unique(corners, return_inverse=True)
+    return vertices[indices, :3], inverse.reshape(corners.shape)
 
 
 def _sections(text: str) -> dict[str, list[str]]:

@@ -111,10 +111,10 @@ def _meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _factor(name: str, unit: str, known: dict[str, float]) -> float:
-    if unit not in known:
-        raise ValueError(f"{name} is {unit!r}; expected one of {tuple(known)}; correct meta.yaml")
-    return known[unit]
+def _factor(name: str, unit: str, factors: dict[str, float]) -> float:
+    if unit not in factors:
+        raise ValueError(f"{name} is {unit!r}; expected one of {tuple(factors)}; correct meta.yaml")
+    return factors[unit]
 
 
 def _array(path: Path) -> np.ndarray | None:

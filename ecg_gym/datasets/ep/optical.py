@@ -45,8 +45,8 @@ def convert_optical(
         raise ValueError(
             f"frames are {frames.shape[2:]} with binning {binning}; expected at least 2 x 2 after it; bin less"
         )
-    cut = frames[:, :, : h * binning, : w * binning].reshape(p, t, h, binning, w, binning).mean(axis=(3, 5))
-    u, good = _normalised(-cut if inverted else cut)
+    binned = frames[:, :, : h * binning, : w * binning].reshape(p, t, h, binning, w, binning).mean(axis=(3, 5))
+    u, good = _normalised(-binned if inverted else binned)
     if good.sum() < 3:
         raise ValueError(
             f"{int(good.sum())} pixels have an upstroke {LEAST_RATIO:g} times their noise; expected at least 3; check "
