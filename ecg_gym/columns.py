@@ -96,10 +96,10 @@ class Patients(Rows):
         if not isinstance(index, int | np.integer):
             return self.take(index)
         row = self.numbers[index]
-        known = {name: None if np.isnan(value) else float(value) for name, value in zip(NUMBERS, row)}
+        numbers = {name: None if np.isnan(value) else float(value) for name, value in zip(NUMBERS, row)}
         sex = None if np.isnan(row[FEMALE]) else "F" if row[FEMALE] else "M"
         conditions, medication = WORDS.rows[self.group[index]]
-        return Patient(sex=sex, conditions=conditions, medication=medication, **known)
+        return Patient(sex=sex, conditions=conditions, medication=medication, **numbers)
 
     def take(self, rows: Any) -> Patients:
         """Some of the rows."""
@@ -118,8 +118,8 @@ class Patients(Rows):
         return cls(np.concatenate([p.numbers for p in parts]), np.concatenate([p.group for p in parts]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        used, group = np.unique(self.group, return_inverse=True)
-        return _patients, (self.numbers, group.astype(np.int32), [WORDS.rows[i] for i in used])
+        groups, group = np.unique(self.group, return_inverse=True)
+        return _patients, (self.numbers, group.astype(np.int32), [WORDS.rows[i] for i in groups])
 
 
 class Doses(Rows):
@@ -130,12 +130,12 @@ class Doses(Rows):
         self.code = code
 
     @classmethod
-    def of(cls, given: Sequence[Sequence[Administration]]) -> Doses:
+    def of(cls, histories: Sequence[Sequence[Administration]]) -> Doses:
         """The columns of each person's administrations; columns are handed through."""
-        if isinstance(given, Doses):
-            return given
-        doses = cls.none(len(given), max(map(len, given), default=0))
-        for row, own in enumerate(given):
+        if isinstance(histories, Doses):
+            return histories
+        doses = cls.none(len(histories), max(map(len, histories), default=0))
+        for row, own in enumerate(histories):
             for place, each in enumerate(own):
                 doses.hours[row, place], doses.code[row, place] = each.hours, DOSES.code(each.dose)
         return doses
@@ -188,10 +188,10 @@ class Doses(Rows):
 
     def placed(self, parts: Sequence[tuple[np.ndarray, Doses]]) -> Doses:
         """The same with the doses of each part at its rows; columns that nobody needs any more are dropped."""
-        kept = np.ones(len(self), bool)
+        rest = np.ones(len(self), bool)
         for rows, _ in parts:
-            kept[rows] = False
-        room = max([int(self.counts[kept].max(initial=0)), *(int(part.counts.max(initial=0)) for _, part in parts)])
+            rest[rows] = False
+        room = max([int(self.counts[rest].max(initial=0)), *(int(part.counts.max(initial=0)) for _, part in parts)])
         own = Doses(self.hours[:, :room], self.code[:, :room]).widened(room)
         out = Doses(own.hours.copy(), own.code.copy())
         for rows, part in parts:
@@ -207,22 +207,22 @@ class Doses(Rows):
         return cls(np.concatenate([p.hours for p in wide]), np.concatenate([p.code for p in wide]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        used, code = np.unique(self.code, return_inverse=True)
-        return _doses, (self.hours, code.reshape(self.code.shape), [None if i < 0 else DOSES.rows[i] for i in used])
+        codes, code = np.unique(self.code, return_inverse=True)
+        return _doses, (self.hours, code.reshape(self.code.shape), [None if i < 0 else DOSES.rows[i] for i in codes])
 
 
 def once_per_object(function: Callable[..., T]) -> Callable[..., T]:
     """A cache by the identity of the first argument: long tuples that live long take longer to hash than to use."""
-    known: dict[tuple[Any, ...], tuple[Any, T]] = {}
+    cache: dict[tuple[Any, ...], tuple[Any, T]] = {}
 
     @wraps(function)
     def cached(first: Any, *more: Any) -> T:
         key = (id(first), *more)
-        if key not in known or known[key][0] is not first:
-            if len(known) > MOST_KEPT:
-                known.clear()
-            known[key] = first, function(first, *more)
-        return known[key][1]
+        if key not in cache or cache[key][0] is not first:
+            if len(cache) > MOST_KEPT:
+                cache.clear()
+            cache[key] = first, function(first, *more)
+        return cache[key][1]
 
     return cached
 

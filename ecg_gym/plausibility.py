@@ -36,22 +36,22 @@ def check_bounds(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}; check the figure and its unit")
 
 
-def number_of(name: str, given: Any) -> float:
+def number_of(name: str, words: Any) -> float:
     """A field of ``Patient`` in its own unit, out of a number or words such as ``"2.0 mg/dL"``.
 
     Raises ValueError for what is no number, a unit nobody knows, a value out of bounds, and a number without a unit
     that is likely to be in another one.
     """
     row, unit = table()["numbers"][name], table()["numbers"][name]["unit"]
-    match = _QUANTITY.match(str(given)) if not isinstance(given, bool) else None
+    match = _QUANTITY.match(str(words)) if not isinstance(words, bool) else None
     if match is None or not math.isfinite(float(match["value"])):
-        raise ValueError(f"{name} is {given!r}; expected a number in {unit}; leave it out when it is unknown")
+        raise ValueError(f"{name} is {words!r}; expected a number in {unit}; leave it out when it is unknown")
     value, written = float(match["value"]), match["unit"]
     if written and written.lower() != unit.lower():
         factors = row.get("also", {})
         if written.lower() not in factors:
-            known = ", ".join((unit, *factors))
-            raise ValueError(f"{name} is {given!r}; expected a unit out of {known}; convert it to {unit}")
+            units = ", ".join((unit, *factors))
+            raise ValueError(f"{name} is {words!r}; expected a unit out of {units}; convert it to {unit}")
         value *= factors[written.lower()]
     elif not written and "ambiguous" in row:
         low, high, other = row["ambiguous"]

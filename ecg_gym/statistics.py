@@ -20,8 +20,8 @@ TRIM = 0.25  # of each end, for the interquartile mean
 def iqm(values: np.ndarray) -> np.ndarray:
     """Interquartile mean over the last axis: the mean of the middle half, ``floor(n/4)`` dropped at each end."""
     n = values.shape[-1]
-    cut = int(TRIM * n)
-    return np.sort(values, axis=-1)[..., cut : n - cut].mean(axis=-1)
+    tail = int(TRIM * n)
+    return np.sort(values, axis=-1)[..., tail : n - tail].mean(axis=-1)
 
 
 def resamples(strata: Sequence[int], draws: int, seed: int) -> np.ndarray:

@@ -47,7 +47,7 @@ def _check_mode(
     for name in ("observation_space", "single_observation_space", "action_space", "single_action_space"):
         a, b = getattr(ours, name), getattr(theirs, name)
         _expect(a == b, f"{title}: {name} is {a}; a vector of single envs has {b}")
-    held: list[Any] = []
+    earlier: list[Any] = []
     a, b = (envs.reset(seed=seed) for envs in (ours, theirs))
     _check_same(a, b, f"{title}: reset", exact)
     _expect(ours.observation_space.contains(a[0]), f"{title}: the first observations are not in the space")
@@ -61,9 +61,9 @@ def _check_mode(
         a, b = ours.step(actions), theirs.step(actions)
         _check_same(a, b, f"{title}: step {step}", exact)
         _expect(ours.observation_space.contains(a[0]), f"{title}: observations of step {step} are not in the space")
-        _check_fresh(a, held, f"{title}: step {step}")
+        _check_fresh(a, earlier, f"{title}: step {step}")
         _check_masks(ours, a[4], n, f"{title}: step {step}")
-        held, over = _arrays(a), a[2] | a[3]
+        earlier, over = _arrays(a), a[2] | a[3]
     repeated = ours.reset(seed=seed)
     again = ours.reset(seed=seed)
     _check_same(repeated, again, f"{title}: a second reset with seed {seed}", True)
@@ -115,9 +115,11 @@ def _check_same(a: Any, b: Any, where: str, exact: bool) -> None:
         _expect(a == b, f"{where}: {a!r} is not {b!r}")
 
 
-def _check_fresh(returned: Any, held: list[np.ndarray], where: str) -> None:
+def _check_fresh(returned: Any, earlier: list[np.ndarray], where: str) -> None:
     for new in _arrays(returned):
-        _expect(not any(np.shares_memory(new, old) for old in held), f"{where}: returned memory that was given before")
+        _expect(
+            not any(np.shares_memory(new, old) for old in earlier), f"{where}: returned memory that was given before"
+        )
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
@@ -128,10 +130,10 @@ def _arrays(value: Any) -> list[np.ndarray]:
     return [a for item in value for a in _arrays(item)] if isinstance(value, tuple | list) else []
 
 
-def _rows(seen: Any, row: int) -> Any:
-    return {k: v[row] for k, v in seen.items()} if isinstance(seen, Mapping) else seen[row]
+def _rows(observation: Any, row: int) -> Any:
+    return {k: v[row] for k, v in observation.items()} if isinstance(observation, Mapping) else observation[row]
 
 
-def _expect(kept: bool, sentence: str) -> None:
-    if not kept:
+def _expect(promise: bool, sentence: str) -> None:
+    if not promise:
         raise AssertionError(sentence)

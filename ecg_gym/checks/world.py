@@ -42,12 +42,12 @@ def check_world(world: World, treatments: Sequence[Treatment] | None = None, see
     """
     _expect(isinstance(world, World), f"{type(world).__name__} lacks initial, observe, step or dt_hours")
     _expect(float(world.dt_hours) > 0, f"dt_hours is {world.dt_hours}; expected a positive number of hours")
-    chosen = list(treatments) if treatments is not None else _menu_sample()
+    choice = list(treatments) if treatments is not None else _menu_sample()
     with untouched_global_randomness():
         state = world.initial(3, np.random.default_rng(seed))
         check_state(state, 3)
         for check in CHECKS:
-            check(world, state, chosen, seed)
+            check(world, state, choice, seed)
 
 
 def check_state(state: State, n: int) -> None:
@@ -78,10 +78,10 @@ def check_initial_repeats(world: World, state: State, treatments: Sequence[Treat
 def check_clock_and_memory(world: World, state: State, treatments: Sequence[Treatment], seed: int) -> None:
     """A step takes ``dt_hours``, remembers what was given and when, and forgets nobody."""
     rows = [treatments[i % len(treatments)] for i in range(len(state))]
-    kept = pickle.loads(pickle.dumps(state))
+    before = pickle.loads(pickle.dumps(state))
     later = world.step(state, rows, np.random.default_rng(seed))
     check_state(later, len(state))
-    _expect(same(state, kept), "step changed the state that was handed in")
+    _expect(same(state, before), "step changed the state that was handed in")
     _expect(not np.shares_memory(later.ecg, state.ecg), "step returned the memory it was given")
     alive = state.alive
     _expect(
@@ -90,10 +90,10 @@ def check_clock_and_memory(world: World, state: State, treatments: Sequence[Trea
     )
     _expect(later.patients == state.patients, "step changed the patients")
     for i in np.flatnonzero(alive).tolist():
-        given = tuple(Administration(float(state.hours[i]), dose) for dose in rows[i].doses)
+        doses = tuple(Administration(float(state.hours[i]), dose) for dose in rows[i].doses)
         _expect(
-            later.taken[i] == state.taken[i] + given,
-            f"after {rows[i]} the row remembers {later.taken[i]}; expected {state.taken[i] + given}",
+            later.taken[i] == state.taken[i] + doses,
+            f"after {rows[i]} the row remembers {later.taken[i]}; expected {state.taken[i] + doses}",
         )
 
 
@@ -138,15 +138,15 @@ def check_the_dead_stay(world: World, state: State, treatments: Sequence[Treatme
 def check_observe(world: World, state: State, treatments: Sequence[Treatment], seed: int) -> None:
     """A record becomes a batch of one that knows the patient and the doses already taken, and can be stepped."""
     ecg, patient = ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0]
-    given = tuple(Administration(-1.0, dose) for dose in treatments[-1].doses)
-    seen = world.observe(ecg, patient, given)
-    check_state(seen, 1)
-    _expect(seen.patients == (patient,), "observe forgot the patient")
-    _expect(seen.taken == (given,), f"observe remembers {seen.taken[0]}; expected {given}")
-    _expect(float(seen.hours[0]) == 0.0, f"observe starts at {seen.hours[0]} h; expected 0")
-    _expect(bool(seen.alive[0]), "observe starts with a row that is not alive")
-    _expect(same(seen, world.observe(ecg, patient, given)), "observe gives two states for one record")
-    check_state(world.step(seen, [WATCH], np.random.default_rng(seed)), 1)
+    doses = tuple(Administration(-1.0, dose) for dose in treatments[-1].doses)
+    view = world.observe(ecg, patient, doses)
+    check_state(view, 1)
+    _expect(view.patients == (patient,), "observe forgot the patient")
+    _expect(view.taken == (doses,), f"observe remembers {view.taken[0]}; expected {doses}")
+    _expect(float(view.hours[0]) == 0.0, f"observe starts at {view.hours[0]} h; expected 0")
+    _expect(bool(view.alive[0]), "observe starts with a row that is not alive")
+    _expect(same(view, world.observe(ecg, patient, doses)), "observe gives two states for one record")
+    check_state(world.step(view, [WATCH], np.random.default_rng(seed)), 1)
 
 
 def check_state_travels(world: World, state: State, treatments: Sequence[Treatment], seed: int) -> None:
@@ -235,6 +235,6 @@ def _menu_sample() -> list[Treatment]:
     return list(FORMULARY.menu()[:3])
 
 
-def _expect(kept: bool, sentence: str) -> None:
-    if not kept:
+def _expect(promise: bool, sentence: str) -> None:
+    if not promise:
         raise AssertionError(sentence)

@@ -101,7 +101,7 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
     ``effect`` is ``change_from_baseline``, or ``placebo_corrected`` for other arms than placebo: the person's own
     difference in a crossover, the difference of means between groups where nobody had both arms.
     """
-    measured, true = (changes(cells(protocol, rows, prefix)) for prefix in ("", TRUTH))
+    measurement, true = (changes(cells(protocol, rows, prefix)) for prefix in ("", TRUTH))
     names = [arm.name for arm in protocol.arms]
     placebo = names.index(protocol.placebo) if protocol.placebo else None
     result = []
@@ -111,14 +111,14 @@ def summarise(protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> list[dic
                 continue
             for h, hour in enumerate(protocol.hours):
                 for e, endpoint in enumerate(protocol.endpoints):
-                    seen, known = (
+                    strips_value, true_value = (
                         _effect(protocol, values[:, :, h, e], a, placebo if effect == "placebo_corrected" else None)
-                        for values in (measured, true)
+                        for values in (measurement, true)
                     )
                     result.append(
                         {"effect": effect, "arm": arm.name, "label": arm.label, "hour": hour, "endpoint": endpoint,
-                         "unit": ENDPOINTS[endpoint].unit, **_rounded(seen),
-                         **{TRUTH + key: value for key, value in _rounded(known).items()}}
+                         "unit": ENDPOINTS[endpoint].unit, **_rounded(strips_value),
+                         **{TRUTH + key: value for key, value in _rounded(true_value).items()}}
                     )  # fmt: skip
     return result
 

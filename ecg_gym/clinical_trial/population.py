@@ -94,9 +94,9 @@ def parse_population(place: YamlPath) -> Population:
 
 
 def _kind(place: YamlPath, name: str) -> str | None:
-    known = kinds(population()["disease"][name])
-    chosen = place.choice(name, known, "")
-    return {"": None, "none": ""}.get(chosen, chosen)
+    names = kinds(population()["disease"][name])
+    kind = place.choice(name, names, "")
+    return {"": None, "none": ""}.get(kind, kind)
 
 
 def parse_spread(place: YamlPath, low: float, high: float) -> Spread:
@@ -112,7 +112,7 @@ def parse_spread(place: YamlPath, low: float, high: float) -> Spread:
         if set(place.value) == {"F", "M"}:
             value_of = _by_sex(place, low, high)
             return Spread(value_of, value_of)
-        place.mapping({"mean", "sd", "low", "high", "unit", "source", "confidence"}, needed=("mean", "sd"))
+        place.mapping({"mean", "sd", "low", "high", "unit", "source", "confidence"}, required=("mean", "sd"))
         limits = [
             _by_sex(place.at(key), low, high) if key in place.value else {"F": end, "M": end}
             for key, end in (("low", low), ("high", high))
@@ -124,14 +124,14 @@ def parse_spread(place: YamlPath, low: float, high: float) -> Spread:
 
 def _by_sex(place: YamlPath, low: float, high: float) -> dict[str, float]:
     if isinstance(place.value, Mapping):
-        place.mapping({"F", "M"}, needed=("F", "M"))
+        place.mapping({"F", "M"}, required=("F", "M"))
         return {sex: place.at(sex).number(low, high) for sex in ("F", "M")}
     value = place.number(low, high)
     return {"F": value, "M": value}
 
 
-def draw_person(people: Population, sex: str, rng: np.random.Generator, known: Patient | None = None) -> Heart:
-    """One person's heart: facts from the protocol, the rest from ``population.yaml``; ``known`` facts are kept."""
+def draw_person(people: Population, sex: str, rng: np.random.Generator, facts: Patient | None = None) -> Heart:
+    """One person's heart: ``facts`` if there are any, what the protocol says, the rest from ``population.yaml``."""
     value: dict[str, Any] = {
         name: round(spread.draw(rng, sex), 0 if name == "age_years" else 2) for name, spread in people.facts.items()
     }
@@ -140,9 +140,9 @@ def draw_person(people: Population, sex: str, rng: np.random.Generator, known: P
     if people.poor_metaboliser is not None and poor < people.poor_metaboliser:
         conditions = conditions | {"poor_metaboliser_cyp2d6"}
     patient = Patient(sex=sex, conditions=conditions, **value)
-    if known is not None:
-        given = {name: getattr(known, name) for name in ("sex", *FACTS) if getattr(known, name) is not None}
-        patient = replace(patient, **given)
+    if facts is not None:
+        values = {name: getattr(facts, name) for name in ("sex", *FACTS) if getattr(facts, name) is not None}
+        patient = replace(patient, **values)
         sex = patient.sex or sex
     heart = draw_heart(
         rng, patient, rhythm=people.rhythm, conduction=people.conduction, scar=people.scar, healthy=people.healthy

@@ -47,17 +47,17 @@ class Arm:
     name: str
     code: str  # one letter of ARMCD
     label: str  # EXTRT
-    given: tuple[Given, ...] = ()
+    doses: tuple[Given, ...] = ()
 
     @property
     def drugs(self) -> tuple[str, ...]:
         """Drugs of the arm in the order they are first given."""
-        return tuple(dict.fromkeys(g.dose.drug for g in sorted(self.given, key=lambda g: g.hours)))
+        return tuple(dict.fromkeys(g.dose.drug for g in sorted(self.doses, key=lambda g: g.hours)))
 
     @property
     def administrations(self) -> tuple[Administration, ...]:
         """The doses as ``pharmacology`` wants them, in order of time."""
-        return tuple(sorted(Administration(g.hours, g.dose) for g in self.given))
+        return tuple(sorted(Administration(g.hours, g.dose) for g in self.doses))
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def shipped_protocols() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
-def load_protocol(named: str | Path) -> Protocol:
+def load_protocol(name: str | Path) -> Protocol:
     """The protocol of that name in the package, or in that YAML file; ValueError if neither is there or it is wrong.
 
     Names of ALIASES are understood too.
     """
-    path = shipped_protocols().get(ALIASES.get(str(named), str(named)), Path(named))
+    path = shipped_protocols().get(ALIASES.get(str(name), str(name)), Path(name))
     if not path.is_file():
         raise ValueError(
-            f"protocol is {str(named)!r}; expected a YAML file or one of {', '.join(shipped_protocols())}; "
+            f"protocol is {str(name)!r}; expected a YAML file or one of {', '.join(shipped_protocols())}; "
             "check the path"
         )
     try:
@@ -182,7 +182,7 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
         raise doses.error(doses.text, "a list of doses, empty for placebo", "write each dose as '- {drug: ...}'")
     if not re.fullmatch(r"[A-Za-z0-9]+", code):
         raise place.error(f"code {code!r}", "letters and digits", "write one letter, such as A")
-    given, remarks, last = [], [], float("-inf")
+    arm_doses, remarks, last = [], [], float("-inf")
     for i in range(len(doses.value)):
         dose, warnings = _read_given(doses.at(i))
         if dose.hours < last:
@@ -190,14 +190,14 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
                 f"time_h {dose.hours:g} after {last:g}", "doses in order of time", "move it up, or correct the hour"
             )
         last = dose.hours
-        given.append(dose)
+        arm_doses.append(dose)
         remarks += warnings
-    usual = " + ".join(dict.fromkeys(g.dose.drug for g in given)) or "Placebo"
-    return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(given)), remarks
+    usual = " + ".join(dict.fromkeys(g.dose.drug for g in arm_doses)) or "Placebo"
+    return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(arm_doses)), remarks
 
 
 def _read_given(place: YamlPath) -> tuple[Given, list[str]]:
-    place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h", "confidence"}, needed=("drug", "dose"))
+    place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h", "confidence"}, required=("drug", "dose"))
     drug = str(place.value["drug"]).strip().lower().replace(" ", "_").replace("-", "_")
     if drug not in FORMULARY:
         raise place.at("drug").error(repr(place.value["drug"]), f"one of {', '.join(FORMULARY)}", "check the spelling")
@@ -237,7 +237,7 @@ def _normalised(written: Dose) -> Dose:
 
 
 def _ecg(place: YamlPath) -> tuple[tuple[float, ...], tuple[float, ...], int]:
-    place.mapping({"baseline_h", "hours", "replicates"}, needed=("hours",))
+    place.mapping({"baseline_h", "hours", "replicates"}, required=("hours",))
     hours = _times(place.at("hours"))
     baseline = _times(place.at("baseline_h")) if "baseline_h" in place.value else (-0.5,)
     if not baseline or not hours or baseline[-1] >= hours[0]:
@@ -265,7 +265,7 @@ def _placebo(top: YamlPath, arms: Sequence[Arm]) -> str:
         if name not in [arm.name for arm in arms]:
             raise top.at("placebo").error(repr(name), f"one of the arms {[a.name for a in arms]}", "name one of them")
         return name
-    return next((arm.name for arm in arms if not arm.given), "")
+    return next((arm.name for arm in arms if not arm.doses), "")
 
 
 def _sequences(place: YamlPath, arms: Sequence[Arm]) -> str | tuple[tuple[str, ...], ...]:

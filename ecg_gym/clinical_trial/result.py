@@ -40,9 +40,7 @@ class TrialResult:
             "unmeasured": missing,
             "placebo": protocol.placebo or None,
             "confidence_level": LEVEL,
-            "arms": {
-                arm.name: [f"{given.written} at {given.hours:g} h" for given in arm.given] for arm in protocol.arms
-            },
+            "arms": {arm.name: [f"{dose.written} at {dose.hours:g} h" for dose in arm.doses] for arm in protocol.arms},
             "remarks": list(protocol.remarks),
             "summary": self.summary,
         }

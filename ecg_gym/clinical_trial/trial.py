@@ -64,18 +64,18 @@ def run_trial(
     count = len(people) if people is not None else protocol.subjects if n is None else n
     if count < 1 or seed < 0:
         raise ValueError(f"n is {count} and seed {seed}; expected n from 1 and a seed from 0; correct them")
-    known = list(people) if people is not None else [None] * count
+    patients = list(people) if people is not None else [None] * count
     plan = randomisation.assign(protocol, count, np.random.default_rng([seed, _DESIGN]))
-    parts = _open(out, protocol, count, seed, waveforms, known)
-    kept = {number: None if parts is None else _read(parts / f"{FIRST_ID + number}.json") for number in range(count)}
-    missing = [(number, *plan[number], known[number]) for number in range(count) if kept[number] is None]
+    parts = _open(out, protocol, count, seed, waveforms, patients)
+    results = {number: None if parts is None else _read(parts / f"{FIRST_ID + number}.json") for number in range(count)}
+    missing = [(number, *plan[number], patients[number]) for number in range(count) if results[number] is None]
     records = out / "records" if out is not None and waveforms else None
     make = partial(_subject, protocol, seed, records, parts)
     for (number, *_), subject in completed(workers or executor(0), make, missing):
-        kept[number] = subject
+        results[number] = subject
         if progress:
-            progress(sum(each is not None for each in kept.values()), count)
-    rows: list[Row] = [row for number in range(count) for row in kept[number] or ()]
+            progress(sum(each is not None for each in results.values()), count)
+    rows: list[Row] = [row for number in range(count) for row in results[number] or ()]
     result = TrialResult(protocol, seed, count, rows, summarise(protocol, rows), out)
     if out is not None:
         write_text(out / "ecgs.csv", csv_text(rows))
@@ -103,11 +103,11 @@ def subject_rows(
     sex: str,
     order: Sequence[str],
     seed: int,
-    known: Patient | None = None,
+    facts: Patient | None = None,
     folder: Path | None = None,
 ) -> list[Row]:
     """All rows of one person who goes through the arms in ``order``; records go to ``folder`` if there is one."""
-    heart = draw_person(protocol.population, sex, np.random.default_rng([seed, _PERSON, number]), known)
+    heart = draw_person(protocol.population, sex, np.random.default_rng([seed, _PERSON, number]), facts)
     names = [arm.name for arm in protocol.arms]
     rows = []
     for period, name in enumerate(order, 1):
@@ -135,10 +135,10 @@ def _period(
             truths.append(truth)
             ids.append(str(uuid.UUID(bytes=rng.bytes(16), version=4)))
             about.append((float(hour), now))
-    measured = measure(ECG(np.stack(strips), RATE_HZ))
+    intervals = measure(ECG(np.stack(strips), RATE_HZ))
     person = _who(protocol, arm, order, period, heart, FIRST_ID + stream[0])
     rows = [
-        {"EGREFID": ids[i], **person, **_when(protocol, arm, hour, now), **_intervals(measured, i), **_true(truths[i])}
+        {"EGREFID": ids[i], **person, **_when(protocol, arm, hour, now), **_intervals(intervals, i), **_true(truths[i])}
         for i, (hour, now) in enumerate(about)
     ]
     if folder is not None:
@@ -158,7 +158,7 @@ def _strip(heart: Heart, change: Modulation, now: Exposure, rng: np.random.Gener
 
 
 def _who(protocol: Protocol, arm: Arm, order: Sequence[str], period: int, heart: Heart, randid: int) -> Row:
-    patient, written = heart.patient, [g.written for g in arm.given]
+    patient, written = heart.patient, [g.written for g in arm.doses]
     codes = [protocol.arm(name).code for name in order]
     return {
         "RANDID": randid,
@@ -177,14 +177,14 @@ def _who(protocol: Protocol, arm: Arm, order: Sequence[str], period: int, heart:
 
 def _when(protocol: Protocol, arm: Arm, hour: float, now: Exposure) -> Row:
     """Hour and concentrations; PCTEST is the arm's first drug, and each drug of the trial has a column of its own."""
-    begun = {drug: min(g.hours for g in arm.given if g.dose.drug == drug) <= hour for drug in arm.drugs}
+    has_begun = {drug: min(g.hours for g in arm.doses if g.dose.drug == drug) <= hour for drug in arm.drugs}
     units = {drug: protocol.units.get(drug, "ng/mL") for drug in protocol.drugs}
     levels = {
-        drug: _round(now.of(drug) * CONCENTRATION_UNITS[units[drug]]) if begun.get(drug) else None
+        drug: _round(now.of(drug) * CONCENTRATION_UNITS[units[drug]]) if has_begun.get(drug) else None
         for drug in protocol.drugs
     }
     first = next(iter(arm.drugs), None)
-    tested = first is not None and begun[first]
+    tested = first is not None and has_begun[first]
     return {
         "TPT": hour,
         "BASELINE": "Y" if hour in protocol.baseline_hours else "N",
@@ -195,13 +195,13 @@ def _when(protocol: Protocol, arm: Arm, hour: float, now: Exposure) -> Row:
     }
 
 
-def _intervals(measured: Intervals, i: int) -> Row:
-    row = {column: _round(getattr(measured, name)[i]) for column, name in MEASURED.items()}
+def _intervals(intervals: Intervals, i: int) -> Row:
+    row = {column: _round(getattr(intervals, name)[i]) for column, name in MEASURED.items()}
     row |= dict.fromkeys(NOT_MEASURED)
     return {
         **row,
-        "T_amplitude_8_leads_uV": _round(1000 * measured.t_amplitude_mv[i]),
-        "remark": measured.reason[i] or None,
+        "T_amplitude_8_leads_uV": _round(1000 * intervals.t_amplitude_mv[i]),
+        "remark": intervals.reason[i] or None,
     }
 
 
@@ -216,15 +216,15 @@ def _round(value: float) -> float | None:
 
 
 def _open(
-    out: Path | None, protocol: Protocol, n: int, seed: int, waveforms: bool, known: Sequence[Patient | None]
+    out: Path | None, protocol: Protocol, n: int, seed: int, waveforms: bool, patients: Sequence[Patient | None]
 ) -> Path | None:
     """The folder of finished people, after a look whether this is the trial that was begun there."""
     if out is None:
         return None
     parts = out / "subjects"
     parts.mkdir(parents=True, exist_ok=True)
-    value = repr([replace(p, conditions=frozenset(), medication=frozenset()) if p else None for p in known])
-    also = repr([(sorted(p.conditions), sorted(p.medication)) if p else None for p in known])
+    value = repr([replace(p, conditions=frozenset(), medication=frozenset()) if p else None for p in patients])
+    also = repr([(sorted(p.conditions), sorted(p.medication)) if p else None for p in patients])
     key = {"protocol": protocol.name, "n": n, "seed": seed, "waveforms": waveforms,
            "sha256": hashlib.sha256(f"{_text(protocol)}{value}{also}".encode()).hexdigest()}  # fmt: skip
     path = parts / "trial.json"

@@ -33,7 +33,7 @@ class YamlPath:
         """The error in three parts, with the place in front."""
         return ValueError(f"{self.path} is {arrived}; expected {expected}; {do}")
 
-    def mapping(self, allowed: AbstractSet[str], needed: Sequence[str] = ()) -> YamlPath:
+    def mapping(self, allowed: AbstractSet[str], required: Sequence[str] = ()) -> YamlPath:
         """This place, if it holds a mapping with allowed keys only and all that are needed."""
         if not isinstance(self.value, Mapping):
             raise self.error(self.text, f"a mapping with keys out of {', '.join(sorted(allowed))}", "write key: value")
@@ -42,9 +42,9 @@ class YamlPath:
                 raise self.at(str(key)).error(
                     "an unknown key", f"one of {', '.join(sorted(allowed))}", "check the spelling"
                 )
-        for key in needed:
+        for key in required:
             if key not in self.value:
-                raise self.error(f"without {key}", f"{', '.join(needed)} at least", f"add {key}: ...")
+                raise self.error(f"without {key}", f"{', '.join(required)} at least", f"add {key}: ...")
         return self
 
     def choice(self, key: str, among: Sequence[str], otherwise: str) -> str:

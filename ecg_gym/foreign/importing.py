@@ -132,9 +132,9 @@ def _tensors(archive: Archive, foreign: Foreign) -> dict[str, Stored]:
     for part, prefix in foreign.parts.items():
         inner = root.get(part) if isinstance(root, dict) else None
         if not isinstance(inner, dict):
-            held = [key for key in root if isinstance(key, str)] if isinstance(root, dict) else type(root).__name__
+            keys = [key for key in root if isinstance(key, str)] if isinstance(root, dict) else type(root).__name__
             raise ValueError(
-                f"{archive.path} holds {held}; expected a dictionary with {list(foreign.parts)}; it is no checkpoint "
+                f"{archive.path} holds {keys}; expected a dictionary with {list(foreign.parts)}; it is no checkpoint "
                 f"of {foreign.kind}"
             )
         result |= {f"{prefix}{key}": value for key, value in inner.items() if isinstance(value, Stored)}

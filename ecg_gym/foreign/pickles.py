@@ -109,17 +109,17 @@ class Archive:
         """The numbers of a tensor, ``tensor.shape``; ValueError where its storage is absent or too short."""
         dtype = np.dtype(DTYPES[tensor.storage])
         raw = self._record(f"data/{tensor.record}")
-        held = min(len(raw) // dtype.itemsize, tensor.numbers)
+        count = min(len(raw) // dtype.itemsize, tensor.numbers)
         last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides))
         empty = 0 in tensor.shape
-        if min((*tensor.shape, *tensor.strides, tensor.offset), default=0) < 0 or (not empty and last >= held):
+        if min((*tensor.shape, *tensor.strides, tensor.offset), default=0) < 0 or (not empty and last >= count):
             raise ValueError(
-                f"a tensor {tensor.shape} of {self.path} reaches beyond its storage of {held} numbers; expected it "
+                f"a tensor {tensor.shape} of {self.path} reaches beyond its storage of {count} numbers; expected it "
                 "inside; the file is damaged: fetch it again"
             )
         if empty:
             return np.zeros(tensor.shape, dtype)
-        numbers = np.frombuffer(raw, dtype, held)
+        numbers = np.frombuffer(raw, dtype, count)
         steps = tuple(step * dtype.itemsize for step in tensor.strides)
         view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, steps, writeable=False)
         return _bfloat16(view) if tensor.storage == "BFloat16Storage" else view.copy()

@@ -128,12 +128,12 @@ def _out_of_sequence(table: TrialTable) -> int:
 
 def _defects(table: TrialTable) -> Iterator[Line]:
     counts = Counter(defect.kind for defect in table.defects)
-    known = releases()[table.name]["defects"]
-    for kind, row in known.items():
+    defects = releases()[table.name]["defects"]
+    for kind, row in defects.items():
         if row.get("table"):
             yield Line(row["what"], row["count"], counts[kind], row["action"])
     for kind, number in counts.items():
-        if kind not in known:
+        if kind not in defects:
             yield Line(kind.replace("_", " "), 0, number, "not documented")
 
 
@@ -149,9 +149,9 @@ def _levels(table: TrialTable) -> Iterator[Line]:
         if drug not in FORMULARY.names or not rows:
             continue
         expected, factor = _expected(table, rows, drug), 1000.0 if column.endswith("_pg_mL") else 1.0
-        measured = np.array([row[column] for row in rows]) / factor
+        levels = np.array([row[column] for row in rows]) / factor
         there = expected > TRACE * expected.max(initial=0.0)
-        ratio = float(np.median(measured[there] / expected[there])) if there.any() else float("nan")
+        ratio = float(np.median(levels[there] / expected[there])) if there.any() else float("nan")
         remark = f"median of measured over expected {ratio:.2g} in {int(there.sum())} ECGs"
         yield Line(f"ECGs with {drug} in the blood that the protocol does not explain", 0, int((~there).sum()), remark)
 
@@ -164,13 +164,13 @@ def _expected(table: TrialTable, rows: list[dict[str, Any]], drug: str) -> np.nd
         arm = table.arm(row)
         assert arm is not None
         patient = patient_of(row)
-        known = people.get((patient, arm.name))
-        if known is None:
+        by_hour = people.get((patient, arm.name))
+        if by_hour is None:
             hours = np.array(sorted({float(other["TPT"]) for other in rows}))
             exposure = exposure_at(arm.administrations, patient, hours)
-            known = {float(hour): exposure[i].of(drug) for i, hour in enumerate(hours)}
-            people[patient, arm.name] = known
-        levels.append(known[float(row["TPT"])])
+            by_hour = {float(hour): exposure[i].of(drug) for i, hour in enumerate(hours)}
+            people[patient, arm.name] = by_hour
+        levels.append(by_hour[float(row["TPT"])])
     return np.array(levels)
 
 
@@ -178,9 +178,9 @@ def _files(table: TrialTable, release: Mapping[str, Any], progress: Progress) ->
     listed = _listed(table.folder)
     if listed is not None:
         raw = {Path(name).name for name in listed if name.startswith(f"{RAW}/")}
-        named = {row["EGREFID"] for row in table.rows}
-        yield Line("records in RECORDS that the table does not name", 0, len(raw - named))
-        yield Line("records of the table that RECORDS does not name", 0, len(named - raw))
+        names = {row["EGREFID"] for row in table.rows}
+        yield Line("records in RECORDS that the table does not name", 0, len(raw - names))
+        yield Line("records of the table that RECORDS does not name", 0, len(names - raw))
     there, odd, median = 0, Counter[str](), Counter[str]()
     for row in table.rows:
         progress(1)
@@ -192,10 +192,10 @@ def _files(table: TrialTable, release: Mapping[str, Any], progress: Progress) ->
     yield Line("records there", release["ecgs"], there)
     for what, number in odd.items():
         yield Line(f"headers with another {what}", 0, number)
-    known = release["defects"]
+    defects = release["defects"]
     for kind in ("median_missing", "median_header_corrupt", "t_end_unmarked"):
-        if kind in known or median[kind]:
-            row = known.get(kind, {"what": kind.replace("_", " "), "count": 0, "action": ""})
+        if kind in defects or median[kind]:
+            row = defects.get(kind, {"what": kind.replace("_", " "), "count": 0, "action": ""})
             yield Line(row["what"], row["count"], median[kind], row["action"])
     yield Line("median beats whose annotation gives the table's intervals to 1 ms", None, median["agree"])
     yield Line("median beats whose annotation contradicts the table", 0, median["disagree"])
@@ -223,8 +223,8 @@ def _median(table: TrialTable, row: Mapping[str, Any]) -> list[str]:
         return remarks
     if marked["QT"] is None and marked["JTPEAK"] is not None:
         remarks.append("t_end_unmarked")
-    known = [(row[name], value) for name, value in marked.items() if row[name] is not None and value is not None]
-    return [*remarks, "agree" if all(abs(a - b) <= 1 for a, b in known) else "disagree"] if known else remarks
+    pairs = [(row[name], value) for name, value in marked.items() if row[name] is not None and value is not None]
+    return [*remarks, "agree" if all(abs(a - b) <= 1 for a, b in pairs) else "disagree"] if pairs else remarks
 
 
 def _signals(table: TrialTable, release: Mapping[str, Any], progress: Progress) -> Iterator[Line]:
@@ -239,8 +239,8 @@ def _signals(table: TrialTable, release: Mapping[str, Any], progress: Progress) 
         counts["flat_lead"] += bool(ecg.missing) or bool((np.ptp(ecg.signal, axis=-1) < FLAT_MV).any())
         counts["beyond_10_mv"] += bool(np.abs(ecg.signal).max() > LARGEST_MV)
     for kind in ("flat_lead", "beyond_10_mv"):
-        known = release["defects"].get(kind, {"what": kind.replace("_", " "), "count": 0, "action": ""})
-        yield Line(known["what"], known["count"], counts[kind], known["action"])
+        defect = release["defects"].get(kind, {"what": kind.replace("_", " "), "count": 0, "action": ""})
+        yield Line(defect["what"], defect["count"], counts[kind], defect["action"])
     yield Line("records that cannot be read", 0, counts["unreadable"])
 
 

@@ -47,16 +47,16 @@ def read_trial(name: str, folder: str | Path, protocol: Protocol | str | Path | 
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; expected the release {name} as downloaded; mend --data")
-    chosen = protocol if isinstance(protocol, Protocol) else load_protocol(protocol or protocol_of(name))
+    source = protocol if isinstance(protocol, Protocol) else load_protocol(protocol or protocol_of(name))
     rows, defects = _READERS[name](folder)
     for row in rows:
-        arm = arm_named(chosen, row["EXTRT"])
+        arm = arm_named(source, row["EXTRT"])
         row |= {
             "SUBJECT": f"{name}-{row['RANDID']}",
             "ARM": "" if arm is None else arm.name,
             "PATH": f"{RAW}/{row['RANDID']}/{row['EGREFID']}",
         }
-    return TrialTable(name, folder, chosen, tuple(rows), (*defects, *_missing(rows)))
+    return TrialTable(name, folder, source, tuple(rows), (*defects, *_missing(rows)))
 
 
 def protocol_of(name: str) -> str:
@@ -73,9 +73,9 @@ def protocol_of(name: str) -> str:
 
 def _single_drug(folder: Path) -> tuple[list[Row], list[Defect]]:
     """ECGRDVQ: a row per ECG; dose, unit and one concentration in long form."""
-    needed = (*_WIDE, "EXTRT", "EXDOSE", "EXDOSU", "PCTEST", "PCSTRESN", "PCSTRESU")
+    columns = (*_WIDE, "EXTRT", "EXDOSE", "EXDOSU", "PCTEST", "PCSTRESN", "PCSTRESU")
     rows, defects = [], []
-    for cells, row in _wide(read_csv(folder / releases()["ecgrdvq"]["tables"][0], needed), "EXTRT"):
+    for cells, row in _wide(read_csv(folder / releases()["ecgrdvq"]["tables"][0], columns), "EXTRT"):
         tested, unit = word(cells["PCTEST"]), word(cells["PCSTRESU"])
         row |= {"EXDOSE": number(cells["EXDOSE"]), "EXDOSU": word(cells["EXDOSU"]), "PCTEST": tested, "PCSTRESU": unit}
         row["PCSTRESN"] = number(cells["PCSTRESN"])
@@ -128,8 +128,8 @@ def _wide(table: list[dict[str, str]], arm: str) -> Iterator[tuple[dict[str, str
 def _cdisc(folder: Path) -> tuple[list[Row], list[Defect]]:
     """ECGCIPA: four long tables; hours since the period's first dose (ATPT), not since the day's (NRRLT)."""
     names = releases()["ecgcipa"]["tables"]
-    needed = ("EGREFID", "USUBJID", "TRTA", "TRTSEQA", "APERIOD", "ATPT", "ATPTN", "NRRLT", "EGREPNUM", "PARAMCD")
-    table = read_csv(folder / names[0], (*needed, "AVAL", "DTYPE", "AEGBLFL"))
+    columns = ("EGREFID", "USUBJID", "TRTA", "TRTSEQA", "APERIOD", "ATPT", "ATPTN", "NRRLT", "EGREPNUM", "PARAMCD")
+    table = read_csv(folder / names[0], (*columns, "AVAL", "DTYPE", "AEGBLFL"))
     people = _people(folder / names[2], folder / names[3])
     levels, defects = _levels(folder / names[1])
     records: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
@@ -164,12 +164,12 @@ def _cdisc(folder: Path) -> tuple[list[Row], list[Defect]]:
 
 
 def _people(subjects: Path, vitals: Path) -> dict[str, Row]:
-    measured: dict[str, dict[str, float | None]] = defaultdict(dict)
+    vitals_of: dict[str, dict[str, float | None]] = defaultdict(dict)
     for cells in read_csv(vitals, ("USUBJID", "PARAMCD", "AVAL")):
-        measured[cells["USUBJID"]][cells["PARAMCD"]] = number(cells["AVAL"])
+        vitals_of[cells["USUBJID"]][cells["PARAMCD"]] = number(cells["AVAL"])
     people = {}
     for cells in read_csv(subjects, ("USUBJID", "AGE", "SEX")):
-        own = measured[cells["USUBJID"]]
+        own = vitals_of[cells["USUBJID"]]
         text = {"SEX": cells["SEX"], "AGE": cells["AGE"]}
         people[cells["USUBJID"]] = _person(text) | {"HGHT": own.get("HEIGHT"), "WGHT": own.get("WEIGHT")}
     return people

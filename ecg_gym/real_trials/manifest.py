@@ -89,9 +89,9 @@ def read_real(folder: Path, side: str | None = None) -> tuple[Trials, dict[int, 
     return trials, {trial.number: trial for trial in read_manifest(folder).trials if side in (None, trial.side)}
 
 
-def row_weights(trials: Trials, known: Mapping[int, RealTrial]) -> np.ndarray:
+def row_weights(trials: Trials, trajectories: Mapping[int, RealTrial]) -> np.ndarray:
     """The weight ``(S,)`` of every strip."""
-    weight = {(n, hours): w for n, t in known.items() for hours, w in zip(t.hours, t.weights)}
+    weight = {(n, hours): w for n, t in trajectories.items() for hours, w in zip(t.hours, t.weights)}
     return np.array([weight[int(n), float(h)] for n, h in zip(trials.patient, trials.hours)])
 
 
@@ -106,6 +106,6 @@ def _plain(trial: RealTrial) -> dict[str, Any]:
 
 def _trial_from(row: Mapping[str, Any]) -> RealTrial:
     patient: dict[str, Any] = {k: frozenset(v) if isinstance(v, list) else v for k, v in row["patient"].items()}
-    given = tuple(Administration(a["hours"], Dose(**a["dose"])) for a in row["administrations"])
+    doses = tuple(Administration(a["hours"], Dose(**a["dose"])) for a in row["administrations"])
     many = {name: tuple(row[name]) for name in ("hours", "weights", "baseline")}
-    return RealTrial(**{**row, **many, "patient": Patient(**patient), "administrations": given})
+    return RealTrial(**{**row, **many, "patient": Patient(**patient), "administrations": doses})

@@ -45,40 +45,40 @@ def administrations(hospital: Hospital, rule: Rule, subjects: set[str]) -> tuple
     losses: Counter[str] = Counter()
     doses = [*_emar(hospital, rule, subjects, losses), *_infusions(hospital, rule, subjects, losses)]
     if rule["fallback"]:
-        recorded = {given.admission for given in doses}
+        recorded = {dose.admission for dose in doses}
         doses += [g for g in _prescriptions(hospital, rule, subjects, losses) if g.admission not in recorded]
-    return sorted(doses, key=lambda given: (given.subject, given.hours)), losses
+    return sorted(doses, key=lambda dose: (dose.subject, dose.hours)), losses
 
 
 def _emar(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
     events = {event.lower() for event in rule["events"]}
     events_of_interest: dict[str, tuple[dict[str, str], str, bool]] = {}
-    for cells in hospital.rows("hosp/emar", needed=False):
-        if cells["subject_id"] not in subjects or (named := drug_named(cells["medication"] or "", rule)) is None:
+    for cells in hospital.rows("hosp/emar", required=False):
+        if cells["subject_id"] not in subjects or (match := drug_named(cells["medication"] or "", rule)) is None:
             continue
         if cells["event_txt"].strip().lower() not in events:
             losses["not administered"] += 1
             continue
-        events_of_interest[cells["emar_id"]] = (cells, *named)
+        events_of_interest[cells["emar_id"]] = (cells, *match)
     details: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for cells in hospital.rows("hosp/emar_detail", needed=False):
+    for cells in hospital.rows("hosp/emar_detail", required=False):
         if cells["emar_id"] in events_of_interest and cells.get("dose_given"):
             details[cells["emar_id"]].append(cells)
     doses = []
     for key, (cells, drug, control) in events_of_interest.items():
         for detail in details.get(key, [{}])[:1]:
             amount = (detail.get("dose_given"), detail.get("dose_given_unit"))
-            given = _dose(
+            dose = _dose(
                 cells, hours_of(cells["charttime"]), drug, control, detail.get("route"), amount, "emar", rule, losses
             )
-            doses += [given] if given else []
+            doses += [dose] if dose else []
     return doses
 
 
 def _infusions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
     items = {str(item): drug for item, drug in rule["items"].items()}
     doses = []
-    for cells in hospital.rows("icu/inputevents", needed=False):
+    for cells in hospital.rows("icu/inputevents", required=False):
         drug = items.get(cells["itemid"])
         if drug is None or cells["subject_id"] not in subjects:
             continue
@@ -87,20 +87,20 @@ def _infusions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Count
             losses["infusion rewritten or without times"] += 1
             continue
         amount = (cells["amount"], cells["amountuom"])
-        given = _dose(cells, start, drug, False, "IV", amount, "infusion", rule, losses, max(end - start, 0.0))
-        doses += [given] if given else []
+        dose = _dose(cells, start, drug, False, "IV", amount, "infusion", rule, losses, max(end - start, 0.0))
+        doses += [dose] if dose else []
     return doses
 
 
 def _prescriptions(hospital: Hospital, rule: Rule, subjects: set[str], losses: Counter[str]) -> list[HospitalDose]:
     doses = []
-    for cells in hospital.rows("hosp/prescriptions", needed=False):
-        if cells["subject_id"] not in subjects or (named := drug_named(cells["drug"] or "", rule)) is None:
+    for cells in hospital.rows("hosp/prescriptions", required=False):
+        if cells["subject_id"] not in subjects or (match := drug_named(cells["drug"] or "", rule)) is None:
             continue
         amount = (cells["dose_val_rx"], cells["dose_unit_rx"])
         start = hours_of(cells["starttime"])
-        given = _dose(cells, start, *named, cells["route"], amount, "prescription", rule, losses)
-        doses += [given] if given else []
+        dose = _dose(cells, start, *match, cells["route"], amount, "prescription", rule, losses)
+        doses += [dose] if dose else []
     return doses
 
 

@@ -45,7 +45,7 @@ class Episode:
     control: bool
     before: Recording
     after: Recording
-    given: tuple[HospitalDose, ...]  # with a dose, from the history to the ECG after
+    doses: tuple[HospitalDose, ...]  # with a dose, from the history to the ECG after
     patient: Mapping[str, Any]  # columns of pairs.csv
     clock_hours: float  # of the ECG before, after 8 o'clock
 
@@ -58,8 +58,8 @@ def find_episodes(hospital: Hospital, rule: Rule) -> tuple[list[Episode], dict[s
     attrition |= {f"doses lost: {reason}": number for reason, number in sorted(losses.items())}
     attrition["doses understood"] = len(doses)
     by_subject: dict[str, list[HospitalDose]] = defaultdict(list)
-    for given in doses:
-        by_subject[given.subject].append(given)
+    for dose in doses:
+        by_subject[dose.subject].append(dose)
     first = _first_doses(doses)
     attrition["first doses of a drug in an admission"] = len(first)
     steps: Counter[str] = Counter()
@@ -85,7 +85,7 @@ def write_episodes(episodes: Sequence[Episode], rule: Rule, ecg: Path, path: Pat
     rows = []
     for episode in episodes:
         start = episode.before.hours
-        doses = [timed_dose(Administration(round(g.hours - start, 4), g.dose)) for g in episode.given if g.dose]
+        doses = [timed_dose(Administration(round(g.hours - start, 4), g.dose)) for g in episode.doses if g.dose]
         rows.append({
             "record_before": ecg.absolute() / episode.before.path, "record_after": ecg.absolute() / episode.after.path,
             "hours_between": round(episode.after.hours - start, 4), "subject": f"mimic-{episode.subject}",
@@ -99,7 +99,7 @@ def write_episodes(episodes: Sequence[Episode], rule: Rule, ecg: Path, path: Pat
 def _recordings(hospital: Hospital, rule: Rule) -> dict[str, list[Recording]]:
     """Every ECG by person, in time."""
     paced, unmeasurable = set(), set()
-    for cells in hospital.rows("machine_measurements", needed=False):
+    for cells in hospital.rows("machine_measurements", required=False):
         lines = " | ".join(cells.get(f"report_{i}") or "" for i in range(18)).lower()
         if any(re.search(pattern, lines) for pattern in rule["paced"]):
             paced.add(cells["study_id"])
@@ -118,8 +118,8 @@ def _recordings(hospital: Hospital, rule: Rule) -> dict[str, list[Recording]]:
 def _first_doses(doses: Sequence[HospitalDose]) -> list[HospitalDose]:
     """The first dose of each drug in each admission."""
     first: dict[tuple[str, str, str], HospitalDose] = {}
-    for given in doses:
-        first.setdefault((given.subject, given.admission, given.drug), given)
+    for dose in doses:
+        first.setdefault((dose.subject, dose.admission, dose.drug), dose)
     return list(first.values())
 
 
@@ -165,7 +165,7 @@ def _ventilation(hospital: Hospital, rule: Rule) -> dict[str, list[float]]:
     """When ventilation began or ended, by person."""
     items = {str(item) for item in rule["ventilation_items"]}
     changes: dict[str, list[float]] = defaultdict(list)
-    for cells in hospital.rows("icu/procedureevents", needed=False):
+    for cells in hospital.rows("icu/procedureevents", required=False):
         if cells["itemid"] in items:
             times = (hours_of(cells["starttime"]), hours_of(cells["endtime"]))
             changes[cells["subject_id"]] += [time for time in times if time is not None]
@@ -178,13 +178,13 @@ def _episode(
 ) -> Episode:  # fmt: skip
     before, after = pair
     since = before.hours - rule["windows"]["history"]
-    taken = tuple(g for g in doses if g.dose is not None and since <= g.hours < after.hours)
-    between = dict.fromkeys(g.drug for g in taken if g.hours >= before.hours and not g.control)
+    history = tuple(g for g in doses if g.dose is not None and since <= g.hours < after.hours)
+    between = dict.fromkeys(g.drug for g in history if g.hours >= before.hours and not g.control)
     name = index.drug or "saline"
     arm = f"control: {name}" if index.control else " + ".join(between)
     arm += " (prescribed)" if index.source == "prescription" else ""
     clock = (before.hours % 24) - 8
-    return Episode(index.subject, arm, index.control, before, after, taken, people[index.subject, index.hours], clock)
+    return Episode(index.subject, arm, index.control, before, after, history, people[index.subject, index.hours], clock)
 
 
 def _joined(episodes: Sequence[Episode]) -> list[Episode]:

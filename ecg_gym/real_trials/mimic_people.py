@@ -20,8 +20,8 @@ Facts = dict[tuple[str, float], dict[str, Any]]
 def facts_of(hospital: Hospital, rule: Rule, doses: Sequence[HospitalDose]) -> Facts:
     """Columns of ``pairs.csv`` about each person at each of these doses, by subject and hour."""
     moments: dict[str, list[float]] = defaultdict(list)
-    for given in doses:
-        moments[given.subject].append(given.hours)
+    for dose in doses:
+        moments[dose.subject].append(dose.hours)
     facts: Facts = {(s, t): {} for s, times in moments.items() for t in times}
     for cells in hospital.rows("hosp/patients"):
         for time in moments.get(cells["subject_id"], ()):
@@ -42,7 +42,7 @@ def _bodies(hospital: Hospital, moments: Mapping[str, Sequence[float]], facts: F
     """Weight and height, the last measured before."""
     factors = {"Weight (Lbs)": ("weight_kg", KILOGRAMS), "Height (Inches)": ("height_cm", CENTIMETRES)}
     last: dict[tuple[str, float, str], float] = {}
-    for cells in hospital.rows("hosp/omr", needed=False):
+    for cells in hospital.rows("hosp/omr", required=False):
         if cells["subject_id"] not in moments or cells["result_name"] not in factors:
             continue
         name, factor = factors[cells["result_name"]]
@@ -58,7 +58,7 @@ def _laboratory(hospital: Hospital, rule: Rule, moments: Mapping[str, Sequence[f
     """Electrolytes [mmol/L] and creatinine [mg/dL], the last within the window before."""
     items = {str(item): (name, row["factor"]) for name, row in rule["labs"].items() for item in row["items"]}
     last: dict[tuple[str, float, str], float] = {}
-    for cells in hospital.rows("hosp/labevents", needed=False):
+    for cells in hospital.rows("hosp/labevents", required=False):
         if cells["itemid"] not in items or cells["subject_id"] not in moments:
             continue
         name, factor = items[cells["itemid"]]
@@ -75,11 +75,11 @@ def _conditions(hospital: Hospital, rule: Rule, moments: Mapping[str, Sequence[f
     """Conditions by the ICD codes of admissions that ended before, and of this one where the rule says so."""
     spans = {
         cells["hadm_id"]: (hours_of(cells["admittime"]), hours_of(cells["dischtime"]))
-        for cells in hospital.rows("hosp/admissions", needed=False)
+        for cells in hospital.rows("hosp/admissions", required=False)
         if cells["subject_id"] in moments
     }
     names_by_moment: dict[tuple[str, float], set[str]] = defaultdict(set)
-    for cells in hospital.rows("hosp/diagnoses_icd", needed=False):
+    for cells in hospital.rows("hosp/diagnoses_icd", required=False):
         admitted, discharged = spans.get(cells["hadm_id"], (None, None))
         names = [
             name for name, codes in rule["conditions"].items()

@@ -51,11 +51,11 @@ class Hospital:
     clinical: Path  # of MIMIC-IV, holds hosp/ and icu/
     ecg: Path  # of MIMIC-IV-ECG, holds record_list.csv and files/
 
-    def rows(self, table: str, needed: bool = True) -> Iterator[dict[str, str]]:
+    def rows(self, table: str, required: bool = True) -> Iterator[dict[str, str]]:
         """The rows of ``hosp/emar``, ``record_list`` and so on; none where a table that is not needed is absent."""
         path = self.path(table)
         if path is None:
-            if needed:
+            if required:
                 raise ValueError(
                     f"there is no {table}.csv or {table}.csv.gz in {self._root(table)}; expected the tables as "
                     "downloaded from PhysioNet; mend --mimic or --ecg"

@@ -150,10 +150,10 @@ class _Row:
             return default
         return value
 
-    def choice(self, column: str, known: Sequence[str], default: str = "") -> str:
+    def choice(self, column: str, options: Sequence[str], default: str = "") -> str:
         text = self.text(column)
-        if text and text not in known:
-            self.wrong(column, f"it is {text!r}; expected {' or '.join(known)}; leave it empty where it is unknown")
+        if text and text not in options:
+            self.wrong(column, f"it is {text!r}; expected {' or '.join(options)}; leave it empty where it is unknown")
             return default
         return text or default
 
@@ -164,7 +164,7 @@ def _trajectory(path: Path, row: _Row, number: int) -> Trajectory:
         row.wrong("hours_between", "it is empty; expected hours above 0; write for example 2.5")
     clock = row.number("clock_hours", -24, LONGEST_H, "h", 0.0) or 0.0
     patient = _patient(row)
-    given = _doses(row, patient, between, clock)
+    administrations = _doses(row, patient, between, clock)
     subject = row.text("subject")
     if not subject:
         row.wrong("subject", "it is empty; expected who it is, a number will do; rows of one person need one name")
@@ -176,9 +176,9 @@ def _trajectory(path: Path, row: _Row, number: int) -> Trajectory:
         Strip(_record(path, row, "record_before"), clock, baseline=True, weight=weight or 0.0),
         Strip(_record(path, row, "record_after"), clock + (between or 1.0), weight=weight or 0.0),
     )
-    drugs = " + ".join(dict.fromkeys(a.dose.drug for a in given)) or "nothing"
+    drugs = " + ".join(dict.fromkeys(a.dose.drug for a in administrations)) or "nothing"
     return Trajectory(
-        path.stem, subject, row.text("arm") or drugs, patient, given, strips, number + 1,
+        path.stem, subject, row.text("arm") or drugs, patient, administrations, strips, number + 1,
         control=control in YES, side=row.choice("split", SIDES),
     )  # fmt: skip
 
@@ -211,10 +211,10 @@ def _words(text: str) -> list[str]:
 
 
 def _doses(row: _Row, patient: Patient, between: float | None, clock: float) -> tuple[Administration, ...]:
-    given = []
+    administrations = []
     for text in (part.strip() for part in row.text("doses").split(";") if part.strip()):
         try:
-            given.append(timed(text, patient, between, clock))
+            administrations.append(timed(text, patient, between, clock))
         except ValueError as error:
             row.wrong("doses", str(error))
-    return tuple(sorted(given))
+    return tuple(sorted(administrations))

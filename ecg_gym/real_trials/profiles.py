@@ -75,8 +75,8 @@ def sides_of(profile: Profile, trajectories: Sequence[Trajectory]) -> tuple[dict
         test, remark = _choose({name: counts[name] for name in order}, min(row["test"]["subjects"], most), row["test"])
         remarks += [f"{trial}: {remark}"] if remark else []
         rest = [name for name in order if name not in test]
-        held = rest[: min(row["validation"], max(len(rest) - 1, 0))]
-        sides |= {name: "test" if name in test else "validation" if name in held else "train" for name in order}
+        validation = rest[: min(row["validation"], max(len(rest) - 1, 0))]
+        sides |= {name: "test" if name in test else "validation" if name in validation else "train" for name in order}
     return sides, remarks
 
 
@@ -85,9 +85,9 @@ def _choose(counts: Mapping[str, int], subjects: int, target: Mapping[str, int])
     first = tuple(islice(counts, subjects))
     if "ecgs" not in target:
         return first, ""
-    for chosen in islice(combinations(counts, target["subjects"]), MOST_CHOICES):
-        if sum(counts[name] for name in chosen) == target["ecgs"]:
-            return chosen, ""
+    for group in islice(combinations(counts, target["subjects"]), MOST_CHOICES):
+        if sum(counts[name] for name in group) == target["ecgs"]:
+            return group, ""
     total = sum(counts[name] for name in first)
     return first, f"{subjects} test subjects with {total} ECGs; {target['subjects']} with {target['ecgs']} were wanted"
 

@@ -58,12 +58,12 @@ def write_shards(
     trials: list[RealTrial] = []
     strips, shards = 0, {}
     for number, side, part in _packs(trajectories, sides):
-        made, members = _shard(number, side, part, reasons, progress)
-        if made is None:
+        table, members = _shard(number, side, part, reasons, progress)
+        if table is None:
             continue
-        _save(folder / splits.shard_name(number), made)
+        _save(folder / splits.shard_name(number), table)
         shards[number] = side
-        strips += len(made)
+        strips += len(table)
         trials += members
     if not shards:
         raise ValueError(
@@ -140,7 +140,7 @@ def _signal(record: Path, cache: dict[Path, np.ndarray | None], reasons: Counter
 def _reason(error: Exception) -> str:
     """A few words for why an ECG was left out."""
     words = str(error)
-    known = {
+    reasons = {
         "is flat": "a lead is flat",
         "without a number": "a lead has samples without a number",
         "lacks": "a lead is missing",
@@ -151,7 +151,7 @@ def _reason(error: Exception) -> str:
         "fewer than two beats": "no beats",
         "it reaches": "an artefact beyond 10 mV",
     }
-    return next((reason for words_in, reason in known.items() if words_in in words), f"unreadable: {words[:80]}")
+    return next((reason for words_in, reason in reasons.items() if words_in in words), f"unreadable: {words[:80]}")
 
 
 def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.ndarray]]) -> Trials:
@@ -171,12 +171,12 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
     n = len(there)
     hours = np.array([strip.hours for strip, _ in there])
     whole = np.stack([signal for _, signal in there]).reshape(n, len(LEADS), MODEL_SAMPLES)
-    given, who = (trajectory.administrations,) * n, (trajectory.patient,) * n
-    spans = endings(given, who, np.r_[hours[0], hours[:-1]], hours)
+    histories, who = (trajectory.administrations,) * n, (trajectory.patient,) * n
+    spans = endings(histories, who, np.r_[hours[0], hours[:-1]], hours)
     return Trials(
         strips=independent_from_leads(whole).astype(np.float16),
         observed=observe_strips(whole).astype(np.float32),
-        exposure=exposures(given, who, hours).astype(np.float32),
+        exposure=exposures(histories, who, hours).astype(np.float32),
         ended=np.cumsum(spans, axis=0).astype(np.float32),
         person=people(who).astype(np.float32),
         truth=np.stack([_published(strip.intervals) for strip, _ in there]).astype(np.float32),
@@ -184,7 +184,7 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
         findings=reader().probabilities(whole).astype(np.float32),
         pressure=np.full(n, np.nan, np.float32),
         alive=np.ones(n, bool),
-        treatment=np.array(["", *(str(_between(given[0], a, b)) for a, b in pairwise(hours))]),
+        treatment=np.array(["", *(str(_between(histories[0], a, b)) for a, b in pairwise(hours))]),
         held_out=np.zeros(n, bool),
         rhythm=np.full(n, "unknown"),
         patient=np.full(n, number, np.int64),
@@ -193,19 +193,19 @@ def _table(number: int, trajectory: Trajectory, there: Sequence[tuple[Strip, np.
     )
 
 
-def _between(given: Sequence[Administration], start: float, end: float) -> Treatment:
-    return Treatment(tuple(a.dose for a in given if start <= a.hours < end))
+def _between(doses: Sequence[Administration], start: float, end: float) -> Treatment:
+    return Treatment(tuple(a.dose for a in doses if start <= a.hours < end))
 
 
 def _published(intervals: Mapping[str, float | None]) -> np.ndarray:
     """The intervals of a trial's table as ``TRUTHS`` (7,); NaN where it has none."""
     cells = {name: np.nan if value is None else float(value) for name, value in intervals.items()}
     rr, qt = cells.get("RR", np.nan), cells.get("QT", np.nan)
-    known = {
+    columns = {
         "hr_bpm": 60_000 / rr, "pr_ms": cells.get("PR"), "qrs_ms": cells.get("QRS"), "qt_ms": qt,
         "qtcf_ms": qt / np.cbrt(rr / 1000), "jtpeak_ms": cells.get("JTPEAK"), "tpeak_tend_ms": cells.get("TPEAKTEND"),
     }  # fmt: skip
-    return np.array([np.nan if known[name] is None else known[name] for name in TRUTHS], dtype=float)
+    return np.array([np.nan if columns[name] is None else columns[name] for name in TRUTHS], dtype=float)
 
 
 def _real_trial(number: int, side: str, trajectory: Trajectory, strips: Sequence[Strip]) -> RealTrial:

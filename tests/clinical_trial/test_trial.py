@@ -71,7 +71,7 @@ def test_shipped_protocols_are_right_by_name_and_by_path(name: str) -> None:
 
 def test_the_ecgrdvq_protocol_is_the_trials() -> None:
     protocol = load_protocol("ecgrdvq")
-    doses = {arm.name: [(g.dose.drug, g.dose.amount, g.dose.unit) for g in arm.given] for arm in protocol.arms}
+    doses = {arm.name: [(g.dose.drug, g.dose.amount, g.dose.unit) for g in arm.doses] for arm in protocol.arms}
     assert doses == {
         "ranolazine": [("ranolazine", 1500, "mg")],
         "dofetilide": [("dofetilide", 0.5, "mg")],
@@ -87,7 +87,7 @@ def test_combinations_keep_their_hours() -> None:
     arm = load_protocol("scr003").arm("mexiletine_dofetilide")
     assert arm.drugs == ("mexiletine", "dofetilide")
     assert arm.label == "Mexiletine + Dofetilide"
-    assert [a.hours for a in arm.administrations] == sorted(g.hours for g in arm.given)
+    assert [a.hours for a in arm.administrations] == sorted(g.hours for g in arm.doses)
 
 
 def test_groups_and_crossover_in_one_trial_with_doses_over_days() -> None:
@@ -97,7 +97,7 @@ def test_groups_and_crossover_in_one_trial_with_doses_over_days() -> None:
     assert sorted(alone) == sorted(10 * ["ranolazine", "verapamil", "lopinavir_ritonavir", "chloroquine", "placebo"])
     assert sum(set(order) == {"dofetilide", "diltiazem_dofetilide"} for order in orders) == 10
     assert [a.hours for a in protocol.arm("ranolazine").administrations] == [0, 12, 24, 36, 48]
-    assert {given.confidence for arm in protocol.arms for given in arm.given} == {"M", "L"}
+    assert {given.confidence for arm in protocol.arms for given in arm.doses} == {"M", "L"}
     rows = [
         {"RANDID": i, "ARM": order[0], "TPT": hour, "RR": 1000, "QT": 400 + (hour > 0) * 10 * (order[0] != "placebo")}
         for i, order in enumerate(orders) if len(order) == 1 for hour in (-1.0, 51.0)
@@ -161,7 +161,7 @@ def test_doses_out_of_order_are_named() -> None:
 
 def test_a_trial_may_exceed_the_clinics_largest_dose_and_says_so() -> None:
     protocol = parse_protocol(changed("arms.active.0.dose", 1.0))
-    assert protocol.arm("active").given[0].dose.amount == 1.0
+    assert protocol.arm("active").doses[0].dose.amount == 1.0
     assert "above the formulary's largest single dose" in protocol.remarks[0]
     assert not parse_protocol(SMALL).remarks
 

@@ -70,7 +70,7 @@ def test_a_drug_that_the_protocol_does_not_explain_is_counted(look_alike: Callab
     from dataclasses import replace
 
     late = replace(
-        protocol, arms=tuple(replace(arm, given=arm.given[:1] if len(arm.given) > 1 else ()) for arm in protocol.arms)
+        protocol, arms=tuple(replace(arm, doses=arm.doses[:1] if len(arm.doses) > 1 else ()) for arm in protocol.arms)
     )
     by_name = lines(check_release(read_trial("ecgdmmld", known.folder, late), hashes=False))
     assert by_name["ECGs with dofetilide in the blood that the protocol does not explain"].actual > 0

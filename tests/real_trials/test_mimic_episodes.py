@@ -47,7 +47,7 @@ def test_the_last_ecg_before_and_the_first_in_the_routes_window(hospital: Virtua
     usual(hospital)
     (episode,), attrition = episodes_of(hospital)
     assert episode.after.hours - episode.before.hours == pytest.approx(4.0)
-    assert [(given.drug, given.dose) for given in episode.given] == [("sotalol", Dose("sotalol", 80.0, "mg", "PO"))]
+    assert [(given.drug, given.dose) for given in episode.doses] == [("sotalol", Dose("sotalol", 80.0, "mg", "PO"))]
     assert (episode.arm, episode.control, episode.clock_hours) == ("sotalol", False, pytest.approx(-1.0))
     assert (attrition["ECGs"], attrition["with an ECG before"], attrition["episodes"]) == (5, 1, 1)
 
@@ -102,9 +102,9 @@ def test_other_drugs_join_with_their_own_hours(hospital: VirtualHospital) -> Non
     )
     episodes, _ = episodes_of(hospital)
     episode = next(e for e in episodes if "sotalol" in e.arm)
-    doses = [(given.drug, round(given.hours - episode.before.hours, 3)) for given in episode.given]
+    doses = [(given.drug, round(given.hours - episode.before.hours, 3)) for given in episode.doses]
     assert doses == [("metoprolol", -5.0), ("sotalol", 1.0), ("amiodarone", 2.0), ("ondansetron", 3.0)]
-    assert episode.given[2].dose == Dose("amiodarone", 60.0, "mg", "IV", 1.0)
+    assert episode.doses[2].dose == Dose("amiodarone", 60.0, "mg", "IV", 1.0)
     assert episode.arm == "sotalol + amiodarone + ondansetron"
 
 
@@ -155,7 +155,7 @@ def test_prescriptions_are_a_fallback_and_flagged(hospital: VirtualHospital) -> 
     assert episode.arm == "sotalol (prescribed)"
     hospital.dose(10_000_001, 1, *SOTALOL)
     (episode,), _ = episodes_of(hospital)
-    assert (episode.arm, episode.given[0].source) == ("sotalol", "emar")
+    assert (episode.arm, episode.doses[0].source) == ("sotalol", "emar")
 
 
 def test_heparin_and_saline_are_negative_controls_where_nothing_else_was_given(hospital: VirtualHospital) -> None:

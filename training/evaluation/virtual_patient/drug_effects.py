@@ -153,7 +153,7 @@ def concentrations(protocol: Protocol, real: Sequence[Row], cohorts: Sequence[Se
     """Plasma levels at every hour; ``inside`` if the means differ by less than the real between-subject SD."""
     result = []
     for arm in protocol.arms:
-        for hour in protocol.hours if arm.given else ():
+        for hour in protocol.hours if arm.doses else ():
             theirs, ours = (
                 np.array(list({row["RANDID"]: number(row["PCSTRESN"]) for row in rows if (row["ARM"], row["TPT"]) ==
                                (arm.name, hour)}.values()))

@@ -31,14 +31,14 @@ def table(protocol: Protocol, between: float = 0.0, within: float = 0.0, drift: 
         for arm in protocol.arms:
             for hour in protocol.all_hours:
                 after = 0.0 if hour in protocol.baseline_hours else hour
-                moved = drift * after + (effect * after if arm.given else 0.0)
+                moved = drift * after + (effect * after if arm.doses else 0.0)
                 noise = within * rng.permutation([-1.0, 0.0, 1.0])
                 for i in range(3):
                     qt = 400 + own[person] + moved + noise[i]
                     rows.append(
                         {"RANDID": person, "ARM": arm.name, "EXTRT": arm.label, "TPT": hour, "RR": 1000, "PR": 160,
                          "QRS": 90, "QT": qt, "JTPEAK": qt - 170, "TPEAKTEND": 80,
-                         "PCSTRESN": 100 + person if arm.given and after else None}
+                         "PCSTRESN": 100 + person if arm.doses and after else None}
                     )  # fmt: skip
     return rows
 
