@@ -22,13 +22,13 @@ HEAD = "hour   concentration [ng/mL]   QTcF [ms]   without   rate [/min]   witho
 
 def main(dose: str = "dofetilide 0.5 mg PO", picture: str = "out/one_drug.png", seed: int = 0) -> np.ndarray:
     """The table that is printed, one row per hour."""
-    given = Treatment((FORMULARY.check(parse_dose(dose), Patient()),))
-    drug = given.doses[0].drug
+    treatment = Treatment((FORMULARY.check(parse_dose(dose), Patient()),))
+    drug = treatment.doses[0].drug
     treated = gym.make("ECGInterventionOracle-v0", drugs=[drug], risk="limits", scenario="healthy_volunteer")
     _, info = treated.reset(seed=seed)
     waiting = copy.deepcopy(treated)
     value = other = info
-    rows, action, over = [], treated.unwrapped.action(given), False
+    rows, action, over = [], treated.unwrapped.action(treatment), False
     while True:
         level = treated.unwrapped.world.truth(treated.unwrapped.state)[0].concentrations.get(drug, 0.0)
         rows.append((value["hours"], level, value["qtcf_ms"], other["qtcf_ms"], value["hr_bpm"], other["hr_bpm"]))
@@ -38,10 +38,10 @@ def main(dose: str = "dofetilide 0.5 mg PO", picture: str = "out/one_drug.png", 
         _, _, _, _, other = waiting.step(0)
         action, over = 0, terminated or truncated
     table = np.array(rows)
-    print(f"{given}, one healthy volunteer\n{HEAD}")
+    print(f"{treatment}, one healthy volunteer\n{HEAD}")
     for row in table:
         print("{:4.0f}   {:21.2f}   {:9.0f}   {:7.0f}   {:11.0f}   {:7.0f}".format(*row))
-    draw(table, str(given), Path(picture))
+    draw(table, str(treatment), Path(picture))
     return table
 
 

@@ -37,13 +37,13 @@ def main(
     }
     rng = np.random.default_rng(seed)
 
-    def by_policy(seen: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        return np.asarray(model.predict(seen, action_masks=masks, deterministic=True)[0])
+    def by_policy(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict(observations, action_masks=masks, deterministic=True)[0])
 
-    def at_random(seen: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    def at_random(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return np.argmax(rng.random(masks.shape) * masks, axis=1)
 
-    watching = mean_return(judges["strip"], lambda seen, masks: np.zeros(len(masks), int))
+    watching = mean_return(judges["strip"], lambda observations, masks: np.zeros(len(masks), int))
     chance = mean_return(judges["strip"], at_random)
     rows: list[dict[str, float]] = []
     begin = time.process_time()

@@ -28,16 +28,16 @@ class StillWorld:
     def initial(self, n, rng, **who):
         return replace(self.people.initial(n, rng, **who), inner={})
 
-    def observe(self, ecg, patient, given=()):
-        return replace(self.people.observe(ecg, patient, given), inner={})
+    def observe(self, ecg, patient, doses=()):
+        return replace(self.people.observe(ecg, patient, doses), inner={})
 
     def step(self, state: State, treatments, rng) -> State:
         if len(treatments) != len(state):
             raise ValueError(f"{len(treatments)} treatments for {len(state)} rows; expected one each; pass WATCH")
         noise = np.stack([limb_from_independent(g.normal(0, 0.01, (8, 1024))) for g in row_generators(rng, len(state))])
-        given = [tuple(Administration(float(h), d) for d in t.doses) for h, t in zip(state.hours, treatments)]
-        taken = tuple(before + new for before, new in zip(state.taken, given))
-        later = replace(state, ecg=(state.ecg + noise).astype("f4"), taken=taken, hours=state.hours + self.dt_hours)
+        new = [tuple(Administration(float(h), d) for d in t.doses) for h, t in zip(state.hours, treatments)]
+        doses = tuple(before + after for before, after in zip(state.taken, new))
+        later = replace(state, ecg=(state.ecg + noise).astype("f4"), taken=doses, hours=state.hours + self.dt_hours)
         return later.where(state.alive, state)
 
 

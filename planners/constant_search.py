@@ -29,24 +29,24 @@ class ConstantSearchPlanner(TreeSearchPlanner):
         if k < 1:
             raise ValueError(f"k is {k}; expected at least one imagined course; pass k=4")
         self.k = k
-        self._kept: dict[int, Treatment] = {}
+        self._constants: dict[int, Treatment] = {}
 
     def reset(self, seed: int | None = None) -> None:
         """Forget every episode; with a seed, imagine with that one from now on."""
         super().reset(seed)
-        self._kept.clear()
+        self._constants.clear()
 
     def forget(self, env: ECGInterventionEnv) -> None:
         """Forget what was chosen in this env."""
         super().forget(env)
-        self._kept.pop(id(env), None)
+        self._constants.pop(id(env), None)
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The treatment that was chosen for this patient, if it is allowed now."""
         calls = 0
-        if id(env) not in self._kept or not int(env.episode.steps[0]):
-            self._kept[id(env)], calls = self._best(env, state)
-        constant = self._kept[id(env)]
+        if id(env) not in self._constants or not int(env.episode.steps[0]):
+            self._constants[id(env)], calls = self._best(env, state)
+        constant = self._constants[id(env)]
         return PlanInfo(constant if constant in allowed_treatments(env) else WATCH, model_calls=calls)
 
     def choose_rows(self, rows: Any) -> list[PlanInfo]:

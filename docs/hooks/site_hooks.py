@@ -91,8 +91,8 @@ def outside(link: re.Match[str], folder: Path) -> str:
 
 def _pruned(nav: Any) -> Any:
     if isinstance(nav, list):
-        return [kept for entry in nav if (kept := _pruned(entry)) is not None]
+        return [part for entry in nav if (part := _pruned(entry)) is not None]
     if isinstance(nav, dict):
-        kept = {title: inner for title, entry in nav.items() if (inner := _pruned(entry)) is not None}
-        return kept or None
+        pages = {title: inner for title, entry in nav.items() if (inner := _pruned(entry)) is not None}
+        return pages or None
     return None if nav in OPTIONAL and not (ROOT / "docs" / nav).is_file() else nav

@@ -26,11 +26,11 @@ class MeasuredStrips:
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
-        self._kept: OrderedDict[bytes, Row] = OrderedDict()
+        self._rows: OrderedDict[bytes, Row] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._rows)
 
     def __call__(self, strips: np.ndarray) -> Intervals:
         """Intervals of strips ``(B, 12, 1024)`` [mV] on the model grid, as ``measure`` says them."""
@@ -45,16 +45,16 @@ class MeasuredStrips:
 
     def _recalled(self, keys: list[bytes]) -> dict[bytes, Row]:
         with self._lock:
-            rows = {key: self._kept[key] for key in keys if key in self._kept}
+            rows = {key: self._rows[key] for key in keys if key in self._rows}
             for key in rows:
-                self._kept.move_to_end(key)
+                self._rows.move_to_end(key)
         return rows
 
     def _remember(self, rows: dict[bytes, Row]) -> None:
         with self._lock:
-            self._kept.update(rows)
-            while len(self._kept) > self.most:
-                self._kept.popitem(last=False)
+            self._rows.update(rows)
+            while len(self._rows) > self.most:
+                self._rows.popitem(last=False)
 
     def __reduce__(self) -> tuple[type[MeasuredStrips], tuple[int]]:
         return MeasuredStrips, (self.most,)

@@ -53,7 +53,7 @@ class RiskModel:
             raise ValueError(f"deterministic is {deterministic!r}; expected None or 'batch'; check the spelling")
         self.classifier = classifier
         self.deterministic = deterministic
-        self._measured = MeasuredStrips()
+        self._measure = MeasuredStrips()
         self.aggregation = aggregation
         self.use_limits = use_limits
         self._aggregate = aggregate.aggregate_named(aggregation)
@@ -99,7 +99,7 @@ class RiskModel:
         same = before is after  # an episode's first strip is judged against itself
         finite = np.isfinite(before).all(axis=(1, 2)) & np.isfinite(after).all(axis=(1, 2))
         before, after = (np.where(finite[:, None, None], strips, 0) for strips in (before, after))
-        first = self._measured(before) if self.use_limits else None
+        first = self._measure(before) if self.use_limits else None
         intervals = first if first is not None and same else measure(ECG(after, MODEL_RATE_HZ))
         terms: dict[str, np.ndarray] = {}
         probabilities = np.full((len(after), len(aggregate.FINDINGS)), np.nan)

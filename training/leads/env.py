@@ -133,7 +133,7 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         self._base, self._best = self.space.index[self.space.start], -1
         self._left, self._over = self.budget, False
         self.history: list[tuple[Candidate, Outcome]] = []
-        self._fitted = np.zeros(len(self.space.candidates), dtype=bool)
+        self._has_fit = np.zeros(len(self.space.candidates), dtype=bool)
         self._table = np.zeros((ROWS, CHOICES + len(CANDIDATE_NUMBERS)), np.float32)
         self._best_row = np.zeros(len(BEST_NUMBERS), np.float32)
         self._available = self._steps.available(self._evaluator)
@@ -163,7 +163,7 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
     def action_masks(self) -> np.ndarray:
         """``(27,)`` bool: actions that lead to a candidate that was not fitted yet; stopping is always allowed."""
         row = self._steps.row(self._base)
-        new = self._available[row] & ~self._fitted[row]
+        new = self._available[row] & ~self._has_fit[row]
         mask = new & (row != self._base)
         own = self._steps.own_reaction(self._base)  # before it is fitted, the start is chosen by its own reaction
         mask[own], mask[STOP] = new[own], True
@@ -196,7 +196,7 @@ class DiscoveryEnv(gym.Env[dict[str, np.ndarray], int]):
         candidate = self.space.candidates[number]
         outcome = self._evaluator.evaluate(candidate)
         self.history.append((candidate, outcome))
-        self._fitted[number] = True
+        self._has_fit[number] = True
         log_error = math.log10(max(outcome.validation_error, 1e-12))
         drop = 0.0
         if outcome.stable and log_error < self._log_error:

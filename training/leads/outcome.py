@@ -66,7 +66,7 @@ class LiveEvaluator:
         self.options = options or FitOptions()
         self.null_error = null_error(data)
         self.fits = 0
-        self._known: dict[Candidate, Fit] = {}
+        self._fits: dict[Candidate, Fit] = {}
 
     def available(self, candidate: Candidate) -> bool:
         """Everything can be fitted."""
@@ -78,9 +78,9 @@ class LiveEvaluator:
 
     def fit(self, candidate: Candidate) -> Fit:
         """The fit, with its parameters; from memory, the cache or anew."""
-        if candidate not in self._known:
-            self._known[candidate] = self._from_cache(candidate) or self._anew(candidate)
-        return self._known[candidate]
+        if candidate not in self._fits:
+            self._fits[candidate] = self._from_cache(candidate) or self._anew(candidate)
+        return self._fits[candidate]
 
     def _from_cache(self, candidate: Candidate) -> Fit | None:
         from training.leads.fit_files import read_fit
