@@ -69,7 +69,7 @@ def test_copies_and_pickles_begin_empty_and_answer_alike(strips: np.ndarray) -> 
     people = [Patient()] * 4
     total = risk(strips[:4], strips[4:8], people).total
     for twin in (pickle.loads(pickle.dumps(risk)), copy.deepcopy(risk)):
-        assert len(twin._measured) == 0
+        assert len(twin._measure) == 0
         assert np.array_equal(twin(strips[:4], strips[4:8], people).total, total)
 
 
