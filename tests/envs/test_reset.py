@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import gymnasium as gym
 import numpy as np
+import pytest
+from worlds import AnalyticWorld
 
+from ecg_gym.core import Patient
+from ecg_gym.envs.reset import _initial
 from ecg_gym.envs.scenarios import People, Scenario, scenario_named
+from ecg_gym.streams import Streams
 
 N = 96
 
@@ -41,3 +46,10 @@ def test_one_patient_has_numbers_of_the_same_range_with_two_digits() -> None:
     assert values.max() <= 3.3
     np.testing.assert_allclose(values, values.round(2), atol=1e-9)
     assert not np.allclose(values, values.round(1)), "two digits, not one"
+
+
+@pytest.mark.parametrize("rates", [[60.0, 100.0, 60.0], [60.0] * 3, [100.0, 80.0, 60.0]])
+def test_people_are_drawn_together_where_they_are_alike_and_keep_their_places(rates: list[float]) -> None:
+    streams = Streams.start(np.arange(6, dtype=np.uint64).reshape(3, 2))
+    state = _initial(AnalyticWorld(), [(Patient(), {"hr_bpm": rate}) for rate in rates], streams)
+    assert state.inner["rest"][:, 0].tolist() == rates
