@@ -89,7 +89,7 @@ class InverseNet(nn.Module):
         logits, doses = self(features)
         which = functional.cross_entropy(logits, label)
         is_dose = label > 0
-        own = doses.gather(1, (label - 1).clamp(min=0)[:, None])[:, 0]
+        own = doses.gather(1, (label - 1).clamp(min=0)[:, None]).squeeze(1)
         how_much = (functional.huber_loss(own, ratio, reduction="none") * is_dose).sum() / is_dose.sum().clamp(min=1)
         return which + how_much, {"drug": which.detach(), "dose": how_much.detach()}
 
