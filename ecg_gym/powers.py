@@ -84,9 +84,9 @@ class ReadsVitals(Protocol):
     """Knows what a measurement of a strip would say without drawing it: ``fidelity="vitals"``."""
 
     def vitals(
-        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+        self, state: State, recording: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
     ) -> Look:
-        """The readings of each row; ``seen`` is a tier that spoils them and the leads that are off in each row."""
+        """The readings of each row; ``recording`` is a tier that spoils them and the leads that are off in each row."""
         ...
 
 

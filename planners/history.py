@@ -40,7 +40,7 @@ class Seen(Protocol):
         ...
 
     @property
-    def given(self) -> Treatment | None:
+    def treatment(self) -> Treatment | None:
         """What was given right after it, if that is known yet."""
         ...
 
@@ -52,7 +52,7 @@ class Look:
     hours: float
     ecg: np.ndarray
     missing: tuple[str, ...] = ()
-    given: Treatment | None = None
+    treatment: Treatment | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def pace_of(world: World, state: State) -> float:
 def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:
     """The doses taken before a look: what was given right after it, at the same hour, is not among them."""
     until = tuple(a for a in chart.taken if a.hours <= look.hours + SOON)
-    doses = look.given.doses if look.given else ()
+    doses = look.treatment.doses if look.treatment else ()
     return _without(until, [Administration(look.hours, dose) for dose in doses])
 
 

@@ -34,7 +34,7 @@ class EnvPrice:
             steps=np.broadcast_to(self.steps + np.asarray(step), len(after)),
             before=before,
             after=after,
-            given=tuple(treatments),
+            treatments=tuple(treatments),
             refused=np.zeros(len(after), bool),
             lost=~(after.alive & judgement.finite),
             risk=judgement.risk,

@@ -189,7 +189,7 @@ class Search:
         place = self.forest.outcomes[tree] + _count(tree)
         self.batch[tree, place], self.row[tree, place] = len(self.batches), np.arange(n)
         self.batches.append(after)
-        np.add.at(self.nonfinite, tree, after.judged["finite"] == 0)
+        np.add.at(self.nonfinite, tree, after.truth["finite"] == 0)
         left = np.where(outcome.terminated, 0, self.forest.left[tree, node] - 1)
         described = self._described(after, outcome.reward, left)
         put(self.forest, self.growth, tree, edge, outcome.reward, *described, left)

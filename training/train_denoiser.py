@@ -376,7 +376,7 @@ def scenario_starts(draws: int = STARTS_PER_SCENARIO) -> list[Start]:
     for row in load_scenarios().values():
         for draw in range(draws):
             one = row.draw(np.random.default_rng(draw))
-            who = dict(one.population) | ({"given": one.given} if one.given else {})
+            who = dict(one.population) | ({"doses": one.doses} if one.doses else {})
             if one.conditions:
                 who["patient"] = Patient(conditions=one.conditions)
             starts.append(Start(who, one.drugs))

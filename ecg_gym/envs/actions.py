@@ -69,10 +69,10 @@ class DiscreteCode:
 
     def entries(self, actions: Any, n: int) -> np.ndarray:
         """The menu entries ``(n,)`` of ``n`` actions; ValueError for one that is not in the space."""
-        given = np.asarray(actions)
-        fits = given.shape == (n,) and given.dtype.kind in "iu"
-        if fits and n and given.min() >= 0 and given.max() < len(self.menu):
-            return given.astype(np.int64)
+        entries = np.asarray(actions)
+        fits = entries.shape == (n,) and entries.dtype.kind in "iu"
+        if fits and n and entries.min() >= 0 and entries.max() < len(self.menu):
+            return entries.astype(np.int64)
         return np.array([self.entry(action) for action in actions], np.int64)
 
     def mask(self, allowed: np.ndarray) -> np.ndarray:
@@ -135,16 +135,16 @@ class DrugDoseCode:
 def _numbers(action: Any, sizes: Sequence[int]) -> tuple[int, ...]:
     """The action as one whole number per size, each from 0 and below it; ValueError otherwise."""
     try:
-        given = np.asarray(action).reshape(-1)
+        numbers = np.asarray(action).reshape(-1)
     except (TypeError, ValueError):  # a ragged list, say
-        given = np.array([None])
-    whole = len(given) == len(sizes) and given.dtype.kind in "iub"
-    if not whole or not all(0 <= int(x) < n for x, n in zip(given, sizes)):
+        numbers = np.array([None])
+    whole = len(numbers) == len(sizes) and numbers.dtype.kind in "iub"
+    if not whole or not all(0 <= int(x) < n for x, n in zip(numbers, sizes)):
         target_intervals = " and ".join(f"a whole number from 0 to {n - 1}" for n in sizes)
         raise ValueError(
             f"action is {str(action)[:100]!r}; expected {target_intervals}; draw one with env.action_space.sample()"
         )
-    return tuple(int(x) for x in given)
+    return tuple(int(x) for x in numbers)
 
 
 CODES: dict[str, Callable[[tuple[Treatment, ...]], ActionCode]] = {

@@ -47,13 +47,13 @@ def draw_chart(
     earliest = min([0.0, *(max(a.hours, EARLIEST_HOURS) for a in doses)])
     axes = figure.subplots(2, 3, gridspec_kw={"left": 0.035, "right": 0.985, "top": 0.86, "bottom": 0.11,
                                               "wspace": 0.13, "hspace": 0.52})  # fmt: skip
-    given = [a.hours for a in doses if a.hours >= EARLIEST_HOURS]
+    hours_of_doses = [a.hours for a in doses if a.hours >= EARLIEST_HOURS]
     for ax, (name, heading, unit, usual) in zip(axes.flat, PANELS):
         _draw_trend(ax, moments, name, usual, sex)
         ax.set_title(_heading(moments, name, heading, unit), fontsize=10, loc="left", pad=4, color=INK)
     _draw_doses(axes.flat[len(PANELS)], doses, earliest, until_hours)
     for ax in axes.flat:
-        for hours in given:
+        for hours in hours_of_doses:
             ax.axvline(hours, color=DOSE, lw=0.7, alpha=0.45, zorder=1)
         ax.set_xlim(earliest - 0.02 * (until_hours - earliest), until_hours * 1.02)
         ax.tick_params(labelsize=8, length=2, pad=2, colors=INK)
@@ -69,16 +69,16 @@ def _heading(moments: Sequence[Moment], name: str, heading: str, unit: str) -> s
     first, last = (m.values.get(name, np.nan) for m in (moments[0], moments[-1]))
     digits = 2 if name == "risk" else 0
     value = f"{last:.{digits}f}" if np.isfinite(last) else "not measurable"
-    moved = last - first
-    change = f"  ({moved:+.{digits}f})" if len(moments) > 1 and np.isfinite(moved) else ""
+    difference = last - first
+    change = f"  ({difference:+.{digits}f})" if len(moments) > 1 and np.isfinite(difference) else ""
     return f"{heading}  {value} {unit if np.isfinite(last) else ''}".rstrip() + change
 
 
 def _draw_trend(ax: Axes, moments: Sequence[Moment], name: str, usual: tuple[float, float], sex: str | None) -> None:
     hours = np.array([m.hours for m in moments])
     values = np.array([m.values.get(name, np.nan) for m in moments], dtype=float)
-    seen = values[np.isfinite(values)]
-    low, high = min([usual[0], *seen]), max([usual[1], *seen])
+    finite = values[np.isfinite(values)]
+    low, high = min([usual[0], *finite]), max([usual[1], *finite])
     pad = 0.04 * (high - low)
     ax.set_ylim(low - pad, high + pad)
     ax.locator_params(axis="y", nbins=4)

@@ -162,12 +162,12 @@ class EnvSetup:
 
     def observation(self, episode: Episode) -> Any:
         """What the agents see: an array ``(B, d)``, or a dict of arrays."""
-        seen = dynamics.features(self.task, episode)
+        features = dynamics.features(self.task, episode)
         if self.config.obs == "waveform":
-            return {"ecg": dynamics.strips(episode), "features": seen}
+            return {"ecg": dynamics.strips(episode), "features": features}
         if self.config.obs == "latent":
-            return {"latent": dynamics.latents(self.task, episode), "features": seen}
-        return seen
+            return {"latent": dynamics.latents(self.task, episode), "features": features}
+        return features
 
     def masks(self, episode: Episode) -> np.ndarray:
         """Actions that are allowed now ``(B, A)`` bool."""
@@ -298,12 +298,12 @@ def _menu(config: EnvConfig, scenarios: Sequence[Scenario]) -> tuple[Treatment, 
 
 def _at_hand(config: EnvConfig, menu: Sequence[Treatment], world: World) -> np.ndarray:
     """What there is in each scenario of the table ``(scenarios, menu)`` bool, as far as the world knows it."""
-    known = np.array([not isinstance(world, KnowsTreatments) or world.knows(treatment) for treatment in menu])
+    mask = np.array([not isinstance(world, KnowsTreatments) or world.knows(treatment) for treatment in menu])
     rows = [
         [config.drugs is not None or treatment in scenario.menu for treatment in menu]
         for scenario in load_scenarios().values()
     ]
-    return np.array(rows) & known
+    return np.array(rows) & mask
 
 
 def _world(config: EnvConfig) -> World:

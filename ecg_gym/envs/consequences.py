@@ -65,13 +65,13 @@ def _names_of(terms: tuple[str, ...], read: tuple[str, ...] | None) -> tuple[str
 
 
 def untreated(
-    task: Task, before: Episode, state: State, given: Choice, streams: Streams, twin: State | None = None
+    task: Task, before: Episode, state: State, choice: Choice, streams: Streams, twin: State | None = None
 ) -> tuple[np.ndarray, State]:
     """Who has been treated ``(B,)`` bool, and the twins who have not: of those who were not either, they themselves.
 
     ``twin`` are the twins of all rows, where they have been stepped beside them.
     """
-    treated = before.treated | (given.entry != 0)
+    treated = before.treated | (choice.entry != 0)
     if twin is not None:
         return treated, twin
     rows = np.flatnonzero(treated)

@@ -106,7 +106,7 @@ def begin(task: Task, state: State, rngs: Sequence[np.random.Generator], scenari
         start = baseline if task.tier.clear else read(task, strips, strips, state)
     moment = Moment(_without_strips(task, state), streams, missing, None, start["risk"])
     episode = Episode(
-        state=state, origin=state, baseline=baseline, start=start, now=start, last=start, judged=baseline,
+        state=state, origin=state, baseline=baseline, start=start, now=start, last=start, truth=baseline,
         allowed=np.empty((n, 0), bool), steps=np.zeros(n, int), horizon=horizon, missing=missing,
         history=History.start(task.tier, moment), scenario=scenario, treated=np.zeros(n, bool), twin=state,
         pending=np.zeros((n, len(consequences.names_of(task, start)))),
@@ -131,18 +131,18 @@ def advance(
             f"action means {task.menu[entry[row]]}, which is not allowed now; expected an action whose mask is true; "
             "look at info['action_mask'] or env.action_masks(), or pass invalid_action='noop'"
         )
-    given, rows = Choice(task.menu, np.where(refused, 0, entry)), np.arange(len(episode))
+    choice, rows = Choice(task.menu, np.where(refused, 0, entry)), np.arange(len(episode))
     beside: Beside | None = None
     if task.samples == 1 and task.fidelity == "vitals" and task.cost:
-        state, truths, looks, beside = _with_twins(task, episode, given, streams)
+        state, truths, looks, beside = _with_twins(task, episode, choice, streams)
         truth, last = truths, looks
     elif task.samples == 1:
-        state = task.world.step(episode.state, given, streams)
+        state = task.world.step(episode.state, choice, streams)
         truth = truths = _read_true_strips(task, episode, rows, state)
         last = looks = truths if task.tier.clear else _read_view(task, episode, rows, state, streams)
     else:
         every = np.repeat(rows, task.samples)
-        many, draws = given.repeat(task.samples), streams.repeat(task.samples)
+        many, draws = choice.repeat(task.samples), streams.repeat(task.samples)
         crowd = task.world.step(episode.state.repeat(task.samples), many, draws)
         truths = _read_true_strips(task, episode, every, crowd)
         looks = truths if task.tier.clear else _read_view(task, episode, every, crowd, draws)
@@ -152,23 +152,23 @@ def advance(
     risk = weighed["risk"]
     if task.samples > 1:
         risk = mean_variance(risk.reshape(-1, task.samples), task.risk_aversion)
-    return _settle(task, episode, state, truth, last, refused, risk, given, streams, beside)
+    return _settle(task, episode, state, truth, last, refused, risk, choice, streams, beside)
 
 
 def _with_twins(
-    task: Task, episode: Episode, given: Choice, streams: Streams
+    task: Task, episode: Episode, choice: Choice, streams: Streams
 ) -> tuple[State, Readings, Readings, Beside]:
     """The step of all rows and of their untreated twins as one batch: states, what is read off their true strips and
     off those that are seen, and the twins with what harm is measured against.
     """
     n = len(episode)
     rows, pair = np.arange(n), np.tile(np.arange(n), 2)
-    if not (episode.treated | (given.entry != 0)).any():
-        state = task.world.step(episode.state, given, streams)
+    if not (episode.treated | (choice.entry != 0)).any():
+        state = task.world.step(episode.state, choice, streams)
         truth = _read_true_strips(task, episode, rows, state)
         last = truth if task.tier.clear else _read_view(task, episode, rows, state, streams)
         return state, truth, last, (state, last)
-    watching = Choice(task.menu, np.concatenate([given.entry, np.zeros(n, int)]))
+    watching = Choice(task.menu, np.concatenate([choice.entry, np.zeros(n, int)]))
     both = task.world.step(concatenate([episode.state, episode.twin]), watching, streams.take(pair))
     state, twin = both[rows], both[rows + n]
     if task.tier.clear:
@@ -183,7 +183,7 @@ def _with_twins(
 
 def _settle(
     task: Task, before: Episode, state: State, truth: Readings, last: Readings, refused: np.ndarray, risk: np.ndarray,
-    given: Choice, streams: Streams, beside: Beside | None,
+    choice: Choice, streams: Streams, beside: Beside | None,
 ) -> tuple[Episode, Outcome]:  # fmt: skip
     """The episode once these strips have been taken: what is seen of them and when, what of reward and cost is still to
     come, and what arrives now."""
@@ -194,11 +194,11 @@ def _settle(
         lost |= refused
     intervals = {name: weighed[name] for name in _READ[:-1]}
     step = Transition(
-        before.steps, before.state, state, given, refused, lost, risk, intervals, before.horizon, most_doses(task.menu)
+        before.steps, before.state, state, choice, refused, lost, risk, intervals, before.horizon, most_doses(task.menu)
     )  # fmt: skip
     names = consequences.names_of(task, weighed)
     due = dict(priced(task.reward, step))
-    treated, twin = consequences.untreated(task, before, state, given, streams, beside[0] if beside else None)
+    treated, twin = consequences.untreated(task, before, state, choice, streams, beside[0] if beside else None)
     if task.cost:
 
         def judge(rows: np.ndarray, state: State, row_streams: Streams) -> Readings:
@@ -222,12 +222,12 @@ def _settle(
     out_of_time = over & ~lost
     outcome = Outcome(
         arrived[:, :n_terms].sum(axis=1), terms, costs, lost, over if task.clock else lost,
-        np.zeros_like(over) if task.clock else out_of_time, refused, given,
+        np.zeros_like(over) if task.clock else out_of_time, refused, choice,
     )  # fmt: skip
     now = before.last if task.tier.delayed else last
-    moment = Moment(_without_strips(task, state), streams, before.missing, given, last["risk"])
+    moment = Moment(_without_strips(task, state), streams, before.missing, choice, last["risk"])
     after = replace(
-        before, state=state, now=now, last=last, judged=truth, steps=steps, history=before.history.later(moment),
+        before, state=state, now=now, last=last, truth=truth, steps=steps, history=before.history.later(moment),
         allowed=_mask(task, now, state, before.patients_of(state), before.scenario), treated=treated, twin=twin,
         pending=pending,
     )  # fmt: skip
@@ -265,13 +265,13 @@ def read(task: Task, first: np.ndarray, strips: np.ndarray, state: State) -> Rea
     """Everything that can be read off strips; NaN where not measurable."""
     judgement = task.risk(first, strips, state.patients, state.alive)
     pressure = measured_pressure(task.world, state)
-    measured = [
+    columns = [
         pressure if name == PRESSURE.quantity else np.asarray(getattr(judgement.intervals, name), dtype=float)
         for name in _READ
     ]
     whole = judgement.finite & np.isfinite(judgement.total)
     risk = np.where(whole, np.nan_to_num(judgement.total, nan=1.0), 1.0)
-    return _readings(np.stack(measured), judgement.probabilities.T, judgement.terms, risk,
+    return _readings(np.stack(columns), judgement.probabilities.T, judgement.terms, risk,
                      np.nan_to_num(judgement.cost, nan=1.0), judgement.finite)  # fmt: skip
 
 
@@ -292,14 +292,14 @@ def read_vitals(
 
 
 def _readings(
-    measured: np.ndarray, odds: np.ndarray, terms: Mapping[str, np.ndarray], risk: np.ndarray, cost: np.ndarray,
+    intervals: np.ndarray, odds: np.ndarray, terms: Mapping[str, np.ndarray], risk: np.ndarray, cost: np.ndarray,
     finite: np.ndarray | float,
 ) -> Readings:  # fmt: skip
     """One table out of intervals by ``_READ (I, B)``, findings ``(17, B)`` and a judgement."""
-    low = pressure_term(measured[_PRESSURE])  # judged here for every risk: no strip shows it
+    low = pressure_term(intervals[_PRESSURE])  # judged here for every risk: no strip shows it
     place = _reading_places((*terms, PRESSURE.name))
     table = np.empty((len(place), len(risk)))
-    table[: len(_READ)], table[_FINDINGS] = measured, odds
+    table[: len(_READ)], table[_FINDINGS] = intervals, odds
     table[_FINDINGS.stop : -4] = list(terms.values())
     table[-4], table[-1] = low, finite
     table[-3:-1] = 1 - (1 - np.array([risk, cost])) * (1 - low)
@@ -339,9 +339,9 @@ def _mask(task: Task, reading: Readings, state: State, patients: Patients, scena
     if task.mask == INDICATIONS:
         for row in range(len(state)):
             seen_intervals = {name: float(reading[name][row]) for name in _RULED}
-            named = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
+            findings = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
             mask[row] &= indication_mask(
-                task.menu, patients[row], seen_intervals, state.taken[row], float(hours[row]), named
+                task.menu, patients[row], seen_intervals, state.taken[row], float(hours[row]), findings
             )
     return mask
 
@@ -358,11 +358,11 @@ def features(task: Task, episode: Episode) -> np.ndarray:
     hours = np.asarray(state.hours, float)
     left = np.maximum(1 - episode.steps / episode.horizon, 0)
     has_labs = ~np.isnan(episode.blood).all(axis=1)
-    known = np.where(has_labs, hours - episode.blood_hours, np.nan)
+    age_hours = np.where(has_labs, hours - episode.blood_hours, np.nan)
     blocks = (
         now.table[: len(_RULED)], now.table[_CHANGED] - episode.start.table[_CHANGED], now.table[_FINDINGS],
         people.numbers.T[_PERSONAL], conditions_of(people, layout.conditions),
-        [known], medication_of(people, layout.medication),
+        [age_hours], medication_of(people, layout.medication),
         (np.arange(len(layout.reasons))[:, None] == episode.scenario).astype(float),
         (hours if task.clock else np.nan, dt, left if task.clock else np.nan, now["risk"]),
         doses_taken(state, task.menu), episode.allowed.T.astype(float),

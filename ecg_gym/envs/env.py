@@ -143,8 +143,8 @@ class ECGInterventionEnv(EnvProperties, gym.Env):
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _observation(self) -> Any:
-        seen = self.setup.observation(self.episode)
-        return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
+        batch = self.setup.observation(self.episode)
+        return {name: part[0] for name, part in batch.items()} if isinstance(batch, dict) else batch[0]
 
     def _info(self) -> dict[str, Any]:
         return one(self.setup.info(self.episode, self._outcome))

@@ -116,8 +116,8 @@ class History:
     def of(self, row: int) -> tuple[SeenStrip, ...]:
         """Every strip of a row, oldest first."""
         there = self._there(row)
-        given = [m.before[i] if m.before is not None else None for m, i in there[1:]] + [None]
-        return tuple(self._strip_of(moment, i, treatment) for (moment, i), treatment in zip(there, given))
+        treatments = [m.before[i] if m.before is not None else None for m, i in there[1:]] + [None]
+        return tuple(self._strip_of(moment, i, treatment) for (moment, i), treatment in zip(there, treatments))
 
     def first_strips(self, rows: np.ndarray, origin: State) -> np.ndarray:
         """The oldest strips of rows as they were seen ``(len(rows), 12, 1024)`` [mV]; ``origin`` has the true ones."""
@@ -158,7 +158,7 @@ def _pruned(history: History) -> History:
     there: Any = (history.place >= 0).any(axis=1)
     if there.all():
         return history
-    return History(history.tier, tuple(m for m, kept in zip(history.moments, there) if kept), history.place[there])
+    return History(history.tier, tuple(m for m, keep in zip(history.moments, there) if keep), history.place[there])
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Episode:
     start: Readings  # what was read off it, as it was seen
     now: Readings  # what can be read off the newest strip that was seen
     last: Readings  # read off the newest strip as it will be seen: `now`, unless strips are seen late
-    judged: Readings  # read off the true strip: what the reward and the cost are made of
+    truth: Readings  # read off the true strip: what the reward and the cost are made of
     allowed: np.ndarray  # (B, n) bool over the menu
     steps: np.ndarray  # (B,) int steps so far
     horizon: np.ndarray  # (B,) int steps that each may last
@@ -188,8 +188,8 @@ class Episode:
     def _repr_html_(self) -> str:
         """The newest strip that was seen of the first row, and what was given, for notebooks."""
         sights = self.sights[0]
-        given = [f"{look.hours:g} h: {look.given}" for look in sights if look.given is not None]
-        words = f"episode of {len(self)}, {sights[-1].hours:g} h" + (f"; {'; '.join(given)}" if given else "")
+        treatments = [f"{look.hours:g} h: {look.treatment}" for look in sights if look.treatment is not None]
+        words = f"episode of {len(self)}, {sights[-1].hours:g} h" + (f"; {'; '.join(treatments)}" if treatments else "")
         return strip_svg(sights[-1].ecg, MODEL_RATE_HZ, LEADS, words)
 
     def __len__(self) -> int:
@@ -208,13 +208,13 @@ class Episode:
     def patients_of(self, state: State) -> Patients:
         """The same of another state of these people; worked out once for each batch of people and bloods."""
         people = Patients.of(state.patients)
-        blood, known = people.__dict__.get("_by_blood", (None, None))
+        blood, patients = people.__dict__.get("_by_blood", (None, None))
         if blood is not self.blood:
             numbers = people.numbers.copy()
             numbers[:, BLOOD] = np.where(np.isnan(self.blood), numbers[:, BLOOD], self.blood)
-            known = Patients(numbers, people.group)
-            people.__dict__["_by_blood"] = self.blood, known
-        return known
+            patients = Patients(numbers, people.group)
+            people.__dict__["_by_blood"] = self.blood, patients
+        return patients
 
     @property
     def recorded(self) -> tuple[tuple[SeenStrip, ...], ...]:
@@ -244,14 +244,14 @@ class Episode:
 
     def _each(self, made_of: Callable[..., Any], parts: Sequence[Episode]) -> Episode:
         """An episode of other rows, field by field; fields that are one object, here and in all parts, stay one."""
-        made: dict[tuple[int, ...], Any] = {}
+        results: dict[tuple[int, ...], Any] = {}
         values = {}
         for name in FIELDS:
             whole = [getattr(episode, name) for episode in (self, *parts)]
             key = tuple(map(id, whole))
-            if key not in made:
-                made[key] = made_of(name, *whole)
-            values[name] = made[key]
+            if key not in results:
+                results[key] = made_of(name, *whole)
+            values[name] = results[key]
         return replace(self, **values)
 
 
@@ -286,7 +286,7 @@ class Outcome:
     terminated: np.ndarray  # (B,) bool: lost, or out of time where the clock is seen
     truncated: np.ndarray  # (B,) bool: out of time where the clock is hidden
     refused: np.ndarray  # (B,) bool: the treatment was not allowed
-    given: Sequence[Treatment]  # (B,) what was really given
+    treatments: Sequence[Treatment]  # (B,) what was really given
 
     def row(self, i: int) -> Outcome:
         """One row, still a batch."""
@@ -294,30 +294,30 @@ class Outcome:
 
     def take(self, rows: np.ndarray) -> Outcome:
         """Some of the rows."""
-        given = self.given[rows] if isinstance(self.given, Choice) else [self.given[i] for i in rows]
-        return self._each(lambda values: values[rows], given)
+        some = self.treatments[rows] if isinstance(self.treatments, Choice) else [self.treatments[i] for i in rows]
+        return self._each(lambda values: values[rows], some)
 
-    def among(self, rows: np.ndarray, n: int, kept: np.ndarray) -> Outcome:
-        """The outcome, which is of ``rows``, for all of ``n`` rows; nothing came of those that are not ``kept``."""
-        if len(kept) == len(rows) == n:
+    def among(self, rows: np.ndarray, n: int, keep: np.ndarray) -> Outcome:
+        """The outcome, which is of ``rows``, for all of ``n`` rows; nothing came of those that ``keep`` leaves out."""
+        if len(keep) == len(rows) == n:
             return self
         place = np.zeros(n, int)
         place[rows] = np.arange(len(rows))
-        origin = place[kept]
+        origin = place[keep]
 
         def wide(values: np.ndarray) -> np.ndarray:
             out = np.zeros(n, values.dtype)
-            out[kept] = values[origin]
+            out[keep] = values[origin]
             return out
 
-        assert isinstance(self.given, Choice)
-        return self._each(wide, Choice(self.given.menu, wide(self.given.entry)))
+        assert isinstance(self.treatments, Choice)
+        return self._each(wide, Choice(self.treatments.menu, wide(self.treatments.entry)))
 
-    def _each(self, made_of: Callable[[np.ndarray], np.ndarray], given: Sequence[Treatment]) -> Outcome:
+    def _each(self, made_of: Callable[[np.ndarray], np.ndarray], treatments: Sequence[Treatment]) -> Outcome:
         """The outcome of other rows, array by array."""
         terms, costs = ({name: made_of(v) for name, v in table.items()} for table in (self.terms, self.costs))
         arrays = {n: made_of(getattr(self, n)) for n in ("reward", "lost", "terminated", "truncated", "refused")}
-        return Outcome(terms=terms, costs=costs, given=given, **arrays)
+        return Outcome(terms=terms, costs=costs, treatments=treatments, **arrays)
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ class Transition:
     steps: np.ndarray  # (B,) int: steps of the episode before this one
     before: State
     after: State
-    given: Sequence[Treatment]  # (B,) what was really given
+    treatments: Sequence[Treatment]  # (B,) what was really given
     refused: np.ndarray  # (B,) bool: something else was asked for, and not allowed
     lost: np.ndarray  # (B,) bool: the step ended in a lethal rhythm (or a strip that is not finite)
     risk: np.ndarray  # (B,) in [0, 1] of the true strip, with its spread if the env judges several futures
@@ -338,9 +338,9 @@ class Transition:
     @property
     def doses(self) -> np.ndarray:
         """How many doses were given, ``(B,)`` int."""
-        if isinstance(self.given, Choice):
-            return doses_of(self.given.menu)[self.given.entry]
-        return np.array([len(treatment.doses) for treatment in self.given])
+        if isinstance(self.treatments, Choice):
+            return doses_of(self.treatments.menu)[self.treatments.entry]
+        return np.array([len(treatment.doses) for treatment in self.treatments])
 
 
 @once_per_object

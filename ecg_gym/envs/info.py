@@ -39,9 +39,9 @@ def columns(
     ``costs`` are its hazards and what a death cost; neither is there with ``cost=False``.
     """
     n, state, place = len(episode), episode.state, episode.now.place
-    none, table, seen = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(_READ)]
-    finite = np.isfinite(seen)
-    seen = np.where(finite, seen, 0.0)
+    none, table, readings = np.zeros(n), episode.now.table.copy(), episode.now.table[: len(_READ)]
+    finite = np.isfinite(readings)
+    readings = np.where(finite, readings, 0.0)
     hashes = _hashes(task.world, task.risk, n)
     value: Columns = {
         "action_mask": masks.astype(np.int8),
@@ -49,18 +49,18 @@ def columns(
         "dt_hours": np.full(n, float(task.world.dt_hours)) if state.dt_hours is None else state.dt_hours.astype(float),
         "steps": episode.steps.astype(np.int64),
         "alive": state.alive.copy(),
-        "treatment": words([""] * n) if outcome is None else _names(outcome.given, fresh),
+        "treatment": words([""] * n) if outcome is None else _names(outcome.treatments, fresh),
         "invalid_action": np.zeros(n, bool) if outcome is None else outcome.refused.copy(),
         "lost": np.zeros(n, bool) if outcome is None else outcome.lost.copy(),
         "scenario": _scenario_names()[episode.scenario],
-        "finite": episode.judged["finite"] != 0,
+        "finite": episode.truth["finite"] != 0,
         "risk": table[place["risk"]],
         "model_sha256": hashes[0].copy(),
         "risk_sha256": hashes[1].copy(),
     }
     if task.cost:
-        named = costs_of(names_of(task, episode.now))
-        costs = {name: none.copy() if outcome is None else outcome.costs[name].copy() for name in named}
+        names = costs_of(names_of(task, episode.now))
+        costs = {name: none.copy() if outcome is None else outcome.costs[name].copy() for name in names}
         value["cost"] = costs.pop(COST)
         value["costs"] = costs
     value["reward_terms"] = {
@@ -68,7 +68,7 @@ def columns(
     }
     first, last = _risk_rows(place)
     value |= zip(list(place)[first:last], table[first:last])
-    value |= zip(_READ, seen)
+    value |= zip(_READ, readings)
     value |= zip(_KNOWN, finite)
     return value | (truth(task, episode) if privileged else {})
 
@@ -94,9 +94,9 @@ def truth(task: Task, episode: Episode) -> Columns:
     """
     if not isinstance(task.world, Truthful):
         return {}
-    known = task.world.truth(episode.state)
-    numbers = [{**row.intervals, **{f"{k}_per_hour": rate for k, rate in row.hazard_per_hour.items()}} for row in known]
-    return {"truth_rhythm": words([str(row.rhythm) for row in known])} | {
+    facts = task.world.truth(episode.state)
+    numbers = [{**row.intervals, **{f"{k}_per_hour": rate for k, rate in row.hazard_per_hour.items()}} for row in facts]
+    return {"truth_rhythm": words([str(row.rhythm) for row in facts])} | {
         f"truth_{name}": np.nan_to_num(np.array([row[name] for row in numbers], dtype=float)).round(
             DECIMALS_PER_HOUR if name.endswith("_per_hour") else DECIMALS
         )
@@ -109,12 +109,12 @@ def _scenario_names() -> np.ndarray:
     return words(list(load_scenarios()))
 
 
-def _names(given: Sequence[Treatment], fresh: np.ndarray | None) -> np.ndarray:
+def _names(treatments: Sequence[Treatment], fresh: np.ndarray | None) -> np.ndarray:
     """What was given, in words ``(B,)``; nothing to fresh rows."""
-    if isinstance(given, Choice):
-        names = _menu_names(given.menu)[given.entry]
+    if isinstance(treatments, Choice):
+        names = _menu_names(treatments.menu)[treatments.entry]
     else:
-        names = words([str(treatment) for treatment in given])
+        names = words([str(treatment) for treatment in treatments])
     if fresh is not None:
         names[fresh] = ""
     return names

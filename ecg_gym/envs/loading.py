@@ -81,13 +81,13 @@ def load_reward(reward: str | Reward, burden: float = 0.0) -> Reward:
     if isinstance(reward, str) and ":" not in reward:
         raise ValueError(f"reward is {reward!r}; expected 'risk' or 'package.module:name'; check the spelling")
     result = attribute_named(reward) if isinstance(reward, str) else reward
-    made = result() if inspect.isclass(result) else result
-    if not callable(made):
+    value = result() if inspect.isclass(result) else result
+    if not callable(value):
         raise ValueError(
-            f"reward {reward!r} is a {type(made).__name__}; expected a function of a Transition, or a class of them; "
+            f"reward {reward!r} is a {type(value).__name__}; expected a function of a Transition, or a class of them; "
             "see ecg_gym.envs.reward"
         )
-    return made
+    return value
 
 
 def _imported(name: str) -> Any:

@@ -48,7 +48,7 @@ class SeenStrip:
     hours: float  # [h] when it was taken, on the patient's clock
     ecg: np.ndarray = field(compare=False, repr=False)  # (12, 1024) float32 [mV]; rows of missing leads are zero
     missing: tuple[str, ...] = ()  # leads that were off
-    given: Any = None  # the Treatment given right after it; None while nothing is decided
+    treatment: Any = None  # the Treatment given right after it; None while nothing is decided
     risk: float = 1.0  # read off this strip, as it was seen, against the first one as it was seen
 
 
@@ -70,8 +70,8 @@ def leads_off(tier: Tier, rngs: Sequence[np.random.Generator]) -> tuple[tuple[st
     """The leads that each episode misses; draws from ``rngs`` in tiers with lead sets only."""
     if not tier.lead_sets:
         return ((),) * len(rngs)
-    kept = [tier.lead_sets[int(rng.integers(len(tier.lead_sets)))] for rng in rngs]
-    return tuple(tuple(lead for lead in LEADS if lead not in there) for there in kept)
+    lead_sets = [tier.lead_sets[int(rng.integers(len(tier.lead_sets)))] for rng in rngs]
+    return tuple(tuple(lead for lead in LEADS if lead not in there) for there in lead_sets)
 
 
 def as_seen(

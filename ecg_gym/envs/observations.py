@@ -44,7 +44,7 @@ class Feature:
     optional: bool = False  # may be unknown, and is followed by <name>_known
     even: float = 0.0  # above 0: the scale is log(1 + x / even), so minutes and days are told apart
 
-    def bent(self, values: Any) -> Any:
+    def bend(self, values: Any) -> Any:
         """The values on the scale that is linear between the ends of the range."""
         return np.log1p(np.maximum(values, 0.0) / self.even) if self.even else values
 
@@ -56,15 +56,15 @@ class Feature:
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """[-1, 1], or 0 for NaN."""
-        low, high = self.bent(self.low), self.bent(self.high)
-        centred = (2 * self.bent(np.asarray(values, dtype=float)) - low - high) / (high - low)
+        low, high = self.bend(self.low), self.bend(self.high)
+        centred = (2 * self.bend(np.asarray(values, dtype=float)) - low - high) / (high - low)
         return np.nan_to_num(np.clip(centred, -1, 1), nan=0.0)
 
     def unscale(self, value: float) -> float:
         """The number in its own unit."""
-        low, high = self.bent(self.low), self.bent(self.high)
-        bent = (value * (high - low) + low + high) / 2
-        return float(np.expm1(bent) * self.even) if self.even else bent
+        low, high = self.bend(self.low), self.bend(self.high)
+        number = (value * (high - low) + low + high) / 2
+        return float(np.expm1(number) * self.even) if self.even else number
 
 
 MEASURED = (
@@ -108,7 +108,7 @@ class Scale(NamedTuple):
     """The features of a layout as arrays."""
 
     names: tuple[str, ...]
-    low: np.ndarray  # on the bent scale
+    low: np.ndarray  # on the scale of ``bend``
     high: np.ndarray
     optional: np.ndarray  # bool
     even: np.ndarray  # 0 where the scale is linear
@@ -172,8 +172,8 @@ class Layout:
         """The features as arrays."""
         features = self.features
         return Scale(
-            tuple(f.name for f in features), np.array([f.bent(f.low) for f in features], float),
-            np.array([f.bent(f.high) for f in features], float), np.array([f.optional for f in features]),
+            tuple(f.name for f in features), np.array([f.bend(f.low) for f in features], float),
+            np.array([f.bend(f.high) for f in features], float), np.array([f.optional for f in features]),
             np.array([f.even for f in features], float),
         )  # fmt: skip
 
@@ -233,8 +233,8 @@ def _vector(
 def describe(layout: Layout, vector: np.ndarray) -> dict[str, float]:
     """The known features of one vector ``(d,)`` by name, in their own units (clipped to their ranges)."""
     value = dict(zip(layout.names, map(float, vector)))
-    known = [f for f in layout.features if not f.optional or value[f"{f.name}_known"] > 0.5]
-    return {f.name: f.unscale(value[f.name]) for f in known}
+    features = [f for f in layout.features if not f.optional or value[f"{f.name}_known"] > 0.5]
+    return {f.name: f.unscale(value[f.name]) for f in features}
 
 
 def space(mode: str, layout: Layout, latent_shape: tuple[int, ...] | None) -> spaces.Space:
@@ -275,8 +275,8 @@ def _conditions(names: tuple[str, ...], n: int) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _medication(names: tuple[str, ...], n: int) -> np.ndarray:
     """The same of other drugs."""
-    known = medication_names()
-    return medication_columns(n)[:n, [known.index(name) for name in names]].T.astype(float)
+    order = medication_names()
+    return medication_columns(n)[:n, [order.index(name) for name in names]].T.astype(float)
 
 
 def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:

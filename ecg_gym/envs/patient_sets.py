@@ -123,14 +123,14 @@ def make_patients(
     progress: Callable[[str], None] = lambda scenario: None,
 ) -> PatientSet:
     """A set of ``n`` patients per scenario, the first of the ``candidates`` (default: the test stream) in quota."""
-    made = {}
+    patients = {}
     for scenario in scenarios or load_scenarios():
         row = scenario_named(scenario)
         seeds = _in_quota(row, n, candidates(scenario) if candidates else count(TEST * STREAM))
         strips = first_strips(scenario, [seed for seed, _ in seeds])
-        made[scenario] = tuple(SetPatient(seed, kind, strip) for (seed, kind), strip in zip(seeds, strips))
+        patients[scenario] = tuple(SetPatient(seed, kind, strip) for (seed, kind), strip in zip(seeds, strips))
         progress(scenario)
-    return PatientSet(name, made)
+    return PatientSet(name, patients)
 
 
 def private_twin(secret: bytes, of: str = "test-v1", n: int | None = None) -> PatientSet:
@@ -194,12 +194,12 @@ def quotas(scenario: Scenario, n: int) -> dict[str, int]:
 def _in_quota(scenario: Scenario, n: int, candidates: Iterator[int]) -> list[tuple[int, str]]:
     """The first candidates of each kind, as many as its quota, kinds spread evenly."""
     quota = quotas(scenario, n)
-    taken = dict.fromkeys(quota, 0)
-    chosen: list[tuple[float, str, int]] = []  # place within the kind, kind, seed
-    while len(chosen) < n:
+    counts = dict.fromkeys(quota, 0)
+    picks: list[tuple[float, str, int]] = []  # place within the kind, kind, seed
+    while len(picks) < n:
         block = [next(candidates) for _ in range(n)]
         for seed, kind in zip(block, kinds(scenario, block)):
-            if taken[kind] < quota[kind]:
-                taken[kind] += 1
-                chosen.append(((taken[kind] - 0.5) / quota[kind], kind, seed))
-    return [(seed, kind) for _, kind, seed in sorted(chosen)]
+            if counts[kind] < quota[kind]:
+                counts[kind] += 1
+                picks.append(((counts[kind] - 0.5) / quota[kind], kind, seed))
+    return [(seed, kind) for _, kind, seed in sorted(picks)]

@@ -29,7 +29,7 @@ def line(episode: Episode, outcome: Outcome | None = None, row: int = 0) -> str:
         words.append(f"{short} {now[name]:.0f} {unit}" if np.isfinite(now[name]) else f"{short} -")
     words.append(f"risk {now['risk']:.2f}")
     if outcome is not None:
-        words.append(f"{outcome.given[row]}{' (the chosen one is not allowed)' if outcome.refused[row] else ''}")
+        words.append(f"{outcome.treatments[row]}{' (the chosen one is not allowed)' if outcome.refused[row] else ''}")
     if not episode.state.alive[row]:
         words.append("lethal rhythm")
     return "  ".join(words)
@@ -94,7 +94,7 @@ def _situation(episode: Episode, outcome: Outcome | None, row: int) -> str:
     words = [_person(episode.state.patients[row]), f"{episode.state.hours[row]:g} h"]
     if outcome is not None:
         words.append(
-            f"given: {outcome.given[row]}" + (" (the chosen one is not allowed)" if outcome.refused[row] else "")
+            f"given: {outcome.treatments[row]}" + (" (the chosen one is not allowed)" if outcome.refused[row] else "")
         )
     if (rows := episode.sights[row][-1].hours) < episode.state.hours[row]:
         words.append(f"strip of {rows:g} h")

@@ -49,10 +49,10 @@ def start(
     each = [scenario] * len(streams) if isinstance(scenario, Scenario) else list(scenario)
     patient = _patient(options.get("patient"))
     if options.get("ecg") is not None:
-        given = [_administrations(options.get("given", one.given), patient or Patient()) for one in each]
+        histories = [_administrations(options.get("given", one.doses), patient or Patient()) for one in each]
         ecg, patient = _record(options["ecg"], patient)
-        known = {doses: world.observe(ecg, patient or Patient(), doses) for doses in dict.fromkeys(given)}
-        return concatenate([known[doses] for doses in given]) if len(given) > 1 else known[given[0]]
+        states = {doses: world.observe(ecg, patient or Patient(), doses) for doses in dict.fromkeys(histories)}
+        return concatenate([states[doses] for doses in histories]) if len(histories) > 1 else states[histories[0]]
     if not options and isinstance(world, DrawsTogether):
         return _drawn_together(world, each, tier, streams)
     people = [_person(one.draw(rng), patient, options, tier) for one, rng in zip(each, streams.at(SCENARIO))]
@@ -83,10 +83,10 @@ _KNOWN: dict[tuple[int, int], tuple[Scenario, Tier | None, _Kinds]] = {}  # by i
 
 
 def _kinds(scenario: Scenario, tier: Tier | None) -> _Kinds:
-    known = _KNOWN.get((id(scenario), id(tier)))
-    if known is None or known[0] is not scenario or known[1] is not tier:
-        known = _KNOWN[id(scenario), id(tier)] = scenario, tier, _kinds_of(scenario, tier)
-    return known[2]
+    entry = _KNOWN.get((id(scenario), id(tier)))
+    if entry is None or entry[0] is not scenario or entry[1] is not tier:
+        entry = _KNOWN[id(scenario), id(tier)] = scenario, tier, _kinds_of(scenario, tier)
+    return entry[2]
 
 
 def _kinds_of(scenario: Scenario, tier: Tier | None) -> _Kinds:
@@ -131,11 +131,11 @@ def _person(
     """One patient as far as the scenario and the options tell, and the other words for ``World.initial``."""
     inputs = patient or Patient()
     words = {**scenario.population, **(tier.population if tier is not None else {})}
-    known = {name: words.pop(name) for name in _FIELDS if name in words}
-    known = {name: value for name, value in known.items() if getattr(inputs, name) is None}
-    person = replace(inputs, **known, conditions=inputs.conditions | scenario.conditions)
-    if given := _administrations(options.get("given", scenario.given), person):
-        words["given"] = given
+    facts = {name: words.pop(name) for name in _FIELDS if name in words}
+    facts = {name: value for name, value in facts.items() if getattr(inputs, name) is None}
+    person = replace(inputs, **facts, conditions=inputs.conditions | scenario.conditions)
+    if doses := _administrations(options.get("given", scenario.doses), person):
+        words["doses"] = doses
     return person, words
 
 
@@ -187,7 +187,7 @@ def _administrations(value: Sequence[Any], patient: Patient) -> tuple[Administra
     """Doses already taken, in the formulary's own spelling."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"given is {value!r}; expected a list; pass [{{'dose': 'dofetilide 0.5 mg PO', 'hours': -2}}]")
-    given = []
+    doses = []
     for entry in value:
         if isinstance(entry, Mapping) and set(entry) == {"dose", "hours"}:
             entry = Administration(_hours(entry["hours"]), parse_dose(entry["dose"]))
@@ -200,8 +200,8 @@ def _administrations(value: Sequence[Any], patient: Patient) -> tuple[Administra
             raise ValueError(
                 f"{entry.dose} was given at {entry.hours:g} h; expected hours <= 0; the episode starts at 0"
             )
-        given.append(replace(entry, dose=FORMULARY.check(entry.dose, patient)))
-    return tuple(sorted(given))
+        doses.append(replace(entry, dose=FORMULARY.check(entry.dose, patient)))
+    return tuple(sorted(doses))
 
 
 def _hours(value: Any) -> float:

@@ -58,7 +58,7 @@ def terms_of(reward: Reward) -> tuple[str, ...]:
 
 def priced(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
     """The terms of a step, each ``(B,)`` float64; ValueError if the reward does not say what it promised."""
-    value, names, rows = reward(step), terms_of(reward), len(step.given)
+    value, names, rows = reward(step), terms_of(reward), len(step.treatments)
     result = value if isinstance(value, Mapping) else {WHOLE: value}
     columns = {name: np.asarray(values, dtype=float) for name, values in result.items()}
     if tuple(columns) != names or any(values.shape != (rows,) for values in columns.values()):

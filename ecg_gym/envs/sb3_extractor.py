@@ -34,16 +34,16 @@ class StripExtractor(BaseFeaturesExtractor):
         steps_left: int = 16,  # samples of time at which halving stops
     ) -> None:
         super().__init__(observation_space, features_dim)
-        held = dict(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else {}
-        signal = next((name for name in SIGNALS if name in held), None)
-        if signal is None or "features" not in held:
+        parts = dict(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else {}
+        signal = next((name for name in SIGNALS if name in parts), None)
+        if signal is None or "features" not in parts:
             raise ValueError(
                 f"the observation space is {observation_space}; expected a Dict with 'features' and one of {SIGNALS}; "
                 "make the env with obs='waveform' or obs='latent'"
             )
         self.signal = signal
-        channels, samples = held[signal].shape or (0, 0)
-        (value,) = held["features"].shape or (0,)
+        channels, samples = parts[signal].shape or (0, 0)
+        (value,) = parts["features"].shape or (0,)
         layers: list[nn.Module] = []
         while samples > steps_left:
             layers += [nn.Conv1d(channels, width, kernel, stride=2, padding=kernel // 2), nn.ReLU()]

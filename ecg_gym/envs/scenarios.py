@@ -29,7 +29,7 @@ class People:
     population: Mapping[str, Any] = field(default_factory=dict)  # words for World.initial
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # fields of Patient, drawn uniformly
     conditions: frozenset[str] = frozenset()
-    given: tuple[Administration, ...] = ()  # before the episode starts, hours <= 0
+    doses: tuple[Administration, ...] = ()  # before the episode starts, hours <= 0
 
     def and_also(self, more: People) -> People:
         """These people with more said about them; the later word wins."""
@@ -37,7 +37,7 @@ class People:
             {**self.population, **more.population},
             {**self.ranges, **more.ranges},
             self.conditions | more.conditions,
-            tuple(sorted((*self.given, *more.given))),
+            tuple(sorted((*self.doses, *more.doses))),
         )
 
 
@@ -98,9 +98,9 @@ class Scenario:
         return self.people.conditions
 
     @property
-    def given(self) -> tuple[Administration, ...]:
+    def doses(self) -> tuple[Administration, ...]:
         """What everybody was given before the episode starts."""
-        return self.people.given
+        return self.people.doses
 
     def draw(self, rng: np.random.Generator) -> Scenario:
         """The scenario of one patient: a kind chosen by its share, every range a number.
@@ -119,7 +119,7 @@ class Scenario:
     def lend(self, patient: Patient) -> tuple[Patient, tuple[Administration, ...], str]:
         """The patient with the scenario's conditions as well, the doses already taken, and the drugs with commas."""
         lent = replace(patient, conditions=patient.conditions | self.conditions)
-        return lent, self.given, ", ".join(self.offers)
+        return lent, self.doses, ", ".join(self.offers)
 
 
 @lru_cache(maxsize=1)
@@ -226,21 +226,21 @@ def _people(name: str, row: Mapping[str, Any]) -> People:
             f"scenario {name} has conditions {sorted(unknown)}; expected names out of {', '.join(CONDITIONS)}; "
             "check the spelling"
         )
-    for value in (given := row.get("given", ())):
+    for value in (doses := row.get("given", ())):
         _expect(f"given of scenario {name}", value, ("dose", "hours"), ())
     return People(
         population=row.get("population", {}),
         ranges={field: (float(low), float(high)) for field, (low, high) in row.get("ranges", {}).items()},
         conditions=conditions,
-        given=tuple(sorted(Administration(float(g["hours"]), parse_dose(g["dose"])) for g in given)),
+        doses=tuple(sorted(Administration(float(g["hours"]), parse_dose(g["dose"])) for g in doses)),
     )
 
 
-def _expect(what: str, row: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]) -> None:
-    unknown, missing = sorted(set(row) - {*needed, *allowed}), [key for key in needed if key not in row]
+def _expect(what: str, row: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str]) -> None:
+    unknown, missing = sorted(set(row) - {*required, *allowed}), [key for key in required if key not in row]
     if unknown or missing:
         raise ValueError(
-            f"{what} has the unknown keys {unknown} and lacks {missing}; expected {', '.join(needed)} "
+            f"{what} has the unknown keys {unknown} and lacks {missing}; expected {', '.join(required)} "
             f"and perhaps {', '.join(allowed) or 'nothing else'}; check the spelling"
         )
 

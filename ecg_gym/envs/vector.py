@@ -91,13 +91,13 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
         value = dict(options or {})
-        chosen = self._rows_of(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
-        rows = np.flatnonzero(chosen)
+        mask = self._rows_of(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
+        rows = np.flatnonzero(mask)
         if self._episode is None and len(rows) < self.num_envs:
             raise ValueError(
                 f"reset_mask names {len(rows)} of {self.num_envs} rows; expected all at the first reset; leave it out"
             )
-        self._seed(chosen, self._seeds(seed))
+        self._seed(mask, self._seeds(seed))
         self._pooled[:] = False
         self._put([(rows, self.setup.begin(self._streams.take(rows), value or None))])
         self._over[rows] = False
@@ -172,9 +172,9 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
             return self.setup.begin(streams.take(rows), None)
         if self._pool is None or not self._pooled[rows].all():
             lacking = np.flatnonzero(~self._pooled)
-            made = self.setup.begin(streams.take(lacking), None)
-            self._pool = made if self._pool is None or len(lacking) == self.num_envs else self._pool.placed(
-                [(lacking, made)])  # fmt: skip
+            episodes = self.setup.begin(streams.take(lacking), None)
+            self._pool = episodes if self._pool is None or len(lacking) == self.num_envs else self._pool.placed(
+                [(lacking, episodes)])  # fmt: skip
             self._pooled[:] = True
         self._pooled[rows] = False
         return self._pool[rows]
@@ -183,9 +183,9 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         """What the rows that ended in this step saw last: ``final_obs`` and ``final_info``."""
         assert outcome is not None  # they took a step
         last, n = last[ended], self.num_envs
-        seen, final = self.setup.observation(last), np.full(n, None, dtype=object)
+        batch, final = self.setup.observation(last), np.full(n, None, dtype=object)
         for i, row in enumerate(ended):
-            final[row] = {k: part[i] for k, part in seen.items()} if isinstance(seen, dict) else seen[i]
+            final[row] = {k: part[i] for k, part in batch.items()} if isinstance(batch, dict) else batch[i]
         there = np.isin(np.arange(n), ended)
         value = self.setup.info(last, outcome.take(ended))
         return {"final_obs": final, "_final_obs": there, "final_info": spread(value, ended, n),
@@ -199,17 +199,17 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         else:
             self._episode = self.episode.placed(parts)
 
-    def _seed(self, chosen: np.ndarray, seeds: Sequence[int | None]) -> None:
+    def _seed(self, mask: np.ndarray, seeds: Sequence[int | None]) -> None:
         """New streams for the chosen rows: of their seed, of chance, or of the episode that follows theirs."""
         following = self._streams.next_episode()
         key, episode = self._streams.key.copy(), self._streams.episode.copy()
-        for row in np.flatnonzero(chosen).tolist():
+        for row in np.flatnonzero(mask).tolist():
             if seeds[row] is not None or not self._seeded[row]:
                 generator = seeding.np_random(seeds[row])[0]
                 key[row], episode[row] = generator.integers(0, 2**64, (1, 2), dtype=np.uint64)[0], 0
             else:
                 episode[row] = following.episode[row]
-        self._seeded |= chosen
+        self._seeded |= mask
         self._streams = replace(self._streams, key=key, episode=episode)
 
     def _entries(self, actions: Any) -> np.ndarray:

@@ -48,8 +48,8 @@ def known_doses(doses: Doses) -> tuple[np.ndarray, ...]:
     """``dose_columns`` of the catalogue; raises for a dose among ``doses`` that the formulary does not know."""
     columns = dose_columns(len(DOSES))
     if (columns[0] == UNKNOWN).any():
-        given = doses.code[doses.code != NONE]
-        for code in np.unique(given[columns[0][given] == UNKNOWN]):
+        codes = doses.code[doses.code != NONE]
+        for code in np.unique(codes[columns[0][codes] == UNKNOWN]):
             dose = DOSES.rows[code]
             if dose.drug not in FORMULARY or dose.route not in FORMULARY[dose.drug].routes:
                 raise ValueError(
@@ -64,8 +64,8 @@ def known_doses(doses: Doses) -> tuple[np.ndarray, ...]:
 def medication_columns(n: int) -> np.ndarray:
     """Of the first ``n`` groups of people: which of ``medication_names`` they take ``(n, M)`` bool."""
     names = medication_names()
-    taken = [[name in ingredients(medication) for name in names] for _, medication in WORDS.rows[:n]]
-    return np.array(taken, bool).reshape(n, len(names))
+    rows = [[name in ingredients(medication) for name in names] for _, medication in WORDS.rows[:n]]
+    return np.array(rows, bool).reshape(n, len(names))
 
 
 def weights_kg(patients: Patients) -> np.ndarray:

@@ -63,5 +63,5 @@ def _asleep(hour: np.ndarray, begin: float, end: float, time: float) -> np.ndarr
     inside = (begin <= hour) & (hour < end)
     whole = 1 - np.exp(-(end - begin) / time)
     since = np.where(inside, hour - begin, (hour - end) % _PERIOD_HOURS)
-    kept = np.exp(-since / time)
-    return np.where(inside, 1 - kept, whole * kept)
+    rest = np.exp(-since / time)
+    return np.where(inside, 1 - rest, whole * rest)

@@ -49,26 +49,26 @@ class Exposure:
 
 
 def exposure(
-    given: Sequence[Administration], patient: Patient, hours: float, sensitivity: Sensitivity = TYPICAL
+    doses: Sequence[Administration], patient: Patient, hours: float, sensitivity: Sensitivity = TYPICAL
 ) -> Exposure:
     """What this person has on board at ``hours`` on their own clock. Later doses are not looked at.
 
     Unknown electrolytes start from the reference values, unknown weight is 70 kg, unknown creatinine clearance 100
     mL/min.
     """
-    return exposure_at(given, patient, np.array([hours]), sensitivity)[0]
+    return exposure_at(doses, patient, np.array([hours]), sensitivity)[0]
 
 
 def exposure_at(
-    given: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
+    doses: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
 ) -> list[Exposure]:
     """One ``Exposure`` for each of ``hours (T,)``, all from one pass through the kinetics."""
-    many = exposures([given], [patient], [np.asarray(hours, dtype=float)], [sensitivity])
+    many = exposures([doses], [patient], [np.asarray(hours, dtype=float)], [sensitivity])
     return [many[look] for look in range(len(hours))]
 
 
 def exposures(
-    given: Sequence[Sequence[Administration]],
+    doses: Sequence[Sequence[Administration]],
     patients: Sequence[Patient],
     hours: Sequence[np.ndarray],
     sensitivities: Sequence[Sensitivity],
@@ -77,12 +77,12 @@ def exposures(
 
     No number of a look depends on the others.
     """
-    profiles = [concentrations(*row) for row in zip(map(doses_taken, given), patients, hours, sensitivities)]
+    profiles = [concentrations(*row) for row in zip(map(doses_taken, doses), patients, hours, sensitivities)]
     plasma, effect, metabolite = np.concatenate(profiles, axis=1)
     rows = np.repeat(np.arange(len(hours)), [len(looks) for looks in hours])
     shifts = np.array([person.electrolyte for person in sensitivities])[rows]
     own = {
-        name: np.array([usual if (known := getattr(p, name)) is None else known for p in patients], dtype=float)[rows]
+        name: np.array([usual if (value := getattr(p, name)) is None else value for p in patients], dtype=float)[rows]
         for name, usual in reference_electrolytes().items()
     }
     trends = np.array([potassium_trend(p) for p in patients], dtype=float)[rows]
@@ -90,28 +90,28 @@ def exposures(
     return Exposure(plasma, effect, metabolite, **_electrolytes(plasma, effect, own, shifts))
 
 
-def population_exposure(given: Sequence[Administration], patient: Patient, hours: float) -> Exposure:
+def population_exposure(doses: Sequence[Administration], patient: Patient, hours: float) -> Exposure:
     """What the typical person of this weight and kidney function has on board: no hidden truth in it."""
-    return exposure(given, patient, hours, TYPICAL)
+    return exposure(doses, patient, hours, TYPICAL)
 
 
 def concentrations(
-    given: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
+    doses: Sequence[Administration], patient: Patient, hours: np.ndarray, sensitivity: Sensitivity = TYPICAL
 ) -> np.ndarray:
     """Plasma, effect-site and metabolite concentrations ``(3, T, n_drugs)`` [ng/mL] at ``hours (T,)``."""
     hours = np.asarray(hours, dtype=float)
     result = np.zeros((len(OUTPUTS), len(hours), len(FORMULARY)))
-    for name in dict.fromkeys(a.dose.drug for a in given):
+    for name in dict.fromkeys(a.dose.drug for a in doses):
         drug = FORMULARY[name]
-        for route in dict.fromkeys(a.dose.route for a in given if a.dose.drug == name):
-            doses = [
+        for route in dict.fromkeys(a.dose.route for a in doses if a.dose.drug == name):
+            amounts = [
                 (a.hours, milligrams(a.dose, drug, patient), _duration(a, drug))
-                for a in given
+                for a in doses
                 if a.dose.drug == name and a.dose.route == route
             ]
             own = personal(drug, route, weight_kg(patient), patient.creatinine_clearance, sensitivity)
-            systems = [(at, own.with_factors(*factors)) for at, *factors in changes(name, given, patient)]
-            result[:, :, FORMULARY.index[name]] += outputs(systems, doses, hours)
+            systems = [(at, own.with_factors(*factors)) for at, *factors in changes(name, doses, patient)]
+            result[:, :, FORMULARY.index[name]] += outputs(systems, amounts, hours)
     _neutralise(result)
     return result[:3]
 

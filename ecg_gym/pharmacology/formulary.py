@@ -92,8 +92,8 @@ class Formulary(Mapping[str, Drug]):
         """Watch and wait first, then each drug's usual doses as treatments of one, in the formulary's order."""
         if drugs is not None and (unknown := [name for name in drugs if name not in self]):
             raise ValueError(f"drugs are {unknown}; expected names out of {', '.join(self.names)}; check the spelling")
-        chosen = self.names if drugs is None else [name for name in self.names if name in set(drugs)]
-        return (WATCH, *(Treatment((dose,)) for name in chosen for dose in self.usual_doses(name)))
+        names = self.names if drugs is None else [name for name in self.names if name in set(drugs)]
+        return (WATCH, *(Treatment((dose,)) for name in names for dose in self.usual_doses(name)))
 
     def usual_doses(self, name: str) -> tuple[Dose, ...]:
         """The standard doses of one drug, by all its routes."""

@@ -57,7 +57,7 @@ def integral(rate: np.ndarray, hours: np.ndarray) -> np.ndarray:
 
 
 def course(
-    given: Sequence[Administration],
+    doses: Sequence[Administration],
     patient: Patient,
     start_hours: float,
     end_hours: float,
@@ -68,11 +68,11 @@ def course(
 
     ``day`` adds the drift over the day (see ``daytime``). Raises ValueError when the span is backwards.
     """
-    return courses([given], [patient], [start_hours], [end_hours], [sensitivity], day)[0]
+    return courses([doses], [patient], [start_hours], [end_hours], [sensitivity], day)[0]
 
 
 def courses(
-    given: Sequence[Sequence[Administration]],
+    doses: Sequence[Sequence[Administration]],
     patients: Sequence[Patient],
     start_hours: Sequence[float] | np.ndarray,
     end_hours: Sequence[float] | np.ndarray,
@@ -80,10 +80,10 @@ def courses(
     day: bool = False,
 ) -> list[Course]:
     """The ``course`` of each of B hearts, worked out together; each is what it would be alone."""
-    if not len(given):
+    if not len(doses):
         return []
-    looks = [_looks(*row) for row in zip(given, map(float, start_hours), map(float, end_hours))]
-    on_board, clock = exposures(given, patients, looks, sensitivities), np.concatenate(looks)
+    looks = [_looks(*row) for row in zip(doses, map(float, start_hours), map(float, end_hours))]
+    on_board, clock = exposures(doses, patients, looks, sensitivities), np.concatenate(looks)
     rows = np.repeat(np.arange(len(looks)), [len(hours) for hours in looks])
     change = modulate_many(on_board, Sensitivity.of_many(sensitivities, rows), clock if day else None)
     ends = np.cumsum([len(hours) for hours in looks])
@@ -91,12 +91,12 @@ def courses(
     return [Course(hours, _part(change, part), _part(on_board, part)) for hours, part in zip(looks, parts)]
 
 
-def _looks(given: Sequence[Administration], start_hours: float, end_hours: float) -> np.ndarray:
+def _looks(doses: Sequence[Administration], start_hours: float, end_hours: float) -> np.ndarray:
     """When to look ``(T,)`` [h]: every quarter of an hour, and densely after a dose that is not swallowed."""
     if end_hours < start_hours:
         raise ValueError(f"span is {start_hours} to {end_hours} h; expected start before end; swap them")
     looks, first = np.arange(start_hours, end_hours, _COARSE), start_hours - _AFTER_DOSE[-1]
-    if recent := {a.hours for a in given if a.dose.route != "PO" and first < a.hours <= end_hours}:
+    if recent := {a.hours for a in doses if a.dose.route != "PO" and first < a.hours <= end_hours}:
         looks = np.append(looks, np.add.outer(sorted(recent), _AFTER_DOSE))
     return np.unique(np.clip(np.append(looks, [start_hours, end_hours]), start_hours, end_hours))
 
@@ -109,7 +109,7 @@ def _part(many: Many, part: slice) -> Many:
 
 
 def termination(
-    given: Sequence[Administration],
+    doses: Sequence[Administration],
     patient: Patient,
     start_hours: float,
     end_hours: float,
@@ -120,7 +120,7 @@ def termination(
     The probability that a rhythm ended in this span is ``1 - exp(-value)``. Raises ValueError when the span is
     backwards.
     """
-    if not given and end_hours >= start_hours:
+    if not doses and end_hours >= start_hours:
         return dict.fromkeys(HAZARDS, 0.0)
-    span = course(given, patient, start_hours, end_hours, sensitivity)
+    span = course(doses, patient, start_hours, end_hours, sensitivity)
     return {name: float(span.accumulated(name)[-1]) for name in HAZARDS}

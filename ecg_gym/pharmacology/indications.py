@@ -57,7 +57,7 @@ def indications(
     treatment: Treatment,
     patient: Patient,
     intervals_row: Mapping[str, float],
-    given: Sequence[Administration] = (),
+    doses: Sequence[Administration] = (),
     hours: float = 0.0,
     findings: frozenset[str] = frozenset(),
 ) -> Reasons:
@@ -68,11 +68,11 @@ def indications(
     """
     present, missing, absent = [], set(), []
     for dose in treatment.doses:
-        case = Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
+        case = Case(dose, treatment, patient, intervals_row, tuple(doses), hours, frozenset(findings))
         rows = table().get(dose.drug, ())
-        held = [f"{dose.drug}: {row.says}" for row in rows if holds(row.when, case)]
-        present += held
-        if not held:
+        reasons = [f"{dose.drug}: {row.says}" for row in rows if holds(row.when, case)]
+        present += reasons
+        if not reasons:
             absent.append(dose.drug)
             missing |= {name for row in rows for name in _deciding(row.when, case)}
     return Reasons(tuple(dict.fromkeys(present)), tuple(sorted(missing)), tuple(dict.fromkeys(absent)))
@@ -82,14 +82,14 @@ def indication_mask(
     menu: Sequence[Treatment],
     patient: Patient,
     intervals_row: Mapping[str, float],
-    given: Sequence[Administration] = (),
+    doses: Sequence[Administration] = (),
     hours: float = 0.0,
     findings: frozenset[str] = frozenset(),
 ) -> np.ndarray:
     """Which treatments of ``menu`` are indicated, ``(len(menu),)`` bool. Watch and wait always is."""
     drugs = {dose.drug: dose for treatment in menu for dose in treatment.doses}
     indicated = {
-        drug: indications(Treatment((dose,)), patient, intervals_row, given, hours, findings).indicated
+        drug: indications(Treatment((dose,)), patient, intervals_row, doses, hours, findings).indicated
         for drug, dose in drugs.items()
     }
     return np.array([all(indicated[dose.drug] for dose in treatment.doses) for treatment in menu], dtype=bool)

@@ -56,7 +56,7 @@ def _on(drug: str) -> tuple[Interaction, ...]:
     return tuple(i for i in interactions() if i.of == drug)
 
 
-def changes(drug: str, given: Sequence[Administration], patient: Patient) -> list[tuple[float, float, float]]:
+def changes(drug: str, doses: Sequence[Administration], patient: Patient) -> list[tuple[float, float, float]]:
     """Factors on clearance and absorption of ``drug`` over time: ``(from_hours, clearance, absorption)``.
 
     The first is from minus infinity. Several culprits multiply; one in ``patient.medication`` is on board until it is
@@ -67,9 +67,9 @@ def changes(drug: str, given: Sequence[Administration], patient: Patient) -> lis
         clearance, absorption = 1 / interaction.exposure, interaction.absorption
         if interaction.by in ingredients(patient.medication):
             always = (always[0] * clearance, always[1] * absorption)
-            if (ends := stopped_at(given) + interaction.lasts_hours) < float("inf"):
+            if (ends := stopped_at(doses) + interaction.lasts_hours) < float("inf"):
                 switches.append((ends, interaction.exposure, 1 / absorption))
-        elif times := sorted(a.hours for a in given if a.dose.drug == interaction.by):
+        elif times := sorted(a.hours for a in doses if a.dose.drug == interaction.by):
             for start, end in _spans(times, interaction.lasts_hours):
                 reached = 1.0
                 for after, exposure in steps_of(interaction):

@@ -50,7 +50,7 @@ class Scratch(NamedTuple):
     read: np.ndarray  # (4, 6)
     centre: np.ndarray  # (6, 6)
     left: np.ndarray  # (3, 3)
-    taken: np.ndarray  # (12,)
+    poles: np.ndarray  # (12,)
     events: np.ndarray  # (E,) [h]
     figures: np.ndarray  # (N, 4) effects on board
     kinds: np.ndarray  # (N, 4)
@@ -131,13 +131,13 @@ def _core_rates(k10, k12, k21, k13, k31, rates):
 
 
 @compiled_exact
-def _clear(rate, taken, n):
-    """The rate, moved by 0.01 % until it lies clear of ``taken[:n]``."""
+def _clear(rate, poles, n):
+    """The rate, moved by 0.01 % until it lies clear of ``poles[:n]``."""
     again = True
     while again:
         again = False
         for i in range(n):
-            if abs(rate - taken[i]) < _GAP * rate:
+            if abs(rate - poles[i]) < _GAP * rate:
                 again = True
         if again:
             rate *= 1 + 10 * _GAP
@@ -145,33 +145,33 @@ def _clear(rate, taken, n):
 
 
 @compiled_exact
-def modes_of(s, rates, read, centre, left, entry, taken):
+def modes_of(s, rates, read, centre, left, entry, poles):
     """What a system ``s (14,)`` does with amounts.
 
     ``rates (6,)`` [1/h] are those of its modes (0: there is none), ``read (4, 6)`` plasma, effect, metabolite [ng/mL]
     and body [mg] of each, ``centre (6, 6)`` the amounts of a mode, ``left (3, 3)`` how amounts of the core become modes,
-    ``entry (6,)`` the modes of one mg at the entrance; ``taken (12,)`` is room to work in. The rates of absorption, effect site and metabolite are kept apart from others.
+    ``entry (6,)`` the modes of one mg at the entrance; ``poles (12,)`` is room to work in. The rates of absorption, effect site and metabolite are kept apart from others.
     """
     k10, k12, k13 = s[CL] / s[V], s[Q2] / s[V] if s[Q2] > 0 else 0.0, s[Q3] / s[V] if s[Q3] > 0 else 0.0
     k21, k31 = s[Q2] / s[V2] if s[Q2] > 0 else 0.0, s[Q3] / s[V3] if s[Q3] > 0 else 0.0
-    core = taken[6:9]
+    core = poles[6:9]
     _core_rates(k10, k12, k21, k13, k31, core)
     n = 0
     for i in range(3):
         if core[i] > 0:
-            taken[n] = core[i]
+            poles[n] = core[i]
             n += 1
     ka = ke0 = km = 0.0
     if s[KA] > 0:
-        ka = _clear(s[KA], taken, n)
-        taken[n] = ka
+        ka = _clear(s[KA], poles, n)
+        poles[n] = ka
         n += 1
     if s[KE0] > 0:
-        ke0 = _clear(s[KE0], taken, n)
-        taken[n] = ke0
+        ke0 = _clear(s[KE0], poles, n)
+        poles[n] = ke0
         n += 1
     if s[FM] > 0 or s[FIRST_PASS] > 0:
-        km = _clear(s[CLM] / s[VM], taken, n)
+        km = _clear(s[CLM] / s[VM], poles, n)
     km_volume = s[VM]
     formed = s[FM] * s[CL] / s[V]
     rates[:], read[:], centre[:], left[:], entry[:] = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -207,7 +207,7 @@ def modes_of(s, rates, read, centre, left, entry, taken):
         read[1, m] = 1000 / s[V] * (centre[4, m] if ke0 > 0 else centre[1, m])
         read[2, m] = 1000 / km_volume * centre[5, m]
         read[3, m] = centre[1, m] + centre[2, m] + centre[3, m]
-    amounts = taken[:6]
+    amounts = poles[:6]
     amounts[:] = 0.0
     amounts[0 if ka > 0 else 1] = s[F]
     to_modes(amounts, centre, left, entry)
@@ -249,20 +249,20 @@ def take(drugs, hours, dose_drug, route, mg, duration, n):
             elif duration[q] > 0 and hours[q] + duration[q] > hours[s]:
                 mg[q] *= (hours[s] - hours[q]) / duration[q]
                 duration[q] = hours[s] - hours[q]
-    kept = 0
+    n_doses = 0
     for q in range(n):
         if dose_drug[q] < 0:
             continue
         at, drug, by, much, over = hours[q], dose_drug[q], route[q], mg[q], duration[q]
-        p = kept
+        p = n_doses
         while p > 0 and hours[p - 1] > at:
             hours[p], dose_drug[p], route[p], mg[p], duration[p] = (
                 hours[p - 1], dose_drug[p - 1], route[p - 1], mg[p - 1], duration[p - 1],
             )  # fmt: skip
             p -= 1
         hours[p], dose_drug[p], route[p], mg[p], duration[p] = at, drug, by, much, over
-        kept += 1
-    return kept
+        n_doses += 1
+    return n_doses
 
 
 @compiled_exact
@@ -270,9 +270,9 @@ def _factors(change, change_by, first, last, at, hours, dose_drug, n, medication
     """Factors on clearance and absorption of a drug at an hour: those of every culprit on board, and for long enough."""
     clearance = absorption = 1.0
     for j in range(first, last):
-        taken = medication[change_by[j, 1]]
-        active = taken and at < stopped + change[j, 2]
-        if not taken and not active and change_by[j, 0] >= 0:
+        is_on = medication[change_by[j, 1]]
+        active = is_on and at < stopped + change[j, 2]
+        if not is_on and not active and change_by[j, 0] >= 0:
             begin, end = math.inf, -math.inf
             for q in range(n):  # doses rise in time
                 if dose_drug[q] == change_by[j, 0] and hours[q] <= at:
@@ -379,7 +379,7 @@ def concentrations(drugs, hours, dose_drug, route, mg, duration, n, weight, crea
                 system[:] = own
                 system[CL] = own[CL] * c
                 system[KA] = own[KA] * a
-                modes_of(system, rates, read, centre, left, entry, room.taken)
+                modes_of(system, rates, read, centre, left, entry, room.poles)
                 if clearance > 0:
                     to_modes(amounts, centre, left, content)
                 clearance, absorption = c, a
@@ -497,8 +497,8 @@ def _logarithms(reserve, ikr, inal, ical, iks):
 def _asleep(hour, begin, end, time):
     inside = begin <= hour < end
     since = hour - begin if inside else (hour - end) % 24.0
-    kept = math.exp(-since / time)
-    return 1 - kept if inside else (1 - math.exp(-(end - begin) / time)) * kept
+    rest = math.exp(-since / time)
+    return 1 - rest if inside else (1 - math.exp(-(end - begin) / time)) * rest
 
 
 @njit(inline="always")
@@ -580,12 +580,12 @@ def looks_of(start, end, hours, route, n, after_dose, coarse, looks):
                     place -= 1
                 looks[place] = at
                 count += 1
-    kept = 1
+    size = 1
     for i in range(1, count):
-        if looks[i] > looks[kept - 1]:
-            looks[kept] = looks[i]
-            kept += 1
-    return kept
+        if looks[i] > looks[size - 1]:
+            looks[size] = looks[i]
+            size += 1
+    return size
 
 
 @compiled_exact

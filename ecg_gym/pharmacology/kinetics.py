@@ -80,11 +80,11 @@ class Response:
 def response(system: Compartments) -> Response:
     """The unit response of a system, with nearly equal rates moved apart by 0.01 % so that eigenvectors exist."""
     system = _separated(system)
-    matrix, used = _matrix(system)
-    eigenvalues, modes = np.linalg.eig(matrix[np.ix_(used, used)])
+    matrix, states = _matrix(system)
+    eigenvalues, modes = np.linalg.eig(matrix[np.ix_(states, states)])
     rates, modes = -eigenvalues.real, modes.real
-    entry = np.linalg.solve(modes, (np.array(used) == _entrance(system)).astype(float)) * system.fraction
-    read = _outputs(system)[:, used] @ modes
+    entry = np.linalg.solve(modes, (np.array(states) == _entrance(system)).astype(float)) * system.fraction
+    read = _outputs(system)[:, states] @ modes
     lag = system.lag if system.absorption > 0 else 0.0
     return Response(rates, read * entry, read, modes, entry, lag)
 
@@ -96,30 +96,30 @@ def _entrance(system: Compartments) -> int:
 def _matrix(s: Compartments) -> tuple[np.ndarray, list[int]]:
     """The full rate matrix ``(6, 6)`` [1/h] and the states this drug really has."""
     a = np.zeros((6, 6))
-    used = [_CENTRE]
+    states = [_CENTRE]
     a[_CENTRE, _CENTRE] = -s.clearance / s.volume
     if s.absorption > 0:
-        used.append(_DEPOT)
+        states.append(_DEPOT)
         a[_DEPOT, _DEPOT] = -s.absorption
         a[_CENTRE, _DEPOT] = s.absorption
     for state, flow, volume in ((_SECOND, s.flow_2, s.volume_2), (_THIRD, s.flow_3, s.volume_3)):
         if flow > 0:
-            used.append(state)
+            states.append(state)
             a[_CENTRE, _CENTRE] -= flow / s.volume
             a[state, _CENTRE] = flow / s.volume
             a[_CENTRE, state] = flow / volume
             a[state, state] = -flow / volume
     if s.equilibration > 0:
-        used.append(_EFFECT)
+        states.append(_EFFECT)
         a[_EFFECT, _CENTRE] = s.equilibration
         a[_EFFECT, _EFFECT] = -s.equilibration
     if s.metabolite_fraction > 0 or s.presystemic > 0:
-        used.append(_METABOLITE)
+        states.append(_METABOLITE)
         a[_METABOLITE, _CENTRE] = s.metabolite_fraction * s.clearance / s.volume
         a[_METABOLITE, _METABOLITE] = -s.metabolite_clearance / s.metabolite_volume
         if s.absorption > 0:
             a[_METABOLITE, _DEPOT] = s.presystemic * s.absorption
-    return a, sorted(used)
+    return a, sorted(states)
 
 
 def _outputs(s: Compartments) -> np.ndarray:
@@ -135,27 +135,27 @@ def _outputs(s: Compartments) -> np.ndarray:
 def _separated(s: Compartments) -> Compartments:
     """The same system with absorption, equilibration and metabolite rates clear of each other and of all others."""
     core = replace(s, absorption=0.0, equilibration=0.0, metabolite_fraction=0.0, presystemic=0.0)
-    matrix, used = _matrix(core)
-    taken = list(-np.linalg.eigvals(matrix[np.ix_(used, used)]).real)
+    matrix, states = _matrix(core)
+    rates = list(-np.linalg.eigvals(matrix[np.ix_(states, states)]).real)
 
     def clear(rate: float) -> float:
-        while any(abs(rate - other) < _GAP * rate for other in taken):
+        while any(abs(rate - other) < _GAP * rate for other in rates):
             rate *= 1 + 10 * _GAP
-        taken.append(rate)
+        rates.append(rate)
         return rate
 
-    moved = {name: clear(getattr(s, name)) for name in ("absorption", "equilibration") if getattr(s, name) > 0}
+    factors = {name: clear(getattr(s, name)) for name in ("absorption", "equilibration") if getattr(s, name) > 0}
     if s.metabolite_fraction > 0 or s.presystemic > 0:
-        moved["metabolite_clearance"] = clear(s.metabolite_clearance / s.metabolite_volume) * s.metabolite_volume
-    return replace(s, **moved)
+        factors["metabolite_clearance"] = clear(s.metabolite_clearance / s.metabolite_volume) * s.metabolite_volume
+    return replace(s, **factors)
 
 
 def outputs(
     systems: list[tuple[float, Compartments]],
-    given: list[tuple[float, float, float]],
+    doses: list[tuple[float, float, float]],
     hours: np.ndarray,
 ) -> np.ndarray:
-    """Outputs ``(4, T)`` at ``hours (T,)`` of doses ``given``: (start [h], amount [mg], duration [h]) each.
+    """Outputs ``(4, T)`` at ``hours (T,)`` of ``doses``: (start [h], amount [mg], duration [h]) each.
 
     ``systems`` is the person over time: ``(from_hours, Compartments)`` in order, the first from minus infinity. One
     entry is the closed form; with more (an inhibitor comes or goes) the amounts are carried over each change, which is
@@ -164,7 +164,7 @@ def outputs(
     hours = np.atleast_1d(np.asarray(hours, dtype=float))
     total = np.zeros((len(OUTPUTS), len(hours)))
     steady: dict[Compartments, list[tuple[float, float, float]]] = {}  # doses that see one system to the end
-    for start, amount, duration in given:
+    for start, amount, duration in doses:
         if amount == 0:
             continue
         changes = [(at, s) for at, s in systems[1:] if at > start]
@@ -173,8 +173,8 @@ def outputs(
             total += amount * _piecewise(first, changes, start, duration, hours)
         else:
             steady.setdefault(first, []).append((start, amount, duration))
-    for system, doses in steady.items():
-        starts, amounts, durations = np.array(doses).T[:, :, None]
+    for system, rows in steady.items():
+        starts, amounts, durations = np.array(rows).T[:, :, None]
         unit = response(system)
         total += unit.weights @ (amounts[:, :, None] * unit.decay(hours - starts, durations)).sum(axis=0).T
     return np.maximum(total, 0.0)
@@ -187,15 +187,15 @@ def _piecewise(
     result = np.zeros((len(OUTPUTS), len(hours)))
     unit = response(first)
     content = np.zeros(len(unit.rates))  # of the modes, at the start of each piece
-    begin, begun = start, False
+    begin, inside = start, False
     for end, following in [*changes, (np.inf, first)]:
         here = (hours >= begin) & (hours < end)
         if here.any():
-            result[:, here] = unit.read @ _advance(unit, content, begin, hours[here], start, duration, begun)
+            result[:, here] = unit.read @ _advance(unit, content, begin, hours[here], start, duration, inside)
         if np.isinf(end):
             break
-        amounts = unit.modes @ _advance(unit, content, begin, np.array([end]), start, duration, begun)[:, 0]
-        begun = begun or end - start >= unit.lag
+        amounts = unit.modes @ _advance(unit, content, begin, np.array([end]), start, duration, inside)[:, 0]
+        inside = inside or end - start >= unit.lag
         unit = response(following)
         content = np.linalg.solve(unit.modes, amounts)
         begin = end
@@ -203,15 +203,15 @@ def _piecewise(
 
 
 def _advance(
-    unit: Response, content: np.ndarray, begin: float, until: np.ndarray, start: float, duration: float, begun: bool
+    unit: Response, content: np.ndarray, begin: float, until: np.ndarray, start: float, duration: float, inside: bool
 ) -> np.ndarray:
     """Contents of the modes ``(K, T)`` at ``until``, from ``content`` at ``begin`` and what still enters after it."""
-    kept = content[:, None] * np.exp(-np.outer(unit.rates, until - begin))
+    rest = content[:, None] * np.exp(-np.outer(unit.rates, until - begin))
     opens = start + unit.lag
     if duration == 0:
-        return kept if begun else kept + (unit.entry * unit.decay(until - start, np.zeros(until.shape))).T
+        return rest if inside else rest + (unit.entry * unit.decay(until - start, np.zeros(until.shape))).T
     low, high = np.maximum(begin, opens), np.clip(until, begin, opens + duration)
     run = np.maximum(high - low, 0.0)
     after = np.maximum(until - np.maximum(high, low), 0.0)
     entered = -np.expm1(-np.outer(unit.rates, run)) / (unit.rates[:, None] * duration)
-    return kept + unit.entry[:, None] * entered * np.exp(-np.outer(unit.rates, after))
+    return rest + unit.entry[:, None] * entered * np.exp(-np.outer(unit.rates, after))

@@ -248,8 +248,8 @@ def _raw_durations(n: int) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _condition_columns(n: int) -> np.ndarray:
     """Of the first ``n`` groups of people: which of ``CONDITIONS`` they have ``(n, C)`` bool."""
-    known = known_conditions()
-    return np.array([[name in conditions for name in known] for conditions, _ in WORDS.rows[:n]], bool)
+    names = known_conditions()
+    return np.array([[name in conditions for name in names] for conditions, _ in WORDS.rows[:n]], bool)
 
 
 @lru_cache(maxsize=2)

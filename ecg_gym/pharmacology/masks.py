@@ -41,7 +41,7 @@ def action_mask(
     menu: Sequence[Treatment],
     patient: Patient,
     intervals_row: Mapping[str, float],
-    given: Sequence[Administration],
+    doses: Sequence[Administration],
     hours: float,
     findings: frozenset[str] = frozenset(),
 ) -> np.ndarray:
@@ -49,30 +49,30 @@ def action_mask(
 
     Those without a hard one among ``violations``, whose arguments these are.
     """
-    known = _resolve(tuple(menu), patient)
-    past, seen = tuple(given), frozenset(findings)
-    taken = {a.dose.drug for a in past if a.hours <= hours}
+    resolution = _resolve(tuple(menu), patient)
+    past, likely = tuple(doses), frozenset(findings)
+    drugs = {a.dose.drug for a in past if a.hours <= hours}
     against: dict[int, bool] = {}
 
     def case(dose: Dose, treatment: Treatment) -> Case:
-        return Case(dose, treatment, patient, intervals_row, past, hours, seen)
+        return Case(dose, treatment, patient, intervals_row, past, hours, likely)
 
     def forbidden(entry: _Entry) -> bool:
         if entry.never:
             return True
-        if entry.drugs & taken:
+        if entry.drugs & drugs:
             for dose in entry.treatment.doses:
-                if dose.drug in taken and any(v.hard for v in limits(case(dose, entry.treatment))):
+                if dose.drug in drugs and any(v.hard for v in limits(case(dose, entry.treatment))):
                     return True
         if entry.open >= 0 and entry.open not in against:
             against[entry.open] = any(
                 holds(when, target_intervals) and not (unless and holds(unless, target_intervals))
-                for dose, when, unless in known.questions[entry.open]
+                for dose, when, unless in resolution.questions[entry.open]
                 for target_intervals in [case(dose, entry.treatment)]
             )
         return entry.open >= 0 and against[entry.open]
 
-    return np.array([not forbidden(entry) for entry in known.entries], dtype=bool)
+    return np.array([not forbidden(entry) for entry in resolution.entries], dtype=bool)
 
 
 @lru_cache(maxsize=1024)

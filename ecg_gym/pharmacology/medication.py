@@ -55,13 +55,13 @@ def resolve_medications(names: Iterable[str]) -> tuple[frozenset[str], tuple[str
 
     What is taken as unlisted keeps its prefix, so that it can be resolved again.
     """
-    taken = [resolve_medication(name) for name in sorted(names)]
-    kept = {
+    medications = [resolve_medication(name) for name in sorted(names)]
+    canonical = {
         f"{UNLISTED}{word}" if medication.name.strip().lower().startswith(UNLISTED) else word
-        for medication in taken
+        for medication in medications
         for word in medication.ingredients
     }
-    return frozenset(kept), tuple(medication.remark for medication in taken if medication.remark)
+    return frozenset(canonical), tuple(medication.remark for medication in medications if medication.remark)
 
 
 @lru_cache(maxsize=1024)

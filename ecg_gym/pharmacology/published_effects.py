@@ -6,7 +6,7 @@ what was given, what was seen and whether a figure of the formulary was set with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -37,8 +37,8 @@ class Check:
     unit: str
     source: str  # key of sources.yaml
     confidence: str
-    fitted: bool  # whether the formulary was set with this observation in view
-    given: tuple[str, ...] = ()  # "DOSE @ HOURS"
+    in_sample: bool  # whether the formulary was set with this observation in view
+    doses: tuple[str, ...] = ()  # "DOSE @ HOURS"
     levels: Mapping[str, float] | None = None  # or concentrations at steady state [ng/mL]; "m:DRUG" is its metabolite
     beside: Mapping[str, float] | None = None  # concentrations that are there before and after: the effect is on top
     hours: tuple[float, ...] = (0.0,)  # of reading; the largest of several counts. For ended: from and to
@@ -69,7 +69,7 @@ class Outcome:
             "high": c.high,
             "ours": round(self.value, 2),
             "inside": self.inside,
-            "fitted": c.fitted,
+            "fitted": c.in_sample,
             "view": c.view,
             "confidence": c.confidence,
             "source": sources()[c.source],
@@ -95,14 +95,14 @@ def outcomes() -> list[Outcome]:
 def compute(check: Check) -> float:
     """What this pharmacology says, in the unit of the check."""
     patient = Patient(**{**_table()["typical"]["patient"], **(check.patient or {})})
-    given = tuple(_administration(text, patient) for text in check.given)
+    doses = tuple(_administration(text, patient) for text in check.doses)
     kind, _, name = check.measure.partition(":")
     if kind == "ended":
         start, end = check.hours
-        return 100 * -float(np.expm1(-termination(given, patient, start, end)[name]))
+        return 100 * -float(np.expm1(-termination(doses, patient, start, end)[name]))
     values = []
     for hour in check.hours:
-        now = _levels(exposure(given, patient, hour), check.beside, check.levels)
+        now = _levels(exposure(doses, patient, hour), check.beside, check.levels)
         before = _levels(exposure((), patient, hour), check.beside)
         if kind == "plasma":
             values.append(now.of(name))
@@ -166,5 +166,6 @@ def _parse(row: Mapping[str, Any]) -> Check:
         raise ValueError(
             f"check {row['id']} cites {row['source']!r}; expected a key of sources.yaml and H, M or L; cite"
         )
-    listed: dict[str, Sequence[Any]] = {name: tuple(row[name]) for name in ("given", "hours") if name in row}
-    return Check(**{**row, **listed})
+    value: dict[str, Any] = dict(row)
+    hours = {"hours": tuple(row["hours"])} if "hours" in row else {}
+    return Check(in_sample=value.pop("fitted"), doses=tuple(value.pop("given", ())), **{**value, **hours})

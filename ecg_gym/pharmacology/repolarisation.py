@@ -72,11 +72,11 @@ def repolarisation(ikr: np.ndarray, inal: np.ndarray, ical: np.ndarray, iks: np.
 
     Shares beyond the table count as its edge.
     """
-    known = table()
+    grid = table()
     powers = [
         np.clip(np.asarray(block, dtype=float), low, high)[..., None] ** np.arange(count)
-        for block, (low, high), count in zip((ikr, inal, ical), known.limits, known.coefficients.shape[1:])
+        for block, (low, high), count in zip((ikr, inal, ical), grid.limits, grid.coefficients.shape[1:])
     ]
-    logs = np.einsum("aijk,...i,...j,...k->a...", known.coefficients, *powers)
-    logs = logs + np.clip(iks, 0.0, 1.0) * np.einsum("ai,...i->a...", known.iks_coefficients, powers[0])
+    logs = np.einsum("aijk,...i,...j,...k->a...", grid.coefficients, *powers)
+    logs = logs + np.clip(iks, 0.0, 1.0) * np.einsum("ai,...i->a...", grid.iks_coefficients, powers[0])
     return Repolarisation(*np.exp(logs))

@@ -43,7 +43,7 @@ class Case:
     treatment: Treatment
     patient: Patient
     intervals: Mapping[str, float]
-    given: tuple[Administration, ...]
+    doses: tuple[Administration, ...]
     hours: float
     findings: frozenset[str]
 
@@ -52,7 +52,7 @@ def violations(
     treatment: Treatment,
     patient: Patient,
     intervals_row: Mapping[str, float],
-    given: Sequence[Administration],
+    doses: Sequence[Administration],
     hours: float,
     findings: frozenset[str] = frozenset(),
 ) -> tuple[Violation, ...]:
@@ -66,7 +66,7 @@ def violations(
     ingredients(patient.medication)  # a misspelt name must not lift a rule
     result: dict[str, Violation] = {}
     for dose in treatment.doses:
-        case = Case(dose, treatment, patient, intervals_row, tuple(given), hours, frozenset(findings))
+        case = Case(dose, treatment, patient, intervals_row, tuple(doses), hours, frozenset(findings))
         for violation in (*limits(case), *_clinical(case)):
             result.setdefault(violation.rule, violation)
     return tuple(sorted(result.values(), key=lambda v: not v.hard))
@@ -106,7 +106,7 @@ def limits(case: Case) -> list[Violation]:
         return mass(dose) / (dose.duration_hours if route.unit.endswith(RATES) else 1.0)
 
     most = replace(case.dose, amount=route.max_single, unit=route.unit, route=route.name)
-    before = [a for a in case.given if a.dose.drug == name and a.hours <= case.hours]
+    before = [a for a in case.doses if a.dose.drug == name and a.hours <= case.hours]
     same_form = [a for a in before if drug.routes[a.dose.route].form(a.dose.unit) is route]
     beside = [d for d in case.treatment.doses if d.drug == name]
     if mass(case.dose) > limit(route.max_single, case.dose.duration_hours) * (1 + _TOLERANCE):
@@ -232,4 +232,4 @@ def _company(case: Case, within: float) -> set[str]:
 
 def _recent(case: Case, within: float) -> set[str]:
     """The drugs given within so many hours."""
-    return {a.dose.drug for a in case.given if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}
+    return {a.dose.drug for a in case.doses if a.hours <= case.hours <= a.hours + a.dose.duration_hours + within}

@@ -106,6 +106,6 @@ def _draw(patient: Patient, rng: np.random.Generator) -> Sensitivity:
     factors = {name: float(np.exp(spread[name] * rng.standard_normal())) for name in _FACTORS}
     factors["sinus_node"] *= spread[SICK_SINUS] if SICK_SINUS in patient.conditions else 1.0
     notch = float(spread["notch"] * rng.standard_normal())
-    named = "poor_metaboliser_cyp2d6" in patient.conditions
-    poor = float(rng.random() < spread["poor_metaboliser"] or named)
+    is_poor = "poor_metaboliser_cyp2d6" in patient.conditions
+    poor = float(rng.random() < spread["poor_metaboliser"] or is_poor)
     return Sensitivity(**scores, **factors, notch=notch, poor_metaboliser=poor)

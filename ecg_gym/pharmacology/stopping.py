@@ -14,22 +14,22 @@ from ecg_gym.pharmacology.drugs import RATES
 from ecg_gym.pharmacology.formulary import FORMULARY
 
 
-def doses_taken(given: Sequence[Administration]) -> tuple[Administration, ...]:
-    """The doses that are taken of those in ``given``, sorted by hour; ``given`` stands in the order of the orders.
+def doses_taken(doses: Sequence[Administration]) -> tuple[Administration, ...]:
+    """The doses that are taken of those in ``doses``, sorted by hour; ``doses`` stands in the order of the orders.
 
     An infusion of a drug that runs at a stop ends there; a procedure goes on.
     """
-    taken: list[Administration] = []
-    for each in given:
+    parts: list[Administration] = []
+    for each in doses:
         if FORMULARY[each.dose.drug].stops_medication:
-            taken = [part for earlier in taken if (part := _until(earlier, each.hours))]
-        taken.append(each)
-    return tuple(sorted(taken, key=lambda each: each.hours))
+            parts = [part for earlier in parts if (part := _until(earlier, each.hours))]
+        parts.append(each)
+    return tuple(sorted(parts, key=lambda each: each.hours))
 
 
-def stopped_at(given: Sequence[Administration]) -> float:
+def stopped_at(doses: Sequence[Administration]) -> float:
     """The hour of the first ``stop_medication``; inf where there is none."""
-    return min((a.hours for a in given if FORMULARY[a.dose.drug].stops_medication), default=math.inf)
+    return min((a.hours for a in doses if FORMULARY[a.dose.drug].stops_medication), default=math.inf)
 
 
 def _until(each: Administration, hour: float) -> Administration | None:

@@ -126,13 +126,13 @@ def pharmacology() -> Pharmacology:
 
 
 def _reserve() -> Reserve:
-    known = table()
-    low, high = np.array(known.limits).T
+    grid = table()
+    low, high = np.array(grid.limits).T
     return Reserve(
         np.ascontiguousarray(low),
         np.ascontiguousarray(high),
-        known.coefficients,
-        np.ascontiguousarray(known.iks_coefficients),
+        grid.coefficients,
+        np.ascontiguousarray(grid.iks_coefficients),
     )
 
 

@@ -29,9 +29,9 @@ def own_table() -> Mapping[str, Any]:
     """
     rows: dict[str, Any] = {SOURCES: {}}
     for name in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        held = _read(Path(name))
-        cited = held.pop(SOURCES, None) or {}
-        for table, new in ((rows, held), (rows[SOURCES], cited)):
+        drugs = _read(Path(name))
+        cited = drugs.pop(SOURCES, None) or {}
+        for table, new in ((rows, drugs), (rows[SOURCES], cited)):
             if twice := sorted(table.keys() & new.keys()):
                 raise ValueError(f"{name} has {twice} once more; expected every name in one file; rename it")
             table.update(new)
@@ -45,19 +45,19 @@ def with_own(table: Mapping[str, Any], part: str = "") -> Mapping[str, Any]:
     """
     own = own_table()
     added = own[SOURCES] if part == SOURCES else {name: row for name, row in own.items() if name != SOURCES}
-    if taken := sorted(table.keys() & added.keys()):
-        raise ValueError(f"{VARIABLE} brings {taken}, which the package has; expected new names; rename yours")
+    if clashes := sorted(table.keys() & added.keys()):
+        raise ValueError(f"{VARIABLE} brings {clashes}, which the package has; expected new names; rename yours")
     return {**table, **added}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(
             f"{VARIABLE} names {path}, which cannot be read ({' '.join(str(error).split())}); "
             "expected a YAML file of drugs; write its full path, see examples/your_own_drug.yaml"
         ) from error
-    if not isinstance(held, dict) or not isinstance(held.get(SOURCES) or {}, dict):
-        raise ValueError(f"{path} holds {str(held)[:60]!r}; expected drugs by name; see examples/your_own_drug.yaml")
-    return held
+    if not isinstance(content, dict) or not isinstance(content.get(SOURCES) or {}, dict):
+        raise ValueError(f"{path} holds {str(content)[:60]!r}; expected drugs by name; see examples/your_own_drug.yaml")
+    return content

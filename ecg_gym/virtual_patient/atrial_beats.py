@@ -45,11 +45,11 @@ def atrial_spectra(
     pose: np.ndarray, conduction: np.ndarray, period_s: float, lines: int, bin_hz: float = BIN_HZ
 ) -> Spectra:
     """The spectra of P waves of unit gain, for hearts in ``pose (B,)`` with ``conduction (B,)`` of normal velocity."""
-    weights, known = _weights()
+    weights, is_filled = _weights()
     pose = pose % len(poses())  # the atria are the same whatever the ventricles' tissue
-    for new in np.unique(pose[~known[pose]]):
+    for new in np.unique(pose[~is_filled[pose]]):
         weights[new] = independent_from_leads(leads_from_electrodes(atrial_rows(int(new)))).T
-        known[new] = True
+        is_filled[new] = True
     table, b, n = heart_table()["atria"], len(pose), len(atria())
     times, none = activation.atrial_map().astype(np.float32)[None], np.zeros(b, np.int64)
     flat, whole = np.zeros(n, np.float32), np.ones((1, n), np.float32)
@@ -66,10 +66,10 @@ def atrial_spectra(
 
 def p_wave_marks(pose: np.ndarray, conduction: np.ndarray) -> np.ndarray:
     """``(B, 3)`` [ms]: onset, peak and end of each P wave after the first atrial cell fires; from a table."""
-    marks, known = _store()
+    marks, is_filled = _store()
     pose = pose % len(poses())
-    for new in np.unique(pose[~known[pose]]):
-        marks[new], known[new] = _measure(int(new)), True
+    for new in np.unique(pose[~is_filled[pose]]):
+        marks[new], is_filled[new] = _measure(int(new)), True
     out = np.empty((len(pose), 3))
     _read_marks(marks, pose, np.asarray(conduction, float), 1 / _STOPS, out)
     return out

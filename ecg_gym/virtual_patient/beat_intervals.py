@@ -279,9 +279,9 @@ _VERSION = b"1"  # of the code that measures knots: raise it with every change o
 def _table() -> _Table:
     table = _Table()
     if KNOTS.is_file():
-        with np.load(KNOTS, allow_pickle=False) as held:
-            if str(held["made_by"]) == made_by():
-                table.put(np.cumsum(held["keys"]), held["values"].T)
+        with np.load(KNOTS, allow_pickle=False) as file:
+            if str(file["made_by"]) == made_by():
+                table.put(np.cumsum(file["keys"]), file["values"].T)
     return table
 
 
@@ -310,9 +310,9 @@ def _coarse_keys() -> np.ndarray:
     groups = groups[:, (groups[1] == 0) | (groups[2] == 0)]
     keys = []
     for plain, axes in ((True, [np.arange(n) for n in _KNOTS]), (False, usual)):
-        chosen = groups[:, (groups[1:] == 0).all(axis=0) == plain]
+        columns = groups[:, (groups[1:] == 0).all(axis=0) == plain]
         at = np.stack([part.ravel() for part in np.meshgrid(*axes, indexing="ij")])
-        places = (*(part[:, None] for part in chosen), *(part[None] for part in at))
+        places = (*(part[:, None] for part in columns), *(part[None] for part in at))
         keys.append(np.ravel_multi_index(np.broadcast_arrays(*places), (*_GROUPS, *_KNOTS)).ravel())
     return np.sort(np.concatenate(keys))
 
@@ -398,8 +398,8 @@ def _measure_knots(table: _Table, keys: np.ndarray) -> None:
     kind = np.where(path >= len(KINDS), PREEXCITED, path)
     of = (pose, scar, injury, kind, fusion_ms, slowness, phase3_ms(x), dispersion(x, t_gain))
     _alike, first, shape = np.unique(np.stack(of, axis=1), axis=0, return_index=True, return_inverse=True)
-    measured = measured_beats(Shapes(*(part[first] for part in of)), mean_ms, shape)
-    values = np.stack([getattr(measured, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS
+    beats = measured_beats(Shapes(*(part[first] for part in of)), mean_ms, shape)
+    values = np.stack([getattr(beats, name) for name in QUANTITIES], axis=1) - mean_ms[:, None] * _FOLLOWS
     table.put(keys, np.round(values / _RESOLUTION) * _RESOLUTION)
 
 
@@ -455,8 +455,8 @@ def coarsely(
     n = between_knots(combination, at, axes, keys, values, other, there, missing, n)
     n = between_knots(normal, at, axes, keys, values, usual, there, missing, n)
     for q in range(len(out)):
-        moved = out[q] + other[q] - usual[q]
-        out[q] = other[q] if np.isnan(out[q] + usual[q]) else moved
+        change = out[q] + other[q] - usual[q]
+        out[q] = other[q] if np.isnan(out[q] + usual[q]) else change
     return n
 
 

@@ -81,7 +81,7 @@ class _Maps:
 
     times_ms: np.ndarray  # (n, N) float32
     last_ms: np.ndarray  # (n,)
-    known: np.ndarray  # (n,) bool
+    is_filled: np.ndarray  # (n,) bool
 
 
 @cache
@@ -91,7 +91,7 @@ def _maps() -> _Maps:
 
 
 def _fill_map(maps: _Maps, index: int, times_ms: np.ndarray) -> None:
-    maps.times_ms[index], maps.last_ms[index], maps.known[index] = times_ms, float(times_ms.max()), True
+    maps.times_ms[index], maps.last_ms[index], maps.is_filled[index] = times_ms, float(times_ms.max()), True
 
 
 def map_index(pose: np.ndarray, kind: np.ndarray, fusion_ms: np.ndarray, slowness: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def map_index(pose: np.ndarray, kind: np.ndarray, fusion_ms: np.ndarray, slownes
     maps = _maps()
     late = np.clip(np.round(fusion_ms / slowness), 0, _LATEST_FUSION_MS).astype(np.int64)
     index = pose // len(poses()) * _PATHS + np.where(kind == PREEXCITED, len(KINDS) + late, kind)
-    for new in {int(i) for i in index[~maps.known[index]]}:
+    for new in {int(i) for i in index[~maps.is_filled[index]]}:
         slot, path = divmod(new, _PATHS)
         way = ("preexcited", 1.0, float(path - len(KINDS))) if path >= len(KINDS) else (KINDS[path], 1.0, 0.0)
         _fill_map(maps, new, tissue_in(slot).activation_ms(*way))
@@ -141,11 +141,11 @@ def _lead_weights() -> tuple[np.ndarray, np.ndarray]:
 
 def lead_weight_index(pose: np.ndarray, scar: np.ndarray) -> np.ndarray:
     """Index ``(S,)`` into the lead weights, filled in where they were not there."""
-    weights, known = _lead_weights()
+    weights, is_filled = _lead_weights()
     index = pose % len(poses()) * len(TERRITORIES) + scar
-    for new in {int(i) for i in index[~known[index]]}:
+    for new in {int(i) for i in index[~is_filled[index]]}:
         rows = ventricular_rows(new // len(TERRITORIES), TERRITORIES[new % len(TERRITORIES)])
-        weights[new], known[new] = independent_from_leads(leads_from_electrodes(rows)).T, True
+        weights[new], is_filled[new] = independent_from_leads(leads_from_electrodes(rows)).T, True
     return index
 
 
@@ -329,9 +329,9 @@ def fill_beats(
         turn = complex(math.cos(base * shift_s[q]), -math.sin(base * shift_s[q]))
         wait = complex(math.cos(base * (m - BEFORE_S)), -math.sin(base * (m - BEFORE_S)))
         fall = complex(math.cos(base * early_s), -math.sin(base * early_s))
-        here, later, gone = complex(1, 0), complex(1, 0), complex(1, 0)
+        here, later, decay = complex(1, 0), complex(1, 0), complex(1, 0)
         for k in range(1, lines):
-            here, later, gone = here * turn, later * wait, gone * fall
+            here, later, decay = here * turn, later * wait, decay * fall
             once, twice = complex(0, -1 / (base * k)), -1 / (base * k) ** 2
             u = np.complex64(here * (once - r * twice))
             v = np.complex64(here * later * (r * twice - (1 - ramp) * once))
@@ -341,7 +341,7 @@ def fill_beats(
                     u * smooth[s, k, lead] + v * smooth[s, k, LEADS + lead] + w * smooth[s, k, 2 * LEADS + lead]
                 )
             if len(losses):
-                x = np.complex64(here * once * (1 - gone) * logistic_gain(base * k, up_s[s]) * gain[k])
+                x = np.complex64(here * once * (1 - decay) * logistic_gain(base * k, up_s[s]) * gain[k])
                 for lead in range(LEADS):
                     out[q, k, lead] += x * losses[s, k, lead]
 

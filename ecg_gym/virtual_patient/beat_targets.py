@@ -146,7 +146,7 @@ class Knobs(NamedTuple):
     x_stops: np.ndarray
     tpte: np.ndarray  # (seats, scars, gains, x) Tpeak-Tend
     jt_by_x: np.ndarray  # (seats, scars, gains, x) J-Tpeak
-    known: np.ndarray  # (seats, scars, gains) bool
+    is_filled: np.ndarray  # (seats, scars, gains) bool
     reference_ms: float
 
 
@@ -175,11 +175,11 @@ def _conduction_store() -> _Store:
 
 def _conduction(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(poses, stops)``: QRS and J-Tpeak [ms] that each slowness shows in each pose, without a scar."""
-    qrs, jtpeak, known = _conduction_store()
-    for new in np.unique(pose[~known[pose]]):
+    qrs, jtpeak, is_filled = _conduction_store()
+    for new in np.unique(pose[~is_filled[pose]]):
         slow = _stops()
         beats = measured_beats(_normal_beats(int(new), 0, slow, np.zeros(len(slow)), 1.0), _reference(len(slow)))
-        qrs[new], jtpeak[new], known[new] = np.maximum.accumulate(beats.qrs_ms), beats.jtpeak_ms, True
+        qrs[new], jtpeak[new], is_filled[new] = np.maximum.accumulate(beats.qrs_ms), beats.jtpeak_ms, True
     return qrs, jtpeak
 
 
@@ -207,31 +207,31 @@ def save_knobs(path: Path = KNOBS) -> None:
 
 def _eikonal(store: _Store) -> _Store:
     """The seats of the eikonal's tissue, the only one that every process has in the same slot."""
-    first, second, known = (part[: len(poses())] for part in store)
-    return first, second, known
+    first, second, is_filled = (part[: len(poses())] for part in store)
+    return first, second, is_filled
 
 
 def _with_shipped(store: _Store, name: str) -> _Store:
     """The store, filled with what was measured beforehand if it was made by the heart as it is."""
     if KNOBS.is_file():
-        with np.load(KNOBS, allow_pickle=False) as held:
-            if str(held["made_by"]) == made_by():
+        with np.load(KNOBS, allow_pickle=False) as file:
+            if str(file["made_by"]) == made_by():
                 for i, part in enumerate(store):
-                    part[: len(poses())] = held[f"{name}_{i}"]
+                    part[: len(poses())] = file[f"{name}_{i}"]
     return store
 
 
 def _knob(pose: np.ndarray, scar: np.ndarray, gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """By pose, scar and T gain: Tpeak-Tend and J-Tpeak [ms] at each stop of x, at the reference duration."""
-    tpeak_tend, jtpeak, known = _knob_store()
-    lacking = ~known[pose, scar, gain]
+    tpeak_tend, jtpeak, is_filled = _knob_store()
+    lacking = ~is_filled[pose, scar, gain]
     if lacking.any():
         for new in np.unique(np.stack([pose, scar, gain], axis=1)[lacking], axis=0):
             p, s, g = map(int, new)
             slow, x = np.ones(len(_x())), _x()
             beats = measured_beats(_normal_beats(p, s, slow, x, g / GAINS_PER_UNIT), _reference(len(x)))
             tpeak_tend[p, s, g] = np.maximum.accumulate(beats.tpeak_tend_ms)
-            jtpeak[p, s, g], known[p, s, g] = beats.jtpeak_ms, True
+            jtpeak[p, s, g], is_filled[p, s, g] = beats.jtpeak_ms, True
     return tpeak_tend, jtpeak
 
 

@@ -62,7 +62,7 @@ def beat_trains(hearts: HeartArrays, change: Modulation, keys: np.ndarray, secon
     b = len(hearts)
     most = math.ceil(seconds * 5) + 8
     words = ("sinus_rate", "av_rate", "pathway_rate", "escape_rate", "pr_ms", "av_block", "ectopy")
-    moved = np.stack([np.broadcast_to(np.asarray(getattr(change, word), float), (b,)) for word in words], axis=1)
+    changes = np.stack([np.broadcast_to(np.asarray(getattr(change, word), float), (b,)) for word in words], axis=1)
     strip = population()["strip"]
     spread = np.array([strip[name]["sd"] for name in ("rate", "pr_ms", "apd_ms")])
     floats, counts = np.full((4, b, most), np.nan), np.zeros((3, b), np.int64)
@@ -71,7 +71,7 @@ def beat_trains(hearts: HeartArrays, change: Modulation, keys: np.ndarray, secon
     own = (hearts.rhythm, hearts.conduction, hearts.rate_bpm, hearts.pr_ms, hearts.sdnn_ms)
     rhythm, conduction, rate_bpm, pr_ms, sdnn_ms = (np.ascontiguousarray(column) for column in own)
     _trains(
-        np.asarray(keys, np.uint64), rhythm, conduction, rate_bpm, pr_ms, sdnn_ms, moved, spread, rhythm_table(),
+        np.asarray(keys, np.uint64), rhythm, conduction, rate_bpm, pr_ms, sdnn_ms, changes, spread, rhythm_table(),
         timing_row(), float(seconds), floats[0], kind, floats[1], floats[2], p, cycles, counts, waves, drift,
     )  # fmt: skip
     paced = rhythm_table()[hearts.rhythm, _LEADER] == _PACED_LED
@@ -87,7 +87,7 @@ def spike_before_s() -> float:
 @compiled
 def _trains(
     keys: np.ndarray, rhythm: np.ndarray, conduction: np.ndarray, rate_bpm: np.ndarray, pr_ms: np.ndarray,
-    sdnn_ms: np.ndarray, moved: np.ndarray, spread: np.ndarray, table: np.ndarray, timing: np.ndarray, seconds: float,
+    sdnn_ms: np.ndarray, change: np.ndarray, spread: np.ndarray, table: np.ndarray, timing: np.ndarray, seconds: float,
     qrs: np.ndarray, kind: np.ndarray, pr: np.ndarray, fusion: np.ndarray, p: np.ndarray, cycles: np.ndarray,
     counts: np.ndarray, waves: np.ndarray, drift: np.ndarray,
 ) -> None:  # fmt: skip
@@ -96,24 +96,24 @@ def _trains(
         row, key, leader = table[rhythm[b]], keys[b], int(table[rhythm[b], _LEADER])
         minute = stream(key, _MINUTE)
         rate = rate_bpm[b] * (1 + spread[0] * normal(minute))
-        pr_s = (pr_ms[b] + spread[1] * normal(minute) + moved[b, 4]) / 1000
+        pr_s = (pr_ms[b] + spread[1] * normal(minute) + change[b, 4]) / 1000
         drift[b] = spread[2] * normal(minute)
         if leader in (_SINUS, _TORSADE_LED):
-            rate *= moved[b, 0]
+            rate *= change[b, 0]
         elif leader == _ATRIAL:
-            rate *= moved[b, 1]
+            rate *= change[b, 1]
         elif leader == _PATHWAY:
-            rate *= moved[b, 2]
+            rate *= change[b, 2]
         path = _NORMAL if conduction[b] == _PREEXCITED else conduction[b]
         waves[b] = int(row[_WAVES])
         fusion[b] = 0
         q, k, r, f = qrs[b], kind[b], pr[b], fusion[b]
         if leader == _SINUS:
-            n, m = _sinus(key, row, timing, rate, pr_s, sdnn_ms[b], conduction[b], path, moved[b], seconds, rr, q, k, r,
-                          f, p[b])  # fmt: skip
+            n, m = _sinus(key, row, timing, rate, pr_s, sdnn_ms[b], conduction[b], path, change[b], seconds, rr, q, k,
+                          r, f, p[b])  # fmt: skip
             counts[0, b], counts[1, b] = n, m
         elif leader == _ATRIAL:
-            counts[0, b], counts[2, b] = _atrial(key, row, timing, rate, path, moved[b], seconds, rr, q, k, cycles[b])
+            counts[0, b], counts[2, b] = _atrial(key, row, timing, rate, path, change[b], seconds, rr, q, k, cycles[b])
         elif leader == _PATHWAY:
             counts[0, b] = _pathway(key, row, timing, rate, seconds, rr, q, k, f)
         elif leader == _REENTRY:
@@ -205,13 +205,13 @@ def _escape(
 @compiled
 def _sinus(
     key: np.uint64, row: np.ndarray, timing: np.ndarray, rate: float, pr_s: float, sdnn_ms: float, conduction: int,
-    path: int, moved: np.ndarray, seconds: float, rr: np.ndarray, qrs: np.ndarray, kind: np.ndarray, pr: np.ndarray,
+    path: int, change: np.ndarray, seconds: float, rr: np.ndarray, qrs: np.ndarray, kind: np.ndarray, pr: np.ndarray,
     fusion: np.ndarray, p: np.ndarray,
 ) -> tuple[int, int]:  # fmt: skip
     """Sinus rhythm: normal, slow, fast, with AV block of any degree, pre-excited, with premature ventricular beats."""
     m = _regular(key, _RR, timing, rate, sdnn_ms, seconds, rr, p)
     s = stream(key, _DELAY)
-    complete, place = moved[5] > uniform(s), below(s, 1 << 20)
+    complete, place = change[5] > uniform(s), below(s, 1 << 20)
     conducted = np.empty(m, np.int64)  # which P wave each beat follows
     n = 0
     if conduction == _PREEXCITED:
@@ -224,9 +224,9 @@ def _sinus(
             qrs[i], conducted[i] = p[i] + pr[i], i
         n = m
     else:
-        cycle = _conducted_of(row, timing, rate, moved[1])
+        cycle = _conducted_of(row, timing, rate, change[1])
         if complete or cycle < 2:
-            return _escape(key, row, timing, path, moved[3], seconds, rr, qrs, kind, pr), m
+            return _escape(key, row, timing, path, change[3], seconds, rr, qrs, kind, pr), m
         for i in range(m):
             delay = pr_s + timing[_PR_SD] / 1000 * normal(s)
             if not math.isinf(cycle):
@@ -236,7 +236,7 @@ def _sinus(
                 delay += row[_GROWTH] / 1000 * at
             qrs[n], kind[n], pr[n], conducted[n] = p[i] + delay, path, delay, i
             n += 1
-    return _with_ectopics(key, row, timing, moved[6], seconds, n, m, conducted, qrs, kind, pr, fusion, p)
+    return _with_ectopics(key, row, timing, change[6], seconds, n, m, conducted, qrs, kind, pr, fusion, p)
 
 
 @compiled
@@ -275,12 +275,12 @@ def _with_ectopics(
     regular = every > 1 and share >= timing[_REGULAR_FROM]
     rr = np.median(np.diff(qrs[:n]))
     within_run = row[_COUPLING] * rr if math.isnan(row[_RUN_BPM]) else 60 / row[_RUN_BPM]
-    kept, early, count, until = np.ones(n, np.bool_), np.empty(len(qrs)), 0, -np.inf
+    keep, early, count, until = np.ones(n, np.bool_), np.empty(len(qrs)), 0, -np.inf
     low, high = int(row[_RUN_LOW]), int(row[_RUN_HIGH])
     for i in range(n - 1):
         length, chance = low + below(s, high - low + 1), uniform(s)
         begins = (i + offset) % every == 0 if regular else chance < share
-        if not begins or qrs[i] < until or not kept[i]:
+        if not begins or qrs[i] < until or not keep[i]:
             continue
         for j in range(length):
             at = qrs[i] + row[_COUPLING] * rr + within_run * j
@@ -290,11 +290,11 @@ def _with_ectopics(
         until = qrs[i] + row[_COUPLING] * rr + within_run * (length - 1) + timing[_AFTER_ECTOPIC] * rr
         for j in range(i + 1, n):
             if qrs[j] < until:
-                kept[j] = False
+                keep[j] = False
     buried = np.zeros(m, np.bool_)
     left = 0
     for i in range(n):
-        if not kept[i]:
+        if not keep[i]:
             buried[conducted[i]] = True
             continue
         qrs[left], kind[left], pr[left], fusion[left] = qrs[i], kind[i], pr[i], fusion[i]
@@ -324,12 +324,12 @@ def _insert(
 
 @compiled
 def _atrial(
-    key: np.uint64, row: np.ndarray, timing: np.ndarray, rate: float, path: int, moved: np.ndarray, seconds: float,
+    key: np.uint64, row: np.ndarray, timing: np.ndarray, rate: float, path: int, change: np.ndarray, seconds: float,
     rr: np.ndarray, qrs: np.ndarray, kind: np.ndarray, cycles: np.ndarray,
 ) -> tuple[int, int]:  # fmt: skip
     """Atrial fibrillation (gamma-distributed RR) or flutter (every second, third, fourth ... wave is conducted)."""
     s, c = stream(key, _ATRIA), 0
-    complete = moved[5] > uniform(s)
+    complete = change[5] > uniform(s)
     if int(row[_WAVES]) == _FLUTTER:
         atrial = row[_ATRIAL_BPM] + row[_ATRIAL_SD] * normal(s)
         c = min(int((seconds + 2) * atrial / 60), len(cycles))
@@ -337,7 +337,7 @@ def _atrial(
         for i in range(c):
             cycles[i] = 60 / atrial * (i - first)
     if complete:
-        return _escape(key, row, timing, path, moved[3], seconds, rr, qrs, kind, np.empty(len(qrs))), c
+        return _escape(key, row, timing, path, change[3], seconds, rr, qrs, kind, np.empty(len(qrs))), c
     if int(row[_WAVES]) != _FLUTTER:
         n = _irregular(key, row, rate, seconds, rr, qrs)
         kind[:n] = path

@@ -62,7 +62,7 @@ def words() -> dict[str, tuple[str, ...]]:
 
 @cache
 def _places() -> dict[str, dict[str, int]]:
-    return {column: {word: i for i, word in enumerate(known)} for column, known in words().items()}
+    return {column: {word: i for i, word in enumerate(kinds)} for column, kinds in words().items()}
 
 
 def heart_row(heart: Heart) -> np.ndarray:
@@ -78,7 +78,7 @@ def heart_row(heart: Heart) -> np.ndarray:
 def heart_of(row: np.ndarray, patient: Patient) -> Heart:
     """The heart of a row."""
     fields: dict[str, Any] = dict(zip(NUMBERS, map(float, row)))
-    fields |= {name: known[int(row[len(NUMBERS) + i])] for i, (name, known) in enumerate(words().items())}
+    fields |= {name: kinds[int(row[len(NUMBERS) + i])] for i, (name, kinds) in enumerate(words().items())}
     fields |= dict(zip(LIFE, map(float, row[OWN_MAP:RETURNS])))
     fields |= {name: _rhythm_of(row[RETURNS + i]) for i, name in enumerate(LIFE_CODES)}
     own = Sensitivity.from_array(row[FIRST_SENSITIVITY:FIRST_OFFSET])

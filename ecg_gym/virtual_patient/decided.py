@@ -26,8 +26,8 @@ class Rule(NamedTuple):
 @cache
 def rules() -> tuple[Rule, ...]:
     """The rules of the table of readings."""
-    with np.load(TABLE, allow_pickle=False) as held:
-        return tuple(Rule(int(row[0]), READ[int(row[1])], *map(float, row[2:])) for row in held["decided"])
+    with np.load(TABLE, allow_pickle=False) as file:
+        return tuple(Rule(int(row[0]), READ[int(row[1])], *map(float, row[2:])) for row in file["decided"])
 
 
 def decide(look: Look) -> None:

@@ -73,8 +73,8 @@ def draw_hearts(
         hearts[:, columns.R_GAIN + i] = np.exp(usual[name].get("mean", 0.0) + usual[name]["sd"] * z[:, 21 + i])
     hearts[:, columns.NOISE] = np.where(np.isnan(noise), _noise(u[:, 24], u[:, 25], z[:, 26], healthy), noise)
     hearts[:, columns.RHYTHM] = rhythm
-    fixed, chosen = table["conduction"][rhythm], np.where(conduction != DRAW, conduction, np.where(healthy, 0, path))
-    hearts[:, columns.CONDUCTION] = np.where(fixed != DRAW, fixed, chosen)
+    fixed, free = table["conduction"][rhythm], np.where(conduction != DRAW, conduction, np.where(healthy, 0, path))
+    hearts[:, columns.CONDUCTION] = np.where(fixed != DRAW, fixed, free)
     hearts[:, columns.SCAR] = np.where(scar != DRAW, scar, np.where(healthy, 0, scars))
     sound = healthy | (scar > 0) | (scars > 0)
     hearts[:, columns.INJURY] = np.where(sound, 0, injured)
@@ -125,9 +125,9 @@ def _rhythm_figures() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _people(known: Patients, u: np.ndarray, z: np.ndarray) -> Patients:
+def _people(facts: Patients, u: np.ndarray, z: np.ndarray) -> Patients:
     """People whose unknown facts are drawn; known ones are kept."""
-    table, numbers = population()["patient"], np.empty_like(known.numbers)
+    table, numbers = population()["patient"], np.empty_like(facts.numbers)
     woman = u[:, 1] < 0.5
     age = table["age_years"]
     numbers[:, _AGE] = np.round(age["low"] + (age["high"] - age["low"]) * u[:, 0])
@@ -137,7 +137,7 @@ def _people(known: Patients, u: np.ndarray, z: np.ndarray) -> Patients:
     kidney = table["creatinine_clearance"]
     mean = kidney["mean"] + kidney["per_year"] * np.maximum(0, numbers[:, _AGE] - kidney["from_years"])
     numbers[:, _KIDNEY] = _within(kidney, mean + kidney["sd"] * z[:, 7])
-    return Patients(np.where(np.isnan(known.numbers), numbers, known.numbers), known.group)
+    return Patients(np.where(np.isnan(facts.numbers), numbers, facts.numbers), facts.group)
 
 
 def _long_qt_ms(
@@ -146,9 +146,9 @@ def _long_qt_ms(
     """How much longer [ms] a congenital long QT makes it, and the people, those who have one with that condition."""
     name = "congenital_long_qt"
     groups, place = np.unique(patients.group, return_inverse=True)
-    known = np.array([name in WORDS.rows[g][0] for g in groups])[place]
-    has = known | ((u < row["share"]) & ~healthy)
-    new, group = has & ~known, patients.group
+    has_condition = np.array([name in WORDS.rows[g][0] for g in groups])[place]
+    has = has_condition | ((u < row["share"]) & ~healthy)
+    new, group = has & ~has_condition, patients.group
     if new.any():
         group = group.copy()
         for i in np.flatnonzero(new):
@@ -174,9 +174,9 @@ def _sensitivities(patients: Patients, z: np.ndarray, u: np.ndarray) -> np.ndarr
         out[:, place[name]] = np.exp(spread[name] * z[:, len(_SCORES) + i])
     out[:, place["notch"]] = spread["notch"] * z[:, len(_SCORES) + len(_FACTORS)]
     groups, where = np.unique(patients.group, return_inverse=True)
-    named, sick = (
+    poor, sick = (
         np.array([name in WORDS.rows[g][0] for g in groups])[where] for name in ("poor_metaboliser_cyp2d6", SICK_SINUS)
     )
-    out[:, place["poor_metaboliser"]] = (u < spread["poor_metaboliser"]) | named
+    out[:, place["poor_metaboliser"]] = (u < spread["poor_metaboliser"]) | poor
     out[sick, place["sinus_node"]] *= spread[SICK_SINUS]
     return out

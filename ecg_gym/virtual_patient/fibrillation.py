@@ -37,11 +37,11 @@ def add_waves(plan: StripPlan, rate_hz: float, strip: np.ndarray) -> None:
     if not len(rows):
         return
     trains, hearts = plan.trains, plan.hearts
-    seen = np.stack([
+    gains = np.stack([
         _waves(WAVES[trains.waves[i]], int(hearts.pose[i]) % len(poses()), TERRITORIES[hearts.scar[i]]) for i in rows
     ])  # fmt: skip
     figures, lags, harmonics = _figures()
-    _add(rows, plan.keys, trains.waves, seen, figures, lags, harmonics, trains.cycles_s, trains.cycles, plan.start_s,
+    _add(rows, plan.keys, trains.waves, gains, figures, lags, harmonics, trains.cycles_s, trains.cycles, plan.start_s,
          rate_hz, strip)  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _waves(kind: str, pose: int, scar: str) -> np.ndarray:
 
 @compiled
 def _add(
-    rows: np.ndarray, keys: np.ndarray, waves: np.ndarray, seen: np.ndarray, figures: np.ndarray, lags: np.ndarray,
+    rows: np.ndarray, keys: np.ndarray, waves: np.ndarray, gains: np.ndarray, figures: np.ndarray, lags: np.ndarray,
     harmonics: np.ndarray, cycles_s: np.ndarray, cycles: np.ndarray, start_s: np.ndarray, rate: float,
     strip: np.ndarray,
 ) -> None:  # fmt: skip
@@ -112,7 +112,7 @@ def _add(
         for j in range(samples):
             for lead in range(target.shape[1]):
                 target[j, lead] += (
-                    seen[i, lead, 0] * wave[0, j] + seen[i, lead, 1] * wave[1, j] + seen[i, lead, 2] * wave[2, j]
+                    gains[i, lead, 0] * wave[0, j] + gains[i, lead, 1] * wave[1, j] + gains[i, lead, 2] * wave[2, j]
                 )
 
 

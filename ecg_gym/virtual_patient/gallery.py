@@ -153,9 +153,9 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    where, *chosen = sys.argv[1:] or ["gallery"]
-    if chosen:
-        save_sheet(Path(where), chosen)
+    where, *cases = sys.argv[1:] or ["gallery"]
+    if cases:
+        save_sheet(Path(where), cases)
     else:
-        for made in save_gallery(Path(where)):
-            print(made)
+        for path in save_gallery(Path(where)):
+            print(path)

@@ -102,8 +102,8 @@ def draw_heart(
     if rhythm not in row:
         raise ValueError(f"rhythm is {rhythm!r}; expected one of {', '.join(row)}; choose one of them")
     for name, value in (("conduction", conduction), ("scar", scar)):
-        if value and value not in (known := kinds(sick[name])):
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}; choose one of them")
+        if value and value not in (options := kinds(sick[name])):
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(options)}; choose one of them")
     sex = patient.sex or "F"
     sinus_rate = within(usual["sinus_rate_bpm"], rng.normal(*row["sinus"]["rate_bpm"]))
     path, scars, injured = (kind(rng, sick[name]) for name in ("conduction", "scar", "injury"))
@@ -140,7 +140,7 @@ def draw_heart(
     )
 
 
-def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Patient:
+def draw_patient(rng: np.random.Generator, facts: Patient | None = None) -> Patient:
     """A person whose unknown facts are drawn (adults, electrolytes mostly normal); known ones are kept."""
     table = population()["patient"]
     age = table["age_years"]
@@ -155,9 +155,9 @@ def draw_patient(rng: np.random.Generator, known: Patient | None = None) -> Pati
     kidney = table["creatinine_clearance"]
     aged = kidney["mean"] + kidney["per_year"] * max(0, samples["age_years"] - kidney["from_years"])
     samples["creatinine_clearance"] = normal(rng, {**kidney, "mean": aged})
-    if known is None:
+    if facts is None:
         return Patient(**samples)
-    return replace(known, **{name: value for name, value in samples.items() if getattr(known, name) is None})
+    return replace(facts, **{name: value for name, value in samples.items() if getattr(facts, name) is None})
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -235,7 +235,7 @@ def departures(h, r, heart, m, torsade, hour, out):
             out[2] = t.early[returns] * math.exp(-since / t.settles[returns]) + t.late[returns]
             out[2] *= m[ECTOPY] ** t.returns_ectopy[returns]
             if by >= 0:
-                out[2] /= 1 + m[by] / t.held[returns]
+                out[2] /= 1 + m[by] / t.hold[returns]
     out[3] = 0.0
     if t.becomes_per_hour[rhythm] > 0:
         out[3] = t.becomes_per_hour[rhythm] * m[ECTOPY] ** t.becomes_ectopy[rhythm]
@@ -284,11 +284,11 @@ def live(h, r, heart, then, change, serum, looks, n, chance, which, expected, wo
                     passed += total
                     break
                 at = begin + length * (limit - passed) / total
-                aim, chosen = which[changes] * total, 0
-                while chosen < 3 and aim >= last[chosen]:
-                    aim -= last[chosen]
-                    chosen += 1
-                depart(r, heart, chosen, at)
+                aim, way = which[changes] * total, 0
+                while way < 3 and aim >= last[way]:
+                    aim -= last[way]
+                    way += 1
+                depart(r, heart, way, at)
                 changes += 1
                 early, passed, begin = False, 0.0, at
                 if changes < MOST_CHANGES:

@@ -66,8 +66,8 @@ class Errors(NamedTuple):
 @cache
 def errors() -> Errors:
     """The measured table."""
-    with np.load(TABLE, allow_pickle=False) as held:
-        return Errors(**{name: np.ascontiguousarray(held[name], dtype=float) for name in Errors._fields})
+    with np.load(TABLE, allow_pickle=False) as file:
+        return Errors(**{name: np.ascontiguousarray(file[name], dtype=float) for name in Errors._fields})
 
 
 def views_of(tier: Any, missing: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -122,8 +122,8 @@ def read_cuff(cuff, hearts, now, strip, out):
 
 
 @compiled_exact
-def read_vitals(table, cuff, hearts, now, strip, alive, view, judged, intervals, probabilities):
-    """Fill ``intervals (13, B)`` as ``look.READ`` and, if ``judged``, ``probabilities (17, B)``; ``view (B,)``."""
+def read_vitals(table, cuff, hearts, now, strip, alive, view, with_findings, intervals, probabilities):
+    """Fill ``intervals (13, B)`` as ``look.READ`` and, ``with_findings``, ``probabilities (17, B)``; ``view (B,)``."""
     x, q, logits = np.empty(N_FEATURES), np.empty(7), np.empty(17)
     bias, person, scatter, chance = table.bias, table.person, table.strip, table.chance
     head, spread = table.head, table.scatter
@@ -138,7 +138,7 @@ def read_vitals(table, cuff, hearts, now, strip, alive, view, judged, intervals,
         if v == 0 and hearts[b, NOISE] == 0:
             v = _SILENT
         s = stream(strip[b], _PURPOSE + view[b])
-        if judged:
+        if with_findings:
             features_of(hearts[b], now[b], x)
             for f in range(17):
                 logits[f] = spread[v, f] * normal(s)

@@ -63,12 +63,12 @@ def truths_of(
 ) -> list[Truth]:
     """The truth of every row of a plan, which was made of these hearts under these modulations."""
     intervals = true_intervals(plan)
-    named, findings = intervals.by_name(), true_findings(plan, intervals)
+    values, findings = intervals.by_name(), true_findings(plan, intervals)
     truths = []
     for i, (heart, change, serum) in enumerate(zip(hearts, changes, potassium)):
         beats, p = inside(plan, i)
         start = plan.start_s[i]
-        own = {name: float(named[name][i]) for name in INTERVALS}
+        own = {name: float(values[name][i]) for name in INTERVALS}
         if serum is None:
             serum = heart.patient.potassium or reference_electrolytes()["potassium"]
         truths.append(

@@ -204,8 +204,8 @@ def _add_repeated(
     period_s: float, length: int, strip: np.ndarray,
 ) -> None:  # fmt: skip
     """Adds beats that are always the same, ``base`` in frequency, wherever they reach into the strips."""
-    seen = (first > -length) & (first < strip.shape[1])
-    which, row, first, shift, height = (part[seen] for part in (which, row, first, shift, height))
+    inside = (first > -length) & (first < strip.shape[1])
+    which, row, first, shift, height = (part[inside] for part in (which, row, first, shift, height))
     if not len(row):
         return
     spectrum = np.empty((len(row), base.shape[1], LEADS), np.complex64)

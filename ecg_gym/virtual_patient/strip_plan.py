@@ -109,9 +109,9 @@ def _begin_at_r(hearts: HeartArrays, targets: BeatTargets, trains: Trains, start
         return
     at = (rows, first[rows])
     kind = trains.kind[at]
-    known = kind != TORSADE
-    beats = _beats_of(hearts[rows], targets, rows, np.where(known, kind, 0), trains.fusion_ms[at], trains.mean_ms[at])
-    r_s = np.where(known, beats.onset_ms + beats.r_peak_ms, 50.0) / 1000
+    regular = kind != TORSADE
+    beats = _beats_of(hearts[rows], targets, rows, np.where(regular, kind, 0), trains.fusion_ms[at], trains.mean_ms[at])
+    r_s = np.where(regular, beats.onset_ms + beats.r_peak_ms, 50.0) / 1000
     start_s[rows] = trains.qrs_s[at] + r_s - R_PEAK_OFFSET_S
 
 

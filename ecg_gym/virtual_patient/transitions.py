@@ -26,7 +26,7 @@ class Transitions(NamedTuple):
     settles: np.ndarray  # [h]
     late: np.ndarray  # [1/h]
     returns_ectopy: np.ndarray
-    held: np.ndarray  # [1/h]
+    hold: np.ndarray  # [1/h]
     becomes: np.ndarray  # code, or NEVER
     becomes_per_hour: np.ndarray  # [1/h]
     becomes_ectopy: np.ndarray
@@ -55,7 +55,7 @@ def transitions() -> Transitions:
         ends=number("ends", "per_hour"), recent=number("ends", "recent"),
         returns=np.array(["returns" in row or name == "torsade" for row, name in zip(rows, names)]),
         early=number("returns", "early"), settles=number("returns", "settles", 1.0), late=number("returns", "late"),
-        returns_ectopy=number("returns", "ectopy"), held=number("returns", "held", 1.0),
+        returns_ectopy=number("returns", "ectopy"), hold=number("returns", "held", 1.0),
         becomes=np.array(to, np.int64), becomes_per_hour=number("becomes", "per_hour"),
         becomes_ectopy=number("becomes", "ectopy"), fails=number("fails", "per_hour"),
         rate_bpm=np.array([row["rate_bpm"] for row in rhythms().values()], float), torsade=names.index("torsade"),

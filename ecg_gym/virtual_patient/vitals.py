@@ -208,7 +208,7 @@ def _show(t, beat, keys, values, hearts, now, rows, usual, waiting, missing):
         pose, scar, injury = int(heart[columns.POSE]), int(heart[columns.SCAR]), int(heart[columns.INJURY])
         gain = int(min(max(np.rint(heart[columns.T_GAIN] * hour[T_AMPLITUDE] * GAINS_PER_UNIT), 1), _LAST_GAIN))
         atria = pose % len(beat.marks)
-        waiting[j] = not (k.poses[pose] and k.known[pose, scar, gain] and beat.marks_known[atria])
+        waiting[j] = not (k.poses[pose] and k.is_filled[pose, scar, gain] and beat.marks_known[atria])
         if waiting[j]:
             continue
         intervals = hour[FIRST_SHOWN : columns.FIRST_USUAL]
@@ -273,8 +273,8 @@ def _ectopics(t, rhythm, rr, share, path, usual):
         added += chance * k
         lost += chance * max(math.ceil(until / rr - 1e-9) - 1, 0)
     # a beat starts a run with chance `share` unless it is pre-empted: of n sinus beats s = n / (1 + share x lost) stay
-    kept = 1 / (1 + share * lost)
-    total = kept * (1 + share * added)
+    share_left = 1 / (1 + share * lost)
+    total = share_left * (1 + share * added)
     usual[HR] *= total
     usual[AVERAGE_S] = rr * (1 - _DRIFT + _DRIFT / total)
 

@@ -83,25 +83,25 @@ class VirtualPatient:
         rng: Randomness,
         *,
         patient: Patient | Sequence[Patient] | None = None,
-        given: Sequence[Administration] = (),
+        doses: Sequence[Administration] = (),
         healthy: bool = False,
         rhythm: str | None = None,
         conduction: str | None = None,
         scar: str | None = None,
         typical: bool = False,
         noise: float | None = None,
-        **known: Any,
+        **facts: Any,
     ) -> State:
         """``n`` people drawn from the population; what is told is kept (``age_years=70``, ``rhythm="af_rapid"``).
 
-        ``known`` are fields of Patient; ``typical`` people all answer drugs as the average adult does; ``noise`` is the
+        ``facts`` are fields of Patient; ``typical`` people all answer drugs as the average adult does; ``noise`` is the
         level of their recordings' electrode noise instead of the one drawn. Raises ValueError for an unknown rhythm,
         conduction or scar, TypeError for an unknown field.
         """
         people = [patient] * n if patient is None or isinstance(patient, Patient) else list(patient)
         words = {"healthy": healthy, "rhythm": rhythm, "conduction": conduction, "scar": scar, "typical": typical,
-                "noise": noise, "given": tuple(sorted(given))}  # fmt: skip
-        who = Patients.of([replace(person or Patient(), **known) for person in people])
+                "noise": noise, "doses": tuple(sorted(doses))}  # fmt: skip
+        who = Patients.of([replace(person or Patient(), **facts) for person in people])
         return self.begin(who, [words] * n, row_streams(rng, n))
 
     def begin(self, people: Patients, words: Sequence[Mapping[str, Any]], streams: Streams) -> State:
@@ -114,10 +114,10 @@ class VirtualPatient:
             streams, people, rhythm=codes[:, 0], conduction=codes[:, 1], scar=codes[:, 2], healthy=codes[:, 3] > 0,
             typical=codes[:, 4] > 0, noise=codes[:, 5],
         )  # fmt: skip
-        doses = Doses.of([each.get("given", ()) for each in kinds]).take(kind)
+        doses = Doses.of([each.get("doses", ()) for each in kinds]).take(kind)
         return _settle(patients, doses, hearts, np.zeros(n), streams.at(FIRST), self.tissue)
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A coarse twin of a real record: rate, rhythm class, PR, QRS, QT and T width are those measured, the rest is
         an average adult; its strips will not look like the record's. For comparisons, not for care.
 
@@ -126,11 +126,11 @@ class VirtualPatient:
         from ecg_gym.waveform import measure, to_model_grid
 
         strip = to_model_grid(ecg)
-        measured = measure(strip).row(0)
-        heart = self._personal(_twin(measured, patient), measured)
+        reading = measure(strip).row(0)
+        heart = self._personal(_twin(reading, patient), reading)
         streams = Streams.start(np.zeros((1, 2), np.uint64))
         row = heart_row(replace(heart, tissue=EIKONAL))[None]
-        state = _settle(Patients.of([heart.patient]), Doses.of([tuple(sorted(given))]), row, np.zeros(1), streams,
+        state = _settle(Patients.of([heart.patient]), Doses.of([tuple(sorted(doses))]), row, np.zeros(1), streams,
                          heart.tissue)  # fmt: skip
         return state.replaced(ecg=strip.signal.reshape(1, 12, MODEL_SAMPLES))
 
@@ -169,15 +169,15 @@ class VirtualPatient:
         return {name: state.inner["now"][:, FIRST_SHOWN + i] for i, name in enumerate(SHOWN)}
 
     def vitals(
-        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+        self, state: State, recording: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
     ) -> Look:
         """What a measurement of each row's strip would say, without drawing it; see ``readings``.
 
-        ``seen`` is a tier that spoils what is seen, and the leads that are off in each row; None reads the true strips.
-        Without ``findings`` nobody judges them.
+        ``recording`` is a tier that spoils what is seen, and the leads that are off in each row; None reads the true
+        strips. Without ``findings`` nobody judges them.
         """
         n, look = len(state), Look.empty(len(state))
-        view = np.zeros(n, np.int64) if seen is None else views_of(*seen)
+        view = np.zeros(n, np.int64) if recording is None else views_of(*recording)
         hearts = as_paced(seated(state.inner), state.inner["now"])
         read_vitals(
             errors(), cuff(), hearts, state.inner["now"], state.inner["strip"], state.alive, view, findings,
@@ -193,7 +193,7 @@ class VirtualPatient:
         read_cuff(cuff(), hearts, state.inner["now"], state.inner["strip"], out)
         return out
 
-    def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
+    def _personal(self, heart: Heart, reading: Mapping[str, float]) -> Heart:
         """The twin of a record, once it is made from the usual measures; a world with other tissue fits it here."""
         return heart
 
@@ -204,8 +204,8 @@ class VirtualPatient:
 
 def pressure_of(state: State) -> np.ndarray:
     """What a cuff says of the people of a state of the virtual patient ``(B,)`` [mmHg]; NaN in another world's."""
-    known = {"heart", "now", "strip"} <= state.inner.keys()
-    return VirtualPatient().pressure(state) if known else np.full(len(state), np.nan)
+    is_virtual = {"heart", "now", "strip"} <= state.inner.keys()
+    return VirtualPatient().pressure(state) if is_virtual else np.full(len(state), np.nan)
 
 
 def rr_sd_of(state: State) -> np.ndarray:
@@ -253,16 +253,16 @@ def _plan(state: State) -> StripPlan:
 
 def _drawn_truths(state: State) -> list[Truth]:
     """The truths of the strips; kept with the state, because whoever asks once often asks again."""
-    kept = state.__dict__.get("_truths")
-    if kept is None:
+    cache = state.__dict__.get("_truths")
+    if cache is None:
         hearts, now = hearts_of(state), state.inner["now"]
         on_board = exposures(state.taken, state.patients, list(np.asarray(state.hours, float)[:, None]),
                              [heart.sensitivity for heart in hearts])  # fmt: skip
         changes, serum = [modulation_row(row) for row in now], now[:, FIRST_SERUM].tolist()
         truths = truths_of_plan(_plan(state), hearts, changes, serum)
-        kept = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(truths)]
-        state.__dict__["_truths"] = kept
-    return kept
+        cache = [replace(truth, concentrations=_on_board(on_board[i])) for i, truth in enumerate(truths)]
+        state.__dict__["_truths"] = cache
+    return cache
 
 
 TISSUE = "tissue"  # of ``State.inner``: that of each heart, where it is not the eikonal's
@@ -300,23 +300,23 @@ def _settle(
 
 def _people(patients: Patients) -> kernel.People:
     """What the kernel asks of the people; worked out once for each batch."""
-    kept = patients.__dict__.get("_people")
-    if kept is None:
+    who = patients.__dict__.get("_people")
+    if who is None:
         serum = own_serum(patients, pharmacology().reference)
-        kept = kernel.People(weights_kg(patients), clearances(patients), serum, np.empty((0, 0), bool), patients.group)
-        patients.__dict__["_people"] = kept
-    return kept._replace(medication=medication_columns(len(WORDS)))
+        who = kernel.People(weights_kg(patients), clearances(patients), serum, np.empty((0, 0), bool), patients.group)
+        patients.__dict__["_people"] = who
+    return who._replace(medication=medication_columns(len(WORDS)))
 
 
 def _codes(words: Mapping[str, Any]) -> tuple[float, ...]:
     """What is told of a heart as numbers: rhythm, conduction, scar, healthy, typical, noise."""
-    known = known_words()
+    options = known_words()
     for name in ("rhythm", "conduction", "scar"):
         value = words.get(name)
-        if value is not None and value not in known[name]:
-            kinds = tuple(word for word in known[name] if word)
+        if value is not None and value not in options[name]:
+            kinds = tuple(word for word in options[name] if word)
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(kinds)}; choose one of them")
-    places = [DRAW if (value := words.get(name)) is None else known[name].index(value)
+    places = [DRAW if (value := words.get(name)) is None else options[name].index(value)
               for name in ("rhythm", "conduction", "scar")]  # fmt: skip
     noise = np.nan if words.get("noise") is None else float(words["noise"])
     return (*places, bool(words.get("healthy")), bool(words.get("typical")), noise)
@@ -327,11 +327,11 @@ def _on_board(now: Exposure) -> dict[str, float]:
     return {FORMULARY.names[i]: float(now.plasma[i]) for i in np.flatnonzero(now.plasma)}
 
 
-def _twin(measured: dict[str, float], patient: Patient) -> Heart:
+def _twin(reading: dict[str, float], patient: Patient) -> Heart:
     """An average adult with the measured rate, rhythm class, PR, QRS, QT and T width."""
-    if not np.isfinite(measured["hr_bpm"]):
+    if not np.isfinite(reading["hr_bpm"]):
         raise ValueError(
-            f"no beats were found ({measured.get('reason', '')}); expected a strip with at least three; "
+            f"no beats were found ({reading.get('reason', '')}); expected a strip with at least three; "
             "use another part of the record"
         )
     average = draw_heart(np.random.default_rng(0), patient, "sinus", "normal", "", healthy=True)
@@ -339,12 +339,12 @@ def _twin(measured: dict[str, float], patient: Patient) -> Heart:
     table = population()["twin"]
 
     def value_of(name: str, measure: str = "") -> float:
-        value = measured[measure or name]
+        value = reading[measure or name]
         return within(table[name], value) if np.isfinite(value) else float(table[name]["otherwise"])
 
     rate = value_of("rate_bpm", "hr_bpm")
-    irregular = not bool(measured.get("p_present", True)) and not bool(measured.get("regular", True))
-    wide = measured["qrs_ms"] > table["qrs_ms"]["high"]  # NaN is not wide
+    irregular = not bool(reading.get("p_present", True)) and not bool(reading.get("regular", True))
+    wide = reading["qrs_ms"] > table["qrs_ms"]["high"]  # NaN is not wide
     return replace(
         average,
         rhythm=("af_rapid" if rate > table["af_rapid_bpm"]["value"] else "af") if irregular else "sinus",

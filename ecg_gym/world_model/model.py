@@ -298,21 +298,21 @@ class WorldModel:
         return np.asarray(state.inner["pressure"], float)
 
     def vitals(
-        self, state: State, seen: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
+        self, state: State, recording: tuple[Any, Sequence[tuple[str, ...]]] | None = None, findings: bool = True
     ) -> reading.Look:
         """What a measurement of each row's strip would say, without drawing it.
 
-        ``seen`` is a tier that spoils what is seen, and the leads that are off in each row: the errors that such views
+        ``recording`` is a tier that spoils what is seen, and the leads that are off in each row: errors that such views
         add to a clean reading of the virtual patient. Without ``findings`` nobody judges them. Weights whose interval
         model has no head for findings say those of the strip that was recorded last.
         """
         look = _look_of(state.inner["observed"], state.inner["findings"] if findings else None, state.inner["pressure"])
-        if seen is None or seen[0].clear:
+        if recording is None or recording[0].clear:
             return look
         from ecg_gym.virtual_patient.blurred import blurred
         from ecg_gym.virtual_patient.readings import views_of
 
-        return blurred(look, views_of(*seen), state.inner["key"])
+        return blurred(look, views_of(*recording), state.inner["key"])
 
     def first_look(self, state: State) -> reading.Look:
         """What was read off each person's first strip."""

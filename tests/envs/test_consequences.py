@@ -57,7 +57,7 @@ def test_the_cost_of_a_dose_is_its_excess_over_the_untreated_twin() -> None:
     for action in (ondansetron, 0, 0):
         *_, info = envs.step(np.full(30, action))
         twins.step(np.zeros(30, int))
-        ours, theirs = envs.episode.judged["cost"], twins.episode.judged["cost"]
+        ours, theirs = envs.episode.truth["cost"], twins.episode.truth["cost"]
         both = envs.episode.state.alive & twins.episode.state.alive
         np.testing.assert_allclose(info["cost"][both], np.maximum(ours - theirs, 0)[both], atol=1e-12)
         gained += info["cost"]
@@ -160,7 +160,7 @@ def test_nothing_of_the_true_strip_is_in_observation_mask_or_info(spoilt) -> Non
     episode, task = spoilt.episode, spoilt.task
     other = batch(60, tier="noisy", scenario="hyperkalaemia")
     other.reset(seed=77)
-    swapped = replace(episode, judged=other.episode.judged, baseline=other.episode.judged)
+    swapped = replace(episode, truth=other.episode.truth, baseline=other.episode.truth)
     if task.tier.delayed:
         swapped = replace(swapped, last=other.episode.last)
     assert np.array_equal(dynamics.features(task, swapped), dynamics.features(task, episode))
@@ -184,7 +184,7 @@ def test_the_risk_feature_is_that_of_the_strip_that_is_seen(spoilt) -> None:
     features = [describe(spoilt.layout, row)["risk"] for row in spoilt.setup.observation(spoilt.episode)]
     episode = spoilt.episode
     np.testing.assert_allclose(features, episode.now["risk"], atol=1e-6)
-    assert np.abs(np.array(features) - episode.judged["risk"]).max() > 0.01
+    assert np.abs(np.array(features) - episode.truth["risk"]).max() > 0.01
 
 
 def test_readings_of_late_strips_are_one_step_old() -> None:

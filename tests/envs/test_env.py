@@ -98,7 +98,7 @@ def test_every_scenario_starts_in_the_virtual_patient_and_watching_survives_a_st
     assert env.observation_space.contains(seen)
     assert info["hr_bpm_known"]
     assert len(env.menu) > 3
-    assert set(env.state.taken[0]) >= set(load_scenarios()[scenario].given)
+    assert set(env.state.taken[0]) >= set(load_scenarios()[scenario].doses)
     _, earned, _, _, info = env.step(0)
     assert earned == 0.0 - info["risk"]
 

@@ -42,7 +42,7 @@ def test_both_fidelities_have_the_same_hearts_and_strips() -> None:
 def test_readings_are_near_what_is_measured() -> None:
     names, sinus = ("hr_bpm", "qrs_ms", "qtcf_ms"), "healthy_volunteer"
     strip, vitals = (
-        np.concatenate([[e.judged[n] for n in names] for e in walk(f, 3, sinus)], axis=1) for f in ("strip", "vitals")
+        np.concatenate([[e.truth[n] for n in names] for e in walk(f, 3, sinus)], axis=1) for f in ("strip", "vitals")
     )
     error = vitals - strip
     assert np.nanmedian(np.abs(error[0])) < 6
@@ -70,8 +70,8 @@ def test_the_history_draws_the_strips_of_every_step() -> None:
     assert [s.hours for s in sights] == [0.0, 0.25, 0.5, 0.75]  # a quarter of an hour each in rapid AF
     np.testing.assert_array_equal(sights[-1].ecg, last.state.ecg[2])
     np.testing.assert_array_equal(sights[0].ecg, last.first[2])
-    assert sights[-1].given is None
-    assert sights[0].given is not None
+    assert sights[-1].treatment is None
+    assert sights[0].treatment is not None
 
 
 @pytest.mark.parametrize("arguments", [{}, {"tier": "missing"}, {"tier": "delayed", "privileged": True}])
@@ -81,10 +81,10 @@ def test_a_batch_is_its_single_envs_to_the_last_bit(arguments: dict[str, Any]) -
 
 def test_a_clear_tier_sees_what_is_judged_and_a_noisy_one_does_not() -> None:
     clear, noisy = walk("vitals", 1)[-1], walk("vitals", 1, tier="noisy")[-1]
-    assert clear.now is clear.judged
+    assert clear.now is clear.truth
     assert isinstance(noisy.now, Readings)
-    assert not np.array_equal(noisy.now["hr_bpm"], noisy.judged["hr_bpm"])
-    np.testing.assert_array_equal(noisy.judged["hr_bpm"], clear.judged["hr_bpm"])
+    assert not np.array_equal(noisy.now["hr_bpm"], noisy.truth["hr_bpm"])
+    np.testing.assert_array_equal(noisy.truth["hr_bpm"], clear.truth["hr_bpm"])
 
 
 def test_a_strip_reads_the_same_again() -> None:

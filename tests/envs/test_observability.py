@@ -68,7 +68,7 @@ def test_what_is_seen_is_what_is_in_the_usual_tier() -> None:
     env = plain(obs="waveform")
     seen, _ = env.reset(seed=0)
     assert np.array_equal(seen["ecg"], env.state.ecg[0])
-    assert env.episode.now is env.episode.judged
+    assert env.episode.now is env.episode.truth
 
 
 def test_a_noisy_strip_is_noisier_and_the_heart_and_its_reward_are_the_same() -> None:
@@ -81,7 +81,7 @@ def test_a_noisy_strip_is_noisier_and_the_heart_and_its_reward_are_the_same() ->
     assert np.allclose(limb_from_independent(independent_from_leads(seen)), seen, atol=1e-3)  # Einthoven
     assert quiet.step(1)[1] != noisy.step(1)[1]
     assert np.array_equal(quiet.state.ecg, noisy.state.ecg)
-    assert quiet.episode.judged["risk"][0] == noisy.episode.judged["risk"][0]
+    assert quiet.episode.truth["risk"][0] == noisy.episode.truth["risk"][0]
 
 
 def test_leads_that_are_off_stay_off_and_are_named() -> None:
@@ -163,7 +163,7 @@ def test_sights_are_the_history_with_what_was_given() -> None:
     env.step(0)
     sights = env.episode.sights[0]
     assert [s.hours for s in sights] == [0, 1, 2]
-    assert [s.given for s in sights] == [env.menu[1], WATCH, None]
+    assert [s.treatment for s in sights] == [env.menu[1], WATCH, None]
     assert np.array_equal(sights[-1].ecg, env.state.ecg[0])
 
 

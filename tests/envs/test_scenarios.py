@@ -50,7 +50,7 @@ def test_every_row_says_what_a_card_needs_and_offers_an_affordable_menu(row) -> 
     assert row.helps is None if row.name == "healthy_volunteer" else row.helps[0] in row.menu
     patient, given, words = row.lend(Patient(age_years=50.0))
     assert patient.conditions == row.conditions
-    assert given == row.given
+    assert given == row.doses
     assert set(row.drugs) <= {word.split()[0] for word in words.split(", ")}
 
 

@@ -253,7 +253,7 @@ def test_potassium_and_magnesium_help_an_acquired_long_qt() -> None:
         healthy=True,
         potassium=2.9,
         weight_kg=70.0,
-        given=given("dofetilide 0.5 mg PO", at=-2.0),
+        doses=given("dofetilide 0.5 mg PO", at=-2.0),
     )
     treated = after(state, 1.5, "potassium_chloride 40 mmol PO", "magnesium 2 g IV")
     watched = after(state, 1.5)
@@ -285,7 +285,7 @@ def test_stopping_the_culprit_lets_qt_come_back() -> None:
         healthy=True,
         potassium=4.2,
         weight_kg=70.0,
-        given=given("dofetilide 0.5 mg PO", at=-2.5),
+        doses=given("dofetilide 0.5 mg PO", at=-2.5),
     )
     at_peak, day_later, again = values(state, "qtcf_ms"), None, None
     day_later = values(after(state, 24.0), "qtcf_ms")

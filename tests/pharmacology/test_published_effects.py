@@ -21,7 +21,7 @@ def test_what_misses_is_what_is_known_to_miss() -> None:
 
 def test_checks_are_many_and_different_and_some_are_not_fitted() -> None:
     assert len({check.id for check in checks()}) == len(checks()) >= 50
-    assert sum(not check.fitted for check in checks()) >= 15
+    assert sum(not check.in_sample for check in checks()) >= 15
     assert all(check.low < check.high for check in checks())
 
 

@@ -23,7 +23,7 @@ def course(world, treatments, seed: int = 5, **who) -> tuple[Chart, object]:
     state = world.initial(1, np.random.default_rng(seed), hr_bpm=90.0, qtcf_ms=410.0, **who)
     looks = []
     for i, treatment in enumerate(treatments):
-        looks.append(Look(float(state.hours[0]), state.ecg[0], given=treatment))
+        looks.append(Look(float(state.hours[0]), state.ecg[0], treatment=treatment))
         state = world.step(state, [treatment], [np.random.default_rng([seed, i])])
     looks.append(Look(float(state.hours[0]), state.ecg[0]))
     return Chart(tuple(looks), state.patients[0], state.taken[0], float(state.hours[0])), state
@@ -104,10 +104,10 @@ def test_doses_given_right_after_a_look_are_not_before_it() -> None:
         Administration(1.0, dose),
     )
     strip = gaussian_ecg(70, 400)
-    looks = (Look(0.0, strip, given=METOPROLOL), Look(1.0, strip))
+    looks = (Look(0.0, strip, treatment=METOPROLOL), Look(1.0, strip))
     chart = Chart(looks, SOMEBODY, taken, 1.0)
     assert before(chart, looks[0]) == taken[:2], "one of the two at hour 0 was taken before the episode"
-    assert before(chart, replace(looks[1], given=METOPROLOL)) == taken[:3]
+    assert before(chart, replace(looks[1], treatment=METOPROLOL)) == taken[:3]
 
 
 def test_the_likelihood_prefers_the_heart_that_is_like_the_strip() -> None:

@@ -98,7 +98,7 @@ class AnalyticWorld:
     responses: Mapping[str, Response] = field(default_factory=lambda: RESPONSES)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` adults; ``who`` may fix ``hr_bpm``, ``qtcf_ms``, ``patient``, ``given``; the rest says nothing."""
+        """``n`` adults; ``who`` may fix ``hr_bpm``, ``qtcf_ms``, ``patient``, ``doses``; the rest says nothing."""
         generators = row_generators(rng, n)
         rest = np.array(
             [[who.get("hr_bpm", g.normal(70, 5)), who.get("qtcf_ms", g.normal(410, 8))] for g in generators]
@@ -107,7 +107,7 @@ class AnalyticWorld:
         state = State(
             ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
             patients=tuple(person) if isinstance(person, list) else (person,) * n,
-            taken=(tuple(who.get("given", ())),) * n,
+            taken=(tuple(who.get("doses", ())),) * n,
             hours=np.zeros(n),
             alive=np.ones(n, bool),
             inner={"rest": rest},

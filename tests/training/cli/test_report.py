@@ -77,7 +77,7 @@ def test_an_episode_becomes_a_page_of_what_was_played_and_a_plan(episode, tmp_pa
 def test_the_plan_can_be_made_for_a_later_step(episode) -> None:
     document = parsed(report(episode, Asked(trust_code=True, samples=3, steps=1, at=2)))
     env, _ = replay(episode_file.read(episode), 2)
-    true = env.unwrapped.episode.judged
+    true = env.unwrapped.episode.truth
     assert document.all("h1")[0].text.endswith("hour 2")
     assert f"{true['hr_bpm'][0]:.0f} /min" in document.id("before").all("ul", class_="tiles")[0].text
     assert "metoprolol 50 mg PO at 1 h" in document.id("repeat").text

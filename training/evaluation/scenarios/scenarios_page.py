@@ -132,7 +132,7 @@ def _facts(people: People) -> str:
     words = [name if value is True else f"{name} {value}" for name, value in people.population.items()]
     words += [f"{name} {low:g} to {high:g}" for name, (low, high) in people.ranges.items()]
     words += sorted(name.replace("_", " ") for name in people.conditions)
-    words += [f"{dose.dose} {-dose.hours:g} h ago" for dose in people.given]
+    words += [f"{dose.dose} {-dose.hours:g} h ago" for dose in people.doses]
     return ", ".join(words).replace("_", " ")
 
 

@@ -79,7 +79,7 @@ def _play(
         episode, outcome = setup.advance(episode, entries, dice.take(rows).after(episode.steps + 1))
         course.returns[rows] += outcome.reward
         course.harm[rows] += outcome.costs.get("cost", 0.0)
-        course.doses[rows] += outcome.given.entry > 0  # type: ignore[attr-defined]
+        course.doses[rows] += outcome.treatments.entry > 0  # type: ignore[attr-defined]
         course.died[rows] |= outcome.lost
         going = np.flatnonzero(~(outcome.terminated | outcome.truncated))
         if len(going) < len(rows):

@@ -17,7 +17,7 @@ SHOWN = ("id", "unit", "low", "high", "ours", "inside", "fitted", "confidence") 
 def study() -> dict[str, Any]:
     """The study's document; ``rows`` has one entry per check, ``metrics`` how many lie inside."""
     result = outcomes()
-    fresh = [o for o in result if not o.check.fitted]
+    fresh = [o for o in result if not o.check.in_sample]
     return {
         "study": "pharmacology",
         "metrics": {
