@@ -111,14 +111,14 @@ class ECG:
 
 def _millivolts(signal: Any) -> np.ndarray:
     """The signal as float32; what is no array of real numbers is refused."""
-    given = np.asarray(signal)
-    if given.dtype.kind not in "fiu":
+    array = np.asarray(signal)
+    if array.dtype.kind not in "fiu":
         raise TypeError(
-            f"signal holds {given.dtype}; expected real numbers in mV, shape (12, T) or (B, 12, T); convert it with "
+            f"signal holds {array.dtype}; expected real numbers in mV, shape (12, T) or (B, 12, T); convert it with "
             "np.asarray(signal, dtype=float)"
         )
     with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and the risk says so
-        return given.astype(np.float32, copy=False)
+        return array.astype(np.float32, copy=False)
 
 
 Draw = Callable[["State"], np.ndarray]  # makes the strips (B, 12, 1024) [mV] of a state out of what it holds
@@ -135,18 +135,18 @@ class State:
 
     ecg: np.ndarray  # (B, 12, 1024) float32 [mV] on the model grid, beginning R_PEAK_OFFSET_S before an R peak
     patients: Sequence[Patient]
-    taken: Sequence[tuple[Administration, ...]]  # doses so far, per row
+    doses: Sequence[tuple[Administration, ...]]  # doses so far, per row
     hours: np.ndarray  # (B,) float64 [h] elapsed on each patient's clock
     alive: np.ndarray  # (B,) bool; False after a lethal rhythm, and then for ever
     inner: Mapping[str, np.ndarray] = field(default_factory=dict)  # every array has leading dimension B
     dt_hours: np.ndarray | None = None  # (B,) [h] of each row's next step; None is the world's own
 
     def __post_init__(self) -> None:
-        kept = self.__dict__
-        kept["patients"], kept["taken"] = Patients.of(self.patients), Doses.of(self.taken)
-        kept["_draw"] = None
+        own = self.__dict__
+        own["patients"], own["doses"] = Patients.of(self.patients), Doses.of(self.doses)
+        own["_draw"] = None
         if callable(self.ecg):
-            kept["_draw"] = kept.pop("ecg")
+            own["_draw"] = own.pop("ecg")
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name != "ecg" or self.__dict__.get("_draw") is None:  # only what is not there is asked for here
@@ -166,7 +166,7 @@ class State:
 
     def replaced(self, **changes: Any) -> State:
         """``dataclasses.replace`` that draws no strips."""
-        names = ("patients", "taken", "hours", "alive", "inner", "dt_hours")
+        names = ("patients", "doses", "hours", "alive", "inner", "dt_hours")
         values: dict[str, Any] = {"ecg": self.strips} | {name: getattr(self, name) for name in names}
         return State(**values | changes)
 
@@ -178,11 +178,11 @@ class State:
         whole = isinstance(index, np.ndarray) and index.dtype.kind == "i" and index.ndim == 1
         rows: Any = index if whole else np.atleast_1d(np.arange(len(self))[index])
         strips: Any = self.strips
-        draw, patients, taken = self.__dict__["_draw"], Patients.of(self.patients), Doses.of(self.taken)
+        draw, patients, doses = self.__dict__["_draw"], Patients.of(self.patients), Doses.of(self.doses)
         part = State(
             strips if callable(strips) else strips[rows],
             patients[rows],
-            taken[rows],
+            doses[rows],
             self.hours[rows],
             self.alive[rows],
             {name: value[rows] for name, value in self.inner.items()},
@@ -214,7 +214,7 @@ class State:
         whole = State(
             strips,
             Patients.of(self.patients).placed([(rows, Patients.of(part.patients)) for rows, part in parts]),
-            Doses.of(self.taken).placed([(rows, Doses.of(part.taken)) for rows, part in parts]),
+            Doses.of(self.doses).placed([(rows, Doses.of(part.doses)) for rows, part in parts]),
             filled(lambda s: s.hours),
             filled(lambda s: s.alive),
             {name: filled(lambda s, name=name: s.inner[name]) for name in self.inner},  # type: ignore[misc]
@@ -240,7 +240,7 @@ def concatenate(states: Sequence[State]) -> State:
     whole = State(
         strips,
         Patients.join([Patients.of(s.patients) for s in states]),
-        Doses.join([Doses.of(s.taken) for s in states]),
+        Doses.join([Doses.of(s.doses) for s in states]),
         np.concatenate([s.hours for s in states]),
         np.concatenate([s.alive for s in states]),
         {name: np.concatenate([s.inner[name] for s in states]) for name in first.inner},
@@ -295,7 +295,7 @@ class World(Protocol):
         """
         ...
 
-    def observe(self, ecg: ECG, patient: Patient, given: Sequence[Administration] = ()) -> State:
+    def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A batch of one that starts from a record and the doses already taken (their hours are <= 0)."""
         ...
 

@@ -36,8 +36,8 @@ class StillWorld:
             raise ValueError(f"{len(treatments)} treatments for {len(state)} rows; expected one each; pass WATCH")
         noise = np.stack([limb_from_independent(g.normal(0, 0.01, (8, 1024))) for g in row_generators(rng, len(state))])
         new = [tuple(Administration(float(h), d) for d in t.doses) for h, t in zip(state.hours, treatments)]
-        doses = tuple(before + after for before, after in zip(state.taken, new))
-        later = replace(state, ecg=(state.ecg + noise).astype("f4"), taken=doses, hours=state.hours + self.dt_hours)
+        doses = tuple(before + after for before, after in zip(state.doses, new))
+        later = replace(state, ecg=(state.ecg + noise).astype("f4"), doses=doses, hours=state.hours + self.dt_hours)
         return later.where(state.alive, state)
 
 

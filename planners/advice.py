@@ -122,7 +122,7 @@ def _default_risk() -> RiskFunction:
 
 def _reasons(treatment: Treatment, state: State, facts: Facts) -> Reasons:
     """Why a treatment would be given, by the measured record."""
-    patient, doses, now = state.patients[0], tuple(state.taken[0]), float(state.hours[0])
+    patient, doses, now = state.patients[0], tuple(state.doses[0]), float(state.hours[0])
     return indications(treatment, patient, facts.intervals, doses, now, facts.findings)
 
 

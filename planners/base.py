@@ -114,5 +114,5 @@ def believe(world: World, env: ECGInterventionEnv, state: State) -> State:
     if world is env.world:
         return state
     now = float(state.hours[0])
-    doses = tuple(Administration(a.hours - now, a.dose) for a in state.taken[0])
+    doses = tuple(Administration(a.hours - now, a.dose) for a in state.doses[0])
     return world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], doses)

@@ -99,7 +99,7 @@ class KitchenSink(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The first allowed treatment whose drugs are not on the chart."""
-        drugs = {administration.dose.drug for administration in state.taken[0]}
+        drugs = {administration.dose.drug for administration in state.doses[0]}
         new = (t for t in allowed_treatments(env) if t.doses and not any(dose.drug in drugs for dose in t.doses))
         return PlanInfo(next(new, WATCH))
 

@@ -73,7 +73,7 @@ class Belief:
         looks, state, first = self._chain
         for look in chart.looks[len(looks) :]:
             then = state.replaced(
-                hours=np.array([look.hours - origin]), taken=(shifted(before(chart, look), origin),), dt_hours=None
+                hours=np.array([look.hours - origin]), doses=(shifted(before(chart, look), origin),), dt_hours=None
             )
             state = self.world.assimilate(then, ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing)))  # type: ignore[attr-defined]
         self._chain = [id(look) for look in chart.looks], state, first

@@ -36,7 +36,7 @@ class Seen:
 
     readings: Mapping[str, float]  # intervals [ms, 1/min] and finding_*; NaN where it could not be read
     patient: Patient
-    taken: tuple[Administration, ...]
+    history: tuple[Administration, ...]
     hours: float  # [h] now, on the patient's clock
 
     @classmethod
@@ -44,11 +44,11 @@ class Seen:
         """What is seen in one row of an episode; of its state the chart of doses and the clock alone."""
         readings = {name: float(values[row]) for name, values in episode.now.items()}
         state = episode.state
-        return cls(readings, episode.patients[row], state.taken[row], float(state.hours[row]))
+        return cls(readings, episode.patients[row], state.doses[row], float(state.hours[row]))
 
     def doses(self, drug: str, within: float) -> list[Administration]:
         """The doses of a drug in the last so many hours."""
-        return [a for a in self.taken if a.dose.drug == drug and 0 <= self.hours - a.hours <= within]
+        return [a for a in self.history if a.dose.drug == drug and 0 <= self.hours - a.hours <= within]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Chart:
 
     looks: tuple[Seen, ...]  # oldest first, at least one
     patient: Patient
-    taken: tuple[Administration, ...]  # all doses so far, on the env's clock
+    doses: tuple[Administration, ...]  # all doses so far, on the env's clock
     hours: float  # now [h]; later than the last look where strips come late
     dt_hours: float | None = None  # [h] of a step of the env; None where its world has a pace of its own
 
@@ -78,7 +78,7 @@ def chart_of(env: ECGInterventionEnv, state: State | None = None) -> Chart:
     if stands_for(now, env):
         looks, patient = tuple(env.episode.sights[0]), env.episode.patients[0]
     dt_hours = None if pace is None else float(pace[0])
-    return Chart(looks, patient, tuple(now.taken[0]), float(now.hours[0]), dt_hours)
+    return Chart(looks, patient, tuple(now.doses[0]), float(now.hours[0]), dt_hours)
 
 
 def stands_for(state: State, env: ECGInterventionEnv) -> bool:
@@ -100,7 +100,7 @@ def carry(world: World, crowd: State, chart: Chart, look: Seen, hours: float, se
     """Hearts of the hour of ``look`` stepped to ``hours`` with what was given in between; and the row-steps it took."""
     dt = pace_of(world, crowd)
     steps = max(1, round((hours - look.hours) / dt))
-    after = _without(chart.taken, before(chart, look))
+    after = _without(chart.doses, before(chart, look))
     for step in range(steps):
         start = look.hours + step * dt
         treatment = Treatment(tuple(a.dose for a in after if start - SOON <= a.hours < start + dt - SOON))
@@ -116,7 +116,7 @@ def pace_of(world: World, state: State) -> float:
 
 def before(chart: Chart, look: Seen) -> tuple[Administration, ...]:
     """The doses taken before a look: what was given right after it, at the same hour, is not among them."""
-    until = tuple(a for a in chart.taken if a.hours <= look.hours + SOON)
+    until = tuple(a for a in chart.doses if a.hours <= look.hours + SOON)
     doses = look.treatment.doses if look.treatment else ()
     return _without(until, [Administration(look.hours, dose) for dose in doses])
 

@@ -80,7 +80,7 @@ class ParticleFilter:
     def _again(self, chart: Chart, look: Seen) -> State:
         state, _ = observed(self.world, chart, look)
         doses = shifted(before(chart, look), self.baseline.hours)
-        return replace(state, hours=state.hours + look.hours - self.baseline.hours, taken=(doses,)).repeat(self.n)
+        return replace(state, hours=state.hours + look.hours - self.baseline.hours, doses=(doses,)).repeat(self.n)
 
 
 def log_likelihood(strip: np.ndarray, crowd: State) -> np.ndarray:

@@ -145,7 +145,7 @@ def admit(
     rules = _default_rules() if rules is None else rules
     allowed: dict[Treatment, tuple[str, ...]] = {WATCH: ()}
     excluded = []
-    patient, doses, now = state.patients[0], state.taken[0], float(state.hours[0])
+    patient, doses, now = state.patients[0], state.doses[0], float(state.hours[0])
     for treatment in sorted(set(treatments) - {WATCH}, key=str):
         broken = rules(treatment, patient, intervals, doses, now, findings=findings)
         if hard := tuple(v.sentence for v in broken if v.hard):

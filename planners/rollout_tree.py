@@ -169,7 +169,7 @@ class RolloutTree:
         key = (node.sample, node.entries, entry)
         if key not in self._permitted:
             state = node.state
-            value = (state.patients[0], node.intervals, state.taken[0], float(state.hours[0]))
+            value = (state.patients[0], node.intervals, state.doses[0], float(state.hours[0]))
             self._permitted[key] = bool(self.mask([self.menu[entry]], *value, findings=node.findings)[0])
         return self._permitted[key]
 

@@ -44,11 +44,14 @@ MODES: tuple[dict[str, Any], ...] = (
     {"obs": "latent"},
     {"actions": "multidiscrete"},
 )
-PARTICIPLES = {"told", "asked", "found", "heard", "spoken", "drawn", "shown", "meant", "wanted", "said"}
-VERBS_DONE = PARTICIPLES | {
-    "judged", "measured", "moved", "kept", "chosen", "made", "seen", "known", "named", "counted", "changed", "settled",
-    "given", "noted", "warped", "risen", "taken",
+TOLD = {"told", "asked", "found", "heard", "spoken", "drawn", "shown", "meant", "wanted", "said"}  # in tests neither
+PARTICIPLES = TOLD | {
+    "begun", "bent", "chosen", "counted", "fitted", "given", "gone", "held", "judged", "kept", "known", "made",
+    "measured", "met", "moved", "named", "needed", "seen", "spent", "taken", "tried", "used",
 }  # fmt: skip
+VERBS_DONE = PARTICIPLES | {"changed", "settled", "noted", "warped", "risen"}
+HASHED = {("training/evaluation/task/search.py", "kept")}  # published hashes hold the name
+UNDONE = ("ecg_gym/tissue/", "training/evaluation/leads/", "training/cli/leads.py")  # only ``TOLD`` is out there so far
 IDS = sorted(name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ecg_gym."))
 
 
@@ -357,14 +360,16 @@ def bindings(path: Path) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def test_no_value_is_named_by_a_participle() -> None:
-    """Nor any function: what a function does is a verb, what it returns a noun."""
+    """Nor any function: what a function does is a verb, what it returns a noun. Tests may say ``seen`` still."""
     faulty = {}
     for folder in ("ecg_gym", "planners", "training", "conformance", "tests", "examples", "docs"):
         for path in (ROOT / folder).rglob("*.py"):
+            file = path.relative_to(ROOT).as_posix()
             names, functions = bindings(path)
-            words = [(name, line) for name, line in names.items() if name.strip("_") in PARTICIPLES]
+            banned = TOLD if folder == "tests" or file.startswith(UNDONE) else PARTICIPLES
+            words = [(n, line) for n, line in names.items() if n.strip("_") in banned and (file, n) not in HASHED]
             if folder != "tests":
                 words += [(name, line) for name, line in functions.items() if name.strip("_") in VERBS_DONE]
             if words:
-                faulty[path.relative_to(ROOT).as_posix()] = [f"{word} in line {line}" for word, line in sorted(words)]
+                faulty[file] = [f"{word} in line {line}" for word, line in sorted(words)]
     assert not faulty, "name the value by a noun, the function by a verb"

@@ -26,7 +26,7 @@ def a_state(n: int) -> State:
     return State(
         ecg=np.arange(n, dtype=np.float32)[:, None, None] * np.ones((1, 12, MODEL_SAMPLES), np.float32),
         patients=tuple(Patient(age_years=20 + i) for i in range(n)),
-        taken=tuple(() for _ in range(n)),
+        doses=tuple(() for _ in range(n)),
         hours=np.arange(n, dtype=float),
         alive=np.ones(n, bool),
         inner={"latent": np.arange(n)[:, None] * np.ones((1, 4))},
@@ -173,7 +173,7 @@ def test_rows_are_chosen_in_every_way_numpy_knows(index: object) -> None:
 def test_parts_take_the_places_they_are_given() -> None:
     dose = Administration(0.0, Dose("dofetilide", 0.5, "mg", "PO"))
     state = a_state(4).replaced(dt_hours=np.arange(4.0), alive=np.array([True, True, True, False]))
-    part = state[[3, 0]].replaced(taken=((dose,), ()), hours=np.array([9.0, 8.0]))
+    part = state[[3, 0]].replaced(doses=((dose,), ()), hours=np.array([9.0, 8.0]))
     whole = state.placed([(np.array([1, 2]), part)])
     assert whole.hours.tolist() == [0, 9, 8, 3]
     assert whole.alive.tolist() == [True, False, True, False]
@@ -181,7 +181,7 @@ def test_parts_take_the_places_they_are_given() -> None:
     assert whole.dt_hours.tolist() == [0, 3, 0, 3]
     assert whole.ecg[:, 0, 0].tolist() == whole.inner["latent"][:, 0].tolist() == [0, 3, 0, 3]
     assert [patient.age_years for patient in whole.patients] == [20, 23, 20, 23]
-    assert [len(doses) for doses in whole.taken] == [0, 1, 0, 0]
+    assert [len(doses) for doses in whole.doses] == [0, 1, 0, 0]
     assert state.hours.tolist() == [0, 1, 2, 3], "the state itself stays"
     assert a_state(2).placed([]).dt_hours is None
 

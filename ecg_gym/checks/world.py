@@ -59,7 +59,7 @@ def check_state(state: State, n: int) -> None:
     _expect(float(np.abs(state.ecg).max()) < LARGEST_MV, "ecg exceeds 20 mV; expected mV")
     twelve = limb_from_independent(independent_from_leads(state.ecg))
     _expect(bool(np.allclose(twelve, state.ecg, atol=1e-3)), "ecg breaks Einthoven's law by more than 1 microvolt")
-    _expect(len(state.patients) == len(state.taken) == n, f"patients and taken must have {n} rows")
+    _expect(len(state.patients) == len(state.doses) == n, f"patients and doses must have {n} rows")
     _expect(state.hours.shape == (n,) and state.hours.dtype == np.float64, "hours must be float64 (B,)")
     _expect(state.alive.shape == (n,) and state.alive.dtype == np.bool_, "alive must be bool (B,)")
     for name, value in state.inner.items():
@@ -92,8 +92,8 @@ def check_clock_and_memory(world: World, state: State, treatments: Sequence[Trea
     for i in np.flatnonzero(alive).tolist():
         doses = tuple(Administration(float(state.hours[i]), dose) for dose in rows[i].doses)
         _expect(
-            later.taken[i] == state.taken[i] + doses,
-            f"after {rows[i]} the row remembers {later.taken[i]}; expected {state.taken[i] + doses}",
+            later.doses[i] == state.doses[i] + doses,
+            f"after {rows[i]} the row remembers {later.doses[i]}; expected {state.doses[i] + doses}",
         )
 
 
@@ -142,7 +142,7 @@ def check_observe(world: World, state: State, treatments: Sequence[Treatment], s
     view = world.observe(ecg, patient, doses)
     check_state(view, 1)
     _expect(view.patients == (patient,), "observe forgot the patient")
-    _expect(view.taken == (doses,), f"observe remembers {view.taken[0]}; expected {doses}")
+    _expect(view.doses == (doses,), f"observe remembers {view.doses[0]}; expected {doses}")
     _expect(float(view.hours[0]) == 0.0, f"observe starts at {view.hours[0]} h; expected 0")
     _expect(bool(view.alive[0]), "observe starts with a row that is not alive")
     _expect(same(view, world.observe(ecg, patient, doses)), "observe gives two states for one record")
@@ -203,7 +203,7 @@ def equal(a: Any, b: Any) -> bool:
 
 def close(a: State, b: State) -> bool:
     """Whether two states show the same strip within ``BATCH_TOLERANCE_MV`` and agree on everything told."""
-    value = a.taken == b.taken and np.array_equal(a.hours, b.hours) and np.array_equal(a.alive, b.alive)
+    value = a.doses == b.doses and np.array_equal(a.hours, b.hours) and np.array_equal(a.alive, b.alive)
     return value and bool(np.allclose(a.ecg, b.ecg, atol=BATCH_TOLERANCE_MV))
 
 

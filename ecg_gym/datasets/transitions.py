@@ -175,7 +175,7 @@ def make_shard(shard: int, design: TrialDesign, starts: Sequence[Start] = ()) ->
         )
         was, state = state.hours, world.step(state, treatments, rng)
         held_out = held_out | np.array(unusual)
-        ended = ended + endings(state.taken, state.patients, was, state.hours)
+        ended = ended + endings(state.doses, state.patients, was, state.hours)
         looks.append(_look(world, state, ids, np.array([str(g) for g in treatments]), held_out, ended, design))
     trials = concatenate(looks)
     return trials[np.lexsort((trials.hours, trials.patient))]
@@ -293,7 +293,7 @@ def _look(
         else np.zeros((len(state), 0), np.float16),
         findings=np.where(there, reader(design.classifier).probabilities(state.ecg), np.nan).astype(np.float32),
         observed=np.where(there, observe_strips(state.ecg), np.nan).astype(np.float32),
-        exposure=exposures(state.taken, state.patients, state.hours).astype(np.float32),
+        exposure=exposures(state.doses, state.patients, state.hours).astype(np.float32),
         ended=ended.astype(np.float32),
         person=people(state.patients).astype(np.float32),
         truth=np.where(there, intervals, np.nan).astype(np.float32),

@@ -335,13 +335,13 @@ def _mask(task: Task, reading: Readings, state: State, patients: Patients, scena
             violations(task.menu[-1], patient, {}, (), 0.0)
     there = reading.table[_FINDINGS] >= LIKELY
     hours = np.asarray(state.hours, float)
-    mask = masks(reading.table[: len(_RULED)], there, patients, Doses.of(state.taken), hours, task.at_hand[scenario])
+    mask = masks(reading.table[: len(_RULED)], there, patients, Doses.of(state.doses), hours, task.at_hand[scenario])
     if task.mask == INDICATIONS:
         for row in range(len(state)):
             seen_intervals = {name: float(reading[name][row]) for name in _RULED}
             findings = frozenset(name for name, likely_now in zip(FINDINGS, there[:, row]) if likely_now)
             mask[row] &= indication_mask(
-                task.menu, patients[row], seen_intervals, state.taken[row], float(hours[row]), findings
+                task.menu, patients[row], seen_intervals, state.doses[row], float(hours[row]), findings
             )
     return mask
 

@@ -256,7 +256,7 @@ class Episode:
 
 
 STATES = ("state", "origin", "twin")
-READINGS = ("baseline", "start", "now", "last", "judged")
+READINGS = ("baseline", "start", "now", "last", "truth")
 ARRAYS = ("allowed", "steps", "horizon", "scenario", "treated", "pending", "blood", "blood_hours")
 FIELDS = (*STATES, *READINGS, *ARRAYS, "missing", "history")
 

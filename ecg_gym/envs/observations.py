@@ -286,7 +286,7 @@ def doses_taken(state: State, menu: Sequence[Treatment]) -> np.ndarray:
     one. Hours are NaN where nothing of the drug was given.
     """
     drugs, column, multiple = _dose_columns(menu, len(DOSES))
-    doses, out = Doses.of(state.taken), np.zeros((len(drugs), 3, len(state)))
+    doses, out = Doses.of(state.doses), np.zeros((len(drugs), 3, len(state)))
     out[:, 2] = np.nan
     _chart(doses.hours, doses.code, np.asarray(state.hours, float), column, multiple, out)
     return out.reshape(-1, len(state))

@@ -60,7 +60,7 @@ def frame(
     sheet.text(0.010, above, _situation(episode, outcome, row), fontsize=11, va="center", color=INK)
     sheet.text(0.990, above, f"{SCALE}   research only", fontsize=8, va="center", ha="right", color=INK)
     until = max(hours, float(episode.state.hours[row]))
-    draw_chart(chart, moments, episode.state.taken[row], until, episode.state.patients[row].sex)
+    draw_chart(chart, moments, episode.state.doses[row], until, episode.state.patients[row].sex)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

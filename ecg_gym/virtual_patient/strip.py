@@ -91,16 +91,16 @@ class Marks(Mapping[str, np.ndarray]):
 
     def __init__(self, heart: Heart, change: Modulation, key: int, seconds: float, at_r_peak: bool) -> None:
         self._of = (heart, change, key, seconds, at_r_peak)
-        self._known: dict[str, np.ndarray] | None = None
+        self._by_name: dict[str, np.ndarray] | None = None
 
     def _marks(self) -> dict[str, np.ndarray]:
-        if self._known is None:
+        if self._by_name is None:
             heart, change, key, seconds, at_r_peak = self._of
             keys = np.array([key], np.uint64)
-            self._known = marks_of(
+            self._by_name = marks_of(
                 plan_strips(HeartArrays.of([heart]), stacked([change]), keys, seconds, at_r_peak), row=0
             )
-        return self._known
+        return self._by_name
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._marks()[name]
@@ -115,7 +115,7 @@ class Marks(Mapping[str, np.ndarray]):
         return f"Marks({', '.join(self)})"
 
     def __getstate__(self) -> dict:
-        return {"_of": self._of, "_known": None}
+        return {"_of": self._of, "_by_name": None}
 
 
 def marks_of(plan: StripPlan, row: int) -> dict[str, np.ndarray]:

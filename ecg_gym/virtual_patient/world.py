@@ -148,7 +148,7 @@ class VirtualPatient:
             )
         streams, patients = row_streams(rng, len(state)), Patients.of(state.patients)
         codes = dose_codes(treatments)
-        doses = Doses.of(state.taken).after(state.hours, np.where(state.alive[:, None], codes, NONE))
+        doses = Doses.of(state.doses).after(state.hours, np.where(state.alive[:, None], codes, NONE))
         dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
         inner = {name: value.copy() for name, value in state.inner.items()}
         alive = state.alive.copy()
@@ -256,7 +256,7 @@ def _drawn_truths(state: State) -> list[Truth]:
     cache = state.__dict__.get("_truths")
     if cache is None:
         hearts, now = hearts_of(state), state.inner["now"]
-        on_board = exposures(state.taken, state.patients, list(np.asarray(state.hours, float)[:, None]),
+        on_board = exposures(state.doses, state.patients, list(np.asarray(state.hours, float)[:, None]),
                              [heart.sensitivity for heart in hearts])  # fmt: skip
         changes, serum = [modulation_row(row) for row in now], now[:, FIRST_SERUM].tolist()
         truths = truths_of_plan(_plan(state), hearts, changes, serum)

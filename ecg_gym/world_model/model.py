@@ -236,7 +236,7 @@ class WorldModel:
         """The same people at the same hour, out of the strips of another world's state, each seen through the codec."""
         missing = np.zeros((len(state), len(INDEPENDENT_LEADS)), bool)
         return self._begin(
-            state.ecg, state.patients, state.taken, state.hours, state.alive, missing, pressure_of(state)
+            state.ecg, state.patients, state.doses, state.hours, state.alive, missing, pressure_of(state)
         )
 
     def assimilate(self, state: State, ecg: ECG, map_mmhg: np.ndarray | None = None) -> State:
@@ -252,7 +252,7 @@ class WorldModel:
             raise ValueError(f"{len(strips)} strips for {len(state)} rows; expected one each, or one for all")
         strips = np.broadcast_to(strips, (len(state), *strips.shape[1:]))
         missing = np.tile([lead in ecg.missing for lead in INDEPENDENT_LEADS], (len(state), 1))
-        view = self._read(strips, missing, state.patients, state.taken, np.asarray(state.hours, float), map_mmhg)
+        view = self._read(strips, missing, state.patients, state.doses, np.asarray(state.hours, float), map_mmhg)
         now, last = _look(view), _last(state)
         earlier = last.hours < now.hours
         memory = remembered(state.inner["memory"], _baseline(state), last, now)
@@ -273,7 +273,7 @@ class WorldModel:
                 "world's knows() allows, train weights with this version, or use the virtual patient (world='oracle')"
             )
         streams, patients, codes = row_streams(rng, len(state)), Patients.of(state.patients), dose_codes(treatments)
-        doses = Doses.of(state.taken).after(state.hours, np.where(state.alive[:, None], codes, NONE))
+        doses = Doses.of(state.doses).after(state.hours, np.where(state.alive[:, None], codes, NONE))
         dt = np.full(len(state), self.dt_hours) if state.dt_hours is None else state.dt_hours
         hours = np.where(state.alive, state.hours + dt, state.hours)
         inner = {name: value.copy() for name, value in state.inner.items()}
@@ -329,7 +329,7 @@ class WorldModel:
         exposure, ending = average_people.follow(doses, before.patients, before.hours, hours)
         last, chance = _last(before), Chance.of(streams)
         believed = exposure if self.believed is None else self.believed(last.exposure, exposure)
-        later = before.replaced(ecg=self.drawing, taken=doses, hours=hours)
+        later = before.replaced(ecg=self.drawing, doses=doses, hours=hours)
         inner = {**later.inner, "exposure": exposure, "hours": hours, "key": chance.key}
         inner["record"] = np.full(len(hours), None, object)
         if self.forecaster.prognosis is not None:
@@ -459,7 +459,7 @@ class WorldModel:
         view = {
             "observed": observed,
             "findings": unread(n) if self.reader is None else look.probabilities.T.astype(np.float32),
-            "exposure": average_people.follow(virtual.taken, virtual.patients, hours, hours)[0],
+            "exposure": average_people.follow(virtual.doses, virtual.patients, hours, hours)[0],
             "hours": hours.copy(),
             "pressure": look["map_mmhg"].copy(),
             "key": virtual.inner["strip"] >> KEY_SHIFT,
@@ -490,7 +490,7 @@ class WorldModel:
         inner = {**view, **baseline, "baseline": view["record"].copy(), "memory": nothing(len(who))}
         draw: Any = self.drawing
         return State(
-            draw, Patients.of(who.patients), Doses.of(who.taken), view["hours"].copy(), np.array(who.alive, bool),
+            draw, Patients.of(who.patients), Doses.of(who.doses), view["hours"].copy(), np.array(who.alive, bool),
             inner, who.dt_hours,
         )  # fmt: skip
 

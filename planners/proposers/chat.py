@@ -133,7 +133,7 @@ def patient_facts(state: State, facts: Facts) -> str:
     person["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
     person["medication"] = sorted(word for word in resolve_medications(patient.medication)[0] if word in FORMULARY)
     lines = [render_facts(person, _words())]
-    for administration in state.taken[0]:
+    for administration in state.doses[0]:
         dose = administration.dose
         row = {"taken": dose.drug, "amount": _spelt(dose), "route": dose.route, "hours_ago": now - administration.hours}
         lines.append(render_facts(row, {*_words(), _spelt(dose), dose.route}))

@@ -24,9 +24,9 @@ def expected(
     """
     n, now = len(treatments), float(state.hours[0])
     many = state.repeat(n)
-    then = [(*state.taken[0], *(Administration(now, dose) for dose in treatment.doses)) for treatment in treatments]
+    then = [(*state.doses[0], *(Administration(now, dose) for dose in treatment.doses)) for treatment in treatments]
     rows = np.repeat(observed[None], n, axis=0)
-    return population_forecast(rows, many.patients, many.taken, then, many.hours, many.hours + hours)
+    return population_forecast(rows, many.patients, many.doses, then, many.hours, many.hours + hours)
 
 
 def effects(after: dict[str, np.ndarray], observed: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ class RankingNet(nn.Module):
 
 def raw_card(state: State) -> np.ndarray:
     """What is measured, on board and known of each patient ``(B, len(CARD))``, in its own units; NaN is unknown."""
-    parts = (observe_strips(state.ecg), exposures(state.taken, state.patients, state.hours), people(state.patients))
+    parts = (observe_strips(state.ecg), exposures(state.doses, state.patients, state.hours), people(state.patients))
     return np.concatenate(parts, axis=1).astype(float)
 
 

@@ -57,5 +57,5 @@ class Guideline:
         facts = facts_of_state(state, self.risk)
         readings = dict(facts.intervals)
         readings |= {finding_column(name): float(p) for name, p in zip(FINDINGS, facts.probabilities)}
-        view = Seen(readings, state.patients[0], tuple(state.taken[0]), float(state.hours[0]))
+        view = Seen(readings, state.patients[0], tuple(state.doses[0]), float(state.hours[0]))
         return [treatment for treatment, _ in suggestions(view, FORMULARY.menu())]

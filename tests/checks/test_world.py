@@ -34,7 +34,7 @@ class Spoilt(AnalyticWorld):
 
 
 SPOILT = {
-    "forgets what was given": (lambda s, t: replace(t, taken=s.taken), "remembers"),
+    "forgets what was given": (lambda s, t: replace(t, doses=s.doses), "remembers"),
     "stops the clock": (lambda s, t: replace(t, hours=s.hours), "hours went"),
     "returns double precision": (lambda s, t: replace(t, ecg=t.ecg.astype(float)), "dtype"),
     "mixes the rows": (lambda s, t: replace(t, ecg=(t.ecg + t.ecg.mean(axis=0)).astype(np.float32)), "alone"),

@@ -98,7 +98,7 @@ def test_every_scenario_starts_in_the_virtual_patient_and_watching_survives_a_st
     assert env.observation_space.contains(seen)
     assert info["hr_bpm_known"]
     assert len(env.menu) > 3
-    assert set(env.state.taken[0]) >= set(load_scenarios()[scenario].doses)
+    assert set(env.state.doses[0]) >= set(load_scenarios()[scenario].doses)
     _, earned, _, _, info = env.step(0)
     assert earned == 0.0 - info["risk"]
 
@@ -374,7 +374,7 @@ def test_what_is_not_allowed_becomes_watching_and_is_said() -> None:
     assert not env.action_masks()[action]
     _, _, terminated, _, info = env.step(action)
     assert (terminated, info["invalid_action"], info["treatment"]) == (False, True, str(WATCH))
-    assert env.state.taken == ((),)
+    assert env.state.doses == ((),)
 
 
 def test_what_is_not_allowed_can_end_the_episode_or_raise() -> None:
@@ -461,7 +461,7 @@ def test_an_episode_can_start_from_a_strip_a_patient_and_doses_taken() -> None:
     _, info = env.reset(seed=0, options=options)
     np.testing.assert_array_equal(env.state.ecg[0], strip)
     assert env.state.patients[0].age_years == 80.0
-    assert [str(a.dose) for a in env.state.taken[0]] == ["metoprolol 25 mg PO"]
+    assert [str(a.dose) for a in env.state.doses[0]] == ["metoprolol 25 mg PO"]
     assert info["hr_bpm"] == pytest.approx(90, abs=3)
 
 

@@ -36,7 +36,7 @@ def test_both_fidelities_have_the_same_hearts_and_strips() -> None:
         np.testing.assert_array_equal(strip.state.ecg, vitals.state.ecg)
         np.testing.assert_array_equal(strip.first, vitals.first)
         assert list(vitals.state.patients) == list(strip.state.patients)
-        assert list(vitals.state.taken) == list(strip.state.taken)
+        assert list(vitals.state.doses) == list(strip.state.doses)
 
 
 def test_readings_are_near_what_is_measured() -> None:

@@ -43,7 +43,7 @@ def test_dofetilide_moves_the_prior_as_it_moves_the_mechanism() -> None:
     measured = measure(ECG(before.ecg, MODEL_RATE_HZ))
     change = [
         [
-            modulate(exposure(state.taken[i], state.patients[i], hours, who), state.patients[i], who, clock_hours=hours)
+            modulate(exposure(state.doses[i], state.patients[i], hours, who), state.patients[i], who, clock_hours=hours)
             for i, who in enumerate(heart.sensitivity for heart in hearts_of(state))
         ]
         for state, hours in ((before, 0.0), (after, 2.0))

@@ -105,7 +105,7 @@ def test_planning_elsewhere_starts_from_what_can_be_observed() -> None:
     assert believe(inner.world, inner, inner.state) is inner.state
     belief = believe(other, inner, inner.state)
     np.testing.assert_array_equal(belief.ecg, inner.state.ecg)
-    assert (belief.hours[0], belief.taken[0][0].hours) == (0.0, -1.0)
+    assert (belief.hours[0], belief.doses[0][0].hours) == (0.0, -1.0)
 
 
 def test_lethal_and_broken_choices_are_avoided() -> None:

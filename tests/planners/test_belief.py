@@ -26,7 +26,7 @@ def course(world, treatments, seed: int = 5, **who) -> tuple[Chart, object]:
         looks.append(Look(float(state.hours[0]), state.ecg[0], treatment=treatment))
         state = world.step(state, [treatment], [np.random.default_rng([seed, i])])
     looks.append(Look(float(state.hours[0]), state.ecg[0]))
-    return Chart(tuple(looks), state.patients[0], state.taken[0], float(state.hours[0])), state
+    return Chart(tuple(looks), state.patients[0], state.doses[0], float(state.hours[0])), state
 
 
 @pytest.mark.parametrize("trait", [1.0, -1.0])
@@ -89,7 +89,7 @@ def test_a_late_strip_is_carried_on_to_now() -> None:
         believed = Belief(world, how, n=4).now(late)
         rows = believed.rows(3)
         assert len(rows) == 3
-        assert rows.taken[0][-1].dose.drug == "metoprolol"
+        assert rows.doses[0][-1].dose.drug == "metoprolol"
         rate = 90 - 0.2 * 100
         assert world.added(rows)[0, 0] + rows.inner["rest"][0, 0] == pytest.approx(rate, abs=3)
     assert true.hours[0] == 2.0

@@ -66,8 +66,8 @@ def test_a_second_treatment_acts_a_step_later() -> None:
     added = later.intervals["hr_bpm"] - never.intervals["hr_bpm"]
     np.testing.assert_allclose(added[0], 0.0)
     np.testing.assert_allclose(added[1], 20.0, atol=2.5)  # rates are read off peaks on a grid of 10 ms
-    assert [len(t) for t in later.state.taken] == [1] * 4
-    assert {a.hours for taken in later.state.taken for a in taken} == {1.0}
+    assert [len(t) for t in later.state.doses] == [1] * 4
+    assert {a.hours for taken in later.state.doses for a in taken} == {1.0}
 
 
 def test_neither_the_batch_nor_the_company_changes_a_branch() -> None:

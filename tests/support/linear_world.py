@@ -51,7 +51,7 @@ class Linear:
         later[:, 1] += self.drift + self.effect * np.array([bool(t) for t in treatments])
         taken = tuple(
             (*past, *(Administration(float(hours), dose) for dose in t.doses))
-            for past, hours, t in zip(state.taken, state.hours, treatments)
+            for past, hours, t in zip(state.doses, state.hours, treatments)
         )
         return self._state(later, state.hours + self.dt_hours, taken)
 
@@ -59,7 +59,7 @@ class Linear:
         return State(
             ecg=labelled(x),
             patients=(Patient(age_years=50.0, sex="F", weight_kg=70.0),) * len(x),
-            taken=taken,
+            doses=taken,
             hours=hours,
             alive=np.ones(len(x), bool),
             inner={"x": x, "latent": (x - [HR, QTCF])[:, None]},

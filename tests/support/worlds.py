@@ -107,7 +107,7 @@ class AnalyticWorld:
         state = State(
             ecg=np.zeros((n, 12, MODEL_SAMPLES), np.float32),
             patients=tuple(person) if isinstance(person, list) else (person,) * n,
-            taken=(tuple(who.get("doses", ())),) * n,
+            doses=(tuple(who.get("doses", ())),) * n,
             hours=np.zeros(n),
             alive=np.ones(n, bool),
             inner={"rest": rest},
@@ -120,7 +120,7 @@ class AnalyticWorld:
         state = State(
             ecg=signal.copy(),
             patients=(patient,),
-            taken=(tuple(given),),
+            doses=(tuple(given),),
             hours=np.zeros(1),
             alive=np.ones(1, bool),
             inner={"rest": np.zeros((1, 2))},
@@ -133,9 +133,9 @@ class AnalyticWorld:
             raise ValueError(f"{len(treatments)} treatments for {len(state)} rows; expected one per row; use WATCH")
         given = tuple(
             (*taken, *(Administration(float(hours), dose) for dose in treatment.doses))
-            for taken, hours, treatment in zip(state.taken, state.hours, treatments)
+            for taken, hours, treatment in zip(state.doses, state.hours, treatments)
         )
-        later = replace(state, taken=given, hours=state.hours + self.dt_hours)
+        later = replace(state, doses=given, hours=state.hours + self.dt_hours)
         dies = np.array([any(dose.drug in self.lethal for dose in treatment.doses) for treatment in treatments])
         later = replace(later, ecg=self._record(later, row_generators(rng, len(state))), alive=~dies)
         return later.where(state.alive, state)
@@ -143,7 +143,7 @@ class AnalyticWorld:
     def added(self, state: State) -> np.ndarray:
         """What the doses taken add to rate [bpm] and QTcF [ms], (B, 2)."""
         out = np.zeros((len(state), 2))
-        for row, (taken, hours) in enumerate(zip(state.taken, state.hours)):
+        for row, (taken, hours) in enumerate(zip(state.doses, state.hours)):
             for when, dose in ((a.hours, a.dose) for a in taken):
                 answer = self.responses.get(dose.drug, Response())
                 left = dose.amount * 0.5 ** (max(0.0, hours - when - self.dt_hours) / self.half_life_hours)
@@ -153,7 +153,7 @@ class AnalyticWorld:
     def _record(self, state: State, generators: Sequence[np.random.Generator]) -> np.ndarray:
         """Strips (B, 12, 1024) [mV] with beat-to-beat person noise (1 bpm, 3 ms) and white noise."""
         strips = []
-        for (hr, qtcf), taken, rng in zip(state.inner["rest"] + self.added(state), state.taken, generators):
+        for (hr, qtcf), taken, rng in zip(state.inner["rest"] + self.added(state), state.doses, generators):
             jitter, noise = rng.normal(0, (1.0, 3.0)), rng.normal(0, self.noise_mv, (8, MODEL_SAMPLES))
             strip = gaussian_ecg(hr + jitter[0], qtcf + jitter[1]) + limb_from_independent(noise)
             broken = any(administration.dose.drug in self.broken for administration in taken)
@@ -282,7 +282,7 @@ class LockWorld:
         place = np.array([moved(int(p), drug) for p, drug in zip(state.inner["place"], drugs)])
         taken = tuple(
             (*past, *(Administration(float(h), dose) for dose in t.doses))
-            for past, h, t in zip(state.taken, state.hours, treatments)
+            for past, h, t in zip(state.doses, state.hours, treatments)
         )
         hours = state.hours + self.dt_hours
         later = self._state(np.maximum(place, 0), hours, place >= 0, taken, state.patients[0], rng)

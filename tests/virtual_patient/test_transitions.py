@@ -40,7 +40,7 @@ def test_the_table_names_rhythms_and_sources() -> None:
     table = transitions()
     assert (table.becomes[table.becomes_per_hour > 0] != NEVER).all()
     assert (table.settles > 0).all()
-    assert (table.held > 0).all()
+    assert (table.hold > 0).all()
 
 
 def test_a_tachycardia_that_adenosine_ended_comes_back_once_it_is_gone() -> None:

@@ -22,8 +22,8 @@ def crowd(n=12, steps=2):
 def test_it_says_what_the_slow_functions_say():
     state = crowd()
     end = np.full(len(state), 2.5)
-    columns, ended = follow(state.taken, state.patients, end - 1.5, end)
-    for i, (taken, patient) in enumerate(zip(state.taken, state.patients)):
+    columns, ended = follow(state.doses, state.patients, end - 1.5, end)
+    for i, (taken, patient) in enumerate(zip(state.doses, state.patients)):
         there = exposure(taken, patient, 2.5)
         change = modulate(there, patient, clock_hours=2.5)
         parts = {"serum": there, "modulation": change}
@@ -36,12 +36,12 @@ def test_it_says_what_the_slow_functions_say():
 def test_rows_that_agree_are_one_and_a_row_does_not_know_its_batch():
     state = crowd()
     start, end = np.zeros(len(state)), np.full(len(state), 3.0)
-    whole = follow(state.taken, state.patients, start, end)
+    whole = follow(state.doses, state.patients, start, end)
     many = state.repeat(3)
-    thrice = follow(many.taken, many.patients, np.repeat(start, 3), np.repeat(end, 3))
+    thrice = follow(many.doses, many.patients, np.repeat(start, 3), np.repeat(end, 3))
     for one, three in zip(whole, thrice):
         np.testing.assert_array_equal(np.repeat(one, 3, axis=0), three)
-    alone = follow(state.taken[3:4], state.patients[3:4], start[:1], end[:1])
+    alone = follow(state.doses[3:4], state.patients[3:4], start[:1], end[:1])
     np.testing.assert_array_equal(alone[0][0], whole[0][3])
 
 

@@ -135,7 +135,7 @@ def test_observe_shows_the_strip_as_the_codec_sees_it(world):
     with torch.inference_mode():
         decoded = world.vae.decode(torch.from_numpy(world.latents(seen))).numpy()
     np.testing.assert_array_equal(seen.ecg, decoded)
-    assert seen.taken == ((Administration(-2.0, DOFETILIDE.doses[0]),),)
+    assert seen.doses == ((Administration(-2.0, DOFETILIDE.doses[0]),),)
     np.testing.assert_allclose(seen.ecg[:, 2], seen.ecg[:, 1] - seen.ecg[:, 0], atol=1e-5)  # Einthoven
 
 
@@ -181,8 +181,8 @@ def test_a_step_remembers_doses_and_time(world, state):
     assert later.ecg.shape == state.ecg.shape
     assert np.isfinite(later.ecg).all()
     np.testing.assert_allclose(later.ecg[:, 2], later.ecg[:, 1] - later.ecg[:, 0], atol=1e-4)
-    assert [len(t) for t in later.taken] == [0, 1, 0, 1]
-    assert later.taken[1][0] == Administration(0.0, DOFETILIDE.doses[0])
+    assert [len(t) for t in later.doses] == [0, 1, 0, 1]
+    assert later.doses[1][0] == Administration(0.0, DOFETILIDE.doses[0])
     np.testing.assert_array_equal(later.hours, [1, 1, 1, 1])
     np.testing.assert_array_equal(state.hours, [0, 0, 0, 0])
 
@@ -215,7 +215,7 @@ def test_rows_that_are_not_alive_stay(world, state):
     mixed = replace(state, alive=np.array([True, False, True, True]))
     later = world.step(mixed, [DOFETILIDE] * 4, generators(4))
     np.testing.assert_array_equal(later.ecg[1], state.ecg[1])
-    assert later.taken[1] == ()
+    assert later.doses[1] == ()
     assert later.hours[1] == 0
     nobody = replace(state, alive=np.zeros(4, dtype=bool))
     np.testing.assert_array_equal(world.step(nobody, [WATCH] * 4, generators(4)).ecg, state.ecg)

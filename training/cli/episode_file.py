@@ -52,7 +52,7 @@ class SavedEpisode:
     goal: str
     patient: Patient
     menu: tuple[str, ...]
-    taken: tuple[Administration, ...]
+    doses: tuple[Administration, ...]
     looks: tuple[Look, ...]
     ended: str  # "lethal", "horizon", or "" where it was left
     model_sha256: str = ""
@@ -82,9 +82,9 @@ def write(episode: SavedEpisode, path: Path) -> None:
         "schema": SCHEMA,
         "notice": NOTICE,
         "version": ecg_gym.__version__,
-        **{name: value for name, value in vars(episode).items() if name not in ("patient", "taken", "looks")},
+        **{name: value for name, value in vars(episode).items() if name not in ("patient", "doses", "looks")},
         "patient": asdict(episode.patient),
-        "taken": [{"hours": a.hours, "dose": str(a.dose)} for a in episode.taken],
+        "taken": [{"hours": a.hours, "dose": str(a.dose)} for a in episode.doses],
         "total_reward": episode.total,
         "looks": [{**vars(look), "ecg": packed(look.ecg)} for look in episode.looks],
     }
@@ -124,7 +124,7 @@ def parse(document: Any, path: Path | str = "the document") -> SavedEpisode:
             goal=str(document["goal"]),
             patient=Patient(**document["patient"]),
             menu=menu,
-            taken=tuple(Administration(float(a["hours"]), parse_dose(a["dose"])) for a in document["taken"]),
+            doses=tuple(Administration(float(a["hours"]), parse_dose(a["dose"])) for a in document["taken"]),
             looks=looks,
             ended=str(document["ended"]),
             model_sha256=str(document["model_sha256"]),

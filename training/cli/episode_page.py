@@ -67,7 +67,7 @@ def _table(episode: SavedEpisode) -> Markup:
             tag("td", "" if look.reward is None else f"{look.reward:+.3f}"))
         for look in episode.looks
     ]  # fmt: skip
-    before = [f"{a.dose} at {a.hours:g} h" for a in episode.taken]
+    before = [f"{a.dose} at {a.hours:g} h" for a in episode.doses]
     caption = "What was seen each hour, and what was given then; - could not be measured."
     if before:
         caption += f" Doses taken in all: {'; '.join(before)}."

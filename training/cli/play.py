@@ -115,7 +115,7 @@ class Game:
             goal=scenario.goal,
             patient=state.patients[0],
             menu=tuple(map(str, self.inner.menu)),
-            taken=tuple(state.taken[0]),
+            doses=tuple(state.doses[0]),
             looks=tuple(self.looks),
             ended=self.ended,
             model_sha256=weights_hash(self.inner.world),
@@ -160,7 +160,7 @@ def forbidden(env: Any) -> dict[str, tuple[str, ...]]:
     state, result = env.state, {}
     for treatment, allowed in zip(env.menu, episode.allowed[0]):
         if not allowed:
-            about = (treatment, episode.patients[0], now, state.taken[0], float(state.hours[0]), findings)
+            about = (treatment, episode.patients[0], now, state.doses[0], float(state.hours[0]), findings)
             hard = tuple(v.sentence for v in violations(*about) if v.hard)
             result[str(treatment)] = hard or (indications(*about).sentence,)
     return result
@@ -196,8 +196,8 @@ def screen(game: Game, columns: int = 100) -> list[str]:
     look, first = game.looks[-1], game.looks[0]
     saved = game.saved()
     lines = ["", f"== {look.hours:g} h == {saved.scenario} == {person(saved.patient)}", f"goal: {saved.goal}"]
-    if saved.taken:
-        lines.append("given: " + "; ".join(f"{a.dose} at {a.hours:g} h" for a in saved.taken))
+    if saved.doses:
+        lines.append("given: " + "; ".join(f"{a.dose} at {a.hours:g} h" for a in saved.doses))
     strip = newest_strip(game.inner.episode)
     trace, height = braille(strip, columns=columns)
     if np.isfinite(height):

@@ -149,7 +149,7 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
 
 
 def _facts(options: Asked, source: Path, state: State) -> dict[str, str]:
-    doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in state.taken[0])
+    doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in state.doses[0])
     return {
         "command": options.command(source),
         "version": ecg_gym.__version__,

@@ -185,9 +185,9 @@ def seen_by(world: World, state: State) -> State:
         return world.start_from(state)
     states = [
         world.observe(ECG(strip, MODEL_RATE_HZ), patient, doses)
-        for strip, patient, doses in zip(state.ecg, state.patients, state.taken)
+        for strip, patient, doses in zip(state.ecg, state.patients, state.doses)
     ]
-    return replace(concatenate(states), taken=state.taken, hours=state.hours.copy(), alive=state.alive.copy())
+    return replace(concatenate(states), doses=state.doses, hours=state.hours.copy(), alive=state.alive.copy())
 
 
 def observe_first(world: World, queries: Questions) -> State:
@@ -205,7 +205,7 @@ def observe_first(world: World, queries: Questions) -> State:
             return _SEEN[key][1]
         of = [
             place.setdefault((strip.tobytes(), patient, doses, float(hours)), len(place))
-            for strip, patient, doses, hours in zip(start.ecg, start.patients, start.taken, start.hours)
+            for strip, patient, doses, hours in zip(start.ecg, start.patients, start.doses, start.hours)
         ]
         _, first = np.unique(of, return_index=True)
         _SEEN[key] = ((world, start), seen_by(world, start[first])[np.array(of)])
@@ -219,7 +219,7 @@ def _followed(world: Any, queries: Questions) -> State:
     for number, then in enumerate([*queries.earlier[1:], queries.start], start=1):
         there = queries.looks >= number
         if there.any():
-            current = state.replaced(hours=then.hours, taken=then.taken)
+            current = state.replaced(hours=then.hours, doses=then.doses)
             state = world.assimilate(current, ECG(then.ecg, MODEL_RATE_HZ), pressure_of(then)).where(there, state)
     return state
 
@@ -405,7 +405,7 @@ def doses_after(queries: Questions) -> tuple[tuple[Administration, ...], ...]:
     """Everything each patient will have taken when the step is over."""
     return tuple(
         (*past, *(Administration(float(hours), dose) for dose in treatment.doses))
-        for past, hours, treatment in zip(queries.start.taken, queries.start.hours, queries.treatments)
+        for past, hours, treatment in zip(queries.start.doses, queries.start.hours, queries.treatments)
     )
 
 
@@ -419,7 +419,7 @@ def pharmacology_alone(queries: Questions) -> np.ndarray:
 
     start, end = queries.start, queries.start.hours + queries.dt_hours
     observed = observe_strips(start.ecg)
-    result = population_forecast(observed, start.patients, start.taken, doses_after(queries), start.hours, end)
+    result = population_forecast(observed, start.patients, start.doses, doses_after(queries), start.hours, end)
     return np.stack([result[name] for name in INTERVALS], axis=1)
 
 
@@ -434,7 +434,7 @@ def pharmacology_strips(queries: Questions) -> np.ndarray:
     from ecg_gym.world_model.conditioning import measure_strips, modulations
 
     start = queries.start
-    was = modulations(start.taken, start.patients, start.hours)
+    was = modulations(start.doses, start.patients, start.hours)
     now = modulations(doses_after(queries), start.patients, start.hours + queries.dt_hours)
     fit = fit_leads(start.ecg, measure_strips(start.ecg))
     samples = limb_from_independent(anchor_traces(fit, target_after(fit, was, now), abstain=False))

@@ -81,7 +81,7 @@ class ChatWorld:
         person["conditions"] = sorted(word for word in patient.conditions if word in CONDITIONS)
         person["hours_since_the_strip"] = float(state.hours[row] - state.inner["baseline_hours"][row])
         lines = [render_facts(person, frozenset({*CONDITIONS, "female", "male"}))]
-        for administration in state.taken[row]:
+        for administration in state.doses[row]:
             dose = administration.dose
             spelt = f"{dose.amount:g} {dose.unit}"
             facts = {"dose": dose.drug, "amount": spelt, "route": dose.route,

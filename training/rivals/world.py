@@ -130,7 +130,7 @@ class RivalWorld:
         facts = self.scale(raw_facts(who, baseline, inner["exposure"], hours, targets), fact_names())
         since = [
             [str(administration.dose) for administration in row if administration.hours >= start]
-            for row, start in zip(state.taken, baseline.hours)
+            for row, start in zip(state.doses, baseline.hours)
         ]
         text = np.stack([hashed(sentence(person, doses)) for person, doses in zip(who, since)])
         return condition_of(self.base.drawing.encode_records(inner["baseline"]), facts, text)

@@ -153,7 +153,7 @@ def _violations(treatment: Treatment, state: State, assessment: Any, row: int) -
 
     intervals = {name: float(value) for name, value in assessment.intervals.row(row).items()}
     findings = likely(assessment.probabilities[row])
-    return violations(treatment, state.patients[0], intervals, state.taken[0], float(state.hours[0]), findings)
+    return violations(treatment, state.patients[0], intervals, state.doses[0], float(state.hours[0]), findings)
 
 
 class _Witness:

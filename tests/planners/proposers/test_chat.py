@@ -37,7 +37,7 @@ def scripted(*contents: str, **options) -> ChatProposer:
 
 def state():
     past = Administration(-2.0, FORMULARY.check(parse_dose("dofetilide 0.5 mg PO"), PATIENT))
-    return start(patient=PATIENT).replaced(taken=((past,),))
+    return start(patient=PATIENT).replaced(doses=((past,),))
 
 
 def test_proposals_come_in_the_models_order_and_reasons_are_quoted() -> None:

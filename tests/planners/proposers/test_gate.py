@@ -72,7 +72,7 @@ PATIENTS = [
 def test_nothing_passes_that_formulary_or_rules_forbid(seed, proposer, patient, qtcf, finding, taken) -> None:
     intervals, findings = {**NORMAL, "qtcf_ms": qtcf}, frozenset({finding})
     past = (Administration(-1.0, FORMULARY.check(parse_dose(taken), patient)),) if taken else ()
-    state = start(patient=patient).replaced(taken=(past,))
+    state = start(patient=patient).replaced(doses=(past,))
     rng = np.random.default_rng(seed)
     result = proposed(proposer, state, 8, rng, intervals=intervals, findings=findings)
     assert WATCH in result.treatments

@@ -66,7 +66,7 @@ def _decide(
     """True mean risk after each policy's choice for one person, and how well the model orders the candidates."""
     rng = np.random.default_rng(seed)
     state = start(truth, scenario, rng)
-    view = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], state.taken[0])
+    view = world.observe(ECG(state.ecg[0], MODEL_RATE_HZ), state.patients[0], state.doses[0])
     menu = scenario.menu
 
     def ranked(where: World, at: State, draw: int) -> Plan:

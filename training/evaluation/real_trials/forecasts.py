@@ -171,10 +171,10 @@ def forecast(
 def wrong_doses(queries: RealQuestions) -> list[tuple[Administration, ...]]:
     """For each question the doses of another arm of its trial that shares no drug with its own, if there is one."""
     schedules: dict[str, dict[str, tuple[Administration, ...]]] = {}
-    for source, arm, doses in zip(queries.source, queries.questions.arm, queries.questions.start.taken):
+    for source, arm, doses in zip(queries.source, queries.questions.arm, queries.questions.start.doses):
         schedules.setdefault(str(source), {})[str(arm)] = doses
     wrong = []
-    for source, doses in zip(queries.source, queries.questions.start.taken):
+    for source, doses in zip(queries.source, queries.questions.start.doses):
         mine = {a.dose.drug for a in doses}
         arms = sorted(schedules[str(source)].items())
         wrong.append(next((t for _, t in arms if t and mine.isdisjoint(a.dose.drug for a in t)), ()))
@@ -193,7 +193,7 @@ def treatment_mean(others: RealQuestions, queries: RealQuestions) -> np.ndarray:
 
 
 def _with_doses(queries: Questions, doses: Sequence[tuple[Administration, ...]]) -> Questions:
-    return replace(queries, start=replace(queries.start, taken=tuple(doses)))
+    return replace(queries, start=replace(queries.start, doses=tuple(doses)))
 
 
 def _intervals_of_strips(world: World, queries: Questions, k: int, progress: Progress) -> np.ndarray:

@@ -163,7 +163,7 @@ def sight(world: World, state: State) -> tuple[State, np.ndarray]:
     views: list[State | None] = []
     for row in range(len(state)):
         shift = float(state.hours[row])
-        history = tuple(Administration(a.hours - shift, a.dose) for a in state.taken[row])
+        history = tuple(Administration(a.hours - shift, a.dose) for a in state.doses[row])
         try:
             rows = world.observe(ECG(state.ecg[row], MODEL_RATE_HZ), state.patients[row], history)
         except ValueError:
@@ -232,7 +232,7 @@ def _look(crowd: State, like: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _changes(before: State, after: State) -> np.ndarray:
     """Rows ``(B,)`` whose strip, clock, doses or life have changed."""
-    row = np.array([was != now for was, now in zip(before.taken, after.taken)])
+    row = np.array([was != now for was, now in zip(before.doses, after.doses)])
     strips = (before.ecg != after.ecg).any(axis=(1, 2)) & np.isfinite(before.ecg).all(axis=(1, 2))
     return strips | row | (before.hours != after.hours) | (before.alive != after.alive)
 

@@ -101,7 +101,7 @@ def kitchen_sink(task: Task, episode: Episode, rng: np.random.Generator) -> np.n
     """Always another treatment that is allowed, of those not given yet if there is one; watching if none is."""
     drugs = [treatment.doses[0].drug if treatment else "" for treatment in task.menu]
     has_had = np.array(
-        [[any(a.dose.drug == drug and a.hours >= 0 for a in doses) for drug in drugs] for doses in episode.state.taken]
+        [[any(a.dose.drug == drug and a.hours >= 0 for a in doses) for drug in drugs] for doses in episode.state.doses]
     )
     wish = np.where(episode.allowed, rng.random(episode.allowed.shape) + 1.0 * ~has_had, -1.0)
     wish[:, 0] = 0.0

@@ -130,7 +130,7 @@ def score(
 ) -> dict[str, dict[str, Any]]:
     """Scores of one variant's changes ``(K, N, 6)`` against true ones ``(J, N, 6)``, each ``{value, ci95}``."""
     results: dict[str, dict[str, Any]] = {}
-    fresh = np.array([not doses for doses in queries.start.taken])
+    fresh = np.array([not doses for doses in queries.start.doses])
     for name in JUDGED:
         i, short = INTERVALS.index(name), SHORT[name]
         sample, real = samples[..., i], true[..., i]

@@ -256,7 +256,7 @@ def measures(
     calibration: Calibration,
 ) -> dict[str, Any]:
     """The study's metrics."""
-    patients, fresh = forecast.queries.patient, np.array([not doses for doses in forecast.queries.start.taken])
+    patients, fresh = forecast.queries.patient, np.array([not doses for doses in forecast.queries.start.doses])
     out: dict[str, Any] = {}
     shorts = {**SHORT, RISK: "risk"}
     for name in QUANTITIES:

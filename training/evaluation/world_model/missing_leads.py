@@ -135,10 +135,10 @@ def _trial(
 def observed(world: World, start: State, absent: Gone, way: str) -> State:
     """The patients as ``world`` sees them when each strip comes without the leads ``absent``."""
     views = []
-    for strip, missing, patient, doses in zip(start.ecg, absent, start.patients, start.taken):
+    for strip, missing, patient, doses in zip(start.ecg, absent, start.patients, start.doses):
         handed = handed_over(strip, missing, way)
         views.append(world.observe(ECG(handed, MODEL_RATE_HZ, missing if way == "named" else ()), patient, doses))
-    return replace(concatenate(views), taken=start.taken, hours=start.hours.copy(), alive=start.alive.copy())
+    return replace(concatenate(views), doses=start.doses, hours=start.hours.copy(), alive=start.alive.copy())
 
 
 def handed_over(strip: np.ndarray, missing: Sequence[str], way: str) -> np.ndarray:

@@ -213,7 +213,7 @@ def _trial(
 
     row = [
         (*a, *(Administration(float(hour), dose) for dose in t.doses))
-        for a, hour, t in zip(queries.start.taken, queries.start.hours, queries.treatments)
+        for a, hour, t in zip(queries.start.doses, queries.start.hours, queries.treatments)
     ]
     instead = dict(zip(row, [*row[1:], row[0]]))
     bends: dict[float | str, Bend] = {**{f: scaled(f) for f in FACTORS}, OTHERS: exchanged(instead)}
@@ -233,13 +233,13 @@ def _prior(queries: Questions) -> np.ndarray:
     """The effect of each treatment ``(N, 6)`` by pharmacology, with the distortion that is in force."""
     start, dt = queries.start, queries.dt_hours
     later = [
-        replace(start, taken=histories, hours=start.hours + dt)
+        replace(start, doses=histories, hours=start.hours + dt)
         for histories in (
             tuple(
                 (*past, *(Administration(float(hour), dose) for dose in t.doses))
-                for past, hour, t in zip(start.taken, start.hours, queries.treatments)
+                for past, hour, t in zip(start.doses, start.hours, queries.treatments)
             ),
-            start.taken,
+            start.doses,
         )
     ]
     result = population_forecast(start, later)

@@ -141,7 +141,7 @@ def population_forecast(people: State, states: Sequence[State]) -> np.ndarray:
     tables = []
     for state in states:
         expected = conditioning.population_forecast(
-            intervals, people.patients, people.taken, state.taken, people.hours, state.hours
+            intervals, people.patients, people.doses, state.doses, people.hours, state.hours
         )
         tables.append(np.stack([expected[name] for name in INTERVALS], axis=1))
     return np.stack(tables, axis=1)

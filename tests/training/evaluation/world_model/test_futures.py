@@ -88,13 +88,13 @@ class Gaussian:
         sensitivity = state.inner["sensitivity"] if self.knows else samples
         taken = tuple(
             (*past, *(Administration(float(h), dose) for dose in given.doses))
-            for past, h, given in zip(state.taken, state.hours, treatments)
+            for past, h, given in zip(state.doses, state.hours, treatments)
         )
         effect = np.stack([sum((effect_of(dose) for dose in given.doses), np.zeros(6)) for given in treatments])
         effect *= self.sign * self.epk_scale * (not self.deaf)
         now = state.inner["level"] + sensitivity[:, None] * effect
         now = now + self.bias * CHANCE_SD * np.array([bool(given) for given in treatments])[:, None]
-        later = replace(state, taken=taken, hours=state.hours + self.dt_hours, inner={**state.inner, "now": now})
+        later = replace(state, doses=taken, hours=state.hours + self.dt_hours, inner={**state.inner, "now": now})
         return show(later, now + chance) if n else later
 
     def truth(self, state: State) -> list[Any]:

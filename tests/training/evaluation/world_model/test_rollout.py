@@ -235,10 +235,10 @@ class Believing(Linear):
 
     def step(self, state: State, treatments: Sequence[Treatment], rng: Randomness) -> State:
         later = super().step(state, treatments, rng)
-        value = modulations(later.taken, state.patients, later.hours)
+        value = modulations(later.doses, state.patients, later.hours)
         sums = [m.jtpeak_ms + m.tpeak_tend_ms for m in value]
         x = later.inner["x"] + self.belief * np.stack([np.zeros(len(sums)), sums], axis=1)
-        return self._state(x, later.hours, later.taken)
+        return self._state(x, later.hours, later.doses)
 
 
 def test_trust_is_what_a_world_passes_on_of_its_prior(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
