@@ -34,7 +34,6 @@ REACHED = {  # module -> the tests that go through it, by way of what they impor
     "ecg_gym.virtual_patient.fibrillation": "tests/virtual_patient/test_strip_drawing.py",
     "ecg_gym.virtual_patient.rhythm_arrays": "tests/virtual_patient/test_beat_trains.py",
     "ecg_gym.virtual_patient.vitals": "tests/virtual_patient/test_world.py",
-    "ecg_gym.waveform.atrial_waves": "tests/waveform/test_delineation.py",
     "ecg_gym.waveform.neurokit": "tests/waveform/test_measurement.py",
     "ecg_gym.waveform.qrs_marks": "tests/waveform/test_delineation.py",
     "ecg_gym.waveform.r_peaks": "tests/waveform/test_measurement.py",
