@@ -36,18 +36,18 @@ class Abstention:
                 "better=0.9 asks for nine in ten"
             )
 
-    def reason(self, decided: PlanInfo, unreadable: bool = False) -> str:
+    def reason(self, decision: PlanInfo, unreadable: bool = False) -> str:
         """Why not to do what was decided; "" if nothing speaks against it."""
-        if not decided.treatment:
+        if not decision.treatment:
             return ""
         if self.readable and unreadable:
             return "the strip cannot be read: no rate can be measured on it"
-        if self.nonfinite is not None and decided.n_nonfinite > self.nonfinite:
-            return f"{decided.n_nonfinite} futures were not finite; {self.nonfinite} are accepted"
-        if self.better and not decided.better >= self.better:
-            return f"better than watching with probability {decided.better:.2f}; {self.better:g} is asked for"
-        if np.isfinite(self.spread) and not decided.spread <= self.spread:
-            return f"the risk after it has an SD of {decided.spread:.3f}; {self.spread:g} is accepted"
+        if self.nonfinite is not None and decision.n_nonfinite > self.nonfinite:
+            return f"{decision.n_nonfinite} futures were not finite; {self.nonfinite} are accepted"
+        if self.better and not decision.better >= self.better:
+            return f"better than watching with probability {decision.better:.2f}; {self.better:g} is asked for"
+        if np.isfinite(self.spread) and not decision.spread <= self.spread:
+            return f"the risk after it has an SD of {decision.spread:.3f}; {self.spread:g} is accepted"
         return ""
 
 
@@ -68,11 +68,11 @@ class DeferringPlanner(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """What the planner chose, or watching with the reason."""
-        decided = self.planner.choose(env, state)
+        decision = self.planner.choose(env, state)
         unreadable = not np.isfinite(env.episode.now[NEEDED][0])
-        if reason := self.when.reason(decided, unreadable):
-            return replace(decided, treatment=env.menu[0], sequence=(), abstained=reason)
-        return decided
+        if reason := self.when.reason(decision, unreadable):
+            return replace(decision, treatment=env.menu[0], sequence=(), abstained=reason)
+        return decision
 
 
 @dataclass(frozen=True)

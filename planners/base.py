@@ -69,8 +69,8 @@ class Planner(ABC):
     ) -> tuple[Any, PlanInfo]:
         """The action for the first env and what it cost; ``state`` stands in for the env's own. ``obs`` is not read."""
         env = self.envs[0]
-        decided = self.choose(env, env.state if state is None else state)
-        return env.action(decided.treatment), decided
+        decision = self.choose(env, env.state if state is None else state)
+        return env.action(decision.treatment), decision
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True

@@ -17,7 +17,7 @@ import numpy as np
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.powers import Assimilates
-from planners.history import SOON, Chart, before, carry, observed, shifted
+from planners.history import SOON, Chart, before, carry, observe_look, shifted
 from planners.particles import LATE, ParticleFilter
 
 HOWS = ("truth", "last", "history", "particles")
@@ -54,7 +54,7 @@ class Belief:
         """What is believed at the hour of the chart."""
         last = chart.looks[-1]
         if self.how == "last":
-            return self._later(chart, *observed(self.world, chart, last))
+            return self._later(chart, *observe_look(self.world, chart, last))
         if self.how == "history" and isinstance(self.world, Assimilates):
             return self._later(chart, *self._assimilated(chart))
         if self.filter is None or not self.filter.continues(chart):
@@ -68,7 +68,7 @@ class Belief:
         """The first strip observed, and every later one taken in at its hour; and the first as it is seen."""
         origin = chart.looks[0].hours
         if self._chain is None or self._chain[0] != [id(look) for look in chart.looks[: len(self._chain[0])]]:
-            state, first = observed(self.world, chart, chart.looks[0])
+            state, first = observe_look(self.world, chart, chart.looks[0])
             self._chain = [id(chart.looks[0])], state, first
         looks, state, first = self._chain
         for look in chart.looks[len(looks) :]:

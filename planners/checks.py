@@ -36,15 +36,15 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     inner = env.unwrapped
     before = pickle.loads(pickle.dumps((inner.state, inner.np_random.bit_generator.state)))
     planner.reset(seed)
-    action, decided = planner.act(obs, info)
+    action, decision = planner.act(obs, info)
     planner.reset(seed)
     again, _ = planner.act(obs, info)
     _expect(np.array_equal(action, again), f"the same seed and state gave {action} and then {again}")
     _expect(env.action_space.contains(_native(action)), f"{action} is not in {env.action_space}")
     _expect(bool(inner.episode.allowed[0][inner.menu.index(inner.treatment(action))]), f"{action} is not allowed now")
-    _expect(isinstance(decided, PlanInfo), f"act returned a {type(decided).__name__}; expected (action, PlanInfo)")
-    _expect(decided.treatment == inner.treatment(action), "PlanInfo tells another treatment than the action")
-    _check_info(planner, decided)
+    _expect(isinstance(decision, PlanInfo), f"act returned a {type(decision).__name__}; expected (action, PlanInfo)")
+    _expect(decision.treatment == inner.treatment(action), "PlanInfo tells another treatment than the action")
+    _check_info(planner, decision)
     planner.reset(seed)
     predicted, _ = planner.predict(obs)
     _expect(np.array_equal(predicted, action), f"predict says {predicted} where act says {action}")
@@ -61,17 +61,19 @@ def _check_decision(planner: Planner, env: Any, obs: Any, info: dict[str, Any], 
     _expect(equal(before, after), "thinking changed the env: its state or its randomness")
 
 
-def _check_info(planner: Planner, decided: PlanInfo) -> None:
+def _check_info(planner: Planner, decision: PlanInfo) -> None:
     """What a decision says of itself."""
-    calls, budget = decided.model_calls, getattr(planner, "budget", None)
-    _expect(calls >= 0 and decided.n_nonfinite >= 0, "model_calls and n_nonfinite are counts; one is below 0")
+    calls, budget = decision.model_calls, getattr(planner, "budget", None)
+    _expect(calls >= 0 and decision.n_nonfinite >= 0, "model_calls and n_nonfinite are counts; one is below 0")
     _expect(budget is None or calls <= budget, f"{calls} row-steps were asked of the world; the budget is {budget}")
-    _expect(not decided.sequence or decided.sequence[0] == decided.treatment, "the sequence begins otherwise than told")
     _expect(
-        not (decided.abstained and decided.treatment), f"it abstained ({decided.abstained}), and treats all the same"
+        not decision.sequence or decision.sequence[0] == decision.treatment, "the sequence begins otherwise than told"
+    )
+    _expect(
+        not (decision.abstained and decision.treatment), f"it abstained ({decision.abstained}), and treats all the same"
     )
     for name in ("separation", "better"):
-        value = getattr(decided, name)
+        value = getattr(decision, name)
         _expect(np.isnan(value) or 0 <= value <= 1, f"{name} is {value}; expected a probability, or NaN")
 
 

@@ -31,7 +31,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Seen:
+class Bedside:
     """All that a resident at the bedside has: a strip, a record, a chart of doses."""
 
     readings: Mapping[str, float]  # intervals [ms, 1/min] and finding_*; NaN where it could not be read
@@ -40,7 +40,7 @@ class Seen:
     hours: float  # [h] now, on the patient's clock
 
     @classmethod
-    def of(cls, episode: Episode, row: int = 0) -> Seen:
+    def of(cls, episode: Episode, row: int = 0) -> Bedside:
         """What is seen in one row of an episode; of its state the chart of doses and the clock alone."""
         readings = {name: float(values[row]) for name, values in episode.now.items()}
         state = episode.state
@@ -76,11 +76,11 @@ class GuidelinePlanner(Planner):
 
     def choose(self, env: ECGInterventionEnv, state: State) -> PlanInfo:
         """The first line of the first situation that holds. Reads the env's episode as it was seen, not ``state``."""
-        treatment, _ = decide(Seen.of(env.episode), allowed_treatments(env))
+        treatment, _ = decide(Bedside.of(env.episode), allowed_treatments(env))
         return PlanInfo(treatment)
 
 
-def decide(view: Seen, options: Sequence[Treatment]) -> tuple[Treatment, Situation | None]:
+def decide(view: Bedside, options: Sequence[Treatment]) -> tuple[Treatment, Situation | None]:
     """The treatment out of the allowed ``options``, and the situation that called for it (None: none holds)."""
     situation = next((s for s in situations() if holds(s.when, view)), None)
     if situation is None:
@@ -88,7 +88,7 @@ def decide(view: Seen, options: Sequence[Treatment]) -> tuple[Treatment, Situati
     return next((treatment for treatment in _lines(situation, view, options)), WATCH), situation
 
 
-def suggestions(view: Seen, options: Sequence[Treatment]) -> list[tuple[Treatment, Situation]]:
+def suggestions(view: Bedside, options: Sequence[Treatment]) -> list[tuple[Treatment, Situation]]:
     """Every treatment out of ``options`` that a situation calls for, in the order of the table, with the situation."""
     return [
         (treatment, situation)
@@ -98,7 +98,7 @@ def suggestions(view: Seen, options: Sequence[Treatment]) -> list[tuple[Treatmen
     ]
 
 
-def _lines(situation: Situation, view: Seen, options: Sequence[Treatment]) -> Iterator[Treatment]:
+def _lines(situation: Situation, view: Bedside, options: Sequence[Treatment]) -> Iterator[Treatment]:
     """What is left of a situation's lines."""
     for line in situation.lines:
         treatment = _nearest(line.dose, options)
@@ -106,7 +106,7 @@ def _lines(situation: Situation, view: Seen, options: Sequence[Treatment]) -> It
             yield treatment
 
 
-def holds(node: Mapping[str, Any], view: Seen) -> bool:
+def holds(node: Mapping[str, Any], view: Bedside) -> bool:
     """Whether a condition of the table is true of what is seen; what is unknown never holds."""
     if "all" in node:
         return all(holds(child, view) for child in node["all"])
@@ -131,7 +131,7 @@ def _beyond(value: float | None, node: Mapping[str, Any]) -> bool:
     return bool(value > node.get("above", np.inf) or value < node.get("below", -np.inf))
 
 
-def _remains(line: Line, view: Seen) -> bool:
+def _remains(line: Line, view: Bedside) -> bool:
     """Whether the drug was not given too often or just before."""
     today = view.doses(line.dose.drug, DAY_HOURS)
     recent = any(view.hours - a.hours < line.every_hours - _ROUNDING for a in today)

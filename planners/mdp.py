@@ -116,7 +116,7 @@ class MDPWorld:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MDPJudgement:
     """What ``MDPRisk`` says of B strips; the fields of ``ecg_gym.risk.Risk``."""
 
     total: np.ndarray
@@ -136,7 +136,7 @@ class MDPRisk:
 
     def __call__(
         self, before: np.ndarray, after: np.ndarray, patients: Sequence[Patient], alive: np.ndarray | None = None
-    ) -> Judged:
+    ) -> MDPJudgement:
         """Risks ``(B,)`` of strips ``after (B, 12, 1024)``; the rate tells the state, nothing else is measured."""
         place = place_of(after)
         total, n = self.problem.risks[place], len(place)
@@ -144,7 +144,7 @@ class MDPRisk:
         columns |= {"hr_bpm": LEAST_BPM + BPM_PER_STATE * place, "p_present": np.ones(n, bool),
                     "regular": np.ones(n, bool), "n_beats": np.full(n, 10)}  # fmt: skip
         intervals = Intervals(**columns, reason=("",) * n)
-        return Judged(total, total, {"state": total}, intervals, np.full((n, 17), np.nan), np.ones(n, bool))
+        return MDPJudgement(total, total, {"state": total}, intervals, np.full((n, 17), np.nan), np.ones(n, bool))
 
 
 def place_of(strips: np.ndarray) -> np.ndarray:
@@ -179,10 +179,10 @@ def optimality(
             planner.reset(luck)
             over = False
             while not over:
-                action, decided = planner.act(obs, info)
+                action, decision = planner.act(obs, info)
                 obs, reward, terminated, truncated, info = env.step(action)
                 total, over = total + float(reward), terminated or truncated
-                calls, decisions = calls + decided.model_calls, decisions + 1
+                calls, decisions = calls + decision.model_calls, decisions + 1
         floor = float(problem.value("random")[0])
         won.append(total / episodes - floor)
         possible.append(float(problem.value()[0]) - floor)

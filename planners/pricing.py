@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg_gym.core import State, Treatment
 from ecg_gym.envs.episode import Reward, Transition
-from ecg_gym.envs.reward import priced
+from ecg_gym.envs.reward import price_terms
 from ecg_gym.rollout import Judgement
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class EnvPrice:
             horizon=self.horizon,
             most_doses=self.most_doses,
         )
-        return -np.sum(list(priced(self.reward, transition).values()), axis=0)
+        return -np.sum(list(price_terms(self.reward, transition).values()), axis=0)
 
 
 def price_of(env: ECGInterventionEnv) -> EnvPrice:

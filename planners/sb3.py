@@ -58,8 +58,8 @@ class PolicyPlanner(Planner):
         """The action for the first env; ``obs`` may come from wrappers that the policy was trained with."""
         if obs is None or state is not None:
             return super().act(obs, info, state)
-        decided = self._decide(self.envs[0], obs)
-        return self.envs[0].action(decided.treatment), decided
+        decision = self._decide(self.envs[0], obs)
+        return self.envs[0].action(decision.treatment), decision
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True

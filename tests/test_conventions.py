@@ -351,7 +351,7 @@ def bindings(path: Path) -> tuple[dict[str, int], dict[str, int]]:
             if not any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list):
                 functions.setdefault(node.name, node.lineno)
         elif isinstance(node, ast.ClassDef):
-            names.setdefault(node.name, node.lineno)
+            names.setdefault(node.name.lower(), node.lineno)
         elif isinstance(node, ast.arg):
             names.setdefault(node.arg, node.lineno)
         elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):

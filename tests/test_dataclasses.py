@@ -17,7 +17,7 @@ CHANGING = {  # what something is written into while it works
     "training/evaluation/benchmark/kind_constant.py": {"KindConstant"},
     "training/evaluation/benchmark/policies.py": {"FunctionActor", "PlannerActor"},
     "training/evaluation/benchmark/truth_search.py": {"TruthSearch"},
-    "training/evaluation/speed/sampler.py": {"Spent"},
+    "training/evaluation/speed/sampler.py": {"ProcessorTime"},
     "training/leads/searches.py": {"Run"},
     "training/loop.py": {"TrainState"},
     "training/train_all.py": {"Budget"},

@@ -1,6 +1,6 @@
 """What a training run was: ``run.json`` beside its weights, written when it begins, has its data, and ends.
 
-    with recorded(folder, "vae", "tiny", preset, data=folder / "strips*.npz") as done:
+    with record_run(folder, "vae", "tiny", preset, data=folder / "strips*.npz") as done:
         done(vae.run(preset, data, folder))
 
 It says which command, settings, code, data, machine and seeds made the weights, when, and what came out. A folder
@@ -43,7 +43,7 @@ OF_A_RUN = (
 
 
 @contextmanager
-def recorded(
+def record_run(
     folder: Path,
     kind: str,
     preset_name: str,

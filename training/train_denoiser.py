@@ -41,7 +41,7 @@ from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import PEOPLE, FeatureScale, Look, render_features, render_names, unread
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import add_noise, prior_weight, world_model_loss
-from ecg_gym.world_model.forecaster import Forecaster, Known
+from ecg_gym.world_model.forecaster import DenoiserInputs, Forecaster
 from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from training import loop, run_record, train_interval_model
@@ -321,7 +321,7 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
 
 
-def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> Known:
+def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> DenoiserInputs:
     """What the denoiser would be told of these pairs, nothing hidden, the true intervals asked for."""
     strength = (data.place[rows] >= 0).astype(np.float32)
     missing = np.zeros((len(rows), len(INDEPENDENT_LEADS)), bool)
@@ -329,7 +329,7 @@ def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> Known:
     raw = features_of(data, rows, missing, strength, request)
     condition = forecaster.features(raw, render_names(request))
     columns = (data.latent[data.before[rows]], condition, data.prior_of(rows), strength)
-    return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+    return DenoiserInputs(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
 
 
 def make_trials(preset: WorldModelPreset, folder: Path) -> None:
@@ -526,8 +526,8 @@ def _write(
     )
 
 
-def _known_of(batch: Batch) -> Known:
-    return Known(batch["before"], batch["condition"], batch["prior"], batch["strength"])
+def _known_of(batch: Batch) -> DenoiserInputs:
+    return DenoiserInputs(batch["before"], batch["condition"], batch["prior"], batch["strength"])
 
 
 def preset_named(name: str, device: str | None = None) -> WorldModelPreset:

@@ -23,14 +23,14 @@ import ecg_gym
 from ecg_gym import checkpoint
 from ecg_gym.io import write_npz
 from ecg_gym.world_model.diffusion import Schedule, denoise, sample, time_grid
-from ecg_gym.world_model.forecaster import Forecaster, Known
+from ecg_gym.world_model.forecaster import DenoiserInputs, Forecaster
 from ecg_gym.world_model.model import CODEC, WorldModel
 from ecg_gym.world_model.student import WEIGHTS, checked_taus, digest, save_student
 from training import loop, run_record
 from training.loop import Batch, Logs, LoopConfig
 from training.revision import git_revision
 
-Source = Callable[[np.random.Generator, int], Known]  # what is known about n patients, drawn at random
+Source = Callable[[np.random.Generator, int], DenoiserInputs]  # what is known about n patients, drawn at random
 LICENCE = "made by this package (Apache-2.0)"
 
 
@@ -121,7 +121,7 @@ class StudentTrainer(nn.Module):
         return error.mean(), parts
 
     @torch.no_grad()
-    def _reached(self, inputs: Known, noise: Tensor, taus: tuple[int, ...]) -> Tensor:
+    def _reached(self, inputs: DenoiserInputs, noise: Tensor, taus: tuple[int, ...]) -> Tensor:
         """Where the student's own strides begin, ``(B, steps, C, 128)``."""
         estimate = self.forecaster.estimator(inputs)
         walk = list(denoise(estimate, noise, self.forecaster.schedule, list(taus[:-1])))
@@ -157,7 +157,7 @@ def make_paths(
 
 @torch.inference_mode()
 def walk(
-    teacher: Forecaster, inputs: Known, noise: Tensor, levels: list[int], bf16: bool, device: str = "cpu",
+    teacher: Forecaster, inputs: DenoiserInputs, noise: Tensor, levels: list[int], bf16: bool, device: str = "cpu",
     chunk: int = 64,
 ) -> np.ndarray:  # fmt: skip
     """The teacher's paths ``(B, len(levels), C, 128)`` float16 from ``noise`` to a sample, by DPM-Solver++(2M)."""
@@ -289,7 +289,7 @@ def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Pa
     )
     data = train_denoiser.drawings(row, world.vae, codec, trials, "train", folder)
 
-    def draw(rng: np.random.Generator, n: int) -> Known:
+    def draw(rng: np.random.Generator, n: int) -> DenoiserInputs:
         return train_denoiser._known_of(
             train_denoiser.draw_batch(rng, data, forecaster.features, replace(row, batch=n))
         )
@@ -297,12 +297,14 @@ def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Pa
     return draw
 
 
-def known_of(batch: Batch) -> Known:
+def known_of(batch: Batch) -> DenoiserInputs:
     """What is known, out of a batch's ``known.*`` columns."""
-    return Known(**{name.removeprefix("known."): value for name, value in batch.items() if name.startswith("known.")})
+    return DenoiserInputs(
+        **{name.removeprefix("known."): value for name, value in batch.items() if name.startswith("known.")}
+    )
 
 
-def tensors_of(inputs: Known) -> dict[str, Tensor]:
+def tensors_of(inputs: DenoiserInputs) -> dict[str, Tensor]:
     """The columns of what is known, by name; those that are absent are left out."""
     columns = {f.name: getattr(inputs, f.name) for f in fields(inputs)}
     return {name: value for name, value in columns.items() if isinstance(value, Tensor)}
@@ -349,6 +351,6 @@ def _codec_of(teacher: Path | None) -> Path:
     return beside if beside.is_file() else packaged
 
 
-def _write(path: Path, inputs: Known, points: np.ndarray) -> None:
+def _write(path: Path, inputs: DenoiserInputs, points: np.ndarray) -> None:
     columns = {f"known.{name}": value.numpy() for name, value in tensors_of(inputs).items()}
     write_npz(path, {"path": points, **columns})

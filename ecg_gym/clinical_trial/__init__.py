@@ -8,14 +8,14 @@ result.summary  # placebo-corrected effects per arm, hour and endpoint: measured
 
 from ecg_gym.clinical_trial.effects import summarise
 from ecg_gym.clinical_trial.endpoints import ENDPOINTS
-from ecg_gym.clinical_trial.protocol import Arm, Given, Protocol, load_protocol, parse_protocol, shipped_protocols
+from ecg_gym.clinical_trial.protocol import Arm, ArmDose, Protocol, load_protocol, parse_protocol, shipped_protocols
 from ecg_gym.clinical_trial.result import TrialResult
 from ecg_gym.clinical_trial.trial import run_trial
 
 __all__ = [
     "ENDPOINTS",
     "Arm",
-    "Given",
+    "ArmDose",
     "Protocol",
     "TrialResult",
     "load_protocol",

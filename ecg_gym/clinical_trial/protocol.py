@@ -31,7 +31,7 @@ _FORMED = Patient(weight_kg=70.0)  # doses are checked for form in this person; 
 
 
 @dataclass(frozen=True)
-class Given:
+class ArmDose:
     """One dose of an arm."""
 
     written: Dose  # as the protocol writes it, for the table
@@ -47,7 +47,7 @@ class Arm:
     name: str
     code: str  # one letter of ARMCD
     label: str  # EXTRT
-    doses: tuple[Given, ...] = ()
+    doses: tuple[ArmDose, ...] = ()
 
     @property
     def drugs(self) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def _arm(place: YamlPath, name: str, code: str) -> tuple[Arm, list[str]]:
     return Arm(name, code, label or usual[:1].upper() + usual[1:], tuple(arm_doses)), remarks
 
 
-def _read_given(place: YamlPath) -> tuple[Given, list[str]]:
+def _read_given(place: YamlPath) -> tuple[ArmDose, list[str]]:
     place.mapping({"drug", "dose", "unit", "route", "time_h", "infusion_h", "confidence"}, required=("drug", "dose"))
     drug = str(place.value["drug"]).strip().lower().replace(" ", "_").replace("-", "_")
     if drug not in FORMULARY:
@@ -222,7 +222,7 @@ def _read_given(place: YamlPath) -> tuple[Given, list[str]]:
     warning = f"{place.path}: {written} is above the formulary's largest single dose, {most.max_single:g} {most.unit}"
     hours = place.at("time_h").number(-168, 10_000) if "time_h" in place.value else 0.0
     confidence = place.choice("confidence", CONFIDENCE, "")
-    return Given(written, dose, hours, confidence), [warning] if too_much else []
+    return ArmDose(written, dose, hours, confidence), [warning] if too_much else []
 
 
 def _normalised(written: Dose) -> Dose:

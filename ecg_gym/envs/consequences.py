@@ -117,7 +117,7 @@ def _keys_of(names: tuple[str, ...]) -> tuple[str, ...]:
     return (first, *(f"risk_{name}" for name in hazards))
 
 
-def delivered(
+def deliver(
     timing: str, late: bool, pending: np.ndarray, due: np.ndarray, over: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What arrives in this step and what is still to come, each ``(B, K)``; at the end of an episode all of it arrives.

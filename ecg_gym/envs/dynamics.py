@@ -35,7 +35,7 @@ from ecg_gym.envs.observations import (
     doses_taken,
     medication_of,
 )
-from ecg_gym.envs.reward import RiskReward, mean_variance, priced, terms_of
+from ecg_gym.envs.reward import RiskReward, mean_variance, price_terms, terms_of
 from ecg_gym.envs.scenarios import Scenario, load_scenarios
 from ecg_gym.look import READ, Look
 from ecg_gym.pharmacology import indication_mask, violations
@@ -197,7 +197,7 @@ def _settle(
         before.steps, before.state, state, choice, refused, lost, risk, intervals, before.horizon, most_doses(task.menu)
     )  # fmt: skip
     names = consequences.names_of(task, weighed)
-    due = dict(priced(task.reward, step))
+    due = dict(price_terms(task.reward, step))
     treated, twin = consequences.untreated(task, before, state, choice, streams, beside[0] if beside else None)
     if task.cost:
 
@@ -215,7 +215,7 @@ def _settle(
     steps = before.steps + 1
     over = lost | (steps >= before.horizon)
     table = np.array([due[name] for name in names]).T
-    arrived, pending = consequences.delivered(task.reward_timing, task.tier.delayed, before.pending, table, over)
+    arrived, pending = consequences.deliver(task.reward_timing, task.tier.delayed, before.pending, table, over)
     n_terms = len(terms_of(task.reward))
     terms = dict(zip(names[:n_terms], arrived.T))
     costs = dict(zip(consequences.costs_of(names), arrived.T[n_terms:]))

@@ -56,7 +56,7 @@ def terms_of(reward: Reward) -> tuple[str, ...]:
     return tuple(getattr(reward, "terms", (WHOLE,)))
 
 
-def priced(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
+def price_terms(reward: Reward, step: Transition) -> Mapping[str, np.ndarray]:
     """The terms of a step, each ``(B,)`` float64; ValueError if the reward does not say what it promised."""
     value, names, rows = reward(step), terms_of(reward), len(step.treatments)
     result = value if isinstance(value, Mapping) else {WHOLE: value}

@@ -172,7 +172,7 @@ def parse_drug(name: str, data: Any) -> Drug:
             fraction=kinetics.number("fraction_sd", "ln", 0.0),
         ),
         channels=_channels(block.block("channels")),
-        laws=tuple(_law(block, i, law) for i, law in enumerate(_listed(block, "laws"))),
+        laws=tuple(_law(block, i, law) for i, law in enumerate(_list_of(block, "laws"))),
         metabolite=metabolite,
         neutralises=(str(binds.data["drug"]), binds.number("per_mg", "mg/mg")) if "neutralises" in block else None,
         supplies=_one_of(block.data["supplies"], ELECTROLYTES, f"{name}.supplies") if "supplies" in block else None,
@@ -290,7 +290,7 @@ def _published(block: Block, key: str, unit: str, default: float | None = None) 
     return value
 
 
-def _listed(block: Block, key: str) -> list[Any]:
+def _list_of(block: Block, key: str) -> list[Any]:
     rows = block.data.get(key) or []
     if not isinstance(rows, list):
         raise ValueError(f"{block.path}.{key} is {str(rows)[:60]!r}; expected a list; begin each entry with a dash")

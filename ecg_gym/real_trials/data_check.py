@@ -175,7 +175,7 @@ def _expected(table: TrialTable, rows: list[dict[str, Any]], drug: str) -> np.nd
 
 
 def _files(table: TrialTable, release: Mapping[str, Any], progress: Progress) -> Iterator[Line]:
-    listed = _listed(table.folder)
+    listed = _records_of(table.folder)
     if listed is not None:
         raw = {Path(name).name for name in listed if name.startswith(f"{RAW}/")}
         names = {row["EGREFID"] for row in table.rows}
@@ -272,7 +272,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _listed(folder: Path) -> list[str] | None:
+def _records_of(folder: Path) -> list[str] | None:
     path = folder / RECORDS
     return path.read_text(encoding="utf-8").split() if path.is_file() else None
 

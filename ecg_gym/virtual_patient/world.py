@@ -46,7 +46,7 @@ from ecg_gym.virtual_patient.columns import (
     modulation_row,
 )
 from ecg_gym.virtual_patient.columns import words as known_words
-from ecg_gym.virtual_patient.decided import decide
+from ecg_gym.virtual_patient.defining_intervals import decide
 from ecg_gym.virtual_patient.draw import DRAW, draw_hearts
 from ecg_gym.virtual_patient.excitation import EIKONAL, Excitation, slot_of
 from ecg_gym.virtual_patient.heart import Heart, draw_heart, poses

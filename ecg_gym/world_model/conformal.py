@@ -154,7 +154,7 @@ def apply_band(
     return (low, high) if limits is None else (np.clip(low, *limits), np.clip(high, *limits))
 
 
-def covered(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def covers(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """1 where the band holds the truth, 0 where it does not, NaN where either is unknown; shapes broadcast."""
     low, high, truth = np.broadcast_arrays(low, high, truth)
     finite = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)

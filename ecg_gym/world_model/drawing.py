@@ -47,8 +47,8 @@ from ecg_gym.world_model.conditioning import (
     render_names,
 )
 from ecg_gym.world_model.diffusion import Noise
-from ecg_gym.world_model.forecaster import Forecaster, Known
-from ecg_gym.world_model.recorded import MOST_STRETCH, Records, record, stretch, unfinished
+from ecg_gym.world_model.first_strip import MOST_STRETCH, Records, record, stretch, unfinished
+from ecg_gym.world_model.forecaster import DenoiserInputs, Forecaster
 from ecg_gym.world_model.student import Student
 
 CHUNK = 64  # rows at once: larger ones fall out of the cache
@@ -288,7 +288,7 @@ class Drawing:
         parts = zip(self.whole(baseline[rows]), faster, state.inner["key"][rows])
         return {int(i): stretch(strip, float(by), int(key)) for i, (strip, by, key) in zip(rows, parts)}
 
-    def knowledge(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> Known:
+    def knowledge(self, state: State, target: np.ndarray, generators: Sequence[np.random.Generator]) -> DenoiserInputs:
         """What the denoiser is told of each row: the first strip (or the last), what is on board, what to draw."""
         inner = state.inner
         records, missing = inner["baseline"], np.stack([one.missing for one in inner["baseline"]])
@@ -301,7 +301,7 @@ class Drawing:
         )
         condition = self.forecaster.features(raw, render_names())
         columns = (self.encode_records(records), condition, prior, strength)
-        return Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+        return DenoiserInputs(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
 
     def prior(
         self, records: Records, observed: np.ndarray, target: np.ndarray,
@@ -345,7 +345,7 @@ class Drawing:
         return traces, there
 
     @torch.inference_mode()
-    def sample(self, inputs: Known, generators: Sequence[np.random.Generator]) -> Tensor:
+    def sample(self, inputs: DenoiserInputs, generators: Sequence[np.random.Generator]) -> Tensor:
         """Latents ``(B, C, 128)`` out of each row's own noise, in chunks."""
         draw, parts, shape = self._sampler(), [], self.vae.latent_shape
         for rows in self._chunks(len(inputs)):
@@ -357,7 +357,7 @@ class Drawing:
             parts.append(draw(inputs[rows], fresh(), fresh))
         return torch.cat(parts)[: len(inputs)].float()
 
-    def _sampler(self) -> Callable[[Known, Tensor, Noise], Tensor]:
+    def _sampler(self) -> Callable[[DenoiserInputs, Tensor, Noise], Tensor]:
         """The sampler as the knobs are turned: what is known, the noise to begin with, more noise -> latents."""
         if self.student is not None and self.sampler == "student":
             pupil: Any = accelerated(self.student.forecaster, self.backend)
@@ -436,5 +436,7 @@ def _unique(keys: Sequence[Any]) -> tuple[list[int], list[int]]:
     return first, [place[key] for key in keys]
 
 
-def _draw(forecaster: Forecaster, inputs: Known, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any) -> Tensor:
+def _draw(
+    forecaster: Forecaster, inputs: DenoiserInputs, noise: Tensor, fresh: Noise, *, gamma: float, **how: Any
+) -> Tensor:
     return forecaster.draw(inputs, noise, fresh=fresh, guidance_scale=gamma, **how)

@@ -20,7 +20,7 @@ KIND = "world_model"
 
 
 @dataclass(frozen=True)
-class Known:
+class DenoiserInputs:
     """All that the denoiser knows before the next latent is drawn, one row per patient."""
 
     before: Tensor  # (B, C, 128) latent of the reference strip
@@ -36,8 +36,8 @@ class Known:
         """Channels and columns of what is drawn."""
         return tuple(self.before.shape[1:])
 
-    def __getitem__(self, rows: slice | np.ndarray) -> Known:
-        return Known(self.before[rows], self.condition[rows], self.prior[rows], self.strength[rows])
+    def __getitem__(self, rows: slice | np.ndarray) -> DenoiserInputs:
+        return DenoiserInputs(self.before[rows], self.condition[rows], self.prior[rows], self.strength[rows])
 
 
 class Forecaster(nn.Module):
@@ -67,21 +67,21 @@ class Forecaster(nn.Module):
         """The noise schedule the denoiser was built for."""
         return self.denoiser.schedule
 
-    def anchor(self, inputs: Known) -> Tensor:
+    def anchor(self, inputs: DenoiserInputs) -> Tensor:
         """z_EPK ``(B, C, 128)``, 0 in rows without an anchor; not yet scaled by its strength."""
         there = inputs.strength > 0
         if self.projection is not None:
             return self.projection(inputs.prior, there)
         return inputs.prior * there.to(inputs.prior.dtype)[:, None, None]
 
-    def estimator(self, inputs: Known, anchor: Tensor | None = None) -> Model:
+    def estimator(self, inputs: DenoiserInputs, anchor: Tensor | None = None) -> Model:
         """The function ``(z, tau) -> z0hat`` for these rows, which samplers ask."""
         scaled = (self.anchor(inputs) if anchor is None else anchor) * inputs.strength[:, None, None]
         return lambda z, tau: self.denoiser(z, tau, inputs.before, scaled, inputs.condition)
 
     @torch.inference_mode()
     def draw(
-        self, inputs: Known, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
+        self, inputs: DenoiserInputs, noise: Tensor, sampler: str = "dpm++", steps: int | None = None, *,
         fresh: Noise | None = None, guidance_scale: float = 0.0, taus: list[int] | None = None,
     ) -> Tensor:  # fmt: skip
         """One next latent ``(B, C, 128)`` per row out of its own ``noise (B, C, 128)``; see ``diffusion.sample``."""

@@ -65,10 +65,10 @@ from ecg_gym.world_model.conditioning import (
 )
 from ecg_gym.world_model.diffusion import SAMPLERS
 from ecg_gym.world_model.drawing import WAYS, Drawing, as_rows, chunks
-from ecg_gym.world_model.forecaster import KIND, Forecaster, Known
+from ecg_gym.world_model.first_strip import FirstStrip
+from ecg_gym.world_model.forecaster import KIND, DenoiserInputs, Forecaster
 from ecg_gym.world_model.interval_model import Chance, Emission, base_of
 from ecg_gym.world_model.memory import nothing, remembered
-from ecg_gym.world_model.recorded import Recorded
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
 from ecg_gym.world_model.student import Student, load_student
 
@@ -309,10 +309,10 @@ class WorldModel:
         look = _look_of(state.inner["observed"], state.inner["findings"] if findings else None, state.inner["pressure"])
         if recording is None or recording[0].clear:
             return look
-        from ecg_gym.virtual_patient.blurred import blurred
+        from ecg_gym.virtual_patient.blur import blur
         from ecg_gym.virtual_patient.readings import views_of
 
-        return blurred(look, views_of(*recording), state.inner["key"])
+        return blur(look, views_of(*recording), state.inner["key"])
 
     def first_look(self, state: State) -> reading.Look:
         """What was read off each person's first strip."""
@@ -405,7 +405,7 @@ class WorldModel:
         raw = render_features(people(before.patients), look, exposure, later.hours, missing, strength, None)
         condition = self.forecaster.features(raw, render_names(has_targets=False))
         columns = (reference, condition, epk.trace_mv, strength)
-        inputs = Known(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
+        inputs = DenoiserInputs(*(torch.from_numpy(np.asarray(c, dtype=np.float32)) for c in columns))
         latent = drawing.sample(inputs, [np.random.default_rng(int(key)) for key in later.inner["key"]])
         decoded = drawing.decode(latent)
         inner = dict(later.inner)
@@ -427,7 +427,7 @@ class WorldModel:
         """What is kept of strips that were recorded, ``(B, 12, 1024)`` [mV] with ``missing (B, 8)`` leads."""
         records = np.empty(len(strips), object)
         for i, (strip, lacking) in enumerate(zip(np.asarray(strips, np.float32), missing)):
-            records[i] = Recorded(strip, np.asarray(lacking))
+            records[i] = FirstStrip(strip, np.asarray(lacking))
         whole = self.drawing.whole(records) if len(records) else strips
         words = [np.frombuffer(strip.tobytes()[:4096], np.uint64) for strip in np.asarray(strips, np.float32)]
         return {
@@ -451,7 +451,7 @@ class WorldModel:
         n, hours = len(virtual), np.asarray(virtual.hours, float)
         look = VirtualPatient().vitals(virtual, findings=self.reader is not None)
         records = np.empty(n, object)
-        records[:] = [Recorded(None, EVERY_LEAD, origin=(virtual, row)) for row in range(n)]
+        records[:] = [FirstStrip(None, EVERY_LEAD, origin=(virtual, row)) for row in range(n)]
         level = {name: look[name] for name in READ}
         level["rr_sd_ms"] = np.where(np.isfinite(look["hr_bpm"]), rr_sd_of(virtual), np.nan)
         level["jtpeak_ms"] = look["jtpeakc_ms"] * (60 / look["hr_bpm"]) ** JTPEAK_EXPONENT
@@ -511,7 +511,7 @@ def _records(strips: np.ndarray, latents: np.ndarray) -> np.ndarray:
     """Drawn strips as such that later ones begin at ``(B,)``."""
     records = np.empty(len(strips), object)
     for i, (strip, latent) in enumerate(zip(strips, latents)):
-        records[i] = Recorded(strip, np.zeros(len(INDEPENDENT_LEADS), bool), np.asarray(latent, np.float32))
+        records[i] = FirstStrip(strip, np.zeros(len(INDEPENDENT_LEADS), bool), np.asarray(latent, np.float32))
         records[i].view = strip
     return records
 

@@ -13,7 +13,7 @@ from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.risk import FINDINGS
 from ecg_gym.rollout import RiskFunction
 from planners.facts import facts_of_state
-from planners.guideline import Seen, finding_column, suggestions
+from planners.guideline import Bedside, finding_column, suggestions
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ class Guideline:
         facts = facts_of_state(state, self.risk)
         readings = dict(facts.intervals)
         readings |= {finding_column(name): float(p) for name, p in zip(FINDINGS, facts.probabilities)}
-        view = Seen(readings, state.patients[0], tuple(state.doses[0]), float(state.hours[0]))
+        view = Bedside(readings, state.patients[0], tuple(state.doses[0]), float(state.hours[0]))
         return [treatment for treatment, _ in suggestions(view, FORMULARY.menu())]

@@ -13,7 +13,7 @@ from ecg_gym.core import WATCH, Administration, Patient, Treatment, parse_dose
 from ecg_gym.envs import load_scenarios
 from ecg_gym.pharmacology import FORMULARY
 from planners import GuidelinePlanner, check_planner
-from planners.guideline import Seen, decide, holds, parse, situations
+from planners.guideline import Bedside, decide, holds, parse, situations
 
 NORMAL = {"hr_bpm": 66.0, "qrs_ms": 95.0, "pr_ms": 160.0, "qtcf_ms": 410.0, "p_present": 1.0, "regular": 1.0}
 AF = {**NORMAL, "hr_bpm": 140.0, "pr_ms": np.nan, "p_present": 0.0, "regular": 0.0}
@@ -24,12 +24,12 @@ def option(words: str) -> Treatment:
     return Treatment((FORMULARY.check(parse_dose(words), Patient()),))
 
 
-def seen(readings, patient: Patient | None = None, *given: tuple[str, float], hours: float = 0.0) -> Seen:
+def seen(readings, patient: Patient | None = None, *given: tuple[str, float], hours: float = 0.0) -> Bedside:
     taken = tuple(Administration(at, option(words).doses[0]) for words, at in given)
-    return Seen(readings, patient or Patient(), taken, hours)
+    return Bedside(readings, patient or Patient(), taken, hours)
 
 
-def choice(what: Seen, *words: str) -> Treatment:
+def choice(what: Bedside, *words: str) -> Treatment:
     return decide(what, (WATCH, *map(option, words)))[0]
 
 
@@ -127,6 +127,6 @@ def test_it_does_not_read_the_hidden_state() -> None:
     env = gym.make("ECGInterventionOracle-v0", scenario="svt", risk="limits").unwrapped
     env.reset(seed=0)
     hidden = replace(env.episode, state=replace(env.state, inner={}, ecg=np.zeros_like(env.state.ecg)))
-    assert decide(Seen.of(hidden), env.menu)[0] == option("vagal_manoeuvre 1 attempt EXT")
+    assert decide(Bedside.of(hidden), env.menu)[0] == option("vagal_manoeuvre 1 attempt EXT")
     value = GuidelinePlanner(env).act(state=hidden.state)[1].treatment
     assert value == GuidelinePlanner(env).act()[1].treatment != WATCH

@@ -7,7 +7,7 @@ from ecg_gym.risk.classifier import FindingsConfig, FindingsNet
 from ecg_gym.world_model.conditioning import FeatureScale
 from ecg_gym.world_model.denoiser import DenoiserConfig
 from ecg_gym.world_model.diffusion import SAMPLERS, sample
-from ecg_gym.world_model.forecaster import Forecaster, Known
+from ecg_gym.world_model.forecaster import DenoiserInputs, Forecaster
 from ecg_gym.world_model.interval_model import IntervalModel, PrognosisConfig
 from ecg_gym.world_model.vae import VAE, VAEConfig
 from training.train_codec import FINE, VAETrainer
@@ -70,7 +70,7 @@ def test_the_loss_of_the_findings():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler(sampler):
-    network, there = forecaster(), Known(**known())
+    network, there = forecaster(), DenoiserInputs(**known())
     estimate = network.estimator(there)
     with torch.no_grad():
         noise, levels = empty(B, 4, 128), [network.schedule.n, 100, 0] if sampler == "student" else None

@@ -20,7 +20,7 @@ from training.cli.app import app
 from training.cli.train import _seeded
 from training.loop import AnotherRun, Batch, LoopConfig
 from training.revision import git_revision
-from training.run_record import data_hash, read, recorded
+from training.run_record import data_hash, read, record_run
 
 torch.set_num_threads(1)
 
@@ -62,7 +62,7 @@ def work(preset: Preset, folder: Path, stop_at: int = -1) -> Path:
 
 def run(folder: Path, preset: Preset | None = None, stop_at: int = -1, kind: str = "line", **more) -> dict:
     preset = preset or Preset()
-    with recorded(folder, kind, "tiny", preset, data=folder / "strips*.npz", **more) as done:
+    with record_run(folder, kind, "tiny", preset, data=folder / "strips*.npz", **more) as done:
         done(work(preset, folder, stop_at))
     return read(folder)
 
@@ -109,7 +109,7 @@ def test_the_weights_say_which_run_made_them_and_stay_as_they_are(tmp_path: Path
 
 def test_the_record_is_there_while_the_run_goes_on(tmp_path: Path) -> None:
     states = []
-    with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz") as done:
+    with record_run(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz") as done:
         states.append(read(tmp_path))
         (tmp_path / "strips.npz").write_bytes(b"some strips")
         run_record.resume(Line(), Preset().loop, tmp_path)
@@ -165,7 +165,7 @@ def test_a_stage_may_be_saved_in_another_rhythm_and_not_be_another_run(tmp_path:
 
 
 def test_a_failure_is_recorded_and_not_swallowed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "x"):
+    with pytest.raises(ZeroDivisionError), record_run(tmp_path, "line", "tiny", Preset(), data=tmp_path / "x"):
         _ = 1 / 0
     assert (read(tmp_path)["status"], read(tmp_path)["error"]) == ("failed", "ZeroDivisionError: division by zero")
 
@@ -211,7 +211,7 @@ def test_begun_anew_the_earlier_run_is_kept_aside_and_its_data_are_used(tmp_path
 def test_processes_but_the_first_leave_the_record_alone(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with recorded(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz", resume=False) as done:
+    with record_run(tmp_path, "line", "tiny", Preset(), data=tmp_path / "strips*.npz", resume=False) as done:
         run_record.record_data_hash(tmp_path)
         done(tmp_path / "nothing.safetensors")
     for _ in loop.train(loop.start(Line(), Preset().loop), draw, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ecg_gym.look import READ, Look
-from ecg_gym.virtual_patient.blurred import blurred
+from ecg_gym.virtual_patient.blur import blurred
 from ecg_gym.virtual_patient.readings import VIEWS, errors
 
 N = 4000

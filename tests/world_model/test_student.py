@@ -31,7 +31,7 @@ PRESET = replace(PRESETS["tiny"], paths=16, per_file=8, batch=8)
 
 
 @dataclass(frozen=True)
-class Known:
+class DenoiserInputs:
     """What is known in this world: the mean."""
 
     mean: torch.Tensor  # (B, 4, 128)
@@ -44,7 +44,7 @@ class Known:
         return self.mean.shape[1:]
 
     def __getitem__(self, rows):
-        return Known(self.mean[rows])
+        return DenoiserInputs(self.mean[rows])
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def moved(z, tau, then, mean):
 
 @pytest.fixture(autouse=True)
 def gaussian_world(monkeypatch):
-    monkeypatch.setattr(module, "Known", Known)
+    monkeypatch.setattr(module, "Known", DenoiserInputs)
 
 
 def exact_paths(n=16, seed=0):
@@ -136,7 +136,11 @@ def test_the_exact_student_ends_where_the_exact_path_ends(steps):
     batch = exact_paths(64)
     world = World(ExactStudent(taus()))
     samples = sample(
-        world.estimator(Known(batch["known.mean"])), batch["path"][:, 0], SCHEDULE, "student", taus=list(taus()[steps])
+        world.estimator(DenoiserInputs(batch["known.mean"])),
+        batch["path"][:, 0],
+        SCHEDULE,
+        "student",
+        taus=list(taus()[steps]),
     )
     torch.testing.assert_close(samples, batch["path"][:, -1], rtol=1e-2, atol=1e-2)  # the second walk begins at N - 1
 
@@ -157,7 +161,7 @@ def test_rows_that_have_strayed_are_led_back_to_the_path():
     batch = exact_paths()
     trainer = StudentTrainer(World(ExactStudent(taus(), 0.2)), replace(PRESET, own=1.0))
     levels = taus()[4]
-    reached = trainer._reached(Known(batch["known.mean"]), batch["path"][:, 0], levels)
+    reached = trainer._reached(DenoiserInputs(batch["known.mean"]), batch["path"][:, 0], levels)
     begins = batch["path"][:, list(PRESET.strides[4])]
     strayed = (reached - begins).square().mean(dim=(0, 2, 3))
     assert strayed[0] == 0
@@ -171,7 +175,7 @@ def test_rows_that_have_strayed_are_led_back_to_the_path():
 
 
 def source(rng, n):
-    return Known(torch.from_numpy(rng.standard_normal((n, 4, 128), dtype=np.float32)))
+    return DenoiserInputs(torch.from_numpy(rng.standard_normal((n, 4, 128), dtype=np.float32)))
 
 
 def test_paths_are_made_once_and_a_file_does_not_depend_on_the_others(tmp_path):

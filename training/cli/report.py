@@ -29,7 +29,7 @@ SAME_MV = 0.002  # strips closer than this are the same strip: stored as whole m
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportOptions:
     """What somebody wants to know beside the source: the options of the command."""
 
     samples: int = 16
@@ -56,7 +56,7 @@ class Asked:
         return shlex.join(words)
 
 
-def report(source: Path, options: Asked, progress: Progress | None = None) -> str:
+def report(source: Path, options: ReportOptions, progress: Progress | None = None) -> str:
     """The page. ``ValueError`` or ``OSError`` for what a user can get wrong, before anything is written."""
     if source.suffix.lower() != ".json":
         return of_record(source, options, progress)
@@ -72,7 +72,7 @@ def report(source: Path, options: Asked, progress: Progress | None = None) -> st
     )
 
 
-def of_record(path: Path, options: Asked, progress: Progress | None = None) -> str:
+def of_record(path: Path, options: ReportOptions, progress: Progress | None = None) -> str:
     """The page of a WFDB record, read and planned for as ``ecg-gym plan`` does."""
     from planners.from_record import prepare
 
@@ -95,7 +95,7 @@ def of_record(path: Path, options: Asked, progress: Progress | None = None) -> s
     return plan_page(story, notes=record.remarks)
 
 
-def of_episode(episode: SavedEpisode, path: Path, options: Asked, progress: Progress | None = None) -> str:
+def of_episode(episode: SavedEpisode, path: Path, options: ReportOptions, progress: Progress | None = None) -> str:
     """The page of a saved episode: what was played, and a plan for the look that ``asked.at`` names."""
     if episode.code and not options.trust_code:
         raise ValueError(
@@ -148,7 +148,7 @@ def replay(episode: SavedEpisode, step: int) -> tuple[Any, tuple[str, ...]]:
     )
 
 
-def _facts(options: Asked, source: Path, state: State) -> dict[str, str]:
+def _facts(options: ReportOptions, source: Path, state: State) -> dict[str, str]:
     doses = "; ".join(f"{a.dose} at {a.hours:g} h" for a in state.doses[0])
     return {
         "command": options.command(source),
@@ -158,4 +158,4 @@ def _facts(options: Asked, source: Path, state: State) -> dict[str, str]:
     }
 
 
-__all__ = ["Asked", "of_episode", "of_record", "replay", "report"]
+__all__ = ["ReportOptions", "of_episode", "of_record", "replay", "report"]

@@ -79,11 +79,11 @@ def report(
 ) -> None:
     """One HTML page, no network needed: strip, ranking with a lambda slider, futures, branches, and why masked."""
     from ecg_gym.io import write_text
-    from training.cli.report import Asked
+    from training.cli.report import ReportOptions
     from training.cli.report import report as written
 
     row = tuple(doses or ())
-    request = Asked(
+    request = ReportOptions(
         samples, risk_aversion, seed, hours, at, scenario, patient, row, drugs, model, allow_missing_leads, trust_code
     )
     path = out or Path("out") / f"{source.with_suffix('').name if source.suffix else source.name}.html"

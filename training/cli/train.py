@@ -279,7 +279,7 @@ def _train(
     from training import distributed
     from training.loop import AnotherRun
     from training.run_lock import locked
-    from training.run_record import recorded
+    from training.run_record import record_run
 
     devices = training.devices if isinstance(training, Together) else 1
     with entrance():
@@ -293,7 +293,7 @@ def _train(
     try:
         with (
             only,
-            recorded(folder, kind, preset, config, data=folder / data, inputs=files, resume=training.resume) as done,
+            record_run(folder, kind, preset, config, data=folder / data, inputs=files, resume=training.resume) as done,
         ):
             path = work(config, folder)
             done(path)

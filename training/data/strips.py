@@ -88,7 +88,7 @@ def augment(strips: Strips, row: int, rng: np.random.Generator) -> dict[str, np.
     if rng.random() < 0.3:
         signal = signal + _wander(rng)
     noise_mv = 0.02 * rng.random() * (rng.random() < 0.3)
-    mask = _recorded(rng)
+    mask = _recorded_leads(rng)
     noisy = signal + noise_mv * rng.standard_normal(signal.shape, dtype=np.float32)
     return {"input": noisy.astype(np.float32), "target": signal.astype(np.float32), "mask": mask, "peaks": peaks}
 
@@ -139,7 +139,7 @@ def _wander(rng: np.random.Generator) -> np.ndarray:
     return offset + rng.uniform(0, 0.1, (len(_ROWS), 1)) * np.sin(2 * np.pi * hz * seconds + phase)
 
 
-def _recorded(rng: np.random.Generator) -> np.ndarray:
+def _recorded_leads(rng: np.random.Generator) -> np.ndarray:
     """Which leads were recorded: all of them four times in five, else 1 to 6 are missing."""
     mask = np.ones(len(_ROWS), np.float32)
     if rng.random() < 0.2:

@@ -24,7 +24,7 @@ Choose = Callable[[Mapping[str, np.ndarray], np.ndarray, np.random.Generator], i
 
 
 @dataclass(frozen=True)
-class Seen:
+class CandidateRow:
     """A row of the observation, in words and numbers."""
 
     spec: dict[str, Any]  # field -> value
@@ -36,14 +36,14 @@ class Seen:
         return self.numbers["stable"] > 0
 
 
-def rows_of(observation: Mapping[str, np.ndarray]) -> list[Seen]:
+def rows_of(observation: Mapping[str, np.ndarray]) -> list[CandidateRow]:
     """The candidates that are seen, newest first."""
     out = []
     for row in observation["candidates"]:
         choices = [choice for choice, on in zip(features(FULL), row[:CHOICES]) if on > 0.5]
         if choices:
             numbers = {name: float(x) for name, x in zip(CANDIDATE_NUMBERS, row[CHOICES:])}
-            out.append(Seen(dict(choices), numbers))
+            out.append(CandidateRow(dict(choices), numbers))
     return out
 
 
@@ -81,7 +81,7 @@ def greedy_agent(observation: Mapping[str, np.ndarray], mask: np.ndarray, rng: n
     return int(max(allowed, key=lambda number: (suspicion[number], -number), default=STOP))
 
 
-def suspicions(rows: list[Seen], notes: Mapping[str, float]) -> np.ndarray:
+def suspicions(rows: list[CandidateRow], notes: Mapping[str, float]) -> np.ndarray:
     """``(27,)`` how much speaks for each action; 0 where nothing does."""
     out = np.zeros(len(ACTIONS))
     best = next((row for row in rows if row.numbers["is_best"] > 0), rows[0])

@@ -8,7 +8,7 @@ from worlds import AnalyticRisk
 
 from ecg_gym.core import WATCH, Patient
 from ecg_gym.pharmacology import FORMULARY
-from planners.guideline import Seen, decide, suggestions
+from planners.guideline import Bedside, decide, suggestions
 from planners.proposers.listed import Enumeration, Guideline, Shuffled
 
 RNG = np.random.default_rng(0)
@@ -37,11 +37,11 @@ def test_a_shuffled_list_has_the_same_items_and_comes_again_with_its_seed() -> N
 
 
 def test_suggestions_begin_with_what_the_guideline_decides() -> None:
-    slow = Seen({"hr_bpm": 34.0, "qrs_ms": 95.0, "qtcf_ms": 410.0}, Patient(age_years=70), (), 0.0)
+    slow = Bedside({"hr_bpm": 34.0, "qrs_ms": 95.0, "qtcf_ms": 410.0}, Patient(age_years=70), (), 0.0)
     items = suggestions(slow, FORMULARY.menu())
     assert items
     assert items[0][0] == decide(slow, FORMULARY.menu())[0] != WATCH
-    calm = Seen({"hr_bpm": 70.0, "qrs_ms": 95.0, "qtcf_ms": 410.0}, Patient(age_years=70), (), 0.0)
+    calm = Bedside({"hr_bpm": 70.0, "qrs_ms": 95.0, "qtcf_ms": 410.0}, Patient(age_years=70), (), 0.0)
     assert suggestions(calm, FORMULARY.menu()) == []
 
 

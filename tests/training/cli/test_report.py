@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from training.cli import episode_file
 from training.cli.app import DEMO, app
 from training.cli.default_patient import SCENARIO
-from training.cli.report import PEEK, Asked, replay, report
+from training.cli.report import PEEK, ReportOptions, replay, report
 
 QUICK = ("--samples", 3, "--hours", 1, "--trust-code")  # the world is that of the tests
 
@@ -75,7 +75,7 @@ def test_an_episode_becomes_a_page_of_what_was_played_and_a_plan(episode, tmp_pa
 
 
 def test_the_plan_can_be_made_for_a_later_step(episode) -> None:
-    document = parsed(report(episode, Asked(trust_code=True, samples=3, steps=1, at=2)))
+    document = parsed(report(episode, ReportOptions(trust_code=True, samples=3, steps=1, at=2)))
     env, _ = replay(episode_file.read(episode), 2)
     true = env.unwrapped.episode.truth
     assert document.all("h1")[0].text.endswith("hour 2")
@@ -87,7 +87,7 @@ def test_the_plan_can_be_made_for_a_later_step(episode) -> None:
 @pytest.mark.parametrize("at", [4, 99])
 def test_a_step_that_was_not_played_is_refused(episode, at) -> None:
     with pytest.raises(ValueError, match=f"--at is {at} and the episode has 3 steps; expected 0 to 3"):
-        report(episode, Asked(at=at, trust_code=True))
+        report(episode, ReportOptions(at=at, trust_code=True))
 
 
 def test_another_menu_is_refused(episode, tmp_path) -> None:
@@ -95,7 +95,7 @@ def test_another_menu_is_refused(episode, tmp_path) -> None:
     saved = episode_file.read(episode)
     episode_file.write(replace(saved, menu=(*saved.menu, "snake oil 1 mL PO")), path)
     with pytest.raises(ValueError, match="another menu"):
-        report(path, Asked(trust_code=True))
+        report(path, ReportOptions(trust_code=True))
 
 
 def test_other_weights_are_said_not_hidden(episode, tmp_path) -> None:
@@ -104,13 +104,14 @@ def test_other_weights_are_said_not_hidden(episode, tmp_path) -> None:
     path = tmp_path / "other.json"
     episode_file.write(replace(saved, looks=looks), path)
     warnings = [
-        p.text for p in parsed(report(path, Asked(trust_code=True, samples=3, steps=1))).all("p", class_="warning")
+        p.text
+        for p in parsed(report(path, ReportOptions(trust_code=True, samples=3, steps=1))).all("p", class_="warning")
     ]
     assert warnings[0].startswith("Replayed, the episode shows another strip than the saved one")
 
 
 def test_the_command_to_repeat_it_says_what_is_not_usual_and_no_more() -> None:
-    request = Asked(
+    request = ReportOptions(
         seed=3, doses=("digoxin 0.5 mg IV @ -2h", "x @ 0h"), allow_missing_leads=True, patient="age=71,sex=F"
     )
     assert request.command(Path("a b")) == (
@@ -139,7 +140,7 @@ def test_code_that_a_file_names_is_not_run_unasked(episode, tmp_path) -> None:
 def test_the_result_of_an_evaluation_becomes_a_table(tmp_path) -> None:
     path = tmp_path / "search.json"
     path.write_text(json.dumps(result()))
-    document = parsed(report(path, Asked()))
+    document = parsed(report(path, ReportOptions()))
     rows = document.id("scenarios").all("tbody")[0].all("tr")
     assert [r.all("th")[0].text for r in rows] == ["svt", "<b>mine</b>", "mean"]
     assert "0.62" in rows[0].text

@@ -6,7 +6,15 @@ import leads_tables
 import numpy as np
 import pytest
 
-from training.leads.agents import Seen, diagnostics_of, greedy_agent, random_agent, rows_of, run_agent, suspicions
+from training.leads.agents import (
+    CandidateRow,
+    diagnostics_of,
+    greedy_agent,
+    random_agent,
+    rows_of,
+    run_agent,
+    suspicions,
+)
 from training.leads.env import BEST_NUMBERS, CANDIDATE_NUMBERS, DiscoveryEnv
 from training.leads.structure import ACTIONS, STOP
 
@@ -50,9 +58,9 @@ def test_greedy_finds_the_best_of_every_truth_within_twelve_fits() -> None:
         assert done.best[0] == leads_tables.best(truth)
 
 
-def seen(**numbers: float) -> list[Seen]:
+def seen(**numbers: float) -> list[CandidateRow]:
     spec = {"reaction": "ms", "diffusion": "iso", "residual": "none", "width": 16, "regulariser": "medium"}
-    return [Seen(spec, {**dict.fromkeys(CANDIDATE_NUMBERS, 0.0), "is_best": 1.0, "stable": 1.0, **numbers})]
+    return [CandidateRow(spec, {**dict.fromkeys(CANDIDATE_NUMBERS, 0.0), "is_best": 1.0, "stable": 1.0, **numbers})]
 
 
 def test_greedy_suspects_the_diffusion_when_activation_drifts_with_distance() -> None:

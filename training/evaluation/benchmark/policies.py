@@ -62,7 +62,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Named:
+class PolicyRow:
     """A row of the table."""
 
     says: str
@@ -75,25 +75,25 @@ class Named:
 HISTORY = {"belief": "history"}
 KIND_CONSTANT = "kind-constant"  # told the kind; the rows of the table are planners
 TRUTH_SEARCH = "truth-search"  # all patients of a block at once
-TABLE: dict[str, Named] = {
-    "random": Named("any allowed treatment", RandomPlanner),
-    "watch": Named("watch and wait, always", WatchAndWait),
-    "guideline": Named("what guidelines give first, by rules on what is seen", GuidelinePlanner),
-    "kitchen-sink": Named("always another allowed drug", KitchenSink),
-    "constant-search": Named("the best constant of each patient, chosen in the truth", ConstantSearchPlanner,
+TABLE: dict[str, PolicyRow] = {
+    "random": PolicyRow("any allowed treatment", RandomPlanner),
+    "watch": PolicyRow("watch and wait, always", WatchAndWait),
+    "guideline": PolicyRow("what guidelines give first, by rules on what is seen", GuidelinePlanner),
+    "kitchen-sink": PolicyRow("always another allowed drug", KitchenSink),
+    "constant-search": PolicyRow("the best constant of each patient, chosen in the truth", ConstantSearchPlanner,
                              {"k": 4}, TRUTH),
-    "search": Named("closed-loop tree search in the truth", TreeSearchPlanner, {"budget": 400}, TRUTH, 0.2),
-    "paper": Named("the paper's ranking in the learned world: mean-variance, three futures, one step",
+    "search": PolicyRow("closed-loop tree search in the truth", TreeSearchPlanner, {"budget": 400}, TRUTH, 0.2),
+    "paper": PolicyRow("the paper's ranking in the learned world: mean-variance, three futures, one step",
                    ExhaustivePlanner, {"k": 3, "risk_aversion": 0.6, "horizon": 1, **HISTORY}, MODEL, 0.5),
-    "model-search": Named("closed-loop tree search in the learned world", TreeSearchPlanner,
+    "model-search": PolicyRow("closed-loop tree search in the learned world", TreeSearchPlanner,
                           {"budget": 400, **HISTORY}, MODEL, 0.5),
-    "model-constant": Named("the best constant of each patient, chosen in the learned world", ConstantSearchPlanner,
+    "model-constant": PolicyRow("the best constant of each patient, chosen in the learned world", ConstantSearchPlanner,
                             {"k": 4, **HISTORY}, MODEL, 0.5),
-    "model-cem": Named("cross-entropy search over sequences in the learned world", CEMPlanner,
+    "model-cem": PolicyRow("cross-entropy search over sequences in the learned world", CEMPlanner,
                        {**SEQUENCE, **HISTORY}, MODEL, 0.5),
-    "model-beam": Named("beam search over sequences in the learned world", BeamPlanner,
+    "model-beam": PolicyRow("beam search over sequences in the learned world", BeamPlanner,
                         {**SEQUENCE, **HISTORY}, MODEL, 0.5),
-    "model-receding": Named("cross-entropy search that goes on from the plan before, in the learned world",
+    "model-receding": PolicyRow("cross-entropy search that goes on from the plan before, in the learned world",
                             RecedingHorizonPlanner, {**SEQUENCE, **HISTORY}, MODEL, 0.5),
 }  # fmt: skip
 
@@ -154,9 +154,9 @@ class PlannerActor:
 
     def actions(self, rows: Sequence[int], observations: Any) -> tuple[list[Any], list[int]]:
         """What it chooses for these rows."""
-        decided = self.planner.choose_rows(rows)
+        decision = self.planner.choose_rows(rows)
         seat = self.planner.envs[0]
-        return [seat.action(one.treatment) for one in decided], [int(one.model_calls) for one in decided]
+        return [seat.action(one.treatment) for one in decision], [int(one.model_calls) for one in decision]
 
 
 class PredictActor:
@@ -190,7 +190,7 @@ class FunctionActor:
         return [self.function(one) for one in each], [0] * len(rows)
 
 
-def _planner(words: str, row: Named, changes: str, model: str) -> Policy:
+def _planner(words: str, row: PolicyRow, changes: str, model: str) -> Policy:
     settings = dict(row.settings)
     for change in filter(None, changes.split(";")):
         key, _, value = change.partition("=")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_gym.core import World
-from ecg_gym.world_model.conformal import LEVEL, Band, apply_band, covered, fit_band, raw_band
+from ecg_gym.world_model.conformal import LEVEL, Band, apply_band, covers, fit_band, raw_band
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, SHORT, fair_crps
 from training.evaluation.real_trials.effects import _others
@@ -97,9 +97,9 @@ def metrics(forecasts: Forecasts, others: RealQuestions | None, bands: Mapping[s
         out[f"spread_skill_{short}"] = metric(
             estimate_ratio(variance * (1 + 1 / k), error, who, root=True), baselines={"no change": 0.0}
         )
-        raw = estimate_mean(covered(*raw_band(samples), true), who)
+        raw = estimate_mean(covers(*raw_band(samples), true), who)
         if name in bands:
-            coverage = estimate_mean(covered(*apply_band(bands[name], samples), true), who)
+            coverage = estimate_mean(covers(*apply_band(bands[name], samples), true), who)
             out[f"coverage90_{short}"] = metric(coverage, baselines={"raw": raw})
         else:
             out[f"coverage90_{short}"] = metric(raw, corrected=False)

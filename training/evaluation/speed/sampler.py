@@ -60,7 +60,7 @@ Clock = Callable[[], float]
 
 
 @dataclass
-class Spent:
+class ProcessorTime:
     """Processor seconds by part, inside :func:`watching`."""
 
     parts: dict[str, float] = field(default_factory=dict)
@@ -358,9 +358,9 @@ def _loss_of(crps: np.ndarray, base: np.ndarray) -> Callable[[Any], float]:
 
 
 @contextmanager
-def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent]:
+def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[ProcessorTime]:
     """Processor seconds of every call of a denoiser, of the codec and of the findings' classifier, by part."""
-    parts, began = Spent(), {}
+    parts, began = ProcessorTime(), {}
     codec = {id(getattr(world.vae, name, None)) for name in ("encoder", "decoder")}
     findings = (
         id(getattr(risk.classifier, "network", None)) if risk is not None and risk.classifier is not None else None
@@ -392,7 +392,7 @@ def watching(world: WorldModel, risk: RiskModel | None = None) -> Iterator[Spent
 class _Timed:
     """A world whose steps are timed."""
 
-    def __init__(self, world: WorldModel, parts: Spent) -> None:
+    def __init__(self, world: WorldModel, parts: ProcessorTime) -> None:
         self.world, self.parts = world, parts
         self.dt_hours, self.sha256 = world.dt_hours, world.sha256
 
@@ -409,7 +409,7 @@ class _Timed:
         return later
 
 
-def _timed(parts: Spent, risk: RiskModel, *arguments: Any) -> Any:
+def _timed(parts: ProcessorTime, risk: RiskModel, *arguments: Any) -> Any:
     start = time.process_time()
     judgement = risk(*arguments)
     parts.add("risk", time.process_time() - start)

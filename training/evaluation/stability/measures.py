@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from training.evaluation.questions import SHORT, mean_known
 from training.evaluation.result import estimate, estimate_mean, estimate_ratio, metric
 from training.evaluation.stability.arms import RESYNCED
-from training.evaluation.stability.found import UNITS, Found, Metrics, S
+from training.evaluation.stability.outcomes import UNITS, Metrics, Outcomes, S
 from training.evaluation.stability.responses import (
     effects,
     order,
@@ -27,7 +27,7 @@ from training.evaluation.world_model.rollout_arms import SCORED
 BAND = 0.90
 
 
-def metrics(document: Found, steps: int, dt_hours: float) -> Metrics:
+def metrics(document: Outcomes, steps: int, dt_hours: float) -> Metrics:
     """All metrics of the document, by the seven questions."""
     return {
         **_horizon(document, steps),
@@ -43,7 +43,7 @@ def metrics(document: Found, steps: int, dt_hours: float) -> Metrics:
 # --- 1. horizon -------------------------------------------------------------------------------------------------------
 
 
-def _errors(document: Found) -> dict[str, np.ndarray]:
+def _errors(document: Outcomes) -> dict[str, np.ndarray]:
     """CRPS ``(N, H + 1, 4)`` of each way to forecast what happened to the treated; the same rows for all."""
     real = document.real[..., S]
     row = {f"told every {k}": f"treated, told every {k}" for k in RESYNCED}
@@ -57,7 +57,7 @@ def _errors(document: Found) -> dict[str, np.ndarray]:
     return {way: np.where(finite, error, np.nan) for way, error in errors.items()}
 
 
-def _horizon(document: Found, steps: int) -> Metrics:
+def _horizon(document: Outcomes, steps: int) -> Metrics:
     errors, out = _errors(document), {}
     for i, name in enumerate(SCORED):
         beside = {
@@ -106,7 +106,7 @@ def _negative(one: Mapping[str, Any]) -> dict[str, Any]:
 # --- 2. drift ---------------------------------------------------------------------------------------------------------
 
 
-def _drift(document: Found, steps: int, dt_hours: float) -> Metrics:
+def _drift(document: Outcomes, steps: int, dt_hours: float) -> Metrics:
     """Where the untreated go beyond where they go in truth, at the end and per hour."""
     hours = dt_hours * np.arange(steps + 1)
     world, truth = (mean_known(one["placebo"].intervals[..., S]) for one in (document.world, document.truth))
@@ -170,7 +170,7 @@ def spread_and_error(samples: np.ndarray, real: np.ndarray) -> tuple[np.ndarray,
     )
 
 
-def _spread(document: Found, steps: int) -> Metrics:
+def _spread(document: Outcomes, steps: int) -> Metrics:
     real = {"treated": document.real[..., S], "placebo": document.real_placebo[..., S]}
     out: Metrics = {}
     who = np.tile(document.patient, 2)
@@ -198,7 +198,7 @@ def _spread(document: Found, steps: int) -> Metrics:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def rows(document: Found, steps: int, dt_hours: float) -> list[dict[str, Any]]:
+def rows(document: Outcomes, steps: int, dt_hours: float) -> list[dict[str, Any]]:
     """One row per step and interval: errors of every way to forecast, drift, order, spread; effects and twins too."""
     errors, table = _errors(document), []
     effect, apart, paired = effects(document), order(document), twin_courses(document)

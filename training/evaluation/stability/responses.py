@@ -11,13 +11,13 @@ from training.evaluation.questions import SHORT, mean_known
 from training.evaluation.result import estimate, estimate_mean, estimate_ratio, metric
 from training.evaluation.stability.arms import NUDGES_MV, ArmSamples
 from training.evaluation.stability.flaws import FLAWS
-from training.evaluation.stability.found import UNITS, Found, Metrics, S
+from training.evaluation.stability.outcomes import UNITS, Metrics, Outcomes, S
 from training.evaluation.world_model.rollout_arms import SCORED, between_people
 
 # --- 3. washout -------------------------------------------------------------------------------------------------------
 
 
-def effects(document: Found) -> dict[str, np.ndarray]:
+def effects(document: Outcomes) -> dict[str, np.ndarray]:
     """What the fading dose does ``(N, H + 1)``: in SDs between people, mean of the intervals by their true direction.
 
     Weighted by how large each patient's true effect is, so that intervals that a drug does not touch say nothing.
@@ -48,7 +48,7 @@ def halfway(course: np.ndarray, hours: np.ndarray) -> float:
     return float(hours[after - 1] + part * (hours[after] - hours[after - 1]) - hours[top])
 
 
-def washout(document: Found, steps: int, dt_hours: float) -> Metrics:
+def washout(document: Outcomes, steps: int, dt_hours: float) -> Metrics:
     """Metrics of an effect that ends after one dose: half-time [h], share left at the end, distance from the truth."""
     hours = dt_hours * np.arange(steps + 1)
     courses = {**effects(document), "plasma level": document.plasma}
@@ -77,7 +77,7 @@ def washout(document: Found, steps: int, dt_hours: float) -> Metrics:
 # --- 4. order ---------------------------------------------------------------------------------------------------------
 
 
-def order(document: Found) -> dict[str, np.ndarray]:
+def order(document: Outcomes) -> dict[str, np.ndarray]:
     """What it matters who was first ``(N, H + 1, 4)``: A then B less B then A, in the world, in truth and in halves."""
 
     def apart(of: Mapping[str, ArmSamples], samples: slice = slice(None)) -> np.ndarray:
@@ -93,7 +93,7 @@ def order(document: Found) -> dict[str, np.ndarray]:
     }
 
 
-def order_matters(document: Found, steps: int) -> Metrics:
+def order_matters(document: Outcomes, steps: int) -> Metrics:
     """Metrics of two drugs given in either order: size of the difference, and its distance from the true one."""
     course, out = order(document), {}
     for i, name in enumerate(SCORED):
@@ -126,7 +126,7 @@ def _mean_square(values: np.ndarray) -> np.ndarray:
 # --- 5. twins ---------------------------------------------------------------------------------------------------------
 
 
-def twin_courses(document: Found) -> dict[str, np.ndarray]:
+def twin_courses(document: Outcomes) -> dict[str, np.ndarray]:
     """Mean squared distance ``(N, H + 1)`` [mV^2] of each twin's strip from the one it was made of, noise in common."""
     names = [name for name in document.world if name.startswith("twin ")]
     return {name: mean_known(document.world[name].apart_mv ** 2, least=0.0) for name in names}
@@ -149,7 +149,7 @@ def growth(hours: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], flo
     return statistic
 
 
-def twins(document: Found, steps: int, dt_hours: float) -> Metrics:
+def twins(document: Outcomes, steps: int, dt_hours: float) -> Metrics:
     """Metrics of starts that differ by microvolts: gain of the distance per step and per hour, distance at the end."""
     hours = dt_hours * np.arange(steps + 1)
     same = document.world["identical twin"].apart_mv
@@ -173,13 +173,13 @@ def twins(document: Found, steps: int, dt_hours: float) -> Metrics:
     return out
 
 
-def _other_patients(document: Found) -> dict[str, Any]:
+def _other_patients(document: Outcomes) -> dict[str, Any]:
     """How far the placebo's strips are from the treated's, noise in common [mV]: a yardstick for distances."""
     squares = mean_known(document.world["treated"].apart_mv[:, :, -1] ** 2, least=0.0)
     return {"treated twin": estimate_ratio(squares, np.ones(len(squares)), document.patient, root=True)}
 
 
-def _apart_in_sd(document: Found, name: str, steps: int) -> dict[str, Any]:
+def _apart_in_sd(document: Outcomes, name: str, steps: int) -> dict[str, Any]:
     """Root mean square distance of the twins' intervals at the end, in SDs between people."""
     spread = between_people(document.real_placebo[:, 0, S])
     apart = document.world[name].intervals[:, :, steps, S] - document.world["placebo"].intervals[:, :, steps, S]
@@ -190,7 +190,7 @@ def _apart_in_sd(document: Found, name: str, steps: int) -> dict[str, Any]:
 # --- 6. violations ----------------------------------------------------------------------------------------------------
 
 
-def violations(document: Found) -> Metrics:
+def violations(document: Outcomes) -> Metrics:
     """Share of drawn strips [%] that break each bound, over all open courses."""
     out: Metrics = {}
     samples = {of: _every(getattr(document, of)) for of in ("world", "truth")}  # (N, many, flaws)

@@ -30,7 +30,7 @@ from ecg_gym.virtual_patient import VirtualPatient
 from training.evaluation.questions import held_out_patients
 from training.evaluation.result import Size, document
 from training.evaluation.stability import arms, measures
-from training.evaluation.stability.found import Found, together
+from training.evaluation.stability.outcomes import Outcomes, together
 from training.evaluation.trajectories import Progress, follow
 from training.evaluation.world_model.rollout_arms import population_forecast
 
@@ -66,7 +66,7 @@ def study(
     )  # fmt: skip
 
 
-def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress: Progress) -> Found:
+def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress: Progress) -> Outcomes:
     people = held_out_patients(truth, size.patients, seed)
     view, visible = arms.sight(world, people)
     people, view = people[np.flatnonzero(visible)], view[np.flatnonzero(visible)]
@@ -92,7 +92,7 @@ def _one(world: World, truth: World, size: Size, seed: int, steps: int, progress
         truth, lambda _: people, lambda step: treated[step], arms.courses(schedules, row=False), size.samples,
         ("again", seed),
     )  # fmt: skip
-    return Found(
+    return Outcomes(
         real=happened["treated"].intervals[0],
         real_placebo=happened["placebo"].intervals[0],
         real_once=happened["once"].intervals[0],

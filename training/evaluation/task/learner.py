@@ -34,7 +34,7 @@ def train(
     return model, json.loads((folder / "0.json").read_text(encoding="utf-8"))["curve"]
 
 
-class Learned:
+class LearnedPolicy:
     """The policy's most likely allowed action, out of the observation of the default id."""
 
     def __init__(self, model: Any, risk: str) -> None:

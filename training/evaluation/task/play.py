@@ -15,7 +15,7 @@ from ecg_gym.envs.config import EnvConfig, EnvSetup, make_setup
 from ecg_gym.envs.dynamics import Task
 from ecg_gym.envs.episode import Episode
 from ecg_gym.streams import Streams
-from planners.guideline import Seen, decide
+from planners.guideline import Bedside, decide
 
 PRIVATE = 20_261_130_160  # first word of the seeds of these patients; no other study and no training uses it
 CHUNK = 1024  # rows at once
@@ -114,7 +114,7 @@ def guideline(task: Task, episode: Episode, rng: np.random.Generator) -> np.ndar
     choices = []
     for row, allowed in enumerate(episode.allowed):
         options = tuple(task.menu[i] for i in np.flatnonzero(allowed))
-        choices.append(place[decide(Seen.of(episode, row), options)[0]])
+        choices.append(place[decide(Bedside.of(episode, row), options)[0]])
     return np.array(choices, int)
 
 

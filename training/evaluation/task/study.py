@@ -126,7 +126,7 @@ def _learner(size: Size, folder: Path, played: dict[str, Any], progress: Callabl
         progress(f"MaskablePPO {done}")
 
     model, curve = learner.train(part, size.ppo_steps, size.risk, more)
-    policy = learner.Learned(model, size.risk)
+    policy = learner.LearnedPolicy(model, size.risk)
     for name in played:
         setup, streams = setup_of(name, size.risk, "formulary"), patients_of(name, size.patients)
         played[name][LEARNER] = _load_or_play(

@@ -168,7 +168,7 @@ def fit(size: Size | None = None, progress: Callable[[], None] = lambda: None) -
     out = {name: np.zeros(shape) for name in ("bias", "person", "strip")}
     out |= {"chance": np.zeros((len(VIEWS), groups, len(CHANCES)))}
     out |= {"head": np.zeros((len(VIEWS), N_FEATURES, 17)), "scatter": np.zeros((len(VIEWS), 17))}
-    out["decided"] = decided()
+    out["decided"] = defining_rows()
     pairs = states(size)
     for view in range(len(VIEWS)):
         one = sample(pairs, view, classifier, size.seed, progress)
@@ -177,8 +177,8 @@ def fit(size: Size | None = None, progress: Callable[[], None] = lambda: None) -
     return out
 
 
-def decided() -> np.ndarray:
-    """The findings that an interval alone decides, rows of ``virtual_patient.decided``."""
+def defining_rows() -> np.ndarray:
+    """The findings that an interval alone decides, rows of ``virtual_patient.defining_intervals``."""
     rows = [(i, row.margin) for i, row in enumerate(ROWS) if row.margin is not None and row.margin.defines]
     return np.array([[i, READ.index(m.quantity), 1 if m.side == "high" else -1, m.at, m.per, LARGEST, STEEPNESS]
                      for i, m in rows], float)  # fmt: skip

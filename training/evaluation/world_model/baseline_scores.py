@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ecg_gym.world_model.conformal import LEVEL, covered, raw_band
+from ecg_gym.world_model.conformal import LEVEL, covers, raw_band
 from ecg_gym.yaml_files import read_yaml
 from training.evaluation.questions import INTERVALS, SHORT, Questions, fair_crps, mean_known
 from training.evaluation.result import estimate, estimate_mean, estimate_ratio
@@ -49,7 +49,7 @@ def scores(
         table[f"crps_{short}"] = estimate_mean(crps(samples[..., i], true[:, :, i]), who, DRAWS)
         table[f"correlation_{short}"] = _correlation(mean[:, i] - before[:, i], true[:, :, i] - before[:, i], who)
         if len(samples) > 1:
-            inside = mean_known(covered(*raw_band(samples[..., i], LEVEL), true[:, :, i]), least=0.0)
+            inside = mean_known(covers(*raw_band(samples[..., i], LEVEL), true[:, :, i]), least=0.0)
             table[f"coverage_{short}"] = estimate_mean(inside, who, DRAWS)
         if spread is not None and len(samples) > 1:
             own = variance_of(samples[..., i])

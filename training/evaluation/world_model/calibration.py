@@ -30,7 +30,7 @@ from ecg_gym.core import Treatment, World
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.powers import weights_hash
 from ecg_gym.risk import RiskModel
-from ecg_gym.world_model.conformal import LEVEL, RISK, Calibration, beside, covered, fit_band, raw_band
+from ecg_gym.world_model.conformal import LEVEL, RISK, Calibration, beside, covers, fit_band, raw_band
 from training.console import SAY
 from training.evaluation import questions, result
 from training.evaluation.questions import (
@@ -344,12 +344,12 @@ def _coverage(
 ) -> dict[str, Any]:
     """Share of true futures within the corrected band, beside the raw one; width of both."""
     low, high = raw_band(samples, LEVEL)
-    raw = _mean(covered(low, high, true))
+    raw = _mean(covers(low, high, true))
     results = {f"coverage90_{short}_raw": metric(estimate_mean(raw, patients), width=_median(high - low))}
     if name not in calibration.bands:
         return results
     lower, upper = calibration.apply(name, samples)
-    corrected = _mean(covered(lower, upper, true))
+    corrected = _mean(covers(lower, upper, true))
     value = metric(
         estimate_mean(corrected, patients),
         baselines={"raw": estimate_mean(raw, patients)},

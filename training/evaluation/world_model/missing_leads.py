@@ -55,7 +55,7 @@ Gone = tuple[tuple[str, ...], ...]  # the missing leads of each patient
 
 
 @dataclass(frozen=True)
-class Found:
+class PatternScores:
     """One pattern of missing leads, handed over in one way; a row per patient."""
 
     pattern: str
@@ -100,7 +100,7 @@ def study(
 ) -> dict[str, Any]:
     """The study's document; ``truth`` is where the patients live, by default the virtual patient."""
     truth = truth or VirtualPatient(dt_hours=world.dt_hours)
-    parts: list[dict[tuple[str, str], Found]] = []
+    parts: list[dict[tuple[str, str], PatternScores]] = []
     for seed in size.seeds:
         queries = transitions(truth, size.patients, seed, design=TrialDesign(dt_hours=(float(world.dt_hours),)))
         parts.append(_trial(world, truth, queries, size.samples, seed, progress))
@@ -114,7 +114,7 @@ def study(
 
 def _trial(
     world: World, truth: World, queries: Questions, k: int, seed: int, progress: Progress
-) -> dict[tuple[str, str], Found]:
+) -> dict[tuple[str, str], PatternScores]:
     n = len(queries)
     later = advance(truth, queries.start, queries.treatments, draws(("true", seed), n, 1, 1))
     true_latent = latent_of(seen_by(world, later), world)
@@ -122,7 +122,7 @@ def _trial(
     result = {}
     for name, absent in patterns(n, rng).items():
         for way in WAYS[:1] if name == "none" else WAYS:
-            view = observed(world, queries.start, absent, way)
+            view = observe_without(world, queries.start, absent, way)
             samples = advance(
                 world, crowd_of(view, k), [*queries.treatments] * k, draws(("model", seed), n, k, 1), progress
             )
@@ -132,7 +132,7 @@ def _trial(
     return result
 
 
-def observed(world: World, start: State, absent: Gone, way: str) -> State:
+def observe_without(world: World, start: State, absent: Gone, way: str) -> State:
     """The patients as ``world`` sees them when each strip comes without the leads ``absent``."""
     views = []
     for strip, missing, patient, doses in zip(start.ecg, absent, start.patients, start.doses):
@@ -161,7 +161,7 @@ def _judge(
     k: int,
     world: World,
     truth: World,
-) -> Found:
+) -> PatternScores:
     n = len(start)
     samples = measured_of(state_drawn, world).reshape(k, n, -1)[..., : len(SCORED)]
     real = measured_of(later, truth)[:, : len(SCORED)]
@@ -176,7 +176,7 @@ def _judge(
     if mine is not None and true_latent is not None:
         latent = _sizes(mine.reshape(k, n, -1) - true_latent)
     signal = _sizes(off.reshape(k, n, -1))
-    return Found(pattern, way, len(absent[0]), crps, lost, mask, by_lead[:, 0], by_lead[:, 1], signal, latent)
+    return PatternScores(pattern, way, len(absent[0]), crps, lost, mask, by_lead[:, 0], by_lead[:, 1], signal, latent)
 
 
 def _sizes(off: np.ndarray) -> np.ndarray:
@@ -206,14 +206,14 @@ def _overlap(view: np.ndarray, real: np.ndarray, shift: int) -> tuple[np.ndarray
     return view[:, -shift:], real[:, : length + shift]
 
 
-def _together(parts: Sequence[Found]) -> Found:
+def _together(parts: Sequence[PatternScores]) -> PatternScores:
     first = parts[0]
     names = ("crps", "lost", "absent", "error_mv", "flat", "signal", "latent")
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **joined)
 
 
-def _metrics(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict[str, Any]:
+def _metrics(runs: Mapping[tuple[str, str], PatternScores], patient: np.ndarray) -> dict[str, Any]:
     """By number of missing leads, averaged over patterns: what it costs the forecast, and the error in those leads."""
     full = runs["none", "named"]
     metrics: dict[str, Any] = {}
@@ -222,7 +222,9 @@ def _metrics(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> dict
             name for name, way in runs if way == "named" and runs[name, way].missing == count and name not in GROUPS
         ]
 
-        def stacked(of: Callable[[Found], np.ndarray], way: str = "named", names: Sequence[str] = names) -> np.ndarray:
+        def stacked(
+            of: Callable[[PatternScores], np.ndarray], way: str = "named", names: Sequence[str] = names
+        ) -> np.ndarray:
             return np.concatenate([of(runs[name, way]) for name in names])
 
         who, whole = np.tile(patient, len(names)), np.tile(full.crps, (len(names), 1))
@@ -256,7 +258,7 @@ def _beside(by_way: Mapping[str, Any]) -> dict[str, Any]:
     return {words[way]: value for way, value in by_way.items() if way in words}
 
 
-def _rows(runs: Mapping[tuple[str, str], Found], patient: np.ndarray) -> list[dict[str, Any]]:
+def _rows(runs: Mapping[tuple[str, str], PatternScores], patient: np.ndarray) -> list[dict[str, Any]]:
     """Table 8 and more: a row per pattern and way."""
     full = runs["none", "named"]
     rows = []

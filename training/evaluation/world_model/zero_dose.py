@@ -30,7 +30,7 @@ def study(
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The study's document: change per interval over one step of watching, real strips and virtual people."""
-    real, refused = _observed(world, records, limit, np.random.default_rng(seed))
+    real, refused = _observe_records(world, records, limit, np.random.default_rng(seed))
     virtual = world.initial(len(real), np.random.default_rng(seed + 1))
     rows = []
     for name, state in (("real", real), ("virtual", virtual)):
@@ -46,7 +46,7 @@ def study(
     }
 
 
-def _observed(world: World, records: Path, limit: int, rng: np.random.Generator) -> tuple[State, int]:
+def _observe_records(world: World, records: Path, limit: int, rng: np.random.Generator) -> tuple[State, int]:
     headers = sorted(records.rglob("*.hea"))
     if not headers:
         raise ValueError(f"{records} holds no WFDB headers; expected a folder of records; check the path")

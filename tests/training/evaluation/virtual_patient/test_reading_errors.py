@@ -8,7 +8,7 @@ from ecg_gym.risk.aggregate import FINDINGS
 from ecg_gym.risk.classifier import Findings
 from ecg_gym.risk.margins import DEFINED
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.virtual_patient.decided import decide, rules
+from ecg_gym.virtual_patient.defining_intervals import decide, rules
 from training.evaluation.virtual_patient import reading_errors
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 from ecg_gym.core import ECG, Administration, Dose, Patient, Randomness, State, Treatment, row_generators
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.virtual_patient.world import hearts_of
-from ecg_gym.world_model.conformal import Band, Calibration, apply_band, beside, covered, fit_band, raw_band
+from ecg_gym.world_model.conformal import Band, Calibration, apply_band, beside, covers, fit_band, raw_band
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, fair_crps
 from training.evaluation.result import Size, estimate, estimate_mean, estimate_ratio, mean_of, metric
@@ -167,7 +167,7 @@ def test_fair_crps_is_that_of_theory_and_leaves_out_what_is_not_known() -> None:
 def test_raw_bands_of_a_perfect_forecaster_cover_what_they_say(k: int, coverage: float) -> None:
     rng = np.random.default_rng(k)
     low, high = raw_band(rng.normal(size=(k, 20_000)))
-    assert np.mean(covered(low, high, rng.normal(size=20_000))) == pytest.approx(coverage, abs=0.01)
+    assert np.mean(covers(low, high, rng.normal(size=20_000))) == pytest.approx(coverage, abs=0.01)
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(0.3, 0.0), (3.0, 0.0), (1.0, 1.5), (0.5, -1.0)])
@@ -176,7 +176,7 @@ def test_corrected_bands_cover_whatever_the_forecaster_is_worth(scale: float, bi
     truth, samples = rng.normal(size=12_000), scale * rng.normal(size=(19, 12_000)) + bias
     band = fit_band(samples[:, :6000], truth[:6000])
     low, high = apply_band(band, samples[:, 6000:])
-    assert np.mean(covered(low, high, truth[6000:])) == pytest.approx(0.9, abs=0.012)
+    assert np.mean(covers(low, high, truth[6000:])) == pytest.approx(0.9, abs=0.012)
     assert (band.widen < 0) == (scale > 1)
     assert (low <= high).all()
 
@@ -188,7 +188,7 @@ def test_the_correction_is_exact_for_few_patients_too() -> None:
     for _ in range(400):
         samples, truth = rng.normal(size=(4, 49)), rng.normal(size=49)
         low, high = apply_band(fit_band(samples[:, :19], truth[:19]), samples[:, 19:])
-        hits.append(covered(low, high, truth[19:]).mean())
+        hits.append(covers(low, high, truth[19:]).mean())
     assert np.mean(hits) == pytest.approx(0.9, abs=0.015)
 
 

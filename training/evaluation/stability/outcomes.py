@@ -18,7 +18,7 @@ Metrics = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcomes:
     """Everything that was drawn for N patients; the virtual patient's own samples under ``truth``."""
 
     real: np.ndarray  # (N, H + 1, 6) what happened to the treated, columns harness.INTERVALS
@@ -42,15 +42,15 @@ class Found:
         return int(sum((~one.alive[:, :, -1]).sum() for one in getattr(self, of).values()))
 
 
-def together(parts: Sequence[Found]) -> Found:
+def together(parts: Sequence[Outcomes]) -> Outcomes:
     """The patients of several seeds in one."""
     joined: dict[str, Any] = {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])
-        for f in fields(Found)
+        for f in fields(Outcomes)
         if isinstance(getattr(parts[0], f.name), np.ndarray)
     }
     joined["world"], joined["truth"] = (
         arms.together([getattr(part, of) for part in parts]) for of in ("world", "truth")
     )
     joined["dead"] = Dead(sum(part.dead.rows for part in parts), sum(part.dead.changed for part in parts))
-    return Found(refused=sum(part.refused for part in parts), **joined)
+    return Outcomes(refused=sum(part.refused for part in parts), **joined)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg_gym.virtual_patient import VirtualPatient
-from ecg_gym.world_model.recorded import Recorded, record, stretch, unfinished
+from ecg_gym.world_model.first_strip import FirstStrip, record, stretch, unfinished
 
 STRIP = np.sin(2 * np.pi * np.arange(1024) / 64)[None].repeat(12, axis=0).astype(np.float32)  # 16 waves
 
@@ -27,7 +27,7 @@ def test_no_edge_shows_where_it_ends_and_keys_begin_elsewhere():
 
 
 def test_what_lacks_something_is_listed_once():
-    a, b = (Recorded(STRIP, np.zeros(8, bool)) for _ in range(2))
+    a, b = (FirstStrip(STRIP, np.zeros(8, bool)) for _ in range(2))
     b.view = STRIP
     assert unfinished([a, b, a], "view") == [a]
     assert a == b
@@ -39,7 +39,7 @@ def virtual_people(n=4):
 
 def test_a_recording_that_nobody_has_looked_at_is_that_of_its_heart():
     hearts = virtual_people()
-    waiting = [Recorded(None, np.zeros(8, bool), origin=(hearts, row)) for row in (2, 0, 3)]
+    waiting = [FirstStrip(None, np.zeros(8, bool), origin=(hearts, row)) for row in (2, 0, 3)]
     copied = pickle.loads(pickle.dumps(waiting))
     record(waiting[:2])
     assert waiting[2].origin is not None

@@ -1,4 +1,4 @@
-"""``Recorded``: a strip that a state begins at, and what is worked out of it once, when it is asked for."""
+"""``FirstStrip``: a strip that a state begins at, and what is worked out of it once, when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FADE = 20  # samples over which the end of a strip gives way to its beginning
 MOST_STRETCH = 2.0  # by which a strip without a typical beat is made faster or slower
 
 
-class Recorded:
+class FirstStrip:
     """One strip that a state begins at, and what is worked out of it once, when it is asked for.
 
     Without a ``strip`` it is that of row ``origin[1]`` of the state ``origin[0]`` of another world, drawn when somebody
@@ -44,19 +44,19 @@ class Recorded:
 
     def __eq__(self, other: object) -> bool:
         """The same recording; what was worked out of it follows."""
-        if not isinstance(other, Recorded):
+        if not isinstance(other, FirstStrip):
             return NotImplemented
         return np.array_equal(self.strip, other.strip, equal_nan=True) and np.array_equal(self.missing, other.missing)
 
     __hash__ = object.__hash__  # by identity, as before: a recording is large
 
 
-Records = Sequence[Recorded] | np.ndarray  # (B,) of objects
+Records = Sequence[FirstStrip] | np.ndarray  # (B,) of objects
 
 
 def record(records: Records) -> None:
     """Draw the strips that nobody has looked at yet, those of one state together."""
-    waiting: dict[int, list[Recorded]] = {}
+    waiting: dict[int, list[FirstStrip]] = {}
     for one in dict.fromkeys(records):
         if one._strip is None and one.origin is not None:
             waiting.setdefault(id(one.origin[0]), []).append(one)
@@ -66,7 +66,7 @@ def record(records: Records) -> None:
             one._strip, one.origin = strip, None
 
 
-def unfinished(records: Records, name: str) -> list[Recorded]:
+def unfinished(records: Records, name: str) -> list[FirstStrip]:
     """The different ones of these strips that lack something."""
     return [record for record in dict.fromkeys(records) if getattr(record, name) is None]
 

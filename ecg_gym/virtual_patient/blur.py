@@ -1,4 +1,4 @@
-"""``blurred``: clean readings of any world as strips seen in a harder view would read."""
+"""``blur``: clean readings of any world as strips seen in a harder view would read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMES = tuple(name for name in READ if name not in (*SIGNS, "map_mmhg"))  # a cu
 PURPOSE = 64  # of the noise, beside the key of the strip
 
 
-def blurred(look: Look, view: np.ndarray, key: np.ndarray) -> Look:
+def blur(look: Look, view: np.ndarray, key: np.ndarray) -> Look:
     """Clean readings of any world as strips seen in ``view (B,)`` would read: what the view adds to bias and scatter.
 
     For worlds that know no heart: the errors are those of sinus rhythm where there are P waves, of fibrillation where
