@@ -91,6 +91,16 @@ def test_coverage_counts_scores_up_to_one_and_stands_beside_that_of_white_noise(
     assert metric["n"] == 60
 
 
+def test_numbers_that_share_a_free_scale_are_left_out_of_the_coverage_of_settled_ones() -> None:
+    rows = [heart(k, truth) for k in range(5) for truth in TRUTHS]
+    for row in rows:
+        if row["truth"] == "ap":
+            row["scores"] = row["white"] = {"tu": 0.1, "k": 0.1, "e0": 0.1, "a": 1.5}
+    metric = document(rows, {})["metrics"]["coverage90_parameters"]
+    assert metric["value"] == pytest.approx((0.75 + 1 + 1) / 3)
+    assert metric["baselines"]["settled by recordings"] == pytest.approx(2 / 3)
+
+
 def test_a_truth_outside_the_catalogue_is_suspect_by_its_misfit() -> None:
     outside = [heart(k, OUTSIDE) for k in range(4)]
     for k, row in enumerate(outside):
