@@ -193,7 +193,7 @@ def test_a_signal_ends_a_study_with_what_is_done(tmp_path: Path, monkeypatch: py
 def test_a_true_reaction_that_a_short_look_ranks_last_is_named_after_it_began_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Five of 120 hearts were misnamed because no candidate behind the fourth ever got the full recording."""
+    """Six of about 120 hearts were misnamed because their true reaction never got the full recording."""
     heart_ = hearts("fhn", [6015])[0]
     noise = noise_of(heart_)
     looks = {"ap": 13.0, "rm": 13.0, "ms": 20.0, "mms": 14.0, "fk": 70.0, "bocf": 73.0, "fhn": 62.0}
