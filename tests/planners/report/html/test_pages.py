@@ -18,6 +18,7 @@ from ecg_gym.core import WATCH
 from ecg_gym.pharmacology import FORMULARY
 from planners import plan
 from planners.report.html import Story, plan_page, tell
+from planners.report.html.charts import span
 from planners.report.html.drawing import _line
 from planners.report.html.markup import embedded, escape, page, tag
 from planners.report.html.pages import MOST_K, bootstrap_columns, script_data
@@ -223,6 +224,16 @@ def expected(value) -> list[tuple[str, ...]]:
         rest = ("best", "") if c is best else (f"{c.difference:+.3f}", ends[1])
         rows.append((place, str(c.treatment), f"{c.score:.3f}", ends[0], *rest))
     return rows
+
+
+def test_a_range_has_air_and_a_least_width() -> None:
+    assert span([], 0.5) == span([np.array([np.nan])], 0.5) == (0.0, 0.5)
+    low, high = span([np.array([10.0, 20.0]), np.array([np.nan, 30.0])], 0.5)
+    assert low < 10.0
+    assert high > 30.0
+    low, high = span([np.array([10.0])], 0.5)
+    assert (low + high) / 2 == pytest.approx(10.0)
+    assert high - low == pytest.approx(0.5)
 
 
 def test_lines_over_lambda_span_the_chart(tmp_path) -> None:

@@ -17,7 +17,16 @@ from scipy import stats
 from ecg_gym.core import ECG, Administration, Dose, Patient, Randomness, State, Treatment, row_generators
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.virtual_patient.world import hearts_of
-from ecg_gym.world_model.conformal import Band, Calibration, apply_band, beside, covers, fit_band, raw_band
+from ecg_gym.world_model.conformal import (
+    Band,
+    Calibration,
+    _order_statistic,
+    apply_band,
+    beside,
+    covers,
+    fit_band,
+    raw_band,
+)
 from training.evaluation import questions, result
 from training.evaluation.questions import INTERVALS, fair_crps
 from training.evaluation.result import Size, estimate, estimate_mean, estimate_ratio, mean_of, metric
@@ -461,3 +470,10 @@ def test_a_document_is_json_csv_and_figure(tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / "out" / "toy.png").stat().st_size > 100
     result.finish(document, tmp_path / "out", False, None)
     assert "nothing -, copy 2" in capsys.readouterr().out
+
+
+def test_a_band_that_ends_on_a_sample_needs_no_neighbour() -> None:
+    """Of two samples a third lies below the first: the second, without a bound, says nothing of it."""
+    ordered, count = np.array([[1.0], [np.inf]]), np.array([2])
+    assert _order_statistic(ordered, count, 1 / 3).tolist() == [1.0]
+    assert _order_statistic(np.array([[1.0], [2.0]]), count, 1 / 2).tolist() == [1.5]
