@@ -224,9 +224,9 @@ def _columns(state: np.ndarray, u: np.ndarray, hidden: np.ndarray) -> None:
 def _forward(
     which: int, p: np.ndarray, edges: np.ndarray, conductance: np.ndarray, code: np.ndarray, w1: np.ndarray,
     b1: np.ndarray, w2: np.ndarray, b2: np.ndarray, w3: np.ndarray, b3: np.ndarray, masks: np.ndarray,
-    onset_ms: np.ndarray, dt: float, every: int, parts: int, states: np.ndarray, kept: np.ndarray, shares: np.ndarray,
+    onset_ms: np.ndarray, dt: float, every: int, parts: int, states: np.ndarray, record: np.ndarray, shares: np.ndarray,
 ) -> None:  # fmt: skip
-    """Fills ``states (B, steps + 1, N, 2 + hidden)`` from their first step on, and ``kept (T, N, B)``."""
+    """Fills ``states (B, steps + 1, N, 2 + hidden)`` from their first step on, and ``record (T, N, B)``."""
     beats, steps, n = states.shape[:3]
     size = states.shape[3] - 1
     width, outputs = len(b1), len(b3)
@@ -275,7 +275,7 @@ def _forward(
                 new[i, 0] = min(max(u[i], U_RANGE[0]), U_RANGE[1])
             if (step + 1) % every == 0:
                 for i in range(n):
-                    kept[step // every, i, b] = new[i, 0]
+                    record[step // every, i, b] = new[i, 0]
 
 
 @compiled_exact
@@ -292,7 +292,7 @@ def _backward(
     width, outputs, kr = len(b1), len(b3), len(index)
     x, first, second, out = np.empty(len(w1)), np.empty(width), np.empty(width), np.empty(outputs)
     dx, d1, d2, pull = np.empty(len(w1)), np.empty(width), np.empty(width), np.empty(outputs)
-    base, moved, aside = np.empty((size, n)), np.empty((size, n)), np.empty((size, n))
+    base, other, aside = np.empty((size, n)), np.empty((size, n)), np.empty((size, n))
     local, u, hidden = np.empty((size, size + kr, n)), np.empty(n), np.empty((size - 1, n))
     f, gain, zero = np.zeros(n), np.empty(size), np.zeros(outputs)
     sub, flow = np.empty((parts, n)), np.empty(n)
@@ -328,7 +328,7 @@ def _backward(
             if which != NEURAL:
                 _columns(old, u, hidden)
                 _rates(which, u, hidden, p, base)
-                _derivatives(which, u, hidden, p, q, index, base, moved, aside, 1.0, local)
+                _derivatives(which, u, hidden, p, q, index, base, other, aside, 1.0, local)
             for i in range(n):
                 _inputs(old[i], code[i], x)
                 _network(x, w1, b1, w2, b2, w3, b3, first, second, out)

@@ -37,11 +37,11 @@ def diagnose(model: Model, u: Tensor, datasets: Sequence[DataSet], protocols: Se
         notes["field_roughness"] = float(roughness[s])
         times = crossings(mine, data.sample_ms, 2)  # (2, 2, N, B)
         notes["smoothness_ms"] = _smoothness(data, times[0, 0])
-        seen = observed_times(data, protocols)
+        reference = observed_times(data, protocols)
         if data.kind in ("voltage", "quarter"):
             notes |= _phases(mine, data, protocols)
-        if seen is not None:
-            notes |= _timing(times, seen, data, protocols)
+        if reference is not None:
+            notes |= _timing(times, reference, data, protocols)
         out.append({name: float(np.nan_to_num(notes[name])) for name in DIAGNOSTICS})
     return out
 
@@ -52,15 +52,15 @@ def observed_times(data: DataSet, protocols: Sequence[int]) -> Tensor | None:
         return None
     if data.kind == "times":
         return torch.as_tensor(data.values[list(protocols)].transpose(2, 3, 1, 0).copy(), dtype=torch.float32)
-    seen = torch.as_tensor(data.values[list(protocols)].transpose(1, 2, 0).copy(), dtype=torch.float32)
+    voltage = torch.as_tensor(data.values[list(protocols)].transpose(1, 2, 0).copy(), dtype=torch.float32)
     out = torch.full((2, 2, len(data.graph), len(protocols)), float("nan"))
-    out[:, :, data.observed] = crossings(smooth(seen), data.sample_ms, 2)
+    out[:, :, data.observed] = crossings(smooth(voltage), data.sample_ms, 2)
     return out
 
 
 def _phases(u: Tensor, data: DataSet, protocols: Sequence[int]) -> dict[str, float]:
-    seen = torch.as_tensor(data.values[list(protocols)].transpose(1, 2, 0).copy(), dtype=torch.float32)
-    gap, level = (u[:, data.observed] - seen).abs(), smooth(seen)
+    voltage = torch.as_tensor(data.values[list(protocols)].transpose(1, 2, 0).copy(), dtype=torch.float32)
+    gap, level = (u[:, data.observed] - voltage).abs(), smooth(voltage)
     slope = torch.cat([torch.zeros_like(level[:1]), level[1:] - level[:-1]]) / data.sample_ms
     upstroke = slope > 0.03
     phases = {
@@ -70,10 +70,10 @@ def _phases(u: Tensor, data: DataSet, protocols: Sequence[int]) -> dict[str, flo
     return {f"{name}_error": float(gap[mask].mean()) if bool(mask.any()) else 0.0 for name, mask in phases.items()}
 
 
-def _timing(times: Tensor, seen: Tensor, data: DataSet, protocols: Sequence[int]) -> dict[str, float]:
-    gap = times - seen
-    duration = (times[:, 1] - times[:, 0]) - (seen[:, 1] - seen[:, 0])
-    due = ~seen[:, 0].isnan()
+def _timing(times: Tensor, reference: Tensor, data: DataSet, protocols: Sequence[int]) -> dict[str, float]:
+    gap = times - reference
+    duration = (times[:, 1] - times[:, 0]) - (reference[:, 1] - reference[:, 0])
+    due = ~reference[:, 0].isnan()
     site = torch.as_tensor(_pacing_distance(data, protocols), dtype=torch.float32)  # (N, B)
     coupling = torch.tensor(
         [[p.onset_ms[1] - p.onset_ms[0] if len(p.onset_ms) > 1 else 0.0 for p in _pick(data, protocols)]]
@@ -107,12 +107,12 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 
 def _smoothness(data: DataSet, activation: Tensor) -> float:
     i, j = (torch.as_tensor(np.ascontiguousarray(x)) for x in data.graph.edges.T)
-    known = (~activation.isnan()).float()
+    has_time = (~activation.isnan()).float()
     value, n = activation.nan_to_num(0.0), torch.zeros_like(activation)
     total = torch.zeros_like(activation)
     for a, b in ((i, j), (j, i)):
         total.index_add_(0, a, value[b])
-        n.index_add_(0, a, known[b])
+        n.index_add_(0, a, has_time[b])
     return float(
         torch.where(activation.isnan() | (n == 0), torch.nan, (value - total / n.clamp(min=1)).abs()).nanmean()
     )

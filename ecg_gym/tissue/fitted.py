@@ -163,16 +163,16 @@ def beat_maps(tissue: FittedTissue, kind: str) -> tuple[np.ndarray, np.ndarray, 
     fire, duration = simulate_beat(tissue, kind)
     if kind == "normal":
         spans = np.ptp(fire, axis=1)
-        kept = [v for v in range(len(fire)) if np.isfinite(spans[v])]
-        fire, duration, spans = fire[kept], duration[kept], spans[kept]
-        reference = [VELOCITIES[v] for v in kept].index(1.0)
+        rows = [v for v in range(len(fire)) if np.isfinite(spans[v])]
+        fire, duration, spans = fire[rows], duration[rows], spans[rows]
+        reference = [VELOCITIES[v] for v in rows].index(1.0)
         return spans / spans[reference], fire - fire.min(axis=1, keepdims=True), duration
     stops = beat_maps(tissue, "normal")[0]
     fire, duration = fire[: len(stops)], duration[: len(stops)]
-    kept = np.isfinite(fire).all(axis=1) & np.isfinite(duration).all(axis=1)
-    if kept.sum() < 2:
+    rows = np.isfinite(fire).all(axis=1) & np.isfinite(duration).all(axis=1)
+    if rows.sum() < 2:
         raise ValueError(f"a {kind} beat does not cross the tissue {tissue.key}; expected it to; fit the tissue again")
-    return stops[kept], (fire - fire.min(axis=1, keepdims=True))[kept], duration[kept]
+    return stops[rows], (fire - fire.min(axis=1, keepdims=True))[rows], duration[rows]
 
 
 def simulate_beat(

@@ -99,9 +99,9 @@ def fit(
     ]
     out: list[list[Fit | None]] = [[None] * len(datasets) for _ in specs]
     for done, (i, rows) in enumerate(chunks):
-        chosen = [datasets[j] for j in rows]
-        begin = [start.get((specs[i], d.key)) if start else None for d in chosen]
-        for j, result in zip(rows, _fit_batch(specs[i], chosen, options, begin)):
+        part = [datasets[j] for j in rows]
+        begin = [start.get((specs[i], d.key)) if start else None for d in part]
+        for j, result in zip(rows, _fit_batch(specs[i], part, options, begin)):
             out[i][j] = result
         if progress:
             progress(done + 1, len(chunks))
@@ -289,16 +289,16 @@ def results_of(
 ) -> list[Fit]:  # fmt: skip
     """One fit per data set, as the rows of a model are: errors on train and validation protocols, diagnostics."""
     first = datasets[0]
-    known = (*first.train, *first.validation)
+    protocols = (*first.train, *first.validation)
     n_train = len(first.train)
     every = round(first.sample_ms / options.dt_ms)
-    stimuli, steps = protocol_stimuli(datasets, known), first.samples * every
+    stimuli, steps = protocol_stimuli(datasets, protocols), first.samples * every
     with torch.no_grad():
         u, share = voltages(model, stimuli, options.dt_ms, steps, every)
     train = Target.of(datasets, first.train).errors(u[:, :, :n_train])
     validation = Target.of(datasets, first.validation).errors(u[:, :, n_train:])
     stable = torch.isfinite(u).all(0).all(0).all(0) & torch.isfinite(validation) & torch.isfinite(train)
-    notes = diagnose(model, u, datasets, known)
+    notes = diagnose(model, u, datasets, protocols)
     values = model.values()
     return [
         Fit(

@@ -148,12 +148,12 @@ def biventricular() -> Graph:
 
 def control_points(graph: Graph, count: int) -> np.ndarray:
     """``(count,)`` nodes spread evenly over the graph: each next one is the farthest from those before."""
-    chosen = [int(np.argmin(np.linalg.norm(graph.position - graph.position.mean(axis=0), axis=1)))]
-    gap = np.linalg.norm(graph.position - graph.position[chosen[0]], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(np.argmax(gap)))
-        gap = np.minimum(gap, np.linalg.norm(graph.position - graph.position[chosen[-1]], axis=1))
-    return np.array(chosen)
+    nodes = [int(np.argmin(np.linalg.norm(graph.position - graph.position.mean(axis=0), axis=1)))]
+    gap = np.linalg.norm(graph.position - graph.position[nodes[0]], axis=1)
+    while len(nodes) < count:
+        nodes.append(int(np.argmax(gap)))
+        gap = np.minimum(gap, np.linalg.norm(graph.position - graph.position[nodes[-1]], axis=1))
+    return np.array(nodes)
 
 
 @cache

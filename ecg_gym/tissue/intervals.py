@@ -60,8 +60,8 @@ def estimate(model: Model, stimuli: Stimuli, target: Target, dt_ms: float) -> Es
     sensors = target.mask.shape[0] if target.kind == "electrodes" else len(model.graph.graph)
     clusters = sensors * stimuli.masks.shape[2]
     inverse = torch.linalg.inv(normal)
-    used = (j.abs().sum(2) > 0).sum(1).clamp(min=1)
-    white = ((r**2).sum(1) / used)[:, None, None] * inverse
+    effective = (j.abs().sum(2) > 0).sum(1).clamp(min=1)
+    white = ((r**2).sum(1) / effective)[:, None, None] * inverse
     scores = (j * r[..., None]).reshape(len(j), -1, clusters, j.shape[2]).sum(1)  # (S, clusters, K)
     sandwich = inverse @ (scores.transpose(1, 2) @ scores) @ inverse * clusters / max(clusters - 1, 1)
     count = len(reaction(model.spec.reaction).parameters)  # "reaction" is the first part of the flat vector

@@ -35,27 +35,27 @@ def _errors(u: torch.Tensor, data: DataSet) -> dict[str, float]:
         raise ValueError(f"data set {data.name!r} has no truth; expected a synthetic one; use Fit.validation_error")
     truth = torch.as_tensor(data.truth.u[list(data.held_out)]).permute(1, 2, 0)
     u = u.nan_to_num(0.0)
-    seen, times = crossings(truth, data.sample_ms, 2), crossings(u, data.sample_ms, 2)
-    due = ~seen[:, 0].isnan()
-    duration = (times[:, 1] - times[:, 0]) - (seen[:, 1] - seen[:, 0])
+    reference, times = crossings(truth, data.sample_ms, 2), crossings(u, data.sample_ms, 2)
+    due = ~reference[:, 0].isnan()
+    duration = (times[:, 1] - times[:, 0]) - (reference[:, 1] - reference[:, 0])
     return {
         "mae": float((u - truth).abs().mean()),
-        "activation_ms": float((times[:, 0] - seen[:, 0]).abs().nanmean()),
+        "activation_ms": float((times[:, 0] - reference[:, 0]).abs().nanmean()),
         "apd_ms": float(duration.abs().nanmean()),
         "missed": float((times[:, 0].isnan() & due).sum() / due.sum().clamp(min=1)),
-        "smoothness_ms": roughness(data, times[0, 0]) - roughness(data, seen[0, 0]),
+        "smoothness_ms": roughness(data, times[0, 0]) - roughness(data, reference[0, 0]),
     }
 
 
 def roughness(data: DataSet, activation: torch.Tensor) -> float:
     """Mean |deviation of an activation map ``(N, B)`` [ms] from the mean of a node's neighbours|, without NaN nodes."""
-    known = (~activation.isnan()).numpy().astype(float)
+    has_time = (~activation.isnan()).numpy().astype(float)
     value = activation.nan_to_num(0.0).numpy()
     neighbours = abs(data.graph.incidence.T) @ abs(data.graph.incidence)
     neighbours.setdiag(0)
-    count = neighbours @ known
+    count = neighbours @ has_time
     gap = np.abs(value - (neighbours @ value) / np.maximum(count, 1))
-    keep = (known > 0) & (count > 0)
+    keep = (has_time > 0) & (count > 0)
     return float(gap[keep].mean()) if keep.any() else float("nan")
 
 

@@ -135,20 +135,20 @@ def _rates(which: int, u: np.ndarray, h: np.ndarray, p: np.ndarray, out: np.ndar
 @compiled_exact
 def _simulate(
     which: int, p: np.ndarray, index: np.ndarray, rest: np.ndarray, edges: np.ndarray, conductance: np.ndarray,
-    slopes: np.ndarray, masks: np.ndarray, onset_ms: np.ndarray, dt: float, every: int, parts: int, kept: np.ndarray,
+    slopes: np.ndarray, masks: np.ndarray, onset_ms: np.ndarray, dt: float, every: int, parts: int, record: np.ndarray,
     kept_du: np.ndarray,
 ) -> None:  # fmt: skip
-    """Fills ``kept (T, N, B)`` and, where it has room, ``kept_du (T, N, B, K)``; one protocol after the other.
+    """Fills ``record (T, N, B)`` and, where it has room, ``kept_du (T, N, B, K)``; one protocol after the other.
 
     ``slopes (E, K')`` has a column for every tangent, K of them and some of zeros, so that columns fill registers.
     """
-    samples, n, beats = kept.shape
+    samples, n, beats = record.shape
     columns, hidden, kr = kept_du.shape[3], len(rest), len(index)
     wide = slopes.shape[1] if columns else 0
     size, q = 1 + hidden, p.view(np.float64)  # the same memory: what changes in q changes in p[0]
     base, flow = np.empty((size, n)), np.empty(n)
     room = n if columns else 0
-    moved, aside = np.empty((size, room)), np.empty((size, room))
+    other, aside = np.empty((size, room)), np.empty((size, room))
     local = np.empty((size, size + kr, room))
     push, dflow = np.empty((room, wide), np.float32), np.empty((room, wide), np.float32)
     for b in range(beats):
@@ -160,7 +160,7 @@ def _simulate(
             t = step * dt
             _rates(which, u, h, p, base)
             if columns:
-                _derivatives(which, u, h, p, q, index, base, moved, aside, dt, local)
+                _derivatives(which, u, h, p, q, index, base, other, aside, dt, local)
                 _push(local, du, dh, kr, push)
             for j in range(hidden):
                 for i in range(n):
@@ -193,7 +193,7 @@ def _simulate(
             if (step + 1) % every == 0:
                 row = step // every
                 for i in range(n):
-                    kept[row, i, b] = u[i]
+                    record[row, i, b] = u[i]
                     for k in range(columns):
                         kept_du[row, i, b, k] = du[i, k]
 
@@ -215,38 +215,38 @@ def _stimulate(masks: np.ndarray, onset_ms: np.ndarray, b: int, t: float, f: np.
 @compiled_exact
 def _derivatives(
     which: int, u: np.ndarray, h: np.ndarray, p: np.ndarray, q: np.ndarray, index: np.ndarray, base: np.ndarray,
-    moved: np.ndarray, aside: np.ndarray, dt: float, local: np.ndarray,
+    other: np.ndarray, aside: np.ndarray, dt: float, local: np.ndarray,
 ) -> None:  # fmt: skip
     """``dt`` times the derivatives of the rates ``base`` to u, the hidden variables and the log parameters.
 
-    By differences, into ``local (1 + H, 1 + H + parameters, N)``; ``moved`` and ``aside (1 + H, N)`` are scratch.
+    By differences, into ``local (1 + H, 1 + H + parameters, N)``; ``other`` and ``aside (1 + H, N)`` are scratch.
     """
     size, n = base.shape
     up = dt / NUDGE
     for i in range(n):
         aside[0, i] = u[i] + NUDGE
-    _rates(which, aside[0], h, p, moved)
+    _rates(which, aside[0], h, p, other)
     for j in range(size):
         for i in range(n):
-            local[j, 0, i] = (moved[j, i] - base[j, i]) * up
+            local[j, 0, i] = (other[j, i] - base[j, i]) * up
     for m in range(size - 1):
         aside[m] = h[m]
     for m in range(size - 1):
         for i in range(n):
             aside[m, i] += NUDGE
-        _rates(which, u, aside, p, moved)
+        _rates(which, u, aside, p, other)
         aside[m] = h[m]
         for j in range(size):
             for i in range(n):
-                local[j, 1 + m, i] = (moved[j, i] - base[j, i]) * up
+                local[j, 1 + m, i] = (other[j, i] - base[j, i]) * up
     for m in range(len(index)):
         before = q[index[m]]
         q[index[m]] = before * (1 - NUDGE)  # downwards, so that a parameter at its upper bound has a derivative too
-        _rates(which, u, h, p, moved)
+        _rates(which, u, h, p, other)
         q[index[m]] = before
         for j in range(size):
             for i in range(n):
-                local[j, size + m, i] = (base[j, i] - moved[j, i]) * up
+                local[j, size + m, i] = (base[j, i] - other[j, i]) * up
 
 
 @compiled_exact

@@ -183,7 +183,7 @@ def simulate(
     operator, f = model.operator(), rates(model)
     u, hidden = start if start is not None else model.rest(stimuli.masks.shape[2])
     spread = _implicit(operator, dt_ms) if implicit else _explicit(operator, dt_ms)
-    kept, shares = [], torch.zeros(2, model.rows, dtype=model.graph.dtype)
+    record, shares = [], torch.zeros(2, model.rows, dtype=model.graph.dtype)
     for k in range(steps):
         du, dv = f.reaction(u, hidden)
         if (extra := f.extra(u, hidden)) is not None:
@@ -193,9 +193,9 @@ def simulate(
         u = spread(u, du if current is None else du + current).clamp(*U_RANGE)
         hidden = tuple((h + dt_ms * dh).clamp(*HIDDEN_RANGE) for h, dh in zip(hidden, dv))
         if (k + 1) % every == 0:
-            kept.append(u)
+            record.append(u)
     share = shares[0] / (shares[1] + 1e-12) if f.residual else None
-    return Trajectory(torch.stack(kept), (u, hidden), share)
+    return Trajectory(torch.stack(record), (u, hidden), share)
 
 
 def _explicit(operator: Operator, dt_ms: float):

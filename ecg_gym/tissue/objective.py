@@ -71,8 +71,8 @@ class Target:
             hard = signed / count.sqrt()
             return torch.cat([hard.movedim(4, 0).reshape(s, -1), soft.movedim(3, 0).reshape(s, -1)], 1)
         if self.kind == "electrodes":
-            seen = torch.einsum("mns,tnbs->tmbs", self.mask, u)
-            gap = (seen - self.values[: len(u)]) / self.scale.sqrt()
+            signal = torch.einsum("mns,tnbs->tmbs", self.mask, u)
+            gap = (signal - self.values[: len(u)]) / self.scale.sqrt()
             return gap.movedim(3, 0).reshape(s, -1) / math.sqrt(gap.numel() / s)
         gap = (u - self.values[: len(u)]) * self.mask
         size = (self.mask.sum((0, 1)) * (u.shape[0] * u.shape[2])).sqrt()
@@ -84,8 +84,8 @@ class Target:
         if self.kind == "times":
             return self._time_slopes(u, du)
         if self.kind == "electrodes":
-            seen = torch.stack([torch.einsum("mn,tnbk->tmbk", self.mask[..., j], du[..., j]) for j in range(s)])
-            return seen.reshape(s, -1, k) / (self.scale * (seen[0].numel() / k)).sqrt()[:, None, None]
+            signal = torch.stack([torch.einsum("mn,tnbk->tmbk", self.mask[..., j], du[..., j]) for j in range(s)])
+            return signal.reshape(s, -1, k) / (self.scale * (signal[0].numel() / k)).sqrt()[:, None, None]
         size = (self.mask.sum((0, 1)) * (du.shape[0] * du.shape[2])).sqrt()
         return (du * (self.mask / size)[:, :, None]).movedim(4, 0).reshape(s, -1, k)
 
@@ -119,17 +119,17 @@ class Target:
     def squares(self, u: Tensor) -> Tensor:
         """``(T', M, B, S)`` squared differences, scaled, of voltages or potentials."""
         if self.kind == "electrodes":
-            seen = torch.einsum("mns,tnbs->tmbs", self.mask, u)
-            return (seen - self.values[: len(u)]) ** 2 / self.scale
+            signal = torch.einsum("mns,tnbs->tmbs", self.mask, u)
+            return (signal - self.values[: len(u)]) ** 2 / self.scale
         return (u - self.values[: len(u)]) ** 2 * self.mask
 
     def _gaps(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """``(beats, 2, N, B, S)`` timing errors in units of 10 ms, sqrt(MISSED) for missed beats; ``(S,)`` how many."""
         horizon = len(u) * self.sample_ms
-        model, seen = crossings(u, self.sample_ms, len(self.values)), self.values
-        due = ~seen.isnan() & (seen < horizon - 15.0)
+        model, reference = crossings(u, self.sample_ms, len(self.values)), self.values
+        due = ~reference.isnan() & (reference < horizon - 15.0)
         both = due & ~model.isnan()
-        gap = torch.where(both, (model - seen) / TIME_UNIT_MS, torch.zeros_like(seen))
+        gap = torch.where(both, (model - reference) / TIME_UNIT_MS, torch.zeros_like(reference))
         missed = (due & ~both).to(u.dtype) * math.sqrt(MISSED)
         return gap + missed, due.sum((0, 1, 2, 3)).clamp(min=1)
 

@@ -117,8 +117,8 @@ def levenberg_marquardt(
         gains = gains.reshape(len(DAMPINGS), -1)
         best, which = gains.min(0)
         better = best < loss
-        chosen = trials[which, torch.arange(len(flat))]
-        flat = torch.where(better[:, None], chosen, flat)
+        winner = trials[which, torch.arange(len(flat))]
+        flat = torch.where(better[:, None], winner, flat)
         damping = torch.where(better, damping * torch.tensor(DAMPINGS).double()[which], damping * 30).clamp(1e-7, 1e5)
         idle = idle + 1 if bool((best >= (1 - settled) * loss).all()) else 0
         loss = torch.where(better, best, loss)

@@ -83,9 +83,9 @@ class DataSet:
             raise ValueError(
                 f"values have shape {self.values.shape}; expected {(p, self.samples, len(self.observed))}; see DataSet"
             )
-        used = (*self.train, *self.validation, *self.held_out)
-        if len(set(used)) != len(used) or not set(used) <= set(range(p)):
-            raise ValueError(f"train, validation and held_out are {used}; expected different protocols below {p}")
+        protocols = (*self.train, *self.validation, *self.held_out)
+        if len(set(protocols)) != len(protocols) or not set(protocols) <= set(range(p)):
+            raise ValueError(f"train, validation and held_out are {protocols}; expected different protocols below {p}")
 
     @property
     def duration_ms(self) -> float:

@@ -99,10 +99,10 @@ class Windows:
                 f"a recording of {data.duration_ms:g} ms has {count} windows of {options.window_ms:g} ms; expected at "
                 "least 2; cut it shorter or use ecg_gym.tissue.fit"
             )
-        seen = torch.as_tensor(data.values[list(data.train)], dtype=torch.float32).permute(1, 2, 0)  # (T, N, B)
-        smoothed, n = smooth(seen), len(data.graph)
-        cut = [seen[w * length : (w + 1) * length] for w in range(count)]
-        begin = [torch.zeros_like(seen[0]), *(smoothed[w * length - 1] for w in range(1, count))]
+        voltage = torch.as_tensor(data.values[list(data.train)], dtype=torch.float32).permute(1, 2, 0)  # (T, N, B)
+        smoothed, n = smooth(voltage), len(data.graph)
+        cut = [voltage[w * length : (w + 1) * length] for w in range(count)]
+        begin = [torch.zeros_like(voltage[0]), *(smoothed[w * length - 1] for w in range(1, count))]
         one = protocol_stimuli([data], data.train)
         shift = options.window_ms * torch.arange(count).repeat_interleave(len(data.train))[None, :, None]
         stimuli = Stimuli(one.masks.repeat(1, 1, count, 1), one.onset_ms.repeat(1, count, 1) - shift)

@@ -122,7 +122,7 @@ def _captured(
     first = [[Pacing((s1,), (0.0,)) for s1, _ in row] for row in pacing]
     latest = crossings(_record(model, first, quick), protocol.sample_ms, 1)[0, 1].nan_to_num(math.inf).amax(0)  # (B, S)
     extra = [[float(rng.uniform(0, 30)) for _ in row] for rng, row in zip(generators, pacing)]
-    chosen: list[list[Pacing | None]] = [[None] * len(row) for row in pacing]
+    schedule: list[list[Pacing | None]] = [[None] * len(row) for row in pacing]
     for gap in protocol.gaps_ms:
         trial = [
             [Pacing(pair, (0.0, _even(float(latest[b, s]) + gap + extra[s][b]))) for b, pair in enumerate(row)]
@@ -132,9 +132,9 @@ def _captured(
         reached = (~times[1].isnan()).all(0).float().mean(0) >= protocol.activated  # (B, S)
         for s, row in enumerate(trial):
             for b, candidate in enumerate(row):
-                if chosen[s][b] is None and reached[b, s] and candidate.onset_ms[1] <= protocol.latest_s2_ms:
-                    chosen[s][b] = candidate
-    return [None if None in row else row for row in chosen]  # type: ignore[misc]
+                if schedule[s][b] is None and reached[b, s] and candidate.onset_ms[1] <= protocol.latest_s2_ms:
+                    schedule[s][b] = candidate
+    return [None if None in row else row for row in schedule]  # type: ignore[misc]
 
 
 def _even(onset_ms: float) -> float:

@@ -53,14 +53,14 @@ class HybridTissue(VirtualPatient):
         assert isinstance(self.tissue, FittedTissue)
         self.tissue.save(path)
 
-    def _personal(self, heart: Heart, measured: Mapping[str, float]) -> Heart:
+    def _personal(self, heart: Heart, intervals: Mapping[str, float]) -> Heart:
         """The twin with this tissue, its conduction, source pattern and action potentials fitted to QRS and QT.
 
         Above the QRS that a normal beat can show, the pattern of sources is the bundle branch block whose QRS is
         nearest. Conduction and duration are then corrected until the delineator reads the record's intervals.
         """
         heart = replace(heart, tissue=self.tissue)
-        qrs, qt, rr_s = (float(measured[name]) for name in ("qrs_ms", "qt_ms", "rr_ms"))
+        qrs, qt, rr_s = (float(intervals[name]) for name in ("qrs_ms", "qt_ms", "rr_ms"))
         rr_s = rr_s / 1000 if np.isfinite(rr_s) else 60 / heart.rate_bpm
         if not np.isfinite(qrs):
             return heart

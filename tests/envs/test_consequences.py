@@ -12,7 +12,7 @@ from worlds import AnalyticRisk, AnalyticWorld
 
 from ecg_gym.columns import Choice
 from ecg_gym.envs import dynamics
-from ecg_gym.envs.consequences import delivered
+from ecg_gym.envs.consequences import deliver
 from ecg_gym.envs.observations import describe
 from ecg_gym.registration import SCENARIOS
 from ecg_gym.streams import Streams
@@ -115,7 +115,7 @@ def test_delivery_by_hand() -> None:
         ("seen", True, [[1.0], [7.0]], [[3.0], [0.0]]),
         ("end", False, [[0.0], [7.0]], [[4.0], [0.0]]),
     ):
-        arrived, pending = delivered(timing, late, owed, due, over)
+        arrived, pending = deliver(timing, late, owed, due, over)
         assert (arrived.tolist(), pending.tolist()) == (now, left)
 
 

@@ -105,7 +105,7 @@ def moved(z, tau, then, mean):
 
 @pytest.fixture(autouse=True)
 def gaussian_world(monkeypatch):
-    monkeypatch.setattr(module, "Known", DenoiserInputs)
+    monkeypatch.setattr(module, "DenoiserInputs", DenoiserInputs)
 
 
 def exact_paths(n=16, seed=0):

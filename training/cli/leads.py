@@ -58,12 +58,12 @@ def discover(
     from training.leads.patient import data_set
 
     with entrance():
-        chosen = data_set(read_ep(data), data.name, nodes, seed)
+        recordings = data_set(read_ep(data), data.name, nodes, seed)
         client = chat_client(endpoint, model, remote, out) if agent == "llm" else None
         with progress_bar() as bar:
             task = bar.add_task("fits", total=budget)
             result = work(
-                chosen,
+                recordings,
                 out,
                 agent,
                 budget,
@@ -73,8 +73,8 @@ def discover(
                 progress=lambda done, total, name: bar.update(task, completed=done, description=name),
             )
     if result.best is not None:
-        maps = activation_maps(chosen, {str(result.best.spec): result.best}, chosen.validation[0])
-        save_figure(draw_maps(maps, chosen.graph.position), out / "maps.png")
+        maps = activation_maps(recordings, {str(result.best.spec): result.best}, recordings.validation[0])
+        save_figure(draw_maps(maps, recordings.graph.position), out / "maps.png")
     if as_json:
         sys.stdout.write(json.dumps(result.to_json_dict(), indent=2) + "\n")
         return
@@ -118,9 +118,11 @@ def edgar(
 
     with entrance():
         paths: list[Path | str] = list(signals)
-        made = convert_edgar(paths, geometry, rate_hz=rate, unit=unit, length_unit=length_unit, transposed=transposed)
-        write_ep(made, out)
-    SAY.print(f"{made.protocols} protocols, {len(made.position)} sites  {escape(str(out))}")
+        recording = convert_edgar(
+            paths, geometry, rate_hz=rate, unit=unit, length_unit=length_unit, transposed=transposed
+        )
+        write_ep(recording, out)
+    SAY.print(f"{recording.protocols} protocols, {len(recording.position)} sites  {escape(str(out))}")
 
 
 @convert.command()
@@ -138,9 +140,9 @@ def optical(
     from ecg_gym.datasets.ep import convert_optical, write_ep
 
     with entrance():
-        made = convert_optical(video, rate_hz=rate, pixel_mm=pixel_mm, binning=binning, inverted=inverted)
-        write_ep(made, out)
-    SAY.print(f"{made.protocols} protocols, {len(made.position)} sites  {escape(str(out))}")
+        recording = convert_optical(video, rate_hz=rate, pixel_mm=pixel_mm, binning=binning, inverted=inverted)
+        write_ep(recording, out)
+    SAY.print(f"{recording.protocols} protocols, {len(recording.position)} sites  {escape(str(out))}")
 
 
 @convert.command()
@@ -153,9 +155,9 @@ def carto(
     from ecg_gym.datasets.ep import convert_carto, write_ep
 
     with entrance():
-        made = convert_carto(export, map_name)
-        write_ep(made, out)
-    SAY.print(f"{len(made.position)} points  {escape(str(out))}")
+        recording = convert_carto(export, map_name)
+        write_ep(recording, out)
+    SAY.print(f"{len(recording.position)} points  {escape(str(out))}")
 
 
 def _print(result: Any) -> None:

@@ -44,7 +44,7 @@ class Trial:
     heart: str
     seed: int
     fits: float  # until within NEAR of the exhaustive best; infinite if never
-    spent: float  # altogether
+    fits_in_all: float  # altogether
     right: bool  # whether the chosen reaction is the truth
     mae: float  # of u, held out, of what was chosen
     best_mae: float  # of the exhaustive best
@@ -103,9 +103,9 @@ class Table:
 
     def trial(self, agent: str, seed: int, done: Run) -> Trial:
         """What the run came to."""
-        chosen = done.best[0] if done.best else None
-        mae = self.case.held_out_mae[chosen] if chosen else math.nan
-        right = chosen is not None and chosen.spec.reaction == self.case.truth
+        best = done.best[0] if done.best else None
+        mae = self.case.held_out_mae[best] if best else math.nan
+        right = best is not None and best.spec.reaction == self.case.truth
         near = done.cost_until(self.goal)
         return Trial(agent, self.case.name, seed, near, done.cost, right, mae, self.case.held_out_mae[self.best])
 
@@ -147,7 +147,7 @@ def summary(done: Sequence[Trial]) -> list[dict[str, Any]]:
     rows = []
     for agent in dict.fromkeys(trial.agent for trial in done):
         mine = [trial for trial in done if trial.agent == agent]
-        fits = np.array([min(trial.fits, trial.spent) for trial in mine])
+        fits = np.array([min(trial.fits, trial.fits_in_all) for trial in mine])
         hearts = np.array([trial.heart for trial in mine])
         interval = estimate(lambda index, fits=fits: float(fits[index].mean()), hearts)  # type: ignore[misc]
         rows.append(
@@ -156,7 +156,7 @@ def summary(done: Sequence[Trial]) -> list[dict[str, Any]]:
                 "fits": interval["value"],
                 "ci95": interval["ci95"],
                 "reached": float(np.mean([math.isfinite(trial.fits) for trial in mine])),
-                "spent": float(np.mean([trial.spent for trial in mine])),
+                "spent": float(np.mean([trial.fits_in_all for trial in mine])),
                 "right_reaction": float(np.mean([trial.right for trial in mine])),
                 "mae": float(np.nanmean([trial.mae for trial in mine])),
                 "mae_over_best": float(np.nanmean([trial.mae / trial.best_mae for trial in mine])),

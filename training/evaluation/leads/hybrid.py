@@ -58,8 +58,8 @@ def _effects(world: VirtualPatient, dose: Dose, hearts: int, seed: int) -> np.nd
     for treatment in (WATCH, Treatment((dose,))):
         state = start
         for step in range(STEPS):
-            given = treatment if step == 0 else WATCH
-            state = world.step(state, [given] * hearts, _rngs(hearts, seed + 1 + step))
+            now = treatment if step == 0 else WATCH
+            state = world.step(state, [now] * hearts, _rngs(hearts, seed + 1 + step))
         intervals = [truth.intervals for truth in world.truth(state)]
         ends.append(np.array([[i["qt_ms"], i["qrs_ms"]] for i in intervals]))
     return ends[1] - ends[0]
@@ -76,12 +76,16 @@ def record_twins(paths: Sequence[Path]) -> list[dict[str, Any]]:
     for path in paths:
         try:
             ecg = read_record(path).ecg
-            seen = measure(ecg).row(0)
+            reading = measure(ecg).row(0)
         except ValueError:
             continue  # no beats in it
-        if not (np.isfinite(seen["qrs_ms"]) and np.isfinite(seen["qt_ms"])):
+        if not (np.isfinite(reading["qrs_ms"]) and np.isfinite(reading["qt_ms"])):
             continue
-        row: dict[str, Any] = {"record": path.name, "qrs_ms": float(seen["qrs_ms"]), "qt_ms": float(seen["qt_ms"])}
+        row: dict[str, Any] = {
+            "record": path.name,
+            "qrs_ms": float(reading["qrs_ms"]),
+            "qt_ms": float(reading["qt_ms"]),
+        }
         for name, world in worlds.items():
             row |= _twin_row(name, world, ecg)
         rows.append(row)

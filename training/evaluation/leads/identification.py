@@ -122,9 +122,9 @@ def candidates(heart: DataSet, specs: Sequence[Spec]) -> dict[str, Fit]:
     return {spec.reaction: f for spec, f in fits.items()}
 
 
-def _improve(fits: dict[Spec, Fit], heart: DataSet, chosen: Sequence[Spec], options: FitOptions) -> None:
+def _improve(fits: dict[Spec, Fit], heart: DataSet, specs: Sequence[Spec], options: FitOptions) -> None:
     """The chosen fits go on (or begin anew, with restarts); the better of before and after stays."""
-    for spec in chosen:
+    for spec in specs:
         before = fits[spec]
         start = {(spec, heart.key): before} if options.restarts == 1 else None
         after = fit([spec], [heart], options, start)[0][0]
@@ -219,7 +219,7 @@ def cases(hearts_each: int, sparse_each: int, outside: int, ventricles_each: int
 
 
 def run(
-    folder: Path, chosen: Sequence[Case], workers: Executor, go_on: Callable[[], bool] = lambda: True
+    folder: Path, selection: Sequence[Case], workers: Executor, go_on: Callable[[], bool] = lambda: True
 ) -> Iterator[dict[str, Any]]:
     """The rows of hearts: first those whose files are in ``folder``, then the others as they are done.
 
@@ -227,7 +227,7 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = []
-    for case in chosen:
+    for case in selection:
         path = folder / f"{case.name}.json"
         if path.exists():
             yield json.loads(path.read_text(encoding="utf-8"))

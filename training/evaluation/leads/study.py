@@ -51,13 +51,13 @@ def study(
 
     Ctrl-C ends the study: what is done until then is judged.
     """
-    chosen = cases(**size)
+    selection = cases(**size)
     rows: list[Row] = []
     with suppress(KeyboardInterrupt):
-        for row in run(folder, chosen, workers or executor(0), go_on):
+        for row in run(folder, selection, workers or executor(0), go_on):
             rows.append(row)
             if progress:
-                progress(len(rows), len(chosen))
+                progress(len(rows), len(selection))
     return document(sorted(rows, key=lambda r: (r["graph"], r["kind"], r["truth"], r["seed"])), size)
 
 
@@ -133,11 +133,11 @@ def held_out(rows: Sequence[Row]) -> dict[str, Any]:
     names = np.array([r["heart"] for r in rows])
     fixed = [name for name in rows[0]["candidates"] if name not in BASELINES]
     for key in ("mae", "activation_ms", "apd_ms", "smoothness_ms"):
-        chosen = np.array([r["candidates"][choice(r)][key] for r in rows], float)
+        answers = np.array([r["candidates"][choice(r)][key] for r in rows], float)
         always = {f"always {name}": np.array([r["candidates"][name][key] for r in rows], float) for name in fixed}
         always["random pick"] = np.nanmean(np.stack(list(always.values())), axis=0)
         baselines = {name: result.estimate_mean(values, names) for name, values in always.items()}
-        out[f"held_out_{key}"] = result.metric(result.estimate_mean(chosen, names), baselines=baselines, n=len(rows))
+        out[f"held_out_{key}"] = result.metric(result.estimate_mean(answers, names), baselines=baselines, n=len(rows))
     beside = [r for r in rows if all(name in r["candidates"] for name in HYBRIDS)]
     if beside:
         out["mae_reduction_vs_hybrid"] = _reduction(beside)
@@ -147,16 +147,16 @@ def held_out(rows: Sequence[Row]) -> dict[str, Any]:
 def _reduction(rows: Sequence[Row]) -> dict[str, Any]:
     """1 - the search's mean error over that of the better hybrid; baselines are the hybrids' and neural errors."""
     names = np.array([r["heart"] for r in rows])
-    chosen = np.array([r["candidates"][choice(r)]["mae"] for r in rows])
+    own = np.array([r["candidates"][choice(r)]["mae"] for r in rows])
     errors = {name: np.array([r["candidates"][name]["mae"] for r in rows]) for name in HYBRIDS}
     value = result.estimate(
-        lambda k: 1 - float(chosen[k].mean()) / min(float(errors[name][k].mean()) for name in HYBRIDS), names
+        lambda k: 1 - float(own[k].mean()) / min(float(errors[name][k].mean()) for name in HYBRIDS), names
     )
     baselines = {f"{name} (error)": result.estimate_mean(values, names) for name, values in errors.items()}
     if some := [r for r in rows if "neural" in r["candidates"]]:
         neural = np.array([r["candidates"]["neural"]["mae"] for r in some])
         baselines["neural (error)"] = result.estimate_mean(neural, np.array([r["heart"] for r in some]))
-    baselines["search (error)"] = result.estimate_mean(chosen, names)
+    baselines["search (error)"] = result.estimate_mean(own, names)
     return result.metric(value, baselines=baselines, n=len(rows))
 
 
@@ -175,8 +175,8 @@ def coverage(rows: Sequence[Row]) -> dict[str, Any]:
     if all(settled):
         baselines["settled by recordings"] = result.estimate_mean(np.array([_covered(one) for one in settled]), names)
     for truth in sorted({r["truth"] for r in mine}):
-        chosen = np.array([r["truth"] == truth for r in mine])
-        baselines[f"truth {truth}"] = result.estimate_mean(values[chosen], names[chosen])
+        rows_of_truth = np.array([r["truth"] == truth for r in mine])
+        baselines[f"truth {truth}"] = result.estimate_mean(values[rows_of_truth], names[rows_of_truth])
     value = result.estimate_mean(values, names)
     return {"coverage90_parameters": result.metric(value, baselines=baselines, n=len(mine))}
 
@@ -212,10 +212,10 @@ def suspect(row: Row) -> float:
 
 def flat(row: Row) -> Row:
     """One heart as a line of a table: what was named, and the errors of what was named and of the truth."""
-    named = choice(row)
-    best, truth = row["candidates"][named], row["candidates"].get(row["truth"], {})
+    answer = choice(row)
+    best, truth = row["candidates"][answer], row["candidates"].get(row["truth"], {})
     out: Row = {name: row[name] for name in ("heart", "graph", "kind", "truth", "noise")}
-    out |= {"named": named, "mae": best["mae"], "activation_ms": best["activation_ms"], "apd_ms": best["apd_ms"]}
+    out |= {"named": answer, "mae": best["mae"], "activation_ms": best["activation_ms"], "apd_ms": best["apd_ms"]}
     out |= {"validation": best["validation"], "validation_of_truth": truth.get("validation")}
     order = sorted(c["validation"] for name, c in row["candidates"].items() if name not in BASELINES)
     out["runner_up_ratio"] = order[1] / order[0]
@@ -248,18 +248,18 @@ def figure(document_: Mapping[str, Any]) -> Figure:
     for number, (title, rows) in enumerate(groups.items()):
         axes = drawing.add_subplot(1, len(groups), number + 1)
         truths = [t for t in (*TRUTHS, OUTSIDE) if any(r["truth"] == t for r in rows)]
-        named = [t for t in truths if t != OUTSIDE]
-        named += sorted({r["named"] for r in rows} - set(named))
+        labels = [t for t in truths if t != OUTSIDE]
+        labels += sorted({r["named"] for r in rows} - set(labels))
         count: dict[tuple[str, str], int] = defaultdict(int)
         for row in rows:
             count[row["truth"], row["named"]] += 1
-        table = np.array([[count[t, n] for n in named] for t in truths], float)
+        table = np.array([[count[t, n] for n in labels] for t in truths], float)
         axes.imshow(table / np.maximum(table.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
         for (i, j), value in np.ndenumerate(table):
             axes.text(
                 j, i, f"{value:.0f}", ha="center", va="center", color="white" if value > table[i].sum() / 2 else "0.3"
             )
-        axes.set_xticks(range(len(named)), named, rotation=45, ha="right")
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
         axes.set_yticks(range(len(truths)), truths)
         axes.set_title(title)
         axes.set_xlabel("named")

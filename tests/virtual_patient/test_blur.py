@@ -3,7 +3,7 @@
 import numpy as np
 
 from ecg_gym.look import READ, Look
-from ecg_gym.virtual_patient.blur import blurred
+from ecg_gym.virtual_patient.blur import blur
 from ecg_gym.virtual_patient.readings import VIEWS, errors
 
 N = 4000
@@ -18,7 +18,7 @@ def clean(n=N):
 
 def test_the_clean_view_changes_nothing():
     look = clean(5)
-    again = blurred(look, np.zeros(5, int), np.arange(5, dtype=np.uint64))
+    again = blur(look, np.zeros(5, int), np.arange(5, dtype=np.uint64))
     np.testing.assert_allclose(again["qrs_ms"], look["qrs_ms"])
     np.testing.assert_allclose(again.probabilities, look.probabilities)
     np.testing.assert_array_equal(again["map_mmhg"], look["map_mmhg"])
@@ -26,7 +26,7 @@ def test_the_clean_view_changes_nothing():
 
 def test_a_noisy_view_errs_by_as_much_more_as_was_measured():
     view = VIEWS.index("noisy")
-    noisy = blurred(clean(), np.full(N, view), np.arange(N, dtype=np.uint64))
+    noisy = blur(clean(), np.full(N, view), np.arange(N, dtype=np.uint64))
     table, off = errors(), noisy["qrs_ms"] - 95.0
     square = table.person**2 + table.strip**2
     from ecg_gym.virtual_patient.columns import words
@@ -40,6 +40,6 @@ def test_a_noisy_view_errs_by_as_much_more_as_was_measured():
 
 def test_a_strip_reads_the_same_again_and_others_differ():
     view, keys = np.full(3, VIEWS.index("two leads")), np.array([5, 6, 5], np.uint64)
-    rows = blurred(clean(3), view, keys).intervals
+    rows = blur(clean(3), view, keys).intervals
     np.testing.assert_array_equal(rows[:, 0], rows[:, 2])
     assert not np.array_equal(rows[:, 0], rows[:, 1], equal_nan=True)
