@@ -239,3 +239,20 @@ def test_the_checker_finds_rows_that_share_a_seed(monkeypatch) -> None:
 def test_modes_are_those_of_gymnasium() -> None:
     assert set(MODES) == set(AutoresetMode)
     assert vector.MASK == "reset_mask"
+
+
+def test_a_second_seed_forgets_the_people_whom_the_first_had_waiting() -> None:
+    """Without strips the next people of all rows are drawn at once and wait; another seed has others."""
+
+    def walk(envs: gym.vector.VectorEnv, seed: int) -> np.ndarray:
+        envs.reset(seed=seed)
+        return np.stack([envs.step(np.zeros(3, int))[0] for _ in range(7)])
+
+    used, fresh = (
+        gym.make_vec("ECGInterventionOracle-v0", num_envs=3, fidelity="vitals", risk="limits", horizon=2)
+        for _ in range(2)
+    )
+    first = walk(used, 0)
+    again = walk(used, 1)
+    np.testing.assert_array_equal(again, walk(fresh, 1))
+    assert not np.array_equal(again[-1], first[-1])
