@@ -204,6 +204,9 @@ def test_the_first_strip_is_read_right_and_named_right() -> None:
     assert "magnesium" not in value, "what is not known is not shown"
     assert "pr_ms" not in value, "what was not measured is not shown"
     assert info["pr_ms_known"] is False
+    assert value["blood_hours"] == pytest.approx(0, abs=1e-4)
+    unknown, _ = env.reset(seed=0, options={"patient": {"age_years": 71.0, "sex": "F"}})
+    assert "blood_hours" not in describe(env.layout, unknown), "no blood was taken, so no hours have passed"
     assert len(env.feature_names) == len(seen) == len(set(env.feature_names))
 
 

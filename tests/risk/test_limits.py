@@ -171,3 +171,14 @@ def test_every_row_of_the_table_has_a_source() -> None:
 def test_batches_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="same number"):
         limits.interval_terms(rows({}), rows({}, {}), [MAN, MAN])
+
+
+def test_a_low_pressure_counts_half_at_its_half_and_more_below() -> None:
+    row = limits.PRESSURE
+    none = row.none["unknown"]
+    term = limits.pressure_term(np.array([none + 20, none, row.half, row.half - 10, 5.0, np.nan]))
+    assert term[:2].tolist() == [0, 0]
+    assert term[2] == pytest.approx(row.severity / 2)
+    assert term[2] < term[3] < term[4] <= row.severity
+    assert term[4] == pytest.approx(row.severity, rel=0.01)
+    assert term[5] == row.severity * row.unmeasurable
