@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 SOON = 1e-6  # [h]
 
 
-class Glance(Protocol):
-    """One look at the patient; ``ecg_gym.envs`` calls it a Sight."""
+class Sight(Protocol):
+    """One look at the patient, as the ``sights`` of an episode are."""
 
     @property
     def hours(self) -> float:
@@ -59,7 +59,7 @@ class Look:
 class Chart:
     """Everything a planner may know."""
 
-    looks: tuple[Glance, ...]  # oldest first, at least one
+    looks: tuple[Sight, ...]  # oldest first, at least one
     patient: Patient
     doses: tuple[Administration, ...]  # all doses so far, on the env's clock
     hours: float  # now [h]; later than the last look where strips come late
@@ -73,7 +73,7 @@ class Chart:
 def chart_of(env: ECGInterventionEnv, state: State | None = None) -> Chart:
     """The chart of the env's patient; a ``state`` that stands in for the env's own has its strip as the only look."""
     now, pace = env.state if state is None else state, env.state.dt_hours
-    looks: tuple[Glance, ...] = (Look(float(now.hours[0]), now.ecg[0]),)
+    looks: tuple[Sight, ...] = (Look(float(now.hours[0]), now.ecg[0]),)
     patient = now.patients[0]
     if stands_for(now, env):
         looks, patient = tuple(env.episode.sights[0]), env.episode.patients[0]
@@ -87,7 +87,7 @@ def stands_for(state: State, env: ECGInterventionEnv) -> bool:
     return state is own or (np.array_equal(state.hours, own.hours) and np.array_equal(state.ecg, own.ecg))
 
 
-def observe_look(world: World, chart: Chart, look: Glance) -> tuple[State, np.ndarray]:
+def observe_look(world: World, chart: Chart, look: Sight) -> tuple[State, np.ndarray]:
     """What a world makes of one look (its clock begins there), and the strip as it sees it ``(1, 12, 1024)`` [mV]."""
     ecg = ECG(look.ecg, MODEL_RATE_HZ, tuple(look.missing))
     state = world.observe(ecg, chart.patient, shifted(before(chart, look), look.hours))
@@ -97,7 +97,7 @@ def observe_look(world: World, chart: Chart, look: Glance) -> tuple[State, np.nd
 
 
 def carry(
-    world: World, crowd: State, chart: Chart, look: Glance, hours: float, seed: Sequence[int]
+    world: World, crowd: State, chart: Chart, look: Sight, hours: float, seed: Sequence[int]
 ) -> tuple[State, int]:
     """Hearts of the hour of ``look`` stepped to ``hours`` with what was given in between; and the row-steps it took."""
     dt = pace_of(world, crowd)
@@ -116,7 +116,7 @@ def pace_of(world: World, state: State) -> float:
     return float(world.dt_hours if state.dt_hours is None else state.dt_hours[0])
 
 
-def before(chart: Chart, look: Glance) -> tuple[Administration, ...]:
+def before(chart: Chart, look: Sight) -> tuple[Administration, ...]:
     """The doses taken before a look: what was given right after it, at the same hour, is not among them."""
     until = tuple(a for a in chart.doses if a.hours <= look.hours + SOON)
     doses = look.treatment.doses if look.treatment else ()

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 from ecg_gym.core import ECG, MODEL_RATE_HZ, State, World
 from ecg_gym.waveform import measure
 from ecg_gym.yaml_files import read_yaml
-from planners.history import SOON, Chart, Glance, before, carry, observe_look, shifted
+from planners.history import SOON, Chart, Sight, before, carry, observe_look, shifted
 
 TABLE = Path(__file__).with_name("measurement.yaml")
 LATE, RESAMPLE, DRAW, STEP = 1_000_001, 1_000_002, 1_000_003, 1_000_004  # streams of randomness that must not meet
@@ -29,7 +29,7 @@ class ParticleFilter:
 
     def __init__(self, world: World, chart: Chart, n: int, seed: int) -> None:
         self.world, self.n, self.seed = world, n, seed
-        self.baseline: Glance = chart.looks[0]
+        self.baseline: Sight = chart.looks[0]
         self.last, self.n_looks = self.baseline, 1
         state, self.first = observe_look(world, chart, self.baseline)
         self.particles = state.repeat(n)
@@ -77,7 +77,7 @@ class ParticleFilter:
         living = later[np.flatnonzero(later.alive)] if later.alive.any() else samples
         return living[0], living
 
-    def _again(self, chart: Chart, look: Glance) -> State:
+    def _again(self, chart: Chart, look: Sight) -> State:
         state, _ = observe_look(self.world, chart, look)
         doses = shifted(before(chart, look), self.baseline.hours)
         return replace(state, hours=state.hours + look.hours - self.baseline.hours, doses=(doses,)).repeat(self.n)

@@ -172,7 +172,7 @@ class WorldModelTrainer(nn.Module):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 30 at a random ``tau`` per row, plus the projection's own loss if there is one; and their parts."""
-        inputs, z0 = _known_of(batch), batch["after"]
+        inputs, z0 = batch_inputs(batch), batch["after"]
         schedule, row = self.forecaster.schedule, self.objective
         tau = torch.randint(1, schedule.n + 1, (len(z0),), generator=rng, device=z0.device)
         noise = torch.randn(z0.shape, generator=rng, device=z0.device)
@@ -300,7 +300,7 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     """
     take = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int)
     forecaster = copy.deepcopy(forecaster).cpu()
-    inputs = known_of(forecaster, data, take)
+    inputs = inputs_of(forecaster, data, take)
     before, z0 = inputs.before, torch.from_numpy(data.latent[data.after[take]].astype(np.float32))
     rng = torch.Generator().manual_seed(seed)
     schedule = forecaster.schedule
@@ -321,7 +321,7 @@ def validate(forecaster: Forecaster, data: Drawings, rows: int = 512, seed: int 
     return {name: float(error.square().mean()) for name, error in errors.items() if error.numel()}
 
 
-def known_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> DenoiserInputs:
+def inputs_of(forecaster: Forecaster, data: Drawings, rows: np.ndarray) -> DenoiserInputs:
     """What the denoiser would be told of these pairs, nothing hidden, the true intervals asked for."""
     strength = (data.place[rows] >= 0).astype(np.float32)
     missing = np.zeros((len(rows), len(INDEPENDENT_LEADS)), bool)
@@ -526,7 +526,8 @@ def _write(
     )
 
 
-def _known_of(batch: Batch) -> DenoiserInputs:
+def batch_inputs(batch: Batch) -> DenoiserInputs:
+    """What the denoiser is told of a batch of pairs, out of its tensors by name."""
     return DenoiserInputs(batch["before"], batch["condition"], batch["prior"], batch["strength"])
 
 

@@ -98,7 +98,7 @@ class StudentTrainer(nn.Module):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance of the student's targets to those that lead onto the teacher's path, mean over elements."""
         preset, schedule = self.preset, self.forecaster.schedule
-        inputs, path = known_of(batch), batch["path"].float()  # (B, points, C, 128)
+        inputs, path = path_inputs(batch), batch["path"].float()  # (B, points, C, 128)
         walks = list(preset.strides)
         chances = torch.tensor([preset.share[steps] for steps in walks], device=path.device)
         steps = walks[int(torch.multinomial(chances, 1, generator=rng))]
@@ -164,7 +164,7 @@ def walk(
     parts = []
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
-        row = known_of({f"known.{name}": value.to(device) for name, value in tensors_of(inputs[rows]).items()})
+        row = path_inputs({f"known.{name}": value.to(device) for name, value in tensors_of(inputs[rows]).items()})
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             begin = noise[rows].to(device)
             points = [begin, *denoise(teacher.estimator(row), begin, teacher.schedule, levels, order="2m")]
@@ -220,7 +220,7 @@ def endpoint_error(student: Forecaster, taus: Mapping[int, Sequence[int]], teach
     ``teacher_<steps>`` is the teacher's own sampler with as many network calls, which the student must beat.
     """
     rows = torch.from_numpy(paths.path[:, [0, -1]]).float()
-    inputs = known_of({f"known.{name}": torch.from_numpy(column) for name, column in paths.inputs.items()})
+    inputs = path_inputs({f"known.{name}": torch.from_numpy(column) for name, column in paths.inputs.items()})
     noise, end, schedule = rows[:, 0], rows[:, 1], teacher.schedule
     errors: Logs = {}
     for steps, levels in taus.items():
@@ -290,14 +290,14 @@ def conditions(world: WorldModel, preset: StudentPreset, codec: Path, trials: Pa
     data = train_denoiser.drawings(row, world.vae, codec, trials, "train", folder)
 
     def draw(rng: np.random.Generator, n: int) -> DenoiserInputs:
-        return train_denoiser._known_of(
+        return train_denoiser.batch_inputs(
             train_denoiser.draw_batch(rng, data, forecaster.features, replace(row, batch=n))
         )
 
     return draw
 
 
-def known_of(batch: Batch) -> DenoiserInputs:
+def path_inputs(batch: Batch) -> DenoiserInputs:
     """What is known, out of a batch's ``known.*`` columns."""
     return DenoiserInputs(
         **{name.removeprefix("known."): value for name, value in batch.items() if name.startswith("known.")}

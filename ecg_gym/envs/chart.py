@@ -14,7 +14,7 @@ from ecg_gym.risk import LIMITS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT, WORRY, ALARM, DOSE = "#1c1c24", "#d9d9e0", "#d08700", "#c0392b", "#1f5fa8"
+INK, WORRY, ALARM, DOSE = "#1c1c24", "#d08700", "#c0392b", "#1f5fa8"
 EARLIEST_HOURS = -6.0  # doses before that stand at the left edge
 LETTER = 0.017  # width of a letter of the dose panel, in widths of a panel
 DRUGS_SHOWN = 7  # rows of the dose panel; the latest ones

@@ -11,8 +11,6 @@ from ecg_gym.core import Dose, Patient
 from ecg_gym.real_trials.mimic_tables import Hospital, Rule, hours_of, number_of
 from ecg_gym.real_trials.timed_doses import real_dose
 
-CONTROL = "control"
-
 
 @dataclass(frozen=True, order=True)
 class HospitalDose:

@@ -82,10 +82,6 @@ class FittedTissue:
         duration = self._at("normal", 1.0)[1]
         return duration - duration.mean()
 
-    def mean_apd_ms(self) -> float:
-        """Mean duration of the action potential of a normal beat [ms], at the fitted knob."""
-        return float(self._at("normal", 1.0)[1].mean())
-
     def knob_for(self, apd_ms: np.ndarray) -> np.ndarray:
         """The knob's value that gives a single cell an action potential of that length [ms], shape kept."""
         knobs, lengths = knob_table(self.reaction, tuple(sorted(self.values.items())))

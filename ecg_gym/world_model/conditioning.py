@@ -48,7 +48,6 @@ SUMS = ("moved", "answer", "beyond", "count")  # sums of e e, e r, r and 1 over 
 MEMORY = tuple(f"memory.{of}.{name}" for of in SUMS for name in LEVELS)
 NOISE = (0.05**2, 8.0**2, 4.0**2, 8.0**2, 8.0**2, 5.0**2)  # about the variance of one look's levels: a weak prior
 SHORTEST_HOURS = 1 / 60  # shorter steps are told as so long
-TONE = ("contractility", "resistance")  # words of the modulation that a pressure is about proportional to
 DAY_HOURS = 24.0
 REENTRY_FROM_BPM = 100.0  # a slower rhythm is no re-entrant tachycardia: Page 2016 doi:10.1161/CIR.0000000000000311
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ecg_gym.world_model.vae import VAE
 
 KIND = "inverse_dynamics"
-WATCHING = "watch"
 GOALS = 5  # reachable outcomes of least risk, whose mean is the goal
 FOLLOWED = 3  # of the likeliest actions, each followed by its nearest neighbour in effect
 

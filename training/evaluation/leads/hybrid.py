@@ -28,7 +28,6 @@ DRUGS = (
     Dose("flecainide", 300.0, "mg", "PO"),
 )  # fmt: skip
 STEPS = 2  # hours after the dose
-GOAL_MS = 5.0
 
 
 def drug_effects(hearts: int = 10, seed: int = 0, drugs: Sequence[Dose] = DRUGS) -> list[dict[str, Any]]:
