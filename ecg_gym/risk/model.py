@@ -145,7 +145,9 @@ class RiskModel:
             paced = None if self.classifier is None else aggregate.paced(look.probabilities.T)  # type: ignore[attr-defined]
             terms, cost, total = limits.judge(baseline, look, patients.numbers[:, FEMALE], paced)
         if self.classifier is not None:
-            from_findings = terms[FINDINGS_TERM] = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
+            from_findings = self._share() * self._aggregate(look.probabilities.T)  # type: ignore[attr-defined]
+            from_findings = np.where(alive | np.isfinite(from_findings), from_findings, 0.0)  # no one reads the dead
+            terms[FINDINGS_TERM] = from_findings
             total = 1 - (1 - total) * (1 - from_findings)
         return terms, np.where(alive, total, 1.0), np.where(alive, cost, 1.0)
 

@@ -133,6 +133,20 @@ def test_readings_without_strips_are_judged_as_readings_of_strips() -> None:
     assert RiskModel(reading).of_looks(first, look, [MAN] * 2, np.array([True, False])).total[1] == 1
 
 
+@pytest.mark.parametrize("aggregation", list(aggregate.AGGREGATES))
+def test_the_dead_whom_nobody_read_have_no_term_of_findings(aggregation: str) -> None:
+    """A soak met NaN in ``info["risk_findings"]`` of who died in the learned world."""
+    risk = RiskModel(network(), aggregation=aggregation)
+    nothing = Look.empty(2)
+    assert np.isnan(nothing.probabilities).all()
+    dead = risk.of_looks(nothing, nothing, [MAN] * 2, np.zeros(2, bool))
+    assert all(np.isfinite(term).all() for term in dead.terms.values())
+    assert (dead.terms["findings"] == 0).all()
+    assert (dead.total == 1).all()
+    alive = risk.of_looks(nothing, nothing, [MAN] * 2, np.ones(2, bool))
+    assert np.isnan(alive.terms["findings"]).all()  # who lives and was not read stays unknown
+
+
 def test_limits_alone_have_no_probabilities_and_load_no_torch() -> None:
     risk = RiskModel.limits_only()(batch(strip()), batch(strip()), [MAN])
     assert np.isnan(risk.probabilities).all()
