@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,8 +75,14 @@ def interval(values: np.ndarray) -> dict[str, Any]:
     if n == 1:
         return {"n": 1, "mean": mean, "sd": None, "ci_low": None, "ci_high": None}
     sd = float(finite.std(ddof=1))
-    half = sd / np.sqrt(n) * float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    half = sd / np.sqrt(n) * _quantile(n - 1)
     return {"n": n, "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half}
+
+
+@lru_cache(maxsize=4096)
+def _quantile(freedom: float) -> float:
+    """Of Student's t, beyond which lies half of what an interval leaves out."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def difference(values: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def difference(values: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     if variance == 0:
         return {"n": len(first), "mean": mean, "sd": sd, "ci_low": mean, "ci_high": mean}
     freedom = variance**2 / float((parts**2 / np.array([len(first) - 1, len(second) - 1])).sum())
-    half = float(np.sqrt(variance) * stats.t.ppf((1 + LEVEL) / 2, freedom))
+    half = float(np.sqrt(variance) * _quantile(freedom))
     return {"n": len(first), "mean": mean, "sd": sd, "ci_low": mean - half, "ci_high": mean + half}
 
 

@@ -27,9 +27,9 @@ from ecg_gym.clinical_trial.table import csv_text
 from ecg_gym.core import ECG, Patient
 from ecg_gym.executor import Executor, completed, executor
 from ecg_gym.io import write_text
-from ecg_gym.pharmacology import FORMULARY, Modulation, modulate
+from ecg_gym.pharmacology import FORMULARY, modulate
 from ecg_gym.pharmacology.exposure import Exposure, exposure_at
-from ecg_gym.virtual_patient import Heart, Truth, synthesise
+from ecg_gym.virtual_patient import Heart, Truth, synthesise_batch
 from ecg_gym.waveform import Intervals, measure
 
 RATE_HZ, SECONDS = 500.0, 10.0
@@ -124,18 +124,21 @@ def _period(
     today = move(heart, "visit", np.random.default_rng([seed, _VISIT, *stream]))
     hours = np.array(protocol.all_hours)
     exposures = exposure_at(arm.administrations, heart.patient, hours, heart.sensitivity)
-    strips, truths, ids, about = [], [], [], []
+    hearts, acting, keys, ids, about = [], [], [], [], []
     for at, (hour, now) in enumerate(zip(hours, exposures)):
         rng = np.random.default_rng([seed, _HOUR, *stream, at])
         current = move(today, "hour", rng)
         change = modulate(now, heart.patient, today.sensitivity, float(hour), current.rate_bpm)
         for _ in range(protocol.replicates):
-            signal, truth = _strip(current, change, now, rng)
-            strips.append(signal)
-            truths.append(truth)
+            hearts.append(move(current, "replicate", rng))
+            keys.append(int(rng.integers(2**63)))
             ids.append(str(uuid.UUID(bytes=rng.bytes(16), version=4)))
+            acting.append(change)
             about.append((float(hour), now))
-    intervals = measure(ECG(np.stack(strips), RATE_HZ))
+    strips, truths = synthesise_batch(
+        hearts, acting, np.array(keys, np.uint64), RATE_HZ, SECONDS, [now.potassium for _, now in about]
+    )
+    intervals = measure(ECG(strips, RATE_HZ))
     person = _who(protocol, arm, order, period, heart, FIRST_ID + stream[0])
     rows = [
         {"EGREFID": ids[i], **person, **_when(protocol, arm, hour, now), **_intervals(intervals, i), **_true(truths[i])}
@@ -150,11 +153,6 @@ def _period(
             note = f"virtual trial {protocol.name}: {row['EXTRT']}, {row['TPT']:g} h"
             write_record(folder / row["EGREFID"], ECG(strip, RATE_HZ), [note], heart.patient)
     return rows
-
-
-def _strip(heart: Heart, change: Modulation, now: Exposure, rng: np.random.Generator) -> tuple[np.ndarray, Truth]:
-    """One replicate."""
-    return synthesise(move(heart, "replicate", rng), change, rng, RATE_HZ, SECONDS, now.potassium)
 
 
 def _who(protocol: Protocol, arm: Arm, order: Sequence[str], period: int, heart: Heart, randid: int) -> Row:

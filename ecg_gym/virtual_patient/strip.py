@@ -50,8 +50,22 @@ def synthesise(
     the patient's.
     """
     key = np.random.default_rng(0).integers(2**63) if rng is None else rng.integers(2**63)
-    plan = plan_strips(HeartArrays.of([heart]), stacked([change]), np.array([key], np.uint64), seconds, False)
-    return draw_strips(plan, rate_hz)[0], truths_of(plan, [heart], [change], [potassium], at_r_peak=False)[0]
+    strips, truths = synthesise_batch([heart], [change], np.array([key], np.uint64), rate_hz, seconds, [potassium])
+    return strips[0], truths[0]
+
+
+def synthesise_batch(
+    hearts: Sequence[Heart],
+    changes: Sequence[Modulation],
+    keys: np.ndarray,  # (B,) uint64
+    rate_hz: float = RATE_HZ,
+    seconds: float = 10.0,
+    potassium: Sequence[float | None] = (),
+) -> tuple[np.ndarray, list[Truth]]:
+    """Strips ``(B, 12, T)`` float32 [mV] and their truths, each what :func:`synthesise` makes of its row and key."""
+    plan = plan_strips(HeartArrays.of(hearts), stacked(changes), keys, seconds, False)
+    serum = potassium or [None] * len(hearts)
+    return draw_strips(plan, rate_hz), truths_of(plan, hearts, changes, serum, at_r_peak=False)
 
 
 def truths_of(

@@ -10,7 +10,7 @@ import math
 from functools import cache, lru_cache
 
 import numpy as np
-from scipy.fft import irfft
+from scipy.fft import irfft, next_fast_len
 
 from ecg_gym.compiled import compiled
 from ecg_gym.core import independent_from_leads
@@ -91,10 +91,11 @@ def _shapes(plan: StripPlan, rows: np.ndarray, kind: np.ndarray, fusion_ms: np.n
 
 def _add_beats(plan: StripPlan, rows: np.ndarray, rate_hz: float, periods: int, strip: np.ndarray) -> None:
     """Ventricular beats, P waves and spikes of some rows, added to ``strip (B, T, 8)``."""
-    length = 2 * math.ceil(PERIOD_S * rate_hz / 2 - 1e-9) * periods
+    length = 2 * next_fast_len(math.ceil(PERIOD_S * rate_hz / 2 - 1e-9), real=True) * periods
     period_s = length / rate_hz
     lines, gain = bins_kept(rate_hz, period_s), _low_pass(rate_hz, length)
-    bin_hz = round(period_s * BIN_HZ * (2 if rate_hz > _FINE_FROM_HZ else 1)) / period_s
+    bins = round(period_s * BIN_HZ * (2 if rate_hz > _FINE_FROM_HZ else 1))
+    bin_hz = next_fast_len(bins, real=True) / period_s
     ramp = float(heart_table()["action_potential"]["plateau_fall"])
     events = _events(plan, rows, rate_hz)
     row, kind, fusion, at_s, mean_s = events

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from slow_strips.replay import replayed
 
 from ecg_gym.core import ECG, MODEL_RATE_HZ, R_PEAK_OFFSET_S, independent_from_leads, limb_from_independent
 from ecg_gym.pharmacology.modulation import REST, Modulation
-from ecg_gym.virtual_patient import Heart, draw_heart
+from ecg_gym.virtual_patient import Heart, draw_heart, synthesise, synthesise_batch
 from ecg_gym.virtual_patient.heart_arrays import HeartArrays, stacked
 from ecg_gym.virtual_patient.rhythm_table import rhythms
 from ecg_gym.virtual_patient.strip import marks_of
@@ -73,6 +74,19 @@ def test_intervals_are_those_of_the_slow_strips() -> None:
         error = getattr(fast, name) - getattr(plain, name)
         assert abs(np.nanmedian(error)) <= 1.0, name
         assert np.nanquantile(np.abs(error), 0.9) <= 2.1, name
+
+
+@pytest.mark.parametrize("rate_hz", [100.0, 500.0, 512.0])
+def test_a_batch_of_recordings_is_its_rows(rate_hz: float) -> None:
+    hearts, acting = [draw_heart(np.random.default_rng(i)) for i in range(6)], changes(6)
+    keys = np.random.default_rng(5).integers(2**63, size=6)
+    strips, truths = synthesise_batch(hearts, acting, keys.astype(np.uint64), rate_hz, 6.0, [4.2] * 6)
+    for i, (heart, change) in enumerate(zip(hearts, acting)):
+        rng = SimpleNamespace(integers=lambda _, i=i: keys[i])
+        alone, truth = synthesise(heart, change, rng, rate_hz, 6.0, 4.2)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(strips[i], alone)
+        np.testing.assert_array_equal(truths[i].qrs_s, truth.qrs_s)
+        assert str(truths[i].intervals) == str(truth.intervals)
 
 
 @pytest.mark.parametrize("rhythm", ["sinus", "af_rapid", "torsade", "paced", "vf"])

@@ -183,11 +183,12 @@ def test_neurokit_agrees_on_rate_and_roughly_on_qt() -> None:
 
 @pytest.mark.slow
 def test_manual_marks_of_ludb(real_data) -> None:
-    """The goals: PR and QRS within 4 ms, SD 12; QT with a manual-like T end within 5 ms, SD 15."""
+    """The goals: PR and QRS within 4 ms, SD 12; QT with a manual-like T end within 5 ms, SD 15. Half of
+    the records (their marks take wfdb a fifth of a second each); `ecg-gym study delineation` reads them all."""
     from training.evaluation.virtual_patient.delineation import compare
 
     methods = ("global", "global, manual T end")
-    rows = [row for row in compare(real_data("ludb"), methods=methods) if row["reference"] == "global"]
+    rows = [row for row in compare(real_data("ludb"), methods, limit=75) if row["reference"] == "global"]
     table = {(row["interval"], row["method"]): row for row in rows if row["records"] == "all but paced"}
     for interval, bias, sd in (("pr_ms", 4, 12), ("qrs_ms", 4, 12), ("qt_ms", 5, 15)):
         row = table[interval, "global, manual T end"]

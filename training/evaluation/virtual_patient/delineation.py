@@ -110,10 +110,10 @@ def study(
 
 
 def compare(
-    records: Path, methods: Sequence[str] = METHODS, rates_hz: Sequence[float] = (500.0,)
+    records: Path, methods: Sequence[str] = METHODS, rates_hz: Sequence[float] = (500.0,), limit: int | None = None
 ) -> list[dict[str, Any]]:
     """The rows alone: bias, SD and failures [ms] of each method against the marks, per group of records."""
-    annotated = load(records)
+    annotated = load(records, limit)
     return _rows(annotated, _measure(annotated, methods, rates_hz), groups(annotated.names, annotated.headers))
 
 
