@@ -14,7 +14,6 @@ from typing import Any
 import ecg_gym
 from ecg_gym import checkpoint
 from ecg_gym.io import write_json, write_text
-from ecg_gym.world_model.codecs import load_codec
 from ecg_gym.world_model.conditioning import FeatureScale
 from training import loop, model_card, run_record
 from training.loop import Logs
@@ -22,7 +21,8 @@ from training.revision import git_revision
 from training.rivals.adversary import Rival
 from training.rivals.catalogue import BaselinePreset, described, network, words_of
 from training.rivals.layers import Shape
-from training.rivals.pairs import Pairs, batches, read_pairs, scale_of
+from training.rivals.pairs import Pairs, basis_of, batches, read_pairs, scale_of
+from training.rivals.patches import PatchBasis
 from training.rivals.world import KIND, WEIGHTS
 
 LICENCE = "made by this package (Apache-2.0)"
@@ -54,17 +54,17 @@ def shape_of(preset: BaselinePreset, pairs: Pairs, scale: FeatureScale) -> Shape
     return Shape(channels, columns, len(scale.names), preset.width, preset.condition)
 
 
-def run(preset: BaselinePreset, shards: Path, folder: Path, codec: Path | None = None, show: bool = True) -> Path:
+def run(preset: BaselinePreset, shards: Path, folder: Path, show: bool = True) -> Path:
     """Train (or go on training) in ``folder``, write weights and their card; returns the path of the weights."""
-    file = codec or checkpoint.ASSETS / "vae.safetensors"
-    pairs = read_pairs(shards, load_codec(file), checkpoint.sha256(file))
+    patches = basis_of(shards)
+    pairs = read_pairs(shards, patches)
     scale, averaged, logs = scale_of(pairs), None, Logs()
     for _, logs, averaged in train(preset, pairs, folder, scale, show):  # noqa: B007
         pass
     if averaged is None:  # everything was trained before, only the weights were not written
         averaged = finished(preset, pairs, folder, scale)
     path = folder / WEIGHTS
-    write(path, preset, averaged, scale, pairs, checkpoint.sha256(file), logs)
+    write(path, preset, averaged, scale, pairs, patches, logs)
     return path
 
 
@@ -76,18 +76,19 @@ def finished(preset: BaselinePreset, pairs: Pairs, folder: Path, scale: FeatureS
 
 
 def write(
-    path: Path, preset: BaselinePreset, rival: Rival, scale: FeatureScale, pairs: Pairs, codec_sha256: str, logs: Logs
+    path: Path, preset: BaselinePreset, rival: Rival, scale: FeatureScale, pairs: Pairs, patches: PatchBasis, logs: Logs
 ) -> None:
     """Weights as safetensors, and beside them the card as JSON and Markdown, which names every deviation."""
     words, updates = words_of(preset.name), len(loop.losses(path.parent))
     features = {"names": list(scale.names), "offset": scale.offset.tolist(), "scale": scale.scale.tolist()}
     config = {**described(preset.name, shape_of(preset, pairs, scale)), "features": features}
+    config |= {"patches": patches.to_json_dict()}
     source = {"source": "virtual trials (ecg_gym.datasets.transitions)", "licence": LICENCE, "pairs": len(pairs)}
     budget = {"cpu_minutes": None if preset.loop.seconds is None else preset.loop.seconds / 60, "updates": updates}
     checkpoint.save(
         path, KIND, rival.state_dict(), config, data={"sources": [source]}, metrics={"train": logs}, half=False,
         training={"batch": preset.batch, "learning_rate": preset.loop.learning_rate, **budget},
-        limits=list(words.deviations), vae_sha256=codec_sha256, after=words.source, title=words.title,
+        limits=list(words.deviations), after=words.source, title=words.title,
         revision=git_revision(), version=ecg_gym.__version__,
     )  # fmt: skip
     write_text(path.with_suffix(".md"), model_card.card(path))

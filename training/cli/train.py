@@ -230,7 +230,6 @@ def train_baseline(
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="CPU minutes; the schedule of the steps is shortened to them.")
     ] = None,
-    codec: Annotated[Path | None, typer.Option(help="Weights of the codec; default the package's.")] = None,
     training: Training,
 ) -> None:
     """A rival generator, on the pairs that our denoiser learns from; for `ecg-gym study baselines`."""
@@ -238,11 +237,10 @@ def train_baseline(
     from training.rivals.catalogue import preset_named
 
     def work(config: Any, folder: Path) -> Path:
-        return module.run(config, data, folder, codec)
+        return module.run(config, data, folder)
 
     presets = SimpleNamespace(preset_named=partial(preset_named, steps=steps, minutes=minutes))
-    inputs = {"codec": codec or ASSETS / "vae.safetensors"}
-    _train("baseline", presets, name, training, data.absolute() / "trials_*.npz", inputs, work)
+    _train("baseline", presets, name, training, data.absolute() / "trials_*.npz", {}, work)
 
 
 @app.command("all")

@@ -34,7 +34,7 @@ class ConvGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Strips in the form of latents ``(B, C, columns)`` out of ``noise (B, Z)``."""
+        """Strips as patches ``(B, C, columns)`` out of ``noise (B, Z)``."""
         joint = torch.cat([noise, functional.silu(self.listen(condition))], dim=1)
         vector = functional.silu(self.vector(joint))
         x = self.enter(joint).unflatten(1, (-1, FIRST))
@@ -125,7 +125,7 @@ class StyleGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Latents ``(B, C, columns)`` out of the noise of the style and a grain for every token."""
+        """Patches ``(B, C, columns)`` out of the noise of the style and a grain for every token."""
         z, *grains = noise.split([Z, *self.sizes], dim=1)
         style = self.mapping(torch.cat([z, self.listen(condition)], dim=1))
         x = self.start.expand(len(z), -1, -1)

@@ -53,10 +53,10 @@ class DADM(Rival):
         z = add_noise(z0, noise, tau, self.schedule)
         error = self._clean(z, tau, condition if self.stage == 2 else None) - z0
         weight = (1 / (1 - self.schedule.at(tau, z0))).clamp(max=5.0)
-        return (weight * error.square()).mean(), {"latent": error.square().mean().detach()}
+        return (weight * error.square()).mean(), {"patches": error.square().mean().detach()}
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
-        """A latent per row, both stages together."""
+        """A strip per row, both stages together."""
 
         def model(z: Tensor, tau: Tensor) -> Tensor:
             return self._clean(z, tau, condition)
@@ -64,7 +64,7 @@ class DADM(Rival):
         return sample(model, noise.unflatten(1, self.latent), self.schedule)
 
     def _clean(self, z: Tensor, tau: Tensor, condition: Condition | None) -> Tensor:
-        """The clean latent behind ``z``; without a condition, what stage 1 makes of it."""
+        """The clean strip behind ``z``; without a condition, what stage 1 makes of it."""
         rates = torch.exp(-torch.arange(FREQUENCIES, device=z.device) * (9.21 / FREQUENCIES))
         angle = tau.to(z.dtype)[:, None] * rates
         vector = functional.silu(self.time(torch.cat([angle.sin(), angle.cos()], dim=1)))

@@ -1,4 +1,4 @@
-"""DiffuSETS re-trained (arXiv 2501.05932): a U-Net in latent space that hears a sentence, age, sex and rate.
+"""DiffuSETS re-trained (arXiv 2501.05932): a U-Net on patches that hears a sentence, age, sex and rate.
 
 The original has no strip before; ``sees_before`` adds it as channels, which is the variant. Both predict the noise on
 its linear schedule of 1,000 steps, and are drawn as our denoiser is (DPM-Solver++, 10 steps).
@@ -25,7 +25,7 @@ NUMBERS = (  # that stand beside the sentence; target intervals are known only i
 
 
 class UNet(nn.Module):
-    """The noise in a latent ``z (B, C, columns)`` at noise level ``tau (B,)``; three sizes: 1/2, 1/4 and 1/8."""
+    """The noise in patches ``z (B, C, columns)`` at noise level ``tau (B,)``; three sizes: 1/2, 1/4 and 1/8."""
 
     def __init__(self, shape: Shape, sees_before: bool, numbers: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class DiffuSETS(Rival):
         return error.square().mean(), {"noise": error.square().mean().detach()}
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
-        """A latent per row in 10 steps of DPM-Solver++."""
+        """A strip per row in 10 steps of DPM-Solver++."""
 
         def model(z: Tensor, tau: Tensor) -> Tensor:
             return to_sample(self._noise_in(z, tau, condition), z, tau, self.schedule, "epsilon")

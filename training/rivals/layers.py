@@ -1,6 +1,6 @@
 """Parts that several rivals share: a condition as one vector, blocks that hear it, tokens, and a critic.
 
-A strip is C x 128 numbers in the codec's latents, or 8 x 1024 in mV; either is cut into 32 tokens, as in our denoiser.
+A strip is C x 128 numbers (its patches), or 8 x 1024 in mV; either is cut into 32 tokens, as in our denoiser.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ TOKENS = 32
 class Shape:
     """Of what is known and what is drawn."""
 
-    channels: int  # of a latent
-    columns: int  # of a latent
+    channels: int  # of a strip as patches
+    columns: int
     facts: int  # numbers of a condition
     width: int = 64  # channels of a token
     condition: int = 64  # channels of a condition as a vector
 
     @property
     def latent(self) -> tuple[int, int]:
-        """Channels and columns of a latent."""
+        """Channels and columns of a strip as patches."""
         return self.channels, self.columns
 
 
 class Listener(nn.Module):
-    """A condition as a vector ``(B, condition)``: its numbers, and the whole latent of the strip before."""
+    """A condition as a vector ``(B, condition)``: its numbers, and the whole strip before."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
+    independent_from_leads,
     limb_from_independent,
 )
 from ecg_gym.world_model.conditioning import FeatureScale, Look, people
@@ -32,6 +33,7 @@ from training.rivals.adversary import Rival
 from training.rivals.catalogue import network
 from training.rivals.condition import Condition, condition_of, fact_names, hashed, raw_facts, sentence
 from training.rivals.layers import Shape
+from training.rivals.patches import PatchBasis
 
 KIND, WEIGHTS = "baseline", "baseline.safetensors"
 NOISE = 11  # first word of the seed of a strip's noise
@@ -44,6 +46,7 @@ class RivalWorld:
 
     rival: Rival
     scale: FeatureScale
+    patches: PatchBasis  # what it draws in
     base: WorldModel  # keeps hours, doses and first strips, and says the intervals with ``with_forecast``
     with_forecast: bool = False
     dt_hours: float = 1.0  # clinical time of one step [h]
@@ -52,24 +55,23 @@ class RivalWorld:
 
     @classmethod
     def load(cls, path: str | Path, base: WorldModel | None = None, with_forecast: bool = False) -> RivalWorld:
-        """The world of the weights at ``path``, a file or its folder; ValueError where they belong to another codec."""
+        """The world of the weights at ``path``, a file or its folder."""
         file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
         stored = checkpoint.load(file, KIND)
-        base = base or WorldModel.load()
-        shape = Shape(**stored.config["shape"])
-        if shape.latent != base.latent_shape:
+        if "patches" not in stored.config:
             raise ValueError(
-                f"{file} draws latents of {shape.latent}; expected {base.latent_shape}, those of the world's codec; "
-                "train it again with `ecg-gym train baseline`"
+                f"{file} draws in the latents of a codec; expected patches of strips; train it again with "
+                "`ecg-gym train baseline`"
             )
-        rival = network(stored.config["name"], shape)
+        patches, base = PatchBasis.from_json_dict(stored.config["patches"]), base or WorldModel.load()
+        rival = network(stored.config["name"], Shape(**stored.config["shape"]))
         checkpoint.restore(rival, stored)
         features = stored.config["features"]
         scale = FeatureScale(tuple(features["names"]), np.array(features["offset"]), np.array(features["scale"]))
-        return cls(rival, scale, base, with_forecast, sha256=stored.sha256, metadata=stored.metadata)
+        return cls(rival, scale, patches, base, with_forecast, sha256=stored.sha256, metadata=stored.metadata)
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` virtual people, seen through the codec."""
+        """``n`` virtual people, seen through the patches."""
         return self._with_strips(self._paced.initial(n, rng, **who))
 
     def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
@@ -94,12 +96,12 @@ class RivalWorld:
         return self._with_strips(later if self.with_forecast else later.replaced(alive=state.alive.copy()))
 
     def __call__(self, state: State) -> np.ndarray:
-        """The strips ``(B, 12, 1024)`` [mV] of a state: recorded ones through the codec, the others by the rival."""
+        """The strips ``(B, 12, 1024)`` [mV] of a state: recorded ones through the patches, the others by the rival."""
         strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
         recorded = np.array([record is not None for record in state.inner["record"]], bool)
         records, rows = np.flatnonzero(recorded), np.flatnonzero(~recorded & self._beats(state))
         if len(records):
-            strips[records] = self.base.drawing.reconstruct(state.inner["record"][records])
+            strips[records] = self.patches.decode(self._encode(state.inner["record"][records])).numpy()
         for some in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
             strips[some] = self.draw(state[some])
         return strips
@@ -117,7 +119,7 @@ class RivalWorld:
         latent = self.rival.draw(self.condition(state), torch.from_numpy(np.stack(noise)))
         if self.rival.in_mv:
             return limb_from_independent(latent.numpy()).astype(np.float32)
-        return self.base.drawing.decode(latent)
+        return self.patches.decode(latent).numpy()
 
     def condition(self, state: State) -> Condition:
         """What the rival knows of each row."""
@@ -133,7 +135,11 @@ class RivalWorld:
             for row, start in zip(state.doses, baseline.hours)
         ]
         text = np.stack([hashed(sentence(person, doses)) for person, doses in zip(who, since)])
-        return condition_of(self.base.drawing.encode_records(inner["baseline"]), facts, text)
+        return condition_of(self._encode(inner["baseline"]).numpy(), facts, text)
+
+    def _encode(self, records: Any) -> torch.Tensor:
+        whole = independent_from_leads(self.base.drawing.whole(records))
+        return self.patches.encode(torch.from_numpy(np.ascontiguousarray(whole, dtype=np.float32)))
 
     @property
     def _paced(self) -> WorldModel:

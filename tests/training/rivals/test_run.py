@@ -14,16 +14,13 @@ from ecg_gym import checkpoint
 from ecg_gym.datasets.transitions import TrialDesign, make_shards
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.world_model import WorldModel
-from ecg_gym.world_model.codecs import load_codec
 from training import loop, train_baseline
 from training.evaluation.result import Size
 from training.evaluation.world_model import baselines
 from training.rivals.catalogue import NETWORKS, BaselinePreset, preset_named, words_of
 from training.rivals.condition import TEXT, fact_names, hashed, sentence
-from training.rivals.pairs import Pairs, read_pairs
+from training.rivals.pairs import Pairs, basis_of, read_pairs
 from training.rivals.world import WEIGHTS, RivalWorld
-
-CODEC = checkpoint.ASSETS / "vae.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs(shards: Path) -> Pairs:
-    return read_pairs(shards, load_codec(CODEC), checkpoint.sha256(CODEC))
+    return read_pairs(shards, basis_of(shards))
 
 
 def preset(name: str, steps: int) -> BaselinePreset:
