@@ -21,8 +21,7 @@ from training.revision import git_revision
 from training.rivals.adversary import Rival
 from training.rivals.catalogue import BaselinePreset, described, network, words_of
 from training.rivals.layers import Shape
-from training.rivals.pairs import Pairs, basis_of, batches, read_pairs, scale_of
-from training.rivals.patches import PatchBasis
+from training.rivals.pairs import Pairs, batches, read_pairs, scale_of
 from training.rivals.world import KIND, WEIGHTS
 
 LICENCE = "made by this package (Apache-2.0)"
@@ -34,7 +33,7 @@ def train(
     """Yields ``(step, logs, averaged rival)`` of all stages; resumes from ``folder``. Minutes are of this CPU."""
     scale = scale or scale_of(pairs)
     rival = network(preset.name, shape_of(preset, pairs, scale), preset.loop.seed)
-    draw = batches(pairs, scale, preset.batch, rival.in_mv)
+    draw = batches(pairs, scale, preset.batch)
     for stage in range(1, rival.stages + 1):
         config = _share(preset.loop, rival.stages)
         place = folder if stage == rival.stages else folder / f"stage{stage}"
@@ -50,21 +49,20 @@ def train(
 
 def shape_of(preset: BaselinePreset, pairs: Pairs, scale: FeatureScale) -> Shape:
     """The sizes of a rival for these pairs."""
-    _, channels, columns = pairs.latent.shape
+    _, channels, columns = pairs.beats.shape
     return Shape(channels, columns, len(scale.names), preset.width, preset.condition)
 
 
 def run(preset: BaselinePreset, shards: Path, folder: Path, show: bool = True) -> Path:
     """Train (or go on training) in ``folder``, write weights and their card; returns the path of the weights."""
-    patches = basis_of(shards)
-    pairs = read_pairs(shards, patches)
+    pairs = read_pairs(shards)
     scale, averaged, logs = scale_of(pairs), None, Logs()
     for _, logs, averaged in train(preset, pairs, folder, scale, show):  # noqa: B007
         pass
     if averaged is None:  # everything was trained before, only the weights were not written
         averaged = finished(preset, pairs, folder, scale)
     path = folder / WEIGHTS
-    write(path, preset, averaged, scale, pairs, patches, logs)
+    write(path, preset, averaged, scale, pairs, logs)
     return path
 
 
@@ -75,14 +73,11 @@ def finished(preset: BaselinePreset, pairs: Pairs, folder: Path, scale: FeatureS
     return state.ema  # type: ignore[return-value]
 
 
-def write(
-    path: Path, preset: BaselinePreset, rival: Rival, scale: FeatureScale, pairs: Pairs, patches: PatchBasis, logs: Logs
-) -> None:
+def write(path: Path, preset: BaselinePreset, rival: Rival, scale: FeatureScale, pairs: Pairs, logs: Logs) -> None:
     """Weights as safetensors, and beside them the card as JSON and Markdown, which names every deviation."""
     words, updates = words_of(preset.name), len(loop.losses(path.parent))
     features = {"names": list(scale.names), "offset": scale.offset.tolist(), "scale": scale.scale.tolist()}
     config = {**described(preset.name, shape_of(preset, pairs, scale)), "features": features}
-    config |= {"patches": patches.to_json_dict()}
     source = {"source": "virtual trials (ecg_gym.datasets.transitions)", "licence": LICENCE, "pairs": len(pairs)}
     budget = {"cpu_minutes": None if preset.loop.seconds is None else preset.loop.seconds / 60, "updates": updates}
     checkpoint.save(

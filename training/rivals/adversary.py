@@ -24,7 +24,6 @@ Parts = dict[str, Tensor]
 class Rival(nn.Module):
     """A generator of strips. ``loss`` is for ``training.loop``; ``draw`` is what it is judged by."""
 
-    in_mv = False  # whether it draws strips (B, 8, 1024) [mV]; else patches (B, C, 128)
     stages = 1  # of training, each with its share of the budget
     noise_size: int  # standard normal numbers that one draw takes
 

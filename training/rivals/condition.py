@@ -35,7 +35,7 @@ EXPECTED = ("hr_bpm", "pr_ms", "qrs_ms", "qtcf_ms", "jtpeakc_ms", "tpeak_tend_ms
 class Condition:
     """One row per strip that is to be drawn."""
 
-    before: Tensor  # (B, C, 128) patches of the strip before
+    before: Tensor  # (B, C, 128) typical beat of the strip before
     facts: Tensor  # (B, F) numbers, scaled; 0 is unknown
     text: Tensor  # (B, TEXT) hashed words of the sentence of patient and drugs
 

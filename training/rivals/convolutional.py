@@ -34,7 +34,7 @@ class ConvGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Strips as patches ``(B, C, columns)`` out of ``noise (B, Z)``."""
+        """Beats ``(B, C, columns)`` out of ``noise (B, Z)``."""
         joint = torch.cat([noise, functional.silu(self.listen(condition))], dim=1)
         vector = functional.silu(self.vector(joint))
         x = self.enter(joint).unflatten(1, (-1, FIRST))
@@ -56,7 +56,7 @@ class WGAN(Adversary):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.generator, self.critic = ConvGenerator(shape), Critic(shape, shape.latent)
+        self.generator, self.critic = ConvGenerator(shape), Critic(shape)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """The distance, and a little that keeps scores near 0."""
@@ -83,7 +83,7 @@ class CECGGAN(Adversary):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.generator = ConvGenerator(shape, attention=True)
-        self.critic = Critic(shape, shape.latent, attention=True)
+        self.critic = Critic(shape, attention=True)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Hinge (Lim 2017)."""
@@ -101,7 +101,7 @@ class StyleGAN(Adversary):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.generator, self.critic = StyleGenerator(shape), Critic(shape, shape.latent)
+        self.generator, self.critic = StyleGenerator(shape), Critic(shape)
         self.noise_size = Z + sum(self.generator.sizes)
 
 
@@ -125,7 +125,7 @@ class StyleGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Patches ``(B, C, columns)`` out of the noise of the style and a grain for every token."""
+        """Beats ``(B, C, columns)`` out of the noise of the style and a grain for every token."""
         z, *grains = noise.split([Z, *self.sizes], dim=1)
         style = self.mapping(torch.cat([z, self.listen(condition)], dim=1))
         x = self.start.expand(len(z), -1, -1)

@@ -29,7 +29,7 @@ class DADM(Rival):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         width, vector = shape.width, shape.condition
-        self.schedule, self.latent, self.stage = linear_schedule(), shape.latent, 1
+        self.schedule, self.form, self.stage = linear_schedule(), shape.form, 1
         self.noise_size = shape.channels * shape.columns
         self.enter = Patches(shape.channels, shape.columns, width)
         self.place = nn.Parameter(0.02 * torch.randn(width, TOKENS))
@@ -53,7 +53,7 @@ class DADM(Rival):
         z = add_noise(z0, noise, tau, self.schedule)
         error = self._clean(z, tau, condition if self.stage == 2 else None) - z0
         weight = (1 / (1 - self.schedule.at(tau, z0))).clamp(max=5.0)
-        return (weight * error.square()).mean(), {"patches": error.square().mean().detach()}
+        return (weight * error.square()).mean(), {"beats": error.square().mean().detach()}
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
         """A strip per row, both stages together."""
@@ -61,10 +61,10 @@ class DADM(Rival):
         def model(z: Tensor, tau: Tensor) -> Tensor:
             return self._clean(z, tau, condition)
 
-        return sample(model, noise.unflatten(1, self.latent), self.schedule)
+        return sample(model, noise.unflatten(1, self.form), self.schedule)
 
     def _clean(self, z: Tensor, tau: Tensor, condition: Condition | None) -> Tensor:
-        """The clean strip behind ``z``; without a condition, what stage 1 makes of it."""
+        """The clean beat behind ``z``; without a condition, what stage 1 makes of it."""
         rates = torch.exp(-torch.arange(FREQUENCIES, device=z.device) * (9.21 / FREQUENCIES))
         angle = tau.to(z.dtype)[:, None] * rates
         vector = functional.silu(self.time(torch.cat([angle.sin(), angle.cos()], dim=1)))

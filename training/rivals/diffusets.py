@@ -1,4 +1,4 @@
-"""DiffuSETS re-trained (arXiv 2501.05932): a U-Net on patches that hears a sentence, age, sex and rate.
+"""DiffuSETS re-trained (arXiv 2501.05932): a U-Net on beats that hears a sentence, age, sex and rate.
 
 The original has no strip before; ``sees_before`` adds it as channels, which is the variant. Both predict the noise on
 its linear schedule of 1,000 steps, and are drawn as our denoiser is (DPM-Solver++, 10 steps).
@@ -25,7 +25,7 @@ NUMBERS = (  # that stand beside the sentence; target intervals are known only i
 
 
 class UNet(nn.Module):
-    """The noise in patches ``z (B, C, columns)`` at noise level ``tau (B,)``; three sizes: 1/2, 1/4 and 1/8."""
+    """The noise in beats ``z (B, C, columns)`` at noise level ``tau (B,)``; three sizes: 1/2, 1/4 and 1/8."""
 
     def __init__(self, shape: Shape, sees_before: bool, numbers: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class DiffuSETS(Rival):
         whole = shape.facts == len(names)  # else a toy, all of whose numbers stand beside the sentence
         self.columns = [names.index(name) for name in NUMBERS] if whole else list(range(shape.facts))
         self.network = UNet(shape, self.sees_before, len(self.columns))
-        self.schedule, self.latent = linear_schedule(), shape.latent
+        self.schedule, self.form = linear_schedule(), shape.form
         self.noise_size = shape.channels * shape.columns
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Parts]:
@@ -90,7 +90,7 @@ class DiffuSETS(Rival):
         def model(z: Tensor, tau: Tensor) -> Tensor:
             return to_sample(self._noise_in(z, tau, condition), z, tau, self.schedule, "epsilon")
 
-        return sample(model, noise.unflatten(1, self.latent), self.schedule)
+        return sample(model, noise.unflatten(1, self.form), self.schedule)
 
     def _noise_in(self, z: Tensor, tau: Tensor, condition: Condition) -> Tensor:
         return self.network(z, tau, condition, condition.facts[:, self.columns])

@@ -1,6 +1,6 @@
 """Parts that several rivals share: a condition as one vector, blocks that hear it, tokens, and a critic.
 
-A strip is C x 128 numbers (its patches), or 8 x 1024 in mV; either is cut into 32 tokens, as in our denoiser.
+A strip is its typical beat, C x 128 numbers (`training.rivals.beats`), cut into 32 tokens.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ TOKENS = 32
 class Shape:
     """Of what is known and what is drawn."""
 
-    channels: int  # of a strip as patches
+    channels: int  # of a beat
     columns: int
     facts: int  # numbers of a condition
     width: int = 64  # channels of a token
     condition: int = 64  # channels of a condition as a vector
 
     @property
-    def latent(self) -> tuple[int, int]:
-        """Channels and columns of a strip as patches."""
+    def form(self) -> tuple[int, int]:
+        """Channels and columns of a beat."""
         return self.channels, self.columns
 
 
 class Listener(nn.Module):
-    """A condition as a vector ``(B, condition)``: its numbers, and the whole strip before."""
+    """A condition as a vector ``(B, condition)``: its numbers, and the whole beat before."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -107,17 +107,14 @@ class Attention(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real a strip looks under its condition ``(B,)``: a score, and a projection on the condition (Miyato 2018).
-
-    It sees the strip before where that is in the same form as the strip it judges.
+    """How real a beat looks under its condition, beside the beat before ``(B,)``: a score, and a projection on the
+    condition (Miyato 2018).
     """
 
-    def __init__(self, shape: Shape, form: tuple[int, int], attention: bool = False) -> None:
+    def __init__(self, shape: Shape, attention: bool = False) -> None:
         super().__init__()
-        self.sees_before = form == shape.latent
-        channels, columns = form
         self.listen = Listener(shape)
-        self.patch = Patches(channels * (2 if self.sees_before else 1), columns, shape.width)
+        self.patch = Patches(2 * shape.channels, shape.columns, shape.width)
         self.blocks = nn.ModuleList([Block(shape.width, shape.condition) for _ in range(3)])
         self.attend = Attention(shape.width) if attention else None
         self.score = nn.Linear(2 * shape.width, 1)
@@ -126,7 +123,7 @@ class Critic(nn.Module):
     def forward(self, strip: Tensor, condition: Condition) -> Tensor:
         """The score ``(B,)`` of each strip."""
         vector = functional.silu(self.listen(condition))
-        x = self.patch(torch.cat([strip, condition.before], dim=1) if self.sees_before else strip)
+        x = self.patch(torch.cat([strip, condition.before], dim=1))
         for block in self.blocks:
             x = block(x, vector)
         if self.attend is not None:

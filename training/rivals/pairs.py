@@ -1,4 +1,4 @@
-"""What rivals learn from: the pairs of strips that our denoiser learns from, as patches, shard by shard and kept."""
+"""What rivals learn from: the pairs of strips that our denoiser learns from, as beats, shard by shard and kept."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from ecg_gym.datasets.transitions import Trials, read_shard, shard_paths
 from ecg_gym.world_model.conditioning import FeatureScale, Look, unread
 from training.data.pairs import chosen_pairs, encode, load_or_make, measured_after
 from training.loop import Batch, Draw
+from training.rivals.beats import Beats
 from training.rivals.condition import fact_names, hashed, raw_facts, sentence
-from training.rivals.patches import PatchBasis
 
 SCALED_ON = 20_000  # pairs that the features' scale is measured on
-FITTED_ON = 2_000  # strips that the basis of patches is fitted on, those of the first shards
 HIDDEN = 0.5  # share of a batch that is not told the target intervals: one network serves both columns
 
 
@@ -25,9 +24,8 @@ HIDDEN = 0.5  # share of a batch that is not told the target intervals: one netw
 class Pairs:
     """N pairs of S strips of one person each."""
 
-    latent: np.ndarray  # (S, C, 128) float16, patches
-    strips: np.ndarray  # (S, 8, 1024) float16 [mV]
-    intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip that its patches give
+    beats: np.ndarray  # (S, C, 128) float16
+    intervals: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip that its beats are laid out to
     observed: np.ndarray  # (S, len(OBSERVED)) float32, measured on the strip itself
     exposure: np.ndarray  # (S, len(EXPOSURE)) float32
     person: np.ndarray  # (S, len(PEOPLE)) float32
@@ -47,34 +45,26 @@ class Pairs:
         return raw_facts(self.person[j], reference, self.exposure[j], self.hours[j], targets)
 
 
-def basis_of(folder: Path) -> PatchBasis:
-    """The basis of the patches of the training shards in ``folder``, the same for every rival."""
-    strips: list[np.ndarray] = []
-    for path in shard_paths(folder, "train"):
-        strips.append(read_shard(path).strips)
-        if sum(map(len, strips)) >= FITTED_ON:
-            break
-    return PatchBasis.fit(np.concatenate(strips)[:FITTED_ON])
-
-
-def read_pairs(folder: Path, patches: PatchBasis, split: str = "train") -> Pairs:
-    """The pairs of a split of the shards in ``folder``; what is encoded is kept there, one file per shard."""
+def read_pairs(folder: Path, split: str = "train") -> Pairs:
+    """The pairs of a split of the shards in ``folder``; beats are kept there, one file per shard."""
     parts = []
     for path in shard_paths(folder, split):
-        aside = folder / f"baselines_{patches.sha256[:12]}" / path.name
-        parts.append(Pairs(**load_or_make(aside, lambda path=path: _make(read_shard(path), patches, path))))  # type: ignore[misc]
-    strips = np.cumsum([0, *[len(part.latent) for part in parts]])
+        aside = folder / "beats" / path.name
+        parts.append(Pairs(**load_or_make(aside, lambda path=path: _make(read_shard(path), path))))  # type: ignore[misc]
+    strips = np.cumsum([0, *[len(part.beats) for part in parts]])
     indices = {name: [getattr(p, name) + s for p, s in zip(parts, strips)] for name in ("before", "after")}
     return Pairs(**{f.name: np.concatenate(indices.get(f.name) or [getattr(p, f.name) for p in parts])
                     for f in fields(Pairs)})  # fmt: skip
 
 
-def _make(trials: Trials, patches: PatchBasis, path: Path) -> dict[str, np.ndarray]:
+def _make(trials: Trials, path: Path) -> dict[str, np.ndarray]:
     before, after = chosen_pairs(trials, np.random.default_rng(int(path.stem.split("_")[1])))
-    latent = encode(patches, trials.strips, np.zeros((len(trials), 8), bool))
+    beats = encode(Beats(), trials.strips, np.zeros((len(trials), 8), bool))
+    there = np.asarray(np.abs(beats).max(axis=(1, 2)) > 0)
+    before, after = (rows[there[before] & there[after]] for rows in (before, after))
     text = np.array([hashed(sentence(trials.person[j], doses_between(trials, i, j))) for i, j in zip(before, after)])
     return {
-        "latent": latent, "strips": trials.strips, "intervals": measured_after(patches, latent),
+        "beats": beats, "intervals": measured_after(Beats(), beats),
         "observed": trials.observed, "exposure": trials.exposure, "person": trials.person, "hours": trials.hours,
         "text": text.astype(np.float16), "before": before, "after": after,
     }  # fmt: skip
@@ -93,17 +83,17 @@ def scale_of(pairs: Pairs) -> FeatureScale:
     return FeatureScale.fit(fact_names(), pairs.facts(rows, rng.random(len(rows)) >= HIDDEN))
 
 
-def batches(pairs: Pairs, scale: FeatureScale, batch: int, in_mv: bool) -> Draw:
-    """Draws batches of pairs; ``after`` are patches, or a strip ``(B, 8, 1024)`` [mV] for a rival that draws in mV."""
-    names, target = fact_names(), pairs.strips if in_mv else pairs.latent
+def batches(pairs: Pairs, scale: FeatureScale, batch: int) -> Draw:
+    """Draws batches of pairs."""
+    names = fact_names()
 
     def draw(rng: np.random.Generator) -> Batch:
         rows = rng.integers(len(pairs), size=batch)
         columns = {
-            "before": pairs.latent[pairs.before[rows]],
+            "before": pairs.beats[pairs.before[rows]],
             "facts": scale(pairs.facts(rows, rng.random(batch) >= HIDDEN), names),
             "text": pairs.text[rows],
-            "after": target[pairs.after[rows]],
+            "after": pairs.beats[pairs.after[rows]],
         }
         return {name: torch.from_numpy(np.asarray(column, dtype=np.float32)) for name, column in columns.items()}
 

@@ -46,7 +46,7 @@ class TransformerGenerator(nn.Module):
         self.head = Unpatch(shape.channels, shape.columns, shape.width)
 
     def forward(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Patches ``(B, C, columns)`` out of ``noise (B, Z)``."""
+        """Beats ``(B, C, columns)`` out of ``noise (B, Z)``."""
         token = self.token(torch.cat([functional.silu(self.listen(condition)), noise], dim=1))
         tokens = self.noise(noise).unflatten(1, (-1, TOKENS)) + self.before(condition.before)
         return self.head(self.transformer(tokens, token)[1])

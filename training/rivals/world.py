@@ -24,16 +24,14 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
-    independent_from_leads,
-    limb_from_independent,
 )
 from ecg_gym.world_model.conditioning import FeatureScale, Look, people
 from ecg_gym.world_model.model import WorldModel
 from training.rivals.adversary import Rival
+from training.rivals.beats import Beats
 from training.rivals.catalogue import network
 from training.rivals.condition import Condition, condition_of, fact_names, hashed, raw_facts, sentence
 from training.rivals.layers import Shape
-from training.rivals.patches import PatchBasis
 
 KIND, WEIGHTS = "baseline", "baseline.safetensors"
 NOISE = 11  # first word of the seed of a strip's noise
@@ -46,7 +44,6 @@ class RivalWorld:
 
     rival: Rival
     scale: FeatureScale
-    patches: PatchBasis  # what it draws in
     base: WorldModel  # keeps hours, doses and first strips, and says the intervals with ``with_forecast``
     with_forecast: bool = False
     dt_hours: float = 1.0  # clinical time of one step [h]
@@ -58,20 +55,22 @@ class RivalWorld:
         """The world of the weights at ``path``, a file or its folder."""
         file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
         stored = checkpoint.load(file, KIND)
-        if "patches" not in stored.config:
+        shape = Shape(**stored.config["shape"])
+        if shape.form != Beats.latent_shape:
             raise ValueError(
-                f"{file} draws in the latents of a codec; expected patches of strips; train it again with "
+                f"{file} draws {shape.form}; expected beats, {Beats.latent_shape}; train it again with "
                 "`ecg-gym train baseline`"
             )
-        patches, base = PatchBasis.from_json_dict(stored.config["patches"]), base or WorldModel.load()
-        rival = network(stored.config["name"], Shape(**stored.config["shape"]))
+        rival = network(stored.config["name"], shape)
         checkpoint.restore(rival, stored)
         features = stored.config["features"]
         scale = FeatureScale(tuple(features["names"]), np.array(features["offset"]), np.array(features["scale"]))
-        return cls(rival, scale, patches, base, with_forecast, sha256=stored.sha256, metadata=stored.metadata)
+        return cls(
+            rival, scale, base or WorldModel.load(), with_forecast, sha256=stored.sha256, metadata=stored.metadata
+        )
 
     def initial(self, n: int, rng: Randomness, **who: Any) -> State:
-        """``n`` virtual people, seen through the patches."""
+        """``n`` virtual people, seen through their beats."""
         return self._with_strips(self._paced.initial(n, rng, **who))
 
     def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
@@ -96,12 +95,12 @@ class RivalWorld:
         return self._with_strips(later if self.with_forecast else later.replaced(alive=state.alive.copy()))
 
     def __call__(self, state: State) -> np.ndarray:
-        """The strips ``(B, 12, 1024)`` [mV] of a state: recorded ones through the patches, the others by the rival."""
+        """The strips ``(B, 12, 1024)`` [mV] of a state: recorded ones as their beats, the others by the rival."""
         strips = np.zeros((len(state), len(LEADS), MODEL_SAMPLES), np.float32)
         recorded = np.array([record is not None for record in state.inner["record"]], bool)
         records, rows = np.flatnonzero(recorded), np.flatnonzero(~recorded & self._beats(state))
         if len(records):
-            strips[records] = self.patches.decode(self._encode(state.inner["record"][records])).numpy()
+            strips[records] = Beats().decode(self._encode(state.inner["record"][records])).numpy()
         for some in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
             strips[some] = self.draw(state[some])
         return strips
@@ -116,10 +115,7 @@ class RivalWorld:
             np.random.default_rng([NOISE, int(key)]).standard_normal(self.rival.noise_size, dtype=np.float32)
             for key in state.inner["key"]
         ]
-        latent = self.rival.draw(self.condition(state), torch.from_numpy(np.stack(noise)))
-        if self.rival.in_mv:
-            return limb_from_independent(latent.numpy()).astype(np.float32)
-        return self.patches.decode(latent).numpy()
+        return Beats().decode(self.rival.draw(self.condition(state), torch.from_numpy(np.stack(noise)))).numpy()
 
     def condition(self, state: State) -> Condition:
         """What the rival knows of each row."""
@@ -138,8 +134,8 @@ class RivalWorld:
         return condition_of(self._encode(inner["baseline"]).numpy(), facts, text)
 
     def _encode(self, records: Any) -> torch.Tensor:
-        whole = independent_from_leads(self.base.drawing.whole(records))
-        return self.patches.encode(torch.from_numpy(np.ascontiguousarray(whole, dtype=np.float32)))
+        """The typical beat of recorded strips."""
+        return Beats().encode(torch.from_numpy(np.ascontiguousarray(self.base.drawing.whole(records), np.float32)))
 
     @property
     def _paced(self) -> WorldModel:

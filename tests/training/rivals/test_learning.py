@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ecg_gym.core import MODEL_RATE_HZ, MODEL_SAMPLES, R_PEAK_OFFSET_S
 from ecg_gym.physiology.mcsharry import unit_waves
 from training import loop
 from training.evaluation.questions import fair_crps
 from training.loop import LoopConfig
 from training.rivals.adversary import Rival
+from training.rivals.beats import BEFORE_S, CHANNELS, COLUMNS, GRID_HZ, LEADS, UNIT_MV
 from training.rivals.catalogue import DIFFUSION, NETWORKS, network
 from training.rivals.condition import TEXT, Condition
 from training.rivals.layers import Shape
-from training.rivals.ode_gan import CENTRE_S, HEIGHT_MV, LEADS, WIDTH_S, waves_at
+from training.rivals.ode_gan import CENTRE_S, HEIGHT_MV, WIDTH_S, beat_of
 
 PAIRS, FACTS, SD = 256, 8, 0.3
-FIRST_BEAT = 2 * int(R_PEAK_OFFSET_S * MODEL_RATE_HZ)  # columns that hold the first R wave
-SHAPE = Shape(channels=2, columns=128, facts=FACTS, width=24, condition=24)
+SHAPE = Shape(channels=2, columns=COLUMNS, facts=FACTS, width=24, condition=24)
+WAVES = replace(SHAPE, channels=CHANNELS)  # for the rival that draws the waves of a beat
 STEPS = {"wgan": 200, "tts-cgan": 200}  # the others need half as many
 QUICK = ("stylegan", "dadm")  # a GAN and a diffusion; the others are slow tests
 TOYS = [name for name in NETWORKS if name != "ode-gan"]  # so few steps of it against a critic are chaos: see below
 
 
-def toy(in_mv: bool, seed: int = 0, n: int = PAIRS) -> tuple[dict[str, Tensor], np.ndarray]:
-    """Pairs whose strips have one height, normal about the first number of the condition with an SD of ``SD``."""
+def toy(shape: Shape, seed: int = 0, n: int = PAIRS) -> tuple[dict[str, Tensor], np.ndarray]:
+    """Pairs whose beats have one height, normal about the first number of the condition with an SD of ``SD``."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(n)
     height = x + SD * rng.standard_normal(n)
     facts = np.zeros((n, FACTS))
     facts[:, 0] = x
+    flat = torch.tensor(height, dtype=torch.float32)[:, None, None].repeat(1, 2, COLUMNS)
     tensors = {
-        "before": torch.zeros(n, 2, 128),
+        "before": torch.zeros(n, *shape.form),
         "facts": torch.tensor(facts, dtype=torch.float32),
         "text": torch.zeros(n, TEXT),
-        "after": strips_of(height)
-        if in_mv
-        else torch.tensor(height, dtype=torch.float32)[:, None, None].repeat(1, 2, 128),
+        "after": flat if shape == SHAPE else beats_of(height),
     }
     return tensors, height
 
 
-def strips_of(height: np.ndarray) -> Tensor:
-    """Strips [mV] whose R waves are 0.8 mV and 0.3 mV a unit of height."""
+def beats_of(height: np.ndarray) -> Tensor:
+    """Beats whose R waves are 0.8 mV and 0.3 mV a unit of height."""
     n = len(height)
     wave = [torch.tensor(values).expand(n, LEADS, -1).clone() for values in (CENTRE_S, WIDTH_S, HEIGHT_MV)]
     wave[2][:, :, 2] += 0.3 * torch.tensor(height, dtype=torch.float32)[:, None]
-    return waves_at(*wave, torch.full((n, 16), 0.85), R_PEAK_OFFSET_S)
+    return torch.cat([beat_of(*wave) / UNIT_MV, torch.zeros(n, CHANNELS - LEADS, COLUMNS)], dim=1)
 
 
-def height_of(strips: Tensor, in_mv: bool) -> np.ndarray:
-    """The height of strips ``(..., C, T)``, as they were made."""
-    if not in_mv:
-        return strips.mean(dim=(-2, -1)).numpy()
-    first = strips[..., :FIRST_BEAT].amax(dim=-1).mean(dim=-1)
-    return ((first - strips_of(np.zeros(1)).amax()) / 0.3).numpy()
+def height_of(beats: Tensor) -> np.ndarray:
+    """The height of beats ``(..., C, 128)``, as they were made."""
+    if beats.shape[-2] == SHAPE.channels:
+        return beats.mean(dim=(-2, -1)).numpy()
+    r_mv = UNIT_MV * beats[..., :LEADS, :].amax(dim=-1).mean(dim=-1)
+    return ((r_mv - UNIT_MV * beats_of(np.zeros(1)).amax()) / 0.3).numpy()
 
 
 def config(name: str, steps: int) -> LoopConfig:
@@ -72,7 +73,7 @@ def config(name: str, steps: int) -> LoopConfig:
 def scores(rival: Rival, unseen: dict[str, Tensor], height: np.ndarray) -> tuple[float, float, float]:
     """CRPS of the heights that a rival draws, of the marginal law, and of what it draws for somebody else."""
     draws = rival.eval().samples(Condition.of(unseen), 8, torch.Generator().manual_seed(0))
-    predicted = height_of(draws, rival.in_mv)
+    predicted = height_of(draws)
     marginal = np.random.default_rng(2).normal(0, np.hypot(1, SD), size=(200, 64))
     return tuple(float(fair_crps(rows, height).mean()) for rows in (predicted.T, marginal, predicted[::-1].T))
 
@@ -82,31 +83,30 @@ def scores(rival: Rival, unseen: dict[str, Tensor], height: np.ndarray) -> tuple
 )
 def test_a_few_steps_beat_the_marginal(name: str) -> None:
     rival = network(name, SHAPE)
-    tensors, _ = toy(rival.in_mv)
+    tensors, _ = toy(SHAPE)
     for stage in range(1, rival.stages + 1):
         state = loop.start(rival.of_stage(stage), config(name, STEPS.get(name, 100) // rival.stages))
         for _ in loop.train(state, loop.uniform_rows(tensors, 32)):
             pass
         rival.load_state_dict(state.ema.state_dict())
-    own, trivial, turned = scores(rival, *toy(rival.in_mv, 1, 64))
+    own, trivial, turned = scores(rival, *toy(SHAPE, 1, 64))
     assert own < 0.9 * trivial
     assert turned > own, "it listens: conditions of others make it worse"
 
 
-@pytest.mark.slow
 def test_the_wave_equation_learns_heights_from_the_condition() -> None:
-    """By the first beat itself: whether 200 steps against a critic learn it depends on the processor."""
-    rival = network("ode-gan", SHAPE)
-    tensors, _ = toy(rival.in_mv)
+    """By the beat itself: whether 200 steps against a critic learn it depends on the processor."""
+    rival = network("ode-gan", WAVES)
+    tensors, _ = toy(WAVES)
     optimizer, rng = torch.optim.Adam(rival.generator.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
     for _ in range(60):
         rows = torch.randint(PAIRS, (32,), generator=rng)
         noise = torch.randn(32, rival.noise_size, generator=rng)
-        strips = rival.generator(Condition.of({name: values[rows] for name, values in tensors.items()}), noise)
+        beats = rival.generator(Condition.of({name: values[rows] for name, values in tensors.items()}), noise)
         optimizer.zero_grad()
-        (strips - tensors["after"][rows])[..., :FIRST_BEAT].square().mean().backward()
+        (beats - tensors["after"][rows]).square().mean().backward()
         optimizer.step()
-    own, trivial, turned = scores(rival, *toy(rival.in_mv, 1, 64))
+    own, trivial, turned = scores(rival, *toy(WAVES, 1, 64))
     assert own < 0.9 * trivial
     assert turned > 2 * own
 
@@ -115,17 +115,9 @@ def test_the_solution_in_tensors_is_that_of_the_equation() -> None:
     rng = np.random.default_rng(0)
     centre = np.array(CENTRE_S) + rng.normal(0, 0.01, (3, len(CENTRE_S)))
     width = np.array(WIDTH_S) * rng.uniform(0.8, 1.2, (3, len(WIDTH_S)))
-    beats = rng.uniform(0.7, 1.1, (3, 20))
     exact = unit_waves(
-        centre,
-        width,
-        beats,
-        samples=MODEL_SAMPLES,
-        rate_hz=MODEL_RATE_HZ,
-        first_s=R_PEAK_OFFSET_S,
-        relaxation_per_s=0.0,
+        centre, width, np.full((3, 4), 2.0), samples=COLUMNS, rate_hz=GRID_HZ, first_s=BEFORE_S, relaxation_per_s=0.0
     )
     height = rng.normal(size=centre.shape)
     wave = [torch.tensor(part[:, None], dtype=torch.float64) for part in (centre, width, height)]
-    waves = waves_at(*wave, torch.tensor(beats), R_PEAK_OFFSET_S)[:, 0].numpy()
-    np.testing.assert_allclose(waves, np.einsum("bw,bwn->bn", height, exact), atol=1e-4)
+    np.testing.assert_allclose(beat_of(*wave)[:, 0].numpy(), np.einsum("bw,bwn->bn", height, exact), atol=1e-4)

@@ -19,7 +19,7 @@ from training.evaluation.result import Size
 from training.evaluation.world_model import baselines
 from training.rivals.catalogue import NETWORKS, BaselinePreset, preset_named, words_of
 from training.rivals.condition import TEXT, fact_names, hashed, sentence
-from training.rivals.pairs import Pairs, basis_of, read_pairs
+from training.rivals.pairs import Pairs, read_pairs
 from training.rivals.world import WEIGHTS, RivalWorld
 
 
@@ -32,7 +32,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs(shards: Path) -> Pairs:
-    return read_pairs(shards, basis_of(shards))
+    return read_pairs(shards)
 
 
 def preset(name: str, steps: int) -> BaselinePreset:

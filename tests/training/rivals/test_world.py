@@ -13,11 +13,11 @@ from ecg_gym.core import WATCH, Treatment, parse_dose
 from ecg_gym.llm import ChatClient, Reply, Scripted, connect
 from ecg_gym.world_model import WorldModel
 from ecg_gym.world_model.conditioning import OBSERVED, FeatureScale, observe_strips
+from training.rivals.beats import Beats
 from training.rivals.catalogue import network
 from training.rivals.chat import INTERVALS, ChatWorld, move
 from training.rivals.condition import fact_names
 from training.rivals.layers import Shape
-from training.rivals.patches import PatchBasis
 from training.rivals.world import RivalWorld
 
 TREATMENTS = [WATCH, Treatment((parse_dose("dofetilide 0.5 mg PO"),))]
@@ -31,10 +31,9 @@ def base() -> WorldModel:
 
 def world_of(name: str, base: WorldModel, with_forecast: bool) -> RivalWorld:
     names = fact_names()
-    patches = PatchBasis.fit(np.random.default_rng(0).standard_normal((4, 8, 1024)))
-    shape = Shape(*patches.latent_shape, len(names), width=16, condition=16)
+    shape = Shape(*Beats.latent_shape, len(names), width=16, condition=16)
     scale = FeatureScale(names, np.zeros(len(names)), np.ones(len(names)))
-    return RivalWorld(network(name, shape).eval(), scale, patches, base, with_forecast)
+    return RivalWorld(network(name, shape).eval(), scale, base, with_forecast)
 
 
 @pytest.mark.parametrize(
