@@ -32,6 +32,15 @@ LONGEST_STEP_HOURS = 168.0  # a week between two looks
 MOST_SAMPLES = 4096  # futures judged per step: a number beyond it is a slip, and would ask for all memory
 
 
+def as_options(options: Any) -> dict[str, Any]:
+    """The options of a reset, none for None; ValueError for what is no mapping."""
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(
+            f"options are {str(options)[:60]!r}; expected a mapping or None; pass options={{'scenario': 'svt'}}"
+        )
+    return dict(options or {})
+
+
 @dataclass(frozen=True, eq=False)
 class EnvConfig:
     """The arguments of :class:`~ecg_gym.envs.ECGInterventionEnv` and of its vector env, spelt and checked once.
@@ -145,7 +154,8 @@ class EnvSetup:
         return space(self.config.obs, self.task.layout, getattr(self.task.world, "latent_shape", None))
 
     def begin(self, rngs: Sequence[np.random.Generator], options: Mapping[str, Any] | None) -> Episode:
-        """New episodes, one per generator."""
+        """New episodes, one per generator; ValueError for options that are no mapping."""
+        options = as_options(options)
         streams, scenarios = row_streams(rngs, len(rngs)), self.task.scenarios
         if options and "scenario" in options:
             scenarios = (scenario_named(options["scenario"]),)

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from ecg_gym.core import World
-from ecg_gym.envs.config import EnvConfig, EnvProperties, make_setup
+from ecg_gym.envs.config import EnvConfig, EnvProperties, as_options, make_setup
 from ecg_gym.envs.env import ECGInterventionEnv, checked_render_mode
 from ecg_gym.envs.episode import Episode, Outcome
 from ecg_gym.envs.info import spread
@@ -90,7 +90,7 @@ class ECGInterventionVectorEnv(EnvProperties, VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """New patients in all rows, or in those of ``options["reset_mask"]``; other options hold for every row."""
-        value = dict(options or {})
+        value = as_options(options)
         mask = self._rows_of(value.pop(MASK)) if MASK in value else np.ones(self.num_envs, bool)
         rows = np.flatnonzero(mask)
         if self._episode is None and len(rows) < self.num_envs:

@@ -43,9 +43,9 @@ def resolve_medication(name: str) -> Medication:
         if candidate in index:
             return Medication(name, index[candidate], _remark(name, plain, candidate, index[candidate]))
     near = difflib.get_close_matches(plain, index, n=NEAREST, cutoff=_CLOSE)
-    hint = f"did you mean {', '.join(near)}?" if near else "nothing in the table is spelled alike;"
+    hint = f"the nearest are {', '.join(near)};" if near else "nothing in the table is spelled alike;"
     raise ValueError(
-        f"medication is {name!r}; expected a drug, brand or class of pharmacology/medication.yaml: {hint} "
+        f"medication is {name!r}; expected a drug, brand or class of pharmacology/medication.yaml; {hint} "
         f"correct it, or write {UNLISTED}{plain} to go on although no rule will know it"
     )
 

@@ -37,6 +37,7 @@ __all__ = [
 
 WANDER_HZ = (0.2, 0.6)  # baseline wander is taken out below these edges
 NOISE_HZ = (25.0, 60.0)  # and mains, muscle and more above these; a gentle slope, or the QRS would ring
+LOWEST_HZ = 50.0  # rates at which beats are looked for at all
 QRS_HZ = ((5.0, 9.0), (25.0, 35.0))  # the band in which QRS complexes stand out from P and T
 CHUNK = 64  # strips filtered at once: beyond this the intermediate arrays fall out of cache
 MOST_BEATS = 64  # of one strip that are compared: a long strip does not need every beat
@@ -80,7 +81,13 @@ def leads_and_band(ecg: ECG) -> tuple[np.ndarray, np.ndarray]:
     """Conditioned leads ``(B, 8, T)`` at 500 Hz and their QRS band ``(B, 8, T/2)`` at 250 Hz, float32 [mV].
 
     Both out of one spectrum of the strip, continued at its ends as ``filters`` does.
+    Raises ValueError below ``LOWEST_HZ``.
     """
+    if ecg.rate_hz < LOWEST_HZ:
+        raise ValueError(
+            f"rate_hz is {ecg.rate_hz:g}; expected at least {LOWEST_HZ:g} Hz, or no QRS is seen; "
+            "pass the rate that the strip was sampled at"
+        )
     signal = ecg.signal if ecg.signal.ndim == 3 else ecg.signal[None]
     leads = without_spikes(independent_from_leads(signal), ecg.rate_hz)
     extended, start = continued(leads, ecg.rate_hz, RATE_HZ)

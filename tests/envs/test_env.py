@@ -477,6 +477,8 @@ def test_an_episode_can_start_from_a_strip_a_patient_and_doses_taken() -> None:
         ({"ecg": ECG(np.zeros((12, 1024)), MODEL_RATE_HZ), "given": ["aspirin"]}, "given holds 'aspirin'"),
         ({"given": [{"dose": "aspirin 100 mg PO", "hours": -1}]}, "drug is 'aspirin'"),
         ({"given": [{"dose": "metoprolol 25 mg PO", "hours": 1}]}, "expected hours <= 0"),
+        (3.5, "options are '3.5'; expected a mapping or None; pass"),
+        (False, "options are 'False'; expected a mapping"),
     ],
 )
 def test_unknown_words_at_reset_are_refused(options, words) -> None:

@@ -154,6 +154,12 @@ def test_as_array_knows_its_columns() -> None:
         intervals.as_array(["qtc"])
 
 
+@pytest.mark.parametrize("rate_hz", [0.001, 49.0])
+def test_a_rate_at_which_no_qrs_is_seen_is_refused(rate_hz: float) -> None:
+    with pytest.raises(ValueError, match=r"rate_hz is .*; expected at least 50 Hz.*; pass the rate"):
+        measure(ECG(np.zeros((12, 1024)), rate_hz))
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match=r"method is 'best'; expected one of .*; 'global'"):
         measure(analytic(), method="best")
