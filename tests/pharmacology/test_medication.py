@@ -41,7 +41,7 @@ def test_every_beta_blocker_counts_with_intravenous_verapamil(name: str) -> None
 
 @pytest.mark.parametrize(("name", "near"), [("cimetidne", "cimetidine"), ("verapamill", "verapamil"), ("xyzzy", None)])
 def test_an_unknown_name_is_refused_with_the_nearest(name: str, near: str | None) -> None:
-    with pytest.raises(ValueError, match="; expected a drug, brand or class of .*; .*; correct it") as caught:
+    with pytest.raises(ValueError, match=r"; expected a drug, brand or class of .*; .*; correct it") as caught:
         violations(DOFETILIDE, Patient(medication=frozenset({name})), NORMAL, (), 0.0)
     assert repr(name) in str(caught.value)
     if near:
