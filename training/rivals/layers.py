@@ -1,6 +1,6 @@
 """Parts that several rivals share: a condition as one vector, blocks that hear it, tokens, and a critic.
 
-A strip is its typical beat, C x 128 numbers (`training.rivals.beats`), cut into 32 tokens.
+A strip is its typical beat, C x 128 numbers (`training.rivals.typical_beats`), cut into 32 tokens.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.rivals.adversary import Adversary
-from training.rivals.beats import BEFORE_S, COLUMNS, GRID_HZ, LEADS, UNIT_MV
 from training.rivals.condition import Condition
 from training.rivals.layers import Critic, Listener, Shape
+from training.rivals.typical_beats import BEFORE_S, COLUMNS, GRID_HZ, LEADS, UNIT_MV
 
 Z = 64
 CENTRE_S = (-0.16, -0.03, 0.0, 0.03, 0.30)  # [s after R] of P, Q, R, S, T, where training begins

@@ -13,8 +13,8 @@ from ecg_gym.datasets.transitions import Trials, read_shard, shard_paths
 from ecg_gym.world_model.conditioning import FeatureScale, Look, unread
 from training.data.pairs import chosen_pairs, encode, load_or_make, measured_after
 from training.loop import Batch, Draw
-from training.rivals.beats import Beats
 from training.rivals.condition import fact_names, hashed, raw_facts, sentence
+from training.rivals.typical_beats import Beats
 
 SCALED_ON = 20_000  # pairs that the features' scale is measured on
 HIDDEN = 0.5  # share of a batch that is not told the target intervals: one network serves both columns

@@ -28,10 +28,10 @@ from ecg_gym.core import (
 from ecg_gym.world_model.conditioning import FeatureScale, Look, people
 from ecg_gym.world_model.model import WorldModel
 from training.rivals.adversary import Rival
-from training.rivals.beats import Beats
 from training.rivals.catalogue import network
 from training.rivals.condition import Condition, condition_of, fact_names, hashed, raw_facts, sentence
 from training.rivals.layers import Shape
+from training.rivals.typical_beats import Beats
 
 KIND, WEIGHTS = "baseline", "baseline.safetensors"
 NOISE = 11  # first word of the seed of a strip's noise

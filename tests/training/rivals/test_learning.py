@@ -14,11 +14,11 @@ from training import loop
 from training.evaluation.questions import fair_crps
 from training.loop import LoopConfig
 from training.rivals.adversary import Rival
-from training.rivals.beats import BEFORE_S, CHANNELS, COLUMNS, GRID_HZ, LEADS, UNIT_MV
 from training.rivals.catalogue import DIFFUSION, NETWORKS, network
 from training.rivals.condition import TEXT, Condition
 from training.rivals.layers import Shape
 from training.rivals.ode_gan import CENTRE_S, HEIGHT_MV, WIDTH_S, beat_of
+from training.rivals.typical_beats import BEFORE_S, CHANNELS, COLUMNS, GRID_HZ, LEADS, UNIT_MV
 
 PAIRS, FACTS, SD = 256, 8, 0.3
 SHAPE = Shape(channels=2, columns=COLUMNS, facts=FACTS, width=24, condition=24)

@@ -13,11 +13,11 @@ from ecg_gym.core import WATCH, Treatment, parse_dose
 from ecg_gym.llm import ChatClient, Reply, Scripted, connect
 from ecg_gym.world_model import WorldModel
 from ecg_gym.world_model.conditioning import OBSERVED, FeatureScale, observe_strips
-from training.rivals.beats import Beats
 from training.rivals.catalogue import network
 from training.rivals.chat import INTERVALS, ChatWorld, move
 from training.rivals.condition import fact_names
 from training.rivals.layers import Shape
+from training.rivals.typical_beats import Beats
 from training.rivals.world import RivalWorld
 
 TREATMENTS = [WATCH, Treatment((parse_dose("dofetilide 0.5 mg PO"),))]

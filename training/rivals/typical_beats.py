@@ -42,11 +42,11 @@ def encode(strips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ``(B,)`` bool.
     """
     out = np.zeros((len(strips), CHANNELS, COLUMNS), np.float32)
-    found = np.zeros(len(strips), bool)
+    has_beat = np.zeros(len(strips), bool)
     for i, beat in enumerate(median_beat(ECG(np.asarray(strips, np.float32), MODEL_RATE_HZ))):
         if beat is not None and len(beat.peaks) > 2:
-            out[i], found[i] = _row(beat), True
-    return out, found
+            out[i], has_beat[i] = _row(beat), True
+    return out, has_beat
 
 
 def _row(beat: Beat) -> np.ndarray:

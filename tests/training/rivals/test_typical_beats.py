@@ -9,7 +9,7 @@ import torch
 from ecg_gym.core import ECG, MODEL_RATE_HZ, R_PEAK_OFFSET_S, independent_from_leads
 from ecg_gym.virtual_patient import VirtualPatient
 from ecg_gym.waveform import find_r_peaks, measure
-from training.rivals.beats import CHANNELS, COLUMNS, LEADS, RR_S, RR_SPREAD, Beats, decode, encode
+from training.rivals.typical_beats import CHANNELS, COLUMNS, LEADS, RR_S, RR_SPREAD, Beats, decode, encode
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def strips() -> np.ndarray:
 
 
 def test_intervals_of_a_strip_are_those_of_its_beat_laid_out(strips: np.ndarray) -> None:
-    beats, found = encode(strips)
-    assert found.mean() > 0.9
-    was, now = (measure(ECG(rows[found], MODEL_RATE_HZ)) for rows in (strips, decode(beats)))
+    beats, has_beat = encode(strips)
+    assert has_beat.mean() > 0.9
+    was, now = (measure(ECG(rows[has_beat], MODEL_RATE_HZ)) for rows in (strips, decode(beats)))
     for name, limit in (("hr_bpm", 1.0), ("pr_ms", 2.0), ("qrs_ms", 2.0), ("qtcf_ms", 2.0)):
         assert np.nanmedian(np.abs(getattr(now, name) - getattr(was, name))) <= limit, name  # marks are 2 ms apart
     assert np.isnan(now.qtcf_ms).sum() <= np.isnan(was.qtcf_ms).sum() + 2
@@ -44,8 +44,8 @@ def test_beats_come_at_the_rate_that_is_drawn(rr_s: float) -> None:
 
 
 def test_what_has_no_beat_is_said_and_a_missing_lead_is_flat(strips: np.ndarray) -> None:
-    beats, found = encode(np.zeros((2, 12, 1024), np.float32))
-    assert not found.any()
+    beats, has_beat = encode(np.zeros((2, 12, 1024), np.float32))
+    assert not has_beat.any()
     assert not beats.any()
     signal = torch.from_numpy(independent_from_leads(strips[:1]).astype(np.float32))
     there = torch.ones(1, LEADS, dtype=torch.bool)
