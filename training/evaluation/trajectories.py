@@ -37,12 +37,13 @@ def follow(
     noise: tuple[str, int],
     keep: Collection[int] = (),
     progress: Progress = lambda rows: None,
+    crowd: State | None = None,
 ) -> Trajectories:
     """``k`` rollouts of each patient of ``start``, each step beginning at what the step before has drawn.
 
-    ``noise`` is a stream of ``harness.STREAMS`` and a seed.
+    ``noise`` is a stream of ``harness.STREAMS`` and a seed. ``crowd`` begins in place of all patients ``k`` times over.
     """
-    crowd = crowd_of(start, k)
+    crowd = crowd_of(start, k) if crowd is None else crowd
     intervals = [np.tile(measured_of(start, world), (k, 1))]
     states = {0: crowd} if 0 in keep else {}
     for step, treatments in enumerate(schedule, start=1):

@@ -7,10 +7,11 @@ fifth), *washout* (once, then watching), *placebo*. Each has a future that happe
 
 CRPS of intervals, because a rollout is a distribution: the error of its mean would notice neither samples that all
 agree nor ones that scatter. Intervals are those that the world says of a look, where it emits them. The virtual patient
-has an excess of its own (rhythms convert in between), which stands beside the model's. Both sides know one strip: the
-rollout that at hour 0, the single step that at H - 1, as if it were the first. `..._two_strips` lets the single step
-remember the first one too, so that even a perfect forecaster who has to guess the person from noisy strips has an
-excess; the last half of the steps together has narrower intervals.
+has an excess of its own (rhythms convert in between), which stands beside the model's. So does that of "other
+patients": a perfect rollout that knows the heart and not how this person answers, over the model's own single step.
+Both sides know one strip: the rollout that at hour 0, the single step that at H - 1, as if it were the first.
+`..._two_strips` lets the single step remember the first one too, so that even a perfect forecaster who has to guess the
+person from noisy strips has an excess; the last half of the steps together has narrower intervals.
 
     kappa = E |G(s, a, w) - G(s', a, w)|^2 / E |s - s'|^2
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 USUAL, SMALL = Size(patients=40, samples=8), Size(patients=5, samples=4)
 STEPS = 8
+OTHERS = "other patients"  # a perfect rollout of somebody whose answer to drugs is not known
 
 
 def rows_of(size: Size, steps: int = STEPS) -> int:
@@ -110,6 +112,7 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         "two strips": {name: crps(arms[name].remembering, arms[name].real) for name in JUDGED},
         "virtual patient": {name: crps(arms[name].truth, arms[name].real) for name in JUDGED},
         "virtual patient, one step": {name: crps(arms[name].truth_one_step, arms[name].real) for name in JUDGED},
+        OTHERS: {name: crps(arms[name].others, arms[name].real) for name in JUDGED},
         "copy": {name: np.abs(arms[name].real[:, :1] - arms[name].real) for name in JUDGED},
         "last strip": {name: _since_last(arms[name].real) for name in JUDGED},
         "pharmacology": {name: np.abs(arms[name].pharmacology - arms[name].real) for name in JUDGED},
@@ -122,12 +125,16 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         rows = [[errors[of][arm][:, step, columns] for arm in which for step in at] for of in (far, near)]
         return estimate(excess(*map(np.concatenate, rows)), np.tile(patient, len(which) * len(at)))
 
+    known = any(np.isfinite(errors[OTHERS][name]).any() for name in JUDGED)
+
     def own(**selection: Any) -> dict[str, Any]:
-        return {"virtual patient": beyond("virtual patient", "virtual patient, one step", **selection)}
+        rows = {"virtual patient": beyond("virtual patient", "virtual patient, one step", **selection)}
+        return rows | ({OTHERS: beyond(OTHERS, "one_step", **selection)} if known else {})
 
     beside = {name: beyond(name, "one_step") for name in ("copy", "last strip", "pharmacology")}
     result = {f"excess_error_{steps}": metric(beyond("rollout", "one_step"), baselines={**own(), **beside})}
-    result[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=own())
+    virtual = {"virtual patient": own()["virtual patient"]}
+    result[f"excess_error_{steps}_two_strips"] = metric(beyond("rollout", "two strips"), baselines=virtual)
     late = range(steps // 2 + 1, steps + 1)
     slices: dict[str, dict[str, Any]] = {
         f"{late[0]}_to_{steps}": {"at": late},

@@ -15,12 +15,21 @@ import numpy as np
 from ecg_gym.core import WATCH, State, World
 from ecg_gym.datasets.transitions import TrialDesign, draw_treatment
 from ecg_gym.rollout import advance
-from training.evaluation.questions import HELD_OUT, INTERVALS, PURPOSES, held_out_patients, seen_by
+from training.evaluation.questions import (
+    HELD_OUT,
+    INTERVALS,
+    PURPOSES,
+    STREAMS,
+    held_out_patients,
+    seen_by,
+    strangers,
+)
 from training.evaluation.result import Size
 from training.evaluation.trajectories import (
     Progress,
     Schedule,
     Trajectories,
+    crowd_of,
     draws,
     follow,
     measured_of,
@@ -50,6 +59,7 @@ class Arm:
     real: np.ndarray  # (N, H + 1, 6) what happened in the virtual patient
     truth: np.ndarray  # (K, N, H + 1, 6) what else could have happened there
     truth_one_step: np.ndarray  # (K, N, H + 1, 6) the same, each step begun at what happened
+    others: np.ndarray  # (K, N, H + 1, 6) what could have happened to other people with the same heart; NaN if unknown
     rollout: np.ndarray  # (K, N, H + 1, 6) the world's rollouts
     one_step: (
         np.ndarray
@@ -97,13 +107,21 @@ def run_trial(
             sights_of_two = [remembering(view, sight) for sight in sights]
             both = single_steps(world, sights_of_two, schedule, size.samples, ("model", seed), (steps,), progress)
             one_step_true = single_steps(baseline, before, schedule, size.samples, ("again", seed), every)
-            arms[name] = _arm(happened, could, one_step_true, samples, row, both, people)
+            others = _of_others(baseline, people, schedule, size.samples, seed)
+            arms[name] = _arm(happened, could, one_step_true, samples, row, both, people, others)
         else:
             arms[name] = _arm(happened, could, could, samples, samples, samples, people)
         for place, followed in ((world, samples), (baseline, could)):
             if keep:
                 pairs.append(_pairs(place, followed, schedule, size.samples, len(people), spread, seed, progress))
     return arms, pairs[0], pairs[1]
+
+
+def _of_others(baseline: World, people: State, schedule: Schedule, k: int, seed: int) -> Trajectories | None:
+    """The futures of people with the same hearts who answer to drugs in their own ways."""
+    rng = np.random.default_rng([HELD_OUT, STREAMS["stranger"], seed])
+    crowd = strangers(baseline, crowd_of(people, k), rng)
+    return None if crowd is None else follow(baseline, people, schedule, k, ("stranger", seed), crowd=crowd)
 
 
 def remembering(first: State, now: State) -> State:
@@ -120,12 +138,14 @@ def _arm(
     observed: Trajectories,
     both: Trajectories,
     people: State,
+    others: Trajectories | None = None,
 ) -> Arm:
     real = happened.intervals[0]
     return Arm(
         real,
         could.intervals,
         one_step_true.intervals,
+        np.full_like(could.intervals, np.nan) if others is None else others.intervals,
         samples.intervals,
         observed.intervals,
         both.intervals,

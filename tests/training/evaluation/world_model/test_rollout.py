@@ -64,6 +64,26 @@ def test_a_world_that_is_the_truth_has_no_excess_and_a_drifting_one_is_caught() 
     assert drifting["excess_error_3_qtcf"]["value"] > 0.02
 
 
+@dataclass(frozen=True)
+class Peopled(Linear):
+    """A linear world whose other patients begin ``apart`` ms of QTcF from where somebody with the same strip begins."""
+
+    apart: float = 0.0
+
+    def strangers(self, state: State, rng: np.random.Generator) -> State:
+        x = state.inner["x"] + self.apart * rng.choice([-1.0, 1.0], size=(len(state), 1)) * [0, 1]
+        return self._state(x, state.hours, state.doses)
+
+
+@pytest.mark.parametrize(("apart", "low", "high"), [(0.0, -0.15, 0.15), (40.0, 0.5, 3.0)])
+def test_a_perfect_rollout_that_does_not_know_the_person_stands_beside(apart: float, low: float, high: float) -> None:
+    """In a walk, whoever begins 40 ms apart ends there; who begins at the same place loses what the truth loses."""
+    world = Linear(keep=1.0, home=0.0)
+    rows = metrics_of(world, Peopled(keep=1.0, home=0.0, apart=apart), patients=60, k=8)["excess_error_3"]["baselines"]
+    assert low < rows["other patients"] - rows["virtual patient"] < high
+    assert "other patients" not in metrics_of(world, world)["excess_error_3"]["baselines"]
+
+
 def test_a_world_that_copies_keeps_everything_and_separates_no_twins() -> None:
     result = metrics_of(Linear(keep=1.0, noise=0.0), Linear(effect=30.0))
     assert result["twin_divergence"]["value"] == pytest.approx(0, abs=1e-9)
@@ -103,7 +123,7 @@ def test_eq_36_as_a_line_finds_the_slope_it_was_made_with() -> None:
     real = np.zeros((60, 6, 6))
     real[:, 0, :4] = rng.normal(size=(60, 4))
     real[:, 0, :4] /= real[:, 0, :4].std(axis=0)
-    arm = rollout_arms.Arm(real, samples, samples, samples, samples, samples, real)
+    arm = rollout_arms.Arm(real, *[samples] * 6, real)
     slope, rest = rollout.literal([arm])
     assert slope["value"] == pytest.approx(0.4, abs=1e-9)
     assert rest["value"] == pytest.approx(0.8, abs=1e-9)
