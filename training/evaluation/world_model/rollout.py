@@ -125,11 +125,11 @@ def _excess(arms: Mapping[str, Arm], patient: np.ndarray, steps: int) -> dict[st
         rows = [[errors[of][arm][:, step, columns] for arm in which for step in at] for of in (far, near)]
         return estimate(excess(*map(np.concatenate, rows)), np.tile(patient, len(which) * len(at)))
 
-    known = any(np.isfinite(errors[OTHERS][name]).any() for name in JUDGED)
+    has_others = any(np.isfinite(errors[OTHERS][name]).any() for name in JUDGED)
 
     def own(**selection: Any) -> dict[str, Any]:
         rows = {"virtual patient": beyond("virtual patient", "virtual patient, one step", **selection)}
-        return rows | ({OTHERS: beyond(OTHERS, "one_step", **selection)} if known else {})
+        return rows | ({OTHERS: beyond(OTHERS, "one_step", **selection)} if has_others else {})
 
     beside = {name: beyond(name, "one_step") for name in ("copy", "last strip", "pharmacology")}
     result = {f"excess_error_{steps}": metric(beyond("rollout", "one_step"), baselines={**own(), **beside})}
