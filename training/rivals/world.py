@@ -52,7 +52,7 @@ class RivalWorld:
 
     @classmethod
     def load(cls, path: str | Path, base: WorldModel | None = None, with_forecast: bool = False) -> RivalWorld:
-        """The world of the weights at ``path``, a file or its folder."""
+        """The world of the weights at ``path``, a file or its folder; ValueError where they draw no beats."""
         file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
         stored = checkpoint.load(file, KIND)
         shape = Shape(**stored.config["shape"])
