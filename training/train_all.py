@@ -12,6 +12,9 @@
 Each stage has a share of the time; what one leaves over the next ones have. A stage that falls behind skips steps of
 its schedule (``loop.LoopConfig.seconds``) instead of running late. A run that was killed goes on where it stood: the
 time of a folder is counted over all its sessions (``time.json``).
+
+With ``start`` every network goes on from weights that are there, at half the learning rate, and the classifier of the
+findings stays as it is: it is the judge, and what two world models are worth is comparable only before the same judge.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ecg_gym import checkpoint
 from ecg_gym.datasets.splits import shard_name
 from ecg_gym.datasets.transitions import make_shards
 from ecg_gym.executor import executor
@@ -35,15 +39,19 @@ from ecg_gym.risk.model import RiskModel
 from ecg_gym.world_model.conformal import beside
 from ecg_gym.world_model.model import CODEC, WEIGHTS, WorldModel
 from ecg_gym.world_model.student import WEIGHTS as STUDENT
+from ecg_gym.world_model.vae import VAE
 from training import train_codec, train_denoiser, train_findings, train_student
 from training.console import SAY
 from training.data.sources import REAL_STRIPS
+from training.loop import LoopConfig
 from training.train_denoiser import READINGS, WorldModelPreset
 from training.train_findings import RiskPreset
 from training.train_interval_model import IntervalModelPreset
 from training.train_student import StudentPreset
 
 CLOCK = "time.json"
+STARTED_FROM = "start.json"  # the weights that a folder's training began with
+GENTLER = 0.5  # of the learning rate of random weights, for weights that have learned
 TOGETHER = 20  # shards: each split has some
 FEWEST_SHARDS = 20
 LARGEST_MIB, LARGEST_MB = 14.0, 20.0  # of one file of weights [MiB]; of all together [MB]
@@ -78,7 +86,7 @@ def _presets() -> dict[str, AllPreset]:
     prognosis = IntervalModelPreset()
     prognosis = replace(prognosis, loop=replace(prognosis.loop, steps=8000))
     large = replace(prognosis, width=512, blocks=4, batch=4096, loop=replace(prognosis.loop, steps=20_000, bf16=True))
-    wide = replace(codec["wide"], model=replace(codec["wide"].model, latent_channels=16))
+    wide = codec["wide"]
     usual = AllPreset(
         120, _SHARES, findings["default"], wide, replace(world["default"], prognosis=prognosis, shards=160,
         denoiser_shards=120, situations=60), student["default"], 300, 600, 240,
@@ -86,7 +94,7 @@ def _presets() -> dict[str, AllPreset]:
     brief = replace(
         usual, minutes=10,
         findings=replace(findings["default"], virtual_strips=1200),
-        codec=replace(wide, virtual_strips=1200),
+        codec=replace(wide, model=replace(wide.model, latent_channels=16), virtual_strips=1200),
         world=replace(usual.world, shards=20, denoiser_shards=20, situations=10,
                       prognosis=replace(prognosis, loop=replace(prognosis.loop, steps=1600))),
         student=replace(student["default"], paths=512, per_file=128, shards=20),
@@ -94,7 +102,7 @@ def _presets() -> dict[str, AllPreset]:
     )  # fmt: skip
     gpu = replace(
         usual, minutes=12,
-        codec=replace(wide, model=replace(wide.model, width=256, latent_channels=32), batch=256,
+        codec=replace(wide, model=replace(wide.model, width=256), batch=256,
                       loop=replace(wide.loop, steps=30_000)),
         world=replace(usual.world, prognosis=large, batch=512, shards=400, denoiser_shards=200, situations=200,
                       loop=replace(usual.world.loop, steps=30_000)),
@@ -159,22 +167,25 @@ class Budget:
 
 def run(
     preset: AllPreset, folder: Path, minutes: float | None = None, *, data: Path | None = None,
-    workers: int | None = None, clock: Clock = time.monotonic, show: bool = True,
+    workers: int | None = None, start: Path | None = None, clock: Clock = time.monotonic, show: bool = True,
 ) -> dict[str, Path]:  # fmt: skip
     """Everything (or what is left of it) into ``folder``: the files of weights by name; ValueError if one is too large.
 
     ``data`` is a folder of real records, for the networks that see strips. ``workers`` are processes that make trials.
+    ``start`` is a folder with the four files of weights to go on from; ValueError where it lacks one, or where
+    ``folder`` holds a run that began with others.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder, start)
+    preset = preset if start is None else continued(preset, start)
     budget = Budget(folder, minutes or preset.minutes, preset.shares, clock)
     weights = {name: folder / name for name in (RISK, CODEC, WEIGHTS, STUDENT)}
     trials = folder / "trials"
     work: dict[str, Callable[[Callable[[], float]], None]] = {
-        "findings": lambda left: _findings(preset, folder, data, left(), show),
+        "findings": lambda left: _findings(preset, folder, data, start, left(), show),
         "trials": lambda left: _trials(preset, folder, left, workers),
-        "codec": lambda left: _codec(preset, folder, data, left(), show),
-        "intervals": lambda left: _intervals(preset, folder, trials, left(), show),
-        "drawing": lambda left: _drawing(preset, folder, trials, left(), show),
+        "codec": lambda left: _codec(preset, folder, data, start, left(), show),
+        "intervals": lambda left: _intervals(preset, folder, trials, start, left(), show),
+        "drawing": lambda left: _drawing(preset, folder, trials, start, left(), show),
         "student": lambda left: _student(preset, folder, trials, left(), show),
         "calibration": lambda left: _calibration(preset, folder),
         "evaluation": lambda left: _evaluation(preset, folder),
@@ -189,6 +200,32 @@ def run(
         SAY.print(f"{stage}: {budget.usage[stage]:.0f} s, {sum(budget.usage.values()) / 60:.1f} min so far")
     check_sizes(list(weights.values()))
     return weights
+
+
+def begin(folder: Path, start: Path | None) -> None:
+    """Keeps in ``folder`` which weights its training began with.
+
+    ValueError where ``start`` lacks a file of weights, or where the folder's training began with others.
+    """
+    hashes = None
+    if start is not None:
+        files = [start / name for name in (RISK, CODEC, WEIGHTS, STUDENT)]
+        if missing := [path.name for path in files if not path.is_file()]:
+            raise ValueError(
+                f"{start} has no {', '.join(missing)}; expected a folder with all four files of weights; pass "
+                "`shipped` for the package's, or the folder of a finished `train all`"
+            )
+        hashes = {path.name: checkpoint.sha256(path) for path in files}
+    path = folder / STARTED_FROM
+    if path.is_file() or (folder / CLOCK).is_file():  # runs of earlier versions kept no start: they had none
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if before != hashes:
+            raise ValueError(
+                f"{folder} holds a training from {'random' if before is None else 'other'} weights; expected the same "
+                "--start as before; give it, or another --out"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, hashes)
 
 
 def check_sizes(files: list[Path]) -> None:
@@ -215,12 +252,47 @@ def _timed(value: Any, **settings: Any) -> Any:
     return replace(value, **changes) if changes else value
 
 
+def continued(preset: AllPreset, start: Path) -> AllPreset:
+    """The preset for going on from the weights in ``start``: their sizes, and every learning rate halved."""
+    return replace(_gentler(preset), codec=replace(_gentler(preset.codec), model=VAE.load(start / CODEC).config))
+
+
+def _gentler(value: Any) -> Any:
+    """A preset whose own loop and those of its stages learn at half the rate."""
+    changes = {}
+    for name, part in vars(value).items():
+        if isinstance(part, LoopConfig):
+            changes[name] = replace(part, learning_rate=GENTLER * part.learning_rate)
+        elif hasattr(part, "loop"):
+            changes[name] = _gentler(part)
+    return replace(value, **changes)
+
+
+def _remember_start(folder: Path, start: Path | None) -> None:
+    """Keeps which weights a folder began with; ValueError where it began with others."""
+    path = folder / STARTED_FROM
+    now = None if start is None else {name: checkpoint.sha256(start / name) for name in (RISK, CODEC, WEIGHTS, STUDENT)}
+    if path.is_file() or (folder / CLOCK).is_file():  # runs of earlier versions kept no start: they had none
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if before != now:
+            raise ValueError(
+                f"{folder} holds a training from {'random' if before is None else 'other'} weights; expected the same "
+                "--start as before; give it, or another --out"
+            )
+    write_json(path, now)
+
+
 def _seconds(preset: Any, seconds: float) -> Any:
     """A preset whose own loop ends in time."""
     return replace(preset, loop=replace(preset.loop, seconds=max(seconds, 1.0)))
 
 
-def _findings(preset: AllPreset, folder: Path, data: Path | None, seconds: float, show: bool) -> None:
+def _findings(
+    preset: AllPreset, folder: Path, data: Path | None, start: Path | None, seconds: float, show: bool
+) -> None:
+    if start is not None:
+        shutil.copyfile(start / RISK, folder / RISK)
+        return
     place = folder / "findings"
     start = time.monotonic()
     train_findings.strips_for(preset.findings, data, place)
@@ -264,27 +336,30 @@ def _world(preset: AllPreset, folder: Path) -> WorldModelPreset:
     )  # fmt: skip
 
 
-def _codec(preset: AllPreset, folder: Path, data: Path | None, seconds: float, show: bool) -> None:
-    place = folder / "codec"
-    path = train_codec.run(_seconds(preset.codec, 0.7 * seconds), data, place, show=show)
+def _codec(preset: AllPreset, folder: Path, data: Path | None, start: Path | None, seconds: float, show: bool) -> None:
+    place, old = folder / "codec", None if start is None else start / CODEC
+    path = train_codec.run(_seconds(preset.codec, 0.7 * seconds), data, place, show=show, start=old)
     shutil.copyfile(path, folder / CODEC)
 
 
-def _intervals(preset: AllPreset, folder: Path, trials: Path, seconds: float, show: bool) -> None:
+def _intervals(preset: AllPreset, folder: Path, trials: Path, start: Path | None, seconds: float, show: bool) -> None:
     world = _world(preset, folder)
     assert world.prognosis is not None
     world = replace(world, prognosis=_seconds(world.prognosis, 0.8 * seconds))
-    train_denoiser.foretell(world, trials, folder / "world_model" / "prognosis", show)
+    old = train_denoiser.prognosis_of(start)
+    train_denoiser.foretell(world, trials, folder / "world_model" / "prognosis", show, old)
 
 
-def _drawing(preset: AllPreset, folder: Path, trials: Path, seconds: float, show: bool) -> None:
-    start, world = time.monotonic(), _world(preset, folder)
+def _drawing(preset: AllPreset, folder: Path, trials: Path, start: Path | None, seconds: float, show: bool) -> None:
+    began, world = time.monotonic(), _world(preset, folder)
     train_denoiser.prepare(world, trials, folder / "world_model", folder / CODEC)
-    rest = seconds - (time.monotonic() - start)
+    rest = seconds - (time.monotonic() - began)
     world = _seconds(world, 0.85 * rest)
     real = folder / "codec" / REAL_STRIPS
     strips = real if real.is_file() else None
-    path = train_denoiser.run(world, trials, folder / "world_model", vae=folder / CODEC, show=show, strips=strips)
+    path = train_denoiser.run(
+        world, trials, folder / "world_model", vae=folder / CODEC, show=show, start=start, strips=strips
+    )
     shutil.copyfile(path, folder / WEIGHTS)
 
 

@@ -104,6 +104,7 @@ class WorldModelPreset:
     situations: int = 0  # shards more, of people in the scenarios only: for the prognosis, which else meets few of them
     readings: int = 0  # shards more, of anybody, without strips: for the prognosis
     draws: bool = True  # False keeps the denoiser of --start as it is, and learns a new prognosis only
+    foretells: bool = True  # False keeps the prognosis of --start as it is, and learns to draw only
     real: float = 0.15  # share of a batch that is real strips redrawn as they are, where there are any (--data)
     design: TrialDesign = field(default_factory=TrialDesign)
 
@@ -140,9 +141,9 @@ PRESETS = {
 }
 _BRIEF = LoopConfig(steps=2500, warmup=200, learning_rate=1e-3, ema_decay=0.999, bf16=True, save_every=200)
 PRESETS["continued"] = replace(  # from other weights (--start), with real strips among the virtual ones (--strips)
-    PRESETS["default"],
+    PRESETS["default"], foretells=False,
     loop=LoopConfig(steps=3000, warmup=100, learning_rate=5e-4, ema_decay=0.999, bf16=True, save_every=200),
-)
+)  # fmt: skip
 PRESETS["foretold"] = replace(  # for old weights (--start): their prognosis goes on, with what it was not told before
     PRESETS["default"], shards=160, situations=80, readings=240, draws=False,
     prognosis=IntervalModelPreset(
@@ -268,9 +269,14 @@ def train(
 ) -> Iterator[tuple[int, Logs, Forecaster]]:
     """Yields ``(step, logs, averaged forecaster)``; resumes from ``folder`` if a run of this preset stopped there.
 
-    ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs.
+    ``start`` is a folder or file of weights to begin with instead of random ones; sizes and features are then theirs,
+    and so is the prognosis unless one is given.
     """
-    forecaster = new_forecaster(preset, data, foretold) if start is None else WorldModel.load(start).forecaster
+    if start is None:
+        forecaster = new_forecaster(preset, data, foretold)
+    else:
+        forecaster = WorldModel.load(start).forecaster
+        forecaster = forecaster if foretold is None else with_prognosis(forecaster, *foretold)
     yield from train_from(forecaster, preset, data, folder, show)
 
 
@@ -400,8 +406,8 @@ def run(
         return _foretold_anew(preset, trials, folder, codec, start, show)
     foretold = None
     first: dict[str, Any] = {}
-    if preset.prognosis is not None and start is None:
-        foretold, first = foretell(preset, trials, folder / "prognosis", show)
+    if preset.prognosis is not None and (start is None or preset.foretells):
+        foretold, first = foretell(preset, trials, folder / "prognosis", show, prognosis_of(start))
     network = load_codec(codec)
     data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
     sources = []
@@ -438,17 +444,29 @@ def _foretold_anew(
             "this preset learns a prognosis for weights that are there, and start is None; expected a folder or file "
             "of weights; pass --start ecg_gym/assets, or train everything with --preset default"
         )
-    old = WorldModel.load(start).forecaster
-    assert old.prognosis is not None
-    assert old.outlook is not None
-    (learned, features), first = foretell(preset, trials, folder / "prognosis", show, (old.prognosis, old.outlook))
-    forecaster = Forecaster(old.denoiser.config, old.features, learned.config, features)
-    forecaster.denoiser.load_state_dict(old.denoiser.state_dict())
-    assert forecaster.prognosis is not None
-    forecaster.prognosis.load_state_dict(learned.state_dict())
+    learned, first = foretell(preset, trials, folder / "prognosis", show, prognosis_of(start))
+    forecaster = with_prognosis(WorldModel.load(start).forecaster, *learned)
     origin = {"started_from": checkpoint.sha256(start / WEIGHTS if start.is_dir() else start)}
     _write(folder / WEIGHTS, forecaster, codec, preset, {}, first, origin)
     return folder / WEIGHTS
+
+
+def prognosis_of(start: Path | None) -> tuple[IntervalModel, FeatureScale] | None:
+    """The prognosis in a folder or file of weights, with its features; None where there is none."""
+    old = None if start is None else WorldModel.load(start).forecaster
+    if old is None or old.prognosis is None:
+        return None
+    assert old.outlook is not None
+    return old.prognosis, old.outlook
+
+
+def with_prognosis(old: Forecaster, prognosis: IntervalModel, features: FeatureScale) -> Forecaster:
+    """The same denoiser with another prognosis."""
+    forecaster = Forecaster(old.denoiser.config, old.features, prognosis.config, features)
+    forecaster.denoiser.load_state_dict(old.denoiser.state_dict())
+    assert forecaster.prognosis is not None
+    forecaster.prognosis.load_state_dict(prognosis.state_dict())
+    return forecaster
 
 
 def foretell(

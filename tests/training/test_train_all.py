@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from ecg_gym.checkpoint import ASSETS
 from ecg_gym.world_model.model import WorldModel
+from ecg_gym.world_model.vae import VAE
 from training import train_all
 from training.train_all import PRESETS, STAGES, Budget, check_sizes, preset_named
 
@@ -60,6 +62,35 @@ def test_every_preset_is_whole_and_a_device_reaches_every_network():
     assert preset_named("default").world.loop.device == "cpu"
     with pytest.raises(ValueError, match="preset is 'huge'; expected one of"):
         preset_named("huge")
+
+
+def test_weights_that_are_there_go_on_at_half_the_rate_and_in_their_own_sizes():
+    fresh, gentle = PRESETS["brief"], train_all.continued(PRESETS["brief"], ASSETS)
+    pairs = [(fresh.codec, gentle.codec), (fresh.world, gentle.world), (fresh.student, gentle.student),
+             (fresh.world.prognosis, gentle.world.prognosis)]  # fmt: skip
+    for before, after in pairs:
+        assert after.loop.learning_rate == before.loop.learning_rate / 2
+        assert replace(after.loop, learning_rate=before.loop.learning_rate) == before.loop
+    assert fresh.codec.model.latent_channels == 16
+    assert gentle.codec.model == VAE.load().config
+
+
+def test_a_folder_goes_on_from_the_weights_it_began_with_only(tmp_path):
+    with pytest.raises(ValueError, match=r"has no risk.*vae.*world_model.*student.*; expected a folder with all four"):
+        train_all.begin(tmp_path / "run", tmp_path)
+    train_all.begin(tmp_path, ASSETS)
+    train_all.begin(tmp_path, ASSETS)
+    with pytest.raises(ValueError, match="from other weights; expected the same --start"):
+        train_all.begin(tmp_path, None)
+    (tmp_path / "random").mkdir()
+    train_all.begin(tmp_path / "random", None)
+    with pytest.raises(ValueError, match="from random weights; expected the same --start"):
+        train_all.begin(tmp_path / "random", ASSETS)
+
+
+def test_with_a_start_the_judge_stays(tmp_path):
+    train_all._findings(PRESETS["tiny"], tmp_path, None, ASSETS, 1.0, False)
+    assert (tmp_path / "risk.safetensors").read_bytes() == (ASSETS / "risk.safetensors").read_bytes()
 
 
 def test_files_that_are_too_large_are_refused(tmp_path):

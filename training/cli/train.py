@@ -251,6 +251,10 @@ def train_everything(
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Of wall clock; default the preset's.")] = None,
     device: Device = None,
     data: Data = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Folder of weights to go on from, or `shipped`; their classifier stays. Default random."),
+    ] = None,
     out: Run = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that make trials; default every core.")] = None,
 ) -> None:
@@ -261,8 +265,11 @@ def train_everything(
     with entrance():
         config = train_all.preset_named(preset, device)
         folder = writable(out or Path("runs") / f"all-{preset}")
+        start = _shipped(start)
     with locked(folder):
-        paths = train_all.run(config, folder, minutes, data=data, workers=workers)
+        with entrance():
+            train_all.begin(folder, start)
+        paths = train_all.run(config, folder, minutes, data=data, workers=workers, start=start)
     _SAY.print("\n".join(f"weights  {path}" for path in paths.values()))
 
 
