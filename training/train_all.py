@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 from ecg_gym import checkpoint
-from ecg_gym.datasets.splits import shard_name
 from ecg_gym.datasets.transitions import make_shards
 from ecg_gym.executor import executor
 from ecg_gym.io import write_json, write_text
@@ -302,7 +301,6 @@ def _findings(
 
 def _trials(preset: AllPreset, folder: Path, left: Callable[[], float], workers: int | None) -> None:
     """As many shards as there is time for, those with strips first; how many is kept in ``shards.json``."""
-    hands = executor((os.cpu_count() or 1) if workers is None else workers)
     world, whole = preset.world, left()
     design = replace(world.design, classifier=str((folder / RISK).resolve()))
     people = train_denoiser.scenario_starts(train_denoiser.STARTS_PER_SITUATION)
@@ -315,16 +313,25 @@ def _trials(preset: AllPreset, folder: Path, left: Callable[[], float], workers:
     ]  # fmt: skip
     counts = {}
     for name, most, how, starts, until in parts:
-        count = 0
-        while count < most and (count < min(FEWEST_SHARDS, most) or left() > until):
-            batch = range(count, min(count + TOGETHER, most))
-            todo = [shard for shard in batch if not (folder / name / shard_name(shard)).is_file()]
-            for _ in make_shards(folder / name, todo, how, starts, workers=hands):
-                left()
-            count = batch.stop
-        counts[name.rpartition("/")[2]] = count
-        train_denoiser.write_splits(folder / name, range(count), how)
+        begun: list[int] = []
+        hands = executor((os.cpu_count() or 1) if workers is None else workers)  # which ends with the part
+        for _ in make_shards(folder / name, _due(most, until, left, begun), how, starts, workers=hands):
+            left()
+        counts[name.rpartition("/")[2]] = len(begun)
+        train_denoiser.write_splits(folder / name, begun, how)
     write_json(folder / "shards.json", counts)
+
+
+def _due(most: int, until: float, left: Callable[[], float], begun: list[int]) -> Iterator[int]:
+    """The numbers of the shards to make, each also into ``begun``: as many, `TOGETHER` by `TOGETHER`, as time allows.
+
+    No more are begun once only ``until`` seconds are left, but for the first `FEWEST_SHARDS`.
+    """
+    for shard in range(most):
+        if shard >= FEWEST_SHARDS and shard % TOGETHER == 0 and left() <= until:
+            return
+        begun.append(shard)
+        yield shard
 
 
 def _world(preset: AllPreset, folder: Path) -> WorldModelPreset:

@@ -369,7 +369,7 @@ def _make(folder: Path, shards: range, design: TrialDesign, starts: Sequence[Sta
     write_splits(folder, shards, design)
 
 
-def write_splits(folder: Path, shards: range, design: TrialDesign) -> None:
+def write_splits(folder: Path, shards: Sequence[int], design: TrialDesign) -> None:
     """Say beside the shards who is in which split, and what only the test split holds."""
     pairs = [pair for pair in combinations(FORMULARY.medicines, 2) if is_held_out(pair, design)]
     sides = {shard: split_of(shard) for shard in shards}

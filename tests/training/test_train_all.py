@@ -1,10 +1,13 @@
 """Everything in so many minutes: shares of time, resuming, sizes; and the whole of it, tiny, slowly."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from ecg_gym.checkpoint import ASSETS
+from ecg_gym.datasets import transitions
+from ecg_gym.executor import InProcess
 from ecg_gym.world_model.model import WorldModel
 from ecg_gym.world_model.vae import VAE
 from training import train_all
@@ -86,6 +89,45 @@ def test_a_folder_goes_on_from_the_weights_it_began_with_only(tmp_path):
     train_all.begin(tmp_path / "random", None)
     with pytest.raises(ValueError, match="from random weights; expected the same --start"):
         train_all.begin(tmp_path / "random", ASSETS)
+
+
+class OnceOnly(InProcess):
+    """Workers that take nothing more once they are closed, as processes do."""
+
+    closed = False
+
+    def submit(self, work, job):
+        assert not self.closed, "work for workers that have ended"
+        super().submit(work, job)
+
+    def close(self):
+        self.closed = True
+
+
+def test_trials_are_made_by_the_score_while_there_is_time(tmp_path, monkeypatch):
+    made = []
+
+    def make(folder, design, starts, shard):
+        made.append((folder.name, shard))
+        return folder
+
+    monkeypatch.setattr(transitions, "_make_file", make)
+    monkeypatch.setattr(train_all, "executor", lambda workers: OnceOnly())
+    monkeypatch.setattr(
+        train_all.train_denoiser, "write_splits", lambda folder, shards, design: made.append(len(shards))
+    )
+    time_left = iter([100.0] * 80 + [50.0] * 1000)
+    train_all._trials(PRESETS["default"], tmp_path, lambda: next(time_left), 2)
+    counts = json.loads((tmp_path / "shards.json").read_text())
+    assert counts == {"trials": 80, "situations": 60, "readings": 300}, "all of the last: there is time left"
+    assert made.count(("trials", 79)) == 1
+    assert [n for n in made if isinstance(n, int)] == [80, 60, 300]
+
+
+def test_a_part_without_time_has_the_fewest_shards(tmp_path):
+    begun = []
+    assert list(train_all._due(160, 10.0, lambda: 0.0, begun)) == begun == list(range(train_all.FEWEST_SHARDS))
+    assert list(train_all._due(5, 10.0, lambda: 0.0, [])) == list(range(5))
 
 
 def test_with_a_start_the_judge_stays(tmp_path):
