@@ -313,24 +313,24 @@ def _trials(preset: AllPreset, folder: Path, left: Callable[[], float], workers:
     ]  # fmt: skip
     counts = {}
     for name, most, how, starts, until in parts:
-        begun: list[int] = []
+        numbers: list[int] = []
         hands = executor((os.cpu_count() or 1) if workers is None else workers)  # which ends with the part
-        for _ in make_shards(folder / name, _due(most, until, left, begun), how, starts, workers=hands):
+        for _ in make_shards(folder / name, _due(most, until, left, numbers), how, starts, workers=hands):
             left()
-        counts[name.rpartition("/")[2]] = len(begun)
-        train_denoiser.write_splits(folder / name, begun, how)
+        counts[name.rpartition("/")[2]] = len(numbers)
+        train_denoiser.write_splits(folder / name, numbers, how)
     write_json(folder / "shards.json", counts)
 
 
-def _due(most: int, until: float, left: Callable[[], float], begun: list[int]) -> Iterator[int]:
-    """The numbers of the shards to make, each also into ``begun``: as many, `TOGETHER` by `TOGETHER`, as time allows.
+def _due(most: int, until: float, left: Callable[[], float], numbers: list[int]) -> Iterator[int]:
+    """The numbers of the shards to make, each also into ``numbers``: as many, `TOGETHER` by `TOGETHER`, as time allows.
 
     No more are begun once only ``until`` seconds are left, but for the first `FEWEST_SHARDS`.
     """
     for shard in range(most):
         if shard >= FEWEST_SHARDS and shard % TOGETHER == 0 and left() <= until:
             return
-        begun.append(shard)
+        numbers.append(shard)
         yield shard
 
 

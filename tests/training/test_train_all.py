@@ -125,8 +125,8 @@ def test_trials_are_made_by_the_score_while_there_is_time(tmp_path, monkeypatch)
 
 
 def test_a_part_without_time_has_the_fewest_shards(tmp_path):
-    begun = []
-    assert list(train_all._due(160, 10.0, lambda: 0.0, begun)) == begun == list(range(train_all.FEWEST_SHARDS))
+    numbers = []
+    assert list(train_all._due(160, 10.0, lambda: 0.0, numbers)) == numbers == list(range(train_all.FEWEST_SHARDS))
     assert list(train_all._due(5, 10.0, lambda: 0.0, [])) == list(range(5))
 
 

@@ -120,6 +120,23 @@ def train_policy(
             _SAY.print(f"policy   {path}")
 
 
+@app.command("offline")
+def train_offline(
+    algorithm: Annotated[str, typer.Argument(help="cql (conservative Q-learning) or bc (behaviour cloning).")],
+    data: Annotated[Path, typer.Option(help="The .npz of recorded steps (`ecg-gym data offline`).")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the policies; default runs/offline-ALGORITHM.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser per seed.")] = 50_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds.")] = 5,
+) -> None:
+    """A learner from recorded steps alone, by d3rlpy; stop it any time, the same command goes on."""
+    from training.evaluation.benchmark import offline_learning
+
+    folder = out or Path("runs") / f"offline-{algorithm}"
+    with entrance(), counting(f"steps of {seeds} trainings", steps * seeds) as advance:
+        for path in offline_learning.train_offline(algorithm, data, writable(folder), steps, seeds, progress=advance):
+            _SAY.print(f"policy   {path}")
+
+
 def _train_on_real(preset: str, trials: Path, codec: Path | None, start: Path | None, training: Training) -> None:
     """Fine-tune the package's weights, or those of ``start``, on shards of real ECGs."""
     from training import train_real_trials

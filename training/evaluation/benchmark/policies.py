@@ -3,6 +3,7 @@
 guideline, search:budget=200      a planner of the table, with settings of its own
 model-search:prior=runs/ppo/0.zip a search that goes by a trained policy: PUCT with its probabilities and its values
 runs/ppo/{seed}.zip               a policy of Stable-Baselines3, one file per training seed
+runs/cql/{seed}.d3                a policy of d3rlpy, learned from recorded steps
 package.module:name               a Planner, something with SB3's ``predict``, or a function of the observation
 """
 
@@ -109,6 +110,8 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
     name, _, changes = words.partition(":")
     if words.endswith(".zip") and name not in TABLE:
         return _zipped(policy, Path(words))
+    if words.endswith(".d3") and name not in TABLE:
+        return _learned_offline(policy, Path(words))
     if words == KIND_CONSTANT:
         from training.evaluation.benchmark.kind_constant import KindConstant
 
@@ -125,7 +128,7 @@ def load_policy(policy: Any, seed: int = 0, model: str = "model") -> Policy:
         return Policy(policy, _source_hash(factory), lambda envs, kinds, s: acting(factory, envs, s))
     raise ValueError(
         f"policy is {policy!r}; expected one of {', '.join((*TABLE, KIND_CONSTANT, TRUTH_SEARCH))}, the path of a .zip "
-        "of Stable-Baselines3, or 'package.module:name'; check the spelling"
+        "of Stable-Baselines3 or a .d3 of d3rlpy, or 'package.module:name'; check the spelling"
     )
 
 
@@ -202,7 +205,7 @@ def _planner(words: str, row: PolicyRow, changes: str, model: str) -> Policy:
             )
         settings[key] = yaml.safe_load(value)
     weights = str(getattr(load_world(model), "sha256", "")) if row.imagines == MODEL else ""
-    taught = _zip_of(words, Path(settings["prior"])) if settings.get("prior") else b""
+    taught = _file_of(words, Path(settings["prior"])) if settings.get("prior") else b""
 
     def make(envs: Any, kinds: Sequence[str], seed: int) -> Actor:
         world = {"world": load_world(model)} if row.imagines == MODEL else {}
@@ -220,20 +223,27 @@ def _guides(content: bytes, path: Any) -> dict[str, Any]:
     return {"prior": prior, "value": value}
 
 
-def _zip_of(words: str, path: Path) -> bytes:
+def _file_of(words: str, path: Path) -> bytes:
     if not path.is_file():
-        raise ValueError(f"policy is {words!r} and {path} is not there; expected a .zip of a trained policy; train it")
+        raise ValueError(f"policy is {words!r} and {path} is not there; expected a trained policy; train it")
     return path.read_bytes()
 
 
 def _zipped(words: str, path: Path) -> Policy:
-    content = _zip_of(words, path)
+    content = _file_of(words, path)
     sha256 = hashlib.sha256(content).hexdigest()
 
     def make(envs: Any, kinds: Sequence[str], seed: int) -> Actor:
         return PredictActor(_algorithm(content, path).load(io.BytesIO(content), device="cpu"), envs)
 
     return Policy(words, sha256, make)
+
+
+def _learned_offline(words: str, path: Path) -> Policy:
+    from training.evaluation.benchmark.offline_learning import OfflinePolicy
+
+    sha256 = hashlib.sha256(_file_of(words, path)).hexdigest()
+    return Policy(words, sha256, lambda envs, kinds, seed: PredictActor(OfflinePolicy(path), envs))
 
 
 def _algorithm(content: bytes, path: Path) -> Any:
