@@ -68,12 +68,13 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 @cache
 def imported(path: Path, by_name: bool = False) -> frozenset[str]:
-    """Dotted names of the modules that a file imports anywhere in it, or names in a table (studies, rivals)."""
+    """Dotted names of the modules that a file imports anywhere, or names in a table (studies, rivals, commands)."""
     names = set(imports(path))
     if by_name:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names |= {f"training.evaluation.{node.value}", f"training.rivals.{node.value.partition(':')[0]}"}
+                names |= {node.value, f"training.evaluation.{node.value}"}
+                names.add(f"training.rivals.{node.value.partition(':')[0]}")
     return frozenset(names & MODULES.keys())
 
 

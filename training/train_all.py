@@ -293,9 +293,9 @@ def _findings(
         shutil.copyfile(start / RISK, folder / RISK)
         return
     place = folder / "findings"
-    start = time.monotonic()
+    began = time.monotonic()
     train_findings.strips_for(preset.findings, data, place)
-    rest = seconds - (time.monotonic() - start)
+    rest = seconds - (time.monotonic() - began)
     shutil.copyfile(train_findings.run(_seconds(preset.findings, 0.9 * rest), data, place, show), folder / RISK)
 
 

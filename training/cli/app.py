@@ -13,15 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.cli.data import app as data_commands
+from training.cli.deferred import RootGroup
 from training.cli.endpoint import ChatModel, Endpoint, Remote, chat_client
-from training.cli.evaluate import evaluate, leaderboard
-from training.cli.leads import app as leads
+from training.cli.evaluate import evaluate
 from training.cli.options import ASSETS, Json, Ray, Seed, Workers
 from training.cli.show import play, report
-from training.cli.study import app as studies
-from training.cli.train import app as train
-from training.cli.weights import app as weights
 from training.console import SAY as _SAY
 from training.console import (
     entrance,
@@ -36,6 +32,7 @@ if TYPE_CHECKING:
     from planners import Plan
 
 app = typer.Typer(
+    cls=RootGroup,
     help="Drug intervention on the electrocardiogram. Research only, never bedside.",
     no_args_is_help=True,
     rich_markup_mode="markdown",  # as it is written: rich would take [s] and [ms] for styles
@@ -68,15 +65,9 @@ ProposerName = Annotated[
 ]
 Proposals = Annotated[int, typer.Option(min=1, help="Proposals that are ranked, watching not counted.")]
 
-app.add_typer(train, name="train")
-app.add_typer(studies, name="study")
-app.add_typer(leads, name="leads")
-app.add_typer(data_commands, name="data")
-app.add_typer(leaderboard, name="leaderboard")
 app.command()(play)
 app.command()(report)
 app.command()(evaluate)
-app.add_typer(weights, name="weights")
 
 
 def _version(value: bool) -> None:

@@ -258,6 +258,11 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_help_loads_nothing_that_computes() -> None:
-    code = "import sys, training.cli.app; print(*sorted({'numpy', 'gymnasium', 'ecg_gym'} & sys.modules.keys()))"
+    code = (
+        "import sys; from typer.testing import CliRunner; from training.cli.app import app\n"
+        "CliRunner().invoke(app, ['--help'])\n"
+        "heavy = {'numpy', 'gymnasium', 'ecg_gym', 'training.cli.study', 'training.cli.train', 'training.cli.data'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []
