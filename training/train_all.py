@@ -51,6 +51,7 @@ from training.train_student import StudentPreset
 CLOCK = "time.json"
 STARTED_FROM = "start.json"  # the weights that a folder's training began with
 GENTLER = 0.5  # of the learning rate of random weights, for weights that have learned
+DRAWN = "drawn"  # in `shards.json`: how many the denoiser learns from
 TOGETHER = 20  # shards: each split has some
 FEWEST_SHARDS = 20
 LARGEST_MIB, LARGEST_MB = 14.0, 20.0  # of one file of weights [MiB]; of all together [MB]
@@ -184,7 +185,7 @@ def run(
         "trials": lambda left: _trials(preset, folder, left, workers),
         "codec": lambda left: _codec(preset, folder, data, start, left(), show),
         "intervals": lambda left: _intervals(preset, folder, trials, start, left(), show),
-        "drawing": lambda left: _drawing(preset, folder, trials, start, left(), show),
+        "drawing": lambda left: _drawing(preset, folder, trials, start, left, workers, show),
         "student": lambda left: _student(preset, folder, trials, left(), show),
         "calibration": lambda left: _calibration(preset, folder),
         "evaluation": lambda left: _evaluation(preset, folder),
@@ -339,7 +340,8 @@ def _world(preset: AllPreset, folder: Path) -> WorldModelPreset:
     counts = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
     return replace(
         preset.world, shards=counts["trials"], situations=counts[train_denoiser.SITUATIONS],
-        readings=counts[READINGS], denoiser_shards=min(preset.world.denoiser_shards, counts["trials"]),
+        readings=counts[READINGS],
+        denoiser_shards=min(preset.world.denoiser_shards, counts["trials"], counts.get(DRAWN, counts["trials"])),
     )  # fmt: skip
 
 
@@ -357,17 +359,31 @@ def _intervals(preset: AllPreset, folder: Path, trials: Path, start: Path | None
     train_denoiser.foretell(world, trials, folder / "world_model" / "prognosis", show, old)
 
 
-def _drawing(preset: AllPreset, folder: Path, trials: Path, start: Path | None, seconds: float, show: bool) -> None:
-    began, world = time.monotonic(), _world(preset, folder)
-    train_denoiser.prepare(world, trials, folder / "world_model", folder / CODEC)
-    rest = seconds - (time.monotonic() - began)
-    world = _seconds(world, 0.85 * rest)
+def _drawing(
+    preset: AllPreset, folder: Path, trials: Path, start: Path | None, left: Callable[[], float],
+    workers: int | None, show: bool,
+) -> None:  # fmt: skip
+    _prepare(preset, folder, trials, left, workers)
+    world = _seconds(_world(preset, folder), 0.9 * left())
     real = folder / "codec" / REAL_STRIPS
     strips = real if real.is_file() else None
     path = train_denoiser.run(
         world, trials, folder / "world_model", vae=folder / CODEC, show=show, start=start, strips=strips
     )
     shutil.copyfile(path, folder / WEIGHTS)
+
+
+def _prepare(
+    preset: AllPreset, folder: Path, trials: Path, left: Callable[[], float], workers: int | None
+) -> None:  # fmt: skip
+    """Encodes the shards that the denoiser learns from, for half of its time at most; how many, in ``shards.json``."""
+    world, numbers, half = _world(preset, folder), list[int](), 0.5 * left()
+    hands = executor((os.cpu_count() or 1) if workers is None else workers)
+    due = _due(world.denoiser_shards, half, left, numbers)
+    for _ in train_denoiser.prepare(world, trials, folder / "world_model", folder / CODEC, due, hands):
+        left()
+    counts = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+    write_json(folder / "shards.json", counts | {DRAWN: len(numbers)})
 
 
 def _student(preset: AllPreset, folder: Path, trials: Path, seconds: float, show: bool) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import ecg_gym
 from ecg_gym import checkpoint
 from ecg_gym.core import INDEPENDENT_LEADS, Patient
 from ecg_gym.datasets import splits
+from ecg_gym.datasets.splits import shard_name
 from ecg_gym.datasets.transitions import (
     Start,
     TrialDesign,
@@ -35,6 +37,7 @@ from ecg_gym.datasets.transitions import (
     split_of,
 )
 from ecg_gym.envs.scenarios import load_scenarios
+from ecg_gym.executor import Executor, completed
 from ecg_gym.pharmacology import FORMULARY
 from ecg_gym.world_model.anchor import ProjectionConfig, alignment_loss
 from ecg_gym.world_model.codecs import Codec, load_codec
@@ -45,7 +48,7 @@ from ecg_gym.world_model.forecaster import DenoiserInputs, Forecaster
 from ecg_gym.world_model.interval_model import IntervalModel
 from ecg_gym.world_model.model import WEIGHTS, WorldModel, save
 from training import loop, run_record, train_interval_model
-from training.data.pairs import Drawings, drawings_of, with_real
+from training.data.pairs import Drawings, drawings_of, prepare_shard, with_real
 from training.data.real_pairs import real_drawings
 from training.data.strips import load_strips
 from training.loop import Batch, Logs, LoopConfig
@@ -54,6 +57,7 @@ from training.train_interval_model import IntervalModelPreset
 
 LICENCE = "made by this package (Apache-2.0)"
 STARTS_PER_SCENARIO = 8  # how many of its patients each scenario lends to the trials
+EPK = "epk"  # folder beside the shards: the physiological prior of their pairs
 SITUATIONS = "situations"  # folder beside the shards: trials of people in the scenarios only
 READINGS = "readings"  # another: trials of anybody without their strips, for the interval model
 STARTS_PER_SITUATION = 64
@@ -428,11 +432,18 @@ def run(
     return path
 
 
-def prepare(preset: WorldModelPreset, trials: Path, folder: Path, codec: Path) -> None:
-    """Encode the strips that the denoiser learns from; kept in ``folder``, where :func:`run` finds them."""
-    network = load_codec(codec)
-    for split in ("train", "validation"):
-        drawings(preset, network, codec, trials, split, folder)
+def prepare(
+    preset: WorldModelPreset, trials: Path, folder: Path, codec: Path, shards: Iterable[int], workers: Executor
+) -> Iterator[Path]:
+    """Encodes the strips of these shards, which :func:`run` then finds in ``folder``; yields each shard's file."""
+    work = partial(prepare_shard, codec, drawings_folder(folder, codec), trials / EPK, preset.projection is not None)
+    for path, _ in completed(workers, work, (trials / shard_name(shard) for shard in shards)):
+        yield path
+
+
+def drawings_folder(folder: Path, codec: Path) -> Path:
+    """Where what this codec made of the strips is kept."""
+    return folder / f"drawings_{checkpoint.sha256(codec)[:12]}"
 
 
 def _foretold_anew(
@@ -514,10 +525,8 @@ def _shards_without_strips(trials: Path, split: str) -> list[Trials]:
 def drawings(preset: WorldModelPreset, vae: Codec, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
     """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
     paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.denoiser_shards]
-    name = checkpoint.sha256(codec)[:12]
-    return drawings_of(
-        paths, vae, folder / f"drawings_{name}", trials / "epk", preset.reference, preset.projection is not None
-    )
+    kept = drawings_folder(folder, codec)
+    return drawings_of(paths, vae, kept, trials / EPK, preset.reference, preset.projection is not None)
 
 
 def _write(

@@ -130,6 +130,16 @@ def test_a_part_without_time_has_the_fewest_shards(tmp_path):
     assert list(train_all._due(5, 10.0, lambda: 0.0, [])) == list(range(5))
 
 
+def test_the_denoiser_learns_from_the_shards_that_half_of_its_time_could_prepare(tmp_path, monkeypatch):
+    (tmp_path / "shards.json").write_text('{"trials": 160, "situations": 60, "readings": 300}')
+    assert train_all._world(PRESETS["default"], tmp_path).denoiser_shards == 120
+    monkeypatch.setattr(train_all.train_denoiser, "prepare", lambda *_: iter(_[4]))
+    time_left = iter([100.0] * 60 + [49.0] * 1000)
+    train_all._prepare(PRESETS["default"], tmp_path, tmp_path, lambda: next(time_left), 0)
+    world = train_all._world(PRESETS["default"], tmp_path)
+    assert (world.shards, world.denoiser_shards, world.situations, world.readings) == (160, 60, 60, 300)
+
+
 def test_with_a_start_the_judge_stays(tmp_path):
     train_all._findings(PRESETS["tiny"], tmp_path, None, ASSETS, 1.0, False)
     assert (tmp_path / "risk.safetensors").read_bytes() == (ASSETS / "risk.safetensors").read_bytes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from ecg_gym.physiology import (
     recorded_beats,
     recorded_places,
 )
-from ecg_gym.world_model.codecs import Codec
+from ecg_gym.world_model.codecs import Codec, load_codec
 from ecg_gym.world_model.conditioning import OBSERVED, modulations_of, observe_strips
 
 CHUNK = 128
@@ -147,6 +148,17 @@ def drawings_of(
     ``reference="last"`` keeps the pairs of consecutive strips only.
     """
     return joined([_encoded(path, vae, folder, priors_of(path, priors, paper), paper) for path in paths], reference)
+
+
+def prepare_shard(codec: Path, folder: Path, priors: Path, paper: bool, path: Path) -> None:
+    """Puts what ``drawings_of`` needs of one shard into its caches: work for a process of its own."""
+    _encoded(path, _codec_of(codec), folder, priors_of(path, priors, paper), paper)
+
+
+@cache
+def _codec_of(path: Path) -> Codec:
+    """Loaded once in a process."""
+    return load_codec(path)
 
 
 def _encoded(path: Path, vae: Codec, folder: Path, priors: Priors, paper: bool) -> Drawings:

@@ -4,7 +4,8 @@ Other work on the machine then hardly counts. A ratio is the median over turns t
 goes from the lowest to the highest turn.
 
 ``vitals_vs_cartpole``, ``learned_vitals_vs_cartpole``: env steps a second without strips over those of Gymnasium's
-``SyncVectorEnv`` of ``CartPole-v1``, 64 envs each. ``oracle_strip_vs_neurokit``, ``learned_strip_vs_neurokit``: a step
+``SyncVectorEnv`` of ``CartPole-v1``, 64 envs each; ``..._training`` without the untreated twin that ``info["cost"]`` is
+told from, as ``ecg-gym train policy`` steps. ``oracle_strip_vs_neurokit``, ``learned_strip_vs_neurokit``: a step
 with strip, measurement and classifier against the strip and its analysis by NeuroKit2. ``native_vs_sync_64``: the
 native vector env over 64 single ones, with strips. ``plan_50x16_cpu_s``: a ranking of 50 treatments by 16 futures,
 screened without strips, beside the ranking of all by strips. ``memory``: growth over many steps without strips.
@@ -49,7 +50,7 @@ SMALL = Size(turns=2, calls=4, warm_up=9, envs=(64,), neurokit=False, plans=1, m
 
 def turns_of(size: Size) -> int:
     """How often ``study`` tells its progress."""
-    return 2 * len(size.envs) + 1 + len(WORLDS) * (1 + size.neurokit) + size.plans + 1
+    return 2 * len(size.envs) + 3 + len(WORLDS) * (1 + size.neurokit) + size.plans + 1
 
 
 def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -67,6 +68,9 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
             name = "vitals_vs_cartpole" + ("" if (n, risk) == (64, "limits") else f"_{n}_{risk}")
             add(name, _ratio(_warm(_vitals("oracle", n, risk), size), n, cartpole, 64, size))
     add("learned_vitals_vs_cartpole", _learned_world(size, cartpole))
+    twinless = _warm(_vitals("oracle", 64, "limits", cost=False), size)
+    add("vitals_vs_cartpole_training", _ratio(twinless, 64, cartpole, 64, size))
+    add("learned_vitals_vs_cartpole_training", _learned_world(size, cartpole, cost=False))
     few = Size(size.turns, max(1, size.calls // 9))
     strips = {}
     for world, id in WORLDS.items():
@@ -82,9 +86,9 @@ def study(size: Size, progress: Callable[[], None] = lambda: None) -> dict[str, 
             "rows": rows}  # fmt: skip
 
 
-def _learned_world(size: Size, cartpole: Callable[[], None]) -> dict[str, Any]:
+def _learned_world(size: Size, cartpole: Callable[[], None], **arguments: Any) -> dict[str, Any]:
     try:
-        side = _vitals("learned", 64, "limits")
+        side = _vitals("learned", 64, "limits", **arguments)
     except ValueError as error:  # weights that say no readings without strips
         return {"value": None, "reason": str(error)}
     return _ratio(_warm(side, size), 64, cartpole, 64, size)
@@ -113,8 +117,8 @@ def _cpu(side: Callable[[], Any], calls: int = 1) -> float:
     return (time.process_time() - begin) / calls
 
 
-def _vitals(world: str, n: int, risk: str) -> Callable[[], None]:
-    return _native(WORLDS[world], n, fidelity="vitals", risk=risk)
+def _vitals(world: str, n: int, risk: str, **arguments: Any) -> Callable[[], None]:
+    return _native(WORLDS[world], n, fidelity="vitals", risk=risk, **arguments)
 
 
 def _native(id: str, n: int, **arguments: Any) -> Callable[[], None]:
