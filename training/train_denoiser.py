@@ -494,6 +494,7 @@ def foretell(
     for _, logs, learned, features in train_interval_model.train(preset, people["train"], folder, show, start):  # noqa: B007
         pass
     learned, features = train_interval_model.finished(preset, people["train"], folder, start)
+    logs = logs or (loop.losses(folder) or [{}])[-1]  # of a run that had ended before
     learned.requires_grad_(False)
     train_interval_model.widen(learned, features, people["validation"])
     reached = train_interval_model.validate(learned, features, people["validation"])
