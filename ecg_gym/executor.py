@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol
@@ -178,9 +179,19 @@ def completed(executor: Executor, work: Work, jobs: Iterable[Any]) -> Iterator[t
 
 
 def _begin_worker() -> None:
-    """One thread, and Ctrl-C is the parent's business: it closes the executor, which ends the workers."""
+    """One thread, and Ctrl-C is the parent's business: it closes the executor, which ends the workers.
+
+    A parent that was killed closes nothing: its workers leave with it instead of finishing what nobody waits for.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def one_thread() -> None:
