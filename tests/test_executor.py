@@ -67,12 +67,12 @@ if __name__ == "__main__":
 
 
 def test_the_workers_of_a_killed_parent_leave_with_it(tmp_path: Path) -> None:
-    script, noted = tmp_path / "parent.py", tmp_path / "pid"
+    script, pid_file = tmp_path / "parent.py", tmp_path / "pid"
     script.write_text(PARENT, encoding="utf-8")
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
-    parent = subprocess.Popen([sys.executable, script, noted], env={**os.environ, "PYTHONPATH": paths})
-    until(lambda: noted.is_file() and noted.read_text(encoding="utf-8") != "")
-    worker = int(noted.read_text(encoding="utf-8"))
+    parent = subprocess.Popen([sys.executable, script, pid_file], env={**os.environ, "PYTHONPATH": paths})
+    until(lambda: pid_file.is_file() and pid_file.read_text(encoding="utf-8") != "")
+    worker = int(pid_file.read_text(encoding="utf-8"))
     parent.kill()
     parent.wait()
     until(lambda: not running(worker))
