@@ -526,8 +526,8 @@ def _shards_without_strips(trials: Path, split: str) -> list[Trials]:
 def drawings(preset: WorldModelPreset, vae: Codec, codec: Path, trials: Path, split: str, folder: Path) -> Drawings:
     """The encoded pairs of a split, prepared shard by shard and kept under ``folder``."""
     paths = [path for path in shard_paths(trials, split) if int(path.stem.split("_")[1]) < preset.denoiser_shards]
-    kept = drawings_folder(folder, codec)
-    return drawings_of(paths, vae, kept, trials / EPK, preset.reference, preset.projection is not None)
+    cache = drawings_folder(folder, codec)
+    return drawings_of(paths, vae, cache, trials / EPK, preset.reference, preset.projection is not None)
 
 
 def _write(
