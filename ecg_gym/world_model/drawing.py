@@ -18,7 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecg_gym.core import INDEPENDENT_LEADS, LEADS, MODEL_SAMPLES, State, limb_from_independent
+from ecg_gym.core import (
+    INDEPENDENT_LEADS,
+    LEADS,
+    MODEL_SAMPLES,
+    State,
+    independent_from_leads,
+    limb_from_independent,
+)
 from ecg_gym.physiology import (
     TARGET_INTERVALS,
     Ectopy,
@@ -195,12 +202,16 @@ class Drawing:
         return [one.ectopy for one in records]  # type: ignore[misc]
 
     def whole(self, records: Records) -> np.ndarray:
-        """Strips with all leads ``(B, 12, 1024)`` [mV]: those that are missing filled in by the codec."""
+        """Strips with all leads ``(B, 12, 1024)`` [mV]: those that are missing filled in by the codec, the others as
+        they were recorded.
+        """
         record(records)
         strips = np.stack([one.strip for one in records])
         lacking = [i for i, one in enumerate(records) if one.missing.any()]
         if lacking:
-            strips[lacking] = self.reconstruct([records[i] for i in lacking])
+            missing = np.stack([records[i].missing for i in lacking])[:, :, None]
+            views = independent_from_leads(self.reconstruct([records[i] for i in lacking]))
+            strips[lacking] = limb_from_independent(np.where(missing, views, independent_from_leads(strips[lacking])))
         return strips
 
     def _closed_loop(self, state: State) -> Picture:

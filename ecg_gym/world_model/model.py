@@ -34,6 +34,8 @@ from ecg_gym.core import (
     Randomness,
     State,
     Treatment,
+    independent_from_leads,
+    limb_from_independent,
     row_streams,
 )
 from ecg_gym.look import READ
@@ -225,8 +227,9 @@ class WorldModel:
     def observe(self, ecg: ECG, patient: Patient, doses: Sequence[Administration] = ()) -> State:
         """A batch of one from a strip (at any rate; the best 10 s are taken) and the doses already taken.
 
-        Leads that are ``ecg.missing`` are not read; the codec fills them in from the others. The strip of the state has
-        been through the codec, so that it can be compared with those that are drawn later.
+        Leads that are ``ecg.missing`` are not read: intervals are measured in those that were recorded, and the codec
+        fills in the others for the findings and for drawing. The strip of the state has been through the codec, so that
+        it can be compared with those that are drawn later.
         """
         strip = to_model_grid(ecg).signal.reshape(1, len(LEADS), MODEL_SAMPLES)
         missing = np.array([[lead in ecg.missing for lead in INDEPENDENT_LEADS]])
@@ -429,9 +432,10 @@ class WorldModel:
         for i, (strip, lacking) in enumerate(zip(np.asarray(strips, np.float32), missing)):
             records[i] = FirstStrip(strip, np.asarray(lacking))
         whole = self.drawing.whole(records) if len(records) else strips
-        words = [np.frombuffer(strip.tobytes()[:4096], np.uint64) for strip in np.asarray(strips, np.float32)]
+        recorded = _recorded(np.asarray(strips, np.float32), missing)
+        words = [np.frombuffer(strip.tobytes()[:4096], np.uint64) for strip in recorded]
         return {
-            "observed": observe_strips(whole).astype(np.float32),
+            "observed": observe_strips(recorded).astype(np.float32),
             "findings": self._findings(whole),
             "exposure": average_people.follow(histories, patients, hours, hours)[0],
             "hours": np.array(hours, dtype=float),
@@ -493,6 +497,19 @@ class WorldModel:
             draw, Patients.of(who.patients), Doses.of(who.doses), view["hours"].copy(), np.array(who.alive, bool),
             inner, who.dt_hours,
         )  # fmt: skip
+
+
+def _recorded(strips: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Strips ``(B, 12, 1024)`` [mV] with those of the eight leads flat that are ``missing (B, 8)``: what a lead filled
+    in by a network shows is no measurement.
+    """
+    lacking = missing.any(axis=1)
+    if not lacking.any():
+        return strips
+    leads = np.where(missing[lacking][:, :, None], 0.0, independent_from_leads(np.asarray(strips)[lacking]))
+    strips = np.array(strips)
+    strips[lacking] = limb_from_independent(leads)
+    return strips
 
 
 def _look(inner: Mapping[str, np.ndarray], of: str = "") -> Look:

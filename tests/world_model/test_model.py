@@ -176,6 +176,18 @@ def test_a_missing_lead_is_not_read(world):
     assert not np.array_equal(world.latents(whole), world.latents(seen[0]))
 
 
+def test_intervals_are_measured_in_the_leads_that_were_recorded(world):
+    whole, gone = strip(), strip()
+    gone[[LEADS.index(lead) for lead in ("V2", "V5")]] = 3.0
+    state = world.observe(ECG(gone, MODEL_RATE_HZ, missing=("V2", "V5")), SOMEONE)
+    flat = np.where(gone == 3.0, 0, gone)[None].astype(np.float32)
+    np.testing.assert_array_equal(state.inner["observed"], observe_strips(flat).astype(np.float32))
+    present = [i for i, lead in enumerate(LEADS) if lead not in ("V2", "V5")]
+    complete = world.drawing.whole(state.inner["record"])[0]
+    np.testing.assert_allclose(complete[present], whole[present], atol=1e-6)
+    assert np.isfinite(complete).all()
+
+
 def test_a_step_remembers_doses_and_time(world, state):
     later = world.step(state, [WATCH, DOFETILIDE, WATCH, DOFETILIDE], np.random.default_rng(0))
     assert later.ecg.shape == state.ecg.shape
