@@ -91,7 +91,7 @@ def study(
 
 
 def _study(world: WorldModel, truth: World, size: Size, progress: StepInputs) -> dict[str, Any]:
-    risk = RiskModel.load()
+    risk, world = RiskModel.load(), replace(world, fidelity="strip", draws="diffusion")  # every future is sampled
     patient = questions.seen_by(world, questions.held_out_patients(truth, 1, size.seeds[0]))
     worlds = {solver: other for solver in SOLVERS if (other := walking(world, *solver, patient)) is not None}
     table = prices(worlds, truth, size, progress)
