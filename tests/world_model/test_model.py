@@ -181,7 +181,7 @@ def test_intervals_are_measured_in_the_leads_that_were_recorded(world):
     ecg, absent = strip(), [LEADS.index(lead) for lead in ("V2", "V5")]
     ecg[absent] = 3.0
     record = ECG(ecg, MODEL_RATE_HZ, missing=("V2", "V5"))
-    state, flat = world.observe(record, SOMEONE), to_model_grid(record).signal[0]
+    state, flat = world.observe(record, SOMEONE), to_model_grid(record).signal.copy()
     present = np.setdiff1d(np.arange(len(LEADS)), absent)
     complete = world.drawing.whole(state.inner["record"])[0]
     np.testing.assert_allclose(complete[present], flat[present], atol=1e-6)
