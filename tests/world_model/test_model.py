@@ -186,7 +186,9 @@ def test_intervals_are_measured_in_the_leads_that_were_recorded(world):
     complete = world.drawing.whole(state.inner["record"])[0]
     np.testing.assert_allclose(complete[present], flat[present], atol=1e-6)
     flat[absent] = 0.0
-    np.testing.assert_array_equal(state.inner["observed"], observe_strips(flat[None].astype(np.float32)))
+    np.testing.assert_array_equal(
+        state.inner["observed"], observe_strips(flat[None].astype(np.float32)).astype(np.float32)
+    )
 
 
 def test_a_step_remembers_doses_and_time(world, state):
