@@ -190,12 +190,11 @@ def test_tuning_finds_in_strangers_what_pharmacology_does_not_know(tmp_path: Pat
     tuned = train_real_trials(preset, tmp_path / "s", tmp_path / "run", show=False)
     errors = {}
     for name, world in (("shipped", WorldModel.load()), ("tuned", WorldModel.load(tuned))):
-        metrics = effects.study(world, tmp_path / "s", "test", 16, draw_strips=False)["metrics"]
+        metrics = effects.study(world, tmp_path / "s", "test", 64, draw_strips=False)["metrics"]
         errors[name] = metrics["effect_error_qtcf"]
-    assert (
-        errors["tuned"]["value"] < 0.7 * errors["shipped"]["value"]
-    )  # the shipped ones have come nearer than they were
-    assert errors["tuned"]["value"] < min(errors["tuned"]["baselines"][r] for r in ("no change", "pharmacology alone"))
+    others = [errors["tuned"]["baselines"][rival] for rival in ("no change", "pharmacology alone")]
+    # a quarter of what nobody who knows the full doses can know; the shipped weights stand where pharmacology does
+    assert errors["tuned"]["value"] < 0.75 * min(*others, errors["shipped"]["value"])
 
 
 @pytest.mark.slow

@@ -225,7 +225,9 @@ def _guides(content: bytes, path: Any) -> dict[str, Any]:
 
 def _file_of(words: str, path: Path) -> bytes:
     if not path.is_file():
-        raise ValueError(f"policy is {words!r} and {path} is not there; expected a trained policy; train it")
+        raise ValueError(
+            f"policy is {words!r} and {path} is not there; expected a {path.suffix} of a trained policy; train it"
+        )
     return path.read_bytes()
 
 

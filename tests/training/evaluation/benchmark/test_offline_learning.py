@@ -36,7 +36,7 @@ def test_what_is_no_algorithm_or_no_file_of_steps_is_refused(recorded, tmp_path)
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ValueError, match=r"other.npz holds no recorded steps"):
         next(train_offline("bc", tmp_path / "other.npz", tmp_path))
-    with pytest.raises(ValueError, match=r"nothing.d3 is not there; expected a trained policy"):
+    with pytest.raises(ValueError, match=r"nothing.d3 is not there; expected a .d3 of a trained policy"):
         load_policy(str(tmp_path / "nothing.d3"))
 
 
