@@ -125,7 +125,7 @@ def preset_named(name: str, device: str | None = None) -> AllPreset:
         raise ValueError(f"preset is {name!r}; expected one of {list(PRESETS)}; 'brief' takes ten minutes")
     config = PRESETS[name]
     device = device or ("cuda" if name == "gpu" else None)
-    return config if device is None else _timed(config, device=device)
+    return config if device is None else _each_loop(config, lambda loop: replace(loop, device=device))
 
 
 @dataclass
@@ -241,45 +241,21 @@ def check_sizes(files: list[Path]) -> None:
         )
 
 
-def _timed(value: Any, **settings: Any) -> Any:
-    """A preset with these settings in its own loop and in those of its stages."""
-    changes = {}
-    for name, part in vars(value).items():
-        if name == "loop":
-            changes[name] = replace(part, **settings)
-        elif hasattr(part, "loop") or (isinstance(value, AllPreset) and hasattr(part, "__dataclass_fields__")):
-            changes[name] = _timed(part, **settings)
-    return replace(value, **changes) if changes else value
-
-
 def continued(preset: AllPreset, start: Path) -> AllPreset:
     """The preset for going on from the weights in ``start``: their sizes, and every learning rate halved."""
-    return replace(_gentler(preset), codec=replace(_gentler(preset.codec), model=VAE.load(start / CODEC).config))
+    gentle = _each_loop(preset, lambda loop: replace(loop, learning_rate=GENTLER * loop.learning_rate))
+    return replace(gentle, codec=replace(gentle.codec, model=VAE.load(start / CODEC).config))
 
 
-def _gentler(value: Any) -> Any:
-    """A preset whose own loop and those of its stages learn at half the rate."""
+def _each_loop(value: Any, change: Callable[[LoopConfig], LoopConfig]) -> Any:
+    """A preset whose own loop and those of its stages are changed."""
     changes = {}
     for name, part in vars(value).items():
         if isinstance(part, LoopConfig):
-            changes[name] = replace(part, learning_rate=GENTLER * part.learning_rate)
+            changes[name] = change(part)
         elif hasattr(part, "loop"):
-            changes[name] = _gentler(part)
+            changes[name] = _each_loop(part, change)
     return replace(value, **changes)
-
-
-def _remember_start(folder: Path, start: Path | None) -> None:
-    """Keeps which weights a folder began with; ValueError where it began with others."""
-    path = folder / STARTED_FROM
-    now = None if start is None else {name: checkpoint.sha256(start / name) for name in (RISK, CODEC, WEIGHTS, STUDENT)}
-    if path.is_file() or (folder / CLOCK).is_file():  # runs of earlier versions kept no start: they had none
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if before != now:
-            raise ValueError(
-                f"{folder} holds a training from {'random' if before is None else 'other'} weights; expected the same "
-                "--start as before; give it, or another --out"
-            )
-    write_json(path, now)
 
 
 def _seconds(preset: Any, seconds: float) -> Any:

@@ -410,8 +410,9 @@ def run(
         return _foretold_anew(preset, trials, folder, codec, start, show)
     foretold = None
     first: dict[str, Any] = {}
-    if preset.prognosis is not None and (start is None or preset.foretells):
-        foretold, first = foretell(preset, trials, folder / "prognosis", show, prognosis_of(start))
+    old = prognosis_of(start)
+    if preset.prognosis is not None and (start is None or (preset.foretells and old is not None)):
+        foretold, first = foretell(preset, trials, folder / "prognosis", show, old)
     network = load_codec(codec)
     data = {split: drawings(preset, network, codec, trials, split, folder) for split in ("train", "validation")}
     sources = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -28,8 +29,8 @@ class DeferredGroup(TyperGroup):
         super().__init__(name=name, help=help, rich_markup_mode="markdown")
         self.module, self.attribute = module, attribute
 
-    @property
-    def loaded(self) -> Any:
+    @cached_property
+    def group(self) -> Any:
         """The group itself."""
         command = typer.main.get_group(getattr(import_module(self.module), self.attribute))
         command.name = self.name
@@ -37,7 +38,7 @@ class DeferredGroup(TyperGroup):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """That of the group itself, which then parses and runs."""
-        return self.loaded.make_context(*args, **kwargs)
+        return self.group.make_context(*args, **kwargs)
 
 
 class RootGroup(TyperGroup):

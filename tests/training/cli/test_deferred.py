@@ -13,7 +13,7 @@ from training.cli.deferred import GROUPS
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_group_says_the_same_before_and_after_it_is_loaded(name: str) -> None:
     stub = typer.main.get_command(app).commands[name]
-    group = stub.loaded
+    group = stub.group
     assert stub.help.split() == group.help.split()
     assert stub.get_short_help_str(200) == group.get_short_help_str(200)
     assert group.name == name
