@@ -236,7 +236,7 @@ def denoiser_flops(world: WorldModel, patient: State, rows: int) -> float:
     crowd = patient.repeat(rows)
     hook = register_module_forward_pre_hook(look)
     try:
-        replace(world, sampler="ddim", steps=1).step(crowd, [WATCH] * rows, np.random.default_rng(0))
+        _ = replace(world, sampler="ddim", steps=1).step(crowd, [WATCH] * rows, np.random.default_rng(0)).ecg
     finally:
         hook.remove()
     inputs, denoiser = calls[0], world.forecaster.denoiser
